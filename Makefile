@@ -1,0 +1,38 @@
+# Everything a person or CI does here; `make` alone lists it. VENV and T1_PYTHON may be given.
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test bench lint parity clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' Makefile
+
+setup: $(INSTALLED) ## make the environment, with the newest supported Python found
+$(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts/install
+	@scripts/install $(VENV)
+	@touch $@
+
+quickstart: setup ## real weights, real data: think, encode, index, search, and print the table
+	@$(BIN)/t1 quickstart
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest -q
+
+bench: setup ## measure encoding and thinking, beside PyTorch where it is installed
+	@$(BIN)/t1 bench
+
+lint: setup ## style, types, and the floors of the house
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/lint-imports
+
+parity: setup ## add PyTorch (CPU) to a Python 3.11 environment; the tests then compare with it
+	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
+	  "parity needs Python 3.11\n  mend: make parity VENV=.venv311 T1_PYTHON=3.11")'
+	@$(BIN)/python -m pip install --quiet torch --constraint constraints/py311.txt
+
+clean: ## remove the environment and what tools leave behind
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

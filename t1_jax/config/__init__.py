@@ -1,0 +1,1 @@
+"""Frozen dataclasses from YAML and key.sub=value, and back."""
