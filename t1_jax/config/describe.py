@@ -1,0 +1,118 @@
+"""What a config's fields are: keys, types, defaults and their documentation."""
+
+import dataclasses
+import inspect
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldDoc:
+    """One field of a config, described for `--help`, for guides and for error messages.
+
+    Attributes:
+        key: dotted path from the outermost config, as in `key.sub=value`.
+        type: what the field takes, for example `int | None` or `'a' | 'b'`.
+        default: its default as YAML writes it; None where a value must be given.
+        doc: its entry under `Attributes:`; empty where the author forgot it.
+        group: whether the field is itself a config, whose own fields follow.
+    """
+
+    key: str
+    type: str
+    default: str | None
+    doc: str
+    group: bool = False
+
+
+def describe(cls: type) -> tuple[FieldDoc, ...]:
+    """Every field of the config `cls`, in order; a nested config is followed by its own fields.
+
+    Raises:
+        TypeError: `cls` hides configs inside a sequence or a dict, where keys cannot reach them.
+    """
+    return tuple(_walk(cls, prefix="", instance=None))
+
+
+def undocumented_fields(cls: type) -> list[str]:
+    """Dotted keys of `cls` that its docstrings do not explain; a test keeps this empty."""
+    return [field.key for field in describe(cls) if not field.doc]
+
+
+def nested_config(annotation: Any) -> type | None:
+    """The config class that a field of this type holds, also where it is optional; else None."""
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return annotation
+    inner = [nested for part in get_args(annotation) if (nested := nested_config(part))]
+    if inner and not _is_union(annotation):
+        raise TypeError(f"{annotation}: a config cannot stand inside a sequence or a dict")
+    return inner[0] if inner else None
+
+
+def _walk(cls: type, prefix: str, instance: object | None) -> Iterator[FieldDoc]:
+    """The fields of `cls`; their defaults are those of `instance` where the parent gives one."""
+    docs = _attribute_docs(cls)
+    hints = get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        nested = nested_config(hints[field.name])
+        default = _default(field) if instance is None else getattr(instance, field.name)
+        yield FieldDoc(
+            key=prefix + field.name,
+            type=_type_name(hints[field.name]),
+            default=None if default is dataclasses.MISSING or nested else _as_yaml(default),
+            doc=docs.get(field.name, ""),
+            group=nested is not None,
+        )
+        if nested is not None:
+            given = default if isinstance(default, nested) else None
+            yield from _walk(nested, f"{prefix}{field.name}.", given)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
+def _attribute_docs(cls: type) -> dict[str, str]:
+    """The entries under `Attributes:` of a Google-style docstring, those of base classes too."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
+        name = ""
+        for line in filter(str.strip, section.splitlines()):
+            if entry := re.match(r" {4}(\w+): *(.*)", line):
+                name = entry[1]
+                docs[name] = entry[2]
+            elif name and line.startswith(" " * 5):
+                docs[name] += " " + line.strip()
+            else:
+                break
+    return docs
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is type(None):
+        return "None"
+    if get_origin(annotation) is Literal:
+        return " | ".join(repr(value) for value in get_args(annotation))
+    if _is_union(annotation):
+        return " | ".join(_type_name(part) for part in get_args(annotation))
+    if get_args(annotation):
+        return str(annotation)
+    return annotation.__name__
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def _as_yaml(value: Any) -> str:
+    plain = str(value) if isinstance(value, Path) else value
+    plain = list(plain) if isinstance(plain, tuple) else plain
+    return yaml.safe_dump(plain, default_flow_style=True, width=1 << 20).split("\n")[0]

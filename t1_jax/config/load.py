@@ -1,0 +1,163 @@
+"""Reading a config: defaults, then a YAML file, then `key.sub=value`, each key checked."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from t1_jax.config.describe import describe, nested_config
+from t1_jax.config.suggest import suggestion
+from t1_jax.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """One value for one field, and where it was written (a file, or an override)."""
+
+    key: tuple[str, ...]
+    value: Any
+    origin: str
+
+
+def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """An instance of the config `cls`: its defaults, then `path`, then `overrides` in order.
+
+    Values follow OmegaConf: `${other.key}` and `${oc.env:NAME}` refer to other values, and a dict
+    field is extended rather than replaced. A text must be written as one (`"1.10"`, not `1.10`).
+
+    Args:
+        cls: a config class, see the package's docstring.
+        path: a YAML file with a mapping of field names to values.
+        overrides: texts such as `optimiser.rate=1e-5`; the value is read as YAML.
+
+    Raises:
+        ConfigError: naming the file or override and the dotted key: an unknown key, a value of
+            another type, a mandatory key without a value, malformed YAML, or a value that the
+            config's own `__post_init__` refuses.
+    """
+    origin = str(path or cls.__name__)
+    node = OmegaConf.structured(cls)
+    for setting in _settings(cls, path, overrides):
+        node = _applied(cls, node, setting)
+    try:
+        _refuse_missing(node, origin)
+        return _built(cls, node, key="")
+    except OmegaConfBaseException as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{origin}: {error.full_key}: {reason}") from error
+
+
+def _refuse_missing(node: DictConfig, origin: str) -> None:
+    if missing := sorted(OmegaConf.missing_keys(node)):
+        raise ConfigError(
+            f"{origin}: no value for {', '.join(missing)}",
+            mend=f"add it to the file, or pass {missing[0]}=VALUE",
+        )
+
+
+def _settings(cls: type, path: Path | None, overrides: Sequence[str]) -> Iterator[_Setting]:
+    if path is not None:
+        yield from _leaves(cls, _read_yaml(path), str(path))
+    for override in overrides:
+        yield from _leaves(cls, _read_override(override), f"override {override!r}")
+
+
+def _leaves(
+    cls: type, tree: Mapping[Any, Any], origin: str, above: tuple[str, ...] = ()
+) -> Iterator[_Setting]:
+    """The values in `tree` by the field of `cls` they belong to; an unknown field is an error."""
+    hints = get_type_hints(cls)
+    names = {field.name for field in dataclasses.fields(cls)}
+    for name, value in tree.items():
+        key = (*above, str(name))
+        if name not in names:
+            prefix = "".join(f"{part}." for part in above)
+            known = [prefix + field.key for field in describe(cls)]
+            raise ConfigError(
+                f"{origin}: unknown key {'.'.join(key)!r}", mend=suggestion(".".join(key), known)
+            )
+        nested = nested_config(hints[name])
+        if nested is not None and isinstance(value, Mapping) and value:
+            yield from _leaves(nested, value, origin, key)
+        else:
+            yield _Setting(key=key, value=value, origin=origin)
+
+
+def _applied(cls: type, node: DictConfig, setting: _Setting) -> DictConfig:
+    tree = setting.value
+    for part in reversed(setting.key):
+        tree = {part: tree}
+    key = ".".join(setting.key)
+    expected = next(field.type for field in describe(cls) if field.key == key)
+    found = f"{setting.value!r} ({type(setting.value).__name__})"
+    wrong = f"{setting.origin}: {key} expects {expected}, got {found}"
+    is_number = isinstance(setting.value, bool | int | float)
+    if is_number and set(expected.split(" | ")) <= {"str", "None"}:
+        raise ConfigError(wrong, mend=f'write it in quotes: "{setting.value}"')
+    try:
+        return OmegaConf.merge(node, tree)  # pyright: ignore[reportReturnType]
+    except ValidationError as error:
+        raise ConfigError(wrong, mend=f"give {key} a value of type {expected}") from error
+
+
+def _built(cls: type[T], node: DictConfig, key: str) -> T:
+    """The dataclass instance a checked node stands for; the config's own refusals gain its key."""
+    hints = get_type_hints(cls)
+    values = {}
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
+        value = node[field.name]
+        nested = nested_config(hints[field.name])
+        if nested is not None and value is not None:
+            value = _built(nested, value, f"{key}.{field.name}" if key else field.name)
+        elif OmegaConf.is_config(value):
+            value = OmegaConf.to_object(value)
+        values[field.name] = value
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{key or cls.__name__}: {error.message}", mend=error.mend) from error
+
+
+def _read_yaml(path: Path) -> Mapping[Any, Any]:
+    try:
+        tree = OmegaConf.load(path)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(
+            f"{path}{line}: not well-formed YAML: {error.problem}",
+            mend="check the brackets, quotes and indentation around that line",
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path} cannot be read as a config: {error}", mend="give the path of a YAML file"
+        ) from error
+    return _mapping(tree, str(path))
+
+
+def _read_override(override: str) -> Mapping[Any, Any]:
+    key, equals, _ = override.partition("=")
+    if not key.strip() or not equals:
+        raise ConfigError(f"override {override!r} is not of the form key.sub=value")
+    try:
+        tree = OmegaConf.from_dotlist([override])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"override {override!r}: the value is not well-formed YAML",
+            mend=f"quote it: {key}='\"...\"'",
+        ) from error
+    return _mapping(tree, f"override {override!r}")
+
+
+def _mapping(tree: Any, origin: str) -> Mapping[Any, Any]:
+    if not isinstance(tree, DictConfig):
+        raise ConfigError(f"{origin}: expected field names with values, got a list")
+    plain = OmegaConf.to_container(tree, resolve=False)
+    assert isinstance(plain, Mapping)
+    return plain

@@ -1,0 +1,129 @@
+"""Configs from YAML and overrides: every value lands, and every mistake is named with its mend."""
+
+from pathlib import Path
+
+import pytest
+
+from t1_jax.config import load_config
+from t1_jax.errors import ConfigError
+from tests.config.recipe import Optimiser, Recipe
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "name: s1\nsteps: 3\noptimiser:\n  betas: [0.8, 0.9]\nlosses: {sft: 1}\n"
+    )
+    recipe = load_config(Recipe, path, ["steps=5", "losses.triplet=2", "weights=a/b"])
+    assert recipe == Recipe(
+        name="s1",
+        optimiser=Optimiser(rate=1e-5, betas=(0.8, 0.9)),
+        steps=5,
+        weights=Path("a/b"),
+        losses={"sft": 1.0, "triplet": 2.0},
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "warm_up"),
+    [
+        ("warm_up.rate=2e-3", Optimiser(rate=2e-3)),
+        ("warm_up={rate: 2e-3}", Optimiser(rate=2e-3)),
+        ("warm_up={}", Optimiser()),
+        ("warm_up=null", None),
+    ],
+)
+def test_an_optional_config_appears_when_it_is_given(
+    override: str, warm_up: Optimiser | None
+) -> None:
+    assert load_config(Recipe, overrides=["name=a", override]).warm_up == warm_up
+
+
+def test_a_value_may_refer_to_another() -> None:
+    recipe = load_config(Recipe, overrides=["name=a", "note=run of ${name}"])
+    assert recipe.note == "run of a"
+
+
+@pytest.mark.parametrize(
+    ("override", "message", "mend"),
+    [
+        ("optimiser.ratee=1", "unknown key 'optimiser.ratee'", "did you mean 'optimiser.rate'?"),
+        ("schedule=1", "unknown key 'schedule'", "did you mean 'warm_up.schedule'?"),
+        ("zzz=1", "unknown key 'zzz'", "choose one of: losses, name, note, optimiser, "),
+        ("steps=many", "steps expects int | None, got 'many' (str)", "value of type int | None"),
+        ("steps=1.5", "steps expects int | None, got 1.5 (float)", "value of type int | None"),
+        ("optimiser=3", "optimiser expects Optimiser, got 3 (int)", "value of type Optimiser"),
+        ("optimiser=null", "optimiser expects Optimiser, got None", "value of type Optimiser"),
+        ("optimiser.betas=[1, b]", "optimiser.betas expects tuple[float, ...]", "value of type"),
+        ("optimiser.schedule=step", "expects 'constant' | 'cosine', got 'step'", "'cosine'"),
+        ("name=1.10", "name expects str, got 1.1 (float)", 'write it in quotes: "1.1"'),
+        ("note=off", "note expects str | None, got False (bool)", 'write it in quotes: "False"'),
+        ("losses=3", "losses expects dict[str, float], got 3", "value of type dict[str, float]"),
+    ],
+)
+def test_a_wrong_override_is_named_with_its_mend(override: str, message: str, mend: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Recipe, overrides=["name=a", override])
+    assert caught.value.message.startswith(f"override {override!r}: ")
+    assert message in caught.value.message
+    assert mend in (caught.value.mend or "")
+
+
+@pytest.mark.parametrize("override", ["steps", "=3", "steps=[1"])
+def test_an_override_that_cannot_be_read_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match="override"):
+        load_config(Recipe, overrides=[override])
+
+
+def test_a_wrong_key_in_a_file_is_named_with_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: a\nwarm_up:\n  sheddule: cosine\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(Recipe, path)
+    assert caught.value.message == f"{path}: unknown key 'warm_up.sheddule'"
+    assert caught.value.mend == "did you mean 'warm_up.schedule'?"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("name: a\nsteps: [1\nnote: b\n", "recipe.yaml:3: not well-formed"),
+        ("name: a\nname: b\n", "recipe.yaml:2: not well-formed YAML: found duplicate key name"),
+        ("- a\n", "expected field names with values, got a list"),
+        ("3", "cannot be read as a config"),
+        ("name: \x00", "cannot be read as a config"),
+    ],
+)
+def test_malformed_yaml_is_named_with_its_line(tmp_path: Path, text: str, where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Recipe, write(tmp_path, text))
+    assert where in caught.value.message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml cannot be read"):
+        load_config(Recipe, tmp_path / "absent.yaml")
+
+
+def test_a_mandatory_key_without_a_value_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "steps: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(Recipe, path)
+    assert caught.value.message == f"{path}: no value for name"
+    assert caught.value.mend == "add it to the file, or pass name=VALUE"
+
+
+def test_what_a_config_refuses_itself_gains_its_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Recipe, overrides=["name=a", "warm_up.rate=-1"])
+    assert caught.value.message == "warm_up: rate must be above 0, got -1.0"
+    assert caught.value.mend == "raise it"
+
+
+def test_a_reference_to_nothing_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"note: .*nowhere"):
+        load_config(Recipe, overrides=["name=a", "note=${nowhere}"])
