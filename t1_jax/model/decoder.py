@@ -1,0 +1,227 @@
+"""The decoder: token ids in, final hidden states, logits or caches out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from t1_jax.model.attention import MASKED
+from t1_jax.model.cache import LayerCache, PrefixCache, SuffixCache
+from t1_jax.model.config import DecoderConfig
+from t1_jax.model.layers import Block, Build, RMSNorm
+from t1_jax.model.options import REMAT_POLICIES, ModelOptions
+from t1_jax.model.rotary import rotary_tables
+from t1_jax.parallel import Placement, activation_axes
+
+
+class TokenMask(nnx.Variable):
+    """Which vocabulary rows a token may be drawn from; neither trained nor exported."""
+
+
+class Embedding(nnx.Module):
+    """The token table; padding rows are zero."""
+
+    def __init__(self, build: Build) -> None:
+        config = build.config
+        shape = (config.padded_vocab_size, config.embed_dim)
+        self.table = build.weight("embed.table", "vd", shape, config.embed_dim**-0.5)
+
+
+class Head(nnx.Module):
+    """The language-model head of a model that does not tie it to the embedding."""
+
+    def __init__(self, build: Build) -> None:
+        config = build.config
+        shape = (config.embed_dim, config.padded_vocab_size)
+        self.kernel = build.weight("head.kernel", "dv", shape, config.embed_dim**-0.5)
+
+
+class Decoder(nnx.Module):
+    """A causal language model of the llama, qwen2 or qwen3 family.
+
+    Construct it, and call its methods, inside `placement.entered()`.
+    """
+
+    def __init__(
+        self,
+        config: DecoderConfig,
+        options: ModelOptions,
+        placement: Placement,
+        rngs: nnx.Rngs,
+    ) -> None:
+        build = Build(config, options, placement, rngs)
+        self.config = config
+        self.options = options
+        self.rules = placement.rules
+        self.embed = Embedding(build)
+        self.blocks: Block | nnx.List[Block] = Block(build)
+        self.final_norm = RMSNorm(build, "final_norm", "d", stacked=False)
+        self.head = None if config.tie_embeddings else Head(build)
+        rows = jnp.arange(config.padded_vocab_size) < config.vocab_size
+        self.token_mask = TokenMask(jax.device_put(rows, placement.activation("v")))
+
+    def hidden(
+        self,
+        tokens: Int[Array, "B L"],
+        *,
+        positions: Int[Array, "B L"] | None = None,
+        segment_ids: Int[Array, "B L"] | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Final-layer hidden states before the final norm, in the compute dtype.
+
+        Args:
+            tokens: right-padded rows.
+            positions: default 0 .. L-1; packed rows restart them with every segment.
+            segment_ids: for packed rows.
+        """
+        return self._run(tokens, positions, segment_ids, keep_cache=False)[0]
+
+    def pool(self, hidden: Float[Array, "B L D"], at: Int[Array, " B"]) -> Float[Array, "B D"]:
+        """Unit vectors read at one position of each row, after the final norm, in float32."""
+        taken = hidden.at[jnp.arange(hidden.shape[0]), at].get(
+            out_sharding=self.rules.spec(activation_axes("bd"))
+        )
+        return unit(self.final_norm(taken.astype(jnp.float32)))
+
+    def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
+        """Float32 logits over the padded vocabulary; rows without a token are masked."""
+        spec = self.rules.spec
+        x = self.final_norm(hidden)
+        if self.head is None:
+            kernel = self.embed.table[...].astype(x.dtype)
+            kernel, equation = jax.reshard(kernel, spec(activation_axes("vd"))), "bld,vd->blv"
+        else:
+            kernel = self.head.kernel[...].astype(x.dtype)
+            kernel, equation = jax.reshard(kernel, spec(activation_axes("dv"))), "bld,dv->blv"
+        logits = jnp.einsum(
+            equation,
+            x,
+            kernel,
+            preferred_element_type=jnp.float32,
+            out_sharding=spec(activation_axes("blv")),
+        )
+        return jnp.where(self.token_mask[...], logits, -jnp.inf)
+
+    def prefill(self, tokens: Int[Array, "P S"], lengths: Int[Array, " P"]) -> PrefixCache:
+        """Keys and values of prompts; `lengths` says how many slots of each row are real."""
+        _, layers = self._run(tokens, None, None, keep_cache=True)
+        return PrefixCache(layers, lengths)
+
+    def decode(
+        self,
+        tokens: Int[Array, "P G"],
+        positions: Int[Array, "P G"],
+        slot: Int[Array, ""],
+        prefix: PrefixCache,
+        suffix: SuffixCache,
+    ) -> tuple[Float[Array, "P G D"], SuffixCache]:
+        """Consumes one token per thought, writing it at `slot`; returns pre-norm hidden states."""
+        rotary = rotary_tables(self.config.rope, self.config.head_dim, positions)
+
+        def step(x: jax.Array, block: Block, inputs: Any) -> tuple[jax.Array, LayerCache]:
+            window, prefix_layer, suffix_layer = inputs
+            out, grown = block.attention.decode(
+                block.attention_norm(x),
+                rotary,
+                window,
+                positions,
+                prefix_layer,
+                prefix.lengths,
+                suffix_layer,
+                suffix.starts,
+                slot,
+            )
+            x = x + out
+            return x + block.mlp(block.mlp_norm(x)), grown
+
+        x, layers = self._over_layers(step, self._embed(tokens), (prefix.layers, suffix.layers))
+        return x, SuffixCache(layers, suffix.starts)
+
+    def unrolled(self) -> "Decoder":
+        """The same decoder with its layers taken apart (a copy of their weights; see options)."""
+        if isinstance(self.blocks, nnx.List):
+            return self
+        graph, state = nnx.split(self.blocks)
+        layers = [
+            nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], state))
+            for i in range(self.config.num_layers)
+        ]
+        graph, state = nnx.split(self)
+        copy = nnx.merge(graph, state)
+        copy.blocks = nnx.List(layers)
+        return copy
+
+    def _embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+        """Rows of the table; it is gathered over `fsdp` first, or XLA rematerialises all of it."""
+        spec = self.rules.spec
+        table = jax.reshard(self.embed.table[...], spec(activation_axes("vd")))
+        rows = table.at[tokens].get(out_sharding=spec(activation_axes("bld")))
+        return rows.astype(self.options.compute_dtype)
+
+    def _run(
+        self,
+        tokens: Int[Array, "B L"],
+        positions: Int[Array, "B L"] | None,
+        segment_ids: Int[Array, "B L"] | None,
+        *,
+        keep_cache: bool,
+    ) -> tuple[Float[Array, "B L D"], Any]:
+        """All layers over whole sequences; caches only where asked, as they are large."""
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+            positions = jax.reshard(positions, self.rules.spec(activation_axes("bl")))
+        rotary = rotary_tables(self.config.rope, self.config.head_dim, positions)
+
+        def step(x: jax.Array, block: Block, inputs: Any) -> tuple[jax.Array, LayerCache | None]:
+            out, cache = block.attention(block.attention_norm(x), rotary, inputs[0], segment_ids)
+            x = x + out
+            return x + block.mlp(block.mlp_norm(x)), cache if keep_cache else None
+
+        return self._over_layers(step, self._embed(tokens), ())
+
+    def _over_layers(
+        self,
+        step: Callable[[jax.Array, Block, Any], tuple[jax.Array, Any]],
+        x: jax.Array,
+        per_layer: tuple[Any, ...],
+    ) -> tuple[jax.Array, Any]:
+        """x, outputs = step(x, block, (window, *inputs of the layer)), layer after layer.
+
+        Stacked blocks are scanned, so the program holds one layer; blocks taken apart are
+        unrolled. `per_layer` and the outputs are stacked or tuples accordingly.
+        """
+        policy = self.options.remat
+        if policy != "none":
+            step = jax.checkpoint(step, policy=REMAT_POLICIES[policy])
+        windows = self.config.windows
+        if isinstance(self.blocks, nnx.List):
+            outputs = []
+            for i, block in enumerate(self.blocks):
+                x, output = step(x, block, (windows[i], *(inputs[i] for inputs in per_layer)))
+                outputs.append(output)
+            return x, tuple(outputs)
+        uniform = self.config.uniform_window
+        if uniform is not None:
+            return jax.lax.scan(
+                lambda x, layer: step(x, layer[0], (uniform, *layer[1])),
+                x,
+                (self.blocks, per_layer),
+            )
+        return jax.lax.scan(
+            lambda x, layer: step(x, layer[0], (layer[2], *layer[1])),
+            x,
+            (self.blocks, per_layer, jnp.asarray(windows)),
+        )
+
+
+def unit(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """x / |x| in float32; the zero vector stays zero and is refused where it is used."""
+    x = x.astype(jnp.float32)
+    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
+    return x / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)
+
+
+__all__ = ["MASKED", "Decoder", "TokenMask", "unit"]

@@ -1,0 +1,68 @@
+"""How a decoder is computed: choices that change speed and memory, never the function."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from t1_jax.errors import ConfigError
+
+ATTENTION_BACKENDS = ("xla", "cudnn", "splash")
+DTYPES = ("float32", "bfloat16", "float16")
+
+REMAT_POLICIES: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "projections": jax.checkpoint_policies.save_only_these_names("qkv", "mlp_up"),
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+"""Name -> what the backward pass may keep of a layer's forward pass.
+
+`none` keeps everything, `full` only the layer's input, `projections` also q, k, v and the two
+feed-forward activations, `dots` every matrix product with a weight.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Precision, memory and back end of a decoder.
+
+    Attributes:
+        dtype: of activations and of weights in matrix products. Norms, softmax, logits and
+            pooled vectors are float32 whatever it is.
+        param_dtype: of the stored parameters.
+        attention: `xla` (everywhere), `cudnn` (NVIDIA), `splash` (TPU).
+        attention_block: query tokens per step of the `xla` back end: scores are never larger than
+            block x length per head.
+        remat: name of a policy in `REMAT_POLICIES`.
+        unroll_decode: decode over a Python loop of separate layers instead of a scan over stacked
+            ones. XLA's CPU back end copies each layer's weights out of the stack, which costs
+            more than the matrix products of a small batch; elsewhere it only lengthens compiling.
+    """
+
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    attention: str = "xla"
+    attention_block: int = 512
+    remat: str = "none"
+    unroll_decode: bool = False
+
+    def __post_init__(self) -> None:
+        choices: list[tuple[str, str, Any]] = [
+            ("dtype", self.dtype, DTYPES),
+            ("param_dtype", self.param_dtype, DTYPES),
+            ("attention", self.attention, ATTENTION_BACKENDS),
+            ("remat", self.remat, REMAT_POLICIES),
+        ]
+        for name, value, known in choices:
+            if value not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if self.attention_block <= 0:
+            raise ConfigError(f"attention_block must be positive, got {self.attention_block}")
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        """`dtype` as JAX knows it."""
+        return jnp.dtype(self.dtype)

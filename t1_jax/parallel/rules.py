@@ -1,0 +1,104 @@
+"""Logical axis names and the one table that maps them to mesh axes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import jax
+
+from t1_jax.errors import ConfigError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+LETTER_AXES: Mapping[str, str | None] = {
+    "b": "batch",
+    "p": "batch",
+    "g": None,
+    "l": "length",
+    "s": "length",
+    "d": "act_embed",
+    "n": "heads",
+    "k": "kv_heads",
+    "h": None,
+    "f": "mlp",
+    "v": "vocab",
+    "y": None,
+}
+"""The dimension glossary: einsum letter -> logical axis of an activation (None: never split).
+
+B rows, P prompts, G thoughts per prompt, L length, S cache length, D width, N query heads,
+K key/value heads, H head dimension, F feed-forward, V vocabulary, Y layers.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardingRules:
+    """Logical axis -> mesh axes; an empty tuple replicates.
+
+    Attributes:
+        batch: rows of activations.
+        length: token positions.
+        act_embed: the width of activations.
+        embed: the width of weights (FSDP gathers it before use).
+        heads: query heads.
+        kv_heads: key and value heads.
+        mlp: feed-forward units.
+        vocab: vocabulary rows.
+    """
+
+    batch: tuple[str, ...] = ("data", "fsdp")
+    length: tuple[str, ...] = ()
+    act_embed: tuple[str, ...] = ()
+    embed: tuple[str, ...] = ("fsdp",)
+    heads: tuple[str, ...] = ("tensor",)
+    kv_heads: tuple[str, ...] = ("tensor",)
+    mlp: tuple[str, ...] = ("tensor",)
+    vocab: tuple[str, ...] = ("tensor",)
+
+    def __post_init__(self) -> None:
+        for name, axes in self.table().items():
+            unknown = set(axes) - set(MESH_AXES)
+            if unknown:
+                raise ConfigError(
+                    f"rule {name}: unknown mesh axes {sorted(unknown)}",
+                    mend=f"use {', '.join(MESH_AXES)}",
+                )
+
+    def table(self) -> dict[str, tuple[str, ...]]:
+        """The rules as a dictionary, for look-up and for printing."""
+        return {field.name: self.__dict__[field.name] for field in fields(self)}
+
+    def spec(self, axes: Sequence[str | None]) -> jax.P:
+        """The partition of an array whose dimensions carry these logical axes.
+
+        Raises:
+            ConfigError: an axis is unknown, or two dimensions land on one mesh axis.
+        """
+        table = self.table()
+        placed: list[tuple[str, ...] | None] = []
+        taken: dict[str, str] = {}
+        for axis in axes:
+            if axis is None:
+                placed.append(None)
+                continue
+            if axis not in table:
+                raise ConfigError(f"unknown logical axis {axis!r}; known: {', '.join(table)}")
+            for mesh_axis in table[axis]:
+                if mesh_axis in taken:
+                    raise ConfigError(
+                        f"logical axes {taken[mesh_axis]!r} and {axis!r} of one array both map to "
+                        f"mesh axis {mesh_axis!r}",
+                        mend="change one of the two rules",
+                    )
+                taken[mesh_axis] = axis
+            placed.append(table[axis] or None)
+        return jax.P(*placed)
+
+
+def weight_axes(letters: str) -> tuple[str | None, ...]:
+    """Logical axes of a weight written in glossary letters; its width is `embed`, not `act_embed`."""
+    return tuple("embed" if letter == "d" else LETTER_AXES[letter] for letter in letters)
+
+
+def activation_axes(letters: str) -> tuple[str | None, ...]:
+    """Logical axes of an activation written in glossary letters."""
+    return tuple(LETTER_AXES[letter] for letter in letters)
