@@ -62,6 +62,10 @@ class ShardingRules:
                     f"rule {name}: unknown mesh axes {sorted(unknown)}",
                     mend=f"use {', '.join(MESH_AXES)}",
                 )
+            if len(set(axes)) != len(axes):
+                raise ConfigError(
+                    f"rule {name}: a mesh axis stands twice in {axes}", mend="name each axis once"
+                )
 
     def table(self) -> dict[str, tuple[str, ...]]:
         """The rules as a dictionary, for look-up and for printing."""

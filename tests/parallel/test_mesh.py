@@ -1,0 +1,120 @@
+"""Meshes of every shape on eight virtual devices, and what does not fit them."""
+
+import jax
+import pytest
+
+from t1_jax.errors import ConfigError
+from t1_jax.parallel import (
+    MESH_AXES,
+    MeshConfig,
+    ShardingRules,
+    make_placement,
+    single_device_placement,
+    start_multi_host,
+)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "shape"),
+    [
+        (None, (8, 1, 1)),
+        (MeshConfig(), (8, 1, 1)),
+        (MeshConfig(fsdp=2, tensor=2), (2, 2, 2)),
+        (MeshConfig(fsdp=8), (1, 8, 1)),
+        (MeshConfig(data=1, fsdp=1, tensor=8), (1, 1, 8)),
+    ],
+)
+def test_mesh_covers_all_devices_in_explicit_mode(
+    mesh: MeshConfig | None, shape: tuple[int, int, int]
+) -> None:
+    placement = make_placement(mesh)
+    assert placement.mesh.axis_names == MESH_AXES
+    assert placement.mesh.devices.shape == shape
+    assert set(placement.mesh.axis_types) == {jax.sharding.AxisType.Explicit}
+
+
+def test_some_devices_may_be_named() -> None:
+    placement = make_placement(MeshConfig(tensor=2), devices=jax.devices()[:4])
+    assert placement.mesh.devices.shape == (2, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "mesh", [MeshConfig(fsdp=3), MeshConfig(data=3), MeshConfig(tensor=16), MeshConfig(data=16)]
+)
+def test_sizes_that_do_not_cover_the_devices_are_refused(mesh: MeshConfig) -> None:
+    with pytest.raises(ConfigError, match="does not cover 8 devices"):
+        make_placement(mesh)
+
+
+@pytest.mark.parametrize("sizes", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"tensor": -1}])
+def test_sizes_that_are_not_positive_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="must be positive"):
+        MeshConfig(**sizes)
+
+
+def test_single_device() -> None:
+    placement = single_device_placement()
+    assert placement.mesh.devices.shape == (1, 1, 1)
+    assert placement.mesh.devices.item() == jax.devices()[0]
+    assert placement.row_multiple == 1
+
+
+@pytest.mark.parametrize(
+    ("mesh", "rules", "multiple"),
+    [
+        (MeshConfig(fsdp=2, tensor=2), ShardingRules(), 4),
+        (MeshConfig(data=1, tensor=8), ShardingRules(), 1),
+        (MeshConfig(fsdp=4), ShardingRules(batch=("data",)), 2),
+        (MeshConfig(fsdp=4), ShardingRules(batch=()), 1),
+    ],
+)
+def test_row_multiple_is_what_the_batch_rule_divides_by(
+    mesh: MeshConfig, rules: ShardingRules, multiple: int
+) -> None:
+    assert make_placement(mesh, rules).row_multiple == multiple
+
+
+def test_shardings_of_activations() -> None:
+    placement = make_placement(MeshConfig(fsdp=2, tensor=2))
+    rows = jax.device_put(jax.numpy.zeros((8, 3)), placement.activation("bl"))
+    assert rows.addressable_shards[0].data.shape == (2, 3)
+    assert placement.replicated().is_fully_replicated
+
+
+def test_weight_that_does_not_divide_names_dimension_size_and_devices() -> None:
+    placement = make_placement(MeshConfig(data=1, fsdp=2, tensor=4))
+    placement.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 8, 5))
+    with pytest.raises(
+        ConfigError, match=r"q\.kernel: dimension N \(heads\) of size 6 .* 4 devices\n.*tensor"
+    ):
+        placement.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 6, 5))
+    with pytest.raises(ConfigError, match=r"dimension D \(embed\) of size 5 .* 2 devices\n.*fsdp"):
+        placement.check_weight("embed.table", "vd", (8, 5))
+
+
+def test_weight_with_other_rank_than_letters_is_a_fault_of_ours() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        single_device_placement().check_weight("x", "vd", (8,))
+
+
+def test_entered_mesh_is_the_one_in_force() -> None:
+    placement = make_placement(MeshConfig(fsdp=2, tensor=2))
+    with placement.entered():
+        assert jax.sharding.get_abstract_mesh() == placement.mesh.abstract_mesh
+
+
+def test_multi_host_start_is_silent_alone_and_joins_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: calls.append("joined"))
+    monkeypatch.delenv("T1_MULTI_HOST", raising=False)
+    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
+    start_multi_host()
+    assert calls == []
+    monkeypatch.setenv("T1_MULTI_HOST", "1")
+    start_multi_host()
+    monkeypatch.delenv("T1_MULTI_HOST")
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
+    start_multi_host()
+    assert calls == ["joined", "joined"]
