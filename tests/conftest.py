@@ -1,6 +1,7 @@
 """What every test stands on: JAX on eight virtual CPU devices, annotations checked, no network."""
 
 import os
+from typing import TYPE_CHECKING
 
 # Before anything imports jax or transformers.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -9,6 +10,11 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import hypothesis
 import jax
 import jaxtyping
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+if TYPE_CHECKING:
+    from t1_jax.text import T1Tokeniser
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "float32")
@@ -19,3 +25,35 @@ jaxtyping.install_import_hook("t1_jax", "beartype.beartype")
 # The first example of a property compiles, so time per example says nothing here.
 hypothesis.settings.register_profile("t1_jax", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("t1_jax")
+
+
+@pytest.fixture(scope="session")
+def tiny_tokeniser() -> "T1Tokeniser":
+    """A real byte-level BPE of 400 ids with ChatML's special tokens, trained in milliseconds."""
+    from t1_jax.text import T1Tokeniser
+
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<emb_token>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        [
+            "user\nassistant\nRepresent this passage for retrieval.\n",
+            "Given a query, retrieve relevant passages that answer the query.\nQuery: ",
+            "First reason about what a relevant document must contain.\n",
+            "A buffer overflow lets an attacker write past the end of an array.",
+        ],
+        trainer,
+    )
+    return T1Tokeniser(
+        tokenizer,
+        emb_token_id=specials.index("<emb_token>"),
+        eos_ids={specials.index("<|im_end|>"), specials.index("<|endoftext|>")},
+        pad_id=specials.index("<|endoftext|>"),
+    )

@@ -29,6 +29,7 @@ class _Setting:
 def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
     """An instance of the config `cls`: its defaults, then `path`, then `overrides` in order.
 
+    A file with the key `extends: other.yaml` (a path relative to its own) starts from that file.
     Values follow OmegaConf: `${other.key}` and `${oc.env:NAME}` refer to other values, and a dict
     field is extended rather than replaced. A text must be written as one (`"1.10"`, not `1.10`).
 
@@ -63,10 +64,23 @@ def _refuse_missing(node: DictConfig, origin: str) -> None:
 
 
 def _settings(cls: type, path: Path | None, overrides: Sequence[str]) -> Iterator[_Setting]:
-    if path is not None:
-        yield from _leaves(cls, _read_yaml(path), str(path))
+    for file, tree in _chain(path):
+        yield from _leaves(cls, tree, str(file))
     for override in overrides:
         yield from _leaves(cls, _read_override(override), f"override {override!r}")
+
+
+def _chain(path: Path | None) -> list[tuple[Path, Mapping[Any, Any]]]:
+    """The file at `path` and those it extends, the one to apply first in front."""
+    chain: list[tuple[Path, Mapping[Any, Any]]] = []
+    while path is not None:
+        if path.resolve() in (file.resolve() for file, _ in chain):
+            raise ConfigError(f"{chain[0][0]}: extends {path}, which extends it in turn")
+        tree = dict(_read_yaml(path))
+        base = tree.pop("extends", None)
+        chain.insert(0, (path, tree))
+        path = None if base is None else path.parent / str(base)
+    return chain
 
 
 def _leaves(

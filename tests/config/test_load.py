@@ -127,3 +127,17 @@ def test_what_a_config_refuses_itself_gains_its_key() -> None:
 def test_a_reference_to_nothing_is_named() -> None:
     with pytest.raises(ConfigError, match=r"note: .*nowhere"):
         load_config(Recipe, overrides=["name=a", "note=${nowhere}"])
+
+
+def test_a_file_may_extend_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("name: base\nsteps: 3\nlosses: {sft: 1}\n")
+    path = write(tmp_path, "extends: base.yaml\nname: own\nlosses: {triplet: 2}\n")
+    recipe = load_config(Recipe, path)
+    assert (recipe.name, recipe.steps) == ("own", 3)
+    assert recipe.losses == {"sft": 1.0, "triplet": 2.0}
+
+
+def test_files_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("extends: recipe.yaml\n")
+    with pytest.raises(ConfigError, match="extends it in turn"):
+        load_config(Recipe, write(tmp_path, "extends: base.yaml\n"))

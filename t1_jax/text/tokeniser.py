@@ -1,0 +1,257 @@
+"""Texts to tokens and back: templates keep their special tokens, users' text never gains one."""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+from tokenizers import Encoding, Tokenizer
+
+from t1_jax.errors import ConfigError, DataError, UnsupportedError, WeightsError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PromptTokens:
+    """One row of tokens.
+
+    Attributes:
+        ids: token ids, int32.
+        truncated: whether the end of the user's text was cut to fit.
+    """
+
+    ids: Int[np.ndarray, " L"]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BoundTemplate:
+    """A template with its instruction in place: tokens before and after the run that holds {text}.
+
+    `left` and `right` are the words beside {text} with no special token between; they are encoded
+    together with the text, because a token may span the seam.
+    """
+
+    head: tuple[int, ...]
+    left: str
+    right: str
+    tail: tuple[int, ...]
+
+
+class T1Tokeniser:
+    """A fast tokeniser that knows `<emb_token>` and reads users' text as nothing but text.
+
+    Instructions, queries, documents and thoughts given as text are encoded by a second copy of the
+    tokeniser that has no added tokens, so `<|im_start|>` or `<emb_token>` inside them become plain
+    characters. Only templates and `close` place special tokens.
+
+    Attributes:
+        tokenizer: the tokeniser as the checkpoint has it.
+        emb_token_id: id of `<emb_token>`.
+        eos_ids: ids that end a generation.
+        pad_id: id that fills up batches.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, *, emb_token_id: int, eos_ids: Collection[int], pad_id: int
+    ) -> None:
+        added = {
+            token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()
+        }
+        if emb_token_id not in added.values():
+            raise WeightsError(
+                f"id {emb_token_id} for <emb_token> is none of the tokeniser's added tokens",
+                mend="import the model again, which gives it an <emb_token>",
+            )
+        if emb_token_id in eos_ids or emb_token_id == pad_id:
+            raise WeightsError(f"<emb_token> (id {emb_token_id}) must not also end or pad a text")
+        self.tokenizer = tokenizer
+        self.emb_token_id = emb_token_id
+        self.eos_ids = frozenset(eos_ids)
+        self.pad_id = pad_id
+        self._added = added
+        longest_first = sorted(added, key=len, reverse=True)
+        self._added_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._plain = _without_added_tokens(tokenizer)
+        self._bound: dict[tuple[str, str], _BoundTemplate] = {}
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, added tokens included."""
+        return self.tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def encode_prompt(
+        self, template: str, *, instruction: str, text: str, max_tokens: int, item: str = "text"
+    ) -> PromptTokens:
+        """One prompt; see `encode_prompts`."""
+        return self.encode_prompts(
+            template, instruction=instruction, texts=[text], max_tokens=max_tokens, items=[item]
+        )[0]
+
+    def encode_prompts(
+        self,
+        template: str,
+        *,
+        instruction: str,
+        texts: Sequence[str],
+        max_tokens: int,
+        items: Sequence[str] | None = None,
+    ) -> list[PromptTokens]:
+        """The template around each text, at most `max_tokens` long; only the text is ever cut.
+
+        Tokens equal those of the plain tokeniser on the rendered prompt wherever neither the text
+        nor the instruction contains special tokens.
+
+        Args:
+            template: special tokens, words, `{text}` once and, anywhere, `{instruction}`.
+            instruction: what stands for `{instruction}`.
+            texts: what stands for `{text}`, one prompt each.
+            max_tokens: the most tokens a prompt may have, template included.
+            items: what to call each text in an error, for example `query 'q17'`.
+
+        Raises:
+            DataError: a text is empty or not valid Unicode.
+            ConfigError: the template does not fit this tokeniser, or not into `max_tokens`.
+        """
+        names = items or [f"text {number}" for number in range(len(texts))]
+        bound = self._bind(template, instruction)
+        for name, text in zip(names, texts, strict=True):
+            _refuse_unreadable(text, name)
+            if not text.strip():
+                raise DataError(f"{name} is empty", mend="remove it, or give it a text")
+        runs = [bound.left + text + bound.right for text in texts]
+        budget = max_tokens - len(bound.head) - len(bound.tail)
+        prompts = []
+        for text, run in zip(texts, self._encode_plain(runs, names), strict=True):
+            start = len(bound.left)
+            ids, truncated = _cut(run, start, start + len(text), budget)
+            if len(ids) > budget:
+                raise ConfigError(
+                    f"the prompt takes {len(ids) + max_tokens - budget} tokens without any text, "
+                    f"but only {max_tokens} are allowed",
+                    mend="allow more tokens, or shorten the prompt preset",
+                )
+            row = np.array([*bound.head, *ids, *bound.tail], dtype=np.int32)
+            prompts.append(PromptTokens(ids=row, truncated=truncated))
+        return prompts
+
+    def encode_thought(self, text: str) -> Int[np.ndarray, " L"]:
+        """The tokens of a thought that is given rather than sampled; special tokens become text."""
+        _refuse_unreadable(text, "thought")
+        return np.array(self._encode_plain([text], ["thought"])[0].ids, dtype=np.int32)
+
+    def close(
+        self, prompt: PromptTokens, thought: Int[np.ndarray, " T"] | Sequence[int] = ()
+    ) -> PromptTokens:
+        """The prompt, the thought, then `<emb_token>`, the only one in the row.
+
+        Raises:
+            DataError: the prompt or the thought holds an `<emb_token>` of its own.
+        """
+        ids = np.concatenate(
+            [prompt.ids, np.asarray(thought, np.int32), np.array([self.emb_token_id], np.int32)]
+        )
+        if (found := int((ids == self.emb_token_id).sum())) != 1:
+            raise DataError(f"a row must hold <emb_token> exactly once, this one has {found}")
+        return PromptTokens(ids=ids, truncated=prompt.truncated)
+
+    def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
+        """The text of `ids`, special tokens written out."""
+        return self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
+
+    def _bind(self, template: str, instruction: str) -> _BoundTemplate:
+        if (template, instruction) not in self._bound:
+            _refuse_unreadable(instruction, "the instruction")
+            self._refuse_foreign_template(template)
+            self._bound[template, instruction] = self._split(template, instruction)
+        return self._bound[template, instruction]
+
+    def _split(self, template: str, instruction: str) -> _BoundTemplate:
+        """Encodes all of the template but the run around `{text}`."""
+        if template.count("{text}") != 1:
+            raise ConfigError(f"a template must hold {{text}} exactly once, got {template!r}")
+        before, after = template.split("{text}")
+        *_, left = self._added_pattern.split(before)
+        right, *_ = self._added_pattern.split(after)
+        return _BoundTemplate(
+            head=self._encode_template(before.removesuffix(left), instruction),
+            left=left.replace("{instruction}", instruction),
+            right=right.replace("{instruction}", instruction),
+            tail=self._encode_template(after.removeprefix(right), instruction),
+        )
+
+    def _encode_template(self, part: str, instruction: str) -> tuple[int, ...]:
+        """Special tokens by name, and each run of words between them as one text."""
+        ids: list[int] = []
+        for piece in self._added_pattern.split(part):
+            if piece in self._added:
+                ids.append(self._added[piece])
+            else:
+                words = piece.replace("{instruction}", instruction)
+                ids.extend(self._encode_plain([words], ["the instruction"])[0].ids)
+        return tuple(ids)
+
+    def _encode_plain(self, texts: Sequence[str], items: Sequence[str]) -> list[Encoding]:
+        encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
+        special = np.fromiter(self._added.values(), np.int32)
+        for encoding, item in zip(encodings, items, strict=True):
+            if np.isin(encoding.ids, special).any():
+                raise UnsupportedError(f"this tokeniser reads a special token in {item}")
+        return encodings
+
+    def _refuse_foreign_template(self, template: str) -> None:
+        """Raises unless piecewise encoding equals the tokeniser's own, special tokens and all."""
+        words = "".join(self._added_pattern.split(template)[::2])
+        if foreign := re.search(r"<\|[^|>]*\|>", words):
+            raise ConfigError(
+                f"the prompt preset holds {foreign[0]}, which this model's tokeniser does not know",
+                mend="choose the preset for the model's chat format: t1 (ChatML) or t1-llama3",
+            )
+        sample = template.replace("{text}", "a text")
+        ours = self._encode_template(sample, "an instruction")
+        whole = sample.replace("{instruction}", "an instruction")
+        if list(ours) != self.tokenizer.encode(whole, add_special_tokens=False).ids:
+            raise UnsupportedError(
+                "this tokeniser treats a text differently after a special token, so prompts cannot "
+                "be put together piece by piece",
+                mend="use a byte-level tokeniser such as those of SmolLM2, Qwen and Llama 3",
+            )
+
+
+def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy for which every text is plain: nothing is looked up, added, cut or padded."""
+    description = json.loads(tokenizer.to_str())
+    description |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    return Tokenizer.from_str(json.dumps(description))
+
+
+def _refuse_unreadable(text: str, item: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{item} is not valid Unicode: a lone surrogate at character {error.start}",
+            mend="write the text again as UTF-8",
+        ) from error
+
+
+def _cut(run: Encoding, start: int, stop: int, budget: int) -> tuple[list[int], bool]:
+    """The run's ids without as many of the text's last tokens as `budget` demands.
+
+    Characters `start` to `stop` of the run are the text. Tokens that reach outside it stay, and
+    cuts fall between characters: several tokens may share one.
+    """
+    ids = run.ids
+    excess = len(ids) - budget
+    if excess <= 0:
+        return ids, False
+    spans = run.offsets
+    inside = [i for i, (a, b) in enumerate(spans) if start <= a and b <= stop]
+    if not inside:
+        return ids, False
+    spans.append((spans[-1][1], spans[-1][1]))
+    seams = [i for i in [*inside, inside[-1] + 1] if i == 0 or spans[i - 1][1] <= spans[i][0]]
+    last = seams[-1]
+    cut = max((i for i in seams if i <= last - excess), default=seams[0])
+    return ids[:cut] + ids[last:], cut < last

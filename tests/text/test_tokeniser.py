@@ -1,0 +1,179 @@
+"""Prompts to tokens: as the whole string would be, except that users' text stays text."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from t1_jax.errors import ConfigError, DataError, UnsupportedError, WeightsError
+from t1_jax.text import PromptTokens, T1Tokeniser, load_preset
+
+TEMPLATE = load_preset("t1").query_template
+SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<emb_token>"]
+ANY_TEXT = st.text().filter(str.strip)
+HOSTILE_TEXT = st.lists(
+    st.sampled_from([*SPECIALS, " ", "é", "😀", "attacker", "overflow\n"]), min_size=1
+).map("".join)
+
+
+def encode(tokeniser: T1Tokeniser, text: str, max_tokens: int = 10_000) -> PromptTokens:
+    return tokeniser.encode_prompt(
+        TEMPLATE, instruction="Find it", text=text, max_tokens=max_tokens
+    )
+
+
+def rendered(text: str) -> str:
+    return TEMPLATE.replace("{instruction}", "Find it").replace("{text}", text)
+
+
+@given(text=ANY_TEXT)
+def test_tokens_equal_those_of_transformers_on_the_rendered_prompt(
+    tiny_tokeniser: T1Tokeniser, text: str
+) -> None:
+    assume(not any(special in text for special in SPECIALS))
+    peer = PreTrainedTokenizerFast(tokenizer_object=tiny_tokeniser.tokenizer)
+    ids = peer(rendered(text), add_special_tokens=False)["input_ids"]
+    prompt = encode(tiny_tokeniser, text)
+    assert prompt.ids.tolist() == ids
+    assert not prompt.truncated
+
+
+@given(text=(ANY_TEXT | HOSTILE_TEXT).filter(str.strip), thought=st.text() | HOSTILE_TEXT)
+def test_no_text_gains_a_special_token_and_none_is_lost(
+    tiny_tokeniser: T1Tokeniser, text: str, thought: str
+) -> None:
+    special_ids = range(len(SPECIALS))
+    bare = encode(tiny_tokeniser, "x").ids
+    prompt = encode(tiny_tokeniser, text)
+    assert np.isin(prompt.ids, special_ids).sum() == np.isin(bare, special_ids).sum()
+    ids = tiny_tokeniser.encode_thought(thought)
+    assert not np.isin(ids, special_ids).any()
+    assert tiny_tokeniser.decode(ids) == thought
+    assert tiny_tokeniser.decode(prompt.ids) == rendered(text)
+
+
+@given(text=(ANY_TEXT | HOSTILE_TEXT).filter(str.strip), spare=st.integers(0, 12))
+def test_cutting_takes_whole_characters_off_the_end_of_the_text_only(
+    tiny_tokeniser: T1Tokeniser, text: str, spare: int
+) -> None:
+    frame = len(encode(tiny_tokeniser, "x").ids) - 1
+    prompt = encode(tiny_tokeniser, text, max_tokens=frame + spare + 1)
+    assert len(prompt.ids) <= frame + spare + 1
+    before, after = rendered("{text}").split("{text}")
+    decoded = tiny_tokeniser.decode(prompt.ids)
+    assert decoded.startswith(before.rstrip())
+    assert decoded.endswith(after)
+    kept = decoded[: -len(after)].removeprefix(before)
+    assert text.startswith(kept.removeprefix(before.rstrip()))
+    assert prompt.truncated == (kept != text)
+
+
+def test_a_cut_prompt_keeps_as_much_text_as_fits(tiny_tokeniser: T1Tokeniser) -> None:
+    whole = encode(tiny_tokeniser, "abcdefgh")
+    assert len(encode(tiny_tokeniser, "abcdefgh", len(whole.ids)).ids) == len(whole.ids)
+    cut = encode(tiny_tokeniser, "abcdefgh", len(whole.ids) - 1)
+    assert (len(cut.ids), cut.truncated) == (len(whole.ids) - 1, True)
+
+
+def test_words_of_one_token_are_cut_from_the_end(tiny_tokeniser: T1Tokeniser) -> None:
+    text = "attacker array overflow" * 5
+    cut = encode(tiny_tokeniser, text, max_tokens=len(encode(tiny_tokeniser, text).ids) - 7)
+    assert rendered(text).startswith(tiny_tokeniser.decode(cut.ids).split("<|im_end|>")[0])
+
+
+def test_words_beside_the_text_are_encoded_together_with_it(tiny_tokeniser: T1Tokeniser) -> None:
+    text = "a passage"
+    for template in ("<|im_start|>Represent{text}for", "{text}", "x {text}<|im_end|> y"):
+        whole = template.replace("{text}", text)
+        prompt = tiny_tokeniser.encode_prompt(template, instruction="", text=text, max_tokens=99)
+        assert prompt.ids.tolist() == tiny_tokeniser.tokenizer.encode(whole).ids
+
+
+def test_an_instruction_is_text_too(tiny_tokeniser: T1Tokeniser) -> None:
+    prompt = tiny_tokeniser.encode_prompt(
+        "<|im_start|>{instruction}: {text}",
+        instruction="<emb_token> {text}",
+        text="x",
+        max_tokens=99,
+    )
+    assert tiny_tokeniser.decode(prompt.ids) == "<|im_start|><emb_token> {text}: x"
+    assert not np.isin(prompt.ids[1:], range(len(SPECIALS))).any()
+
+
+def test_many_texts_are_encoded_like_one_at_a_time(tiny_tokeniser: T1Tokeniser) -> None:
+    texts = ["one", "two overflows", "é" * 40]
+    rows = tiny_tokeniser.encode_prompts(
+        TEMPLATE, instruction="Find it", texts=texts, max_tokens=60
+    )
+    for row, text in zip(rows, texts, strict=True):
+        alone = encode(tiny_tokeniser, text, 60)
+        assert row.ids.tolist() == alone.ids.tolist()
+        assert row.truncated == alone.truncated
+
+
+def test_closing_appends_the_one_emb_token(tiny_tokeniser: T1Tokeniser) -> None:
+    prompt = encode(tiny_tokeniser, "a <emb_token> in the text")
+    thought = tiny_tokeniser.encode_thought("about <emb_token>")
+    row = tiny_tokeniser.close(prompt, thought)
+    assert row.ids.tolist() == [*prompt.ids, *thought, tiny_tokeniser.emb_token_id]
+    with pytest.raises(DataError, match="exactly once, this one has 2"):
+        tiny_tokeniser.close(prompt, [tiny_tokeniser.emb_token_id])
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_an_empty_text_is_named(tiny_tokeniser: T1Tokeniser, text: str) -> None:
+    with pytest.raises(DataError, match="query 'q7' is empty"):
+        tiny_tokeniser.encode_prompts(
+            TEMPLATE,
+            instruction="",
+            texts=["x", text],
+            max_tokens=99,
+            items=["query 'q1'", "query 'q7'"],
+        )
+
+
+def test_a_lone_surrogate_is_named(tiny_tokeniser: T1Tokeniser) -> None:
+    with pytest.raises(
+        DataError, match="text is not valid Unicode: a lone surrogate at character 2"
+    ):
+        encode(tiny_tokeniser, "ab\ud800")
+
+
+def test_a_template_that_does_not_fit_is_refused(tiny_tokeniser: T1Tokeniser) -> None:
+    with pytest.raises(ConfigError, match="tokens without any text, but only 5 are allowed"):
+        encode(tiny_tokeniser, "x", max_tokens=5)
+
+
+def test_a_preset_of_another_chat_format_is_refused(tiny_tokeniser: T1Tokeniser) -> None:
+    with pytest.raises(ConfigError, match=r"holds <\|begin_of_text\|>, which this model's"):
+        tiny_tokeniser.encode_prompt(
+            load_preset("t1-llama3").query_template, instruction="", text="x", max_tokens=99
+        )
+
+
+def test_a_tokeniser_that_changes_text_after_special_tokens_is_refused(
+    tiny_tokeniser: T1Tokeniser,
+) -> None:
+    tokenizer = Tokenizer.from_str(tiny_tokeniser.tokenizer.to_str())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.add_special_tokens([AddedToken("<|im_end|>", lstrip=True, special=True)])
+    tokeniser = T1Tokeniser(tokenizer, emb_token_id=3, eos_ids=[2], pad_id=0)
+    with pytest.raises(UnsupportedError, match="differently after a special token"):
+        tokeniser.encode_prompt("{text} <|im_end|>", instruction="", text="x", max_tokens=99)
+
+
+@pytest.mark.parametrize(
+    ("emb_token_id", "eos_ids", "message"),
+    [
+        (300, [2], "id 300 for <emb_token> is none of the tokeniser's added tokens"),
+        (3, [2, 3], "must not also end or pad a text"),
+        (0, [2], "must not also end or pad a text"),
+    ],
+)
+def test_a_tokeniser_without_its_own_emb_token_is_refused(
+    tiny_tokeniser: T1Tokeniser, emb_token_id: int, eos_ids: list[int], message: str
+) -> None:
+    with pytest.raises(WeightsError, match=message):
+        T1Tokeniser(tiny_tokeniser.tokenizer, emb_token_id=emb_token_id, eos_ids=eos_ids, pad_id=0)
