@@ -4,19 +4,27 @@ Rows are right-padded, so a causal mask alone keeps padding out of every real to
 """
 
 import math
+import re
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.parallel import ShardingRules, activation_axes
+from t1_jax.model.config import DecoderConfig
+from t1_jax.parallel import Placement, ShardingRules, activation_axes
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """A score no real score comes near, finite so that a row with nothing to see yields no NaN."""
 
 Window = int | Int[Array, ""]
 """Tokens a token sees, itself included; 0 sees all. An array where layers of one scan differ."""
+
+_SPLASH_BLOCKS = (512, 256, 128)
+"""Tokens a kernel step reads, largest first; small blocks leave a TPU's matrix unit idle."""
+_SPLASH_MULTIPLE = 128
+_WAY_OUT = "use attention=xla"
 
 
 def causal_attention(
@@ -44,42 +52,38 @@ def causal_attention(
 
     Raises:
         UnsupportedError: the back end cannot do what is asked; it never falls back to another.
+            `check_backend` has refused what could be seen when the model was built.
     """
-    check_attention(backend, q, window, segment_ids, rules)
-    fixed_window = window if isinstance(window, int) else None
+    _check_call(backend, q.shape[1], window, segment_ids)
 
-    def local(q, k, v, window, segment_ids):  # the rows and heads that one device holds
+    def local(q, k, v, segment_ids, traced):  # the rows and heads that one device holds
+        if traced is not None:
+            return _blockwise(q, k, v, traced, segment_ids, block)
+        assert isinstance(window, int)
         if backend == "cudnn":
-            reach = (fixed_window - 1, 0) if fixed_window else None
+            reach = (window - 1, 0) if window else None
             return jax.nn.dot_product_attention(
                 q, k, v, is_causal=True, local_window_size=reach, implementation="cudnn"
             )
         if backend == "splash":
-            return _splash(q, k, v, fixed_window or 0, segment_ids)
-        return _blockwise(
-            q, k, v, window if window is not None else fixed_window, segment_ids, block
-        )
+            return _splash(q, k, v, window, segment_ids)
+        return _blockwise(q, k, v, window, segment_ids, block)
 
     heads, kv_heads = rules.spec(activation_axes("blnh")), rules.spec(activation_axes("blkh"))
-    specs = (heads, kv_heads, kv_heads, jax.P(), rules.spec(activation_axes("bl")))
+    specs = (heads, kv_heads, kv_heads, rules.spec(activation_axes("bl")), jax.P())
     attend = jax.shard_map(local, in_specs=specs, out_specs=heads, check_vma=False)
-    return attend(q, k, v, window if fixed_window is None else None, segment_ids)
+    return attend(q, k, v, segment_ids, None if isinstance(window, int) else window)
 
 
-def check_attention(
-    backend: str,
-    q: jax.Array,
-    window: Window,
-    segment_ids: jax.Array | None,
-    rules: ShardingRules,
+def check_backend(
+    backend: str, config: DecoderConfig, dtype: jnp.dtype, placement: Placement
 ) -> None:
-    """Refuses a combination that `backend` would get wrong or silently ignore.
+    """Refuses, before anything is built, a model that `backend` cannot compute where it will stand.
 
     Raises:
         UnsupportedError: with what was asked, what the back end can do, and the way out.
     """
-    _, length, _, head_dim = q.shape
-    out = "use attention=xla"
+    rules = placement.rules
     if rules.heads != rules.kv_heads or rules.length:
         raise UnsupportedError(
             f"attention needs query and key heads split alike and whole sequences, got rules "
@@ -88,32 +92,56 @@ def check_attention(
         )
     if backend == "xla":
         return
-    if not isinstance(window, int):
-        raise UnsupportedError(f"{backend} attention needs one window for all layers", mend=out)
-    platform = jax.default_backend()
+    device = placement.mesh.devices.item(0)
+    wanted = {"cudnn": "gpu", "splash": "tpu"}[backend]
+    if device.platform != wanted:
+        raise UnsupportedError(
+            f"{backend} attention needs a {wanted.upper()}, the mesh is of {device.platform}",
+            mend=_WAY_OUT,
+        )
+    if config.uniform_window is None:
+        raise UnsupportedError(
+            f"{backend} attention needs one window for all layers, got {config.windows}",
+            mend=_WAY_OUT,
+        )
     if backend == "cudnn":
-        if platform != "gpu":
-            raise UnsupportedError(f"cudnn attention needs a GPU, this is {platform}", mend=out)
-        if segment_ids is not None:
-            raise UnsupportedError("cudnn attention ignores segment ids of packed rows", mend=out)
-        if q.dtype not in (jnp.bfloat16, jnp.float16):
-            raise UnsupportedError(f"cudnn attention needs bf16 or fp16, got {q.dtype}", mend=out)
-        capability = float(jax.devices()[0].compute_capability)
-        widest = 256 if capability >= 9.0 else 128
-        if head_dim % 8 or head_dim > widest:
-            raise UnsupportedError(
-                f"cudnn attention needs a head dimension that is a multiple of 8 and at most "
-                f"{widest} on compute capability {capability}, got {head_dim}",
-                mend=out,
-            )
-    if backend == "splash":
-        if platform != "tpu":
-            raise UnsupportedError(f"splash attention needs a TPU, this is {platform}", mend=out)
-        if length % 128:
-            raise UnsupportedError(
-                f"splash attention needs a length divisible by 128, got {length}",
-                mend=f"{out}, or length buckets that are multiples of 128",
-            )
+        _check_cudnn(config.head_dim, dtype, device.compute_capability)
+
+
+def _check_cudnn(head_dim: int, dtype: jnp.dtype, capability: str) -> None:
+    """What cuDNN's fused attention takes on a GPU of this compute capability ("9.0")."""
+    numbers = re.fullmatch(r"(\d+)\.(\d+)", capability)
+    if numbers is None:
+        raise UnsupportedError(
+            f"cudnn attention needs an NVIDIA GPU, this is {capability}", mend=_WAY_OUT
+        )
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        raise UnsupportedError(
+            f"cudnn attention needs bf16 or fp16, got {dtype}",
+            mend=f"{_WAY_OUT}, or dtype=bfloat16",
+        )
+    widest = 256 if int(numbers[1]) >= 9 else 128
+    if head_dim % 8 or head_dim > widest:
+        raise UnsupportedError(
+            f"cudnn attention needs a head dimension that is a multiple of 8 and at most "
+            f"{widest} on compute capability {capability}, got {head_dim}",
+            mend=_WAY_OUT,
+        )
+
+
+def _check_call(backend: str, length: int, window: Window, segments: jax.Array | None) -> None:
+    """Refuses inputs that `backend` would get wrong or silently ignore."""
+    if backend != "xla" and not isinstance(window, int):
+        raise UnsupportedError(
+            f"{backend} attention needs a window known at compilation", mend=_WAY_OUT
+        )
+    if backend == "cudnn" and segments is not None:
+        raise UnsupportedError("cudnn attention ignores segment ids of packed rows", mend=_WAY_OUT)
+    if backend == "splash" and length % _SPLASH_MULTIPLE:
+        raise UnsupportedError(
+            f"splash attention needs a length divisible by {_SPLASH_MULTIPLE}, got {length}",
+            mend=f"{_WAY_OUT}, or length buckets that are multiples of {_SPLASH_MULTIPLE}",
+        )
 
 
 def _blockwise(
@@ -131,29 +159,35 @@ def _blockwise(
     rows, length, heads, head_dim = q.shape
     kv_heads = k.shape[2]
     grouped = q.reshape(rows, length, kv_heads, heads // kv_heads, head_dim)
+
+    def attend(q, k, v, segments, window, at_q, at_k):
+        """One block of queries; `segments` are those of the queries and of the keys."""
+        distance = at_q[:, None] - at_k[None, :]
+        seen = (distance >= 0) & ((distance < window) | (jnp.asarray(window) == 0))
+        seen = seen[None]
+        if segments is not None:
+            seen = seen & (segments[0][:, :, None] == segments[1][:, None, :])
+        scores = jnp.einsum("blkjh,bskh->bkjls", q, k, preferred_element_type=jnp.float32)
+        scores = jnp.where(seen[:, None, None], scores * head_dim**-0.5, MASKED)
+        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+        out = jnp.einsum("bkjls,bskh->blkjh", weights, v, preferred_element_type=jnp.float32)
+        return out.astype(q.dtype)
+
+    if length > block:  # the backward pass computes each block's scores again, one at a time
+        attend = jax.checkpoint(attend)
     blocks = []
     for start in range(0, length, block):
         end = min(start + block, length)
         first = max(0, start - window + 1) if isinstance(window, int) and window else 0
-        at_q, at_k = jnp.arange(start, end)[:, None], jnp.arange(first, end)[None, :]
-        seen = at_k <= at_q
-        if not (isinstance(window, int) and window == 0):
-            seen &= (at_q - at_k < window) | (jnp.asarray(window) == 0)
-        seen = seen[None]
+        mine, theirs = slice(start, end), slice(first, end)
+        segments = None
         if segment_ids is not None:
-            seen = seen & (segment_ids[:, start:end, None] == segment_ids[:, None, first:end])
-        scores = jnp.einsum(
-            "blkjh,bskh->bkjls",
-            grouped[:, start:end],
-            k[:, first:end],
-            preferred_element_type=jnp.float32,
-        )
-        scores = jnp.where(seen[:, None, None], scores * head_dim**-0.5, MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+            segments = segment_ids[:, mine], segment_ids[:, theirs]
+        at = jnp.arange(length)
         blocks.append(
-            jnp.einsum(
-                "bkjls,bskh->blkjh", weights, v[:, first:end], preferred_element_type=jnp.float32
-            ).astype(q.dtype)
+            attend(
+                grouped[:, mine], k[:, theirs], v[:, theirs], segments, window, at[mine], at[theirs]
+            )
         )
     joined = blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=1)
     return joined.reshape(rows, length, heads, head_dim)
@@ -172,27 +206,31 @@ def _splash(
     )
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 
-    _, length, heads, head_dim = q.shape
+    rows, length, heads, head_dim = q.shape
+    kv_heads = k.shape[2]
     shape = (length, length)
     one_head = masks.LocalMask(shape, (window - 1, 0), 0) if window else masks.CausalMask(shape)
+    block = max(size for size in _SPLASH_BLOCKS if length % size == 0)
     kernel = kernels.make_splash_mqa_single_device(
-        mask=masks.MultiHeadMask([one_head] * (heads // k.shape[2]))
+        mask=masks.MultiHeadMask([one_head] * (heads // kv_heads)),
+        block_sizes=kernels.BlockSizes(
+            block_q=block,
+            block_kv=block,
+            block_kv_compute=block,
+            block_q_dkv=block,
+            block_kv_dkv=block,
+            block_kv_dkv_compute=block,
+            block_q_dq=block,
+            block_kv_dq=block,
+        ),
     )
-    q = (q * head_dim**-0.5).astype(q.dtype).reshape(*q.shape[:2], k.shape[2], -1, head_dim)
-
-    def one_row(q_lkjh: jax.Array, k_lkh: jax.Array, v_lkh: jax.Array, segments: jax.Array | None):
-        ids = None if segments is None else kernels.SegmentIds(q=segments, kv=segments)
-        per_kv_head = jax.vmap(lambda q, k, v: kernel(q, k, v, ids))
-        out = per_kv_head(
-            q_lkjh.transpose(1, 2, 0, 3), k_lkh.transpose(1, 0, 2), v_lkh.transpose(1, 0, 2)
-        )
-        return out.transpose(2, 0, 1, 3)
-
-    if segment_ids is None:
-        out = jax.vmap(lambda q, k, v: one_row(q, k, v, None))(q, k, v)
-    else:
-        out = jax.vmap(one_row)(q, k, v, segment_ids)
-    return out.reshape(*q.shape[:2], heads, head_dim)
+    q_bkjlh = (q * head_dim**-0.5).astype(q.dtype).reshape(rows, length, kv_heads, -1, head_dim)
+    q_bkjlh = q_bkjlh.transpose(0, 2, 3, 1, 4)
+    k_bklh, v_bklh = k.swapaxes(1, 2), v.swapaxes(1, 2)
+    ids = None if segment_ids is None else kernels.SegmentIds(q=segment_ids, kv=segment_ids)
+    over_kv_heads = jax.vmap(kernel, in_axes=(0, 0, 0, None))
+    out = cast(jax.Array, jax.vmap(over_kv_heads)(q_bkjlh, k_bklh, v_bklh, ids))
+    return out.transpose(0, 3, 1, 2, 4).reshape(rows, length, heads, head_dim)
 
 
 def attend_cache(

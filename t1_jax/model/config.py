@@ -1,11 +1,23 @@
-"""The decoder's shape: every field changes the computation, and there are no defaults for facts
-that a checkpoint states."""
+"""The decoder's shape: every field changes the computation, or is refused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from t1_jax.errors import ConfigError, UnsupportedError
 
+FAMILIES = ("llama", "qwen2", "qwen3")
 ROPE_KINDS = ("default", "linear", "llama3", "yarn")
+
+_ROPE_FIELDS = {
+    "factor": ("linear", "llama3", "yarn"),
+    "original_max_positions": ("llama3", "yarn"),
+    "low_freq_factor": ("llama3",),
+    "high_freq_factor": ("llama3",),
+    "beta_fast": ("yarn",),
+    "beta_slow": ("yarn",),
+    "attention_factor": ("yarn",),
+    "truncate": ("yarn",),
+}
+"""Which kinds of rope read a field; another kind takes only its default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +63,24 @@ class RopeConfig:
             )
         if self.kind in ("llama3", "yarn") and self.original_max_positions <= 0:
             raise ConfigError(f"rope type {self.kind!r} needs original_max_position_embeddings")
+        if self.high_freq_factor <= self.low_freq_factor:
+            raise ConfigError(
+                f"rope high_freq_factor {self.high_freq_factor} must be above low_freq_factor "
+                f"{self.low_freq_factor}"
+            )
+        if self.beta_fast < self.beta_slow or self.beta_slow <= 0:
+            raise ConfigError(
+                f"rope beta_fast {self.beta_fast} must be at least beta_slow {self.beta_slow}, "
+                f"and both positive"
+            )
+        for field in fields(self):
+            value = self.__dict__[field.name]
+            kinds = _ROPE_FIELDS.get(field.name, ROPE_KINDS)
+            if self.kind not in kinds and value != field.default:
+                raise ConfigError(
+                    f"rope type {self.kind!r} does not read {field.name}, got {value}",
+                    mend=f"leave it out, or use rope type {' or '.join(kinds)}",
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +130,11 @@ class DecoderConfig:
     windows: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise UnsupportedError(
+                f"family {self.family!r} is not implemented; known: {', '.join(FAMILIES)}",
+                mend="use a checkpoint of one of the known families",
+            )
         sizes = {
             "vocab_size": self.vocab_size,
             "vocab_multiple": self.vocab_multiple,

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from t1_jax.model.attention import MASKED
+from t1_jax.errors import UnsupportedError
+from t1_jax.model.attention import Window, check_backend
 from t1_jax.model.cache import LayerCache, PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.layers import Block, Build, RMSNorm
 from t1_jax.model.options import REMAT_POLICIES, ModelOptions
 from t1_jax.model.rotary import rotary_tables
 from t1_jax.parallel import Placement, activation_axes
+
+LayerStep = Callable[[jax.Array, Block, Window, Any], tuple[jax.Array, Any]]
+"""x, output = step(x, one layer's block, its window, its further inputs)."""
 
 
 class TokenMask(nnx.Variable):
@@ -42,7 +46,12 @@ class Head(nnx.Module):
 class Decoder(nnx.Module):
     """A causal language model of the llama, qwen2 or qwen3 family.
 
-    Construct it, and call its methods, inside `placement.entered()`.
+    Construct it, and call its methods, inside `placement.entered()`. Rows come in multiples of
+    `placement.row_multiple`.
+
+    Raises:
+        ConfigError: the mesh does not divide a weight.
+        UnsupportedError: the attention back end cannot compute this decoder on this mesh.
     """
 
     def __init__(
@@ -52,10 +61,12 @@ class Decoder(nnx.Module):
         placement: Placement,
         rngs: nnx.Rngs,
     ) -> None:
+        check_backend(options.attention, config, options.compute_dtype, placement)
         build = Build(config, options, placement, rngs)
         self.config = config
         self.options = options
         self.rules = placement.rules
+        self._row_multiple = placement.row_multiple
         self.embed = Embedding(build)
         self.blocks: Block | nnx.List[Block] = Block(build)
         self.final_norm = RMSNorm(build, "final_norm", "d", stacked=False)
@@ -76,6 +87,10 @@ class Decoder(nnx.Module):
             tokens: right-padded rows.
             positions: default 0 .. L-1; packed rows restart them with every segment.
             segment_ids: for packed rows.
+
+        Raises:
+            UnsupportedError: the attention back end cannot do this; rows that do not divide over
+                the mesh; without `positions`, more tokens than the checkpoint has positions.
         """
         return self._run(tokens, positions, segment_ids, keep_cache=False)[0]
 
@@ -106,7 +121,11 @@ class Decoder(nnx.Module):
         return jnp.where(self.token_mask[...], logits, -jnp.inf)
 
     def prefill(self, tokens: Int[Array, "P S"], lengths: Int[Array, " P"]) -> PrefixCache:
-        """Keys and values of prompts; `lengths` says how many slots of each row are real."""
+        """Keys and values of prompts; `lengths` says how many slots of each row are real.
+
+        Raises:
+            UnsupportedError: as for `hidden`.
+        """
         _, layers = self._run(tokens, None, None, keep_cache=True)
         return PrefixCache(layers, lengths)
 
@@ -121,8 +140,10 @@ class Decoder(nnx.Module):
         """Consumes one token per thought, writing it at `slot`; returns pre-norm hidden states."""
         rotary = rotary_tables(self.config.rope, self.config.head_dim, positions)
 
-        def step(x: jax.Array, block: Block, inputs: Any) -> tuple[jax.Array, LayerCache]:
-            window, prefix_layer, suffix_layer = inputs
+        def step(
+            x: jax.Array, block: Block, window: Window, caches: Any
+        ) -> tuple[jax.Array, LayerCache]:
+            prefix_layer, suffix_layer = caches
             out, grown = block.attention.decode(
                 block.attention_norm(x),
                 rotary,
@@ -156,6 +177,12 @@ class Decoder(nnx.Module):
 
     def _embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Rows of the table; it is gathered over `fsdp` first, or XLA rematerialises all of it."""
+        if tokens.shape[0] % self._row_multiple:
+            raise UnsupportedError(
+                f"{tokens.shape[0]} rows do not divide over the {self._row_multiple} devices that "
+                f"share a batch",
+                mend=f"pad the batch to a multiple of {self._row_multiple} rows",
+            )
         spec = self.rules.spec
         table = jax.reshard(self.embed.table[...], spec(activation_axes("vd")))
         rows = table.at[tokens].get(out_sharding=spec(activation_axes("bld")))
@@ -170,58 +197,72 @@ class Decoder(nnx.Module):
         keep_cache: bool,
     ) -> tuple[Float[Array, "B L D"], Any]:
         """All layers over whole sequences; caches only where asked, as they are large."""
-        if positions is None:
-            positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-            positions = jax.reshard(positions, self.rules.spec(activation_axes("bl")))
-        rotary = rotary_tables(self.config.rope, self.config.head_dim, positions)
+        at = self._count(tokens) if positions is None else positions
+        rotary = rotary_tables(self.config.rope, self.config.head_dim, at)
 
-        def step(x: jax.Array, block: Block, inputs: Any) -> tuple[jax.Array, LayerCache | None]:
-            out, cache = block.attention(block.attention_norm(x), rotary, inputs[0], segment_ids)
+        def step(
+            x: jax.Array, block: Block, window: Window, _: tuple[()]
+        ) -> tuple[jax.Array, LayerCache | None]:
+            out, cache = block.attention(block.attention_norm(x), rotary, window, segment_ids)
             x = x + out
             return x + block.mlp(block.mlp_norm(x)), cache if keep_cache else None
 
-        return self._over_layers(step, self._embed(tokens), ())
+        return self._over_layers(self._remat(step), self._embed(tokens), ())
+
+    def _count(self, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
+        """Positions 0 .. L-1 of rows that hold one text each."""
+        if tokens.shape[1] > self.config.max_positions:
+            raise UnsupportedError(
+                f"{tokens.shape[1]} tokens, but the checkpoint was made for at most "
+                f"{self.config.max_positions} positions",
+                mend="cut the text, or use a checkpoint made for longer contexts",
+            )
+        counted = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+        return jax.reshard(counted, self.rules.spec(activation_axes("bl")))
+
+    def _remat(self, step: LayerStep) -> LayerStep:
+        """The step, keeping for the backward pass only what the option `remat` says."""
+        if self.options.remat == "none":
+            return step
+        policy = REMAT_POLICIES[self.options.remat]
+        unrolled = isinstance(self.blocks, nnx.List)  # a scan keeps XLA from undoing the remat
+
+        def remat(x: jax.Array, block: Block, window: Window, inputs: Any) -> Any:
+            known = 2 if isinstance(window, int) else ()  # to attention, a window must stay an int
+            kept = jax.checkpoint(step, policy=policy, prevent_cse=unrolled, static_argnums=known)
+            return kept(x, block, window, inputs)
+
+        return remat
 
     def _over_layers(
-        self,
-        step: Callable[[jax.Array, Block, Any], tuple[jax.Array, Any]],
-        x: jax.Array,
-        per_layer: tuple[Any, ...],
+        self, step: LayerStep, x: jax.Array, per_layer: tuple[Any, ...]
     ) -> tuple[jax.Array, Any]:
-        """x, outputs = step(x, block, (window, *inputs of the layer)), layer after layer.
+        """x, outputs = step(x, block, window, inputs of the layer), layer after layer.
 
         Stacked blocks are scanned, so the program holds one layer; blocks taken apart are
         unrolled. `per_layer` and the outputs are stacked or tuples accordingly.
         """
-        policy = self.options.remat
-        if policy != "none":
-            step = jax.checkpoint(step, policy=REMAT_POLICIES[policy])
         windows = self.config.windows
         if isinstance(self.blocks, nnx.List):
             outputs = []
             for i, block in enumerate(self.blocks):
-                x, output = step(x, block, (windows[i], *(inputs[i] for inputs in per_layer)))
+                x, output = step(x, block, windows[i], tuple(inputs[i] for inputs in per_layer))
                 outputs.append(output)
             return x, tuple(outputs)
         uniform = self.config.uniform_window
         if uniform is not None:
             return jax.lax.scan(
-                lambda x, layer: step(x, layer[0], (uniform, *layer[1])),
-                x,
-                (self.blocks, per_layer),
+                lambda x, layer: step(x, layer[0], uniform, layer[1]), x, (self.blocks, per_layer)
             )
         return jax.lax.scan(
-            lambda x, layer: step(x, layer[0], (layer[2], *layer[1])),
+            lambda x, layer: step(x, layer[0], layer[2], layer[1]),
             x,
             (self.blocks, per_layer, jnp.asarray(windows)),
         )
 
 
 def unit(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-    """x / |x| in float32; the zero vector stays zero and is refused where it is used."""
+    """Rows of length 1, in float32; the zero vector stays zero and is refused where it is used."""
     x = x.astype(jnp.float32)
     norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
     return x / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)
-
-
-__all__ = ["MASKED", "Decoder", "TokenMask", "unit"]

@@ -199,16 +199,14 @@ class Attention(nnx.Module):
         def local(q, k, v, prefix, prefix_lengths, suffix, starts, slot, positions, window):
             suffix = (write_slot(suffix[0], k, slot), write_slot(suffix[1], v, slot))
             prompts, thoughts, heads, head_dim = q.shape
-            shared = attend_cache(
-                q, *prefix, prefix_seen(prefix_lengths, prefix[0].shape[2], positions, window)
-            )
+            seen = prefix_seen(prefix_lengths, prefix[0].shape[2], positions, window)
+            shared = attend_cache(q, prefix[0], prefix[1], seen)
             rows = prompts * thoughts
             own_seen = suffix_seen(starts, suffix[0].shape[3], slot, window)
             own_seen = jnp.broadcast_to(own_seen, (prompts, thoughts, own_seen.shape[-1]))
+            own_k, own_v = (cache.reshape(rows, *cache.shape[2:]) for cache in suffix)
             own_out, own_log = attend_cache(
-                q.reshape(rows, 1, heads, head_dim),
-                *(cache.reshape(rows, *cache.shape[2:]) for cache in suffix),
-                own_seen.reshape(rows, 1, -1),
+                q.reshape(rows, 1, heads, head_dim), own_k, own_v, own_seen.reshape(rows, 1, -1)
             )
             own = own_out.reshape(q.shape), own_log.reshape(q.shape[:3])
             return merge_attention(shared, own).astype(q.dtype), suffix

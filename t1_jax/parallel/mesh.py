@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -84,7 +85,7 @@ class Placement:
 def make_placement(
     mesh: MeshConfig | None = None,
     rules: ShardingRules | None = None,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Placement:
     """Lays `devices` (default: all) out as a mesh in explicit-sharding mode.
 

@@ -99,7 +99,7 @@ class ShardingRules:
 
 
 def weight_axes(letters: str) -> tuple[str | None, ...]:
-    """Logical axes of a weight written in glossary letters; its width is `embed`, not `act_embed`."""
+    """Logical axes of a weight in glossary letters; its width is `embed`, not `act_embed`."""
     return tuple("embed" if letter == "d" else LETTER_AXES[letter] for letter in letters)
 
 
