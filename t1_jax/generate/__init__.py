@@ -1,0 +1,9 @@
+"""Floor 2: the sampling loop over a decoder."""
+
+from t1_jax.generate.batch import Prompt as Prompt
+from t1_jax.generate.loop import StopTokens as StopTokens
+from t1_jax.generate.sampler import Sampler as Sampler
+from t1_jax.generate.sampling import SamplingOptions as SamplingOptions
+from t1_jax.generate.shapes import BatchShapes as BatchShapes
+from t1_jax.generate.thought import EndReason as EndReason
+from t1_jax.generate.thought import Thought as Thought

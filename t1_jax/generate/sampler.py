@@ -1,0 +1,103 @@
+"""The sampler: prompts in, thoughts out, in whatever order they end."""
+
+from collections.abc import Iterator, Sequence
+
+from flax import nnx
+
+from t1_jax.errors import ConfigError
+from t1_jax.generate.batch import Batch, Programs, Prompt
+from t1_jax.generate.loop import StopTokens
+from t1_jax.generate.sampling import SamplingOptions
+from t1_jax.generate.shapes import BatchShapes
+from t1_jax.generate.thought import Thought
+from t1_jax.model import Decoder
+from t1_jax.parallel import Placement
+
+
+class Sampler:
+    """Draws thoughts from a decoder.
+
+    Each prompt is prefilled once, whatever the number of its thoughts. Prompts of one length
+    bucket share a batch; between blocks finished thoughts leave it and prompts of the queue take
+    their places.
+    """
+
+    def __init__(
+        self, decoder: Decoder, placement: Placement, stop: StopTokens, shapes: BatchShapes
+    ) -> None:
+        unroll = decoder.options.unroll_decode
+        with placement.entered():
+            prefill = nnx.split(decoder)
+            step = nnx.split(decoder.unrolled()) if unroll else prefill
+        self._config = decoder.config
+        self._shapes = shapes
+        self._programs = Programs(
+            placement=placement,
+            stop=stop,
+            prefill=prefill,
+            step=step,
+            unroll=unroll,
+            vocab_rows=decoder.config.padded_vocab_size,
+        )
+
+    def think(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        samples: int,
+        budget: int,
+        options: SamplingOptions,
+    ) -> Iterator[tuple[int, Thought]]:
+        """Yields (index of the prompt, thought) in the order in which thoughts end.
+
+        Args:
+            prompts: any number, in any order.
+            samples: G, thoughts per prompt.
+            budget: most tokens of a thought, `<emb_token>` not counted.
+            options: how tokens are drawn.
+
+        Raises:
+            ConfigError: a budget or number of samples below 1, or a prompt that leaves no room
+                for its thought in the model's context.
+        """
+        self._check(prompts, samples, budget)
+        for size, indices in self._by_size(prompts, samples):
+            batch = Batch(
+                self._programs,
+                self._shapes,
+                [(index, prompts[index]) for index in indices],
+                prefix_size=size,
+                samples=samples,
+                budget=budget,
+                options=options,
+            )
+            yield from batch.run()
+
+    def _check(self, prompts: Sequence[Prompt], samples: int, budget: int) -> None:
+        if budget < 1:
+            raise ConfigError(
+                f"a thought's budget must be at least 1 token, got {budget}",
+                mend="to embed without a thought use think=False",
+            )
+        if samples < 1:
+            raise ConfigError(f"the number of thoughts must be at least 1, got {samples}")
+        for prompt in prompts:
+            needed = len(prompt.token_ids) + budget + 1
+            if len(prompt.token_ids) < 2 or needed > self._config.max_positions:
+                raise ConfigError(
+                    f"query {prompt.query_id}: a prompt of {len(prompt.token_ids)} tokens and a "
+                    f"budget of {budget} need {needed} positions; the model has "
+                    f"{self._config.max_positions}",
+                    mend="lower the budget or the longest query",
+                )
+
+    def _by_size(self, prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[int, list[int]]]:
+        """Prompts by padded length; too few to fill half a batch move up to the next size."""
+        half = self._shapes.prompt_sizes(samples)[0] // 2
+        sizes = [self._shapes.prefix_size(len(prompt.token_ids)) for prompt in prompts]
+        carried: list[int] = []
+        for size in sorted(set(sizes)):
+            carried += [index for index, of in enumerate(sizes) if of == size]
+            if len(carried) >= half or size == max(sizes):
+                yield size, carried
+                carried = []

@@ -1,0 +1,223 @@
+"""The decoding batch on the device, and how it is built, reordered and grown between blocks."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from t1_jax.model import Decoder, PrefixCache, SuffixCache
+from t1_jax.parallel import Placement, activation_axes
+
+
+class DecodeState(NamedTuple):
+    """P prompts times G thoughts in flight.
+
+    Attributes:
+        prefix: shared caches of the prompts, all but their last token.
+        suffix: caches of the thoughts; slot 0 of a thought is the prompt's last token.
+        slot: where the next token of every thought is written.
+        token: the next token to consume.
+        position: its position in prompt + thought.
+        count: tokens drawn so far.
+        live: thoughts that have not yet consumed `<emb_token>`.
+        keys: random key data of each thought.
+        vectors: unit vectors of thoughts that ended.
+        seen: tokens in prompt and thought, where the repetition penalty needs them.
+    """
+
+    prefix: PrefixCache
+    suffix: SuffixCache
+    slot: Int[Array, ""]
+    token: Int[Array, "P G"]
+    position: Int[Array, "P G"]
+    count: Int[Array, "P G"]
+    live: Bool[Array, "P G"]
+    keys: UInt32[Array, "P G 2"]
+    vectors: Float[Array, "P G D"]
+    seen: Bool[Array, "P G V"] | None
+
+
+class Arrivals(NamedTuple):
+    """What the host knows of prompts that start.
+
+    Attributes:
+        tokens: the prompts, right-padded.
+        lengths: their tokens, at least two.
+        last_token: the last of them, which is held back for the first decoding step.
+        keys: random key data of each thought.
+        live: false for rows that only fill the batch up.
+        seen: tokens of each prompt, where the repetition penalty needs them.
+    """
+
+    tokens: Int[Array, "P S"]
+    lengths: Int[Array, " P"]
+    last_token: Int[Array, " P"]
+    keys: UInt32[Array, "P G 2"]
+    live: Bool[Array, "P G"]
+    seen: Bool[Array, "P V"] | None
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "placement", "unroll", "slots"))
+def start_batch(
+    graph: nnx.GraphDef[Decoder],
+    weights: nnx.State,
+    arrivals: Arrivals,
+    *,
+    placement: Placement,
+    unroll: bool,
+    slots: int,
+) -> DecodeState:
+    """Runs each prompt once and returns a batch with empty suffix caches of `slots` slots."""
+    decoder = nnx.merge(graph, weights)
+    config, rules = decoder.config, placement.rules
+    prefix = decoder.prefill(arrivals.tokens, arrivals.lengths - 1)
+    layers = prefix.layers
+    if unroll:
+        keys, values = prefix.layers
+        layers = tuple((keys[i], values[i]) for i in range(config.num_layers))
+    prompts, samples = arrivals.live.shape
+
+    def empty(prefix_leaf: jax.Array) -> jax.Array:
+        lead = prefix_leaf.shape[:-4]
+        shape = (*lead, prompts, samples, config.num_kv_heads, slots, config.head_dim)
+        spec = rules.spec(activation_axes("y" * len(lead) + "pgksh"))
+        return jnp.zeros(shape, prefix_leaf.dtype, out_sharding=spec)
+
+    def per_thought(x: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(x[:, None], (prompts, samples, *x.shape[1:]))
+
+    return DecodeState(
+        prefix=PrefixCache(layers, prefix.lengths),
+        suffix=SuffixCache(jax.tree.map(empty, layers), jnp.zeros_like(prefix.lengths)),
+        slot=jnp.zeros((), jnp.int32),
+        token=per_thought(arrivals.last_token),
+        position=per_thought(prefix.lengths),
+        count=jnp.zeros_like(arrivals.live, jnp.int32),
+        live=arrivals.live,
+        keys=arrivals.keys,
+        vectors=jnp.zeros(
+            (prompts, samples, config.embed_dim), out_sharding=rules.spec(activation_axes("pgd"))
+        ),
+        seen=None if arrivals.seen is None else per_thought(arrivals.seen),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("placement", "slots"))
+def rearrange(
+    state: DecodeState,
+    joining: DecodeState | None,
+    take: Int[Array, " Q"],
+    take_thought: Int[Array, "Q F"],
+    live: Bool[Array, "Q F"],
+    shift: Int[Array, ""],
+    *,
+    placement: Placement,
+    slots: int,
+) -> DecodeState:
+    """A batch of Q chosen prompts and F of their thoughts, its suffix moved towards the front.
+
+    Args:
+        state: the old batch.
+        joining: prompts that start at the old batch's slot, or None.
+        take: for each place of the new batch, a prompt of the old one, or of `joining` counted
+            on after it.
+        take_thought: which of that prompt's thoughts stand in the new batch.
+        live: which places of the new batch hold work.
+        shift: slots at the front that no live thought uses any more.
+        placement: mesh and rules.
+        slots: size of the new suffix.
+    """
+
+    def chosen(
+        state: DecodeState,
+        joining: DecodeState | None,
+        take: jax.Array,
+        take_thought: jax.Array,
+        live: jax.Array,
+        shift: jax.Array,
+    ) -> DecodeState:
+        if joining is not None:
+            starts = jnp.broadcast_to(state.slot, joining.suffix.starts.shape)
+            joining = joining._replace(suffix=joining.suffix._replace(starts=starts))
+
+        def joined(old: jax.Array, new: jax.Array | None, axis: int = 0) -> jax.Array:
+            return old if new is None else jnp.concatenate([old, new], axis=axis)
+
+        def prompts(old: jax.Array, new: jax.Array | None) -> jax.Array:
+            return joined(old, new)[take]
+
+        def thoughts(old: jax.Array, new: jax.Array | None) -> jax.Array:
+            return joined(old, new)[take[:, None], take_thought]
+
+        def prefix_leaf(old: jax.Array, new: jax.Array | None = None) -> jax.Array:
+            return jnp.take(joined(old, new, axis=-4), take, axis=-4)
+
+        def suffix_leaf(old: jax.Array, new: jax.Array | None = None) -> jax.Array:
+            both = joined(old, new, axis=-5)
+            rows = both[..., take[:, None], take_thought, :, :, :]
+            rows = jnp.roll(rows, -shift, axis=-2)[..., :slots, :]
+            grown = slots - rows.shape[-2]
+            return jnp.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(0, grown), (0, 0)])
+
+        new = joining
+        caches = (state.prefix.layers, state.suffix.layers)
+        if new is None:
+            prefix, suffix = (
+                jax.tree.map(prefix_leaf, caches[0]),
+                jax.tree.map(suffix_leaf, caches[1]),
+            )
+        else:
+            prefix = jax.tree.map(prefix_leaf, caches[0], new.prefix.layers)
+            suffix = jax.tree.map(suffix_leaf, caches[1], new.suffix.layers)
+        starts = prompts(state.suffix.starts, new and new.suffix.starts)
+        seen = None
+        if state.seen is not None:
+            seen = thoughts(state.seen, new and new.seen)
+        return DecodeState(
+            prefix=PrefixCache(prefix, prompts(state.prefix.lengths, new and new.prefix.lengths)),
+            suffix=SuffixCache(suffix, starts - shift),
+            slot=state.slot - shift,
+            token=thoughts(state.token, new and new.token),
+            position=thoughts(state.position, new and new.position),
+            count=thoughts(state.count, new and new.count),
+            live=live,
+            keys=thoughts(state.keys, new and new.keys),
+            vectors=thoughts(state.vectors, new and new.vectors),
+            seen=seen,
+        )
+
+    specs = _specs(state, placement)
+    return jax.sharding.auto_axes(chosen, out_sharding=specs)(
+        state, joining, take, take_thought, live, shift
+    )
+
+
+def _specs(state: DecodeState, placement: Placement) -> DecodeState:
+    """The partition of every leaf of a batch."""
+
+    def spec(letters: str) -> jax.P:
+        return placement.rules.spec(activation_axes(letters))
+
+    def cache(letters: str, leaf: jax.Array) -> jax.P:
+        return spec("y" * (leaf.ndim - len(letters)) + letters)
+
+    rows = spec("pg")
+    return DecodeState(
+        prefix=PrefixCache(
+            jax.tree.map(functools.partial(cache, "pksh"), state.prefix.layers), spec("p")
+        ),
+        suffix=SuffixCache(
+            jax.tree.map(functools.partial(cache, "pgksh"), state.suffix.layers), spec("p")
+        ),
+        slot=jax.P(),
+        token=rows,
+        position=rows,
+        count=rows,
+        live=rows,
+        keys=rows,
+        vectors=spec("pgd"),
+        seen=None if state.seen is None else rows,
+    )
