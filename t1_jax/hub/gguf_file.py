@@ -1,0 +1,200 @@
+"""The header of a GGUF file: its metadata and where each tensor lies.
+
+The `gguf` package's own reader never returns for some damaged files (a wrong array length sends it
+round a loop of 2^60 steps) and takes seconds for a large vocabulary; so the header is read here,
+every length checked against the file's size, and `gguf` is left what it is best at: the block
+formats.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf.constants import (
+    GGML_QUANT_SIZES,
+    GGUF_DEFAULT_ALIGNMENT,
+    GGUF_MAGIC,
+    GGMLQuantizationType,
+    GGUFValueType,
+)
+
+from t1_jax.errors import WeightsError
+
+_VERSIONS = (2, 3)
+_MAX_DIMENSIONS = 4
+_DOWNLOAD_AGAIN = "download the file again, and compare its sha256 with the publisher's"
+
+_SCALARS = {
+    GGUFValueType.UINT8: "<u1",
+    GGUFValueType.INT8: "<i1",
+    GGUFValueType.UINT16: "<u2",
+    GGUFValueType.INT16: "<i2",
+    GGUFValueType.UINT32: "<u4",
+    GGUFValueType.INT32: "<i4",
+    GGUFValueType.FLOAT32: "<f4",
+    GGUFValueType.BOOL: "?",
+    GGUFValueType.UINT64: "<u8",
+    GGUFValueType.INT64: "<i8",
+    GGUFValueType.FLOAT64: "<f8",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GGUFTensor:
+    """One tensor as it is stored.
+
+    Attributes:
+        shape: of the values, slowest dimension first (GGUF itself lists the fastest first).
+        kind: the block format.
+        start: first byte, counted from the beginning of the file.
+        n_bytes: bytes of the stored blocks.
+    """
+
+    shape: tuple[int, ...]
+    kind: GGMLQuantizationType
+    start: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GGUFFile:
+    """A GGUF file whose header is sound and whose tensors all lie within it."""
+
+    path: Path
+    metadata: dict[str, object]
+    tensors: dict[str, GGUFTensor]
+
+
+def read_gguf(path: Path) -> GGUFFile:
+    """Reads the header of a little-endian GGUF file, version 2 or 3.
+
+    Raises:
+        WeightsError: not a GGUF file, of another version, cut short, or damaged; names the byte or
+            the tensor.
+    """
+    cursor = _Cursor(path)
+    if cursor.size < 24 or cursor.scalar("<u4") != GGUF_MAGIC:
+        raise WeightsError(
+            f"{path} is not a GGUF file: it does not begin with the letters GGUF",
+            mend="give a .gguf file, or a folder with config.json and safetensors",
+        )
+    version = cursor.scalar("<u4")
+    if version not in _VERSIONS:
+        raise WeightsError(
+            f"{path} is GGUF version {version}; known: {', '.join(map(str, _VERSIONS))}",
+            mend="convert the model again with a current llama.cpp, little-endian",
+        )
+    n_tensors, n_fields = cursor.count(least_bytes=1), cursor.count(least_bytes=1)
+    metadata = {cursor.text(): cursor.value(cursor.value_type()) for _ in range(n_fields)}
+    described = [(cursor.text(), *cursor.tensor_info()) for _ in range(n_tensors)]
+    data_start = _aligned(cursor.at, metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
+    tensors: dict[str, GGUFTensor] = {}
+    for name, shape, kind, offset in described:
+        if name in tensors:
+            raise WeightsError(f"{path} holds tensor {name} twice", mend=_DOWNLOAD_AGAIN)
+        tensors[name] = _located(path, cursor.size, name, shape, kind, data_start + offset)
+    return GGUFFile(path=path, metadata=metadata, tensors=tensors)
+
+
+def _aligned(at: int, alignment: object) -> int:
+    """The next multiple of `alignment`, in bytes."""
+    step = alignment if isinstance(alignment, int) and alignment > 0 else GGUF_DEFAULT_ALIGNMENT
+    return -(-at // step) * step
+
+
+def _located(
+    path: Path, file_size: int, name: str, shape: tuple[int, ...], kind_id: int, start: int
+) -> GGUFTensor:
+    """One checked tensor."""
+    try:
+        kind = GGMLQuantizationType(kind_id)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path}: tensor {name} has the unknown block format number {kind_id}",
+            mend=_DOWNLOAD_AGAIN,
+        ) from error
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    if not shape or shape[-1] % block:
+        raise WeightsError(
+            f"{path}: tensor {name} of shape {shape} does not divide into {kind.name} blocks "
+            f"of {block}",
+            mend=_DOWNLOAD_AGAIN,
+        )
+    n_bytes = math.prod(shape) // block * block_bytes
+    if start + n_bytes > file_size:
+        raise WeightsError(
+            f"{path} is cut short or damaged: tensor {name} ends at byte {start + n_bytes} "
+            f"of {file_size}",
+            mend=_DOWNLOAD_AGAIN,
+        )
+    return GGUFTensor(shape=shape, kind=kind, start=start, n_bytes=n_bytes)
+
+
+class _Cursor:
+    """Reads forward through a file, and never past its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.at = 0
+        self._bytes = np.memmap(path, np.uint8, mode="r") if self.size else np.zeros(0, np.uint8)
+
+    def take(self, n_bytes: int) -> np.ndarray:
+        if n_bytes > self.size - self.at:
+            raise self.damaged(f"{n_bytes} bytes are announced, the file ends after {self.size}")
+        taken = self._bytes[self.at : self.at + n_bytes]
+        self.at += n_bytes
+        return taken
+
+    def damaged(self, why: str) -> WeightsError:
+        return WeightsError(
+            f"{self.path} is cut short or damaged at byte {self.at}: {why}", mend=_DOWNLOAD_AGAIN
+        )
+
+    def scalar(self, dtype: str) -> Any:
+        return self.take(np.dtype(dtype).itemsize).view(dtype).item()
+
+    def count(self, *, least_bytes: int) -> int:
+        """A number of items of at least `least_bytes` bytes each, which must fit in the rest."""
+        count = self.scalar("<u8")
+        if count * least_bytes > self.size - self.at:
+            raise self.damaged(f"{count} items are announced, the file ends after {self.size}")
+        return count
+
+    def text(self) -> str:
+        raw = self.take(self.count(least_bytes=1)).tobytes()
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.damaged("a text is not UTF-8") from error
+
+    def value_type(self) -> GGUFValueType:
+        number = self.scalar("<u4")
+        try:
+            return GGUFValueType(number)
+        except ValueError as error:
+            raise self.damaged(f"{number} is no type of metadata") from error
+
+    def value(self, kind: GGUFValueType) -> object:
+        if kind == GGUFValueType.STRING:
+            return self.text()
+        if kind != GGUFValueType.ARRAY:
+            return self.scalar(_SCALARS[kind])
+        item = self.value_type()
+        if item == GGUFValueType.ARRAY:
+            raise self.damaged("arrays of arrays are not known")
+        if item == GGUFValueType.STRING:
+            return [self.text() for _ in range(self.count(least_bytes=8))]
+        dtype = np.dtype(_SCALARS[item])
+        count = self.count(least_bytes=dtype.itemsize)
+        return self.take(count * dtype.itemsize).view(dtype).tolist()
+
+    def tensor_info(self) -> tuple[tuple[int, ...], int, int]:
+        """Shape (slowest dimension first), number of the block format, and offset in bytes."""
+        n_dimensions = self.scalar("<u4")
+        if n_dimensions > _MAX_DIMENSIONS:
+            raise self.damaged(f"a tensor of {n_dimensions} dimensions is announced")
+        shape = tuple(reversed([self.scalar("<u8") for _ in range(n_dimensions)]))
+        return shape, self.scalar("<u4"), self.scalar("<u8")

@@ -1,0 +1,132 @@
+"""Weights from a GGUF file, under their Hugging Face names and in their Hugging Face order."""
+
+import re
+from collections.abc import Collection
+
+import ml_dtypes
+import numpy as np
+from einops import rearrange
+from gguf import quants
+from gguf.constants import GGMLQuantizationType
+
+from t1_jax.errors import WeightsError
+from t1_jax.hub.gguf_file import GGUFFile, GGUFTensor
+
+# Block formats that are read as they are; the others are dequantised to float32.
+_PLAIN = {
+    GGMLQuantizationType.F32: np.dtype(np.float32),
+    GGMLQuantizationType.F16: np.dtype(np.float16),
+    GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
+}
+_QUANTISED = (
+    GGMLQuantizationType.Q4_0,
+    GGMLQuantizationType.Q4_1,
+    GGMLQuantizationType.Q5_0,
+    GGMLQuantizationType.Q5_1,
+    GGMLQuantizationType.Q8_0,
+    GGMLQuantizationType.Q4_K,
+    GGMLQuantizationType.Q6_K,
+)
+
+# GGUF name -> Hugging Face name; {} is the layer.
+_NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "blk.{}.attn_norm": "model.layers.{}.input_layernorm",
+    "blk.{}.attn_q": "model.layers.{}.self_attn.q_proj",
+    "blk.{}.attn_k": "model.layers.{}.self_attn.k_proj",
+    "blk.{}.attn_v": "model.layers.{}.self_attn.v_proj",
+    "blk.{}.attn_output": "model.layers.{}.self_attn.o_proj",
+    "blk.{}.ffn_norm": "model.layers.{}.post_attention_layernorm",
+    "blk.{}.ffn_gate": "model.layers.{}.mlp.gate_proj",
+    "blk.{}.ffn_up": "model.layers.{}.mlp.up_proj",
+    "blk.{}.ffn_down": "model.layers.{}.mlp.down_proj",
+}
+
+
+class GGUFSource:
+    """A `TensorSource` over one GGUF file of the architectures llama and qwen2.
+
+    Files of the architecture llama keep the two halves of each rotary pair side by side; the rows
+    of q and k are put back into the Hugging Face order (all first halves, then all second) here.
+
+    Raises:
+        WeightsError: a tensor in a block format that is not read; all of them are named.
+    """
+
+    def __init__(self, file: GGUFFile) -> None:
+        _refuse_unknown_formats(file)
+        self._file = file
+        self._stored = {hf_name(name): name for name in file.tensors}
+        self._bytes = np.memmap(file.path, np.uint8, mode="r")
+        architecture = file.metadata.get("general.architecture")
+        self._rotary_heads = _rotary_heads(file) if architecture == "llama" else {}
+
+    def names(self) -> Collection[str]:
+        """Every tensor's Hugging Face name; one that has none keeps its GGUF name."""
+        return self._stored.keys()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The tensor's shape, as Hugging Face has it."""
+        return self._tensor(name).shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """As stored for F32, F16 and BF16; float32 for block formats."""
+        return _PLAIN.get(self._tensor(name).kind, np.dtype(np.float32))
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor's values, dequantised."""
+        tensor = self._tensor(name)
+        raw = self._bytes[tensor.start : tensor.start + tensor.n_bytes]
+        if tensor.kind in _PLAIN:
+            values = np.frombuffer(raw, self.dtype(name)).reshape(tensor.shape)
+        else:
+            rows = raw.reshape(*tensor.shape[:-1], -1)
+            values = quants.dequantize(np.asarray(rows), tensor.kind)
+        match = re.search(r"\.self_attn\.([qk])_proj\.", name)
+        if match and self._rotary_heads:
+            heads = self._rotary_heads[match[1]]
+            return rearrange(values, "(n h two) ... -> (n two h) ...", n=heads, two=2)
+        return values
+
+    def location(self, name: str) -> str:
+        """`tensor GGUF-NAME in FILE`."""
+        return f"tensor {self._stored[name]} in {self._file.path}"
+
+    def _tensor(self, name: str) -> GGUFTensor:
+        return self._file.tensors[self._stored[name]]
+
+
+def hf_name(gguf_name: str) -> str:
+    """The Hugging Face name of a GGUF tensor; names that have none are returned as they are."""
+    stem, _, kind = gguf_name.rpartition(".")
+    layer = re.match(r"blk\.(\d+)\.", stem)
+    number = layer[1] if layer else ""
+    pattern = _NAMES.get(stem.replace(f"blk.{number}.", "blk.{}.", 1) if layer else stem)
+    return gguf_name if pattern is None else f"{pattern.format(number)}.{kind}"
+
+
+def _refuse_unknown_formats(file: GGUFFile) -> None:
+    """Every block format is read, or named and refused."""
+    known = {*_PLAIN, *_QUANTISED}
+    refused = [f"{n} ({t.kind.name})" for n, t in file.tensors.items() if t.kind not in known]
+    if refused:
+        raise WeightsError(
+            f"{file.path} has tensors in block formats that are not read: {', '.join(refused)}; "
+            f"known: {', '.join(kind.name for kind in (*_PLAIN, *_QUANTISED))}",
+            mend="use a file quantised as Q8_0, Q4_K_S or similar",
+        )
+
+
+def _rotary_heads(file: GGUFFile) -> dict[str, int]:
+    """Heads of the q and of the k projection."""
+    metadata = file.metadata
+    heads = metadata.get("llama.attention.head_count")
+    kv_heads = metadata.get("llama.attention.head_count_kv", heads)
+    if not isinstance(heads, int) or not isinstance(kv_heads, int):
+        raise WeightsError(
+            f"{file.path}: llama.attention.head_count and head_count_kv must be whole numbers, "
+            f"got {heads!r} and {kv_heads!r}"
+        )
+    return {"q": heads, "k": kv_heads}

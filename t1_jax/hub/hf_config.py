@@ -1,0 +1,338 @@
+"""`config.json` of Hugging Face to our decoder config and back; no field is silently ignored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from t1_jax.config import suggestion
+from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.hub.hf_rope import rope_from_hf, rope_to_hf
+from t1_jax.model import DecoderConfig
+
+ARCHITECTURES: Mapping[str, str] = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+
+# Fields that `decoder_config_from_hf` reads, for every family and for some.
+_READ = frozenset(
+    {
+        "architectures",
+        "head_dim",
+        "hidden_size",
+        "intermediate_size",
+        "max_position_embeddings",
+        "model_type",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "num_key_value_heads",
+        "rms_norm_eps",
+        "rope_parameters",
+        "rope_scaling",
+        "rope_theta",
+        "tie_word_embeddings",
+        "vocab_size",
+    }
+)
+_WINDOWS = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
+_READ_BY_FAMILY: Mapping[str, frozenset[str]] = {
+    "llama": frozenset({"attention_bias", "mlp_bias"}),
+    "qwen2": _WINDOWS,
+    "qwen3": _WINDOWS | {"attention_bias"},
+}
+
+# Fields that would change the computation; only the value at which they do nothing is accepted.
+_ONLY: Mapping[str, Any] = {
+    "add_cross_attention": False,
+    "attention_dropout": 0.0,
+    "hidden_act": "silu",
+    "is_encoder_decoder": False,
+    "partial_rotary_factor": 1.0,
+    "pretraining_tp": 1,
+    "pruned_heads": {},
+    "rope_interleaved": False,
+    "use_mrope": False,
+    "use_sliding_window": False,
+}
+
+# Fields that do not touch the function from tokens to logits: how the file was made, how weights
+# are stored and initialised, which ids and settings generation starts from (read elsewhere), what
+# else transformers returns, and labels of tasks that a language model does not have.
+NO_INFLUENCE = frozenset(
+    {
+        "_attn_implementation_autoset",
+        "_commit_hash",
+        "_name_or_path",
+        "attn_implementation",
+        "bad_words_ids",
+        "begin_suppress_tokens",
+        "bos_token_id",
+        "chunk_size_feed_forward",
+        "cross_attention_hidden_size",
+        "decoder_start_token_id",
+        "diversity_penalty",
+        "do_sample",
+        "dtype",
+        "early_stopping",
+        "encoder_no_repeat_ngram_size",
+        "eos_token_id",
+        "exponential_decay_length_penalty",
+        "finetuning_task",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+        "gradient_checkpointing",
+        "id2label",
+        "initializer_range",
+        "is_decoder",
+        "is_llama_config",
+        "label2id",
+        "length_penalty",
+        "max_length",
+        "min_length",
+        "no_repeat_ngram_size",
+        "num_beam_groups",
+        "num_beams",
+        "num_labels",
+        "num_return_sequences",
+        "output_attentions",
+        "output_hidden_states",
+        "output_scores",
+        "pad_token_id",
+        "prefix",
+        "problem_type",
+        "remove_invalid_values",
+        "repetition_penalty",
+        "return_dict",
+        "return_dict_in_generate",
+        "sep_token_id",
+        "suppress_tokens",
+        "task_specific_params",
+        "temperature",
+        "tf_legacy_loss",
+        "tie_encoder_decoder",
+        "tokenizer_class",
+        "top_k",
+        "top_p",
+        "torch_dtype",
+        "torchscript",
+        "transformers.js_config",
+        "transformers_version",
+        "typical_p",
+        "unsloth_fixed",
+        "unsloth_version",
+        "use_bfloat16",
+        "use_cache",
+    }
+)
+
+
+def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder that a `config.json` describes, exactly as transformers would build it.
+
+    Raises:
+        UnsupportedError: an unknown architecture, or fields that are not honoured, by name.
+        ConfigError: a field is missing, of the wrong type, or inconsistent.
+    """
+    family = _family(config)
+    _refuse_unhonoured(config, family)
+    heads = _size(config, "num_attention_heads")
+    layers = _size(config, "num_hidden_layers")
+    biased = _flag(config, "attention_bias") if family != "qwen2" else False
+    return DecoderConfig(
+        family=family,
+        vocab_size=_size(config, "vocab_size"),
+        embed_dim=_size(config, "hidden_size"),
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=_kv_heads(config, family, heads),
+        head_dim=_head_dim(config, family, heads),
+        mlp_dim=_size(config, "intermediate_size"),
+        norm_eps=float(_required(config, "rms_norm_eps")),
+        rope=rope_from_hf(config),
+        max_positions=_size(config, "max_position_embeddings"),
+        qkv_bias=family == "qwen2" or biased,
+        out_bias=biased,
+        mlp_bias=_flag(config, "mlp_bias"),
+        qk_norm=family == "qwen3",
+        tie_embeddings=_flag(config, "tie_word_embeddings"),
+        windows=_windows(config, layers) if family != "llama" else (),
+    )
+
+
+def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **ids: Any) -> dict[str, Any]:
+    """The `config.json` that transformers builds the same decoder from.
+
+    Args:
+        config: the decoder; its vocabulary is written without padding.
+        dtype: name of the dtype the weights are stored in.
+        ids: further fields without influence on the computation: `bos_token_id`, `eos_token_id`,
+            `pad_token_id`.
+
+    Raises:
+        UnsupportedError: the family's transformers class cannot express this decoder.
+    """
+    _refuse_inexpressible(config)
+    fields: dict[str, Any] = {
+        "architectures": [ARCHITECTURES[config.family]],
+        "model_type": config.family,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.embed_dim,
+        "intermediate_size": config.mlp_dim,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        "max_position_embeddings": config.max_positions,
+        "attention_dropout": 0.0,
+        "tie_word_embeddings": config.tie_embeddings,
+        "use_cache": True,
+        "dtype": dtype,
+        "torch_dtype": dtype,
+        **rope_to_hf(config.rope),
+        **ids,
+    }
+    if config.family != "qwen2":
+        fields["attention_bias"] = config.qkv_bias
+    if config.family == "llama":
+        fields["mlp_bias"] = config.mlp_bias
+    else:
+        fields |= _window_fields(config)
+    return fields
+
+
+def _family(config: Mapping[str, Any]) -> str:
+    family, architectures = str(config.get("model_type")), config.get("architectures")
+    if family not in ARCHITECTURES:
+        raise UnsupportedError(
+            f"architecture {family!r} (model_type) is not implemented; "
+            f"known: {', '.join(ARCHITECTURES)}",
+            mend="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
+        )
+    if architectures and architectures != [ARCHITECTURES[family]]:
+        raise UnsupportedError(
+            f"architectures {architectures} is not the causal language model of {family!r}, "
+            f"{ARCHITECTURES[family]}"
+        )
+    return family
+
+
+def _refuse_unhonoured(config: Mapping[str, Any], family: str) -> None:
+    """Every field is read, known to do nothing, or refused; a null states nothing."""
+    read = _READ | _READ_BY_FAMILY[family]
+    refused, known = [], read | NO_INFLUENCE | _ONLY.keys()
+    for name, value in config.items():
+        if value is None or name in read or name in NO_INFLUENCE:
+            continue
+        if name in _ONLY and value == _ONLY[name]:
+            continue
+        wanted = f"only {_ONLY[name]!r} is" if name in _ONLY else suggestion(name, known)
+        refused.append(f"{name} = {value!r} ({wanted})")
+    if refused:
+        raise UnsupportedError(
+            "the config has fields that are not honoured:\n  " + "\n  ".join(refused),
+            mend="remove a field only if you know that it does not change the model's output",
+        )
+
+
+def _required(config: Mapping[str, Any], name: str) -> Any:
+    if config.get(name) is None:
+        raise ConfigError(
+            f"the config has no {name}", mend="add it as the model's authors meant it"
+        )
+    return config[name]
+
+
+def _size(config: Mapping[str, Any], name: str) -> int:
+    value = _required(config, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{name} must be a whole number, got {value!r}")
+    return value
+
+
+def _flag(config: Mapping[str, Any], name: str) -> bool:
+    """A switch that is off in transformers' class of every family here unless it is stated."""
+    value = config.get(name) or False
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}")
+    return value
+
+
+def _kv_heads(config: Mapping[str, Any], family: str, heads: int) -> int:
+    """As stated; N where it is null, and where a Llama older than grouped heads lacks it."""
+    grouped = config.get("num_key_value_heads") is not None
+    ungrouped = family == "llama" or "num_key_value_heads" in config
+    return heads if ungrouped and not grouped else _size(config, "num_key_value_heads")
+
+
+def _head_dim(config: Mapping[str, Any], family: str, heads: int) -> int:
+    """As stated; else D / N, which is what transformers takes for llama and qwen2 only."""
+    if config.get("head_dim") is not None or family == "qwen3":
+        return _size(config, "head_dim")
+    width = _size(config, "hidden_size")
+    if width % heads:
+        raise ConfigError(
+            f"the config has no head_dim, and hidden_size {width} is not a multiple of "
+            f"num_attention_heads {heads}"
+        )
+    return width // heads
+
+
+def _windows(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
+    """One window a layer, 0 for none, from `layer_types` or else from `max_window_layers`."""
+    on = _flag(config, "use_sliding_window") and config.get("sliding_window") is not None
+    window = _size(config, "sliding_window") if on else 0
+    kinds = config.get("layer_types")
+    if kinds is None:
+        first = _size(config, "max_window_layers") if on else layers
+        kinds = [_SLIDING if on and layer >= first else _FULL for layer in range(layers)]
+    unknown = sorted({str(kind) for kind in kinds} - {_FULL, _SLIDING})
+    if unknown:
+        raise UnsupportedError(
+            f"layer_types {', '.join(unknown)} are not implemented; known: {_FULL}, {_SLIDING}"
+        )
+    if len(kinds) != layers:
+        raise ConfigError(f"layer_types has {len(kinds)} entries for {layers} layers")
+    if _SLIDING in kinds and window <= 0:
+        raise ConfigError(
+            f"layer_types names {_SLIDING}, but there is no window: use_sliding_window is "
+            f"{config.get('use_sliding_window')!r}, sliding_window {config.get('sliding_window')!r}"
+        )
+    return tuple(window if kind == _SLIDING else 0 for kind in kinds)
+
+
+def _window_fields(config: DecoderConfig) -> dict[str, Any]:
+    """The four fields of sliding windows; `max_window_layers` is for older transformers."""
+    sliding = [window > 0 for window in config.windows]
+    first = sliding.index(True) if True in sliding else config.num_layers
+    return {
+        "use_sliding_window": any(sliding),
+        "sliding_window": max(config.windows) or None,
+        "max_window_layers": first,
+        "layer_types": [_SLIDING if slides else _FULL for slides in sliding],
+    }
+
+
+def _refuse_inexpressible(config: DecoderConfig) -> None:
+    """What our decoder can compute and the family's class in transformers cannot."""
+    family = config.family
+    faults = []
+    if config.qk_norm != (family == "qwen3"):
+        faults.append(f"qk_norm={config.qk_norm}")
+    if family == "qwen2" and not (config.qkv_bias and not config.out_bias):
+        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+    if family != "qwen2" and config.qkv_bias != config.out_bias:
+        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+    if family != "llama" and config.mlp_bias:
+        faults.append("mlp_bias=True")
+    windows = {window for window in config.windows if window}
+    if len(windows) > 1 or (windows and family == "llama"):
+        faults.append(f"windows={config.windows}")
+    if faults:
+        raise UnsupportedError(
+            f"transformers' {ARCHITECTURES[family]} cannot express {', '.join(faults)}",
+            mend="choose another family for this decoder",
+        )

@@ -1,0 +1,191 @@
+"""Weights into device memory: one tensor at a time, each straight into its shards."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from t1_jax.errors import UnsupportedError, WeightsError
+from t1_jax.hub.sources import TensorSource
+from t1_jax.hub.weight_map import (
+    Rule,
+    expected_tensors,
+    hf_names,
+    our_shape,
+    rules_for,
+    to_ours,
+)
+from t1_jax.model import DecoderConfig
+
+_EMBEDDING = "model.embed_tokens.weight"
+_HEAD = "lm_head.weight"
+_ROWS_AT_ONCE = 4096
+
+
+def load_decoder_state(
+    source: TensorSource, config: DecoderConfig, abstract: Mapping[str, jax.ShapeDtypeStruct]
+) -> dict[str, jax.Array]:
+    """Reads a checkpoint into the parameters of a decoder.
+
+    Host memory stays near the largest single tensor: each layer's tensor is written into its place
+    in the stacked parameter on the device, and the host never sees a stacked parameter.
+
+    Args:
+        source: the checkpoint's tensors.
+        config: the decoder as the checkpoint has it.
+        abstract: path -> shape, dtype and sharding of every parameter. The vocabulary may be
+            longer than the checkpoint's (the rows beyond are zero) or shorter (rows are left out).
+
+    Returns:
+        Path -> parameter, laid out as `abstract` asks.
+
+    Raises:
+        WeightsError: the checkpoint's tensors are not those of `config`; all misfits are listed.
+        UnsupportedError: a stacked parameter is to be split along its layers.
+    """
+    check_tensors(source, config)
+    rules = {rule.path: rule for rule in rules_for(config)}
+    _check_leaves(rules, config, abstract)
+    return {path: _load_leaf(source, config, rules[path], leaf) for path, leaf in abstract.items()}
+
+
+def check_tensors(source: TensorSource, config: DecoderConfig) -> None:
+    """Refuses a checkpoint whose tensors are not exactly those of a decoder of this shape.
+
+    Two extras are known to be harmless: the rotary frequencies that old checkpoints carry, and a
+    tied head that is bit for bit the embedding.
+
+    Raises:
+        WeightsError: lists every missing, unexpected and misshapen tensor.
+    """
+    expected = expected_tensors(config)
+    found = {name for name in source.names() if not name.endswith(".rotary_emb.inv_freq")}
+    faults = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in found]
+    if _HEAD in found - expected.keys() and _is_tied_head(source):
+        found.remove(_HEAD)
+    faults += [f"unexpected: {source.location(name)}" for name in sorted(found - expected.keys())]
+    faults += [
+        f"misshapen: {source.location(name)} is {source.shape(name)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and source.shape(name) != shape
+    ]
+    if faults:
+        raise WeightsError(
+            f"the tensors do not fit the model's config ({len(faults)} faults):\n  "
+            + "\n  ".join(faults),
+            mend="check that the config and the weights are of the same model and revision",
+        )
+
+
+@partial(jax.jit, donate_argnames="leaf", static_argnames="axis")
+def init_emb_row(
+    leaf: Float[Array, "..."], used: Bool[Array, " V"], row: Int[Array, ""] | int, axis: int = 0
+) -> Float[Array, "..."]:
+    """Sets one vocabulary row to the mean of the used ones, taken in float32.
+
+    Args:
+        leaf: the embedding table (axis 0) or the kernel of an untied head (axis 1); donated.
+        used: which rows stand for a token that the checkpoint was trained with; shape of `axis`.
+        row: of `<emb_token>`.
+        axis: the vocabulary's.
+    """
+    shape = [1] * leaf.ndim
+    shape[axis] = leaf.shape[axis]
+    used = (used & (jnp.arange(used.shape[0]) != row)).reshape(shape)
+    here = (jnp.arange(leaf.shape[axis]) == row).reshape(shape)
+    total = jnp.where(used, leaf.astype(jnp.float32), 0).sum(axis, keepdims=True)
+    mean = (total / used.sum()).astype(leaf.dtype)
+    return jnp.where(here, mean, leaf)
+
+
+def _is_tied_head(source: TensorSource) -> bool:
+    """Whether the checkpoint's head is bit for bit its embedding, compared block by block."""
+    names = source.names()
+    if _EMBEDDING not in names or source.shape(_HEAD) != source.shape(_EMBEDDING):
+        return False
+    if source.dtype(_HEAD) != source.dtype(_EMBEDDING):
+        return False
+    head, table = source.read(_HEAD), source.read(_EMBEDDING)
+    starts = range(0, len(table), _ROWS_AT_ONCE)
+    blocks = (slice(start, start + _ROWS_AT_ONCE) for start in starts)
+    return all(head[rows].tobytes() == table[rows].tobytes() for rows in blocks)
+
+
+def _check_leaves(
+    rules: Mapping[str, Rule],
+    config: DecoderConfig,
+    abstract: Mapping[str, jax.ShapeDtypeStruct],
+) -> None:
+    """The model's parameters are those of the table, and of its shapes but for the vocabulary."""
+    faults = [f"{path} has no parameter" for path in rules.keys() - abstract.keys()]
+    faults += [f"{path} has no rule" for path in abstract.keys() - rules.keys()]
+    for path in rules.keys() & abstract.keys():
+        rule, shape = rules[path], abstract[path].shape
+        expected = [config.num_layers] * rule.stacked + [*our_shape(rule, config)]
+        if rule.vocab_axis is not None:
+            expected[rule.vocab_axis] = shape[rule.vocab_axis]
+        if tuple(expected) != shape:
+            faults.append(f"{path} is {shape}, expected {tuple(expected)}")
+    if faults:
+        raise WeightsError(
+            "the model's parameters do not fit the checkpoint's config:\n  "
+            + "\n  ".join(sorted(faults)),
+            mend="build the model from the checkpoint's own config",
+        )
+
+
+def _load_leaf(
+    source: TensorSource, config: DecoderConfig, rule: Rule, leaf: jax.ShapeDtypeStruct
+) -> jax.Array:
+    """One parameter, from one tensor or from one tensor a layer."""
+    sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    if not rule.stacked:
+        values = to_ours(rule, source.read(rule.hf_name), config)
+        return _place(values, leaf.shape, leaf.dtype, sharding)
+    stacked = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+    of_layer = _without_layers(sharding, rule.path)
+    for layer, name in enumerate(hf_names(rule, config)):
+        values = to_ours(rule, source.read(name), config)
+        stacked = _set_layer(stacked, _place(values, leaf.shape[1:], leaf.dtype, of_layer), layer)
+    return stacked
+
+
+def _place(
+    values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding
+) -> jax.Array:
+    """Puts `values` on the devices, each shard cut, cast and copied on its own."""
+
+    def shard(index: tuple[slice, ...] | None) -> np.ndarray:
+        bounds = [part.indices(size)[:2] for part, size in zip(index or (), shape, strict=True)]
+        cut = values[tuple(slice(start, stop) for start, stop in bounds)]
+        whole = tuple(stop - start for start, stop in bounds)
+        if cut.shape == whole and cut.dtype == dtype and cut.flags.writeable:
+            return cut  # dequantised for us alone, unlike a view of a mapped file
+        filled = np.zeros(whole, dtype)
+        filled[tuple(slice(size) for size in cut.shape)] = cut
+        return filled
+
+    return jax.make_array_from_callback(shape, sharding, shard)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _set_layer(
+    stacked: Shaped[Array, "Y ..."], values: Shaped[Array, "..."], layer: Int[Array, ""] | int
+) -> Shaped[Array, "Y ..."]:
+    return jax.lax.dynamic_update_index_in_dim(stacked, values, layer, axis=0)
+
+
+def _without_layers(sharding: jax.sharding.Sharding, path: str) -> jax.sharding.Sharding:
+    """The sharding of one layer of a stacked parameter."""
+    if not isinstance(sharding, jax.NamedSharding):
+        return sharding
+    layers, *rest = sharding.spec or (None,)
+    if layers is not None:
+        raise UnsupportedError(
+            f"{path} is to be split along its layers, over the mesh axis {layers!r}",
+            mend="map the logical axis `layers` to no mesh axis",
+        )
+    return jax.NamedSharding(sharding.mesh, jax.P(*rest))

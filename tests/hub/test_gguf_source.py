@@ -1,0 +1,122 @@
+"""GGUF tensors: Hugging Face names and order, exact or dequantised, unknown formats refused."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from t1_jax.errors import WeightsError
+from t1_jax.hub.gguf_file import read_gguf
+from t1_jax.hub.gguf_source import GGUFSource, hf_name
+from t1_jax.hub.weight_map import expected_tensors
+
+KINDS = GGMLQuantizationType
+# Half of one step of the quantisation of values in about [-4, 4].
+QUANTISED = {KINDS.Q4_0: 0.6, KINDS.Q4_1: 0.4, KINDS.Q5_0: 0.3, KINDS.Q5_1: 0.2, KINDS.Q8_0: 0.03}
+
+
+def wide(tiny_config, family: str, **changes):
+    """Widths that divide into blocks of 32."""
+    return tiny_config(family, embed_dim=32, mlp_dim=64, num_layers=2, head_dim=8, **changes)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_tensors_come_back_under_their_names_and_in_their_order(
+    tmp_path: Path, tiny_config, random_tensors, write_gguf, family: str, tied: bool
+) -> None:
+    config = wide(tiny_config, family, tie_embeddings=tied)
+    tensors = random_tensors(config)
+    source = GGUFSource(read_gguf(write_gguf(tmp_path / "m.gguf", config, tensors)))
+    assert set(source.names()) == set(expected_tensors(config))
+    for name, expected in tensors.items():
+        assert source.shape(name) == expected.shape
+        np.testing.assert_array_equal(source.read(name), expected, err_msg=name)
+
+
+def test_biased_llama_is_put_back_in_order_too(
+    tmp_path: Path, tiny_config, random_tensors, write_gguf
+) -> None:
+    config = wide(tiny_config, "llama", qkv_bias=True, out_bias=True)
+    tensors = random_tensors(config)
+    source = GGUFSource(read_gguf(write_gguf(tmp_path / "m.gguf", config, tensors)))
+    for name, expected in tensors.items():
+        np.testing.assert_array_equal(source.read(name), expected, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", [KINDS.F16, KINDS.BF16])
+def test_half_precision_is_read_bit_for_bit(
+    tmp_path: Path, tiny_config, random_tensors, write_gguf, kind: GGMLQuantizationType
+) -> None:
+    config = wide(tiny_config, "qwen2")
+    tensors = random_tensors(config)
+    source = GGUFSource(read_gguf(write_gguf(tmp_path / "m.gguf", config, tensors, kind)))
+    name = "model.layers.1.mlp.up_proj.weight"
+    expected = tensors[name].astype(source.dtype(name))
+    assert source.read(name).tobytes() == expected.tobytes()
+    assert expected.itemsize == 2
+
+
+@pytest.mark.parametrize(("kind", "step"), QUANTISED.items(), ids=lambda value: str(value))
+def test_block_formats_are_dequantised(
+    tmp_path: Path, tiny_config, random_tensors, write_gguf, kind: GGMLQuantizationType, step: float
+) -> None:
+    config = wide(tiny_config, "llama")
+    tensors = random_tensors(config)
+    source = GGUFSource(read_gguf(write_gguf(tmp_path / "m.gguf", config, tensors, kind)))
+    for name, expected in tensors.items():
+        read = source.read(name)
+        assert read.dtype == source.dtype(name) == np.float32
+        np.testing.assert_allclose(read, expected, atol=step if expected.ndim == 2 else 0)
+
+
+@pytest.mark.parametrize("kind", [KINDS.Q4_K, KINDS.Q6_K])
+def test_k_formats_are_dequantised(tmp_path: Path, kind: GGMLQuantizationType) -> None:
+    """`gguf` has no quantiser for these: random blocks with small scales, against its reference."""
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    raw = np.random.default_rng(0).integers(0, 256, (3, 2 * block_bytes), dtype=np.uint8)
+    scales = np.array([0.01, 0.02], np.float16).view(np.uint8)
+    for start in range(0, raw.shape[1], block_bytes):
+        if kind == KINDS.Q4_K:
+            raw[:, start : start + 4] = scales
+        else:
+            raw[:, start + block_bytes - 2 : start + block_bytes] = scales[:2]
+    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "qwen2")
+    writer.add_tensor("blk.0.ffn_up.weight", raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    source = GGUFSource(read_gguf(tmp_path / "k.gguf"))
+    read = source.read("model.layers.0.mlp.up_proj.weight")
+    assert read.shape == (3, 2 * block)
+    np.testing.assert_array_equal(read, gguf.quants.dequantize(raw, kind))
+
+
+def test_other_block_formats_are_named_and_refused(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "q2.gguf", "llama")
+    raw = np.zeros((2, GGML_QUANT_SIZES[KINDS.Q2_K][1]), np.uint8)
+    writer.add_tensor("blk.3.attn_v.weight", raw, raw_dtype=KINDS.Q2_K)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(WeightsError, match=r"blk\.3\.attn_v\.weight \(Q2_K\); known: F32, .*Q6_K"):
+        GGUFSource(read_gguf(tmp_path / "q2.gguf"))
+
+
+def test_names_without_a_counterpart_keep_their_own() -> None:
+    assert hf_name("blk.12.attn_output.bias") == "model.layers.12.self_attn.o_proj.bias"
+    assert hf_name("blk.12.ffn_gate_exps.weight") == "blk.12.ffn_gate_exps.weight"
+    assert hf_name("rope_freqs.weight") == "rope_freqs.weight"
+
+
+def test_location_names_the_tensor_as_the_file_does(
+    tmp_path: Path, tiny_config, random_tensors, write_gguf
+) -> None:
+    config = wide(tiny_config, "qwen2")
+    path = write_gguf(tmp_path / "m.gguf", config, random_tensors(config))
+    source = GGUFSource(read_gguf(path))
+    assert source.location("model.norm.weight") == f"tensor output_norm.weight in {path}"
