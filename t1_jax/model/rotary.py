@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from t1_jax.model.config import RopeConfig
 
 
-def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Float[np.ndarray, " H/2"]:
+def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Float[np.ndarray, " half"]:
     """Radians per position for each pair of dimensions, after the scaling of `rope.kind`.
 
     The base series is theta^(-2i/H), i = 0 .. H/2 - 1. Computed in float64 on the host.
@@ -52,7 +52,7 @@ def _yarn(frequencies: np.ndarray, rope: RopeConfig, head_dim: int) -> np.ndarra
 
 def rotary_tables(
     rope: RopeConfig, head_dim: int, positions: Int[Array, "B L"]
-) -> tuple[Float[Array, "B L H/2"], Float[Array, "B L H/2"]]:
+) -> tuple[Float[Array, "B L half"], Float[Array, "B L half"]]:
     """Cosines and sines for these positions, in float32: bf16 rounds position 257 to 256."""
     angles = positions[..., None].astype(jnp.float32) * inverse_frequencies(rope, head_dim)
     return rope.attention_factor * jnp.cos(angles), rope.attention_factor * jnp.sin(angles)
@@ -60,8 +60,8 @@ def rotary_tables(
 
 def rotate(
     x: Float[Array, "B L heads H"],
-    cos: Float[Array, "B L H/2"],
-    sin: Float[Array, "B L H/2"],
+    cos: Float[Array, "B L half"],
+    sin: Float[Array, "B L half"],
 ) -> Float[Array, "B L heads H"]:
     """Rotates the pairs (x_i, x_{i+H/2}), Hugging Face's layout; keeps the dtype of `x`."""
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)

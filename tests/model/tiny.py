@@ -1,0 +1,104 @@
+"""Decoders small enough for a test, with every weight set to something that matters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from zlib import crc32
+
+import jax
+import numpy as np
+from flax import nnx
+
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
+from t1_jax.parallel import Placement, single_device_placement
+
+TINY = DecoderConfig(
+    family="llama",
+    vocab_size=50,
+    vocab_multiple=8,
+    embed_dim=16,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=6,
+    mlp_dim=24,
+    norm_eps=1e-5,
+    rope=RopeConfig(theta=1000.0),
+    max_positions=64,
+)
+
+
+def tiny(**changes: Any) -> DecoderConfig:
+    """`TINY` with some fields changed."""
+    return replace(TINY, **{"windows": (), **changes})
+
+
+def tokens(*shape: int, seed: int = 0) -> np.ndarray:
+    """Token ids of `TINY`'s vocabulary."""
+    return np.random.default_rng(seed).integers(0, TINY.vocab_size, shape, dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A decoder and where it stands."""
+
+    decoder: Decoder
+    placement: Placement
+
+    def place(self, array: Any, letters: str = "bl") -> jax.Array:
+        """The array, laid out as an activation of these letters."""
+        return jax.device_put(array, self.placement.activation(letters))
+
+    def run(self, call: Callable[..., Any], *arrays: Any) -> Any:
+        """`call(decoder, *arrays)`, compiled, on the decoder's mesh."""
+        graph, state = nnx.split(self.decoder)
+        with self.placement.entered():
+            compiled = jax.jit(lambda state, *a: call(nnx.merge(graph, state), *a))
+            return compiled(state, *arrays)
+
+    def logits(self, ids: np.ndarray, **kwargs: np.ndarray) -> np.ndarray:
+        """Logits of whole rows."""
+        names = list(kwargs)
+
+        def call(decoder: Decoder, ids: jax.Array, *rest: jax.Array) -> jax.Array:
+            return decoder.logits(decoder.hidden(ids, **dict(zip(names, rest, strict=True))))
+
+        placed = [self.place(array) for array in (ids, *kwargs.values())]
+        return np.asarray(self.run(call, *placed))
+
+    def hidden(self, ids: np.ndarray, **kwargs: np.ndarray) -> np.ndarray:
+        """Final-layer hidden states of whole rows, in float32."""
+        names = list(kwargs)
+
+        def call(decoder: Decoder, ids: jax.Array, *rest: jax.Array) -> jax.Array:
+            return decoder.hidden(ids, **dict(zip(names, rest, strict=True)))
+
+        placed = [self.place(array) for array in (ids, *kwargs.values())]
+        return np.asarray(self.run(call, *placed), np.float32)
+
+
+def build(
+    config: DecoderConfig = TINY, placement: Placement | None = None, **options: Any
+) -> Model:
+    """A decoder whose weights depend on their path and shape only, biases and scales included."""
+    placement = placement or single_device_placement()
+    with placement.entered():
+        # The abstract decoder costs nothing; compiling its random initial values would.
+        decoder = nnx.eval_shape(
+            lambda: Decoder(config, ModelOptions(**options), placement, nnx.Rngs(0))
+        )
+        for path, variable in nnx.iter_graph(decoder):
+            if isinstance(variable, nnx.Variable):
+                name = "/".join(str(part) for part in path)
+                shape = variable.get_value()
+                spec = shape.sharding.spec
+                value = _value(name, shape.shape, config).astype(shape.dtype)
+                variable.set_value(jax.device_put(value, jax.NamedSharding(placement.mesh, spec)))
+    return Model(decoder, placement)
+
+
+def _value(name: str, shape: tuple[int, ...], config: DecoderConfig) -> np.ndarray:
+    if name == "token_mask":
+        return np.arange(shape[0]) < config.vocab_size
+    drawn = np.random.default_rng(crc32(name.encode())).standard_normal(shape)
+    return 1 + 0.3 * drawn if name.endswith("scale") else 0.3 * drawn
