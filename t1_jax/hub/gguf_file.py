@@ -7,37 +7,39 @@ formats.
 """
 
 import math
+import mmap
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gguf.constants import (
     GGML_QUANT_SIZES,
     GGUF_DEFAULT_ALIGNMENT,
-    GGUF_MAGIC,
     GGMLQuantizationType,
     GGUFValueType,
 )
 
 from t1_jax.errors import WeightsError
 
+_MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 4
 _DOWNLOAD_AGAIN = "download the file again, and compare its sha256 with the publisher's"
 
+# The letter of each scalar type in `struct`.
 _SCALARS = {
-    GGUFValueType.UINT8: "<u1",
-    GGUFValueType.INT8: "<i1",
-    GGUFValueType.UINT16: "<u2",
-    GGUFValueType.INT16: "<i2",
-    GGUFValueType.UINT32: "<u4",
-    GGUFValueType.INT32: "<i4",
-    GGUFValueType.FLOAT32: "<f4",
+    GGUFValueType.UINT8: "B",
+    GGUFValueType.INT8: "b",
+    GGUFValueType.UINT16: "H",
+    GGUFValueType.INT16: "h",
+    GGUFValueType.UINT32: "I",
+    GGUFValueType.INT32: "i",
+    GGUFValueType.FLOAT32: "f",
     GGUFValueType.BOOL: "?",
-    GGUFValueType.UINT64: "<u8",
-    GGUFValueType.INT64: "<i8",
-    GGUFValueType.FLOAT64: "<f8",
+    GGUFValueType.UINT64: "Q",
+    GGUFValueType.INT64: "q",
+    GGUFValueType.FLOAT64: "d",
 }
 
 
@@ -74,13 +76,21 @@ def read_gguf(path: Path) -> GGUFFile:
         WeightsError: not a GGUF file, of another version, cut short, or damaged; names the byte or
             the tensor.
     """
-    cursor = _Cursor(path)
-    if cursor.size < 24 or cursor.scalar("<u4") != GGUF_MAGIC:
-        raise WeightsError(
-            f"{path} is not a GGUF file: it does not begin with the letters GGUF",
-            mend="give a .gguf file, or a folder with config.json and safetensors",
-        )
-    version = cursor.scalar("<u4")
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise WeightsError(
+                f"{path} is not a GGUF file: it does not begin with the letters GGUF",
+                mend="give a .gguf file, or a folder with config.json and safetensors",
+            )
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _read_header(_Cursor(path, content))
+
+
+def _read_header(cursor: "_Cursor") -> GGUFFile:
+    """All that stands before the tensors' data, checked."""
+    path = cursor.path
+    cursor.numbers("s", len(_MAGIC))
+    version = cursor.number("I")
     if version not in _VERSIONS:
         raise WeightsError(
             f"{path} is GGUF version {version}; known: {', '.join(map(str, _VERSIONS))}",
@@ -133,45 +143,44 @@ def _located(
 
 
 class _Cursor:
-    """Reads forward through a file, and never past its end."""
+    """Reads forward through the bytes of a file, and never past their end."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: mmap.mmap) -> None:
         self.path = path
         self.size = path.stat().st_size
         self.at = 0
-        self._bytes = np.memmap(path, np.uint8, mode="r") if self.size else np.zeros(0, np.uint8)
-
-    def take(self, n_bytes: int) -> np.ndarray:
-        if n_bytes > self.size - self.at:
-            raise self.damaged(f"{n_bytes} bytes are announced, the file ends after {self.size}")
-        taken = self._bytes[self.at : self.at + n_bytes]
-        self.at += n_bytes
-        return taken
+        self._content = content
 
     def damaged(self, why: str) -> WeightsError:
         return WeightsError(
             f"{self.path} is cut short or damaged at byte {self.at}: {why}", mend=_DOWNLOAD_AGAIN
         )
 
-    def scalar(self, dtype: str) -> Any:
-        return self.take(np.dtype(dtype).itemsize).view(dtype).item()
+    def numbers(self, letter: str, count: int = 1) -> tuple[Any, ...]:
+        layout = struct.Struct(f"<{count}{letter}")
+        self._need(layout.size)
+        start, self.at = self.at, self.at + layout.size
+        return layout.unpack_from(self._content, start)
+
+    def number(self, letter: str) -> Any:
+        return self.numbers(letter)[0]
 
     def count(self, *, least_bytes: int) -> int:
         """A number of items of at least `least_bytes` bytes each, which must fit in the rest."""
-        count = self.scalar("<u8")
-        if count * least_bytes > self.size - self.at:
-            raise self.damaged(f"{count} items are announced, the file ends after {self.size}")
+        count = self.number("Q")
+        self._need(count * least_bytes)
         return count
 
     def text(self) -> str:
-        raw = self.take(self.count(least_bytes=1)).tobytes()
+        length = self.count(least_bytes=1)
+        raw = self.numbers("s", length)[0] if length else b""
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise self.damaged("a text is not UTF-8") from error
 
     def value_type(self) -> GGUFValueType:
-        number = self.scalar("<u4")
+        number = self.number("I")
         try:
             return GGUFValueType(number)
         except ValueError as error:
@@ -181,20 +190,23 @@ class _Cursor:
         if kind == GGUFValueType.STRING:
             return self.text()
         if kind != GGUFValueType.ARRAY:
-            return self.scalar(_SCALARS[kind])
+            return self.number(_SCALARS[kind])
         item = self.value_type()
         if item == GGUFValueType.ARRAY:
             raise self.damaged("arrays of arrays are not known")
         if item == GGUFValueType.STRING:
             return [self.text() for _ in range(self.count(least_bytes=8))]
-        dtype = np.dtype(_SCALARS[item])
-        count = self.count(least_bytes=dtype.itemsize)
-        return self.take(count * dtype.itemsize).view(dtype).tolist()
+        letter = _SCALARS[item]
+        return list(self.numbers(letter, self.count(least_bytes=struct.calcsize(f"<{letter}"))))
 
     def tensor_info(self) -> tuple[tuple[int, ...], int, int]:
         """Shape (slowest dimension first), number of the block format, and offset in bytes."""
-        n_dimensions = self.scalar("<u4")
+        n_dimensions = self.number("I")
         if n_dimensions > _MAX_DIMENSIONS:
             raise self.damaged(f"a tensor of {n_dimensions} dimensions is announced")
-        shape = tuple(reversed([self.scalar("<u8") for _ in range(n_dimensions)]))
-        return shape, self.scalar("<u4"), self.scalar("<u8")
+        shape = tuple(reversed(self.numbers("Q", n_dimensions)))
+        return shape, self.number("I"), self.number("Q")
+
+    def _need(self, n_bytes: int) -> None:
+        if n_bytes > self.size - self.at:
+            raise self.damaged(f"{n_bytes} bytes are announced, the file ends after {self.size}")

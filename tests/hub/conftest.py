@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from gguf.constants import GGMLQuantizationType
 from safetensors.numpy import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
 
 from t1_jax.hub.hf_config import hf_config_from_decoder
 from t1_jax.hub.sources import STORED_DTYPES
+from t1_jax.hub.tokeniser import Tokeniser
 from t1_jax.hub.weight_map import expected_tensors, our_shape, rules_for
 from t1_jax.model import DecoderConfig, RopeConfig
 
@@ -139,6 +142,40 @@ def _permuted(name: str, values: np.ndarray, config: DecoderConfig) -> np.ndarra
             halves = values.reshape(n, 2, values.shape[0] // n // 2, *values.shape[1:])
             return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(values.shape))
     return values
+
+
+def _tiny_vocabulary() -> tuple[list[str], list[str]]:
+    """The 256 bytes and a few merges."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [("h", "e"), ("l", "l"), ("he", "ll"), ("hell", "o"), ("Ġ", "1"), ("1", "2")]
+    return [*letters, *("".join(pair) for pair in pairs)], [" ".join(pair) for pair in pairs]
+
+
+def _tiny_tokeniser(specials: tuple[str, ...] = ("<|end|>", "<|im_start|>")) -> Tokeniser:
+    """Byte-level BPE of 262 tokens, then `specials`; the first of them ends a text."""
+    tokens, merges = _tiny_vocabulary()
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    backend = Tokenizer(BPE(vocabulary, [(a, b) for a, b in map(str.split, merges)]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(text, special=True) for text in specials])
+    return Tokeniser(
+        backend=backend,
+        special_tokens={"eos_token": specials[0], "pad_token": specials[0]},
+        eos_ids=(len(tokens),),
+        chat_template="{{ messages }}<|im_start|>",
+        generation={"eos_token_id": len(tokens), "temperature": 0.7},
+    )
+
+
+@pytest.fixture
+def tiny_vocabulary() -> Callable[[], tuple[list[str], list[str]]]:
+    return _tiny_vocabulary
+
+
+@pytest.fixture
+def tiny_tokeniser() -> Callable[..., Tokeniser]:
+    return _tiny_tokeniser
 
 
 @pytest.fixture

@@ -68,12 +68,12 @@ def test_changed_bytes_in_the_header_never_hang_or_crash(tmp_path_factory, data)
 def test_an_array_length_beyond_the_file_is_refused_at_once(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(_small_header(array_length=1 << 60))
-    with pytest.raises(WeightsError, match=f"{1 << 60} items are announced"):
+    with pytest.raises(WeightsError, match=f"{1 << 60} bytes are announced"):
         read_gguf(file)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"GGUF", b"safetensors are no GGUF file"], ids=["empty", "magic only", "other"]
+    "content", [b"", b"GGU", b"safetensors are no GGUF file"], ids=["empty", "short", "other"]
 )
 def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "model.gguf"
