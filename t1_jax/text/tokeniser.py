@@ -142,7 +142,7 @@ class T1Tokeniser:
         return np.array(self._encode_plain([text], ["thought"])[0].ids, dtype=np.int32)
 
     def close(
-        self, prompt: PromptTokens, thought: Int[np.ndarray, " T"] | Sequence[int] = ()
+        self, prompt: PromptTokens, thought: Int[np.ndarray, " L"] | Sequence[int] = ()
     ) -> PromptTokens:
         """The prompt, the thought, then `<emb_token>`, the only one in the row.
 
