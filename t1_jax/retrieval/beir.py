@@ -1,0 +1,284 @@
+"""Collections in the BEIR layout: corpus.jsonl, queries.jsonl, qrels/<split>.tsv, collection.json.
+
+The first three are BEIR's own. `collection.json` (name, metadata, hashes) and `excluded.jsonl`
+(`{"_id": query, "excluded": [documents]}`) are ours, and optional when reading.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from t1_jax.errors import DataError
+from t1_jax.files import atomic_folder
+from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.lines import Place, Record, integer_grade, read_lines, read_records
+
+Duplicates = Literal["error", "keep_first"]
+"""What a second document or query with the same id and the same text means to a reader."""
+
+_Item = TypeVar("_Item", Document, Query)
+_QRELS_HEADER = ["query-id", "corpus-id", "score"]
+_SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+
+def load_collection(
+    folder: Path, split: str = "test", *, duplicates: Duplicates = "error"
+) -> Collection:
+    """Reads one split: every document, and the queries that the split judges.
+
+    Args:
+        folder: where `corpus.jsonl` lies.
+        split: names `qrels/<split>.tsv`.
+        duplicates: an id that comes back with a different text is always an error; with the same
+            text it is one too, unless "keep_first".
+
+    Raises:
+        DataError: with file and line, whatever is malformed, missing, doubled or unknown; or the
+            content is not what `collection.json` says was written.
+    """
+    folder = Path(folder)
+    documents = _read_items(folder / "corpus.jsonl", _document, duplicates)
+    queries = _read_items(folder / "queries.jsonl", _query, duplicates)
+    qrels = _read_qrels(_qrels_path(folder, split), queries, documents)
+    manifest = _read_manifest(folder / "collection.json")
+    collection = Collection(
+        name=manifest.name if manifest else folder.name,
+        documents=tuple(documents.values()),
+        queries=tuple(query for query in queries.values() if query.id in qrels),
+        qrels=qrels,
+        excluded=_read_excluded(folder / "excluded.jsonl", queries, documents, qrels),
+        metadata=manifest.metadata if manifest else {},
+    )
+    if manifest:
+        _check_hashes(folder, split, collection, manifest)
+    return collection
+
+
+def save_collection(
+    splits: Mapping[str, Collection], folder: Path, *, overwrite: bool = False
+) -> None:
+    """Writes collections that share their documents as the splits of one folder, all or nothing.
+
+    Raises:
+        DataError: no split, a split's name that is not a plain file name, splits of different
+            documents, or a query that two splits word differently.
+        T1Error: the folder exists (without `overwrite`), or the disk refuses.
+    """
+    first = _checked_splits(splits)
+    queries = {query.id: query for part in splits.values() for query in part.queries}
+    excluded = {key: sorted(ids) for part in splits.values() for key, ids in part.excluded.items()}
+    with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
+        _write_jsonl(
+            scratch / "corpus.jsonl",
+            ({"_id": item.id, "title": item.title, "text": item.text} for item in first.documents),
+        )
+        _write_jsonl(
+            scratch / "queries.jsonl",
+            ({"_id": item.id, "text": item.text} for item in queries.values()),
+        )
+        if excluded:
+            _write_jsonl(
+                scratch / "excluded.jsonl",
+                ({"_id": key, "excluded": ids} for key, ids in excluded.items()),
+            )
+        (scratch / "qrels").mkdir()
+        for split, part in splits.items():
+            _write_qrels(scratch / "qrels" / f"{split}.tsv", part)
+        manifest = _Manifest(
+            name=first.name,
+            metadata=dict(first.metadata),
+            data_hash=first.data_hash,
+            judgement_hashes={split: part.judgement_hash for split, part in splits.items()},
+        )
+        (scratch / "collection.json").write_text(manifest.text(), encoding="utf-8")
+
+
+def splits_of(folder: Path) -> tuple[str, ...]:
+    """Names of the splits that a folder holds, sorted.
+
+    Raises:
+        DataError: the folder has no `qrels/<split>.tsv`.
+    """
+    names = sorted(path.stem for path in (Path(folder) / "qrels").glob("*.tsv"))
+    if not names:
+        raise DataError(f"{folder} is not a collection in the BEIR layout: no qrels/<split>.tsv")
+    return tuple(names)
+
+
+def _document(record: Record) -> Document:
+    return Document(
+        id=record.id("_id"), title=record.optional_text("title"), text=record.text("text")
+    )
+
+
+def _query(record: Record) -> Query:
+    return Query(id=record.id("_id"), text=record.text("text"))
+
+
+def _read_items(
+    path: Path, parse: Callable[[Record], _Item], duplicates: Duplicates
+) -> dict[str, _Item]:
+    items: dict[str, _Item] = {}
+    for record in read_records(path):
+        item = parse(record)
+        known = items.setdefault(item.id, item)
+        if known is item:
+            continue
+        if known != item:
+            raise record.place.fault(f"id {item.id!r} came before with other content")
+        if duplicates == "error":
+            raise record.place.fault(
+                f"id {item.id!r} came before with the same content",
+                mend="delete the line, or read with duplicates='keep_first'",
+            )
+    if not items:
+        raise DataError(f"{path} is empty")
+    return items
+
+
+def _qrels_path(folder: Path, split: str) -> Path:
+    path = folder / "qrels" / f"{split}.tsv"
+    if not _SPLIT.fullmatch(split) or not path.is_file():
+        raise DataError(
+            f"{folder} has no split {split!r}", mend=f"choose one of {', '.join(splits_of(folder))}"
+        )
+    return path
+
+
+def _read_qrels(
+    path: Path, queries: Mapping[str, Query], documents: Mapping[str, Document]
+) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for place, line in read_lines(path):
+        row = _split_row(place, line)
+        if place.line == 1:
+            if row != _QRELS_HEADER:
+                raise place.fault(
+                    f"expected the header {' '.join(_QRELS_HEADER)!r}, found {' '.join(row)!r}",
+                    mend="add the header, separated by tabs: readers of BEIR skip the first line",
+                )
+            continue
+        query_id, document_id, grade = row
+        if query_id not in queries:
+            raise place.fault(f"unknown query {query_id!r}")
+        if document_id not in documents:
+            raise place.fault(f"unknown document {document_id!r}")
+        grades = qrels.setdefault(query_id, {})
+        if document_id in grades:
+            raise place.fault(f"query {query_id!r} judges document {document_id!r} twice")
+        grades[document_id] = integer_grade(place, grade)
+    if not qrels:
+        raise DataError(f"{path} has no judgement")
+    return qrels
+
+
+def _split_row(place: Place, line: str) -> list[str]:
+    try:
+        row = next(csv.reader([line], delimiter="\t", strict=True), [])
+    except csv.Error as error:
+        raise place.fault(f"malformed tab-separated line: {error}") from error
+    if len(row) != len(_QRELS_HEADER):
+        raise place.fault(f"expected 3 fields separated by tabs, found {len(row)}")
+    return row
+
+
+def _read_excluded(
+    path: Path,
+    queries: Mapping[str, Query],
+    documents: Mapping[str, Document],
+    judged: Iterable[str],
+) -> dict[str, frozenset[str]]:
+    if not path.is_file():
+        return {}
+    excluded: dict[str, frozenset[str]] = {}
+    for record in read_records(path):
+        query_id, ids = record.id("_id"), record.ids("excluded")
+        if query_id not in queries:
+            raise record.place.fault(f"unknown query {query_id!r}")
+        if query_id in excluded:
+            raise record.place.fault(f"query {query_id!r} came before")
+        for unknown in (document_id for document_id in ids if document_id not in documents):
+            raise record.place.fault(f"unknown document {unknown!r}")
+        excluded[query_id] = frozenset(ids)
+    return {query_id: excluded[query_id] for query_id in judged if query_id in excluded}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Manifest:
+    """What `collection.json` says."""
+
+    name: str
+    metadata: Mapping[str, str]
+    data_hash: str
+    judgement_hashes: Mapping[str, str]
+
+    def text(self) -> str:
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def _read_manifest(path: Path) -> _Manifest | None:
+    if not path.is_file():
+        return None
+    try:
+        fields = json.loads(path.read_bytes())
+        manifest = _Manifest(**fields)
+        strings = [manifest.name, manifest.data_hash]
+        for table in (manifest.metadata, manifest.judgement_hashes):
+            strings += [*table.keys(), *table.values()]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is malformed: {error}", mend="build the collection anew"
+        ) from error
+    if not all(isinstance(value, str) for value in strings):
+        raise DataError(f"{path} is malformed: every value must be a string")
+    return manifest
+
+
+def _check_hashes(folder: Path, split: str, collection: Collection, manifest: _Manifest) -> None:
+    pairs = [("corpus.jsonl", manifest.data_hash, collection.data_hash)]
+    if split in manifest.judgement_hashes:
+        pairs.append(
+            (f"split {split}", manifest.judgement_hashes[split], collection.judgement_hash)
+        )
+    for what, written, found in pairs:
+        if written != found:
+            raise DataError(
+                f"{folder}: {what} changed since it was built: collection.json has the hash "
+                f"{written}, the content has {found}",
+                mend="build the collection anew, or delete collection.json to use it as it is",
+            )
+
+
+def _checked_splits(splits: Mapping[str, Collection]) -> Collection:
+    if not splits:
+        raise DataError("a collection needs at least one split")
+    first = next(iter(splits.values()))
+    texts: dict[str, str] = {}
+    for split, part in splits.items():
+        if not _SPLIT.fullmatch(split):
+            raise DataError(f"{split!r} cannot name a split: letters, digits, '.', '_', '-' only")
+        if part.data_hash != first.data_hash or part.metadata != first.metadata:
+            raise DataError(f"{part.name}: split {split!r} has other documents or metadata")
+        for query in part.queries:
+            if texts.setdefault(query.id, query.text) != query.text:
+                raise DataError(f"{part.name}: query {query.id!r} differs between splits")
+    return first
+
+
+def _write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _write_qrels(path: Path, collection: Collection) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(_QRELS_HEADER)
+        for query_id, grades in collection.qrels.items():
+            writer.writerows(
+                (query_id, document_id, grade) for document_id, grade in grades.items()
+            )

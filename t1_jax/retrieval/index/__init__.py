@@ -1,0 +1,17 @@
+"""Vector indexes: one protocol, three back ends, one format on disk."""
+
+from t1_jax.retrieval.index.build import KINDS as KINDS
+from t1_jax.retrieval.index.build import build_index as build_index
+from t1_jax.retrieval.index.build import load_index as load_index
+from t1_jax.retrieval.index.protocol import Index as Index
+from t1_jax.retrieval.index.protocol import SearchResult as SearchResult
+from t1_jax.retrieval.index.scann_index import ScannSettings as ScannSettings
+from t1_jax.retrieval.index.store import CorruptIndexError as CorruptIndexError
+from t1_jax.retrieval.index.store import Fingerprint as Fingerprint
+from t1_jax.retrieval.index.store import ForeignIndexError as ForeignIndexError
+from t1_jax.retrieval.index.store import Manifest as Manifest
+from t1_jax.retrieval.index.store import NewIndexError as NewIndexError
+from t1_jax.retrieval.index.store import OldIndexError as OldIndexError
+from t1_jax.retrieval.index.store import read_manifest as read_manifest
+from t1_jax.retrieval.index.vectors import VectorTable as VectorTable
+from t1_jax.retrieval.index.vectors import unit_vectors as unit_vectors

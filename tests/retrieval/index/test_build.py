@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t1_jax.errors import ConfigError
+from t1_jax.retrieval import Fingerprint, Index, build_index, load_index
+from t1_jax.retrieval.index.build import KINDS
+
+FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_an_index(kind: str):
+    index = build_index(kind, ["a", "b"], np.eye(2, 4))
+    assert isinstance(index, Index)
+    assert index.kind == kind
+
+
+def test_an_unknown_kind_names_the_known():
+    with pytest.raises(ConfigError, match=r"'faiss'\n  mend: use one of numpy, device, scann"):
+        build_index("faiss", ["a"], np.ones((1, 2)))
+
+
+def test_an_index_can_be_searched_exactly_by_another_back_end(tmp_path: Path):
+    build_index("scann", ["a", "b"], np.eye(2, 4)).save(tmp_path / "index", FINGERPRINT)
+    for kind in ("numpy", "device"):
+        loaded = load_index(tmp_path / "index", FINGERPRINT, kind=kind)
+        assert loaded.kind == kind
+        assert loaded.search(np.eye(1, 4), 2).rows.tolist() == [[0, 1]] or loaded.ids == ("a", "b")
+
+
+def test_an_index_without_scann_files_is_not_searched_with_scann(tmp_path: Path):
+    build_index("numpy", ["a", "b"], np.eye(2, 4)).save(tmp_path / "index", FINGERPRINT)
+    with pytest.raises(ConfigError, match="built for 'numpy' and cannot be searched with ScaNN"):
+        load_index(tmp_path / "index", FINGERPRINT, kind="scann")

@@ -1,0 +1,114 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t1_jax.errors import IndexContractError, T1Error
+from t1_jax.retrieval import (
+    CorruptIndexError,
+    Fingerprint,
+    ForeignIndexError,
+    NewIndexError,
+    OldIndexError,
+    read_manifest,
+)
+from t1_jax.retrieval.index import VectorTable
+from t1_jax.retrieval.index.store import read_index, write_index
+
+MINE = Fingerprint(encoder="e0" * 32, prompt="f0" * 32, data="d0" * 32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    table = VectorTable.of(["a", "b c"], np.eye(2, 3))
+    write_index(tmp_path / "index", "numpy", table, MINE, settings={"x": 1}, recall_at_10=0.5)
+    return tmp_path / "index"
+
+
+def edit_manifest(folder: Path, **changes: object) -> None:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_the_round_trip_keeps_everything(folder: Path):
+    manifest, table = read_index(folder, MINE)
+    assert table.ids == ("a", "b c")
+    np.testing.assert_array_equal(table.vectors, np.eye(2, 3, dtype=np.float32))
+    assert (manifest.kind, manifest.count, manifest.width) == ("numpy", 2, 3)
+    assert (manifest.settings, manifest.recall_at_10) == ({"x": 1}, 0.5)
+    assert read_manifest(folder) == manifest
+
+
+def test_nothing_in_the_folder_names_where_it_lay(folder: Path):
+    for path in folder.rglob("*"):
+        assert str(folder.parent).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["encoder", "prompt", "data"])
+def test_another_fingerprint_is_refused_and_both_are_shown(folder: Path, part: str):
+    other = replace(MINE, **{part: "ab" * 32})
+    with pytest.raises(ForeignIndexError) as caught:
+        read_index(folder, other)
+    (line,) = [line for line in str(caught.value).splitlines() if "differs" in line]
+    assert line.split()[0] == part
+    assert "ab" * 32 in line
+    assert str(vars(MINE)[part]) in line
+
+
+def test_a_fingerprint_is_hexadecimal():
+    with pytest.raises(IndexContractError, match="prompt must be a hex digest, not 'T1'"):
+        Fingerprint(encoder="e0", prompt="T1", data="d0")
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "ids.json"])
+def test_damage_is_noticed(folder: Path, name: str):
+    content = bytearray((folder / name).read_bytes())
+    content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(CorruptIndexError, match=f"the SHA-256 of {name}"):
+        read_index(folder, MINE)
+    (folder / name).unlink()
+    with pytest.raises(CorruptIndexError, match=f"{name} is missing"):
+        read_index(folder, MINE)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"version": "new"}', '{"version": 1}'])
+def test_a_malformed_manifest_is_damage(folder: Path, content: str):
+    (folder / "manifest.json").write_text(content)
+    with pytest.raises(CorruptIndexError, match=r"manifest\.json"):
+        read_index(folder, MINE)
+
+
+def test_a_folder_that_is_no_index_is_damage(tmp_path: Path):
+    with pytest.raises(CorruptIndexError, match=r"manifest\.json cannot be read"):
+        read_index(tmp_path, MINE)
+
+
+def test_other_layouts_have_errors_of_their_own(folder: Path):
+    edit_manifest(folder, version=0)
+    with pytest.raises(OldIndexError, match="layout 0"):
+        read_index(folder, MINE)
+    edit_manifest(folder, version=2, future="field")
+    with pytest.raises(NewIndexError, match="install a newer t1_jax"):
+        read_index(folder, MINE)
+
+
+def test_a_manifest_that_counts_otherwise_is_damage(folder: Path):
+    edit_manifest(folder, count=3)
+    with pytest.raises(CorruptIndexError, match=r"vectors float32\(2, 3\) and 2 ids"):
+        read_index(folder, MINE)
+
+
+def test_a_write_that_fails_leaves_nothing(folder: Path):
+    def full_disk(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    table = VectorTable.of(["z"], np.ones((1, 3)))
+    with pytest.raises(T1Error, match="No space left"):
+        write_index(folder, "numpy", table, MINE, write_more=full_disk, overwrite=True)
+    assert read_index(folder, MINE)[1].ids == ("a", "b c")
+    assert [path.name for path in folder.parent.iterdir()] == ["index"]
+    with pytest.raises(T1Error, match="already exists"):
+        write_index(folder, "numpy", table, MINE)
