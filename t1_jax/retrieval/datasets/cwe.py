@@ -1,0 +1,213 @@
+"""The collection `cwe`: from a real vulnerability to the class of weakness behind it.
+
+Documents are the weaknesses of MITRE's catalogue that are not deprecated. Queries are the accounts
+of real vulnerabilities that the catalogue gives as examples; the weakness that gives an account has
+grade 2, its parents in view 1000 have grade 1.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from t1_jax.errors import DataError
+from t1_jax.files import sha256_of
+from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.datasets.splits import Judged, group_keys, split_collection
+
+ATTRIBUTION = (
+    "Copyright © 2006–2024, The MITRE Corporation. CWE, CWSS, CWRAF, and the CWE logo are "
+    "trademarks of The MITRE Corporation."
+)
+LICENCE = (
+    "CWE Terms of Use: MITRE hereby grants you a non-exclusive, royalty-free license to use CWE "
+    "for research, development, and commercial purposes. Any copy you make for such purposes is "
+    "authorized on the condition that you reproduce MITRE's copyright designation and this license "
+    "in any such copy. DISCLAIMERS: All documents and the information contained in the CWE are "
+    'provided on an "as is" basis and the contributor, the organization he/she represents or is '
+    "sponsored by (if any), The MITRE Corporation, its board of trustees, officers, agents, and "
+    "employees, disclaim all warranties, express or implied, including but not limited to any "
+    "warranty that the use of the information therein will not infringe any rights or any implied "
+    "warranties of merchantability or fitness for a particular purpose and noninfringement."
+)
+
+_RESEARCH_VIEW = "1000"
+_MINIMUM_WORDS = 5
+_NUMBER = r"\b(?:CWE|CVE)-\d+(?:-\d+)?\b"
+_NUMBERS_IN_BRACKETS = re.compile(rf"\s*\((?:{_NUMBER}[\s,;/&]*(?:(?:and|or)\s+)?)+\)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consequence:
+    """What a weakness can lead to: the properties it harms, how, and a remark (may be empty)."""
+
+    scopes: tuple[str, ...]
+    impacts: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedExample:
+    """A real vulnerability: its CVE number, as a rule, and what happened."""
+
+    reference: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weakness:
+    """One entry of the catalogue.
+
+    Attributes:
+        id: "CWE-79".
+        name: its title.
+        status: "Stable", "Draft", "Incomplete" or "Deprecated".
+        description: in a sentence or two.
+        extended_description: further paragraphs; may be empty.
+        parents: ids of its `ChildOf` relations in view 1000, the research concepts.
+        consequences: what it can lead to.
+        examples: real vulnerabilities that it explains.
+    """
+
+    id: str
+    name: str
+    status: str
+    description: str
+    extended_description: str
+    parents: tuple[str, ...]
+    consequences: tuple[Consequence, ...]
+    examples: tuple[ObservedExample, ...]
+
+
+def parse_cwe(xml: Path) -> tuple[Weakness, ...]:
+    """Reads MITRE's catalogue, `cwec_v4.14.xml` or another version, deprecated entries included.
+
+    Raises:
+        DataError: the file cannot be read, is malformed, or is not a CWE catalogue.
+    """
+    try:
+        root = ElementTree.parse(xml).getroot()
+    except OSError as error:
+        raise DataError(f"{xml} cannot be read: {error.strerror}") from error
+    except ElementTree.ParseError as error:
+        raise DataError(f"{xml}:{error.position[0]}: malformed XML: {error}") from error
+    weaknesses = tuple(_weakness(entry) for entry in root.iterfind("{*}Weaknesses/{*}Weakness"))
+    if not weaknesses:
+        raise DataError(f"{xml} is not a CWE catalogue: it has no Weakness")
+    return weaknesses
+
+
+def build_cwe(xml: Path) -> dict[str, Collection]:
+    """The collection, split so that neither a text nor a vulnerability stands in two splits.
+
+    Raises:
+        DataError: see `parse_cwe`.
+    """
+    weaknesses = [entry for entry in parse_cwe(xml) if entry.status != "Deprecated"]
+    documents = (
+        Document(
+            id=entry.id,
+            title=entry.name,
+            text=f"{entry.description} {entry.extended_description}".strip(),
+        )
+        for entry in weaknesses
+    )
+    metadata = {
+        "description": "a real vulnerability -> its weakness class",
+        "source": f"{xml.name}, https://cwe.mitre.org",
+        "source_sha256": sha256_of(xml),
+        "licence": LICENCE,
+        "attribution": ATTRIBUTION,
+    }
+    return split_collection("cwe", documents, _judged(weaknesses), metadata)
+
+
+def query_text(description: str) -> str:
+    """An account without the numbers that would name its weakness, and the brackets they leave."""
+    return _without_numbers(_NUMBERS_IN_BRACKETS.sub("", description))
+
+
+def _without_numbers(text: str) -> str:
+    return " ".join(re.sub(_NUMBER, "", text).split())
+
+
+def _judged(weaknesses: list[Weakness]) -> Iterator[Judged]:
+    """One query for each distinct account of each vulnerability, graded.
+
+    Accounts are told apart, and their words counted, before emptied brackets are tidied away.
+    """
+    parents = _live_parents(weaknesses)
+    texts: dict[tuple[str, str], str] = {}
+    grades: dict[tuple[str, str], dict[str, int]] = {}
+    for entry in weaknesses:
+        for example in entry.examples:
+            account = (example.reference, _without_numbers(example.description))
+            if len(account[1].split()) >= _MINIMUM_WORDS:
+                texts[account] = query_text(example.description)
+                grades.setdefault(account, {})[entry.id] = 2
+    keys = group_keys((f"cve {account[0]}", f"text {_normal(texts[account])}") for account in texts)
+    seen: dict[str, int] = {}
+    for account, text in texts.items():
+        reference = account[0]
+        seen[reference] = number = seen.get(reference, 0) + 1
+        direct = grades[account]
+        inherited = {parent: 1 for entry_id in direct for parent in parents[entry_id]}
+        yield Judged(
+            query=Query(id=reference if number == 1 else f"{reference}#{number}", text=text),
+            grades=inherited | direct,
+            key=keys[f"cve {reference}"],
+        )
+
+
+def _live_parents(weaknesses: list[Weakness]) -> dict[str, list[str]]:
+    live = {entry.id for entry in weaknesses}
+    return {
+        entry.id: [parent for parent in entry.parents if parent in live] for entry in weaknesses
+    }
+
+
+def _normal(text: str) -> str:
+    """Letters and digits in lower case: texts that differ in nothing else count as the same."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _weakness(entry: ElementTree.Element) -> Weakness:
+    return Weakness(
+        id=f"CWE-{entry.attrib['ID']}",
+        name=entry.attrib["Name"],
+        status=entry.attrib["Status"],
+        description=_text(entry, "{*}Description"),
+        extended_description=_text(entry, "{*}Extended_Description"),
+        parents=tuple(
+            f"CWE-{relation.attrib['CWE_ID']}"
+            for relation in entry.iterfind("{*}Related_Weaknesses/{*}Related_Weakness")
+            if relation.attrib["Nature"] == "ChildOf"
+            and relation.attrib["View_ID"] == _RESEARCH_VIEW
+        ),
+        consequences=tuple(
+            Consequence(
+                scopes=tuple(_words(scope) for scope in consequence.iterfind("{*}Scope")),
+                impacts=tuple(_words(impact) for impact in consequence.iterfind("{*}Impact")),
+                note=_text(consequence, "{*}Note"),
+            )
+            for consequence in entry.iterfind("{*}Common_Consequences/{*}Consequence")
+        ),
+        examples=tuple(
+            ObservedExample(
+                reference=_text(example, "{*}Reference"),
+                description=_text(example, "{*}Description"),
+            )
+            for example in entry.iterfind("{*}Observed_Examples/{*}Observed_Example")
+        ),
+    )
+
+
+def _text(parent: ElementTree.Element, path: str) -> str:
+    element = parent.find(path)
+    return "" if element is None else _words(element)
+
+
+def _words(element: ElementTree.Element) -> str:
+    """All text of an element on one line; markup inside it separates words."""
+    return " ".join(" ".join(element.itertext()).split())

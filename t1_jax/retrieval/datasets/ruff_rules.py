@@ -1,0 +1,175 @@
+"""The collection `ruff`: from offending code to the lint rule that explains it.
+
+Documents are the rules of the linter Ruff: what a rule does and why, without code. Queries are the
+offending examples of their documentation, without comments, since those often say what is wrong.
+"""
+
+import hashlib
+import json
+import re
+import subprocess
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from t1_jax.errors import DataError
+from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.datasets.splits import Judged, group_keys, split_collection
+
+_EXAMPLES_OF_A_RULE = 2
+_FENCED = re.compile(
+    r"^[ \t]*```+[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*```+[ \t]*$\n?", re.MULTILINE | re.DOTALL
+)
+_STRING_OR_COMMENT = re.compile(
+    r'''(?P<string>("""|\'\'\')(?:\\.|(?!\2).)*\2|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')'''
+    r"|#[^\n]*",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        name: as in "unused-import"; unique.
+        code: as in "F401"; a few rules have none.
+        linter: the tool it comes from; a rule without a code has none.
+        status: "Stable", "Preview", "Deprecated" or "Removed".
+        sections: heading -> Markdown below it, as in "What it does" and "Why is this bad?".
+    """
+
+    name: str
+    code: str | None
+    linter: str | None
+    status: str
+    sections: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """The name in words."""
+        return self.name.replace("-", " ")
+
+    def prose(self, heading: str) -> str:
+        """A section without its code blocks; empty if there is no such section."""
+        return _FENCED.sub("", self.sections.get(heading, "")).strip()
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """The first two blocks of offending Python, without comments; mended code comes later."""
+        shown = next(
+            (self.sections[name] for name in ("Example", "Examples") if name in self.sections), ""
+        )
+        blocks = _FENCED.findall(shown.split("Use instead")[0])
+        python = [code for language, code in blocks if language.startswith("py")]
+        stripped = [without_comments(code) for code in python[:_EXAMPLES_OF_A_RULE]]
+        return tuple(dict.fromkeys(code for code in stripped if code))
+
+
+def parse_ruff(text: str) -> tuple[Rule, ...]:
+    """Reads the output of `ruff rule --all --output-format json`.
+
+    Raises:
+        DataError: it is not that.
+    """
+    try:
+        rules = tuple(
+            Rule(
+                name=fields["name"],
+                code=fields["code"],
+                linter=fields["linter"],
+                status=next(iter(fields["status"])),
+                sections=_sections(fields["explanation"]),
+            )
+            for fields in json.loads(text)
+        )
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise DataError(
+            f"not a list of Ruff's rules: {error!r}",
+            mend="use the output of `ruff rule --all --output-format json`",
+        ) from error
+    return rules
+
+
+def ruff_rules_json(executable: Path) -> str:
+    """Asks a `ruff` executable for its rules.
+
+    Raises:
+        DataError: it cannot be run, or does not answer.
+    """
+    command = [str(executable), "rule", "--all", "--output-format", "json"]
+    try:
+        return subprocess.run(command, capture_output=True, check=True, encoding="utf-8").stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise DataError(f"{executable} does not list its rules: {error}") from error
+
+
+def build_ruff(text: str) -> dict[str, Collection]:
+    """The collection, split by rule, so that the rules of one split are not asked for in another.
+
+    Args:
+        text: the rules as JSON, see `ruff_rules_json`.
+
+    Raises:
+        DataError: see `parse_ruff`.
+    """
+    rules = parse_ruff(text)
+    documents = (
+        Document(
+            id=rule.name,
+            title=rule.title,
+            text=f"{rule.prose('What it does')}\n\n{rule.prose('Why is this bad?')}".strip(),
+        )
+        for rule in rules
+    )
+    metadata = {
+        "description": "offending code -> the lint rule that explains it",
+        "source": "ruff rule --all --output-format json, https://github.com/astral-sh/ruff",
+        "source_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "licence": "MIT",
+        "attribution": "Copyright (c) 2022 Charles Marsh, and the contributors to Ruff",
+    }
+    return split_collection("ruff", documents, _judged(rules), metadata)
+
+
+def without_comments(code: str) -> str:
+    """Python without comments, blank lines and common indentation; a # in a string stays."""
+    bare = _STRING_OR_COMMENT.sub(lambda found: found["string"] or "", textwrap.dedent(code))
+    return "\n".join(line.rstrip() for line in bare.splitlines() if line.strip())
+
+
+def _judged(rules: tuple[Rule, ...]) -> Iterator[Judged]:
+    """One query for each distinct example.
+
+    A few rules show the same code. Its query asks for the first of them; the others are neither
+    right nor wrong, so they are excluded from its ranking, and all of them share a split.
+    """
+    owners: dict[str, list[str]] = {}
+    for rule in rules:
+        for code in rule.examples:
+            owners.setdefault(code, []).append(rule.name)
+    keys = group_keys((names[0], name) for names in owners.values() for name in names)
+    seen: dict[str, int] = {}
+    for code, (name, *twins) in owners.items():
+        seen[name] = number = seen.get(name, 0) + 1
+        yield Judged(
+            query=Query(id=name if number == 1 else f"{name}#{number}", text=code),
+            grades={name: 1},
+            key=keys[name],
+            excluded=frozenset(twins),
+        )
+
+
+def _sections(markdown: str) -> dict[str, str]:
+    """Heading of the second level -> what stands below it; a code block holds no heading."""
+    sections: dict[str, list[str]] = {"": []}
+    lines, in_code = sections[""], False
+    for line in markdown.splitlines(keepends=True):
+        if line.lstrip().startswith("```"):
+            in_code = not in_code
+        if line.startswith("## ") and not in_code:
+            lines = sections.setdefault(line[3:].strip().rstrip(":"), [])
+        else:
+            lines.append(line)
+    return {heading: "".join(lines) for heading, lines in sections.items() if heading}
