@@ -1,0 +1,55 @@
+"""Progress bars with a rate and an estimate of the time left."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+Advance = Callable[[int], None]
+"""Tells a bar that so many more units are done."""
+
+
+class _Rate(ProgressColumn):
+    """Units per second over the last seconds."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
+
+
+@contextmanager
+def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[Advance]:
+    """A bar on standard error, or nothing at all where `shown` is false.
+
+    Args:
+        description: what is being done.
+        total: units of work.
+        unit: their name in the plural, for example `tokens`.
+        shown: whether to draw the bar.
+    """
+    if not shown:
+        yield lambda units: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TaskProgressColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total, unit=unit)
+        yield lambda units: progress.advance(task, units)

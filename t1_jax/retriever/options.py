@@ -1,0 +1,33 @@
+"""What a retriever may be told about lengths, thinking and batch shapes."""
+
+from dataclasses import dataclass, field
+
+from t1_jax.errors import ConfigError
+from t1_jax.generate import BatchShapes, SamplingOptions
+from t1_jax.text import BucketConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieverOptions:
+    """Defaults of a retriever; the authors of T1 published none of them.
+
+    Attributes:
+        max_query_tokens: longest query prompt; the query's end is cut, never the template.
+        max_document_tokens: longest document with its template and `<emb_token>`.
+        budget: most tokens of a thought.
+        sampling: how thoughts are drawn.
+        shapes: batches in which thoughts are written.
+        buckets: batches in which given texts are encoded.
+    """
+
+    max_query_tokens: int = 1024
+    max_document_tokens: int = 2048
+    budget: int = 256
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    shapes: BatchShapes = field(default_factory=BatchShapes)
+    buckets: BucketConfig = field(default_factory=BucketConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("max_query_tokens", "max_document_tokens", "budget"):
+            if self.__dict__[name] < 1:
+                raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")

@@ -1,0 +1,369 @@
+"""T1 itself: queries are thought about and then embedded, documents are embedded at once."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from t1_jax.errors import ConfigError, DataError
+from t1_jax.generate import Prompt, Sampler, SamplingOptions, StopTokens, Thought
+from t1_jax.hub import Checkpoint
+from t1_jax.model import Decoder, ModelOptions
+from t1_jax.parallel import Placement
+from t1_jax.progress import track
+from t1_jax.retriever.encoder import Encoder
+from t1_jax.retriever.options import RetrieverOptions
+from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_documents, encode_queries
+
+
+class T1:
+    """A retriever that thinks.
+
+    ```python
+    model = T1.load("smollm2-135m-instruct")
+    queries, thoughts = model.encode_query(["why is the sky blue"], return_thoughts=True)
+    documents = model.encode_document(["Rayleigh scattering is stronger at short wavelengths."])
+    scores = model.similarity(queries, documents)
+    ```
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokeniser: T1Tokeniser,
+        preset: PromptPreset,
+        placement: Placement,
+        *,
+        options: RetrieverOptions | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """Puts a retriever together from its parts; `T1.load` is the usual way.
+
+        Args:
+            decoder: the language model, built on `placement`.
+            tokeniser: knows `<emb_token>`.
+            preset: how queries and documents are put to the model.
+            placement: mesh and rules of the decoder.
+            options: lengths, thinking, batch shapes.
+            checkpoint: where the weights came from, if anywhere.
+        """
+        self.decoder = decoder
+        self.tokeniser = tokeniser
+        self.preset = preset
+        self.placement = placement
+        self.options = options or RetrieverOptions()
+        self.checkpoint = checkpoint
+        shapes = dataclasses.replace(self.options.shapes, row_multiple=placement.row_multiple)
+        stop = StopTokens(emb=tokeniser.emb_token_id, eos=tuple(sorted(tokeniser.eos_ids)))
+        self._sampler = Sampler(decoder, placement, stop, shapes)
+        self._encoder = Encoder(decoder, placement, tokeniser, self.options.buckets)
+
+    @classmethod
+    def load(
+        cls,
+        path_or_name: str | Path,
+        *,
+        dtype: str = "bfloat16",
+        attention: str = "xla",
+        preset: str | Path | PromptPreset | None = None,
+        placement: Placement | None = None,
+        options: RetrieverOptions | None = None,
+    ) -> "T1":
+        """Loads a Hugging Face folder, a GGUF file, or a model fetched by `t1 pull`.
+
+        A checkpoint that is no T1 yet gets an `<emb_token>`: it embeds, but poorly, until trained.
+
+        Args:
+            path_or_name: a path, or a name that `t1 pull` knows. No network is touched.
+            dtype: of weights and activations, `float32` or `bfloat16`.
+            attention: back end; see `ModelOptions`.
+            preset: prompts; default those the checkpoint was saved with, else `t1`.
+            placement: mesh and rules; default the first device alone.
+            options: lengths, thinking, batch shapes.
+
+        Raises:
+            WeightsError: nothing usable is there; the message says what is wrong and the mend.
+        """
+        from t1_jax.retriever.loading import load_t1
+
+        return load_t1(
+            cls,
+            path_or_name,
+            model_options=ModelOptions(dtype=dtype, param_dtype=dtype, attention=attention),
+            preset=preset,
+            placement=placement,
+            options=options,
+        )
+
+    @property
+    def embed_dim(self) -> int:
+        """D, the length of every vector."""
+        return self.decoder.config.embed_dim
+
+    @overload
+    def encode_query(
+        self,
+        texts: str | Sequence[str],
+        *,
+        n_thoughts: int = 1,
+        budget: int | None = None,
+        return_thoughts: Literal[False] = False,
+        think: bool = True,
+        thoughts: Sequence[str] | None = None,
+        task: str | None = None,
+        instruction: str | None = None,
+        query_ids: Sequence[str] | None = None,
+        sampling: SamplingOptions | None = None,
+        show_progress_bar: bool = False,
+    ) -> Float[np.ndarray, "*B D"]: ...
+
+    @overload
+    def encode_query(
+        self,
+        texts: str | Sequence[str],
+        *,
+        n_thoughts: int = 1,
+        budget: int | None = None,
+        return_thoughts: Literal[True],
+        think: bool = True,
+        thoughts: Sequence[str] | None = None,
+        task: str | None = None,
+        instruction: str | None = None,
+        query_ids: Sequence[str] | None = None,
+        sampling: SamplingOptions | None = None,
+        show_progress_bar: bool = False,
+    ) -> tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]: ...
+
+    def encode_query(
+        self,
+        texts: str | Sequence[str],
+        *,
+        n_thoughts: int = 1,
+        budget: int | None = None,
+        return_thoughts: bool = False,
+        think: bool = True,
+        thoughts: Sequence[str] | None = None,
+        task: str | None = None,
+        instruction: str | None = None,
+        query_ids: Sequence[str] | None = None,
+        sampling: SamplingOptions | None = None,
+        show_progress_bar: bool = False,
+    ) -> Float[np.ndarray, "*B D"] | tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]:
+        """Thinks about each query and returns the vector at the end of the thought.
+
+        Args:
+            texts: one query (gives one vector, [D]) or several ([B, D]).
+            n_thoughts: thoughts per query; the query's vector is their normalised mean.
+            budget: most tokens of a thought.
+            return_thoughts: also return the thoughts, a list for each query.
+            think: with False the query is embedded at once, by a prompt that does not ask for a
+                thought. It is the control that shows what thinking is worth, and it is fast; it
+                is not how T1 is meant to be used.
+            thoughts: embed these thoughts instead of drawing any, one text for each query.
+            task: name of an instruction in the preset.
+            instruction: the instruction itself.
+            query_ids: names of the random streams; default the texts themselves. A thought
+                depends on seed, query id and sample number, not on the other queries.
+            sampling: how thoughts are drawn.
+            show_progress_bar: draw a bar with tokens per second and the time left.
+
+        Returns:
+            Unit vectors in float32, and the thoughts if asked for (none where none were drawn).
+
+        Raises:
+            DataError: an empty query; one too few or too many of `thoughts` or `query_ids`.
+            ConfigError: a budget or number of thoughts below 1, or arguments that exclude another.
+        """
+        many = [texts] if isinstance(texts, str) else list(texts)
+        ids = many if query_ids is None else list(query_ids)
+        if len(ids) != len(many):
+            raise DataError(f"{len(many)} queries but {len(ids)} query_ids")
+        preset, task = self._instructed(task, instruction)
+        prompts = encode_queries(
+            self.tokeniser,
+            preset,
+            many,
+            max_tokens=self.options.max_query_tokens,
+            task=task,
+            think=think,
+            items=[f"query {name!r}" for name in ids],
+        )
+        drawn: list[list[Thought]] = [[] for _ in many]
+        if think and thoughts is None:
+            drawn = self._think(
+                prompts,
+                ids,
+                n_thoughts,
+                self.options.budget if budget is None else budget,
+                sampling or self.options.sampling,
+                show_progress_bar,
+            )
+            vectors = _mean_vectors(drawn, self.embed_dim)
+        else:
+            if n_thoughts != 1 or budget is not None:
+                raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
+            rows = self._closed(prompts, thoughts, think)
+            vectors = self._encoder.encode(
+                rows,
+                names=[f"query {name!r}" for name in ids],
+                description="queries",
+                show_progress_bar=show_progress_bar,
+            )
+        result = vectors[0] if isinstance(texts, str) else vectors
+        return (result, drawn) if return_thoughts else result
+
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        document_ids: Sequence[str] | None = None,
+        show_progress_bar: bool = False,
+    ) -> Float[np.ndarray, "*B D"]:
+        """Embeds documents, each in one pass without a thought; equal texts are encoded once.
+
+        Args:
+            texts: one document (gives one vector, [D]) or several ([B, D]). Texts beyond
+                `options.max_document_tokens` are cut at their end; see `count_truncated`.
+            document_ids: what to call each document in an error.
+            show_progress_bar: draw a bar with tokens per second and the time left.
+
+        Returns:
+            Unit vectors in float32.
+
+        Raises:
+            DataError: an empty document, or a vector that is not finite.
+        """
+        many = [texts] if isinstance(texts, str) else list(texts)
+        names = [
+            f"document {name!r}" for name in (document_ids or [str(i) for i in range(len(many))])
+        ]
+        first = {text: index for index, text in reversed(list(enumerate(many)))}
+        distinct = sorted(first.values())
+        rows = self._document_rows([many[i] for i in distinct], [names[i] for i in distinct])
+        vectors = self._encoder.encode(
+            rows,
+            names=[names[i] for i in distinct],
+            description="documents",
+            show_progress_bar=show_progress_bar,
+        )
+        place = {index: row for row, index in enumerate(distinct)}
+        vectors = vectors[[place[first[text]] for text in many]]
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def count_truncated(self, documents: Sequence[str]) -> int:
+        """How many of these documents `encode_document` cuts."""
+        rows = self._document_rows(documents, [f"document {i}" for i in range(len(documents))])
+        return sum(row.truncated for row in rows)
+
+    def similarity(
+        self, a: Float[np.ndarray, "*A D"], b: Float[np.ndarray, "*B D"]
+    ) -> Float[np.ndarray, "*C"]:
+        """Cosines of all pairs, in float32: [A, B], or fewer dimensions for single vectors.
+
+        Raises:
+            DataError: a vector is zero or not finite.
+        """
+        return _normalised(a) @ _normalised(b).T
+
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: str | None = None, overwrite: bool = False
+    ) -> None:
+        """Writes a Hugging Face folder: weights, config, tokeniser, prompts and model card.
+
+        Args:
+            folder: where; it appears only when complete.
+            dtype: of the stored weights; default that of the loaded ones.
+            overwrite: replace a folder that exists.
+
+        Raises:
+            T1Error: the folder exists, or the disk refused the data.
+        """
+        from t1_jax.retriever.loading import save_t1
+
+        save_t1(self, Path(folder), dtype=dtype, overwrite=overwrite)
+
+    def state(self) -> nnx.State:
+        """The decoder's parameters."""
+        return nnx.state(self.decoder, nnx.Param)
+
+    def _instructed(
+        self, task: str | None, instruction: str | None
+    ) -> tuple[PromptPreset, str | None]:
+        if instruction is None:
+            return self.preset, task
+        if task is not None:
+            raise ConfigError("give a task or an instruction, not both")
+        return dataclasses.replace(self.preset, default_instruction=instruction), None
+
+    def _think(
+        self,
+        prompts: Sequence[PromptTokens],
+        ids: Sequence[str],
+        samples: int,
+        budget: int,
+        sampling: SamplingOptions,
+        show_progress_bar: bool,
+    ) -> list[list[Thought]]:
+        """Thoughts of each query, ordered by sample number."""
+        queue = [
+            Prompt(query_id=name, token_ids=prompt.ids.tolist())
+            for name, prompt in zip(ids, prompts, strict=True)
+        ]
+        found: list[list[Thought]] = [[] for _ in queue]
+        total = len(queue) * samples
+        with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
+            for index, thought in self._sampler.think(
+                queue, samples=samples, budget=budget, options=sampling
+            ):
+                found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
+                advance(1)
+        return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in found]
+
+    def _text_of(self, thought: Thought) -> str:
+        ends = {self.tokeniser.emb_token_id, *self.tokeniser.eos_ids}
+        return self.tokeniser.decode([i for i in thought.token_ids.tolist() if i not in ends])
+
+    def _closed(
+        self, prompts: Sequence[PromptTokens], thoughts: Sequence[str] | None, think: bool
+    ) -> list[PromptTokens]:
+        """Whole rows: prompt, the thought given (if any), `<emb_token>`."""
+        if thoughts is None:
+            return [self.tokeniser.close(prompt) for prompt in prompts]
+        if not think:
+            raise ConfigError("thoughts were given, but think=False asks for none")
+        if len(thoughts) != len(prompts):
+            raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
+        encoded = [self.tokeniser.encode_thought(text) for text in thoughts]
+        return [
+            self.tokeniser.close(prompt, thought)
+            for prompt, thought in zip(prompts, encoded, strict=True)
+        ]
+
+    def _document_rows(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
+        return encode_documents(
+            self.tokeniser,
+            self.preset,
+            texts,
+            max_tokens=self.options.max_document_tokens,
+            items=names,
+        )
+
+
+def _mean_vectors(drawn: Sequence[Sequence[Thought]], embed_dim: int) -> Float[np.ndarray, "B D"]:
+    """The normalised mean of each query's vectors (O1-Embedder, arXiv:2502.07555)."""
+    if not drawn:
+        return np.zeros((0, embed_dim), np.float32)
+    means = np.stack([np.mean([t.vector for t in thoughts], axis=0) for thoughts in drawn])
+    return _normalised(means)
+
+
+def _normalised(vectors: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
+    vectors = np.asarray(vectors, np.float32)
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if not np.isfinite(vectors).all() or (norms == 0).any():
+        raise DataError("a vector is zero or not finite, so it has no direction")
+    return vectors / norms
