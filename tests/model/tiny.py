@@ -27,6 +27,9 @@ TINY = DecoderConfig(
     max_positions=64,
 )
 
+COMPILE_FAST = {"xla_backend_optimization_level": 0}
+"""Tiny models run in no time; what a test waits for is the compiler."""
+
 
 def tiny(**changes: Any) -> DecoderConfig:
     """`TINY` with some fields changed."""
@@ -53,7 +56,9 @@ class Model:
         """`call(decoder, *arrays)`, compiled, on the decoder's mesh."""
         graph, state = nnx.split(self.decoder)
         with self.placement.entered():
-            compiled = jax.jit(lambda state, *a: call(nnx.merge(graph, state), *a))
+            compiled = jax.jit(
+                lambda state, *a: call(nnx.merge(graph, state), *a), compiler_options=COMPILE_FAST
+            )
             return compiled(state, *arrays)
 
     def logits(self, ids: np.ndarray, **kwargs: np.ndarray) -> np.ndarray:
