@@ -82,7 +82,8 @@ def tokeniser_from_folder(folder: Path) -> Tokeniser:
     return Tokeniser(
         backend=backend,
         special_tokens=special_tokens,
-        eos_ids=tuple(dict.fromkeys(eos_ids)),
+        # Our own export lists <emb_token> among the ends, for transformers' `generate`.
+        eos_ids=tuple(i for i in dict.fromkeys(eos_ids) if i != backend.token_to_id(EMB_TOKEN)),
         chat_template=_chat_template(folder, config),
         generation=generation,
     )

@@ -1,0 +1,141 @@
+"""The one entry: a Hugging Face folder, a T1 folder or a GGUF file, opened and checked."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from t1_jax.errors import T1Error, WeightsError
+from t1_jax.files import sha256_of
+from t1_jax.hub.gguf_config import decoder_config_from_gguf
+from t1_jax.hub.gguf_file import read_gguf
+from t1_jax.hub.gguf_source import GGUFSource
+from t1_jax.hub.gguf_tokeniser import tokeniser_from_gguf
+from t1_jax.hub.hf_config import decoder_config_from_hf
+from t1_jax.hub.json_files import read_json
+from t1_jax.hub.metadata import T1Metadata, read_metadata
+from t1_jax.hub.safetensors_source import SafetensorsSource
+from t1_jax.hub.sources import TensorSource, stored_dtype
+from t1_jax.hub.tokeniser import Tokeniser, tokeniser_from_folder
+from t1_jax.model import DecoderConfig
+
+_WHAT_IS_A_MODEL = "give a folder with config.json, tokenizer.json and safetensors, or a .gguf file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint whose files are all there and fit each other; no weight has been read yet.
+
+    Attributes:
+        path: the folder or the GGUF file.
+        config: of the decoder, as the checkpoint has it.
+        source: its tensors.
+        tokeniser: with or without `<emb_token>`.
+        stored_dtype: the narrowest dtype name that holds every tensor exactly.
+        metadata: what a T1 checkpoint says about itself; None for a base model.
+    """
+
+    path: Path
+    config: DecoderConfig
+    source: TensorSource
+    tokeniser: Tokeniser
+    stored_dtype: str
+    metadata: T1Metadata | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over config, tokeniser and every byte of the weights; read once."""
+        if self.path.is_file():
+            return sha256_of(self.path)
+        names = ("config.json", "tokenizer.json", "*.safetensors")
+        files = sorted(file for name in names for file in self.path.glob(name))
+        lines = (f"{file.name} {sha256_of(file)}\n" for file in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Opens a Hugging Face folder, a T1 folder or a GGUF file.
+
+    Raises:
+        WeightsError: it is not a model, or its files are missing, damaged or do not fit.
+        UnsupportedError: an architecture, field or tokeniser that is not honoured, by name.
+        ConfigError: a field of its config is missing or inconsistent.
+    """
+    path = Path(path)
+    checkpoint = _open_folder(path) if path.is_dir() else _open_file(path)
+    checkpoint.tokeniser.assigned(checkpoint.config.vocab_size)
+    _check_metadata(checkpoint)
+    return checkpoint
+
+
+def _open_file(path: Path) -> Checkpoint:
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist", mend=_WHAT_IS_A_MODEL)
+    file = read_gguf(path)
+    with _named(path):
+        config = decoder_config_from_gguf(file)
+    source = GGUFSource(file)
+    return Checkpoint(
+        path=path,
+        config=config,
+        source=source,
+        tokeniser=tokeniser_from_gguf(file),
+        stored_dtype=stored_dtype(source),
+        metadata=None,
+    )
+
+
+def _open_folder(path: Path) -> Checkpoint:
+    if not (path / "config.json").exists():
+        raise _not_a_model(path)
+    with _named(path / "config.json"):
+        config = decoder_config_from_hf(read_json(path / "config.json"))
+    if not any(path.glob("*.safetensors")) and any(path.glob("*.bin")):
+        raise WeightsError(
+            f"{path} has its weights in pickled .bin files, which are never read",
+            mend="take the safetensors of the same model, or convert it with transformers",
+        )
+    source = SafetensorsSource(path)
+    return Checkpoint(
+        path=path,
+        config=config,
+        source=source,
+        tokeniser=tokeniser_from_folder(path),
+        stored_dtype=stored_dtype(source),
+        metadata=read_metadata(path),
+    )
+
+
+def _not_a_model(path: Path) -> WeightsError:
+    """What the folder is instead, as far as one can tell."""
+    if (path / "adapter_config.json").exists():
+        return WeightsError(
+            f"{path} is a LoRA adapter, not a model",
+            mend="merge it into its base model first, with peft's merge_and_unload",
+        )
+    gguf_files = sorted(file.name for file in path.glob("*.gguf"))
+    mend = f"give one of its files: {', '.join(gguf_files)}" if gguf_files else _WHAT_IS_A_MODEL
+    return WeightsError(f"{path} is not a model: it has no config.json", mend=mend)
+
+
+def _check_metadata(checkpoint: Checkpoint) -> None:
+    metadata, found = checkpoint.metadata, checkpoint.tokeniser.emb_token_id
+    if metadata is not None and metadata.emb_token_id != found:
+        raise WeightsError(
+            f"{checkpoint.path}: t1.json puts <emb_token> at id {metadata.emb_token_id}, "
+            f"tokenizer.json at {found}",
+            mend="take both files from the same export",
+        )
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Puts the file in front of an error about its content."""
+    try:
+        yield
+    except T1Error as error:
+        if str(path) in error.message:
+            raise
+        raise type(error)(f"{path}: {error.message}", mend=error.mend) from error

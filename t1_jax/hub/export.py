@@ -1,0 +1,187 @@
+"""A T1 checkpoint as a folder that transformers, sentence-transformers and t1_jax all load."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int, Shaped
+
+from t1_jax.errors import ConfigError, UnsupportedError, WeightsError
+from t1_jax.files import atomic_folder
+from t1_jax.hub.card import CardFacts, render_card
+from t1_jax.hub.hf_config import hf_config_from_decoder
+from t1_jax.hub.json_files import to_json
+from t1_jax.hub.metadata import T1_FILE, T1Metadata
+from t1_jax.hub.safetensors_writer import write_safetensors
+from t1_jax.hub.sentence_transformers import DocumentSide, write_sentence_transformers
+from t1_jax.hub.sources import STORED_DTYPES
+from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
+from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
+from t1_jax.model import DecoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How a checkpoint is written.
+
+    Attributes:
+        max_shard_bytes: the most bytes one safetensors file holds, unless one tensor has more.
+        overwrite: whether a folder that is not empty is replaced.
+    """
+
+    max_shard_bytes: int = 5_000_000_000
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_shard_bytes <= 0:
+            raise ConfigError(f"max_shard_bytes must be positive, got {self.max_shard_bytes}")
+
+
+def export_folder(
+    folder: Path,
+    state: Mapping[str, jax.Array | np.ndarray],
+    config: DecoderConfig,
+    tokeniser: Tokeniser,
+    metadata: T1Metadata,
+    document_side: DocumentSide,
+    card: CardFacts,
+    options: ExportOptions | None = None,
+) -> None:
+    """Writes the folder whole or not at all; host memory stays near the largest single tensor.
+
+    Args:
+        folder: must not exist, or be empty.
+        state: path -> parameter, as `load_decoder_state` returns it.
+        config: of the decoder that `state` belongs to.
+        tokeniser: with `<emb_token>`.
+        metadata: written as `t1.json`; its `stored_dtype` is what the weights are written in.
+        document_side: the document prompt as tokens, for sentence-transformers.
+        card: what the model card says.
+        options: sizes, and whether to overwrite.
+
+    Raises:
+        WeightsError: the tokeniser lacks `<emb_token>`, or a weight does not fit the dtype.
+        UnsupportedError: transformers has no class for this decoder.
+        T1Error: the folder is taken, or the disk refused the data.
+    """
+    options = options or ExportOptions()
+    if tokeniser.emb_token_id != metadata.emb_token_id:
+        raise WeightsError(
+            f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
+            f"{metadata.emb_token_id}",
+            mend="give the tokeniser the token first, in one of its three modes",
+        )
+    with atomic_folder(folder, overwrite=options.overwrite) as scratch:
+        weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
+        for name, content in _json_files(config, tokeniser, metadata).items():
+            (scratch / name).write_text(to_json(content), encoding="utf-8")
+        (scratch / "tokenizer.json").write_text(tokeniser.backend.to_str(), encoding="utf-8")
+        if tokeniser.chat_template is not None:
+            template = scratch / "chat_template.jinja"
+            template.write_text(tokeniser.chat_template, encoding="utf-8")
+        write_sentence_transformers(scratch, weights, config.embed_dim, tokeniser, document_side)
+        text = render_card(card, config, metadata)
+        (scratch / "README.md").write_text(text, encoding="utf-8")
+
+
+def tokeniser_config(tokeniser: Tokeniser, max_tokens: int) -> dict[str, object]:
+    """`tokenizer_config.json`: the generic fast class, which takes `tokenizer.json` as it is."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_tokens,
+        "clean_up_tokenization_spaces": False,
+        "additional_special_tokens": [EMB_TOKEN],
+        **tokeniser.special_tokens,
+    }
+
+
+def _json_files(
+    config: DecoderConfig, tokeniser: Tokeniser, metadata: T1Metadata
+) -> dict[str, dict[str, object]]:
+    """File name -> content."""
+    roles = {
+        f"{role}_id": index
+        for role in ("bos_token", "pad_token")
+        if (index := tokeniser.id_of_role(role)) is not None
+    }
+    ends = list(tokeniser.eos_ids)
+    fields = hf_config_from_decoder(config, dtype=metadata.stored_dtype, eos_token_id=ends, **roles)
+    # `<emb_token>` ends a thought, so it also ends a plain transformers `generate`.
+    generation = {**tokeniser.generation, **roles, "eos_token_id": [*ends, metadata.emb_token_id]}
+    special = {**tokeniser.special_tokens, "additional_special_tokens": [EMB_TOKEN]}
+    return {
+        "config.json": fields,
+        "generation_config.json": generation,
+        "special_tokens_map.json": special,
+        "tokenizer_config.json": tokeniser_config(tokeniser, config.max_positions),
+        T1_FILE: metadata.to_fields(),
+    }
+
+
+def _write_weights(
+    folder: Path,
+    state: Mapping[str, jax.Array | np.ndarray],
+    config: DecoderConfig,
+    dtype_name: str,
+    options: ExportOptions,
+) -> list[Path]:
+    """Every tensor in the Hugging Face layout, one layer after the other."""
+    if dtype_name not in STORED_DTYPES:
+        raise ConfigError(
+            f"weights are not stored as {dtype_name!r}; known: {', '.join(STORED_DTYPES)}"
+        )
+    dtype = STORED_DTYPES[dtype_name]
+    places = _places(config)
+    absent = sorted({rule.path for rule, _ in places.values()} - state.keys())
+    if absent:
+        raise WeightsError(f"the model's state lacks {', '.join(absent)}")
+
+    def read(name: str) -> np.ndarray:
+        rule, layer = places[name]
+        values = _on_host(state[rule.path], layer)
+        return _cast(to_hf(rule, values, config), dtype, name)
+
+    shapes = {name: hf_shape(rule, config) for name, (rule, _) in places.items()}
+    return write_safetensors(folder, shapes, dtype, read, max_shard_bytes=options.max_shard_bytes)
+
+
+def _places(config: DecoderConfig) -> dict[str, tuple[Rule, int | None]]:
+    """Tensor name -> where it comes from: its rule, and its layer if it is one of several."""
+    rules = rules_for(config)
+    whole: dict[str, tuple[Rule, int | None]] = {
+        rule.hf_name: (rule, None) for rule in rules if not rule.stacked
+    }
+    stacked = [(rule, hf_names(rule, config)) for rule in rules if rule.stacked]
+    return whole | {
+        names[layer]: (rule, layer) for layer in range(config.num_layers) for rule, names in stacked
+    }
+
+
+def _on_host(leaf: jax.Array | np.ndarray, layer: int | None) -> np.ndarray:
+    """One parameter, or one layer of a stacked one."""
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        raise UnsupportedError(
+            "a model that is spread over several hosts cannot be exported directly",
+            mend="restore its checkpoint on one host and export from there",
+        )
+    if layer is None or isinstance(leaf, np.ndarray):
+        return np.asarray(leaf if layer is None else leaf[layer])
+    return np.asarray(_layer(leaf, layer))
+
+
+@jax.jit
+def _layer(stacked: Shaped[Array, "Y ..."], layer: Int[Array, ""] | int) -> Shaped[Array, "..."]:
+    return jax.lax.dynamic_index_in_dim(stacked, layer, axis=0, keepdims=False)
+
+
+def _cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    try:
+        with np.errstate(over="raise"):
+            return values.astype(dtype, copy=False)
+    except FloatingPointError as error:
+        raise WeightsError(
+            f"tensor {name} has values beyond the range of {dtype.name}",
+            mend="export as bfloat16 or float32",
+        ) from error

@@ -1,0 +1,169 @@
+"""The document side of T1 as sentence-transformers loads it; its query side is refused there.
+
+sentence-transformers knows a prompt in front of a text, but T1's document prompt also follows the
+text and ends with `<emb_token>`, which truncation must never cut. So the folder `document/` has a
+tokeniser whose post-processor puts the prompt's tokens around the text after truncation. The causal
+language model beside it keeps its plain tokeniser, and shares its weight files by hard links.
+
+A `Router` with the one route `document` stands in front: `encode_document` works, `encode_query`
+and a bare `encode` raise, because a query without its thought is not T1.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from t1_jax.errors import ConfigError
+from t1_jax.hub.json_files import to_json
+from t1_jax.hub.safetensors_source import INDEX_FILE
+from t1_jax.hub.tokeniser import Tokeniser
+
+_NOTICE = (
+    "Document side only. The query side of T1 must think: it writes a reasoning trajectory and "
+    "reads the query's vector at the <emb_token> that ends it. Use t1_jax for queries; "
+    "encode_query raises here on purpose."
+)
+_TRANSFORMER, _POOLING, _NORMALIZE = "document", "1_Pooling", "2_Normalize"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentSide:
+    """The document prompt, cut where the text goes in.
+
+    Attributes:
+        head_ids: tokens up to and including the last special token before the text.
+        words_before: plain words between that token and the text; tokenised together with it.
+        tail_ids: tokens from the first special token after the text to `<emb_token>`.
+        max_tokens: longest row, prompt and `<emb_token>` included; texts are cut to fit.
+    """
+
+    head_ids: tuple[int, ...]
+    words_before: str
+    tail_ids: tuple[int, ...]
+    max_tokens: int
+
+
+def write_sentence_transformers(
+    folder: Path,
+    weights: Iterable[Path],
+    embed_dim: int,
+    tokeniser: Tokeniser,
+    side: DocumentSide,
+) -> None:
+    """Adds the layout to a folder that already holds `config.json` and the weight files.
+
+    Raises:
+        ConfigError: the prompt does not end with `<emb_token>`, or there is no token to pad with.
+    """
+    if not side.tail_ids or side.tail_ids[-1] != tokeniser.emb_token_id:
+        raise ConfigError(f"the document prompt must end with <emb_token>, got {side.tail_ids}")
+    if "pad_token" not in tokeniser.special_tokens:
+        raise ConfigError(
+            "the tokeniser has no pad_token, which sentence-transformers needs for batches",
+            mend="set pad_token to the token that ends a text",
+        )
+    transformer = folder / _TRANSFORMER
+    transformer.mkdir()
+    _link_all([*weights, folder / "config.json", folder / INDEX_FILE], transformer)
+    (transformer / "tokenizer.json").write_text(
+        json.dumps(_document_tokeniser(tokeniser, side), ensure_ascii=False), encoding="utf-8"
+    )
+    for name, content in _json_files(embed_dim, tokeniser, side).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(to_json(content), encoding="utf-8")
+
+
+def _json_files(
+    embed_dim: int, tokeniser: Tokeniser, side: DocumentSide
+) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
+    """File name -> content."""
+    modules = "sentence_transformers.models"
+    text = {"method": "forward", "method_output_name": "last_hidden_state"}
+    return {
+        "modules.json": [{"idx": 0, "name": "0", "path": "", "type": f"{modules}.Router"}],
+        "router_config.json": {
+            "types": {
+                _TRANSFORMER: f"{modules}.Transformer",
+                _POOLING: f"{modules}.Pooling",
+                _NORMALIZE: f"{modules}.Normalize",
+            },
+            "structure": {"document": [_TRANSFORMER, _POOLING, _NORMALIZE]},
+            "parameters": {"default_route": None, "allow_empty_key": False},
+        },
+        "config_sentence_transformers.json": {
+            "model_type": "SentenceTransformer",
+            "prompts": {"document": side.words_before},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+            "t1_notice": _NOTICE,
+        },
+        f"{_TRANSFORMER}/sentence_bert_config.json": {
+            "max_seq_length": side.max_tokens,
+            "do_lower_case": False,
+            "transformer_task": "feature-extraction",
+            "modality_config": {"text": text},
+            "module_output_name": "token_embeddings",
+        },
+        f"{_TRANSFORMER}/tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": side.max_tokens,
+            "clean_up_tokenization_spaces": False,
+            "padding_side": "right",
+            "truncation_side": "right",
+            "split_special_tokens": True,  # <emb_token> inside a document is plain text
+            "pad_token": tokeniser.special_tokens["pad_token"],
+        },
+        f"{_POOLING}/config.json": {
+            "word_embedding_dimension": embed_dim,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": False,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+            "pooling_mode_lasttoken": True,
+            "include_prompt": True,
+        },
+        f"{_NORMALIZE}/config.json": {},
+    }
+
+
+def _document_tokeniser(tokeniser: Tokeniser, side: DocumentSide) -> dict[str, Any]:
+    """The tokeniser whose every output begins with the head and ends with the tail."""
+    state = json.loads(tokeniser.backend.to_str())
+    for added in state["added_tokens"]:
+        added["special"] = True  # so that `split_special_tokens` holds for each of them
+    around = {"<t1_head>": side.head_ids, "<t1_tail>": side.tail_ids}
+    around = {name: ids for name, ids in around.items() if ids}
+    one = [{"Sequence": {"id": "A", "type_id": 0}}]
+    if side.head_ids:
+        one.insert(0, {"SpecialToken": {"id": "<t1_head>", "type_id": 0}})
+    one.append({"SpecialToken": {"id": "<t1_tail>", "type_id": 0}})
+    state["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": one,
+        "pair": [*one, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {
+            name: _template_token(tokeniser, name, ids) for name, ids in around.items()
+        },
+    }
+    return state | {"truncation": None, "padding": None}
+
+
+def _template_token(tokeniser: Tokeniser, name: str, ids: tuple[int, ...]) -> Mapping[str, Any]:
+    """One name in the template that stands for several tokens."""
+    tokens = [tokeniser.backend.id_to_token(index) or name for index in ids]
+    return {"id": name, "ids": list(ids), "tokens": tokens}
+
+
+def _link_all(files: Iterable[Path], folder: Path) -> None:
+    """The same files under a second name; copies where the file system has no hard links."""
+    for file in files:
+        if not file.exists():
+            continue
+        try:
+            os.link(file, folder / file.name)
+        except OSError:
+            shutil.copyfile(file, folder / file.name)
