@@ -15,7 +15,11 @@ from t1_jax.hub.hf_config import hf_config_from_decoder
 from t1_jax.hub.json_files import to_json
 from t1_jax.hub.metadata import T1_FILE, T1Metadata
 from t1_jax.hub.safetensors_writer import write_safetensors
-from t1_jax.hub.sentence_transformers import DocumentSide, write_sentence_transformers
+from t1_jax.hub.sentence_transformers import (
+    DocumentSide,
+    check_document_side,
+    write_sentence_transformers,
+)
 from t1_jax.hub.sources import STORED_DTYPES
 from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
 from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
@@ -73,20 +77,21 @@ def export_folder(
             f"{metadata.emb_token_id}",
             mend="give the tokeniser the token first, in one of its three modes",
         )
+    check_document_side(document_side, tokeniser)
+    json_files = _json_files(config, tokeniser, metadata)
+    texts = {name: to_json(content) for name, content in json_files.items()}
+    texts["tokenizer.json"] = tokeniser.backend.to_str()
+    texts["README.md"] = render_card(card, config, metadata)
+    if tokeniser.chat_template is not None:
+        texts["chat_template.jinja"] = tokeniser.chat_template
     with atomic_folder(folder, overwrite=options.overwrite) as scratch:
         weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
-        for name, content in _json_files(config, tokeniser, metadata).items():
-            (scratch / name).write_text(to_json(content), encoding="utf-8")
-        (scratch / "tokenizer.json").write_text(tokeniser.backend.to_str(), encoding="utf-8")
-        if tokeniser.chat_template is not None:
-            template = scratch / "chat_template.jinja"
-            template.write_text(tokeniser.chat_template, encoding="utf-8")
+        for name, text in texts.items():
+            (scratch / name).write_text(text, encoding="utf-8")
         write_sentence_transformers(scratch, weights, config.embed_dim, tokeniser, document_side)
-        text = render_card(card, config, metadata)
-        (scratch / "README.md").write_text(text, encoding="utf-8")
 
 
-def tokeniser_config(tokeniser: Tokeniser, max_tokens: int) -> dict[str, object]:
+def _tokeniser_config(tokeniser: Tokeniser, max_tokens: int) -> dict[str, object]:
     """`tokenizer_config.json`: the generic fast class, which takes `tokenizer.json` as it is."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -115,7 +120,7 @@ def _json_files(
         "config.json": fields,
         "generation_config.json": generation,
         "special_tokens_map.json": special,
-        "tokenizer_config.json": tokeniser_config(tokeniser, config.max_positions),
+        "tokenizer_config.json": _tokeniser_config(tokeniser, config.max_positions),
         T1_FILE: metadata.to_fields(),
     }
 

