@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 # Before anything imports jax or transformers.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Tests compile many small programs and run each once: XLA need not make them fast.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import hypothesis

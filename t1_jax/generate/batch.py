@@ -1,5 +1,6 @@
 """One decoding batch as the host sees it: who sits where, who leaves, who joins."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,8 @@ class Batch:
         self._prefix_size = prefix_size
         self._samples = samples
         self._budget = budget
-        self._options = options
+        self._seed = options.seed
+        self._options = dataclasses.replace(options, seed=0)  # not a reason to compile again
         self._flights: list[_Flight] = []
         self._size = (0, 0)
         self._slot = 0
@@ -163,7 +165,7 @@ class Batch:
         for row, (_, prompt) in enumerate(joining):
             lengths[row] = len(prompt.token_ids)
             tokens[row, : lengths[row]] = prompt.token_ids
-            keys[row] = thought_keys(self._options.seed, prompt.query_id, self._samples)
+            keys[row] = thought_keys(self._seed, prompt.query_id, self._samples)
             live[row] = True
             seen[row, list(prompt.token_ids)] = True
         penalised = self._options.repetition_penalty != 1

@@ -1,22 +1,24 @@
 """T1 itself: queries are thought about and then embedded, documents are embedded at once."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingOptions, StopTokens, Thought
-from t1_jax.hub import Checkpoint
-from t1_jax.model import Decoder, ModelOptions
-from t1_jax.parallel import Placement
+from t1_jax.hub import EmbTokenMode, ExportOptions
+from t1_jax.model import Decoder
+from t1_jax.parallel import Placement, single_device_placement
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.options import RetrieverOptions
+from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_documents, encode_queries
 
 
@@ -39,7 +41,7 @@ class T1:
         placement: Placement,
         *,
         options: RetrieverOptions | None = None,
-        checkpoint: Checkpoint | None = None,
+        origin: Origin | None = None,
     ) -> None:
         """Puts a retriever together from its parts; `T1.load` is the usual way.
 
@@ -49,14 +51,14 @@ class T1:
             preset: how queries and documents are put to the model.
             placement: mesh and rules of the decoder.
             options: lengths, thinking, batch shapes.
-            checkpoint: where the weights came from, if anywhere.
+            origin: where the weights came from; needed to save them or to fingerprint vectors.
         """
         self.decoder = decoder
         self.tokeniser = tokeniser
         self.preset = preset
         self.placement = placement
         self.options = options or RetrieverOptions()
-        self.checkpoint = checkpoint
+        self.origin = origin
         shapes = dataclasses.replace(self.options.shapes, row_multiple=placement.row_multiple)
         stop = StopTokens(emb=tokeniser.emb_token_id, eos=tuple(sorted(tokeniser.eos_ids)))
         self._sampler = Sampler(decoder, placement, stop, shapes)
@@ -69,6 +71,7 @@ class T1:
         *,
         dtype: str = "bfloat16",
         attention: str = "xla",
+        emb_token: EmbTokenMode = "auto",
         preset: str | Path | PromptPreset | None = None,
         placement: Placement | None = None,
         options: RetrieverOptions | None = None,
@@ -79,8 +82,10 @@ class T1:
 
         Args:
             path_or_name: a path, or a name that `t1 pull` knows. No network is touched.
-            dtype: of weights and activations, `float32` or `bfloat16`.
+            dtype: of weights and activations: `float32`, `bfloat16`, `float16`, or `stored` for
+                that of the checkpoint.
             attention: back end; see `ModelOptions`.
+            emb_token: how a checkpoint without `<emb_token>` gets one; see `give_emb_token`.
             preset: prompts; default those the checkpoint was saved with, else `t1`.
             placement: mesh and rules; default the first device alone.
             options: lengths, thinking, batch shapes.
@@ -91,11 +96,12 @@ class T1:
         from t1_jax.retriever.loading import load_t1
 
         return load_t1(
-            cls,
             path_or_name,
-            model_options=ModelOptions(dtype=dtype, param_dtype=dtype, attention=attention),
+            dtype=dtype,
+            attention=attention,
+            emb_token=emb_token,
             preset=preset,
-            placement=placement,
+            placement=placement or single_device_placement(),
             options=options,
         )
 
@@ -103,6 +109,22 @@ class T1:
     def embed_dim(self) -> int:
         """D, the length of every vector."""
         return self.decoder.config.embed_dim
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all that a document's vector depends on but its text and the prompt.
+
+        Raises:
+            WeightsError: the model was put together by hand, so nothing is known of its weights.
+        """
+        options = self.decoder.options
+        parts = {
+            "weights": known_origin(self.origin).fingerprint,
+            "emb_token_id": self.tokeniser.emb_token_id,
+            "dtype": options.dtype,
+            "max_document_tokens": self.options.max_document_tokens,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @overload
     def encode_query(
@@ -270,13 +292,21 @@ class T1:
         return _normalised(a) @ _normalised(b).T
 
     def save_pretrained(
-        self, folder: str | Path, *, dtype: str | None = None, overwrite: bool = False
+        self,
+        folder: str | Path,
+        *,
+        dtype: str | None = None,
+        max_shard_bytes: int = ExportOptions.max_shard_bytes,
+        overwrite: bool = False,
     ) -> None:
         """Writes a Hugging Face folder: weights, config, tokeniser, prompts and model card.
+
+        The folder also holds the document side in the layout of sentence-transformers.
 
         Args:
             folder: where; it appears only when complete.
             dtype: of the stored weights; default that of the loaded ones.
+            max_shard_bytes: the most bytes one safetensors file holds.
             overwrite: replace a folder that exists.
 
         Raises:
@@ -284,11 +314,8 @@ class T1:
         """
         from t1_jax.retriever.loading import save_t1
 
-        save_t1(self, Path(folder), dtype=dtype, overwrite=overwrite)
-
-    def state(self) -> nnx.State:
-        """The decoder's parameters."""
-        return nnx.state(self.decoder, nnx.Param)
+        options = ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite)
+        save_t1(self, Path(folder), dtype=dtype, options=options)
 
     def _instructed(
         self, task: str | None, instruction: str | None

@@ -26,11 +26,15 @@ class PromptTokens:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _BoundTemplate:
+class BoundTemplate:
     """A template with its instruction in place: tokens before and after the run that holds {text}.
 
-    `left` and `right` are the words beside {text} with no special token between; they are encoded
-    together with the text, because a token may span the seam.
+    Attributes:
+        head: tokens up to and with the last special token before {text}.
+        left: the words between it and {text}; encoded together with the text, because a token
+            may span the seam.
+        right: the words after {text}, likewise.
+        tail: tokens from the first special token after {text} on.
     """
 
     head: tuple[int, ...]
@@ -74,7 +78,7 @@ class T1Tokeniser:
         longest_first = sorted(added, key=len, reverse=True)
         self._added_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._plain = _without_added_tokens(tokenizer)
-        self._bound: dict[tuple[str, str], _BoundTemplate] = {}
+        self._bound: dict[tuple[str, str], BoundTemplate] = {}
 
     @property
     def vocabulary_size(self) -> int:
@@ -115,7 +119,7 @@ class T1Tokeniser:
             ConfigError: the template does not fit this tokeniser, or not into `max_tokens`.
         """
         names = items or [f"text {number}" for number in range(len(texts))]
-        bound = self._bind(template, instruction)
+        bound = self.bind(template, instruction)
         for name, text in zip(names, texts, strict=True):
             _refuse_unreadable(text, name)
             if not text.strip():
@@ -160,21 +164,26 @@ class T1Tokeniser:
         """The text of `ids`, special tokens written out."""
         return self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
 
-    def _bind(self, template: str, instruction: str) -> _BoundTemplate:
+    def bind(self, template: str, instruction: str) -> BoundTemplate:
+        """The template with its instruction in place, taken apart around `{text}`.
+
+        Raises:
+            ConfigError: the template does not fit this tokeniser.
+        """
         if (template, instruction) not in self._bound:
             _refuse_unreadable(instruction, "the instruction")
             self._refuse_foreign_template(template)
             self._bound[template, instruction] = self._split(template, instruction)
         return self._bound[template, instruction]
 
-    def _split(self, template: str, instruction: str) -> _BoundTemplate:
+    def _split(self, template: str, instruction: str) -> BoundTemplate:
         """Encodes all of the template but the run around `{text}`."""
         if template.count("{text}") != 1:
             raise ConfigError(f"a template must hold {{text}} exactly once, got {template!r}")
         before, after = template.split("{text}")
         *_, left = self._added_pattern.split(before)
         right, *_ = self._added_pattern.split(after)
-        return _BoundTemplate(
+        return BoundTemplate(
             head=self._encode_template(before.removesuffix(left), instruction),
             left=left.replace("{instruction}", instruction),
             right=right.replace("{instruction}", instruction),

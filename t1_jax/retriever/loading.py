@@ -1,0 +1,214 @@
+"""Checkpoints to retrievers and back."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.hub import (
+    CardFacts,
+    Checkpoint,
+    DocumentSide,
+    EmbToken,
+    EmbTokenMode,
+    ExportOptions,
+    T1Metadata,
+    Tokeniser,
+    export_folder,
+    give_emb_token,
+    init_emb_row,
+    load_decoder_state,
+    locate_model,
+    open_checkpoint,
+)
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask
+from t1_jax.parallel import Placement
+from t1_jax.retriever.options import RetrieverOptions
+from t1_jax.retriever.origin import Origin, known_origin
+from t1_jax.text import PromptPreset, T1Tokeniser, load_preset
+
+if TYPE_CHECKING:
+    from t1_jax.retriever.t1 import T1
+
+
+def load_t1(
+    path_or_name: str | Path,
+    *,
+    dtype: str,
+    attention: str,
+    emb_token: EmbTokenMode,
+    preset: str | Path | PromptPreset | None,
+    placement: Placement,
+    options: RetrieverOptions | None,
+) -> "T1":
+    """See `T1.load`."""
+    from t1_jax.retriever.t1 import T1
+
+    checkpoint = open_checkpoint(locate_model(path_or_name))
+    prompts = _preset(preset, checkpoint)
+    tokeniser, emb = give_emb_token(
+        checkpoint.tokeniser, checkpoint.config.vocab_size, mode=emb_token
+    )
+    dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
+    model_options = ModelOptions(
+        dtype=dtype,
+        param_dtype=dtype,
+        attention=attention,
+        unroll_decode=placement.mesh.devices.flat[0].platform == "cpu",
+    )
+    decoder = load_decoder(checkpoint, tokeniser, emb, model_options, placement)
+    known = checkpoint.metadata
+    return T1(
+        decoder,
+        _text_tokeniser(tokeniser, emb.id),
+        prompts,
+        placement,
+        options=options,
+        origin=Origin(
+            name=known.base_model if known else str(path_or_name),
+            fingerprint=checkpoint.fingerprint,
+            tokeniser=tokeniser,
+            emb_token_mode=known.emb_token_mode if known else emb.mode,
+            stored_dtype=checkpoint.stored_dtype,
+        ),
+    )
+
+
+def load_decoder(
+    checkpoint: Checkpoint,
+    tokeniser: Tokeniser,
+    emb: EmbToken,
+    options: ModelOptions,
+    placement: Placement,
+) -> Decoder:
+    """Streams a checkpoint's weights into a decoder laid out by `placement`.
+
+    A new `<emb_token>` row becomes the mean of the rows in use; rows that no token has are never
+    drawn.
+    """
+    config = dataclasses.replace(checkpoint.config, vocab_size=emb.vocab_size)
+    with placement.entered():
+        abstract = nnx.eval_shape(lambda: Decoder(config, options, placement, nnx.Rngs(0)))
+        graph, parameters, masks = nnx.split(abstract, nnx.Param, TokenMask)
+        leaves = {
+            path: _placed_shape(leaf.get_value(), placement)
+            for path, leaf in by_path(parameters).items()
+        }
+        arrays = load_decoder_state(checkpoint.source, checkpoint.config, leaves)
+        if emb.untrained:
+            used = _padded(checkpoint.tokeniser.assigned(checkpoint.config.vocab_size), config)
+            arrays = _with_emb_row(arrays, used, emb.id, placement)
+        drawable = _padded(tokeniser.assigned(config.vocab_size), config)
+        parameters = nnx.from_flat_state(
+            [
+                (path, leaf.replace(arrays["/".join(path)]))
+                for path, leaf in nnx.to_flat_state(parameters)
+            ]
+        )
+        mask = jax.device_put(drawable, placement.activation("v"))
+        masks = jax.tree.map(lambda _: mask, masks)
+        return nnx.merge(graph, parameters, masks)
+
+
+def by_path(parameters: nnx.State) -> dict[str, Any]:
+    """Parameters by their path, `blocks/attention/q/kernel`."""
+    return {"/".join(path): leaf for path, leaf in nnx.to_flat_state(parameters)}
+
+
+def save_t1(model: "T1", folder: Path, *, dtype: str | None, options: ExportOptions) -> None:
+    """See `T1.save_pretrained`."""
+    origin = known_origin(model.origin)
+    preset = model.preset
+    bound = model.tokeniser.bind(preset.document_template, preset.instruction())
+    if bound.right:
+        raise ConfigError(
+            f"the preset {preset.name} has words between {{text}} and the next special token "
+            f"({bound.right!r}), which sentence-transformers cannot express",
+            mend="end {text} with a special token in document_template",
+        )
+    export_folder(
+        folder,
+        {
+            path: leaf.get_value()
+            for path, leaf in by_path(nnx.state(model.decoder, nnx.Param)).items()
+        },
+        model.decoder.config,
+        origin.tokeniser,
+        T1Metadata(
+            emb_token_id=model.tokeniser.emb_token_id,
+            emb_token_mode=origin.emb_token_mode,
+            stored_dtype=dtype or model.decoder.options.param_dtype,
+            prompt={**dataclasses.asdict(preset), "hash": preset.hash},
+            base_model=origin.name,
+            base_fingerprint=origin.fingerprint,
+        ),
+        DocumentSide(
+            head_ids=bound.head,
+            words_before=bound.left,
+            tail_ids=(*bound.tail, model.tokeniser.emb_token_id),
+            max_tokens=model.options.max_document_tokens,
+        ),
+        CardFacts(name=folder.name),
+        options,
+    )
+
+
+def _preset(asked: str | Path | PromptPreset | None, checkpoint: Checkpoint) -> PromptPreset:
+    """The preset asked for, else the checkpoint's own, else T1's."""
+    if isinstance(asked, PromptPreset):
+        return asked
+    if asked is not None:
+        return load_preset(asked)
+    if checkpoint.metadata is None:
+        return load_preset("t1")
+    fields: Mapping[str, Any] = checkpoint.metadata.prompt
+    preset = PromptPreset(**{key: value for key, value in fields.items() if key != "hash"})
+    if preset.hash != fields.get("hash"):
+        raise WeightsError(
+            f"{checkpoint.path}: the prompts in t1.json do not have the hash that stands there",
+            mend="export the model again, or name a preset",
+        )
+    return preset
+
+
+def _text_tokeniser(tokeniser: Tokeniser, emb_id: int) -> T1Tokeniser:
+    pad = tokeniser.id_of_role("pad_token")
+    candidates = [pad, *tokeniser.eos_ids]
+    return T1Tokeniser(
+        tokeniser.backend,
+        emb_token_id=emb_id,
+        eos_ids=tokeniser.eos_ids,
+        pad_id=next((i for i in candidates if i is not None), 0),
+    )
+
+
+def _placed_shape(leaf: jax.ShapeDtypeStruct, placement: Placement) -> jax.ShapeDtypeStruct:
+    """The abstract leaf on the real mesh rather than on the abstract one it was traced on."""
+    spec = leaf.sharding.spec if isinstance(leaf.sharding, jax.NamedSharding) else jax.P()
+    sharding = jax.NamedSharding(placement.mesh, spec)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _padded(rows: np.ndarray, config: DecoderConfig) -> np.ndarray:
+    """A mask over the padded vocabulary; padding is false."""
+    padded = np.zeros(config.padded_vocab_size, bool)
+    count = min(len(rows), config.vocab_size)
+    padded[:count] = rows[:count]
+    return padded
+
+
+def _with_emb_row(
+    arrays: dict[str, jax.Array], used: np.ndarray, row: int, placement: Placement
+) -> dict[str, jax.Array]:
+    """The new token's row in the embedding and, where it is untied, in the head."""
+    mask = jax.device_put(used, placement.activation("v"))
+    arrays["embed/table"] = init_emb_row(arrays["embed/table"], mask, jnp.int32(row))
+    if "head/kernel" in arrays:
+        arrays["head/kernel"] = init_emb_row(arrays["head/kernel"], mask, jnp.int32(row), axis=1)
+    return arrays

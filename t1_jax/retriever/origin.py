@@ -1,0 +1,39 @@
+"""Where a retriever's weights came from: what saving and fingerprints need to know."""
+
+from dataclasses import dataclass
+
+from t1_jax.errors import WeightsError
+from t1_jax.hub import Tokeniser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The checkpoint behind a model.
+
+    Attributes:
+        name: of the base model, for the model card.
+        fingerprint: hex SHA-256 of the checkpoint's files.
+        tokeniser: with `<emb_token>`, and with all that the checkpoint says of special tokens.
+        emb_token_mode: how `<emb_token>` got its row.
+        stored_dtype: of the checkpoint's tensors.
+    """
+
+    name: str
+    fingerprint: str
+    tokeniser: Tokeniser
+    emb_token_mode: str
+    stored_dtype: str
+
+
+def known_origin(origin: Origin | None) -> Origin:
+    """The origin, where there is one.
+
+    Raises:
+        WeightsError: the model was put together by hand.
+    """
+    if origin is None:
+        raise WeightsError(
+            "this model was put together by hand, so nothing is known of its checkpoint",
+            mend="load it with T1.load, or give T1 an Origin",
+        )
+    return origin

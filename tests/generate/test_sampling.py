@@ -1,0 +1,127 @@
+import math
+
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.extra import numpy as hnp
+
+from t1_jax.errors import ConfigError
+from t1_jax.generate.sampling import SamplingOptions, choose_tokens, token_log_probs
+
+LOGITS = hnp.arrays(np.float32, (1, 24), elements=st.floats(-8, 8, width=16), unique=True)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(-1, keepdims=True), dtype=np.float64)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def choose(logits: np.ndarray, uniform: np.ndarray, **options: float) -> np.ndarray:
+    rows = np.broadcast_to(logits, (len(uniform), logits.shape[-1]))
+    return np.asarray(
+        choose_tokens(
+            jnp.asarray(rows),
+            jnp.asarray(uniform, jnp.float32),
+            None,
+            None,
+            SamplingOptions(**options),
+        )
+    )
+
+
+def reachable(logits: np.ndarray, **options: float) -> set[int]:
+    """Every token that some uniform number leads to, on a grid finer than any probability."""
+    grid = (np.arange(20_000) + 0.5) / 20_000
+    return set(choose(logits, grid, **options).tolist())
+
+
+def test_frequencies_are_the_softmax():
+    logits = np.random.default_rng(0).normal(size=(1, 256)).astype(np.float32) * 2
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    drawn = np.bincount(choose(logits, grid, temperature=0.7), minlength=256) / len(grid)
+    np.testing.assert_allclose(drawn, softmax(logits / 0.7)[0], atol=2e-5)
+
+
+def test_greedy_takes_the_most_likely_whatever_the_chance():
+    logits = np.random.default_rng(1).normal(size=(1, 64)).astype(np.float32)
+    assert set(choose(logits, np.linspace(0, 0.999, 7), temperature=0.0)) == {logits.argmax()}
+
+
+@given(LOGITS, st.floats(0, 1, exclude_max=True, width=32))
+def test_impossible_tokens_are_never_drawn(logits: np.ndarray, uniform: float):
+    logits = logits.copy()
+    logits[:, 3:] = -np.inf
+    logits[:, 0] = -np.inf
+    assert choose(logits, np.array([uniform]))[0] in (1, 2)
+
+
+def test_the_largest_uniform_number_draws_a_real_token():
+    logits = np.full((1, 256), -np.inf, np.float32)
+    logits[0, :5] = 0
+    assert choose(logits, np.array([np.nextafter(np.float32(1), np.float32(0))]))[0] == 4
+
+
+@given(LOGITS, st.integers(1, 24))
+def test_top_k_keeps_the_k_most_likely(logits: np.ndarray, k: int):
+    expected = set(np.argsort(-logits[0])[:k].tolist())
+    assert reachable(logits / 8, top_k=k) == expected
+
+
+@given(LOGITS, st.floats(0.05, 0.999))
+def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float):
+    probabilities = softmax(logits / 8)[0]
+    order = np.argsort(-probabilities)
+    before = np.cumsum(probabilities[order]) - probabilities[order]
+    if np.abs(before - p).min() < 1e-5:
+        return  # a cut that rounding decides
+    assert reachable(logits / 8, top_p=p) == set(order[before < p].tolist())
+
+
+@given(LOGITS, st.floats(0.01, 0.99))
+def test_min_p_is_a_share_of_the_most_likely(logits: np.ndarray, share: float):
+    probabilities = softmax(logits / 8)[0]
+    ratio = probabilities / probabilities.max()
+    if np.abs(ratio - share).min() < 1e-5:
+        return
+    assert reachable(logits / 8, min_p=share) == set(np.flatnonzero(ratio >= share).tolist())
+
+
+def test_repetition_penalty_worked_by_hand():
+    logits = jnp.array([[2.0, -1.0, 1.5, 1.2]])
+    seen = jnp.array([[True, True, False, False]])
+    options = SamplingOptions(repetition_penalty=2.0, temperature=0.0)
+    # 2.0 / 2 = 1.0 falls behind 1.5; -1.0 * 2 = -2.0.
+    assert int(choose_tokens(logits, jnp.zeros(1), seen, None, options)[0]) == 2
+
+
+def test_log_probs_are_those_of_the_plain_distribution_at_both_temperatures():
+    logits = np.random.default_rng(2).normal(size=(5, 40)).astype(np.float32) * 3
+    tokens = np.arange(5, dtype=np.int32) * 7
+    sampled, at_one = token_log_probs(jnp.asarray(logits), jnp.asarray(tokens), 0.5)
+    rows = np.arange(5)
+    np.testing.assert_allclose(sampled, np.log(softmax(logits / 0.5))[rows, tokens], rtol=1e-5)
+    np.testing.assert_allclose(at_one, np.log(softmax(logits))[rows, tokens], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"temperature": math.nan},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"min_p": 1.5},
+        {"repetition_penalty": 0.0},
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(options: dict[str, float]):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        SamplingOptions(**options)
+
+
+def test_filters_make_the_sampler_another_than_the_policy():
+    assert SamplingOptions(temperature=0.7).is_policy
+    for options in ({"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}, {"repetition_penalty": 1.1}):
+        assert not SamplingOptions(**options).is_policy
