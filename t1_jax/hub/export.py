@@ -66,7 +66,8 @@ def export_folder(
         options: sizes, and whether to overwrite.
 
     Raises:
-        WeightsError: the tokeniser lacks `<emb_token>`, or a weight does not fit the dtype.
+        WeightsError: the tokeniser lacks `<emb_token>` or has more ids than there are rows, or a
+            weight does not fit the dtype.
         UnsupportedError: transformers has no class for this decoder.
         T1Error: the folder is taken, or the disk refused the data.
     """
@@ -77,6 +78,7 @@ def export_folder(
             f"{metadata.emb_token_id}",
             mend="give the tokeniser the token first, in one of its three modes",
         )
+    tokeniser.assigned(config.vocab_size)
     check_document_side(document_side, tokeniser)
     json_files = _json_files(config, tokeniser, metadata)
     texts = {name: to_json(content) for name, content in json_files.items()}

@@ -99,19 +99,16 @@ def _read_header(cursor: "_Cursor") -> GGUFFile:
     n_tensors, n_fields = cursor.count(least_bytes=1), cursor.count(least_bytes=1)
     metadata = {cursor.text(): cursor.value(cursor.value_type()) for _ in range(n_fields)}
     described = [(cursor.text(), *cursor.tensor_info()) for _ in range(n_tensors)]
-    data_start = _aligned(cursor.at, metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT))
+    alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment <= 0:
+        raise cursor.damaged(f"general.alignment is {alignment!r}")
+    data_start = -(-cursor.at // alignment) * alignment
     tensors: dict[str, GGUFTensor] = {}
     for name, shape, kind, offset in described:
         if name in tensors:
             raise WeightsError(f"{path} holds tensor {name} twice", mend=_DOWNLOAD_AGAIN)
         tensors[name] = _located(path, cursor.size, name, shape, kind, data_start + offset)
     return GGUFFile(path=path, metadata=metadata, tensors=tensors)
-
-
-def _aligned(at: int, alignment: object) -> int:
-    """The next multiple of `alignment`, in bytes."""
-    step = alignment if isinstance(alignment, int) and alignment > 0 else GGUF_DEFAULT_ALIGNMENT
-    return -(-at // step) * step
 
 
 def _located(

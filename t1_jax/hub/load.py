@@ -144,27 +144,27 @@ def _load_leaf(
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     if not rule.stacked:
         values = to_ours(rule, source.read(rule.hf_name), config)
-        return _place(values, leaf.shape, leaf.dtype, sharding)
+        return _place(values, leaf.shape, sharding).astype(leaf.dtype)
     stacked = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
     of_layer = _without_layers(sharding, rule.path)
     for layer, name in enumerate(hf_names(rule, config)):
         values = to_ours(rule, source.read(name), config)
-        stacked = _set_layer(stacked, _place(values, leaf.shape[1:], leaf.dtype, of_layer), layer)
+        stacked = _set_layer(stacked, _place(values, leaf.shape[1:], of_layer), layer)
     return stacked
 
 
 def _place(
-    values: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, sharding: jax.sharding.Sharding
+    values: np.ndarray, shape: tuple[int, ...], sharding: jax.sharding.Sharding
 ) -> jax.Array:
-    """Puts `values` on the devices, each shard cut, cast and copied on its own."""
+    """Puts `values` on the devices as they are stored, each shard cut and copied on its own."""
 
     def shard(index: tuple[slice, ...] | None) -> np.ndarray:
         bounds = [part.indices(size)[:2] for part, size in zip(index or (), shape, strict=True)]
         cut = values[tuple(slice(start, stop) for start, stop in bounds)]
         whole = tuple(stop - start for start, stop in bounds)
-        if cut.shape == whole and cut.dtype == dtype and cut.flags.writeable:
+        if cut.shape == whole and cut.flags.writeable:
             return cut  # dequantised for us alone, unlike a view of a mapped file
-        filled = np.zeros(whole, dtype)
+        filled = np.zeros(whole, values.dtype)
         filled[tuple(slice(size) for size in cut.shape)] = cut
         return filled
 
@@ -175,7 +175,7 @@ def _place(
 def _set_layer(
     stacked: Shaped[Array, "Y ..."], values: Shaped[Array, "..."], layer: Int[Array, ""] | int
 ) -> Shaped[Array, "Y ..."]:
-    return jax.lax.dynamic_update_index_in_dim(stacked, values, layer, axis=0)
+    return jax.lax.dynamic_update_index_in_dim(stacked, values.astype(stacked.dtype), layer, axis=0)
 
 
 def _without_layers(sharding: jax.sharding.Sharding, path: str) -> jax.sharding.Sharding:

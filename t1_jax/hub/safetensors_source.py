@@ -160,7 +160,7 @@ def _parse_header(file: Path) -> tuple[int, dict]:
     """Where the data starts, in bytes, and the JSON header without its metadata."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(_HEADER_LENGTH_BYTES), "little")
-        header = json.loads(opened.read(length))
+        header = json.loads(opened.read(min(length, file.stat().st_size)))
     header.pop("__metadata__", None)
     return _HEADER_LENGTH_BYTES + length, header
 
@@ -172,10 +172,11 @@ def _first_tensor_cut(file: Path) -> str:
         return ""
     try:
         data_start, header = _parse_header(file)
-        cut = [n for n, about in header.items() if data_start + about["data_offsets"][1] > size]
-    except (ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError):
-        return ""
-    return f"; the first tensor that is not all there is {min(cut)}" if cut else ""
+        ends = {name: data_start + about["data_offsets"][1] for name, about in header.items()}
+        cut = [name for name, end in ends.items() if end > size]
+        return f"; the first tensor that is not all there is {min(cut, key=ends.__getitem__)}"
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        return ""  # nothing is cut, or the header itself is damaged
 
 
 def _check_index(folder: Path, index: dict[str, str] | None, entries: dict[str, _Entry]) -> None:

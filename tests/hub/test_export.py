@@ -226,7 +226,12 @@ def test_a_value_beyond_float16_is_refused_by_tensor(export_tiny, abstract, tmp_
     [
         ({"metadata": {"emb_token_id": 5}}, WeightsError, "at 264, t1.json would say 5"),
         ({"metadata": {"stored_dtype": "int8"}}, ConfigError, "not stored as 'int8'"),
-        ({"config": {"mlp_bias": True, "family": "qwen2"}}, UnsupportedError, "cannot express"),
+        (
+            {"config": {"mlp_bias": True, "family": "qwen3", "qk_norm": True}},
+            UnsupportedError,
+            "cannot express",
+        ),
+        ({"config": {"vocab_size": 264}}, WeightsError, "ids up to 264, the vocabulary only 264"),
         ({"without": "embed/table"}, WeightsError, "state lacks embed/table"),
         ({"side": {"tail_ids": (264, 262)}}, ConfigError, "must end with <emb_token>"),
         ({"tokeniser": {"special_tokens": {}}}, ConfigError, "no pad_token"),
@@ -236,7 +241,7 @@ def test_a_value_beyond_float16_is_refused_by_tensor(export_tiny, abstract, tmp_
 def test_what_cannot_be_written_is_refused_before_it_is(
     export_tiny, abstract, tmp_path: Path, change, error, message: str
 ) -> None:
-    _, _, folder = export_tiny("qwen2" if "config" in change else "llama")
+    _, _, folder = export_tiny()
     checkpoint = open_checkpoint(folder)
     state = load_decoder_state(checkpoint.source, checkpoint.config, abstract(checkpoint.config))
     state.pop(change.pop("without", ""), None)

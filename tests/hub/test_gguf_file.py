@@ -82,6 +82,12 @@ def test_a_file_that_is_not_gguf_is_refused(tmp_path: Path, content: bytes) -> N
         read_gguf(file)
 
 
+def test_an_alignment_that_is_none_is_refused(tmp_path, tiny_config, write_gguf) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tiny_config(), {}, general__alignment=0)
+    with pytest.raises(WeightsError, match=r"general\.alignment is 0"):
+        read_gguf(path)
+
+
 def test_another_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(_small_header(version=9))
