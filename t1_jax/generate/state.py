@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from t1_jax.model import Decoder, PrefixCache, SuffixCache
+from t1_jax.model import Decoder, LayerCache, PrefixCache, SuffixCache
 from t1_jax.parallel import Placement, activation_axes
 
 
@@ -76,22 +76,27 @@ def start_batch(
     prefix = decoder.prefill(arrivals.tokens, arrivals.lengths - 1)
     layers = prefix.layers
     if unroll:
-        keys, values = prefix.layers
-        layers = tuple((keys[i], values[i]) for i in range(config.num_layers))
+        layers = tuple(LayerCache(*layer) for layer in zip(*prefix.layers, strict=True))
     prompts, samples = arrivals.live.shape
 
-    def empty(prefix_leaf: jax.Array) -> jax.Array:
-        lead = prefix_leaf.shape[:-4]
-        shape = (*lead, prompts, samples, config.num_kv_heads, slots, config.head_dim)
-        spec = rules.spec(activation_axes("y" * len(lead) + "pgksh"))
-        return jnp.zeros(shape, prefix_leaf.dtype, out_sharding=spec)
+    def empty(prefix: LayerCache) -> LayerCache:
+        lead, heads, width = prefix.keys.shape[:-4], config.num_kv_heads, config.head_dim
+        letters = "y" * len(lead) + "pgk"
+        spec = rules.spec(activation_axes(letters))
+        shape, dtype = (*lead, prompts, samples, heads), prefix.keys.dtype
+        return LayerCache(
+            jnp.zeros((*shape, slots, width), dtype, out_sharding=spec),
+            jnp.zeros((*shape, width, slots), dtype, out_sharding=spec),
+        )
 
     def per_thought(x: jax.Array) -> jax.Array:
         return jnp.broadcast_to(x[:, None], (prompts, samples, *x.shape[1:]))
 
     return DecodeState(
         prefix=PrefixCache(layers, prefix.lengths),
-        suffix=SuffixCache(jax.tree.map(empty, layers), jnp.zeros_like(prefix.lengths)),
+        suffix=SuffixCache(
+            jax.tree.map(empty, layers, is_leaf=_is_layer), jnp.zeros_like(prefix.lengths)
+        ),
         slot=jnp.zeros((), jnp.int32),
         token=per_thought(arrivals.last_token),
         position=per_thought(prefix.lengths),
@@ -155,23 +160,28 @@ def rearrange(
         def prefix_leaf(old: jax.Array, new: jax.Array | None = None) -> jax.Array:
             return jnp.take(joined(old, new, axis=-4), take, axis=-4)
 
-        def suffix_leaf(old: jax.Array, new: jax.Array | None = None) -> jax.Array:
+        def suffix_leaf(old: jax.Array, new: jax.Array | None, axis: int) -> jax.Array:
             both = joined(old, new, axis=-5)
             rows = both[..., take[:, None], take_thought, :, :, :]
-            rows = jnp.roll(rows, -shift, axis=-2)[..., :slots, :]
-            grown = slots - rows.shape[-2]
-            return jnp.pad(rows, [(0, 0)] * (rows.ndim - 2) + [(0, grown), (0, 0)])
+            rows = jnp.roll(rows, -shift, axis=axis)
+            rows = jax.lax.slice_in_dim(rows, 0, min(slots, rows.shape[axis]), axis=axis)
+            grown = [(0, 0)] * rows.ndim
+            grown[axis] = (0, slots - rows.shape[axis])
+            return jnp.pad(rows, grown)
+
+        def suffix_layer(old: LayerCache, new: LayerCache | None = None) -> LayerCache:
+            return LayerCache(
+                suffix_leaf(old.keys, new and new.keys, axis=-2),
+                suffix_leaf(old.values, new and new.values, axis=-1),
+            )
 
         new = joining
-        caches = (state.prefix.layers, state.suffix.layers)
-        if new is None:
-            prefix, suffix = (
-                jax.tree.map(prefix_leaf, caches[0]),
-                jax.tree.map(suffix_leaf, caches[1]),
-            )
-        else:
-            prefix = jax.tree.map(prefix_leaf, caches[0], new.prefix.layers)
-            suffix = jax.tree.map(suffix_leaf, caches[1], new.suffix.layers)
+        shared, own = [state.prefix.layers], [state.suffix.layers]
+        if new is not None:
+            shared.append(new.prefix.layers)
+            own.append(new.suffix.layers)
+        prefix = jax.tree.map(prefix_leaf, *shared)
+        suffix = jax.tree.map(suffix_layer, *own, is_leaf=_is_layer)
         starts = prompts(state.suffix.starts, new and new.suffix.starts)
         seen = None
         if state.seen is not None:
@@ -193,6 +203,10 @@ def rearrange(
     return jax.sharding.auto_axes(chosen, out_sharding=specs)(
         state, joining, take, take_thought, live, shift
     )
+
+
+def _is_layer(leaf: object) -> bool:
+    return isinstance(leaf, LayerCache)
 
 
 def _specs(state: DecodeState, placement: Placement) -> DecodeState:

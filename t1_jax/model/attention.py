@@ -167,15 +167,22 @@ def _blockwise(
         seen = seen[None]
         if segments is not None:
             seen = seen & (segments[0][:, :, None] == segments[1][:, None, :])
-        scores = jnp.einsum("blkjh,bskh->bkjls", q, k, preferred_element_type=jnp.float32)
+        # Heads before positions: the layout in which every back end's matrix products are fastest.
+        q = q.transpose(0, 2, 3, 1, 4)
+        k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
+        scores = jnp.einsum("bkjlh,bksh->bkjls", q, k, preferred_element_type=jnp.float32)
         scores = jnp.where(seen[:, None, None], scores * head_dim**-0.5, MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-        out = jnp.einsum("bkjls,bskh->blkjh", weights, v, preferred_element_type=jnp.float32)
-        return out.astype(q.dtype)
+        # The sum is divided out of [L, H] after the product rather than of [L, S] before it.
+        weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = weights.astype(v.dtype)
+        out = jnp.einsum("bkjls,bksh->bkjlh", weights, v, preferred_element_type=jnp.float32)
+        return (out / total).astype(q.dtype).transpose(0, 3, 1, 2, 4)
 
     if length > block:  # the backward pass computes each block's scores again, one at a time
         attend = jax.checkpoint(attend)
     blocks = []
+    at = jnp.arange(length)
     for start in range(0, length, block):
         end = min(start + block, length)
         first = max(0, start - window + 1) if isinstance(window, int) and window else 0
@@ -183,11 +190,11 @@ def _blockwise(
         segments = None
         if segment_ids is not None:
             segments = segment_ids[:, mine], segment_ids[:, theirs]
-        at = jnp.arange(length)
+        queries = grouped[:, mine]
+        if blocks:  # one after the other: left alone, XLA keeps the scores of all blocks at once
+            queries, blocks[-1] = jax.lax.optimization_barrier((queries, blocks[-1]))
         blocks.append(
-            attend(
-                grouped[:, mine], k[:, theirs], v[:, theirs], segments, window, at[mine], at[theirs]
-            )
+            attend(queries, k[:, theirs], v[:, theirs], segments, window, at[mine], at[theirs])
         )
     joined = blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=1)
     return joined.reshape(rows, length, heads, head_dim)
@@ -236,15 +243,16 @@ def _splash(
 def attend_cache(
     q: Float[Array, "P Q N H"],
     k: Float[Array, "P K S H"],
-    v: Float[Array, "P K S H"],
+    v: Float[Array, "P K H S"],
     seen: jax.Array,
 ) -> tuple[Float[Array, "P Q N H"], Float[Array, "P Q N"]]:
     """Attention of Q queries per row to a cache, with what is needed to merge it with another.
 
     Args:
         q: queries.
-        k: cached keys, heads before slots so that every matrix product reads them in place.
-        v: cached values.
+        k: cached keys.
+        v: cached values, their slots last: both products then run along the last axis of both
+            operands, the one form that XLA's CPU back end computes for bf16 in all shapes.
         seen: bool [P Q S], which slots each query may read.
 
     Returns:
@@ -253,13 +261,17 @@ def attend_cache(
     prompts, queries, heads, head_dim = q.shape
     kv_heads = k.shape[1]
     grouped = q.reshape(prompts, queries, kv_heads, heads // kv_heads, head_dim)
-    scores = jnp.einsum("pqkjh,pksh->pkqjs", grouped, k, preferred_element_type=jnp.float32)
+    grouped = grouped.transpose(0, 2, 1, 3, 4)
+    scores = jnp.einsum("pkqjh,pksh->pkqjs", grouped, k, preferred_element_type=jnp.float32)
     scores = jnp.where(seen[:, None, :, None], scores / math.sqrt(head_dim), MASKED)
-    log_sum = jax.nn.logsumexp(scores, axis=-1)
-    weights = jnp.exp(scores - log_sum[..., None]).astype(v.dtype)
-    out = jnp.einsum("pkqjs,pksh->pqkjh", weights, v, preferred_element_type=jnp.float32)
+    highest = jnp.max(scores, axis=-1, keepdims=True)
+    weights = jnp.exp(scores - highest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights.astype(v.dtype)
+    out = jnp.einsum("pkqjs,pkhs->pkqjh", weights, v, preferred_element_type=jnp.float32) / total
+    log_sum = (highest + jnp.log(total))[..., 0]
     return (
-        out.reshape(prompts, queries, heads, head_dim),
+        out.transpose(0, 2, 1, 3, 4).reshape(prompts, queries, heads, head_dim),
         log_sum.transpose(0, 2, 1, 3).reshape(prompts, queries, heads),
     )
 

@@ -1,7 +1,8 @@
 """Key/value caches for decoding: one prefix shared by the thoughts of a prompt, one suffix each.
 
-Both hold, for every layer, keys and values with heads before slots. Where layers are scanned the
-leaves are stacked on a leading Y axis; where they are unrolled the caches are tuples of layers.
+Keys are [.. K S H] and values [.. K H S], slots last, as `attend_cache` wants them. Where layers are
+scanned the leaves are stacked on a leading Y axis; where they are unrolled the caches are tuples of
+layers.
 """
 
 from typing import NamedTuple
@@ -10,15 +11,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-LayerCache = tuple[jax.Array, jax.Array]
-"""Keys and values of one layer, or of all layers stacked."""
+
+class LayerCache(NamedTuple):
+    """Keys and values of one layer, or of all layers stacked."""
+
+    keys: jax.Array
+    values: jax.Array
 
 
 class PrefixCache(NamedTuple):
     """What the prompts left behind; read only.
 
     Attributes:
-        layers: keys and values [P K S H] per layer.
+        layers: keys [P K S H] and values [P K H S] per layer.
         lengths: tokens of each prompt; later slots hold padding.
     """
 
@@ -33,7 +38,7 @@ class SuffixCache(NamedTuple):
     batch later start later.
 
     Attributes:
-        layers: keys and values [P G K S H] per layer.
+        layers: keys [P G K S H] and values [P G K H S] per layer.
         starts: the first slot of each prompt's thoughts.
     """
 
@@ -41,11 +46,22 @@ class SuffixCache(NamedTuple):
     starts: Int[Array, " P"]
 
 
+def as_cache(k: Float[Array, "B L K H"], v: Float[Array, "B L K H"]) -> LayerCache:
+    """Keys and values of whole sequences in the cache's layout."""
+    return LayerCache(k.swapaxes(1, 2), v.transpose(0, 2, 3, 1))
+
+
 def write_slot(
-    cache: Float[Array, "P G K S H"], new: Float[Array, "P G K H"], slot: Int[Array, ""]
-) -> Float[Array, "P G K S H"]:
-    """Puts `new` at `slot` of every row; in place where the cache is donated or a loop carry."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, new[:, :, :, None], slot, axis=3)
+    cache: LayerCache,
+    k: Float[Array, "P G K H"],
+    v: Float[Array, "P G K H"],
+    slot: Int[Array, ""],
+) -> LayerCache:
+    """Puts new keys and values at `slot` of every row; in place where the cache is a loop carry."""
+    return LayerCache(
+        jax.lax.dynamic_update_slice_in_dim(cache.keys, k[:, :, :, None], slot, axis=3),
+        jax.lax.dynamic_update_slice_in_dim(cache.values, v[..., None], slot, axis=4),
+    )
 
 
 def prefix_seen(

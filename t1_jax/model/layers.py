@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from t1_jax.model.attention import Window, attend_cache, causal_attention, merge_attention
-from t1_jax.model.cache import LayerCache, prefix_seen, suffix_seen, write_slot
+from t1_jax.model.cache import LayerCache, as_cache, prefix_seen, suffix_seen, write_slot
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.options import ModelOptions
 from t1_jax.model.rotary import rotate
@@ -162,7 +162,7 @@ class Attention(nnx.Module):
         window: Window,
         segment_ids: Int[Array, "B L"] | None,
     ) -> tuple[Float[Array, "B L D"], LayerCache]:
-        """Whole sequences; also returns keys and values, heads before positions, to cache."""
+        """Whole sequences; also returns keys and values as a cache holds them."""
         q, k, v = self.project(x, rotary)
         out = causal_attention(
             q,
@@ -174,7 +174,7 @@ class Attention(nnx.Module):
             block=self._options.attention_block,
             rules=self._rules,
         )
-        return self.o(out), (k.swapaxes(1, 2), v.swapaxes(1, 2))
+        return self.o(out), as_cache(k, v)
 
     def decode(
         self,
@@ -197,12 +197,12 @@ class Attention(nnx.Module):
         spec = self._rules.spec
 
         def local(q, k, v, prefix, prefix_lengths, suffix, starts, slot, positions, window):
-            suffix = (write_slot(suffix[0], k, slot), write_slot(suffix[1], v, slot))
+            suffix = write_slot(suffix, k, v, slot)
             prompts, thoughts, heads, head_dim = q.shape
-            seen = prefix_seen(prefix_lengths, prefix[0].shape[2], positions, window)
+            seen = prefix_seen(prefix_lengths, prefix.keys.shape[2], positions, window)
             shared = attend_cache(q, prefix[0], prefix[1], seen)
             rows = prompts * thoughts
-            own_seen = suffix_seen(starts, suffix[0].shape[3], slot, window)
+            own_seen = suffix_seen(starts, suffix.keys.shape[3], slot, window)
             own_seen = jnp.broadcast_to(own_seen, (prompts, thoughts, own_seen.shape[-1]))
             own_k, own_v = (cache.reshape(rows, *cache.shape[2:]) for cache in suffix)
             own_out, own_log = attend_cache(
@@ -213,8 +213,8 @@ class Attention(nnx.Module):
 
         q_spec = spec(activation_axes("pgnh"))
         new_spec = spec(activation_axes("pgkh"))
-        prefix_spec = spec(activation_axes("pksh"))
-        suffix_spec = spec(activation_axes("pgksh"))
+        prefix_spec = LayerCache(spec(activation_axes("pksh")), spec(activation_axes("pkhs")))
+        suffix_spec = LayerCache(spec(activation_axes("pgksh")), spec(activation_axes("pgkhs")))
         row_spec = spec(activation_axes("p"))
         out, suffix = jax.shard_map(
             local,

@@ -1,0 +1,73 @@
+"""The tasks: real documents and queries of a collection, as tokens, with fixed counts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from t1_jax.retrieval import Collection
+from t1_jax.retriever import T1
+from t1_jax.text import encode_documents, encode_queries
+
+NEW_TOKENS = 64
+LONG_PROMPT = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One measured piece of work.
+
+    Attributes:
+        name: what the table calls it.
+        unit: what is counted: `tokens` read, or `new tokens` written.
+        units: how many.
+        message: what a worker is sent.
+        peer: whether PyTorch does it too.
+    """
+
+    name: str
+    unit: str
+    units: int
+    message: dict[str, Any]
+    peer: bool = True
+
+
+def tasks(model: T1, collection: Collection, documents: int = 96) -> list[Task]:
+    """Encoding of documents, then thinking at batch 1, 8, 32 and 8 x 8."""
+    texts = [document.full_text for document in collection.documents[:documents]]
+    rows = [
+        row.ids.tolist()
+        for row in encode_documents(model.tokeniser, model.preset, texts, max_tokens=512)
+    ]
+    found = [
+        Task(
+            name=f"encode {documents} documents",
+            unit="tokens",
+            units=sum(map(len, rows)),
+            message={"kind": "encode", "rows": rows},
+        )
+    ]
+    queries = [query.text for query in collection.queries[:64]]
+    prompts = [row.ids.tolist() for row in encode_queries(
+        model.tokeniser, model.preset, queries, max_tokens=512, task=collection.name
+    )]  # fmt: skip
+    for batch in (1, 8, 32):
+        found.append(_think(f"think, batch {batch}", prompts[:batch], samples=1))
+    # Queries as long as a forum post, where sharing the prompt among its thoughts matters.
+    posts = [" ".join(queries[i : i + 16]) for i in range(8)]
+    long = [row.ids.tolist() for row in encode_queries(
+        model.tokeniser, model.preset, posts, max_tokens=LONG_PROMPT, task=collection.name
+    )]  # fmt: skip
+    found.append(_think("think, 8 queries x 8, shared prompts", long, samples=8))
+    apart = [prompt for prompt in long for _ in range(8)]
+    found.append(_think("think, 8 queries x 8, prompts apart", apart, samples=1, peer=False))
+    return found
+
+
+def _think(name: str, prompts: list[list[int]], *, samples: int, peer: bool = True) -> Task:
+    message = {
+        "kind": "think",
+        "prompts": prompts,
+        "samples": samples,
+        "new_tokens": NEW_TOKENS,
+    }
+    units = len(prompts) * samples * NEW_TOKENS
+    return Task(name=name, unit="new tokens", units=units, message=message, peer=peer)
