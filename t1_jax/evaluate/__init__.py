@@ -1,0 +1,33 @@
+"""T1 over a collection: controls, baselines, significance, table and report."""
+
+from t1_jax.evaluate.bootstrap import Interval as Interval
+from t1_jax.evaluate.bootstrap import PairedDifference as PairedDifference
+from t1_jax.evaluate.bootstrap import intervals as intervals
+from t1_jax.evaluate.bootstrap import paired_difference as paired_difference
+from t1_jax.evaluate.config import HEADLINE as HEADLINE
+from t1_jax.evaluate.config import ControlName as ControlName
+from t1_jax.evaluate.config import EvaluationConfig as EvaluationConfig
+from t1_jax.evaluate.controls import CONTROLS as CONTROLS
+from t1_jax.evaluate.controls import Control as Control
+from t1_jax.evaluate.encoders import DocumentEncoder as DocumentEncoder
+from t1_jax.evaluate.encoders import Encoder as Encoder
+from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
+from t1_jax.evaluate.facts import hardware as hardware
+from t1_jax.evaluate.facts import package_versions as package_versions
+from t1_jax.evaluate.protocol import Baseline as Baseline
+from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
+from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline
+from t1_jax.evaluate.protocol import evaluate_collection as evaluate_collection
+from t1_jax.evaluate.report import ReportOptions as ReportOptions
+from t1_jax.evaluate.report import render_report as render_report
+from t1_jax.evaluate.results import Evaluation as Evaluation
+from t1_jax.evaluate.results import ModelFacts as ModelFacts
+from t1_jax.evaluate.results import Row as Row
+from t1_jax.evaluate.results import System as System
+from t1_jax.evaluate.results import ThinkingFacts as ThinkingFacts
+from t1_jax.evaluate.results import ThoughtRecord as ThoughtRecord
+from t1_jax.evaluate.table import ResultsTable as ResultsTable
+from t1_jax.evaluate.table import comparison_sentence as comparison_sentence
+from t1_jax.evaluate.table import to_markdown as to_markdown
+from t1_jax.evaluate.write import results_as_json as results_as_json
+from t1_jax.evaluate.write import write_results as write_results

@@ -1,0 +1,170 @@
+"""How sure a mean over queries is: percentile bootstrap intervals and paired differences.
+
+Queries are resampled with replacement, as if the collection had asked others of the same kind
+(Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval says nothing about
+other collections, seeds of training, or judgements that are missing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.errors import ConfigError, DataError
+
+LEVEL = 0.95
+"""Share of bootstrap means that an interval holds."""
+
+_DRAWS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A mean and its bootstrap interval.
+
+    Attributes:
+        mean: over the queries.
+        low: 2.5th percentile of the bootstrap means.
+        high: 97.5th percentile.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """What one retriever gains over another on the same queries.
+
+    Attributes:
+        difference: mean of the differences, first minus second.
+        low: 2.5th percentile of its bootstrap means.
+        high: 97.5th percentile.
+        p_value: two-sided; how often differences of mean zero, spread as these are, would give a
+            mean at least this far from zero.
+        better: queries on which the first scores higher.
+        worse: queries on which it scores lower.
+        queries: how many were compared.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    better: int
+    worse: int
+    queries: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+def bootstrap_means(
+    values: Float[np.ndarray, "B M"], *, samples: int, seed: int
+) -> Float[np.ndarray, "S M"]:
+    """Means of `samples` resamples of the rows; every column sees the same resamples.
+
+    Raises:
+        ConfigError: fewer than one sample.
+        DataError: no row, or a value that is not finite.
+    """
+    if samples < 1:
+        raise ConfigError(f"the bootstrap needs at least 1 sample, got {samples}")
+    if not len(values):
+        raise DataError("a mean over no queries was asked for")
+    if not np.isfinite(values).all():
+        raise DataError("a value to be averaged is not finite")
+    means = [
+        counts @ values / len(values) for counts in _resample_counts(len(values), samples, seed)
+    ]
+    return np.concatenate(means)
+
+
+def intervals(
+    values: Float[np.ndarray, "B M"], *, samples: int = 10_000, seed: int = 0
+) -> list[Interval]:
+    """The mean of each column over the rows (queries), with its 95 % percentile interval.
+
+    Raises: as `bootstrap_means`.
+    """
+    return intervals_of(values, bootstrap_means(values, samples=samples, seed=seed))
+
+
+def intervals_of(
+    values: Float[np.ndarray, "B M"], means: Float[np.ndarray, "S M"]
+) -> list[Interval]:
+    """`intervals` from values and their bootstrap means."""
+    low, high = _percentiles(means)
+    columns = zip(values.mean(axis=0).tolist(), low.tolist(), high.tolist(), strict=True)
+    return [Interval(mean=mean, low=a, high=b) for mean, a, b in columns]
+
+
+def paired_difference(
+    first: Float[np.ndarray, " B"],
+    second: Float[np.ndarray, " _"],
+    *,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Compares two retrievers query by query; entry i of both belongs to the same query.
+
+    The p-value resamples the differences after moving their mean to zero (Efron and Tibshirani,
+    section 16.4): p = (1 + #{|m_s − m| >= |m|}) / (1 + S), with m the mean and m_s those of the S
+    resamples. So it is never 0, and 1 where the two do not differ.
+
+    Raises:
+        DataError: not as many values in both, or as in `bootstrap_means`.
+    """
+    if len(first) != len(second):
+        raise DataError(f"a paired comparison of {len(first)} with {len(second)} queries")
+    values = np.stack([first, second], axis=1).astype(np.float64)
+    return difference_of(values, bootstrap_means(values, samples=samples, seed=seed))
+
+
+def difference_of(
+    values: Float[np.ndarray, "B 2"], means: Float[np.ndarray, "S 2"]
+) -> PairedDifference:
+    """`paired_difference` from values and their bootstrap means; the first column minus the second.
+
+    Both columns must have seen the same resamples, so that the difference of the means is the mean
+    of the differences.
+    """
+    differences = values[:, 0] - values[:, 1]
+    resampled = means[:, 0] - means[:, 1]
+    low, high = _percentiles(resampled[:, None])
+    mean = float(differences.mean())
+    # Sums of equal numbers differ in the last digits with their order; that is no evidence.
+    as_far = np.abs(resampled - mean) >= abs(mean) - 1e-12
+    return PairedDifference(
+        difference=mean,
+        low=float(low[0]),
+        high=float(high[0]),
+        p_value=(1 + int(as_far.sum())) / (1 + len(resampled)),
+        better=int((differences > 0).sum()),
+        worse=int((differences < 0).sum()),
+        queries=len(differences),
+    )
+
+
+def _percentiles(
+    means: Float[np.ndarray, "S M"],
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def _resample_counts(rows: int, samples: int, seed: int) -> Iterator[Float[np.ndarray, "S B"]]:
+    """How often each row is drawn in each resample, some resamples at a time."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // rows)
+    for start in range(0, samples, at_once):
+        size = min(at_once, samples - start)
+        drawn = generator.integers(0, rows, size=(size, rows))
+        drawn += rows * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * rows)
+        yield counts.reshape(size, rows).astype(np.float64)

@@ -1,0 +1,88 @@
+"""What an evaluation may be told; its result names every value."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from t1_jax.errors import ConfigError
+from t1_jax.generate import SamplingOptions
+from t1_jax.retrieval import score_run
+
+ControlName: TypeAlias = Literal["own", "no-think", "empty", "random", "repeated", "gold"]
+
+HEADLINE = ("nDCG@10", "recall@10")
+"""The measures of the table and the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How a model is evaluated on a collection.
+
+    Attributes:
+        controls: where the thoughts come from, one row of the table each; see `CONTROLS`.
+        n_thoughts: thoughts per query; the query's vector is their normalised mean.
+        budget: most tokens of a thought.
+        sampling: how thoughts are drawn; the default takes the most likely token each time.
+        task: name of the prompt preset's instruction; by default the collection's name.
+        bm25: whether BM25 is the table's first row.
+        top_k: length of the rankings, from which all measures are computed.
+        measures: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
+        index: back end that searches; "numpy" and "device" are exact, "scann" is not, and its
+            measured recall is reported.
+        max_queries: queries to evaluate, drawn by `query_seed`; 0 takes all.
+        query_seed: which queries, where `max_queries` cuts them.
+        bootstrap_samples: resamples behind every interval and p-value.
+        bootstrap_seed: of the resamples.
+
+    Raises:
+        ConfigError: a value out of range, a control twice, an unknown measure.
+    """
+
+    controls: tuple[ControlName, ...] = ("own", "no-think", "empty", "random", "repeated", "gold")
+    n_thoughts: int = 1
+    budget: int = 256
+    sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(temperature=0.0))
+    task: str | None = None
+    bm25: bool = True
+    top_k: int = 100
+    measures: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
+    index: Literal["numpy", "device", "scann"] = "numpy"
+    max_queries: int = 0
+    query_seed: int = 0
+    bootstrap_samples: int = 10_000
+    bootstrap_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("n_thoughts", 1),
+            ("budget", 1),
+            ("top_k", 1),
+            ("max_queries", 0),
+            ("bootstrap_samples", 1),
+        ):
+            if self.__dict__[name] < least:
+                raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
+        if self.n_thoughts > 1 and self.sampling.temperature == 0:
+            raise ConfigError(
+                f"n_thoughts={self.n_thoughts} at temperature 0 draws the same thought each time",
+                mend="set sampling.temperature above 0, or n_thoughts=1",
+            )
+        for name in ("controls", "measures"):
+            values = self.__dict__[name]
+            if len(set(values)) != len(values):
+                raise ConfigError(f"{name} names something twice: {', '.join(values)}")
+        if not self.controls:
+            raise ConfigError("controls is empty, so there is nothing to evaluate")
+        self._check_measures()
+
+    def _check_measures(self) -> None:
+        if missing := [measure for measure in HEADLINE if measure not in self.measures]:
+            raise ConfigError(f"measures must hold {', '.join(missing)}, which the table shows")
+        score_run({}, {"query": {"document": 1}}, measures=self.measures)  # refuses unknown names
+        for measure in self.measures:
+            cut = re.search("@([0-9]+)$", measure)
+            if cut and int(cut[1]) > self.top_k:
+                raise ConfigError(
+                    f"{measure} cannot be read off rankings of {self.top_k} documents",
+                    mend=f"set top_k to at least {cut[1]}, or leave the measure out",
+                )

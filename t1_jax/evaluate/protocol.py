@@ -1,0 +1,287 @@
+"""A collection evaluated: documents once, thoughts once, every control, every measure."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.errors import DataError
+from t1_jax.evaluate.config import EvaluationConfig
+from t1_jax.evaluate.controls import CONTROLS, ControlQueries, QueryVectors
+from t1_jax.evaluate.encoders import DocumentEncoder, Encoder
+from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
+from t1_jax.retrieval import BM25, Collection, Index, Run, build_index, score_run
+
+
+@runtime_checkable
+class Baseline(Protocol):
+    """Any other retriever that is to have a row of the table."""
+
+    @property
+    def name(self) -> str:
+        """In files; unique in an evaluation."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """In tables."""
+        ...
+
+    def retrieve(self, collection: Collection, k: int) -> Run:
+        """The best `k` documents of every query, its excluded ones taken out before the cut."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BM25Baseline:
+    """BM25 with the settings of `t1_jax.retrieval.BM25`."""
+
+    name: str = "bm25"
+    label: str = "BM25"
+
+    def retrieve(self, collection: Collection, k: int) -> Run:
+        """See `Baseline.retrieve`."""
+        return BM25.build(collection).search(collection.queries, k, collection.excluded)
+
+
+def evaluate_collection(
+    model: Encoder,
+    collection: Collection,
+    config: EvaluationConfig | None = None,
+    *,
+    facts: ModelFacts,
+    split: str | None = None,
+    system: str = "T1",
+    baselines: Sequence[Baseline] = (),
+    show_progress_bar: bool = False,
+) -> Evaluation:
+    """Evaluates a model on a collection under each control of `config`.
+
+    Queries without a relevant document are left out: no measure is defined for them.
+
+    Args:
+        model: embeds both sides.
+        collection: of one split.
+        config: how.
+        facts: which model this is.
+        split: what to call the split.
+        system: what the table calls the model; another checkpoint needs another name.
+        baselines: further retrievers, whose rows stand after BM25.
+        show_progress_bar: draw bars with rates and the time left.
+
+    Raises:
+        DataError: no query can be scored, or the model gives vectors that are zero or not finite.
+    """
+    config = config or EvaluationConfig()
+    started, start = datetime.now(UTC), time.perf_counter()
+    evaluated = scorable_queries(collection, config)
+    own_baselines = [BM25Baseline()] if config.bm25 else []
+    rows = [
+        evaluate_baseline(baseline, evaluated, config) for baseline in [*own_baselines, *baselines]
+    ]
+    documents = _encode_documents(model, evaluated, show_progress_bar)
+    queries = ControlQueries(model, evaluated, config, show_progress_bar=show_progress_bar)
+    embedded = {name: queries.embed(name) for name in config.controls}
+    index = build_index(
+        config.index,
+        [document.id for document in evaluated.documents],
+        documents.vectors,
+        sample_queries=next(iter(embedded.values())).vectors,
+    )
+    rows += [
+        _control_row(name, vectors, index, evaluated, config, system)
+        for name, vectors in embedded.items()
+    ]
+    return Evaluation(
+        collection=evaluated,
+        split=split,
+        left_out=len(collection.queries) - len(evaluated.queries),
+        rows=tuple(rows),
+        systems=(
+            System(
+                name=system,
+                model=facts,
+                config=config,
+                distinct_documents=documents.distinct,
+                truncated_documents=documents.truncated,
+                document_seconds=documents.seconds,
+                index_recall_at_10=_index_recall(index, embedded),
+            ),
+        ),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - start,
+        bootstrap_samples=config.bootstrap_samples,
+        bootstrap_seed=config.bootstrap_seed,
+    )
+
+
+def scorable_queries(collection: Collection, config: EvaluationConfig) -> Collection:
+    """The collection with the queries that `config` asks for and that can be scored.
+
+    Raises:
+        DataError: none can be.
+    """
+    kept = {query.id for query in collection.queries if collection.gold_documents(query.id)}
+    if not kept:
+        raise DataError(f"{collection.name}: no query has a relevant document")
+    scorable = replace(
+        collection,
+        queries=tuple(query for query in collection.queries if query.id in kept),
+        qrels={key: grades for key, grades in collection.qrels.items() if key in kept},
+        excluded={key: ids for key, ids in collection.excluded.items() if key in kept},
+    )
+    if config.max_queries:
+        return scorable.subset_queries(config.max_queries, seed=config.query_seed)
+    return scorable
+
+
+def evaluate_baseline(
+    baseline: Baseline, collection: Collection, config: EvaluationConfig | None = None
+) -> Row:
+    """The row of another retriever, on all queries of the collection."""
+    config = config or EvaluationConfig()
+    start = time.perf_counter()
+    run = baseline.retrieve(collection, config.top_k)
+    seconds = time.perf_counter() - start
+    values, missing = score(run, collection, config)
+    return Row(
+        name=baseline.name,
+        label=baseline.label,
+        run=run,
+        values=values,
+        missing=missing,
+        judged_ranks=ranks_in_run(run, collection),
+        seconds=seconds,
+    )
+
+
+def score(
+    run: Run, collection: Collection, config: EvaluationConfig
+) -> tuple[dict[str, Float[np.ndarray, " B"]], tuple[str, ...]]:
+    """Measure -> value of each of the collection's queries, in their order; and those missing."""
+    scores = score_run(
+        run,
+        collection.qrels,
+        measures=config.measures,
+        excluded=collection.excluded,
+        depth=config.top_k,
+    )
+    values = {
+        measure: np.array([scores.per_query[measure][query.id] for query in collection.queries])
+        for measure in config.measures
+    }
+    return values, scores.missing
+
+
+def ranks_in_run(run: Run, collection: Collection) -> dict[str, dict[str, int]]:
+    """Query id -> relevant document id -> its place in the run's ranking, where it has one."""
+    ranks: dict[str, dict[str, int]] = {}
+    for query_id, grades in collection.qrels.items():
+        places = {name: place for place, name in enumerate(ranking(run.get(query_id, {})), 1)}
+        ranks[query_id] = {
+            name: places[name] for name, grade in grades.items() if grade > 0 and name in places
+        }
+    return ranks
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Documents:
+    vectors: Float[np.ndarray, "C D"]
+    distinct: int
+    truncated: int
+    seconds: float
+
+
+def _encode_documents(
+    model: DocumentEncoder, collection: Collection, show_progress_bar: bool
+) -> _Documents:
+    texts = [document.full_text for document in collection.documents]
+    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    first_id = {document.full_text: document.id for document in reversed(collection.documents)}
+    distinct = list(row_of)
+    truncated = model.count_truncated(distinct)
+    start = time.perf_counter()
+    vectors = model.encode_document(
+        distinct,
+        document_ids=[first_id[text] for text in distinct],
+        show_progress_bar=show_progress_bar,
+    )
+    return _Documents(
+        vectors=vectors[[row_of[text] for text in texts]],
+        distinct=len(distinct),
+        truncated=truncated,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _control_row(
+    name: str,
+    queries: QueryVectors,
+    index: Index,
+    collection: Collection,
+    config: EvaluationConfig,
+    system: str,
+) -> Row:
+    control = CONTROLS[name]
+    ids = [query.id for query in collection.queries]
+    excluded = [index.table.rows_of(collection.excluded.get(key, ())) for key in ids]
+    run = index.search(queries.vectors, config.top_k, excluded).to_run(ids, index.ids)
+    values, missing = score(run, collection, config)
+    return Row(
+        name=f"{system.lower()}-{name}",
+        label=f"{system}, {control.label}",
+        system=system,
+        control=name,
+        oracle=control.oracle,
+        run=run,
+        values=values,
+        missing=missing,
+        judged_ranks=_all_ranks(queries.vectors, index, collection, excluded, run),
+        thoughts=dict(zip(ids, queries.thoughts, strict=True)),
+        seconds=queries.seconds,
+    )
+
+
+def _all_ranks(
+    vectors: Float[np.ndarray, "B D"],
+    index: Index,
+    collection: Collection,
+    excluded: Sequence[Sequence[int]],
+    run: Run,
+) -> dict[str, dict[str, int]]:
+    """Ranks of the relevant documents: their place in the run, or beyond it the exact rank."""
+    listed = ranks_in_run(run, collection)
+    wanted = {
+        query.id: [
+            name
+            for name, grade in collection.qrels[query.id].items()
+            if grade > 0 and name not in collection.excluded.get(query.id, ())
+        ]
+        for query in collection.queries
+    }
+    rows = np.full((len(wanted), max(map(len, wanted.values()))), -1, np.int64)
+    for place, names in enumerate(wanted.values()):
+        rows[place, : len(names)] = index.table.rows_of(names)
+    exact = index.rank_of(vectors, rows, excluded)
+    return {
+        query_id: {
+            name: listed[query_id].get(name, int(exact[place, column]))
+            for column, name in enumerate(names)
+        }
+        for place, (query_id, names) in enumerate(wanted.items())
+    }
+
+
+def _index_recall(index: Index, embedded: dict[str, QueryVectors]) -> float:
+    """Share of the exact ten best rows that the index finds, over all queries of all controls."""
+    if index.kind != "scann":
+        return 1.0
+    queries = np.concatenate([vectors.vectors for vectors in embedded.values()])
+    exact = build_index("numpy", index.ids, index.vectors)
+    k = min(10, len(index.ids))
+    pairs = zip(index.search(queries, k).rows, exact.search(queries, k).rows, strict=True)
+    return float(np.mean([np.isin(found, best).sum() / k for found, best in pairs]))

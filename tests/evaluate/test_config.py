@@ -1,0 +1,44 @@
+import pytest
+
+from t1_jax.config import load_config, undocumented_fields
+from t1_jax.errors import ConfigError
+from t1_jax.evaluate import EvaluationConfig
+from t1_jax.generate import SamplingOptions
+
+
+def test_every_field_is_documented_and_the_default_is_valid():
+    assert undocumented_fields(EvaluationConfig) == []
+    assert EvaluationConfig().sampling.temperature == 0
+
+
+def test_it_reads_from_overrides():
+    config = load_config(
+        EvaluationConfig,
+        overrides=["controls=[own,gold]", "n_thoughts=3", "sampling.temperature=0.7"],
+    )
+    assert config.controls == ("own", "gold")
+    assert (config.n_thoughts, config.sampling.temperature) == (3, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": 0}, "budget must be at least 1, got 0"),
+        ({"top_k": 0}, "top_k"),
+        ({"max_queries": -1}, "max_queries"),
+        ({"bootstrap_samples": 0}, "bootstrap_samples"),
+        ({"n_thoughts": 2}, "temperature 0 draws the same thought"),
+        ({"controls": ()}, "nothing to evaluate"),
+        ({"controls": ("own", "own")}, "controls names something twice"),
+        ({"measures": ("nDCG@10",)}, "measures must hold recall@10"),
+        ({"measures": ("nDCG@10", "recall@10", "fun@3")}, "unknown measure 'fun@3'"),
+        ({"top_k": 5}, "nDCG@10 cannot be read off rankings of 5"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(change: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        EvaluationConfig(**change)  # pyright: ignore[reportArgumentType]
+
+
+def test_several_thoughts_may_be_drawn_at_a_temperature():
+    assert EvaluationConfig(n_thoughts=2, sampling=SamplingOptions(temperature=1.0)).n_thoughts == 2
