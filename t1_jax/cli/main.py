@@ -1,0 +1,101 @@
+"""The command `t1` itself: its subcommands, and what happens when one fails."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from t1_jax import __version__
+from t1_jax.cli.doctor import doctor
+from t1_jax.cli.encode import encode
+from t1_jax.cli.evaluate import evaluate
+from t1_jax.cli.export import export_model
+from t1_jax.cli.import_model import import_model
+from t1_jax.cli.index import build_index, index_info
+from t1_jax.cli.output import print_error
+from t1_jax.cli.pull import pull
+from t1_jax.cli.quickstart import quickstart
+from t1_jax.cli.search import search
+from t1_jax.cli.think import think
+from t1_jax.errors import T1Error
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Turns a user's mistake into two lines and exit code 2; any other fault stays a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta["as_json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except T1Error as error:
+            print_error(error, as_json=ctx.meta["as_json"])
+            raise typer.Exit(USER_MISTAKE) from error
+        except KeyboardInterrupt as error:
+            print("stopped", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+app = typer.Typer(
+    name="t1",
+    cls=_Commands,
+    help="T1 retrieves by thinking: it writes a thought, and searches with the thought's vector.",
+    epilog="Start here: t1 quickstart",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def help_text(command: Callable[..., None]) -> str:
+    """The command's docstring, its paragraphs each on one line for the terminal to wrap."""
+    paragraphs = inspect.getdoc(command) or ""
+    return escape("\n\n".join(" ".join(part.split()) for part in paragraphs.split("\n\n")))
+
+
+def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) -> None:
+    for name, command in commands.items():
+        to.command(name, help=help_text(command), rich_help_panel=panel)(command)
+
+
+_add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull)
+_add(app, "Use", think=think, encode=encode)
+index_app = typer.Typer(help="Build an index of documents, or look at one.", no_args_is_help=True)
+_add(index_app, None, build=build_index, info=index_info)
+app.add_typer(index_app, name="index", rich_help_panel="Use")
+_add(app, "Use", search=search, evaluate=evaluate)
+_add(app, "Weights", **{"import": import_model, "export": export_model})
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        print(f"t1_jax {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version, and stop.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Options of `t1` itself; typer takes the help from the application."""
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()

@@ -1,0 +1,92 @@
+"""What commands ask of a loaded model: checked settings, and the fingerprint its vectors carry."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from t1_jax.errors import ConfigError, T1Error
+
+if TYPE_CHECKING:
+    from t1_jax.evaluate import ModelFacts
+    from t1_jax.retrieval import Fingerprint
+    from t1_jax.retriever import T1
+
+
+def check_task(model: "T1", task: str | None) -> None:
+    """Refuses a task that the model's prompts have no instruction for, instead of ignoring it.
+
+    Raises:
+        ConfigError: with the closest task there is.
+    """
+    from t1_jax.config import suggestion
+
+    known = model.preset.instructions
+    if task is not None and task not in known:
+        raise ConfigError(
+            f"the prompts {model.preset.name!r} have no instruction for the task {task!r}",
+            mend=f"{suggestion(task, known)} Or write one: --instruction TEXT",
+        )
+
+
+def refuse_taken(folder: Path, overwrite: bool) -> None:
+    """Refuses a target that is taken before hours of work are done for it.
+
+    Raises:
+        T1Error: the folder is not empty, and may not be overwritten.
+    """
+    if not overwrite and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise T1Error(
+            f"{folder} already exists and is not empty",
+            mend="choose another folder, or pass --overwrite to replace it",
+        )
+
+
+def document_fingerprint(model: "T1", data_hash: str) -> "Fingerprint":
+    """Of document vectors: encoder, document prompt, and the documents' own hash."""
+    from t1_jax.retrieval import Fingerprint
+
+    prompt = digest("document", model.preset.document_template)
+    return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
+
+
+def query_fingerprint(model: "T1", data_hash: str, how: Mapping[str, Any]) -> "Fingerprint":
+    """Of query vectors: no index of documents has it, because the prompt and `how` enter it."""
+    from t1_jax.retrieval import Fingerprint
+
+    prompt = digest("query", model.preset.hash, dict(how))
+    return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
+
+
+def model_facts(model: "T1", name: str) -> "ModelFacts":
+    """What a table, a report and results.json say about the model."""
+    import jax
+
+    from t1_jax.evaluate import ModelFacts
+
+    devices = jax.devices()
+    return ModelFacts(
+        name=name,
+        encoder=model.fingerprint,
+        prompt=model.preset.hash,
+        details={
+            "dtype": model.decoder.options.dtype,
+            "prompts": f"{model.preset.name}, version {model.preset.version}",
+            "devices": f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}",
+            "longest query": f"{model.options.max_query_tokens} tokens",
+            "longest document": f"{model.options.max_document_tokens} tokens",
+        },
+    )
+
+
+def is_base_model(name: str) -> bool:
+    """Whether these weights are those of a base model: nobody has made a T1 of them."""
+    from t1_jax.hub import MODELS, locate_model, open_checkpoint
+
+    return name in MODELS or open_checkpoint(locate_model(name)).metadata is None
+
+
+def digest(*parts: object) -> str:
+    """Hex SHA-256 of JSON values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,162 @@
+"""`t1 quickstart`: real weights and real data to one table and one page, with one command."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t1_jax.cli.options import AsJson
+from t1_jax.cli.output import Output
+from t1_jax.errors import ConfigError, T1Error
+
+if TYPE_CHECKING:
+    from t1_jax.cli.quickstart_config import QuickstartConfig
+    from t1_jax.evaluate import Evaluation
+    from t1_jax.retrieval import Collection
+    from t1_jax.retriever import T1
+
+_DEFAULT_CONFIG = Path("configs/quickstart.yaml")
+
+
+def quickstart(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CONFIG KEY=VALUE",
+            help="A YAML file (default configs/quickstart.yaml), and fields that differ from it.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a model and judged collections, think, encode, index, search, and print the table.
+
+    Writes a run folder with rankings, thoughts, measures, and report.html to look at. Needs about
+    200 MB of downloads, kept in the cache, and under ten minutes on two cores.
+
+    Example: t1 quickstart collections=[ruff] evaluation.budget=128
+    """
+    from t1_jax.cli.quickstart_config import QuickstartConfig
+    from t1_jax.config import load_config, save_config
+    from t1_jax.evaluate import ResultsTable, results_as_json, write_results
+
+    start = time.perf_counter()
+    out = Output(as_json)
+    path, overrides = _split(arguments or [])
+    config = load_config(QuickstartConfig, path, overrides)
+    _check_output(config.output)
+    collections = _fetch(out, config)
+    model = _load(out, config)
+    evaluations = _evaluate(out, config, model, collections)
+    write_results(config.output, evaluations, report=config.report, overwrite=True)
+    save_config(config, config.output / "config.yaml")
+    out.show(ResultsTable(evaluations))
+    _conclude(out, config, time.perf_counter() - start)
+    out.result(
+        {
+            "output": config.output,
+            "report": config.output / "report.html",
+            "seconds": time.perf_counter() - start,
+            **results_as_json(evaluations),
+        }
+    )
+
+
+def _split(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The config file, if there is one, and the fields that differ from it."""
+    files = [argument for argument in arguments if "=" not in argument]
+    if len(files) > 1:
+        raise ConfigError(
+            f"more than one config was given: {', '.join(files)}",
+            mend="give one file; write fields as key=value, without spaces",
+        )
+    if files:
+        return Path(files[0]), [argument for argument in arguments if argument != files[0]]
+    return (_DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else None), list(arguments)
+
+
+def _check_output(folder: Path) -> None:
+    """A run folder may be replaced by a later run; anything else may not."""
+    is_run = (folder / "results.json").exists()
+    if folder.exists() and not is_run and (folder.is_file() or any(folder.iterdir())):
+        raise T1Error(
+            f"{folder} exists and is not the folder of a run, so it is not replaced",
+            mend="choose another: output=FOLDER",
+        )
+
+
+def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
+    """Fetches whatever is not here yet; returns the split of each collection."""
+    from t1_jax.cli.collections import open_collection, pull_collection
+    from t1_jax.hub import MODELS, pull_model
+    from t1_jax.retrieval.datasets import DATASETS
+
+    if config.model in MODELS or config.source == "hub":
+        path = pull_model(config.model, source=config.source, revision=config.revision)
+        out.note(f"model {config.model}: {path}")
+    found = []
+    for name in config.collections:
+        if name in DATASETS:
+            pull_collection(name)
+        collection = open_collection(name, config.split)
+        out.note(
+            f"collection {name}: {len(collection.documents)} documents, "
+            f"{len(collection.queries)} {config.split} queries"
+        )
+        found.append(collection)
+    return found
+
+
+def _load(out: Output, config: "QuickstartConfig") -> "T1":
+    import jax
+
+    from t1_jax.retriever import T1
+
+    model = T1.load(
+        _name(config), dtype=config.dtype, preset=config.preset, options=config.retriever
+    )
+    devices = jax.devices()
+    out.note(
+        f"loaded in {config.dtype} on {len(devices)} x {devices[0].platform} "
+        f"({devices[0].device_kind}); each shape of batch is compiled once"
+    )
+    return model
+
+
+def _name(config: "QuickstartConfig") -> str:
+    """What the model is called once it has been fetched."""
+    from t1_jax.hub import MODELS
+
+    if config.source == "hub" and config.model in MODELS:
+        return MODELS[config.model].hub_repo
+    return config.model
+
+
+def _evaluate(
+    out: Output, config: "QuickstartConfig", model: "T1", collections: "list[Collection]"
+) -> "list[Evaluation]":
+    from t1_jax.cli.countdown import evaluate_all
+    from t1_jax.cli.documents import RememberedDocuments
+    from t1_jax.cli.model import model_facts
+    from t1_jax.hub import cache_folder
+
+    folder = cache_folder() / "vectors" if config.remember else None
+    remembered = RememberedDocuments(model, folder)
+    facts = model_facts(model, Path(config.model).name)
+    return evaluate_all(remembered, facts, collections, config.split, config.evaluation, out.note)
+
+
+def _conclude(out: Output, config: "QuickstartConfig", seconds: float) -> None:
+    from t1_jax.cli.countdown import in_words
+    from t1_jax.cli.model import is_base_model
+
+    if is_base_model(_name(config)):
+        out.say(
+            f"{config.model} is a base model: nobody has trained it to think for retrieval, nor "
+            "to embed, so low scores are what to expect (an untrained Qwen3-4B scores 5.6 on "
+            "BRIGHT). The rows show that everything works, and what training starts from.",
+            style="yellow",
+        )
+    out.say(f"report: {(config.output / 'report.html').resolve()}", style="bold")
+    out.say(f"run folder: {config.output}   took {in_words(seconds)}")

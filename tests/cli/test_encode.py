@@ -1,0 +1,76 @@
+import json
+
+import numpy as np
+import pytest
+
+
+def _vectors(folder):
+    return json.loads((folder / "ids.json").read_text()), np.load(folder / "vectors.npy")
+
+
+def test_documents_of_a_collection_are_an_index(t1, base_model, pets, tmp_path):
+    folder = tmp_path / "vectors"
+    answer = t1("encode", "-c", pets, "-m", base_model, "-o", folder, "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["count"], answer.json["width"]) == (12, 32)
+    ids, vectors = _vectors(folder)
+    assert ids[:2] == ["cat", "dog"]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["fingerprint"] == answer.json["fingerprint"]
+
+
+def test_queries_with_and_without_thought(t1, base_model, pets, tmp_path):
+    how = ("encode", "-c", pets, "-m", base_model, "--side", "query", "--dtype", "float32")
+    thinking = t1(*how, "-o", tmp_path / "a", "--budget", 4, "--json")
+    assert thinking.code == 0, thinking.err
+    without = t1(*how, "-o", tmp_path / "b", "--no-think", "--json")
+    assert without.code == 0, without.err
+    (ids, a), (_, b) = _vectors(tmp_path / "a"), _vectors(tmp_path / "b")
+    assert ids == ["q1", "q2", "q3", "q4"]
+    assert not np.allclose(a, b)
+    prints = [answer.json["fingerprint"]["prompt"] for answer in (thinking, without)]
+    assert prints[0] != prints[1]
+
+
+def test_an_input_file(t1, base_model, tmp_path):
+    (tmp_path / "texts.jsonl").write_text('{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y"}\n')
+    answer = t1("encode", "-i", tmp_path / "texts.jsonl", "-m", base_model, "-o", tmp_path / "v")
+    assert answer.code == 0, answer.err
+    assert "2 document vectors of 32 dimensions" in answer.out
+
+
+def test_a_document_of_200_000_characters_is_cut_and_said_so(t1, base_model, tmp_path):
+    line = json.dumps({"_id": "long", "text": "overflow " * 22_300})
+    (tmp_path / "texts.jsonl").write_text(line + "\n")
+    answer = t1("encode", "-i", tmp_path / "texts.jsonl", "-m", base_model, "-o", tmp_path / "v")
+    assert answer.code == 0, answer.err
+    assert "1 texts were cut at their end" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ((), "say what to encode"),
+        (("-c", "cvw"), "did you mean 'cwe'?"),
+        (("-c", "cwe"), "mend: t1 pull cwe"),
+        (("-i", "missing.jsonl"), "missing.jsonl"),
+    ],
+)
+def test_bad_input(t1, base_model, tmp_path, given, named):
+    answer = t1("encode", *given, "-m", base_model, "-o", tmp_path / "v")
+    assert answer.code == 2
+    assert named in answer.err
+    assert not (tmp_path / "v").exists()
+
+
+def test_a_doubled_id_and_a_malformed_line(t1, base_model, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n')
+    answer = t1("encode", "-i", path, "-m", base_model, "-o", tmp_path / "v")
+    assert answer.code == 2
+    assert "'a' occurs twice" in answer.err
+    path.write_text('{"_id": "a", "text": "x"}\n{"_id": "b", "text":\n')
+    answer = t1("encode", "-i", path, "-m", base_model, "-o", tmp_path / "v")
+    assert answer.code == 2
+    assert "texts.jsonl:2: malformed JSON" in answer.err
