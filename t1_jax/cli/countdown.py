@@ -59,7 +59,7 @@ def plan_collection(
         )
     ]
     reading = _tokens(texts)
-    drawn = len(texts) * config.n_thoughts * config.budget
+    drawn = float(len(texts) * config.n_thoughts * config.budget)
     thinking = Step(
         kind="think",
         what=f"{collection.name}: thoughts about {len(texts)} queries",
@@ -167,7 +167,7 @@ class Countdown:
         rates = self._rates()
         if rates is None:
             return None
-        return sum(step.tokens / rates[step.kind] for step in self._waiting)
+        return sum((step.tokens / rates[step.kind] for step in self._waiting), 0.0)
 
     def _rates(self) -> dict[Kind, float] | None:
         """Tokens per second of each kind; kinds not measured yet are taken from the others."""
@@ -196,4 +196,4 @@ def in_words(seconds: float) -> str:
 
 def _tokens(texts: Sequence[str] | dict[str, str]) -> float:
     """About how many tokens these texts have inside their prompts."""
-    return sum(len(text) / _CHARACTERS_PER_TOKEN + _PROMPT_TOKENS for text in texts)
+    return sum((len(text) / _CHARACTERS_PER_TOKEN + _PROMPT_TOKENS for text in texts), 0.0)

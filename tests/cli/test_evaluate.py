@@ -1,0 +1,67 @@
+import pytest
+
+
+def test_a_model_on_a_collection(t1, base_model, pets, tmp_path):
+    answer = t1(
+        "evaluate", "budget=4", "controls=[own,no-think]", "bootstrap_samples=50",
+        "-c", pets, "-m", base_model, "-o", tmp_path / "run", "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    rows = answer.json["collections"][0]["rows"]
+    assert [row["control"] for row in rows] == [None, "own", "no-think"]
+    assert all(0 <= row["measures"]["nDCG@10"]["mean"] <= 1 for row in rows)
+    assert (tmp_path / "run" / "report.html").exists()
+    assert "own thought" in answer.err
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that finds q1 and q2, ranks q3's document second, and lacks q4."""
+    path = tmp_path / "mine.trec"
+    path.write_text(
+        "q1 Q0 cat 1 9 x\nq2 Q0 dog 1 8 x\nq3 Q0 fox 1 9 x\nq3 Q0 owl 2 7.5 x\nother Q0 cat 1 1 x\n"
+    )
+    return path
+
+
+def test_a_run_of_anybodys_is_scored(t1, pets, run):
+    answer = t1("evaluate", "--run", run, "-c", pets, "--json", "bootstrap_samples=50")
+    assert answer.code == 0, answer.err
+    bm25, mine = answer.json["collections"][0]["rows"]
+    assert bm25["label"] == "BM25"
+    assert mine["measures"]["recall@10"]["mean"] == pytest.approx(0.75)
+    assert mine["measures"]["nDCG@10"]["mean"] == pytest.approx((1 + 1 + 0.63093 + 0) / 4, abs=1e-4)
+    assert mine["queries_without_result"] == ["q4"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("q1 Q0 cat 1 9\n", "bad.trec:1: expected 6 fields"),
+        ("q1 Q0 cat 1 nan x\n", "bad.trec:1: the score must be finite"),
+        ("q1 Q0 unicorn 1 9 x\n", "'unicorn', which pets does not have"),
+        ("q9 Q0 cat 1 9 x\n", "none of the 4 queries of pets/test"),
+    ],
+)
+def test_bad_runs(t1, pets, tmp_path, lines, named):
+    (tmp_path / "bad.trec").write_text(lines)
+    answer = t1("evaluate", "--run", tmp_path / "bad.trec", "-c", pets)
+    assert answer.code == 2
+    assert named in answer.err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ((), "no collection was given"),
+        (("-c", "pets", "--split", "dev"), "pets"),
+        (("-c", "cwe", "budgt=3"), "did you mean 'budget'?"),
+        (("-c", "cwe", "measures=[nDCG@10,recall@10,wow]"), "wow"),
+        (("-c", "cwe", "n_thoughts=3"), "temperature"),
+        (("-c", "cwe"), "t1 pull cwe"),
+    ],
+)
+def test_bad_input(t1, base_model, given, named):
+    answer = t1("evaluate", *given, "-m", base_model)
+    assert answer.code == 2
+    assert named in answer.err
