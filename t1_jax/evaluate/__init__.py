@@ -17,7 +17,9 @@ from t1_jax.evaluate.facts import package_versions as package_versions
 from t1_jax.evaluate.protocol import Baseline as Baseline
 from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline
+from t1_jax.evaluate.protocol import evaluate_baselines as evaluate_baselines
 from t1_jax.evaluate.protocol import evaluate_collection as evaluate_collection
+from t1_jax.evaluate.protocol import scorable_queries as scorable_queries
 from t1_jax.evaluate.report import ReportOptions as ReportOptions
 from t1_jax.evaluate.report import render_report as render_report
 from t1_jax.evaluate.results import Evaluation as Evaluation

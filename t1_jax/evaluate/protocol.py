@@ -32,7 +32,11 @@ class Baseline(Protocol):
         ...
 
     def retrieve(self, collection: Collection, k: int) -> Run:
-        """The best `k` documents of every query, its excluded ones taken out before the cut."""
+        """The documents of every query with their scores, at least the best `k`.
+
+        Excluded documents may stand among them if `k` others do too: what is excluded is taken out
+        and the rest is cut to the best `k` in any case.
+        """
         ...
 
 
@@ -79,10 +83,7 @@ def evaluate_collection(
     config = config or EvaluationConfig()
     started, start = datetime.now(UTC), time.perf_counter()
     evaluated = scorable_queries(collection, config)
-    own_baselines = [BM25Baseline()] if config.bm25 else []
-    rows = [
-        evaluate_baseline(baseline, evaluated, config) for baseline in [*own_baselines, *baselines]
-    ]
+    rows = [*_baseline_rows(baselines, evaluated, config)]
     documents = _encode_documents(model, evaluated, show_progress_bar)
     queries = ControlQueries(model, evaluated, config, show_progress_bar=show_progress_bar)
     embedded = {name: queries.embed(name) for name in config.controls}
@@ -119,6 +120,41 @@ def evaluate_collection(
     )
 
 
+def evaluate_baselines(
+    baselines: Sequence[Baseline],
+    collection: Collection,
+    config: EvaluationConfig | None = None,
+    *,
+    split: str | None = None,
+) -> Evaluation:
+    """An evaluation without a model: BM25 if `config` asks for it, then others, such as given runs.
+
+    Raises:
+        DataError: no query can be scored.
+    """
+    config = config or EvaluationConfig()
+    started, start = datetime.now(UTC), time.perf_counter()
+    evaluated = scorable_queries(collection, config)
+    return Evaluation(
+        collection=evaluated,
+        split=split,
+        left_out=len(collection.queries) - len(evaluated.queries),
+        rows=_baseline_rows(baselines, evaluated, config),
+        systems=(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - start,
+        bootstrap_samples=config.bootstrap_samples,
+        bootstrap_seed=config.bootstrap_seed,
+    )
+
+
+def _baseline_rows(
+    baselines: Sequence[Baseline], collection: Collection, config: EvaluationConfig
+) -> tuple[Row, ...]:
+    with_bm25 = [BM25Baseline(), *baselines] if config.bm25 else baselines
+    return tuple(evaluate_baseline(baseline, collection, config) for baseline in with_bm25)
+
+
 def scorable_queries(collection: Collection, config: EvaluationConfig) -> Collection:
     """The collection with the queries that `config` asks for and that can be scored.
 
@@ -145,8 +181,9 @@ def evaluate_baseline(
     """The row of another retriever, on all queries of the collection."""
     config = config or EvaluationConfig()
     start = time.perf_counter()
-    run = baseline.retrieve(collection, config.top_k)
+    found = baseline.retrieve(collection, config.top_k)
     seconds = time.perf_counter() - start
+    run = {query.id: _cut(found, query.id, collection, config) for query in collection.queries}
     values, missing = score(run, collection, config)
     return Row(
         name=baseline.name,
@@ -157,6 +194,15 @@ def evaluate_baseline(
         judged_ranks=ranks_in_run(run, collection),
         seconds=seconds,
     )
+
+
+def _cut(
+    run: Run, query_id: str, collection: Collection, config: EvaluationConfig
+) -> dict[str, float]:
+    """One query's best documents that are not excluded."""
+    excluded = collection.excluded.get(query_id, frozenset())
+    allowed = {name: x for name, x in run.get(query_id, {}).items() if name not in excluded}
+    return {name: allowed[name] for name in ranking(allowed)[: config.top_k]}
 
 
 def score(

@@ -9,11 +9,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from t1_jax.evaluate.bootstrap import Interval
+from t1_jax.evaluate.bootstrap import LEVEL, Interval, PairedDifference
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.results import Evaluation, Row
 
 _BEST = "*"
+_FEW = 30
+"""Below so many queries a percentile interval is much too narrow to call anything by it."""
 _LEGEND = (
     f"[low, high]: 95 % bootstrap interval over queries. {_BEST} best of those that have not seen "
     "the answers."
@@ -55,17 +57,20 @@ def comparison_sentence(evaluation: Evaluation, system: str | None = None) -> st
         return None
     measure = HEADLINE[0]
     found = evaluation.compare(own, without, measure)
-    verdict = (
-        ("thinking helps here" if found.difference > 0 else "thinking hurts here")
-        if found.excludes_zero
-        else "these queries cannot tell the two apart"
-    )
     return (
         f"{evaluation.title}: own thought minus no thought, {measure} "
         f"{signed(found.difference)} [{signed(found.low)}, {signed(found.high)}], "
         f"{format_p(found.p_value)}, "
-        f"{found.queries} queries ({found.better} better, {found.worse} worse): {verdict}."
+        f"{found.queries} queries ({found.better} better, {found.worse} worse): {_verdict(found)}."
     )
+
+
+def _verdict(found: PairedDifference) -> str:
+    if found.queries < _FEW:
+        return f"fewer than {_FEW} queries are too few for a verdict"
+    if not found.excludes_zero or found.p_value >= 1 - LEVEL:
+        return "these queries cannot tell the two apart"
+    return "thinking helps here" if found.difference > 0 else "thinking hurts here"
 
 
 def signed(value: float) -> str:
@@ -83,7 +88,7 @@ def to_markdown(evaluations: Sequence[Evaluation]) -> str:
     """The table, the comparisons and the legend as Markdown."""
     columns = [(evaluation, measure) for evaluation in evaluations for measure in HEADLINE]
     headings = [f"{evaluation.title} {measure}" for evaluation, measure in columns]
-    lines = ["| " + " | ".join(["", *headings]) + " |", "|---|" + "---:|" * len(columns)]
+    lines = ["| " + " | ".join(["Retriever", *headings]) + " |", "|---|" + "---:|" * len(columns)]
     for name, label in row_names(evaluations).items():
         cells = []
         for evaluation, measure in columns:

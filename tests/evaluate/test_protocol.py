@@ -9,7 +9,9 @@ from t1_jax.evaluate import (
     EvaluationConfig,
     ModelFacts,
     evaluate_baseline,
+    evaluate_baselines,
     evaluate_collection,
+    to_markdown,
 )
 from t1_jax.evaluate.protocol import ranks_in_run
 from t1_jax.retrieval import Collection, Document, Query, Run, score_run
@@ -130,7 +132,18 @@ def test_other_retrievers_get_a_row_and_a_query_they_miss_counts_nothing(
     row = found.rows[1]
     assert (row.name, row.system, row.missing) == ("backwards", None, ("q3",))
     assert row.values["nDCG@10"][2] == 0
-    assert row.judged_ranks == {"q1": {"ball": 5, "car": 4}, "q2": {"doll": 2}, "q3": {}}
+    assert row.judged_ranks == {"q1": {"ball": 4, "car": 3}, "q2": {"doll": 2}, "q3": {}}
+
+
+def test_what_a_retriever_hands_over_is_cut_and_rid_of_excluded_documents(
+    collection: Collection, facts: ModelFacts
+):
+    config = EvaluationConfig(top_k=10, measures=("nDCG@10", "recall@10"), bm25=False)
+    found = evaluate_baselines([_Backwards()], collection, config, split="test")
+    (row,) = found.rows
+    assert list(row.run["q1"]) == ["egg", "doll", "car", "ball"]
+    assert (found.systems, found.left_out, found.title) == ((), 1, "toys/test")
+    assert to_markdown([found]).startswith("| Retriever | toys/test nDCG@10")
 
 
 def test_bm25_finds_words(collection: Collection, config: EvaluationConfig):

@@ -1,6 +1,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -17,7 +18,7 @@ def test_every_number_of_the_markdown_table_is_a_mean_or_an_end_of_its_interval(
     evaluation: Evaluation,
 ):
     header, _, *lines = to_markdown([evaluation]).split("\n\n")[0].splitlines()
-    assert _cells(header) == ["", "toys/test nDCG@10", "toys/test recall@10"]
+    assert _cells(header) == ["Retriever", "toys/test nDCG@10", "toys/test recall@10"]
     assert len(lines) == len(evaluation.rows)
     for row, line in zip(evaluation.rows, lines, strict=True):
         label, *cells = _cells(line)
@@ -76,12 +77,22 @@ def test_the_sentence_tells_the_difference_and_does_not_oversell_it(evaluation: 
     sentence = comparison_sentence(evaluation)
     assert sentence is not None
     assert f"own thought minus no thought, nDCG@10 {signed(mean)} [" in sentence
-    assert "3 queries (1 better, 1 worse): these queries cannot tell the two apart." in sentence
-    worse = dataclasses.replace(own, values={k: v * 0 for k, v in own.values.items()})
-    better = dataclasses.replace(without, values={k: v * 0 + 1 for k, v in own.values.items()})
-    hurt = comparison_sentence(dataclasses.replace(evaluation, rows=(worse, better)))
-    assert hurt is not None
-    assert hurt.endswith("(0 better, 3 worse): thinking hurts here.")
+    assert (
+        "3 queries (1 better, 1 worse): fewer than 30 queries are too few for a verdict."
+        in sentence
+    )
+    noise = np.random.default_rng(0).random(40)
+
+    def told(own_values: np.ndarray, values_without: np.ndarray) -> str:
+        rows = (
+            dataclasses.replace(own, values={"nDCG@10": own_values}),
+            dataclasses.replace(without, values={"nDCG@10": values_without}),
+        )
+        return str(comparison_sentence(dataclasses.replace(evaluation, rows=rows)))
+
+    assert told(noise, noise + 0.1).endswith("(0 better, 40 worse): thinking hurts here.")
+    assert told(noise, noise - 0.1).endswith("(40 better, 0 worse): thinking helps here.")
+    assert told(noise, noise[::-1]).endswith("these queries cannot tell the two apart.")
     assert comparison_sentence(dataclasses.replace(evaluation, rows=(own,))) is None
 
 
