@@ -1,1 +1,1 @@
-"""What `t1 bench` measures: this package beside PyTorch, on the same weights and the same tokens."""
+"""What `t1 bench` measures: t1_jax beside PyTorch, on the same weights and tokens."""

