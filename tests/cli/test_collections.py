@@ -1,0 +1,31 @@
+import pytest
+
+from t1_jax.cli.collections import known_collection, open_collection, pull_collection
+from t1_jax.errors import ConfigError, DataError
+from t1_jax.retrieval import load_collection, save_collection
+from t1_jax.retrieval.datasets import DATASETS
+
+
+def test_a_fetched_collection_is_opened_by_name_and_known_by_its_hash(cache, pets):
+    assert known_collection(DATASETS["cwe"].data_hash) is None
+    save_collection({"test": load_collection(pets)}, cache / "collections" / "cwe")
+    assert open_collection("cwe").name == "pets"
+    found = known_collection(DATASETS["cwe"].data_hash)
+    assert found is not None
+    assert found.name == "pets"
+    assert known_collection("00") is None
+
+
+def test_a_folder_is_opened_by_its_path(pets):
+    assert len(open_collection(str(pets)).queries) == 4
+    with pytest.raises(DataError, match="choose one of test"):
+        open_collection(str(pets), "dev")
+
+
+def test_what_is_not_here_is_never_fetched():
+    with pytest.raises(DataError, match="t1 pull ruff"):
+        open_collection("ruff")
+    with pytest.raises(DataError, match="did you mean 'ruff'"):
+        open_collection("rufff")
+    with pytest.raises(ConfigError, match="unknown collection 'pets'"):
+        pull_collection("pets")

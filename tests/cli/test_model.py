@@ -1,0 +1,63 @@
+import pytest
+
+from t1_jax.cli.model import (
+    check_task,
+    digest,
+    document_fingerprint,
+    is_base_model,
+    model_facts,
+    query_fingerprint,
+    refuse_taken,
+)
+from t1_jax.errors import ConfigError, T1Error
+from t1_jax.retriever import T1
+
+
+@pytest.fixture(scope="module")
+def model(base_model):
+    return T1.load(base_model, dtype="float32")
+
+
+def test_fingerprints_of_the_two_sides_never_meet(model):
+    documents = document_fingerprint(model, "ab")
+    queries = query_fingerprint(model, "ab", {"think": True})
+    assert documents.encoder == queries.encoder == model.fingerprint
+    assert documents.prompt != queries.prompt
+    assert queries != query_fingerprint(model, "ab", {"think": False})
+
+
+def test_facts_for_readers(model):
+    facts = model_facts(model, "tiny")
+    assert (facts.name, facts.encoder, facts.prompt) == (
+        "tiny", model.fingerprint, model.preset.hash,
+    )  # fmt: skip
+    assert facts.details["dtype"] == "float32"
+    assert facts.details["devices"] == "1 x cpu: cpu"
+
+
+def test_a_task_without_instruction_is_refused(model):
+    check_task(model, None)
+    check_task(model, "cwe")
+    with pytest.raises(ConfigError, match="did you mean 'ruff'"):
+        check_task(model, "rufff")
+
+
+def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):
+    assert is_base_model(str(base_model))
+    assert is_base_model("smollm2-135m-instruct")
+    assert t1("import", base_model, tmp_path / "t1").code == 0
+    assert not is_base_model(str(tmp_path / "t1"))
+
+
+def test_only_an_empty_or_new_folder_is_free(tmp_path):
+    refuse_taken(tmp_path / "new", False)
+    refuse_taken(tmp_path, False)
+    (tmp_path / "file").write_text("x")
+    refuse_taken(tmp_path, True)
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(T1Error, match="already exists"):
+            refuse_taken(taken, False)
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys():
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
