@@ -1,8 +1,10 @@
 """The command `t1` itself: its subcommands, and what happens when one fails."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from t1_jax import __version__
+from t1_jax.cli.bench import bench
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
@@ -24,6 +27,7 @@ from t1_jax.cli.think import think
 from t1_jax.errors import T1Error
 
 USER_MISTAKE = 2
+_CACHE = Path(os.environ.get("T1_CACHE") or Path.home() / ".cache" / "t1_jax")
 INTERRUPTED = 130
 
 
@@ -68,7 +72,7 @@ def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) ->
         to.command(name, help=help_text(command), rich_help_panel=panel)(command)
 
 
-_add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull)
+_add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull, bench=bench)
 _add(app, "Use", think=think, encode=encode)
 index_app = typer.Typer(help="Build an index of documents, or look at one.", no_args_is_help=True)
 _add(index_app, None, build=build_index, info=index_info)
@@ -98,4 +102,6 @@ def _options(
 
 def main() -> None:
     """The entry point of the command."""
+    # What XLA compiled once is kept for the next start; JAX reads this when it is imported.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "xla"))
     app()

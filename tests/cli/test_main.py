@@ -14,7 +14,7 @@ from t1_jax.errors import DataError
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ("pull",), ("import",), ("export",), ("think",), ("encode",), ("index",), ("index", "build"),
-    ("index", "info"), ("search",), ("evaluate",), ("doctor",), ("quickstart",),
+    ("index", "info"), ("search",), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
 )  # fmt: skip
 
 
