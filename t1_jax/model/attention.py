@@ -12,14 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import UnsupportedError
+from t1_jax.model.blockwise import MASKED, Window, blockwise_attention
 from t1_jax.model.config import DecoderConfig
 from t1_jax.parallel import Placement, ShardingRules, activation_axes
-
-MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
-"""A score no real score comes near, finite so that a row with nothing to see yields no NaN."""
-
-Window = int | Int[Array, ""]
-"""Tokens a token sees, itself included; 0 sees all. An array where layers of one scan differ."""
 
 _SPLASH_BLOCKS = (512, 256, 128)
 """Tokens a kernel step reads, largest first; small blocks leave a TPU's matrix unit idle."""
@@ -58,7 +53,7 @@ def causal_attention(
 
     def local(q, k, v, segment_ids, traced):  # the rows and heads that one device holds
         if traced is not None:
-            return _blockwise(q, k, v, traced, segment_ids, block)
+            return blockwise_attention(q, k, v, traced, segment_ids, block)
         assert isinstance(window, int)
         if backend == "cudnn":
             reach = (window - 1, 0) if window else None
@@ -67,7 +62,7 @@ def causal_attention(
             )
         if backend == "splash":
             return _splash(q, k, v, window, segment_ids)
-        return _blockwise(q, k, v, window, segment_ids, block)
+        return blockwise_attention(q, k, v, window, segment_ids, block)
 
     heads, kv_heads = rules.spec(activation_axes("blnh")), rules.spec(activation_axes("blkh"))
     specs = (heads, kv_heads, kv_heads, rules.spec(activation_axes("bl")), jax.P())
@@ -142,62 +137,6 @@ def _check_call(backend: str, length: int, window: Window, segments: jax.Array |
             f"splash attention needs a length divisible by {_SPLASH_MULTIPLE}, got {length}",
             mend=f"{_WAY_OUT}, or length buckets that are multiples of {_SPLASH_MULTIPLE}",
         )
-
-
-def _blockwise(
-    q: Float[Array, "B L N H"],
-    k: Float[Array, "B L K H"],
-    v: Float[Array, "B L K H"],
-    window: Window,
-    segment_ids: Int[Array, "B L"] | None,
-    block: int,
-) -> Float[Array, "B L N H"]:
-    """The reference: query blocks against the keys they can see, scores in float32.
-
-    Block i reads only keys up to its own end, so the upper triangle is neither stored nor computed.
-    """
-    rows, length, heads, head_dim = q.shape
-    kv_heads = k.shape[2]
-    grouped = q.reshape(rows, length, kv_heads, heads // kv_heads, head_dim)
-
-    def attend(q, k, v, segments, window, at_q, at_k):
-        """One block of queries; `segments` are those of the queries and of the keys."""
-        distance = at_q[:, None] - at_k[None, :]
-        seen = (distance >= 0) & ((distance < window) | (jnp.asarray(window) == 0))
-        seen = seen[None]
-        if segments is not None:
-            seen = seen & (segments[0][:, :, None] == segments[1][:, None, :])
-        # Heads before positions: the layout in which every back end's matrix products are fastest.
-        q = q.transpose(0, 2, 3, 1, 4)
-        k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-        scores = jnp.einsum("bkjlh,bksh->bkjls", q, k, preferred_element_type=jnp.float32)
-        scores = jnp.where(seen[:, None, None], scores * head_dim**-0.5, MASKED)
-        # The sum is divided out of [L, H] after the product rather than of [L, S] before it.
-        weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
-        total = jnp.sum(weights, axis=-1, keepdims=True)
-        weights = weights.astype(v.dtype)
-        out = jnp.einsum("bkjls,bksh->bkjlh", weights, v, preferred_element_type=jnp.float32)
-        return (out / total).astype(q.dtype).transpose(0, 3, 1, 2, 4)
-
-    if length > block:  # the backward pass computes each block's scores again, one at a time
-        attend = jax.checkpoint(attend)
-    blocks = []
-    at = jnp.arange(length)
-    for start in range(0, length, block):
-        end = min(start + block, length)
-        first = max(0, start - window + 1) if isinstance(window, int) and window else 0
-        mine, theirs = slice(start, end), slice(first, end)
-        segments = None
-        if segment_ids is not None:
-            segments = segment_ids[:, mine], segment_ids[:, theirs]
-        queries = grouped[:, mine]
-        if blocks:  # one after the other: left alone, XLA keeps the scores of all blocks at once
-            queries, blocks[-1] = jax.lax.optimization_barrier((queries, blocks[-1]))
-        blocks.append(
-            attend(queries, k[:, theirs], v[:, theirs], segments, window, at[mine], at[theirs])
-        )
-    joined = blocks[0] if len(blocks) == 1 else jnp.concatenate(blocks, axis=1)
-    return joined.reshape(rows, length, heads, head_dim)
 
 
 def _splash(

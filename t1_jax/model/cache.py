@@ -1,8 +1,8 @@
 """Key/value caches for decoding: one prefix shared by the thoughts of a prompt, one suffix each.
 
-Keys are [.. K S H] and values [.. K H S], slots last, as `attend_cache` wants them. Where layers are
-scanned the leaves are stacked on a leading Y axis; where they are unrolled the caches are tuples of
-layers.
+Keys are [.. K S H] and values [.. K H S], slots last, as `attend_cache` wants them. Where layers
+are scanned the leaves are stacked on a leading Y axis; where they are unrolled the caches are
+tuples of layers.
 """
 
 from typing import NamedTuple

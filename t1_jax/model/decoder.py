@@ -9,7 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model.attention import Window, check_backend
+from t1_jax.model.attention import check_backend
+from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.layers import Block, Build, RMSNorm
@@ -138,6 +139,7 @@ class Decoder(nnx.Module):
         suffix: SuffixCache,
     ) -> tuple[Float[Array, "P G D"], SuffixCache]:
         """Consumes one token per thought, writing it at `slot`; returns pre-norm hidden states."""
+        x = self._embed(tokens)
         rotary = rotary_tables(self.config.rope, self.config.head_dim, positions)
 
         def step(
@@ -158,7 +160,7 @@ class Decoder(nnx.Module):
             x = x + out
             return x + block.mlp(block.mlp_norm(x)), grown
 
-        x, layers = self._over_layers(step, self._embed(tokens), (prefix.layers, suffix.layers))
+        x, layers = self._over_layers(step, x, (prefix.layers, suffix.layers))
         return x, SuffixCache(layers, suffix.starts)
 
     def unrolled(self) -> "Decoder":
@@ -197,6 +199,7 @@ class Decoder(nnx.Module):
         keep_cache: bool,
     ) -> tuple[Float[Array, "B L D"], Any]:
         """All layers over whole sequences; caches only where asked, as they are large."""
+        x = self._embed(tokens)
         at = self._count(tokens) if positions is None else positions
         rotary = rotary_tables(self.config.rope, self.config.head_dim, at)
 
@@ -207,7 +210,7 @@ class Decoder(nnx.Module):
             x = x + out
             return x + block.mlp(block.mlp_norm(x)), cache if keep_cache else None
 
-        return self._over_layers(self._remat(step), self._embed(tokens), ())
+        return self._over_layers(self._remat(step), x, ())
 
     def _count(self, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
         """Positions 0 .. L-1 of rows that hold one text each."""

@@ -8,7 +8,8 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from t1_jax.model.attention import Window, attend_cache, causal_attention, merge_attention
+from t1_jax.model.attention import attend_cache, causal_attention, merge_attention
+from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, as_cache, prefix_seen, suffix_seen, write_slot
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.options import ModelOptions
@@ -213,8 +214,12 @@ class Attention(nnx.Module):
 
         q_spec = spec(activation_axes("pgnh"))
         new_spec = spec(activation_axes("pgkh"))
-        prefix_spec = LayerCache(spec(activation_axes("pksh")), spec(activation_axes("pkhs")))
-        suffix_spec = LayerCache(spec(activation_axes("pgksh")), spec(activation_axes("pgkhs")))
+        prefix_spec = LayerCache._make(
+            spec(activation_axes(letters)) for letters in ("pksh", "pkhs")
+        )
+        suffix_spec = LayerCache._make(
+            spec(activation_axes(letters)) for letters in ("pgksh", "pgkhs")
+        )
         row_spec = spec(activation_axes("p"))
         out, suffix = jax.shard_map(
             local,

@@ -34,8 +34,8 @@ class ModelOptions:
             pooled vectors are float32 whatever it is.
         param_dtype: of the stored parameters.
         attention: `xla` (everywhere), `cudnn` (NVIDIA), `splash` (TPU).
-        attention_block: query tokens per step of the `xla` back end: scores are never larger than
-            block x length per head.
+        attention_block: query tokens per step of the `xla` back end: of a long row, scores of a few
+            times block x length per head are in memory, whatever its length.
         remat: name of a policy in `REMAT_POLICIES`.
         unroll_decode: decode over a Python loop of separate layers instead of a scan over stacked
             ones. XLA's CPU back end copies each layer's weights out of the stack, which costs

@@ -150,11 +150,12 @@ def test_bf16_scores_are_kept_in_float32() -> None:
 def test_two_caches_merge_into_attention_over_both() -> None:
     generator = np.random.default_rng(2)
     q = jnp.asarray(generator.standard_normal((B, 3, N, H)), jnp.float32)
-    k, v = (jnp.asarray(generator.standard_normal((B, K, 9, H)), jnp.float32) for _ in "kv")
+    k = jnp.asarray(generator.standard_normal((B, K, 9, H)), jnp.float32)
+    v = jnp.asarray(generator.standard_normal((B, K, H, 9)), jnp.float32)
     seen = jnp.asarray(generator.random((B, 3, 9)) < 0.6).at[:, :, 0].set(True)
     whole, _ = attend_cache(q, k, v, seen)
     first, second = (
-        attend_cache(q, k[:, :, part], v[:, :, part], seen[:, :, part])
+        attend_cache(q, k[:, :, part], v[..., part], seen[:, :, part])
         for part in (slice(0, 4), slice(4, 9))
     )
     np.testing.assert_allclose(merge_attention(first, second), whole, atol=1e-6)
@@ -163,7 +164,8 @@ def test_two_caches_merge_into_attention_over_both() -> None:
 def test_a_cache_with_nothing_to_see_takes_no_part_and_gives_no_nan() -> None:
     generator = np.random.default_rng(3)
     q = jnp.asarray(generator.standard_normal((B, 1, N, H)), jnp.float32)
-    k, v = (jnp.asarray(generator.standard_normal((B, K, 5, H)), jnp.float32) for _ in "kv")
+    k = jnp.asarray(generator.standard_normal((B, K, 5, H)), jnp.float32)
+    v = jnp.asarray(generator.standard_normal((B, K, H, 5)), jnp.float32)
     full = attend_cache(q, k, v, jnp.ones((B, 1, 5), bool))
     empty = attend_cache(q, k + 1, v + 1, jnp.zeros((B, 1, 5), bool))
     np.testing.assert_array_equal(merge_attention(full, empty), full[0])
