@@ -33,11 +33,11 @@ def count_compilations() -> Iterator[Compilations]:
     """Counts the programs that XLA compiles inside the block; cached ones are not compiled."""
     found = Compilations()
 
-    def listen(event: str, duration: float, **details: str | int) -> None:
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
         if event == _EVENT:
             name = str(details.get("fun_name", "unnamed"))
             found.of[name.removeprefix("jit(").removesuffix(")")] += 1
-            found.seconds += duration
+            found.seconds += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

@@ -1,10 +1,12 @@
+"""Compilations are counted by function, and only inside the block."""
+
 import jax
 import jax.numpy as jnp
 
 from t1_jax.parallel import count_compilations
 
 
-def test_each_shape_counts_once():
+def test_each_shape_counts_once() -> None:
     @jax.jit
     def double(x: jax.Array) -> jax.Array:
         return 2 * x
