@@ -30,7 +30,7 @@ class Task:
     peer: bool = True
 
 
-def tasks(model: T1, collection: Collection, documents: int = 96) -> list[Task]:
+def tasks(model: T1, collection: Collection, documents: int = 32) -> list[Task]:
     """Encoding of documents, then thinking at batch 1, 8, 32 and 8 x 8."""
     texts = [document.full_text for document in collection.documents[:documents]]
     rows = [

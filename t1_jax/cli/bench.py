@@ -1,4 +1,4 @@
-"""`t1 bench`: what is measured stands in the repository's folder benchmarks/, not in the package."""
+"""`t1 bench`: what is measured stands in benchmarks/, not in the package."""
 
 import json
 import subprocess

@@ -22,8 +22,9 @@ class QuickstartConfig:
         dtype: of weights and activations.
         preset: prompts; default those of the model.
         retriever: lengths and batch shapes.
-        evaluation: controls, thinking, measures. The default draws short thoughts for up to 200
-            queries of each collection, so that two cores need less than ten minutes.
+        evaluation: controls, thinking, measures. The default draws short thoughts for up to 120
+            queries of each collection, and reads 256 tokens of each document, so that two cores
+            need less than ten minutes.
         report: what the HTML page shows.
         remember: keep document vectors in the cache, so that a second run starts with the queries.
         output: the run folder.
@@ -36,9 +37,11 @@ class QuickstartConfig:
     split: str = "test"
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     preset: str | None = None
-    retriever: RetrieverOptions = field(default_factory=RetrieverOptions)
+    retriever: RetrieverOptions = field(
+        default_factory=lambda: RetrieverOptions(max_document_tokens=256)
+    )
     evaluation: EvaluationConfig = field(
-        default_factory=lambda: EvaluationConfig(budget=64, max_queries=200)
+        default_factory=lambda: EvaluationConfig(budget=48, max_queries=120)
     )
     report: ReportOptions = field(default_factory=ReportOptions)
     remember: bool = True

@@ -124,9 +124,12 @@ class Batch:
         if not self._queue and not joining:
             longest = max(len(flight.places) for flight in self._flights)
             thoughts = smallest_fit(self._shapes.thought_sizes(self._samples), longest)
+            thoughts = self._shapes.cut_down(self._size[1], thoughts)
         prompts = smallest_fit(
             self._shapes.prompt_sizes(self._samples), len(self._flights) + len(joining)
         )
+        if not joining:
+            prompts = self._shapes.cut_down(self._size[0], prompts)
         crowded = self._slot + self._shapes.block > self._slots
         if not joining and not crowded and (prompts, thoughts) == self._size:
             return
@@ -229,7 +232,7 @@ class Batch:
         """Runs one block and takes out the thoughts that ended in it."""
         programs = self._programs
         assert self._state is not None
-        self._state, output = decode_block(
+        state, output = decode_block(
             *programs.step,
             self._state,
             jnp.int32(self._budget),
@@ -238,7 +241,8 @@ class Batch:
             block=self._shapes.block,
         )
         tokens, log_probs, log_probs_at_1, steps = jax.device_get(output)
-        live = np.asarray(self._state.live)
+        self._state = state
+        live = np.asarray(state.live)
         self._slot += int(steps)
         finished: list[tuple[int, Thought]] = []
         vectors: np.ndarray | None = None
@@ -253,7 +257,7 @@ class Batch:
                 if live[at]:
                     continue
                 if vectors is None:
-                    vectors = np.asarray(self._state.vectors)
+                    vectors = np.asarray(state.vectors)
                 flight.samples[place] = None
                 thought = self._thought(flight.drawn[sample], vectors[at], sample)
                 finished.append((flight.index, thought))

@@ -109,7 +109,7 @@ def decode_block(
             slot=state.slot + 1,
             token=token,
             position=state.position + 1,
-            count=state.count + 1,
+            drawn=state.drawn + 1,
             live=live,
             vectors=jnp.where(ended[..., None], vectors, state.vectors),
             seen=seen,
@@ -161,7 +161,7 @@ def _next_token(
         in_specs=(rows, rows, rows, rows, rows, jax.P()),
         out_specs=(rows, rows, rows),
         check_vma=False,
-    )(whole, state.token, state.count, state.keys, state.seen, budget)
+    )(whole, state.token, state.drawn, state.keys, state.seen, budget)
 
 
 def _uniform(keys: UInt32[Array, "B 2"], count: Int[Array, " B"]) -> Float[Array, " B"]:

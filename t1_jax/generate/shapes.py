@@ -14,7 +14,8 @@ class BatchShapes:
         prefix_sizes: prompt lengths in tokens, ascending; a prompt takes the next size up.
         suffix_step: smallest suffix cache in slots; larger ones double.
         block: most steps between two looks at the batch from the host.
-        shrink: each smaller batch is this many times smaller.
+        shrink: a batch is cut down once this many times fewer places would do; less often saves
+            programs, more often saves steps.
         row_multiple: prompts in a batch are a multiple of this (devices along the batch axis).
     """
 
@@ -57,6 +58,10 @@ class BatchShapes:
         """Thoughts per prompt a batch may be cut down to as they end, descending."""
         return self._ladder(samples, 1)
 
+    def cut_down(self, now: int, fitting: int) -> int:
+        """The size to go on with, where `fitting` of `now` places would do."""
+        return fitting if fitting * self.shrink <= now else now
+
     def suffix_size(self, slots: int) -> int:
         """The smallest suffix cache with so many slots."""
         size = self.suffix_step
@@ -75,7 +80,7 @@ class BatchShapes:
     def _ladder(self, most: int, unit: int) -> tuple[int, ...]:
         sizes = [most]
         while sizes[-1] > 1:
-            sizes.append(-(-sizes[-1] // self.shrink))
+            sizes.append(-(-sizes[-1] // 2))
         return tuple(size * unit for size in sizes)
 
 

@@ -1,7 +1,8 @@
 """The decoding batch on the device, and how it is built, reordered and grown between blocks."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ class DecodeState(NamedTuple):
         slot: where the next token of every thought is written.
         token: the next token to consume.
         position: its position in prompt + thought.
-        count: tokens drawn so far.
+        drawn: tokens drawn so far.
         live: thoughts that have not yet consumed `<emb_token>`.
         keys: random key data of each thought.
         vectors: unit vectors of thoughts that ended.
@@ -33,7 +34,7 @@ class DecodeState(NamedTuple):
     slot: Int[Array, ""]
     token: Int[Array, "P G"]
     position: Int[Array, "P G"]
-    count: Int[Array, "P G"]
+    drawn: Int[Array, "P G"]
     live: Bool[Array, "P G"]
     keys: UInt32[Array, "P G 2"]
     vectors: Float[Array, "P G D"]
@@ -100,7 +101,7 @@ def start_batch(
         slot=jnp.zeros((), jnp.int32),
         token=per_thought(arrivals.last_token),
         position=per_thought(prefix.lengths),
-        count=jnp.zeros_like(arrivals.live, jnp.int32),
+        drawn=jnp.zeros_like(arrivals.live, jnp.int32),
         live=arrivals.live,
         keys=arrivals.keys,
         vectors=jnp.zeros(
@@ -192,7 +193,7 @@ def rearrange(
             slot=state.slot - shift,
             token=thoughts(state.token, new and new.token),
             position=thoughts(state.position, new and new.position),
-            count=thoughts(state.count, new and new.count),
+            drawn=thoughts(state.drawn, new and new.drawn),
             live=live,
             keys=thoughts(state.keys, new and new.keys),
             vectors=thoughts(state.vectors, new and new.vectors),
@@ -200,17 +201,21 @@ def rearrange(
         )
 
     specs = _specs(state, placement)
-    return jax.sharding.auto_axes(chosen, out_sharding=specs)(
-        state, joining, take, take_thought, live, shift
-    )
+    # Rows move between devices here, which explicit sharding leaves to the compiler.
+    spread = jax.sharding.auto_axes(chosen, out_sharding=specs)
+    move = cast(Callable[..., DecodeState], spread)
+    return move(state, joining, take, take_thought, live, shift)
 
 
 def _is_layer(leaf: object) -> bool:
     return isinstance(leaf, LayerCache)
 
 
-def _specs(state: DecodeState, placement: Placement) -> DecodeState:
-    """The partition of every leaf of a batch."""
+def _specs(state: DecodeState, placement: Placement) -> Any:
+    """A batch with, in place of every leaf, its partition."""
+    batch, shared, own = cast(
+        tuple[Callable[..., Any], ...], (DecodeState, PrefixCache, SuffixCache)
+    )
 
     def spec(letters: str) -> jax.P:
         return placement.rules.spec(activation_axes(letters))
@@ -219,17 +224,15 @@ def _specs(state: DecodeState, placement: Placement) -> DecodeState:
         return spec("y" * (leaf.ndim - len(letters)) + letters)
 
     rows = spec("pg")
-    return DecodeState(
-        prefix=PrefixCache(
+    return batch(
+        prefix=shared(
             jax.tree.map(functools.partial(cache, "pksh"), state.prefix.layers), spec("p")
         ),
-        suffix=SuffixCache(
-            jax.tree.map(functools.partial(cache, "pgksh"), state.suffix.layers), spec("p")
-        ),
+        suffix=own(jax.tree.map(functools.partial(cache, "pgksh"), state.suffix.layers), spec("p")),
         slot=jax.P(),
         token=rows,
         position=rows,
-        count=rows,
+        drawn=rows,
         live=rows,
         keys=rows,
         vectors=spec("pgd"),

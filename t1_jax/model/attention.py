@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model.blockwise import MASKED, Window, blockwise_attention
+from t1_jax.model.blockwise import MASKED, Window, blockwise_attention, rowwise_attention
 from t1_jax.model.config import DecoderConfig
 from t1_jax.parallel import Placement, ShardingRules, activation_axes
 
@@ -31,6 +31,7 @@ def causal_attention(
     window: Window,
     segment_ids: Int[Array, "B L"] | None,
     block: int,
+    by_row: bool,
     rules: ShardingRules,
 ) -> Float[Array, "B L N H"]:
     """softmax(q k^T / sqrt(H)) v over the tokens at or before each query.
@@ -43,6 +44,7 @@ def causal_attention(
         window: see `Window`.
         segment_ids: for packed rows, tokens see only their own segment; None if not packed.
         block: query tokens per step of the `xla` back end.
+        by_row: whether the `xla` back end takes one row after the other.
         rules: rows and heads are split as these say, and each device attends to its own.
 
     Raises:
@@ -52,17 +54,17 @@ def causal_attention(
     _check_call(backend, q.shape[1], window, segment_ids)
 
     def local(q, k, v, segment_ids, traced):  # the rows and heads that one device holds
-        if traced is not None:
-            return blockwise_attention(q, k, v, traced, segment_ids, block)
+        if backend == "xla":
+            known = window if traced is None else traced
+            attend = rowwise_attention if by_row else blockwise_attention
+            return attend(q, k, v, known, segment_ids, block)
         assert isinstance(window, int)
         if backend == "cudnn":
             reach = (window - 1, 0) if window else None
             return jax.nn.dot_product_attention(
                 q, k, v, is_causal=True, local_window_size=reach, implementation="cudnn"
             )
-        if backend == "splash":
-            return _splash(q, k, v, window, segment_ids)
-        return blockwise_attention(q, k, v, window, segment_ids, block)
+        return _splash(q, k, v, window, segment_ids)
 
     heads, kv_heads = rules.spec(activation_axes("blnh")), rules.spec(activation_axes("blkh"))
     specs = (heads, kv_heads, kv_heads, rules.spec(activation_axes("bl")), jax.P())

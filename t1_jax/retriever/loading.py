@@ -1,7 +1,7 @@
 """Checkpoints to retrievers and back."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +56,8 @@ def load_t1(
         checkpoint.tokeniser, checkpoint.config.vocab_size, mode=emb_token
     )
     dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
-    model_options = ModelOptions(
-        dtype=dtype,
-        param_dtype=dtype,
-        attention=attention,
-        unroll_decode=placement.mesh.devices.flat[0].platform == "cpu",
-    )
+    platform = placement.mesh.devices.flat[0].platform
+    model_options = ModelOptions.for_platform(platform, dtype=dtype, attention=attention)
     decoder = load_decoder(checkpoint, tokeniser, emb, model_options, placement)
     known = checkpoint.metadata
     return T1(
@@ -107,7 +103,7 @@ def load_decoder(
         drawable = _padded(tokeniser.assigned(config.vocab_size), config)
         parameters = nnx.from_flat_state(
             [
-                (path, leaf.replace(arrays["/".join(path)]))
+                (path, leaf.replace(arrays[_joined(path)]))
                 for path, leaf in nnx.to_flat_state(parameters)
             ]
         )
@@ -118,7 +114,11 @@ def load_decoder(
 
 def by_path(parameters: nnx.State) -> dict[str, Any]:
     """Parameters by their path, `blocks/attention/q/kernel`."""
-    return {"/".join(path): leaf for path, leaf in nnx.to_flat_state(parameters)}
+    return {_joined(path): leaf for path, leaf in nnx.to_flat_state(parameters)}
+
+
+def _joined(path: Iterable[object]) -> str:
+    return "/".join(map(str, path))
 
 
 def save_t1(model: "T1", folder: Path, *, dtype: str | None, options: ExportOptions) -> None:

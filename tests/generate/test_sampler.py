@@ -1,6 +1,7 @@
 """The sampler against plain full forwards of the same decoder."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,7 +44,7 @@ FILTERED = SamplingOptions(
 Found = dict[tuple[int, int], Thought]
 
 
-def decoder_on(placement: Placement, **options: bool) -> Decoder:
+def decoder_on(placement: Placement, **options: Any) -> Decoder:
     with placement.entered():
         return Decoder(CONFIG, ModelOptions(**options), placement, nnx.Rngs(0))
 
@@ -233,7 +234,7 @@ def test_prompts_of_several_sizes_share_batches_where_they_are_few(
     ],
 )
 def test_impossible_requests_are_refused(
-    decoder: Decoder, one: Placement, change: dict[str, int], message: str
+    decoder: Decoder, one: Placement, change: dict[str, Any], message: str
 ):
     with pytest.raises(ConfigError, match=message):
         think(decoder, one, **change)

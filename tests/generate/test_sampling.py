@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import hypothesis.strategies as st
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def choose(logits: np.ndarray, uniform: np.ndarray, **options: float) -> np.ndarray:
+def choose(logits: np.ndarray, uniform: np.ndarray, **options: Any) -> np.ndarray:
     rows = np.broadcast_to(logits, (len(uniform), logits.shape[-1]))
     return np.asarray(
         choose_tokens(
@@ -31,7 +32,7 @@ def choose(logits: np.ndarray, uniform: np.ndarray, **options: float) -> np.ndar
     )
 
 
-def reachable(logits: np.ndarray, **options: float) -> set[int]:
+def reachable(logits: np.ndarray, **options: Any) -> set[int]:
     """Every token that some uniform number leads to, on a grid finer than any probability."""
     grid = (np.arange(20_000) + 0.5) / 20_000
     return set(choose(logits, grid, **options).tolist())
@@ -116,12 +117,14 @@ def test_log_probs_are_those_of_the_plain_distribution_at_both_temperatures():
         {"repetition_penalty": 0.0},
     ],
 )
-def test_options_out_of_range_are_refused_by_name(options: dict[str, float]):
+def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(options))):
         SamplingOptions(**options)
 
 
 def test_filters_make_the_sampler_another_than_the_policy():
     assert SamplingOptions(temperature=0.7).is_policy
-    for options in ({"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}, {"repetition_penalty": 1.1}):
+    filters: list[dict[str, Any]] = [{"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}]
+    filters += [{"repetition_penalty": 1.1}, {"temperature": 0.0}]
+    for options in filters:
         assert not SamplingOptions(**options).is_policy

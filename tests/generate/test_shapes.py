@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from t1_jax.errors import ConfigError
@@ -6,10 +8,16 @@ from t1_jax.generate.shapes import BatchShapes, smallest_fit
 
 def test_ladders_descend_to_one_and_respect_the_devices():
     shapes = BatchShapes(max_rows=32, row_multiple=4)
-    assert shapes.prompt_sizes(1) == (32, 8, 4)
+    assert shapes.prompt_sizes(1) == (32, 16, 8, 4)
     assert shapes.prompt_sizes(8) == (4,)
-    assert BatchShapes(max_rows=32).prompt_sizes(1) == (32, 8, 2, 1)
-    assert shapes.thought_sizes(8) == (8, 2, 1)
+    assert BatchShapes(max_rows=24).prompt_sizes(1) == (24, 12, 6, 3, 2, 1)
+    assert shapes.thought_sizes(8) == (8, 4, 2, 1)
+
+
+def test_a_batch_is_cut_down_only_where_it_pays():
+    shapes = BatchShapes(shrink=4)
+    assert shapes.cut_down(32, 16) == 32
+    assert shapes.cut_down(32, 8) == 8
 
 
 def test_a_group_larger_than_the_batch_still_gets_one_place():
@@ -31,6 +39,6 @@ def test_a_prompt_beyond_the_largest_size_is_refused_with_the_mend():
 
 
 @pytest.mark.parametrize("bad", [{"prefix_sizes": (16, 8)}, {"shrink": 1}, {"block": 0}])
-def test_impossible_shapes_are_refused(bad: dict[str, int]):
+def test_impossible_shapes_are_refused(bad: dict[str, Any]):
     with pytest.raises(ConfigError):
         BatchShapes(**bad)

@@ -74,6 +74,7 @@ def attention(window: Any = 0, segments: Any = None, block: int = 512, **more: A
             window=window,
             segment_ids=segments,
             block=block,
+            by_row=False,
             rules=ShardingRules(),
         )
 

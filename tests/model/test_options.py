@@ -23,6 +23,7 @@ CHOICES: dict[str, list[tuple[Any, float]]] = {
     "param_dtype": [("bfloat16", 0.999), ("float16", 0.9999)],
     "attention": [],  # only `xla` runs here; the others are in test_attention.py
     "attention_block": [(1, 1.0), (5, 1.0)],
+    "attention_by_row": [(True, 1.0)],
     "remat": [(name, 1.0) for name in REMAT_POLICIES if name != "none"],
     "unroll_decode": [(True, 1.0)],
 }
@@ -88,7 +89,7 @@ def test_every_remat_policy_gives_the_same_gradients(unrolled: bool) -> None:
     policies = ["full"] if unrolled else list(REMAT_POLICIES)
     assert all(np.abs(leaf).max() > 0 for leaf in kept)
     for policy in policies:
-        for one, other in zip(computed(remat=policy, attention_block=5), kept, strict=True):
+        for one, other in zip(computed(remat=policy), kept, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-3, rtol=1e-4)
 
 

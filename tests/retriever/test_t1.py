@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -107,7 +109,7 @@ def test_instruction_and_task_reach_the_prompt(tiny_t1: T1):
     ],
 )
 def test_requests_that_make_no_sense_are_refused(
-    tiny_t1: T1, arguments: dict[str, object], error: type[Exception], message: str
+    tiny_t1: T1, arguments: dict[str, Any], error: type[Exception], message: str
 ):
     with pytest.raises(error, match=message):
         tiny_t1.encode_query(**arguments)
@@ -118,7 +120,9 @@ def test_a_vector_that_is_not_finite_names_its_document(tiny_t1: T1):
     scale = decoder.final_norm.scale[...]
     decoder.final_norm.scale[...] = scale * np.nan
     try:
-        model = T1(decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, options=tiny_t1.options)
+        model = T1(
+            decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, options=tiny_t1.options
+        )
         with pytest.raises(DataError, match="document 'd7'"):
             model.encode_document(["text"], document_ids=["d7"])
     finally:
