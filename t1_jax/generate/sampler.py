@@ -94,7 +94,10 @@ class Sampler:
     def _by_size(self, prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[int, list[int]]]:
         """Prompts by padded length; too few to fill half a batch move up to the next size."""
         half = self._shapes.prompt_sizes(samples)[0] // 2
-        sizes = [self._shapes.prefix_size(len(prompt.token_ids)) for prompt in prompts]
+        longest = self._config.max_positions
+        sizes = [
+            min(self._shapes.prefix_size(len(prompt.token_ids)), longest) for prompt in prompts
+        ]
         carried: list[int] = []
         for size in sorted(set(sizes)):
             carried += [index for index, of in enumerate(sizes) if of == size]

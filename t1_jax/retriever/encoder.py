@@ -41,7 +41,7 @@ class Encoder:
     ) -> None:
         self._placement = placement
         self._tokeniser = tokeniser
-        self._buckets = buckets
+        self._buckets = buckets.within(decoder.config.max_positions)
         self._embed_dim = decoder.config.embed_dim
         with placement.entered():
             self._graph, self._weights = nnx.split(decoder)

@@ -1,6 +1,6 @@
 """What a retriever may be told about lengths, thinking and batch shapes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from t1_jax.errors import ConfigError
 from t1_jax.generate import BatchShapes, SamplingOptions
@@ -13,7 +13,8 @@ class RetrieverOptions:
 
     Attributes:
         max_query_tokens: longest query prompt; the query's end is cut, never the template.
-        max_document_tokens: longest document with its template and `<emb_token>`.
+        max_document_tokens: longest document with its template and `<emb_token>`, as far as the
+            model's context allows.
         budget: most tokens of a thought.
         sampling: how thoughts are drawn.
         shapes: batches in which thoughts are written.
@@ -31,3 +32,7 @@ class RetrieverOptions:
         for name in ("max_query_tokens", "max_document_tokens", "budget"):
             if self.__dict__[name] < 1:
                 raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
+
+    def within(self, max_positions: int) -> "RetrieverOptions":
+        """The same for a model whose context ends there: documents are cut to it."""
+        return replace(self, max_document_tokens=min(self.max_document_tokens, max_positions))

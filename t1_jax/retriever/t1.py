@@ -57,7 +57,7 @@ class T1:
         self.tokeniser = tokeniser
         self.preset = preset
         self.placement = placement
-        self.options = options or RetrieverOptions()
+        self.options = (options or RetrieverOptions()).within(decoder.config.max_positions)
         self.origin = origin
         shapes = dataclasses.replace(self.options.shapes, row_multiple=placement.row_multiple)
         stop = StopTokens(emb=tokeniser.emb_token_id, eos=tuple(sorted(tokeniser.eos_ids)))

@@ -1,7 +1,7 @@
 """Rows of tokens to rectangular batches: few shapes, little padding, order restored at the end."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -37,6 +37,13 @@ class BucketConfig:
                 f"max_batch_tokens ({self.max_batch_tokens}) cannot hold one row of the longest "
                 f"bucket ({self.lengths[-1]})"
             )
+
+    def within(self, max_positions: int) -> "BucketConfig":
+        """The same for a model whose context ends there: no row is padded beyond it."""
+        kept = tuple(length for length in self.lengths if length < max_positions)
+        if len(kept) == len(self.lengths):
+            return self
+        return replace(self, lengths=(*kept, max_positions))
 
     def length_for(self, tokens: int) -> int:
         """The bucket of a row of `tokens` tokens.

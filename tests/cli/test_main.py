@@ -53,7 +53,7 @@ def test_the_version(t1):
 def test_a_misspelt_command_or_option_gets_a_suggestion(t1):
     answer = t1("serch")
     assert answer.code == 2
-    assert "Did you mean 'search'?" in answer.err
+    assert "'search'" in answer.err
     answer = t1("think", "why", "--modle", "x")
     assert answer.code == 2
     assert "--model" in answer.err

@@ -137,3 +137,10 @@ def test_a_model_put_together_by_hand_has_no_fingerprint(tiny_t1: T1):
 def test_nothing_to_encode_gives_no_rows(tiny_t1: T1):
     assert tiny_t1.encode_query([]).shape == (0, tiny_t1.embed_dim)
     assert tiny_t1.encode_document([]).shape == (0, tiny_t1.embed_dim)
+
+
+def test_documents_are_cut_to_a_context_shorter_than_the_options_say(tiny_t1: T1):
+    parts = (tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement)
+    model = T1(*parts)
+    assert model.options.max_document_tokens == model.decoder.config.max_positions
+    assert model.encode_document("word " * 4000).shape == (model.embed_dim,)

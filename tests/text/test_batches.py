@@ -104,3 +104,10 @@ def test_buckets_that_cannot_work_are_refused(override: str, message: str) -> No
 
 def test_every_field_is_documented() -> None:
     assert undocumented_fields(BucketConfig) == []
+
+
+def test_a_short_context_ends_the_buckets() -> None:
+    config = BucketConfig(lengths=(32, 64, 128), max_batch_tokens=256)
+    assert config.within(100).lengths == (32, 64, 100)
+    assert config.within(64).lengths == (32, 64)
+    assert config.within(4096) == config
