@@ -73,7 +73,8 @@ def main() -> int:
     if not (folder / "config.json").exists():
         T1.load(source, dtype="float32").save_pretrained(folder)
     model = T1.load(folder)
-    work = tasks(model, collection)
+    wanted = arguments.only.split(",")
+    work = [task for task in tasks(model, collection) if any(w in task.name for w in wanted)]
     commands = {
         f"t1_jax {dtype}": [sys.executable, "-m", "benchmarks.worker_t1", str(folder), dtype]
         for dtype in DTYPES
@@ -98,6 +99,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="t1 bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds after the first")
+    parser.add_argument("--only", default="", help="tasks whose name holds one of a,b,c")
     parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder to write")
     parser.add_argument(
         "--torch-python",

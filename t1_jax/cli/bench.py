@@ -19,6 +19,7 @@ def bench(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "runs/bench"
     ),
+    only: Annotated[str, typer.Option(help="Tasks whose name holds one of these: a,b,c")] = "",
     torch_python: Annotated[
         str | None, typer.Option(help="A Python that has PyTorch, to be compared with.")
     ] = None,
@@ -37,7 +38,7 @@ def bench(
             mend="clone the repository and run `make bench` there",
         )
     command = [sys.executable, "-m", "benchmarks", "--rounds", str(rounds)]
-    command += ["--output", str(output.resolve())]
+    command += ["--output", str(output.resolve()), "--only", only]
     if torch_python is not None:
         command += ["--torch-python", torch_python]
     code = subprocess.run(command, cwd=root, stdout=sys.stderr, check=False).returncode

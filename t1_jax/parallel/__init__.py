@@ -4,6 +4,7 @@ from t1_jax.parallel.compiles import Compilations as Compilations
 from t1_jax.parallel.compiles import count_compilations as count_compilations
 from t1_jax.parallel.mesh import MeshConfig as MeshConfig
 from t1_jax.parallel.mesh import Placement as Placement
+from t1_jax.parallel.mesh import default_placement as default_placement
 from t1_jax.parallel.mesh import make_placement as make_placement
 from t1_jax.parallel.mesh import single_device_placement as single_device_placement
 from t1_jax.parallel.mesh import start_multi_host as start_multi_host

@@ -111,6 +111,17 @@ def single_device_placement() -> Placement:
     return make_placement(MeshConfig(data=1), devices=jax.devices()[:1])
 
 
+def default_placement() -> Placement:
+    """All accelerators of this host along `data`; on a CPU, which may pose as several, one device.
+
+    Each accelerator then holds the whole model. One that is too large for that needs a mesh of its
+    own: `make_placement(MeshConfig(data=1, fsdp=8))`.
+    """
+    if jax.default_backend() == "cpu":
+        return single_device_placement()
+    return make_placement(devices=jax.local_devices())
+
+
 def start_multi_host() -> None:
     """Joins the other processes of a job; call before anything else touches JAX.
 

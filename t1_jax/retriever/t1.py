@@ -14,7 +14,7 @@ from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingOptions, StopTokens, Thought
 from t1_jax.hub import EmbTokenMode, ExportOptions
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import Placement, default_placement
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.options import RetrieverOptions
@@ -87,7 +87,7 @@ class T1:
             attention: back end; see `ModelOptions`.
             emb_token: how a checkpoint without `<emb_token>` gets one; see `give_emb_token`.
             preset: prompts; default those the checkpoint was saved with, else `t1`.
-            placement: mesh and rules; default the first device alone.
+            placement: mesh and rules; default all accelerators of this host, or the CPU.
             options: lengths, thinking, batch shapes.
 
         Raises:
@@ -101,7 +101,7 @@ class T1:
             attention=attention,
             emb_token=emb_token,
             preset=preset,
-            placement=placement or single_device_placement(),
+            placement=placement or default_placement(),
             options=options,
         )
 

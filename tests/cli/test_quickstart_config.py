@@ -9,7 +9,7 @@ def test_nested_fields_are_reached_from_the_command_line():
     overrides = ["evaluation.budget=128", "evaluation.sampling.seed=3", "collections=[ruff]"]
     config = load_config(QuickstartConfig, overrides=overrides)
     assert config.evaluation.budget == 128
-    assert config.evaluation.max_queries == 200  # the quick start's own default stays
+    assert config.evaluation.max_queries == 120  # the quick start's own default stays
     assert config.evaluation.sampling.seed == 3
     assert config.collections == ("ruff",)
 

@@ -8,6 +8,7 @@ from t1_jax.parallel import (
     MESH_AXES,
     MeshConfig,
     ShardingRules,
+    default_placement,
     make_placement,
     single_device_placement,
     start_multi_host,
@@ -118,3 +119,9 @@ def test_multi_host_start_is_silent_alone_and_joins_when_asked(
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
     start_multi_host()
     assert calls == ["joined", "joined"]
+
+
+def test_accelerators_are_all_used_and_a_posing_cpu_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_placement().mesh.size == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    assert dict(default_placement().mesh.shape) == {"data": 8, "fsdp": 1, "tensor": 1}
