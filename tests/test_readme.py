@@ -1,0 +1,38 @@
+"""The README names commands, options, make targets and files that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from t1_jax.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line.split("  #")[0].strip() for line in README.splitlines() if line.startswith("t1 ")]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_and_their_options_exist(line: str):
+    _, *words = shlex.split(line)
+    depth = 2 if words[0] == "index" else 1
+    help_run = CliRunner().invoke(app, [*words[:depth], "--help"], env={"COLUMNS": "200"})
+    assert help_run.exit_code == 0
+    for option in (word for word in words if word.startswith("-")):
+        assert re.search(rf"(^|[\s,|│]){re.escape(option)}\b", help_run.output), option
+
+
+def test_make_targets_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = re.findall(r"^make ([a-z]+)|`make ([a-z]+)", README, flags=re.MULTILINE)
+    assert named
+    assert {one or other for one, other in named} <= targets
+
+
+def test_linked_files_exist():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
