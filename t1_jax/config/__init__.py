@@ -1,8 +1,9 @@
 """Configuration: frozen dataclasses, from YAML and `key.sub=value`, and back.
 
 A config is a frozen, keyword-only dataclass whose fields are numbers, texts, paths, `Literal`s,
-optional ones, tuples or dicts of these, and further configs. It checks itself in `__post_init__`,
-raising `ConfigError`, and explains each field under `Attributes:` in its docstring.
+optional ones, tuples or dicts of these, further configs, and dicts of configs by name. It checks
+itself in `__post_init__`, raising `ConfigError`, and explains each field under `Attributes:` in
+its docstring.
 """
 
 from t1_jax.config.describe import FieldDoc as FieldDoc

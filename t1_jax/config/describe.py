@@ -17,11 +17,12 @@ class FieldDoc:
     """One field of a config, described for `--help`, for guides and for error messages.
 
     Attributes:
-        key: dotted path from the outermost config, as in `key.sub=value`.
+        key: dotted path from the outermost config, as in `key.sub=value`; `<name>` stands for
+            any name where configs are kept in a dict.
         type: what the field takes, for example `int | None` or `'a' | 'b'`.
         default: its default as YAML writes it; None where a value must be given.
         doc: its entry under `Attributes:`; empty where the author forgot it.
-        group: whether the field is itself a config, whose own fields follow.
+        group: whether the field is itself a config, or a dict of them; their fields follow.
     """
 
     key: str
@@ -35,7 +36,7 @@ def describe(cls: type) -> tuple[FieldDoc, ...]:
     """Every field of the config `cls`, in order; a nested config is followed by its own fields.
 
     Raises:
-        TypeError: `cls` hides configs inside a sequence or a dict, where keys cannot reach them.
+        TypeError: `cls` hides configs where keys cannot reach them, as inside a sequence.
     """
     return tuple(_walk(cls, prefix="", instance=None))
 
@@ -51,8 +52,20 @@ def nested_config(annotation: Any) -> type | None:
         return annotation
     inner = [nested for part in get_args(annotation) if (nested := nested_config(part))]
     if inner and not _is_union(annotation):
-        raise TypeError(f"{annotation}: a config cannot stand inside a sequence or a dict")
+        raise TypeError(
+            f"{annotation}: a config cannot stand inside a sequence, nor in a dict that is "
+            f"optional or whose keys are no texts"
+        )
     return inner[0] if inner else None
+
+
+def config_entries(annotation: Any) -> type | None:
+    """The config class of the entries where this is `dict[str, SomeConfig]`; else None."""
+    if get_origin(annotation) is not dict:
+        return None
+    key, entry = get_args(annotation)
+    is_config = isinstance(entry, type) and dataclasses.is_dataclass(entry)
+    return entry if key is str and is_config else None
 
 
 def _walk(cls: type, prefix: str, instance: object | None) -> Iterator[FieldDoc]:
@@ -60,18 +73,20 @@ def _walk(cls: type, prefix: str, instance: object | None) -> Iterator[FieldDoc]
     docs = _attribute_docs(cls)
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
-        nested = nested_config(hints[field.name])
+        entries = config_entries(hints[field.name])
+        nested = entries or nested_config(hints[field.name])
         default = _default(field) if instance is None else getattr(instance, field.name)
         yield FieldDoc(
             key=prefix + field.name,
-            type=_type_name(hints[field.name]),
+            type=type_name(hints[field.name]),
             default=None if default is dataclasses.MISSING or nested else _as_yaml(default),
             doc=docs.get(field.name, ""),
             group=nested is not None,
         )
         if nested is not None:
             given = default if isinstance(default, nested) else None
-            yield from _walk(nested, f"{prefix}{field.name}.", given)
+            below = f"{prefix}{field.name}." + ("<name>." if entries else "")
+            yield from _walk(nested, below, given)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -96,13 +111,16 @@ def _attribute_docs(cls: type) -> dict[str, str]:
     return docs
 
 
-def _type_name(annotation: Any) -> str:
+def type_name(annotation: Any) -> str:
+    """A field's type as error messages and help write it."""
     if annotation is type(None):
         return "None"
     if get_origin(annotation) is Literal:
         return " | ".join(repr(value) for value in get_args(annotation))
     if _is_union(annotation):
-        return " | ".join(_type_name(part) for part in get_args(annotation))
+        return " | ".join(type_name(part) for part in get_args(annotation))
+    if entry := config_entries(annotation):
+        return f"dict[str, {entry.__name__}]"
     if get_args(annotation):
         return str(annotation)
     return annotation.__name__

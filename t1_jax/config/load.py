@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
-from t1_jax.config.describe import describe, nested_config
+from t1_jax.config.describe import config_entries, describe, nested_config, type_name
 from t1_jax.config.suggest import suggestion
 from t1_jax.errors import ConfigError
 
@@ -23,6 +23,7 @@ class _Setting:
 
     key: tuple[str, ...]
     value: Any
+    expected: str
     origin: str
 
 
@@ -32,6 +33,8 @@ def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str]
     A file with the key `extends: other.yaml` (a path relative to its own) starts from that file.
     Values follow OmegaConf: `${other.key}` and `${oc.env:NAME}` refer to other values, and a dict
     field is extended rather than replaced. A text must be written as one (`"1.10"`, not `1.10`).
+    In a dict of configs a new name starts from the defaults of its class, entries that stood there
+    keep what is not given anew, and names keep the order in which they first appear.
 
     Args:
         cls: a config class, see the package's docstring.
@@ -46,7 +49,7 @@ def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str]
     origin = str(path or cls.__name__)
     node = OmegaConf.structured(cls)
     for setting in _settings(cls, path, overrides):
-        node = _applied(cls, node, setting)
+        node = _applied(node, setting)
     try:
         _refuse_missing(node, origin)
         return _built(cls, node, key="")
@@ -97,19 +100,30 @@ def _leaves(
             raise ConfigError(
                 f"{origin}: unknown key {'.'.join(key)!r}", mend=suggestion(".".join(key), known)
             )
-        nested = nested_config(hints[name])
-        if nested is not None and isinstance(value, Mapping) and value:
-            yield from _leaves(nested, value, origin, key)
+        entries = config_entries(hints[name])
+        if entries is not None and isinstance(value, Mapping):
+            for entry, fields in value.items():
+                yield from _below(entries, entries, fields, origin, (*key, str(entry)))
         else:
-            yield _Setting(key=key, value=value, origin=origin)
+            nested = None if entries else nested_config(hints[name])
+            yield from _below(nested, hints[name], value, origin, key)
 
 
-def _applied(cls: type, node: DictConfig, setting: _Setting) -> DictConfig:
+def _below(
+    nested: type | None, annotation: Any, value: Any, origin: str, key: tuple[str, ...]
+) -> Iterator[_Setting]:
+    """The values inside a field, where it is a config and some of its fields are given."""
+    if nested is not None and isinstance(value, Mapping) and value:
+        yield from _leaves(nested, value, origin, key)
+    else:
+        yield _Setting(key=key, value=value, expected=type_name(annotation), origin=origin)
+
+
+def _applied(node: DictConfig, setting: _Setting) -> DictConfig:
     tree = setting.value
     for part in reversed(setting.key):
         tree = {part: tree}
-    key = ".".join(setting.key)
-    expected = next(field.type for field in describe(cls) if field.key == key)
+    key, expected = ".".join(setting.key), setting.expected
     found = f"{setting.value!r} ({type(setting.value).__name__})"
     wrong = f"{setting.origin}: {key} expects {expected}, got {found}"
     is_number = isinstance(setting.value, bool | int | float)
@@ -126,10 +140,13 @@ def _built(cls: type[T], node: DictConfig, key: str) -> T:
     hints = get_type_hints(cls)
     values = {}
     for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
-        value = node[field.name]
-        nested = nested_config(hints[field.name])
-        if nested is not None and value is not None:
-            value = _built(nested, value, f"{key}.{field.name}" if key else field.name)
+        value, path = node[field.name], f"{key}.{field.name}" if key else field.name
+        entries = config_entries(hints[field.name])
+        nested = None if entries else nested_config(hints[field.name])
+        if entries is not None:
+            value = {name: _built(entries, value[name], f"{path}.{name}") for name in value}
+        elif nested is not None and value is not None:
+            value = _built(nested, value, path)
         elif OmegaConf.is_config(value):
             value = OmegaConf.to_object(value)
         values[field.name] = value

@@ -28,6 +28,21 @@ class Optimiser:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One part of the training.
+
+    Attributes:
+        optimiser: how the weights move.
+        warm_up: another optimiser for the first steps.
+        rate_factor: multiplies every rate.
+    """
+
+    optimiser: Optimiser = Optimiser(rate=2e-5)
+    warm_up: Optimiser | None = None
+    rate_factor: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What to train.
 
@@ -39,6 +54,7 @@ class Recipe:
         weights: folder of the model.
         losses: factor of each loss.
         note: for people.
+        stages: by name, in the order in which they run.
     """
 
     name: str
@@ -48,3 +64,4 @@ class Recipe:
     weights: Path = Path("model")
     losses: dict[str, float] = field(default_factory=dict)
     note: str | None = None
+    stages: dict[str, Stage] = field(default_factory=dict)

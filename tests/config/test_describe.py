@@ -65,6 +65,14 @@ def test_a_derived_config_keeps_the_docs_of_its_base() -> None:
     assert undocumented_fields(Derived) == []
 
 
+def test_a_dict_of_configs_is_described_under_a_placeholder() -> None:
+    fields = {field.key: field for field in describe(Recipe)}
+    assert fields["stages"].group
+    assert fields["stages"].type == "dict[str, Stage]"
+    assert fields["stages.<name>.optimiser.rate"].default == "2.0e-05"
+    assert fields["stages.<name>.rate_factor"].doc == "multiplies every rate."
+
+
 def test_configs_in_a_sequence_are_refused() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Staged:
@@ -78,3 +86,18 @@ def test_configs_in_a_sequence_are_refused() -> None:
 
     with pytest.raises(TypeError, match="cannot stand inside a sequence"):
         describe(Staged)
+
+
+def test_configs_in_a_dict_by_number_are_refused() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Numbered:
+        """Stages by number.
+
+        Attributes:
+            stages: out of reach of keys.
+        """
+
+        stages: dict[int, Optimiser]
+
+    with pytest.raises(TypeError, match="whose keys are no texts"):
+        describe(Numbered)

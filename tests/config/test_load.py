@@ -1,12 +1,13 @@
 """Configs from YAML and overrides: every value lands, and every mistake is named with its mend."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError
-from tests.config.recipe import Optimiser, Recipe
+from tests.config.recipe import Optimiser, Recipe, Stage
 
 
 def write(folder: Path, text: str) -> Path:
@@ -54,6 +55,21 @@ def test_a_value_may_refer_to_another() -> None:
     [
         ("optimiser.ratee=1", "unknown key 'optimiser.ratee'", "did you mean 'optimiser.rate'?"),
         ("schedule=1", "unknown key 'schedule'", "did you mean 'warm_up.schedule'?"),
+        (
+            "stages.s2.rate_facto=1",
+            "unknown key 'stages.s2.rate_facto'",
+            "did you mean 'stages.s2.rate_factor'?",
+        ),
+        (
+            "stages.s2.warm_up.ratee=1",
+            "unknown key 'stages.s2.warm_up.ratee'",
+            "did you mean 'stages.s2.warm_up.rate'?",
+        ),
+        ("rate_facto=1", "unknown key", "did you mean 'stages.<name>.rate_factor'?"),
+        ("stages.s2=3", "stages.s2 expects Stage, got 3 (int)", "value of type Stage"),
+        ("stages.s2=null", "stages.s2 expects Stage, got None", "value of type Stage"),
+        ("stages=3", "stages expects dict[str, Stage], got 3", "of type dict[str, Stage]"),
+        ("stages.s2.rate_factor=a", "stages.s2.rate_factor expects float", "of type float"),
         ("zzz=1", "unknown key 'zzz'", "choose one of: losses, name, note, optimiser, "),
         ("steps=many", "steps expects int | None, got 'many' (str)", "value of type int | None"),
         ("steps=1.5", "steps expects int | None, got 1.5 (float)", "value of type int | None"),
@@ -141,3 +157,72 @@ def test_files_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text("extends: recipe.yaml\n")
     with pytest.raises(ConfigError, match="extends it in turn"):
         load_config(Recipe, write(tmp_path, "extends: base.yaml\n"))
+
+
+def test_a_dict_of_configs_is_read_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = "name: a\nstages:\n  s2: {warm_up: {rate: 1}}\n  s1: {}\n"
+    recipe = load_config(Recipe, write(tmp_path, text))
+    assert list(recipe.stages.items()) == [
+        ("s2", Stage(warm_up=Optimiser(rate=1.0))),
+        ("s1", Stage()),
+    ]
+
+
+def test_overrides_reach_into_a_dict_of_configs_and_may_add_to_it(tmp_path: Path) -> None:
+    text = "name: a\nstages: {s1: {rate_factor: 3, optimiser: {betas: [1]}}}\n"
+    overrides = ["stages.s1.optimiser.rate=1e-5", "stages.s2.warm_up.rate=2", "stages.s3={}"]
+    recipe = load_config(Recipe, write(tmp_path, text), overrides)
+    assert recipe.stages == {
+        "s1": Stage(rate_factor=3.0, optimiser=Optimiser(rate=1e-5, betas=(1.0,))),
+        "s2": Stage(warm_up=Optimiser(rate=2.0)),
+        "s3": Stage(),
+    }
+
+
+def test_a_dict_of_configs_is_extended_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("name: a\nstages: {s1: {rate_factor: 2}, s2: {}}\n")
+    path = write(
+        tmp_path, "extends: base.yaml\nstages: {s3: {}, s1: {warm_up: {rate: 1}}, 4: {}}\n"
+    )
+    stages = load_config(Recipe, path).stages
+    assert list(stages) == ["s1", "s2", "s3", "4"]
+    assert stages["s1"] == Stage(rate_factor=2.0, warm_up=Optimiser(rate=1.0))
+
+
+def test_entries_of_the_default_are_kept_and_changed() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Curriculum:
+        """Has stages from the start.
+
+        Attributes:
+            stages: by name.
+        """
+
+        stages: dict[str, Stage] = field(default_factory=lambda: {"s1": Stage(rate_factor=7.0)})
+
+    changed = load_config(Curriculum, overrides=["stages.s1.optimiser.rate=1"])
+    assert changed.stages == {"s1": Stage(rate_factor=7.0, optimiser=Optimiser(rate=1.0))}
+    assert load_config(Curriculum).stages == {"s1": Stage(rate_factor=7.0)}
+
+
+def test_what_an_entry_refuses_itself_gains_its_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Recipe, overrides=["name=a", "stages.s2.optimiser.rate=-1"])
+    assert caught.value.message == "stages.s2.optimiser: rate must be above 0, got -1.0"
+
+
+def test_a_mandatory_key_of_an_entry_is_named() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Outer:
+        """Has entries that need a name.
+
+        Attributes:
+            recipes: by name.
+        """
+
+        recipes: dict[str, Recipe] = field(default_factory=dict)
+
+    with pytest.raises(ConfigError, match="no value for recipes.r.name"):
+        load_config(Outer, overrides=["recipes.r.stages.s1.rate_factor=2"])
+    outer = load_config(Outer, overrides=["recipes.r.stages.s1.rate_factor=2", "recipes.r.name=a"])
+    assert outer.recipes["r"].stages["s1"] == Stage(rate_factor=2.0)

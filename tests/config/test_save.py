@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t1_jax.config import load_config, save_config
-from tests.config.recipe import Optimiser, Recipe
+from tests.config.recipe import Optimiser, Recipe, Stage
 
 NUMBERS = st.floats(allow_nan=False)
 TEXTS = st.text(st.characters(blacklist_characters="$", codec="utf-8")).filter(lambda t: t != "???")
@@ -17,6 +17,7 @@ OPTIMISERS = st.builds(
     schedule=st.sampled_from(["constant", "cosine"]),
     betas=st.lists(NUMBERS).map(tuple),
 )
+STAGES = st.builds(Stage, optimiser=OPTIMISERS, warm_up=st.none() | OPTIMISERS, rate_factor=NUMBERS)
 RECIPES = st.builds(
     Recipe,
     name=TEXTS,
@@ -25,6 +26,7 @@ RECIPES = st.builds(
     steps=st.none() | st.integers(),
     weights=st.sampled_from([Path("model"), Path("a b") / "1"]),
     losses=st.dictionaries(TEXTS, NUMBERS),
+    stages=st.dictionaries(TEXTS, STAGES, max_size=3),
     note=st.none() | TEXTS | st.sampled_from(["null", "1e-5", "on", "a: b", "~", " "]),
 )
 
@@ -34,4 +36,6 @@ def test_a_saved_config_loads_equal(recipe: Recipe) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "recipe.yaml"
         save_config(recipe, path)
-        assert load_config(Recipe, path) == recipe
+        loaded = load_config(Recipe, path)
+        assert loaded == recipe
+        assert list(loaded.stages) == list(recipe.stages)
