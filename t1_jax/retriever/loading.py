@@ -51,23 +51,64 @@ def load_t1(
     from t1_jax.retriever.t1 import T1
 
     checkpoint = open_checkpoint(locate_model(path_or_name))
+    dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
+    platform = placement.mesh.devices.flat[0].platform
+    parts = load_parts(
+        checkpoint,
+        name=str(path_or_name),
+        model_options=ModelOptions.for_platform(platform, dtype=dtype, attention=attention),
+        emb_token=emb_token,
+        preset=preset,
+        placement=placement,
+    )
+    return T1(
+        parts.decoder,
+        parts.tokeniser,
+        parts.preset,
+        placement,
+        options=options,
+        origin=parts.origin,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What a retriever is put together from, and a training run starts from.
+
+    Attributes:
+        decoder: the language model, with `<emb_token>`.
+        tokeniser: likewise.
+        preset: how queries and documents are put to the model.
+        origin: where all of it came from.
+    """
+
+    decoder: Decoder
+    tokeniser: T1Tokeniser
+    preset: PromptPreset
+    origin: Origin
+
+
+def load_parts(
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    model_options: ModelOptions,
+    emb_token: EmbTokenMode,
+    preset: str | Path | PromptPreset | None,
+    placement: Placement,
+) -> Parts:
+    """The decoder of a checkpoint as `model_options` say, and all that belongs to it."""
     prompts = _preset(preset, checkpoint)
     tokeniser, emb = give_emb_token(
         checkpoint.tokeniser, checkpoint.config.vocab_size, mode=emb_token
     )
-    dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
-    platform = placement.mesh.devices.flat[0].platform
-    model_options = ModelOptions.for_platform(platform, dtype=dtype, attention=attention)
-    decoder = load_decoder(checkpoint, tokeniser, emb, model_options, placement)
     known = checkpoint.metadata
-    return T1(
-        decoder,
-        _text_tokeniser(tokeniser, emb.id),
-        prompts,
-        placement,
-        options=options,
+    return Parts(
+        decoder=load_decoder(checkpoint, tokeniser, emb, model_options, placement),
+        tokeniser=_text_tokeniser(tokeniser, emb.id),
+        preset=prompts,
         origin=Origin(
-            name=known.base_model if known else str(path_or_name),
+            name=known.base_model if known else name,
             fingerprint=checkpoint.fingerprint,
             tokeniser=tokeniser,
             emb_token_mode=known.emb_token_mode if known else emb.mode,
