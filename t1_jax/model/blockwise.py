@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from t1_jax.model.product import product
+
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """A score no real score comes near, finite so that a row with nothing to see yields no NaN."""
 
@@ -89,19 +91,12 @@ def _group(
         seen = ((distance >= 0) & ((distance < window) | (jnp.asarray(window) == 0)))[None]
         if segment_ids is not None:
             seen &= mine(segment_ids, 1)[:, :, None] == theirs(segment_ids, 1)[:, None, :]
-        scores = jnp.einsum(
-            "bkjlh,bksh->bkjls", mine(q, 3), theirs(k, 2), preferred_element_type=jnp.float32
-        )
+        scores = product("bkjlh,bksh->bkjls", mine(q, 3), theirs(k, 2))
         scores = jnp.where(seen[:, None, None], scores * q.shape[-1] ** -0.5, MASKED)
         # The sum is divided out of [L, H] after the product rather than of [L, S] before it.
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        out = jnp.einsum(
-            "bkjls,bksh->bkjlh",
-            weights.astype(v.dtype),
-            theirs(v, 2),
-            preferred_element_type=jnp.float32,
-        )
+        out = product("bkjls,bksh->bkjlh", weights, theirs(v, 2), dtype=v.dtype)
         return (out / total).astype(q.dtype)
 
     if block == q.shape[3]:

@@ -15,6 +15,7 @@ from t1_jax.model.cache import LayerCache, PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.layers import Block, Build, RMSNorm
 from t1_jax.model.options import REMAT_POLICIES, ModelOptions
+from t1_jax.model.product import product
 from t1_jax.model.rotary import rotary_tables
 from t1_jax.parallel import Placement, activation_axes
 
@@ -107,17 +108,15 @@ class Decoder(nnx.Module):
         spec = self.rules.spec
         x = self.final_norm(hidden)
         if self.head is None:
-            kernel = self.embed.table[...].astype(x.dtype)
-            kernel, equation = jax.reshard(kernel, spec(activation_axes("vd"))), "bld,vd->blv"
+            kernel, letters = self.embed.table[...], "vd"
         else:
-            kernel = self.head.kernel[...].astype(x.dtype)
-            kernel, equation = jax.reshard(kernel, spec(activation_axes("dv"))), "bld,dv->blv"
-        logits = jnp.einsum(
-            equation,
+            kernel, letters = self.head.kernel[...], "dv"
+        logits = product(
+            f"bld,{letters}->blv",
             x,
             kernel,
-            preferred_element_type=jnp.float32,
-            out_sharding=spec(activation_axes("blv")),
+            gathered=spec(activation_axes(letters)),
+            out=spec(activation_axes("blv")),
         )
         return jnp.where(self.token_mask[...], logits, -jnp.inf)
 

@@ -13,6 +13,7 @@ from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, as_cache, prefix_seen, suffix_seen, write_slot
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.options import ModelOptions
+from t1_jax.model.product import product
 from t1_jax.model.rotary import rotate
 from t1_jax.parallel import Placement, ShardingRules, activation_axes, weight_axes
 
@@ -92,15 +93,12 @@ class Projection(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies one layer's kernel; FSDP shards of it are gathered first."""
         spec = self._rules.spec
-        kernel = jax.reshard(
-            self.kernel[...].astype(x.dtype), spec(activation_axes(self._kernel_letters))
-        )
-        y = jnp.einsum(
+        y = product(
             self._equation,
             x,
-            kernel,
-            preferred_element_type=jnp.float32,
-            out_sharding=spec(activation_axes(self._out)),
+            self.kernel[...],
+            gathered=spec(activation_axes(self._kernel_letters)),
+            out=spec(activation_axes(self._out)),
         )
         if self.bias is not None:
             bias = self.bias[...].astype(jnp.float32)
