@@ -216,13 +216,15 @@ class T1:
         )
         drawn: list[list[Thought]] = [[] for _ in many]
         if think and thoughts is None:
-            drawn = self._think(
-                prompts,
-                ids,
-                n_thoughts,
-                self.options.budget if budget is None else budget,
-                sampling or self.options.sampling,
-                show_progress_bar,
+            drawn = self.think(
+                [
+                    Prompt(query_id=name, token_ids=prompt.ids.tolist())
+                    for name, prompt in zip(ids, prompts, strict=True)
+                ],
+                n_thoughts=n_thoughts,
+                budget=self.options.budget if budget is None else budget,
+                sampling=sampling or self.options.sampling,
+                show_progress_bar=show_progress_bar,
             )
             vectors = _mean_vectors(drawn, self.embed_dim)
         else:
@@ -324,27 +326,29 @@ class T1:
             return self.preset, task
         if task is not None:
             raise ConfigError("give a task or an instruction, not both")
-        return dataclasses.replace(self.preset, default_instruction=instruction), None
+        return self.preset.with_instruction(instruction), None
 
-    def _think(
+    def think(
         self,
-        prompts: Sequence[PromptTokens],
-        ids: Sequence[str],
-        samples: int,
+        prompts: Sequence[Prompt],
+        *,
+        n_thoughts: int,
         budget: int,
         sampling: SamplingOptions,
-        show_progress_bar: bool,
+        show_progress_bar: bool = False,
     ) -> list[list[Thought]]:
-        """Thoughts of each query, ordered by sample number."""
-        queue = [
-            Prompt(query_id=name, token_ids=prompt.ids.tolist())
-            for name, prompt in zip(ids, prompts, strict=True)
-        ]
-        found: list[list[Thought]] = [[] for _ in queue]
-        total = len(queue) * samples
+        """Thoughts about prompts that are tokens already, each query's ordered by sample number.
+
+        This is what `encode_query` draws its thoughts with, and what a trainer's rollouts use.
+
+        Raises:
+            ConfigError: a budget or number of thoughts below 1, or a prompt that leaves no room.
+        """
+        found: list[list[Thought]] = [[] for _ in prompts]
+        total = len(prompts) * n_thoughts
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
             for index, thought in self._sampler.think(
-                queue, samples=samples, budget=budget, options=sampling
+                prompts, samples=n_thoughts, budget=budget, options=sampling
             ):
                 found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from t1_jax.config import load_config, suggestion
@@ -54,6 +54,10 @@ class PromptPreset:
         if task is None:
             return self.default_instruction
         return self.instructions.get(task, self.default_instruction)
+
+    def with_instruction(self, instruction: str) -> "PromptPreset":
+        """The same words around another default instruction."""
+        return replace(self, default_instruction=instruction)
 
 
 def preset_names() -> list[str]:
