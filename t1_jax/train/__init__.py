@@ -1,0 +1,1 @@
+"""Training: the three stages, their data, losses, rewards and loop."""

@@ -1,0 +1,30 @@
+"""Training data: records and their files, leaks, the stream of batches, masks and packing."""
+
+from t1_jax.train.data.draws import Draw as Draw
+from t1_jax.train.data.draws import DrawConfig as DrawConfig
+from t1_jax.train.data.draws import DrawIterator as DrawIterator
+from t1_jax.train.data.draws import draw_batches as draw_batches
+from t1_jax.train.data.draws import epoch_steps as epoch_steps
+from t1_jax.train.data.draws import local_slice as local_slice
+from t1_jax.train.data.files import read_records as read_records
+from t1_jax.train.data.files import write_records as write_records
+from t1_jax.train.data.leakage import Leak as Leak
+from t1_jax.train.data.leakage import LeakConfig as LeakConfig
+from t1_jax.train.data.leakage import LeakReport as LeakReport
+from t1_jax.train.data.leakage import find_leaks as find_leaks
+from t1_jax.train.data.leakage import merge_repeats as merge_repeats
+from t1_jax.train.data.leakage import refuse_leaks as refuse_leaks
+from t1_jax.train.data.leakage import remove_leaks as remove_leaks
+from t1_jax.train.data.masks import NO_NEGATIVE as NO_NEGATIVE
+from t1_jax.train.data.masks import Candidates as Candidates
+from t1_jax.train.data.masks import candidate_mask as candidate_mask
+from t1_jax.train.data.masks import collect_candidates as collect_candidates
+from t1_jax.train.data.packing import PADDING_SEGMENT as PADDING_SEGMENT
+from t1_jax.train.data.packing import PackedRow as PackedRow
+from t1_jax.train.data.packing import TargetRow as TargetRow
+from t1_jax.train.data.packing import pack_rows as pack_rows
+from t1_jax.train.data.records import TrainingRecord as TrainingRecord
+from t1_jax.train.data.records import TrainingSet as TrainingSet
+from t1_jax.train.data.records import records_from_collection as records_from_collection
+from t1_jax.train.data.texts import normalised_text as normalised_text
+from t1_jax.train.data.texts import text_key as text_key

@@ -1,0 +1,195 @@
+"""Training records in JSONL and Parquet; every fault names its file and line."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from t1_jax.config import suggestion
+from t1_jax.errors import DataError
+from t1_jax.files import write_atomically
+from t1_jax.retrieval.lines import Place, Record
+from t1_jax.retrieval.lines import read_records as read_objects
+from t1_jax.train.data.records import TrainingRecord, first_repeated_id, record_fields
+
+KEYS = ("query_id", "query", "positives", "negatives", "excluded", "thought", "instruction")
+_FORMATS = (".jsonl", ".parquet")
+_BATCH_ROWS = 4096
+
+
+def read_records(path: Path) -> tuple[TrainingRecord, ...]:
+    """The records of a `.jsonl` or `.parquet` file, in its order.
+
+    Keys (columns): `query_id` and `query`; `positives`, a list of document ids (grade 1) or an
+    object of id -> grade (in Parquet a map); and if wanted `negatives` and `excluded`, lists of
+    ids, `thought`, a text or a list of alternatives, and `instruction`. A null is as good as
+    absent.
+
+    Raises:
+        DataError: with the file and line (Parquet: row): an unknown or missing key, a value of
+            another type, a query id that occurred before, or whatever `TrainingRecord` refuses;
+            a file that cannot be read, is of another format, or holds no record.
+    """
+    objects = _parquet_rows(path) if _format(path) == ".parquet" else read_objects(path)
+    records: list[TrainingRecord] = []
+    lines: dict[str, int] = {}
+    for item in objects:
+        record = _record(item)
+        if record.query_id in lines:
+            raise item.place.fault(
+                f"the query {record.query_id!r} occurred before, as number {lines[record.query_id]}"
+            )
+        lines[record.query_id] = item.place.line
+        records.append(record)
+    if not records:
+        raise DataError(f"{path} holds no record")
+    return tuple(records)
+
+
+def write_records(path: Path, records: Iterable[TrainingRecord]) -> None:
+    """Writes what `read_records` reads, in one rename.
+
+    Raises:
+        DataError: a query id occurs twice, or the name ends in neither `.jsonl` nor `.parquet`.
+        T1Error: the disk refused the data.
+    """
+    records = tuple(records)
+    if twice := first_repeated_id(records):
+        raise DataError(f"{path}: the query {twice!r} occurs twice")
+    if _format(path) == ".parquet":
+        write_atomically(path, _parquet_bytes(records))
+        return
+    lines = (json.dumps(record_fields(record), ensure_ascii=False) + "\n" for record in records)
+    write_atomically(path, "".join(lines))
+
+
+def _format(path: Path) -> str:
+    if path.suffix not in _FORMATS:
+        raise DataError(
+            f"{path} is of an unknown format",
+            mend=f"give the file a name that ends in {' or '.join(_FORMATS)}",
+        )
+    return path.suffix
+
+
+def _record(item: Record) -> TrainingRecord:
+    place = item.place
+    for name in item.fields:
+        if name not in KEYS:
+            raise place.fault(f"unknown key {name!r}", mend=suggestion(name, KEYS))
+    # A column of Parquet is null where a record has nothing to say; JSON may do the same.
+    item = Record(place=place, fields={k: v for k, v in item.fields.items() if v is not None})
+    has = item.fields.keys()
+    fields = {
+        "query_id": item.id("query_id"),
+        "query": item.text("query"),
+        "positives": _positives(item),
+        "negatives": tuple(item.ids("negatives")) if "negatives" in has else (),
+        "excluded": frozenset(item.ids("excluded")) if "excluded" in has else frozenset(),
+        "thoughts": _thoughts(item) if "thought" in has else (),
+        "instruction": item.text("instruction") if "instruction" in has else None,
+    }
+    try:
+        return TrainingRecord(**fields)
+    except DataError as error:
+        raise place.fault(error.message, mend=error.mend) from error
+
+
+def _positives(item: Record) -> dict[str, int]:
+    value = item.fields.get("positives")
+    if not isinstance(value, dict):
+        names = item.ids("positives")
+        if len(positives := dict.fromkeys(names, 1)) < len(names):
+            raise item.place.fault('field "positives" names a document twice')
+        return positives
+    for name, grade in value.items():
+        # JSON's true is an int to Python.
+        if not isinstance(grade, int) or isinstance(grade, bool):
+            raise item.place.fault(
+                f'field "positives": the grade of {name!r} must be an integer, found {grade!r}'
+            )
+    return {str(name): grade for name, grade in value.items()}
+
+
+def _thoughts(item: Record) -> tuple[str, ...]:
+    value = item.fields["thought"]
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(thought, str) for thought in value):
+        return tuple(value)
+    raise item.place.fault('field "thought" must be a string or a list of strings')
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row(Place):
+    """A row of a Parquet file, counted from 1."""
+
+    def fault(self, message: str, *, mend: str | None = None) -> DataError:
+        return DataError(f"{self.path}, row {self.line}: {message}", mend=mend)
+
+
+def _parquet_rows(path: Path) -> Iterator[Record]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            maps = [
+                entry.name for entry in file.schema_arrow if isinstance(entry.type, pyarrow.MapType)
+            ]
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                for fields in batch.to_pylist():
+                    number += 1
+                    place = _Row(path=path, line=number)
+                    for name in maps:
+                        fields[name] = _object(place, name, fields[name])
+                    yield Record(place=place, fields=fields)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+
+
+def _object(
+    place: Place, name: str, pairs: list[tuple[str, object]] | None
+) -> dict[str, object] | None:
+    """A Parquet map, which may hold a key twice, as a JSON object, which may not."""
+    if pairs is None:
+        return None
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise place.fault(f'field "{name}" has a key twice')
+    return entries
+
+
+def _parquet_bytes(records: tuple[TrainingRecord, ...]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = pyarrow.list_(pyarrow.string())
+    schema = pyarrow.schema(
+        {
+            "query_id": pyarrow.string(),
+            "query": pyarrow.string(),
+            "positives": pyarrow.map_(pyarrow.string(), pyarrow.int64()),
+            "negatives": texts,
+            "excluded": texts,
+            "thought": texts,
+            "instruction": pyarrow.string(),
+        }
+    )
+    rows = [
+        {
+            "query_id": record.query_id,
+            "query": record.query,
+            "positives": list(record.positives.items()),
+            "negatives": list(record.negatives),
+            "excluded": sorted(record.excluded),
+            "thought": list(record.thoughts),
+            "instruction": record.instruction,
+        }
+        for record in records
+    ]
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), buffer)
+    return buffer.getvalue()

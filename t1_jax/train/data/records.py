@@ -1,0 +1,226 @@
+"""Training records: what one query teaches, and the corpus that its documents come from."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from t1_jax.errors import DataError
+from t1_jax.retrieval import Collection, Document
+from t1_jax.retrieval.collection import fault_of_id, fault_of_text
+from t1_jax.train.data.texts import text_key
+
+EMB_TOKEN = "<emb_token>"
+MAX_GRADE = 999_999_999
+"""What qrels may hold too, and every format can."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecord:
+    """A query, the documents that answer it and some that do not, and thoughts that lead there.
+
+    Attributes:
+        query_id: unique in its set.
+        query: the text, never blank.
+        positives: document id -> grade, from 1 to `MAX_GRADE`; at least one document.
+        negatives: ids of documents that look right and are not; none is a positive or excluded.
+        excluded: ids that are neither: never shown to this query as a negative.
+        thoughts: alternatives that say the same in other words; none is blank.
+        instruction: replaces the preset's instruction for this query.
+
+    Raises:
+        DataError: a field does not keep to the above.
+    """
+
+    query_id: str
+    query: str
+    positives: Mapping[str, int]
+    negatives: tuple[str, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    thoughts: tuple[str, ...] = ()
+    instruction: str | None = None
+
+    def __post_init__(self) -> None:
+        fault = fault_of_id(self.query_id)
+        if fault:
+            raise DataError(f"query {self.query_id!r}: {fault}")
+        for fault, mend in self._faults():
+            raise DataError(f"query {self.query_id!r}: {fault}", mend=mend)
+
+    @property
+    def best_positives(self) -> tuple[str, ...]:
+        """The positives that share the best grade, in id order."""
+        best = max(self.positives.values())
+        return tuple(sorted(item for item, grade in self.positives.items() if grade == best))
+
+    @property
+    def document_ids(self) -> tuple[str, ...]:
+        """Every document that the record names."""
+        return (*self.positives, *self.negatives, *self.excluded)
+
+    def _faults(self) -> Iterator[tuple[str, str | None]]:
+        """What is wrong, and how to mend it."""
+        if fault := fault_of_text(self.query):
+            yield f"query: {fault}", None
+        if not self.positives:
+            yield "it has no positive", "name at least one document that answers it"
+        for name in self.document_ids:
+            if fault := fault_of_id(name):
+                yield f"document {name!r}: {fault}", None
+        for name, grade in self.positives.items():
+            if grade < 1:
+                yield f"the positive {name!r} has grade {grade}, below 1", "leave it out"
+            if grade > MAX_GRADE:
+                yield f"the positive {name!r} has grade {grade}, above {MAX_GRADE}", None
+        yield from self._overlaps()
+        for thought in self.thoughts:
+            if fault := fault_of_text(thought):
+                yield f"thought: {fault}", "leave the thought out"
+            if EMB_TOKEN in thought:
+                yield (
+                    f"a thought contains the text {EMB_TOKEN}",
+                    "delete it from the thought: the trainer ends every thought with the token",
+                )
+        if self.instruction is not None and (fault := fault_of_text(self.instruction)):
+            yield f"instruction: {fault}", "leave it out"
+
+    def _overlaps(self) -> Iterator[tuple[str, str | None]]:
+        seen: set[str] = set()
+        for name in self.negatives:
+            if name in self.positives:
+                yield f"the document {name!r} is both positive and negative", None
+            if name in self.excluded:
+                yield f"the document {name!r} is both negative and excluded", None
+            if name in seen:
+                yield f"the negative {name!r} occurs twice", None
+            seen.add(name)
+        for name in sorted(self.excluded & self.positives.keys()):
+            yield f"the document {name!r} is both positive and excluded", None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSet:
+    """Records of one collection with its documents; consistent by construction.
+
+    Attributes:
+        name: the collection's, by which presets know their instruction.
+        records: in a fixed order; ids are unique; at least one.
+        documents: id -> document; every id that a record names is here.
+
+    Raises:
+        DataError: no record, an id twice, or a record that names an unknown document.
+    """
+
+    name: str
+    records: tuple[TrainingRecord, ...]
+    documents: Mapping[str, Document]
+    _text_keys: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.records:
+            raise DataError(f"the training set {self.name!r} has no record")
+        if twice := first_repeated_id(self.records):
+            raise DataError(f"{self.name}: the query {twice!r} occurs twice")
+        self._check_documents()
+
+    @cached_property
+    def data_hash(self) -> str:
+        """Hex SHA-256 of every record, in order, and of every document, whatever their order."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(json.dumps(record_fields(record), sort_keys=True).encode() + b"\n")
+        for name in sorted(self.documents):
+            item = self.documents[name]
+            digest.update(json.dumps([name, item.title, item.text]).encode() + b"\n")
+        return digest.hexdigest()
+
+    def text_key(self, document_id: str) -> str:
+        """What documents of equal text share, in this set and in others."""
+        # Kept once computed: every step asks for thousands of them, most of them again.
+        if document_id not in self._text_keys:
+            self._text_keys[document_id] = text_key(self.documents[document_id].full_text)
+        return self._text_keys[document_id]
+
+    def _check_documents(self) -> None:
+        unknown = [
+            (record.query_id, name)
+            for record in self.records
+            for name in record.document_ids
+            if name not in self.documents
+        ]
+        if unknown:
+            query_id, name = unknown[0]
+            more = f" (and {len(unknown) - 1} more such ids)" if unknown[1:] else ""
+            raise DataError(
+                f"{self.name}: query {query_id!r} names the document {name!r}, which is not in "
+                f"the corpus{more}",
+                mend="add the document to the corpus, or take its id out of the records",
+            )
+
+
+def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...]:
+    """A record for every query that has a positive, in the collection's order, without thoughts.
+
+    Grades below 1 are judgements of irrelevance and give no positive.
+
+    Raises:
+        DataError: a document is both positive for a query and excluded from its ranking.
+    """
+    positives = {
+        query_id: {name: grade for name, grade in grades.items() if grade > 0}
+        for query_id, grades in collection.qrels.items()
+    }
+    return tuple(
+        TrainingRecord(
+            query_id=query.id,
+            query=query.text,
+            positives=positives[query.id],
+            excluded=collection.excluded.get(query.id, frozenset()),
+        )
+        for query in collection.queries
+        if positives.get(query.id)
+    )
+
+
+def record_fields(record: TrainingRecord) -> dict[str, object]:
+    """The record as a JSON object; what is empty is left out."""
+    graded = any(grade != 1 for grade in record.positives.values())
+    thoughts = record.thoughts[0] if len(record.thoughts) == 1 else list(record.thoughts)
+    fields: dict[str, object] = {
+        "query_id": record.query_id,
+        "query": record.query,
+        "positives": dict(record.positives) if graded else list(record.positives),
+        "negatives": list(record.negatives),
+        "excluded": sorted(record.excluded),
+        "thought": thoughts,
+        "instruction": record.instruction,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, [])}
+
+
+def sets_by_name(sets: Sequence[TrainingSet]) -> dict[str, TrainingSet]:
+    """The sets under their names.
+
+    Raises:
+        DataError: no set, or two of one name.
+    """
+    named = {item.name: item for item in sets}
+    if not sets:
+        raise DataError("there is no training set")
+    if len(named) < len(sets):
+        raise DataError(
+            f"two training sets share a name; got {', '.join(item.name for item in sets)}",
+            mend="join their records into one set",
+        )
+    return named
+
+
+def first_repeated_id(records: Iterable[TrainingRecord]) -> str | None:
+    """The first query id that an earlier record has too, or None."""
+    seen: set[str] = set()
+    for record in records:
+        if record.query_id in seen:
+            return record.query_id
+        seen.add(record.query_id)
+    return None
