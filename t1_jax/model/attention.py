@@ -33,6 +33,7 @@ def causal_attention(
     block: int,
     by_row: bool,
     rules: ShardingRules,
+    shared_prefix: bool = False,
 ) -> Float[Array, "B L N H"]:
     """softmax(q k^T / sqrt(H)) v over the tokens at or before each query.
 
@@ -46,18 +47,21 @@ def causal_attention(
         block: query tokens per step of the `xla` back end.
         by_row: whether the `xla` back end takes one row after the other.
         rules: rows and heads are split as these say, and each device attends to its own.
+        shared_prefix: whether the tokens of segment 0 are seen by all segments of their row.
 
     Raises:
         UnsupportedError: the back end cannot do what is asked; it never falls back to another.
             `check_backend` has refused what could be seen when the model was built.
     """
     _check_call(backend, q.shape[1], window, segment_ids)
+    if shared_prefix:
+        _check_prefix(backend, window, segment_ids)
 
     def local(q, k, v, segment_ids, traced):  # the rows and heads that one device holds
         if backend == "xla":
             known = window if traced is None else traced
             attend = rowwise_attention if by_row else blockwise_attention
-            return attend(q, k, v, known, segment_ids, block)
+            return attend(q, k, v, known, segment_ids, block, shared_prefix=shared_prefix)
         assert isinstance(window, int)
         if backend == "cudnn":
             reach = (window - 1, 0) if window else None
@@ -138,6 +142,25 @@ def _check_call(backend: str, length: int, window: Window, segments: jax.Array |
         raise UnsupportedError(
             f"splash attention needs a length divisible by {_SPLASH_MULTIPLE}, got {length}",
             mend=f"{_WAY_OUT}, or length buckets that are multiples of {_SPLASH_MULTIPLE}",
+        )
+
+
+def _check_prefix(backend: str, window: Window, segments: jax.Array | None) -> None:
+    """Refuses what would not show the prefix of a row to all of its segments."""
+    if backend != "xla":
+        raise UnsupportedError(
+            f"{backend} attention cannot show one prefix to several segments",
+            mend=f"{_WAY_OUT}, or rows of their own for prompt and thought",
+        )
+    if not isinstance(window, int) or window:
+        # A window counts slots; from a later segment the prefix is farther away than it should be.
+        raise UnsupportedError(
+            "a prefix shared by several segments and a sliding window do not go together",
+            mend="give each thought a row of its own",
+        )
+    if segments is None:
+        raise UnsupportedError(
+            "shared_prefix needs segment_ids", mend="give segment id 0 to the tokens of the prefix"
         )
 
 

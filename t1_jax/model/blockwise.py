@@ -1,8 +1,10 @@
 """Attention of whole sequences in blocks of queries: the reference, which runs on every device."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from t1_jax.model.product import product
 
@@ -22,6 +24,8 @@ def blockwise_attention(
     window: Window,
     segment_ids: Int[Array, "B L"] | None,
     block: int,
+    *,
+    shared_prefix: bool = False,
 ) -> Float[Array, "B L N H"]:
     """Causal attention, scores in float32, of at most `block` queries at a time.
 
@@ -29,6 +33,8 @@ def blockwise_attention(
     that five eighths of the square of scores are computed, and loops over its blocks, so that one
     block's scores are in memory; the backward pass computes them again. (Written out block by
     block, XLA computes less but keeps the scores of all blocks at once.)
+
+    With `shared_prefix` the tokens of segment 0 are seen by all segments of their row.
     """
     rows, length, _, head_dim = q.shape
     # Heads before positions: the layout in which every back end's matrix products are fastest.
@@ -39,8 +45,9 @@ def blockwise_attention(
     bounds = [(at, min(at + step, whole * block)) for at in range(0, whole * block, step)]
     if length % block:
         bounds.append((whole * block, length))
+    rule = _Seen(window, segment_ids, shared_prefix)
     out = [
-        _group(q_bkjlh, k_bklh, v_bklh, window, segment_ids, begin, end, min(block, end - begin))
+        _group(q_bkjlh, k_bklh, v_bklh, rule, begin, end, min(block, end - begin))
         for begin, end in bounds
     ]
     out_bkjlh = out[0] if len(out) == 1 else jnp.concatenate(out, axis=3)
@@ -54,49 +61,73 @@ def rowwise_attention(
     window: Window,
     segment_ids: Int[Array, "B L"] | None,
     block: int,
+    *,
+    shared_prefix: bool = False,
 ) -> Float[Array, "B L N H"]:
     """`blockwise_attention` of one row after the other: less memory, less in parallel."""
 
     def one(row: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]) -> jax.Array:
         q, k, v, segments = jax.tree.map(lambda x: x[None], row)
-        return blockwise_attention(q, k, v, window, segments, block)[0]
+        out = blockwise_attention(q, k, v, window, segments, block, shared_prefix=shared_prefix)
+        return out[0]
 
     return jax.lax.map(one, (q, k, v, segment_ids))
+
+
+class _Seen(NamedTuple):
+    """Which keys a query sees, among those at or before its slot.
+
+    Attributes:
+        window: how far back.
+        segment_ids: of packed rows.
+        shared_prefix: whether segment 0 is seen by every segment.
+    """
+
+    window: Window
+    segment_ids: Int[Array, "B L"] | None
+    shared_prefix: bool
+
+    def mask(
+        self, start: Int[Array, ""], queries: int, first: Int[Array, ""], keys: int
+    ) -> Bool[Array, "#B M S"]:
+        """For `queries` slots from `start` and `keys` slots from `first`."""
+        distance = (start + jnp.arange(queries))[:, None] - (first + jnp.arange(keys))
+        near = (distance < self.window) | (jnp.asarray(self.window) == 0)
+        seen = ((distance >= 0) & near)[None]
+        if self.segment_ids is None:
+            return seen
+        mine = jax.lax.dynamic_slice_in_dim(self.segment_ids, start, queries, 1)[:, :, None]
+        theirs = jax.lax.dynamic_slice_in_dim(self.segment_ids, first, keys, 1)[:, None, :]
+        known = mine == theirs
+        return seen & (known | (theirs == 0) if self.shared_prefix else known)
 
 
 def _group(
     q: Float[Array, "B K J L H"],
     k: Float[Array, "B K L H"],
     v: Float[Array, "B K L H"],
-    window: Window,
-    segment_ids: Int[Array, "B L"] | None,
+    rule: _Seen,
     begin: int,
     end: int,
     block: int,
 ) -> Float[Array, "B K J M H"]:
     """The M queries from `begin` to `end`, a multiple of `block` of them, one block at a time."""
+    window = rule.window
     reach = block + window - 1 if isinstance(window, int) and window else end
     span = min(end, reach)
 
     def one_block(start: Int[Array, ""]) -> Float[Array, "B K J M H"]:
         first = jnp.maximum(start + block - span, 0)
 
-        def mine(x: jax.Array, axis: int) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(x, start, block, axis)
-
-        def theirs(x: jax.Array, axis: int) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(x, first, span, axis)
-
-        distance = (start + jnp.arange(block))[:, None] - (first + jnp.arange(span))
-        seen = ((distance >= 0) & ((distance < window) | (jnp.asarray(window) == 0)))[None]
-        if segment_ids is not None:
-            seen &= mine(segment_ids, 1)[:, :, None] == theirs(segment_ids, 1)[:, None, :]
-        scores = product("bkjlh,bksh->bkjls", mine(q, 3), theirs(k, 2))
+        q_bkjmh = jax.lax.dynamic_slice_in_dim(q, start, block, 3)
+        k_bksh, v_bksh = (jax.lax.dynamic_slice_in_dim(x, first, span, 2) for x in (k, v))
+        seen = rule.mask(start, block, first, span)
+        scores = product("bkjmh,bksh->bkjms", q_bkjmh, k_bksh)
         scores = jnp.where(seen[:, None, None], scores * q.shape[-1] ** -0.5, MASKED)
         # The sum is divided out of [L, H] after the product rather than of [L, S] before it.
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        out = product("bkjls,bksh->bkjlh", weights, theirs(v, 2), dtype=v.dtype)
+        out = product("bkjms,bksh->bkjmh", weights, v_bksh, dtype=v.dtype)
         return (out / total).astype(q.dtype)
 
     if block == q.shape[3]:

@@ -1,7 +1,7 @@
 """The decoder: token ids in, final hidden states, logits or caches out."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,13 @@ from t1_jax.parallel import Placement, activation_axes
 
 LayerStep = Callable[[jax.Array, Block, Window, Any], tuple[jax.Array, Any]]
 """x, output = step(x, one layer's block, its window, its further inputs)."""
+
+
+class _Packing(NamedTuple):
+    """How several texts share a row; see `Decoder.hidden`."""
+
+    segment_ids: Int[Array, "B L"] | None = None
+    shared_prefix: bool = False
 
 
 class TokenMask(nnx.Variable):
@@ -82,19 +89,25 @@ class Decoder(nnx.Module):
         *,
         positions: Int[Array, "B L"] | None = None,
         segment_ids: Int[Array, "B L"] | None = None,
+        shared_prefix: bool = False,
     ) -> Float[Array, "B L D"]:
         """Final-layer hidden states before the final norm, in the compute dtype.
 
         Args:
             tokens: right-padded rows.
             positions: default 0 .. L-1; packed rows restart them with every segment.
-            segment_ids: for packed rows.
+            segment_ids: for packed rows; padding has -1.
+            shared_prefix: segment 0 of each row stands first and is seen by all its segments, as
+                if each had a row of its own behind a copy of it. So the thoughts of one prompt
+                share its computation; their positions go on from the prefix's.
 
         Raises:
-            UnsupportedError: the attention back end cannot do this; rows that do not divide over
-                the mesh; without `positions`, more tokens than the checkpoint has positions.
+            UnsupportedError: the attention back end cannot do this (a shared prefix needs `xla`
+                and no sliding window); rows that do not divide over the mesh; without
+                `positions`, more tokens than the checkpoint has positions.
         """
-        return self._run(tokens, positions, segment_ids, keep_cache=False)[0]
+        packing = _Packing(segment_ids, shared_prefix)
+        return self._run(tokens, positions, packing, keep_cache=False)[0]
 
     def pool(self, hidden: Float[Array, "B L D"], at: Int[Array, " B"]) -> Float[Array, "B D"]:
         """Unit vectors read at one position of each row, after the final norm, in float32."""
@@ -126,7 +139,7 @@ class Decoder(nnx.Module):
         Raises:
             UnsupportedError: as for `hidden`.
         """
-        _, layers = self._run(tokens, None, None, keep_cache=True)
+        _, layers = self._run(tokens, None, _Packing(), keep_cache=True)
         return PrefixCache(layers, lengths)
 
     def decode(
@@ -193,7 +206,7 @@ class Decoder(nnx.Module):
         self,
         tokens: Int[Array, "B L"],
         positions: Int[Array, "B L"] | None,
-        segment_ids: Int[Array, "B L"] | None,
+        packing: _Packing,
         *,
         keep_cache: bool,
     ) -> tuple[Float[Array, "B L D"], Any]:
@@ -205,7 +218,13 @@ class Decoder(nnx.Module):
         def step(
             x: jax.Array, block: Block, window: Window, _: tuple[()]
         ) -> tuple[jax.Array, LayerCache | None]:
-            out, cache = block.attention(block.attention_norm(x), rotary, window, segment_ids)
+            out, cache = block.attention(
+                block.attention_norm(x),
+                rotary,
+                window,
+                packing.segment_ids,
+                shared_prefix=packing.shared_prefix,
+            )
             x = x + out
             return x + block.mlp(block.mlp_norm(x)), cache if keep_cache else None
 

@@ -160,6 +160,8 @@ class Attention(nnx.Module):
         rotary: tuple[jax.Array, jax.Array],
         window: Window,
         segment_ids: Int[Array, "B L"] | None,
+        *,
+        shared_prefix: bool = False,
     ) -> tuple[Float[Array, "B L D"], LayerCache]:
         """Whole sequences; also returns keys and values as a cache holds them."""
         q, k, v = self.project(x, rotary)
@@ -173,6 +175,7 @@ class Attention(nnx.Module):
             block=self._options.attention_block,
             by_row=self._options.attention_by_row,
             rules=self._rules,
+            shared_prefix=shared_prefix,
         )
         return self.o(out), as_cache(k, v)
 
