@@ -1,0 +1,88 @@
+"""How much better a thought did than the others of its group: advantages from rewards."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from t1_jax.config import suggestion
+from t1_jax.errors import ConfigError, DataError
+
+KINDS = ("std", "dr_grpo", "leave_one_out")
+ZERO_VARIANCE = ("drop", "zero", "resample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdvantageConfig:
+    """How the rewards of a group become advantages.
+
+    Attributes:
+        kind: "std": (r − mean)/(std + eps), arXiv:2402.03300; "dr_grpo": r − mean,
+            arXiv:2503.20783; "leave_one_out": r − mean of the others, arXiv:2402.14740.
+        eps: ε_A, added to the standard deviation.
+        std_floor: a group whose rewards differ by less than this standard deviation has nothing to
+            teach; dividing by it would blow rounding up into a signal.
+        zero_variance: what becomes of such a group. "drop": it leaves the loss and its
+            denominators. "zero": its advantages are 0, but it counts in the denominators, and the
+            KL term still holds it. "resample": as "drop", and other queries are drawn in its
+            place (DAPO, arXiv:2503.14476), which is the caller's part.
+
+    Raises:
+        ConfigError: an unknown name, or a negative number.
+    """
+
+    kind: str = "std"
+    eps: float = 1e-4
+    std_floor: float = 1e-3
+    zero_variance: str = "drop"
+
+    def __post_init__(self) -> None:
+        for name, known in (("kind", KINDS), ("zero_variance", ZERO_VARIANCE)):
+            value = self.__dict__[name]
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
+        for name in ("eps", "std_floor"):
+            if not self.__dict__[name] >= 0:
+                raise ConfigError(f"{name} must be at least 0, got {self.__dict__[name]}")
+
+
+def group_advantages(
+    rewards: Float[np.ndarray, "P G"], config: AdvantageConfig
+) -> tuple[Float[np.ndarray, "P G"], Bool[np.ndarray, " P"]]:
+    """The advantage of each thought within its group, and which groups the loss keeps.
+
+    Advantages of a group without variance (see `has_variance`) are exactly 0, kept or not.
+
+    Raises:
+        DataError: a reward that is not finite.
+    """
+    varied = has_variance(rewards, config.std_floor)
+    exact = rewards.astype(np.float64)
+    advantages = exact - exact.mean(axis=1, keepdims=True)
+    if config.kind == "std":
+        advantages /= np.where(varied, _sample_std(exact) + config.eps, 1.0)[:, None]
+    elif config.kind == "leave_one_out":
+        # r_i − Σ_{j≠i} r_j/(G−1) = G/(G−1) (r_i − mean); a group of one has no variance.
+        samples = rewards.shape[1]
+        advantages *= samples / max(samples - 1, 1)
+    kept = varied | (config.zero_variance == "zero")
+    return np.where(varied[:, None], advantages, 0.0).astype(np.float32), kept
+
+
+def has_variance(rewards: Float[np.ndarray, "P G"], std_floor: float) -> Bool[np.ndarray, " P"]:
+    """Whether a group's sample standard deviation reaches the floor; a group of one never does.
+
+    Raises:
+        DataError: a reward that is not finite.
+    """
+    for prompt, sample in np.argwhere(~np.isfinite(rewards)).tolist():
+        raise DataError(f"thought {sample} of prompt {prompt} has the reward NaN or infinity")
+    std = _sample_std(rewards.astype(np.float64))
+    return (std >= std_floor) & (std > 0)
+
+
+def _sample_std(rewards: Float[np.ndarray, "P G"]) -> Float[np.ndarray, " P"]:
+    """With G − 1 in the denominator, as torch.std has it; 0 for a group of one."""
+    if rewards.shape[1] < 2:
+        return np.zeros(len(rewards))
+    return rewards.std(axis=1, ddof=1)

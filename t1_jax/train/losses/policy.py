@@ -1,0 +1,301 @@
+"""The policy loss of stage 3: GRPO and its relatives, one token at a time.
+
+For action t of thought i, with π the policy in training, π_old the policy before the update,
+μ the sampler, π_ref the reference and A the advantage, the loss is
+
+    ℓ_it = −w_it J_it + β k_it
+    J_it = min(ρ_it A_i, clip(ρ_it, 1 − ε_lo, 1 + ε_hi) A_i),    ρ_it = π(o_it)/π_old(o_it)
+    w_it = sg[min(π_old(o_it)/μ(o_it), C)]
+
+and the step's loss is Σ_it weight_i ℓ_it, with one weight for each thought that already holds the
+denominators of the whole step (`token_weights`). So micro-batches and devices simply add up.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from t1_jax.config import suggestion
+from t1_jax.errors import ConfigError
+
+_FURTHEST = 20.0
+"""Log-ratios are cut here (e^20 is beyond every clip), so that no exponential overflows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRule:
+    """A `PolicyConfig` with every blank filled in; fields as there."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = None
+    kl: str = "k3"
+    beta: float = 0.0
+    aggregation: str = "token_mean"
+    importance: str = "token"
+    truncation: float | None = 2.0
+
+
+PRESETS: Mapping[str, PolicyRule] = MappingProxyType(
+    {
+        "grpo": PolicyRule(beta=0.001),
+        "dr_grpo": PolicyRule(aggregation="seq_mean_token_sum_norm"),
+        "dapo": PolicyRule(clip_high=0.28),
+        "gspo": PolicyRule(
+            clip_low=3e-4,
+            clip_high=4e-4,
+            aggregation="seq_mean_token_mean",
+            importance="sequence",
+        ),
+    }
+)
+"""What each named loss means. All start from ε = 0.2, token importance, k3, token mean, β = 0."""
+
+_KNOWN = {
+    "loss": tuple(PRESETS),
+    "kl": ("k1", "k2", "k3"),
+    "aggregation": (
+        "token_mean",
+        "seq_mean_token_mean",
+        "seq_mean_token_sum",
+        "seq_mean_token_sum_norm",
+    ),
+    "importance": ("token", "sequence", "product"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Which policy loss, and where it departs from its name. A blank (None) takes the preset's.
+
+    Attributes:
+        loss: "grpo": clip 0.2/0.2, β 0.001 with k3, mean over all tokens (arXiv:2402.03300 averages
+            each thought first, so that a token weighs less in a longer one; `aggregation:
+            seq_mean_token_mean` does that). "dr_grpo" (arXiv:2503.20783): sums over the largest length, no KL; it goes with
+            advantages of kind "dr_grpo". "dapo" (arXiv:2503.14476): clip 0.2/0.28, mean over all
+            tokens, no KL. "gspo" (arXiv:2507.18071): one ratio a thought, clip 3e-4/4e-4, mean
+            over each thought, no KL.
+        clip_low: ε_lo.
+        clip_high: ε_hi; above ε_lo it is DAPO's clip-higher.
+        dual_clip: c > 1: where A < 0, J is at least c·A, so that one token whose ratio exploded
+            cannot carry the step (arXiv:1912.09729). No preset has one.
+        kl: with u = log π_ref − log π, "k1" is −u, "k2" u²/2, "k3" e^u − u − 1. As losses on the
+            policy's own samples k1 has zero expected gradient, k2 has that of KL(π‖π_ref), k3 that
+            of KL(π_ref‖π).
+        beta: weight of the KL term; at 0 no reference is needed.
+        aggregation: how tokens are averaged, see `token_weights`.
+        importance: what ρ is a ratio of. "token"; "sequence": the geometric mean over the thought
+            (GSPO); "product": their product (LREM, arXiv:2510.14321). The last two give every
+            token of a thought the same J, which `aggregation: seq_mean_token_mean` counts once.
+        truncation: C of the truncated importance weight between sampler and trainer, as verl and
+            TRL have it; None trusts the sampler.
+
+    Raises:
+        ConfigError: an unknown name, or a number out of range.
+    """
+
+    loss: str = "grpo"
+    clip_low: float | None = None
+    clip_high: float | None = None
+    dual_clip: float | None = None
+    kl: str | None = None
+    beta: float | None = None
+    aggregation: str | None = None
+    importance: str | None = None
+    truncation: float | None = 2.0
+
+    def __post_init__(self) -> None:
+        for name, known in _KNOWN.items():
+            value = self.__dict__[name]
+            if value is not None and value not in known:
+                raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
+        for name, good, range_ in (
+            ("clip_low", lambda x: 0 < x <= 1, "above 0 and at most 1"),
+            ("clip_high", lambda x: x > 0, "above 0"),
+            ("dual_clip", lambda x: x > 1, "above 1"),
+            ("beta", lambda x: x >= 0, "at least 0"),
+            ("truncation", lambda x: x > 0, "above 0"),
+        ):
+            value = self.__dict__[name]
+            if value is not None and not good(value):
+                raise ConfigError(f"{name} must be {range_}, got {value}")
+
+    def resolved(self) -> PolicyRule:
+        """The preset named by `loss`, with this config's own values on top."""
+        own = {name: value for name, value in self.__dict__.items() if value is not None}
+        del own["loss"]
+        return replace(PRESETS[self.loss], **{**own, "truncation": self.truncation})
+
+
+class PolicyTerms(NamedTuple):
+    """The loss token by token; all are 0 or False outside the mask.
+
+    Attributes:
+        loss: ℓ_it, not yet weighted.
+        ratio: ρ_it.
+        clipped: where a clip holds J, so that the policy term has no gradient.
+        kl: k_it in nats, without β.
+    """
+
+    loss: Float[Array, "B A"]
+    ratio: Float[Array, "B A"]
+    clipped: Bool[Array, "B A"]
+    kl: Float[Array, "B A"]
+
+
+def token_weights(
+    lengths: Int[np.ndarray, " T"], aggregation: str, max_tokens: int
+) -> Float[np.ndarray, " T"]:
+    """The weight of each token of each thought, so that the step's loss is Σ_it weight_i ℓ_it.
+
+    With n_i actions in thought i and B thoughts kept:
+
+        token_mean               1/Σ_j n_j      DAPO, arXiv:2503.14476
+        seq_mean_token_mean      1/(B n_i)      GRPO, arXiv:2402.03300
+        seq_mean_token_sum       1/B
+        seq_mean_token_sum_norm  1/(B L)        Dr.GRPO, arXiv:2503.20783
+
+    Args:
+        lengths: n_i of all thoughts of the step, on all devices; 0 for a thought that is dropped.
+        aggregation: one of the four.
+        max_tokens: L, the budget.
+    """
+    counts = lengths.astype(np.float64)
+    kept = counts > 0
+    per_thought = {
+        "token_mean": np.full_like(counts, counts.sum()),
+        "seq_mean_token_mean": kept.sum() * counts,
+        "seq_mean_token_sum": np.full_like(counts, kept.sum()),
+        "seq_mean_token_sum_norm": np.full_like(counts, kept.sum() * max_tokens),
+    }[aggregation]
+    return np.divide(1.0, per_thought, out=np.zeros_like(counts), where=kept).astype(np.float32)
+
+
+def policy_loss(
+    log_probs: Float[Array, "B A"],
+    *,
+    old: Float[Array, "B A"],
+    sampler: Float[Array, "B A"],
+    reference: Float[Array, "B A"] | None,
+    advantages: Float[Array, "B A"],
+    mask: Float[Array, "B A"] | Bool[Array, "B A"],
+    sequence: Int[Array, "B A"],
+    num_sequences: int,
+    config: PolicyConfig,
+) -> PolicyTerms:
+    """ℓ_it of every action token; see the top of this module for the formula.
+
+    All log-probabilities are at the sampling temperature, in nats.
+
+    Args:
+        log_probs: log π, the only input that gradients flow to.
+        old: log π_old. For the first update of a rollout give `stop_gradient(log_probs)`: then
+            ρ = 1 and the gradient is w A ∇log π.
+        sampler: log μ, as the sampler reported it.
+        reference: log π_ref; may be None where β is 0.
+        advantages: A of the thought that a token belongs to.
+        mask: which tokens are actions of a kept thought; elsewhere the inputs may hold anything.
+        sequence: which of its row's thoughts a token belongs to, from 0.
+        num_sequences: the most thoughts in a row.
+        config: the loss.
+
+    Raises:
+        ConfigError: β is above 0 and there is no reference.
+    """
+    rule = config.resolved()
+    if rule.beta > 0 and reference is None:
+        raise ConfigError(
+            f"beta={rule.beta} needs log-probabilities under the reference model",
+            mend="load the reference, or set beta=0",
+        )
+    real = mask.astype(bool)
+    advantages = jnp.where(real, jax.lax.stop_gradient(advantages), 0.0)
+    log_ratio = _difference(log_probs, jax.lax.stop_gradient(old), real)
+    if rule.importance != "token":
+        log_ratio = _over_sequences(
+            log_ratio, real, sequence, num_sequences, mean=rule.importance == "sequence"
+        )
+    ratio = jnp.exp(_cut(log_ratio))
+    objective, clipped = _clipped_objective(ratio, advantages, rule)
+    weight = _sampler_weight(old, sampler, real, rule.truncation)
+    loss, kl = -weight * objective, jnp.zeros_like(log_probs)
+    if rule.beta > 0 and reference is not None:
+        kl = _divergence(_difference(jax.lax.stop_gradient(reference), log_probs, real), rule.kl)
+        loss = loss + rule.beta * kl
+    zero = jnp.zeros_like(loss)
+    return PolicyTerms(
+        loss=jnp.where(real, loss, zero),
+        ratio=jnp.where(real, ratio, zero),
+        clipped=real & clipped,
+        kl=jnp.where(real, kl, zero),
+    )
+
+
+def _difference(
+    a: Float[Array, "B A"], b: Float[Array, "B A"], real: Bool[Array, "B A"]
+) -> Float[Array, "B A"]:
+    """The difference where `real`; elsewhere 0, without a gradient even where inputs are NaN."""
+    return jnp.where(real, a, 0.0) - jnp.where(real, b, 0.0)
+
+
+def _cut(log_ratio: Float[Array, "B A"]) -> Float[Array, "B A"]:
+    return jnp.clip(log_ratio, -_FURTHEST, _FURTHEST)
+
+
+def _over_sequences(
+    log_ratio: Float[Array, "B A"],
+    real: Bool[Array, "B A"],
+    sequence: Int[Array, "B A"],
+    num_sequences: int,
+    *,
+    mean: bool,
+) -> Float[Array, "B A"]:
+    """Σ_t log ρ_t of the thought, or its mean over t, at each of its tokens."""
+    member = (sequence[:, :, None] == jnp.arange(num_sequences)) & real[:, :, None]
+    totals = jnp.sum(jnp.where(member, log_ratio[:, :, None], 0.0), axis=1)
+    if mean:
+        totals = totals / jnp.maximum(jnp.sum(member, axis=1), 1)
+    return jnp.sum(jnp.where(member, totals[:, None, :], 0.0), axis=2)
+
+
+def _clipped_objective(
+    ratio: Float[Array, "B A"], advantages: Float[Array, "B A"], rule: PolicyRule
+) -> tuple[Float[Array, "B A"], Bool[Array, "B A"]]:
+    """J, and where it no longer depends on the ratio."""
+    low, high = 1.0 - rule.clip_low, 1.0 + rule.clip_high
+    objective = jnp.minimum(ratio * advantages, jnp.clip(ratio, low, high) * advantages)
+    clipped = jnp.where(advantages > 0, ratio > high, (advantages < 0) & (ratio < low))
+    if rule.dual_clip is not None:
+        floored = (advantages < 0) & (ratio > rule.dual_clip)
+        objective = jnp.where(floored, rule.dual_clip * advantages, objective)
+        clipped = clipped | floored
+    return objective, clipped
+
+
+def _sampler_weight(
+    old: Float[Array, "B A"],
+    sampler: Float[Array, "B A"],
+    real: Bool[Array, "B A"],
+    truncation: float | None,
+) -> Float[Array, "B A"]:
+    """w, a constant of the loss; 1 throughout without truncation."""
+    if truncation is None:
+        return jnp.ones_like(old)
+    gap = _difference(old, sampler, real)
+    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(_cut(gap)), truncation))
+
+
+def _divergence(u: Float[Array, "B A"], kind: str) -> Float[Array, "B A"]:
+    """The estimator of this name from u = log π_ref − log π, joschu.net/blog/kl-approx.html."""
+    if kind == "k1":
+        return -u
+    if kind == "k2":
+        return u**2 / 2
+    u = _cut(u)
+    return jnp.expm1(u) - u  # e^u − 1 is exact near 0, where the difference would cancel

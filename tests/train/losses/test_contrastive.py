@@ -1,0 +1,277 @@
+"""InfoNCE and the triplet loss against plain loops, finite differences, pieces and meshes."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t1_jax.config import load_config, undocumented_fields
+from t1_jax.errors import ConfigError
+from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.train.losses import ContrastiveConfig, contrast_metrics, info_nce, mean_cosine, triplet
+
+PLAIN = ContrastiveConfig(temperature=0.1)
+FILTERED = ContrastiveConfig(temperature=0.1, false_negative_margin=0.1)
+EUCLIDEAN = ContrastiveConfig(distance="euclidean", margin=0.5)
+
+
+def problem(seed: int, n: int = 8, c: int = 20, d: int = 6, k: int = 3) -> dict[str, np.ndarray]:
+    """A step's vectors, and its masks with a third of the candidates ruled out."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((n + c, d)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return {
+        "queries": vectors[:n],
+        "candidates": vectors[n:],
+        "positive": rng.permutation(c)[:n].astype(np.int32),
+        "negatives": rng.integers(-1, c, (n, k), dtype=np.int32),
+        "allowed": rng.random((n, c)) < 2 / 3,
+        "weights": rng.integers(0, 3, n).astype(np.float32),
+    }
+
+
+def plain_info_nce(data: dict[str, np.ndarray], config: ContrastiveConfig) -> tuple[float, float]:
+    """The formula, one query and one candidate at a time, in float64."""
+    total = 0.0
+    for i, query in enumerate(data["queries"].astype(float)):
+        own = float(query @ data["candidates"][data["positive"][i]].astype(float))
+        denominator = math.exp(own / config.temperature)
+        for c, document in enumerate(data["candidates"].astype(float)):
+            score = float(query @ document)
+            margin = config.false_negative_margin
+            false_negative = margin is not None and score > own + margin
+            if c != data["positive"][i] and data["allowed"][i, c] and not false_negative:
+                denominator += math.exp(score / config.temperature)
+        total -= data["weights"][i] * math.log(math.exp(own / config.temperature) / denominator)
+    return total, float(data["weights"].sum())
+
+
+def plain_triplet(data: dict[str, np.ndarray], config: ContrastiveConfig) -> tuple[float, int]:
+    total, count = 0.0, 0
+    for i, query in enumerate(data["queries"].astype(float)):
+        near = data["candidates"][data["positive"][i]].astype(float)
+        for c in data["negatives"][i]:
+            if c < 0 or c == data["positive"][i] or not data["allowed"][i, c]:
+                continue
+            far = data["candidates"][c].astype(float)
+            margin = config.false_negative_margin
+            if margin is not None and query @ far > query @ near + margin:
+                continue
+            if config.distance == "cosine":
+                hinge = config.margin - query @ near + query @ far
+            else:
+                hinge = config.margin + math.dist(query, near) - math.dist(query, far)
+            total, count = total + max(0.0, float(hinge)), count + 1
+    return total, count
+
+
+def run_info_nce(data: dict[str, Any], config: ContrastiveConfig) -> tuple[jax.Array, jax.Array]:
+    return info_nce(
+        *(jnp.asarray(data[name]) for name in ("queries", "candidates", "positive", "allowed")),
+        config=config,
+        weights=jnp.asarray(data["weights"]),
+    )
+
+
+def run_triplet(data: dict[str, Any], config: ContrastiveConfig) -> tuple[jax.Array, jax.Array]:
+    names = ("queries", "candidates", "positive", "negatives", "allowed")
+    return triplet(*(jnp.asarray(data[name]) for name in names), config=config)
+
+
+@given(seed=st.integers(0, 2**32 - 1), config=st.sampled_from([PLAIN, FILTERED]))
+def test_info_nce_is_its_formula(seed: int, config: ContrastiveConfig):
+    data = problem(seed)
+    np.testing.assert_allclose(
+        run_info_nce(data, config), plain_info_nce(data, config), rtol=1e-5, atol=1e-5
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    config=st.sampled_from([ContrastiveConfig(), FILTERED, EUCLIDEAN]),
+)
+def test_triplet_is_its_formula(seed: int, config: ContrastiveConfig):
+    data = problem(seed)
+    np.testing.assert_allclose(
+        run_triplet(data, config), plain_triplet(data, config), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_worked_by_hand():
+    """Scores 0.6 and 0.8 at τ = 0.2: log(1 + e^{(0.8 − 0.6)/0.2}) = log(1 + e)."""
+    data = {
+        "queries": np.array([[1.0, 0.0]], np.float32),
+        "candidates": np.array([[0.6, 0.8], [0.8, 0.6]], np.float32),
+        "positive": np.array([0], np.int32),
+        "negatives": np.array([[1]], np.int32),
+        "allowed": np.array([[False, True]]),
+        "weights": np.ones(1, np.float32),
+    }
+    loss, count = run_info_nce(data, ContrastiveConfig(temperature=0.2))
+    assert float(loss / count) == pytest.approx(math.log(1 + math.e), rel=1e-5)
+    loss, count = run_triplet(data, ContrastiveConfig(margin=0.2))
+    assert float(loss / count) == pytest.approx(0.4)
+    data["allowed"][:] = False
+    assert float(run_info_nce(data, PLAIN)[0]) == pytest.approx(0.0, abs=1e-6)
+    assert [float(value) for value in run_triplet(data, PLAIN)] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("config", [PLAIN, FILTERED])
+@pytest.mark.parametrize("of", ["queries", "candidates"])
+def test_info_nce_gradients_are_finite_differences(of: str, config: ContrastiveConfig):
+    check_gradient(problem(3), of, lambda data: run_info_nce(data, config)[0])
+
+
+@pytest.mark.parametrize("config", [ContrastiveConfig(), FILTERED, EUCLIDEAN])
+@pytest.mark.parametrize("of", ["queries", "candidates"])
+def test_triplet_gradients_are_finite_differences(of: str, config: ContrastiveConfig):
+    check_gradient(problem(4), of, lambda data: run_triplet(data, config)[0])
+
+
+def check_gradient(data: dict[str, np.ndarray], of: str, loss: Any) -> None:
+    """Compares autodiff with central differences along random directions, in float64."""
+    with jax.enable_x64(True):
+        exact = {
+            name: value.astype(np.float64) if value.dtype == np.float32 else value
+            for name, value in data.items()
+        }
+        gradient = jax.grad(lambda moved: loss({**exact, of: moved}))(jnp.asarray(exact[of]))
+        assert np.any(np.asarray(gradient))
+        rng = np.random.default_rng(0)
+        for _ in range(5):
+            direction = rng.standard_normal(exact[of].shape)
+            step = 1e-6
+            up, down = (
+                float(loss({**exact, of: exact[of] + sign * step * direction})) for sign in (1, -1)
+            )
+            expected = float(np.sum(np.asarray(gradient) * direction))
+            assert (up - down) / (2 * step) == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_extreme_scores_stay_finite():
+    data = problem(0)
+    data["candidates"] = np.repeat(data["queries"][:1], len(data["candidates"]), axis=0)
+    tiny = ContrastiveConfig(temperature=1e-4)
+    loss, gradient = jax.value_and_grad(
+        lambda queries: run_info_nce({**data, "queries": queries}, tiny)[0]
+    )(jnp.asarray(data["queries"]))
+    assert np.isfinite(loss)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_euclidean_distance_zero_has_a_gradient_of_zero():
+    data = problem(1)
+    data["candidates"][data["positive"]] = data["queries"]
+    gradient = jax.grad(lambda queries: run_triplet({**data, "queries": queries}, EUCLIDEAN)[0])(
+        jnp.asarray(data["queries"])
+    )
+    assert np.all(np.isfinite(gradient))
+
+
+def test_padding_may_hold_anything():
+    data = problem(5)
+    data["weights"][:] = 1
+    data["negatives"][6:] = -1
+    data["weights"][6:] = 0
+    spoilt = {name: value.copy() for name, value in data.items()}
+    spoilt["queries"][6:] = np.nan
+    spoilt["positive"][6:] = -1
+    spoilt["allowed"][6:] = False
+    for run, config in ((run_info_nce, PLAIN), (run_triplet, ContrastiveConfig())):
+        np.testing.assert_allclose(run(spoilt, config), run(data, config), rtol=1e-6)
+        gradient = jax.grad(lambda q, run=run, c=config: run({**spoilt, "queries": q}, c)[0])(
+            jnp.asarray(spoilt["queries"])
+        )
+        assert np.all(np.isfinite(gradient[:6]))
+        assert np.all(np.asarray(gradient)[6:] == 0)
+
+
+@pytest.mark.parametrize("run", [run_info_nce, run_triplet])
+def test_pieces_of_a_batch_add_up(run: Any):
+    """Each piece of the queries is compared with all candidates, as the step does it."""
+    data = problem(6)
+    by_query = ("queries", "positive", "negatives", "allowed", "weights")
+    pieces = [
+        run({**data, **{name: data[name][part] for name in by_query}}, PLAIN)
+        for part in (slice(0, 3), slice(3, 8))
+    ]
+    np.testing.assert_allclose(np.sum(np.asarray(pieces), axis=0), run(data, PLAIN), rtol=1e-6)
+
+
+@pytest.mark.parametrize("run", [run_info_nce, run_triplet])
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)])
+def test_eight_devices_are_one(run: Any, mesh: MeshConfig):
+    data = problem(7, c=16)
+    placement = make_placement(mesh)
+
+    def loss(vectors: tuple[jax.Array, jax.Array], rest: dict[str, jax.Array]) -> jax.Array:
+        total, count = run({**rest, "queries": vectors[0], "candidates": vectors[1]}, FILTERED)
+        return total / count
+
+    def value_and_gradient(data: dict[str, Any]) -> Any:
+        vectors = (data["queries"], data["candidates"])
+        rest = {name: data[name] for name in ("positive", "negatives", "allowed", "weights")}
+        return jax.jit(jax.value_and_grad(loss))(vectors, rest)
+
+    alone = value_and_gradient({name: jnp.asarray(value) for name, value in data.items()})
+    with placement.entered():
+        rows = {
+            name: jax.device_put(
+                value, placement.activation("b") if value.ndim == 1 else placement.activation("bl")
+            )
+            for name, value in data.items()
+        }
+        spread = value_and_gradient(rows)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, spread)
+    assert not spread[1][0].sharding.is_fully_replicated
+
+
+def test_metrics_by_hand():
+    queries = jnp.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    candidates = jnp.asarray([[0.8, 0.6], [0.6, 0.8], [0.8, 0.6]])
+    metrics = contrast_metrics(
+        queries,
+        candidates,
+        jnp.asarray([0, 1, 2]),
+        jnp.asarray([[True, True, False], [True, True, True], [True, True, True]]),
+        weights=jnp.ones(3),
+    )
+    # The third query's positive ties with the first document, which is no success.
+    assert [float(value) for value in metrics["accuracy"]] == [2.0, 3.0]
+    assert float(metrics["positive_cosine"][0]) == pytest.approx(2.4)
+
+
+def test_mean_cosine_leaves_out_pairs_of_one_query_and_padding():
+    vectors = jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    total, pairs = mean_cosine(
+        vectors, groups=jnp.asarray([0, 0, 1, 2]), weights=jnp.asarray([1.0, 1.0, 1.0, 0.0])
+    )
+    assert (float(total), float(pairs)) == (0.0, 4.0)
+    total, pairs = mean_cosine(jnp.tile(vectors[:1], (5, 1)))
+    assert float(total / pairs) == pytest.approx(1.0)
+
+
+def test_config_is_documented_and_reads_from_overrides():
+    assert undocumented_fields(ContrastiveConfig) == []
+    config = load_config(ContrastiveConfig, overrides=["temperature=0.05", "distance=euclidean"])
+    assert (config.temperature, config.distance) == (0.05, "euclidean")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"temperature": math.nan}, "temperature must be above 0"),
+        ({"margin": -0.1}, "margin must be at least 0"),
+        ({"distance": "euklidean"}, "did you mean 'euclidean'"),
+        ({"false_negative_margin": -1.0}, "false_negative_margin"),
+    ],
+)
+def test_config_refuses(change: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        ContrastiveConfig(**change)

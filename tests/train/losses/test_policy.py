@@ -1,0 +1,492 @@
+"""The policy loss against plain loops, finite differences, others' worked numbers, and a bandit."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t1_jax.config import load_config, undocumented_fields
+from t1_jax.errors import ConfigError
+from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.train.losses import (
+    AdvantageConfig,
+    PolicyConfig,
+    PolicyTerms,
+    group_advantages,
+    policy_loss,
+    token_weights,
+)
+
+AGGREGATIONS = (
+    "token_mean",
+    "seq_mean_token_mean",
+    "seq_mean_token_sum",
+    "seq_mean_token_sum_norm",
+)
+CONFIGS = [
+    PolicyConfig(loss="grpo", beta=0.1),
+    PolicyConfig(loss="grpo", beta=0.1, kl="k1", truncation=None),
+    PolicyConfig(loss="grpo", beta=0.1, kl="k2", dual_clip=1.3),
+    PolicyConfig(loss="dr_grpo", truncation=1.05),
+    PolicyConfig(loss="dapo"),
+    PolicyConfig(loss="gspo", clip_low=0.05, clip_high=0.08, beta=0.1),
+    PolicyConfig(loss="grpo", importance="product", dual_clip=2.0),
+]
+MAX_SEQUENCES = 3
+
+
+def problem(seed: int, rows: int = 8, actions: int = 10) -> dict[str, np.ndarray]:
+    """Rows of up to three thoughts, with padding in between and garbage under it."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, actions)
+    log_probs = -rng.exponential(1.0, shape)
+    sequence = np.sort(rng.integers(0, MAX_SEQUENCES, shape), axis=1)
+    per_thought = rng.standard_normal((rows, MAX_SEQUENCES))
+    return {
+        "log_probs": log_probs,
+        "old": log_probs + 0.2 * rng.standard_normal(shape),
+        "sampler": log_probs + 0.2 * rng.standard_normal(shape),
+        "reference": log_probs + 0.5 * rng.standard_normal(shape),
+        "advantages": np.take_along_axis(per_thought, sequence, axis=1),
+        "mask": rng.random(shape) < 0.8,
+        "sequence": sequence.astype(np.int32),
+    }
+
+
+def run(data: dict[str, Any], config: PolicyConfig) -> PolicyTerms:
+    """In float32, unless the data are float64 under `enable_x64`."""
+    arrays = {name: jnp.asarray(value) for name, value in data.items()}
+    return policy_loss(
+        arrays.pop("log_probs"),
+        **arrays,  # pyright: ignore[reportArgumentType]
+        num_sequences=MAX_SEQUENCES,
+        config=config,
+    )
+
+
+def plain_loss(data: dict[str, np.ndarray], config: PolicyConfig) -> np.ndarray:
+    """ℓ_it, token by token, from the formula."""
+    rule = config.resolved()
+    losses = np.zeros(data["mask"].shape)
+    for row, t in np.argwhere(data["mask"]).tolist():
+        thought = [
+            s
+            for s in range(losses.shape[1])
+            if data["mask"][row, s] and data["sequence"][row, s] == data["sequence"][row, t]
+        ]
+        ratios = [math.exp(data["log_probs"][row, s] - data["old"][row, s]) for s in thought]
+        ratio = {
+            "token": math.exp(data["log_probs"][row, t] - data["old"][row, t]),
+            "sequence": math.prod(ratios) ** (1 / len(ratios)),
+            "product": math.prod(ratios),
+        }[rule.importance]
+        advantage = data["advantages"][row, t]
+        inside = min(max(ratio, 1 - rule.clip_low), 1 + rule.clip_high)
+        objective = min(ratio * advantage, inside * advantage)
+        if rule.dual_clip is not None and advantage < 0:
+            objective = max(objective, rule.dual_clip * advantage)
+        weight = 1.0
+        if rule.truncation is not None:
+            weight = min(math.exp(data["old"][row, t] - data["sampler"][row, t]), rule.truncation)
+        u = data["reference"][row, t] - data["log_probs"][row, t]
+        divergence = {"k1": -u, "k2": u * u / 2, "k3": math.exp(u) - u - 1}[rule.kl]
+        losses[row, t] = -weight * objective + rule.beta * divergence
+    return losses
+
+
+@given(seed=st.integers(0, 2**32 - 1), config=st.sampled_from(CONFIGS))
+def test_the_loss_is_its_formula(seed: int, config: PolicyConfig):
+    data = problem(seed)
+    small = {k: v.astype(np.float32) if v.dtype == np.float64 else v for k, v in data.items()}
+    np.testing.assert_allclose(
+        run(small, config).loss, plain_loss(data, config), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_gradients_are_finite_differences(config: PolicyConfig):
+    data = problem(1)
+    with jax.enable_x64(True):
+        exact = jnp.asarray(data["log_probs"])
+        gradient = np.asarray(
+            jax.grad(lambda p: run({**data, "log_probs": p}, config).loss.sum())(exact)
+        )
+        assert np.count_nonzero(gradient) > 10
+        step = 1e-6
+        for row, t in np.ndindex(3, gradient.shape[1]):
+            bump = np.zeros_like(gradient)
+            bump[row, t] = step
+            up, down = (
+                float(run({**data, "log_probs": data["log_probs"] + s * bump}, config).loss.sum())
+                for s in (1, -1)
+            )
+            assert (up - down) / (2 * step) == pytest.approx(gradient[row, t], rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo", "gspo"])
+def test_the_first_update_follows_the_advantage(loss: str):
+    """With π_old = π the gradient is −w A ∇log π, for thought-level ratios on average."""
+    data = problem(2)
+    config = PolicyConfig(loss=loss, beta=0.0)
+
+    def total(log_probs: jax.Array) -> tuple[jax.Array, PolicyTerms]:
+        old = jax.lax.stop_gradient(log_probs)
+        terms = run({**data, "log_probs": log_probs, "old": old}, config)
+        return terms.loss.sum(), terms
+
+    log_probs = jnp.asarray(data["log_probs"], jnp.float32)
+    gradient, terms = jax.grad(total, has_aux=True)(log_probs)
+    weight = np.minimum(np.exp(data["log_probs"] - data["sampler"]), 2.0)
+    pull = np.where(data["mask"], weight * data["advantages"], 0.0)
+    if loss == "gspo":
+        pull = mean_over_thoughts(pull, data)
+    np.testing.assert_allclose(gradient, -pull, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(terms.ratio, data["mask"].astype(float))
+    assert not np.any(terms.clipped)
+
+
+def mean_over_thoughts(values: np.ndarray, data: dict[str, np.ndarray]) -> np.ndarray:
+    means = np.zeros_like(values)
+    for row, number in np.ndindex(len(values), MAX_SEQUENCES):
+        thought = data["mask"][row] & (data["sequence"][row] == number)
+        if thought.any():
+            means[row, thought] = values[row, thought].mean()
+    return means
+
+
+def test_dual_clip_worked_by_others():
+    """The example in the tests of NeMo-RL and SkyRL: losses −0.5, 1, 12 with c = 3; mean 4.1667."""
+    terms = policy_loss(
+        jnp.asarray([[-1.69315, -1.0, -0.69741]]),
+        old=jnp.asarray([[-1.0, -1.0, -3.0]]),
+        sampler=jnp.asarray([[-1.0, -1.0, -3.0]]),
+        reference=None,
+        advantages=jnp.asarray([[1.0, -1.0, -4.0]]),
+        mask=jnp.ones((1, 3), bool),
+        sequence=jnp.zeros((1, 3), jnp.int32),
+        num_sequences=1,
+        config=PolicyConfig(beta=0.0, dual_clip=3.0),
+    )
+    np.testing.assert_allclose(terms.loss, [[-0.5, 1.0, 12.0]], atol=1e-4)
+    np.testing.assert_allclose(terms.ratio, [[0.5, 1.0, 10.0]], rtol=1e-3)
+    assert terms.clipped.tolist() == [[False, False, True]]
+    assert float(terms.loss.mean()) == pytest.approx(4.1667, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "objective", "clipped"),
+    [
+        (1.5, 1.0, 1.28, True),  # clip-higher holds a good token back
+        (1.25, 1.0, 1.25, False),
+        (0.5, 1.0, 0.5, False),  # a good token that got rarer is pulled back in full
+        (0.5, -1.0, -0.8, True),
+        (1.5, -1.0, -1.5, False),
+        (1.5, 0.0, 0.0, False),
+    ],
+)
+def test_the_clip_case_by_case(ratio: float, advantage: float, objective: float, clipped: bool):
+    data = {
+        "log_probs": np.full((1, 1), math.log(ratio), np.float32),
+        "old": np.zeros((1, 1), np.float32),
+        "sampler": np.zeros((1, 1), np.float32),
+        "reference": np.zeros((1, 1), np.float32),
+        "advantages": np.full((1, 1), advantage, np.float32),
+        "mask": np.ones((1, 1), np.float32),
+        "sequence": np.zeros((1, 1), np.int32),
+    }
+    config = PolicyConfig(loss="dapo")
+    terms = run(data, config)
+    assert float(terms.loss[0, 0]) == pytest.approx(-objective, abs=1e-6)
+    assert bool(terms.clipped[0, 0]) is clipped
+    gradient = jax.grad(lambda p: run({**data, "log_probs": p}, config).loss.sum())(
+        jnp.asarray(data["log_probs"])
+    )
+    assert bool(gradient[0, 0] == 0) is (clipped or advantage == 0)
+
+
+def test_the_sampler_weight_is_a_constant_cut_at_c():
+    """μ half and a fifth as likely as π_old: weights 2 and min(5, 2)."""
+    old = np.log([[0.5, 0.5]])
+    config = PolicyConfig(beta=0.0)
+
+    def loss(old: jax.Array, sampler: jax.Array) -> jax.Array:
+        data = problem(0, rows=1, actions=2)
+        fixed = {"mask": np.ones((1, 2), bool), "advantages": np.ones((1, 2))}
+        data = {**data, **fixed, "log_probs": np.log([[0.5, 0.5]])}
+        return run({**data, "old": old, "sampler": sampler}, config).loss
+
+    sampler = np.log([[0.25, 0.1]])
+    np.testing.assert_allclose(loss(jnp.asarray(old), jnp.asarray(sampler)), [[-2, -2]], rtol=1e-5)
+    for argument in (0, 1):
+        gradient = jax.grad(lambda *a: loss(*a).sum(), argnums=argument)(
+            jnp.asarray(old), jnp.asarray(sampler)
+        )
+        assert not np.any(gradient)
+
+
+def test_kl_estimators_have_the_gradients_they_promise():
+    """Exact expectations over a categorical policy, samples drawn from the policy itself."""
+    logits = jnp.asarray([0.3, -0.5, 1.1, 0.0])
+    reference = jax.nn.log_softmax(jnp.asarray([-0.2, 0.4, 0.9, -1.0]))
+
+    def expected(logits: jax.Array, kl: str) -> jax.Array:
+        log_probs = jax.nn.log_softmax(logits)
+        kinds = policy_loss(
+            log_probs[None],
+            old=jax.lax.stop_gradient(log_probs)[None],
+            sampler=log_probs[None],
+            reference=reference[None],
+            advantages=jnp.zeros((1, 4)),
+            mask=jnp.ones((1, 4), bool),
+            sequence=jnp.zeros((1, 4), jnp.int32),
+            num_sequences=1,
+            config=PolicyConfig(kl=kl, beta=1.0),
+        )
+        return jnp.sum(jax.lax.stop_gradient(jnp.exp(log_probs)) * kinds.kl[0])
+
+    def forward(logits: jax.Array) -> jax.Array:
+        log_probs = jax.nn.log_softmax(logits)
+        return jnp.sum(jnp.exp(log_probs) * (log_probs - reference))
+
+    def backward(logits: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.exp(reference) * (reference - jax.nn.log_softmax(logits)))
+
+    np.testing.assert_allclose(expected(logits, "k1"), forward(logits), rtol=1e-5)
+    np.testing.assert_allclose(expected(logits, "k3"), forward(logits), rtol=1e-5)
+    gradients = {kl: jax.grad(expected)(logits, kl) for kl in ("k1", "k2", "k3")}
+    np.testing.assert_allclose(gradients["k1"], 0, atol=1e-6)
+    np.testing.assert_allclose(gradients["k2"], jax.grad(forward)(logits), atol=1e-6)
+    np.testing.assert_allclose(gradients["k3"], jax.grad(backward)(logits), atol=1e-6)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_padding_may_hold_anything(config: PolicyConfig):
+    data = problem(3)
+    spoilt = {name: value.copy() for name, value in data.items()}
+    for name in ("log_probs", "old", "sampler", "reference", "advantages"):
+        spoilt[name][~data["mask"]] = [np.nan, -np.inf, np.inf][len(name) % 3]
+    spoilt["sequence"][~data["mask"]] = 99
+    gradients = []
+    for each in (data, spoilt):
+        gradient, terms = jax.grad(
+            lambda p, each=each: (
+                (terms := run({**each, "log_probs": p}, config)).loss.sum(),
+                terms,
+            ),
+            has_aux=True,
+        )(jnp.asarray(each["log_probs"], jnp.float32))
+        gradients.append((gradient, terms))
+    jax.tree.map(np.testing.assert_array_equal, *gradients)
+    assert not np.any(gradients[1][0][~data["mask"]])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_runaway_ratios_stay_finite(config: PolicyConfig):
+    data = problem(4)
+    data["log_probs"] = np.where(data["advantages"] > 0, 0.0, -500.0)
+    data["old"] = data["sampler"] = data["reference"] = -500.0 - data["log_probs"]
+    gradient, loss = jax.grad(
+        lambda p: ((loss := run({**data, "log_probs": p}, config).loss).sum(), loss), has_aux=True
+    )(jnp.asarray(data["log_probs"], jnp.float32))
+    assert np.all(np.isfinite(loss))
+    assert np.all(np.isfinite(gradient))
+
+
+def test_packing_thoughts_in_a_row_changes_nothing():
+    """One row of three thoughts is three rows of one."""
+    data, config = problem(5), PolicyConfig(loss="gspo", beta=0.1)
+    packed = run(data, config).loss
+    apart = sum(
+        run({**data, "mask": data["mask"] & (data["sequence"] == number)}, config).loss
+        for number in range(MAX_SEQUENCES)
+    )
+    np.testing.assert_allclose(packed, apart, rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_eight_devices_are_one(config: PolicyConfig):
+    data = {k: v.astype(np.float32) if v.dtype == float else v for k, v in problem(6).items()}
+    placement = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
+
+    def loss(data: dict[str, Any]) -> jax.Array:
+        return run(data, config).loss.sum()
+
+    def value_and_gradient(data: dict[str, Any]) -> Any:
+        rest = dict(data)
+        log_probs = rest.pop("log_probs")
+        compiled = jax.jit(jax.value_and_grad(lambda p, rest: loss({**rest, "log_probs": p})))
+        return compiled(log_probs, rest)
+
+    alone = value_and_gradient({name: jnp.asarray(value) for name, value in data.items()})
+    with placement.entered():
+        rows = {k: jax.device_put(v, placement.activation("bl")) for k, v in data.items()}
+        spread = value_and_gradient(rows)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, spread)
+    assert not spread[1].sharding.is_fully_replicated
+
+
+def plain_aggregate(losses: list[np.ndarray], aggregation: str, budget: int) -> float:
+    """The definitions, with means."""
+    return {
+        "token_mean": float(np.concatenate(losses).mean()),
+        "seq_mean_token_mean": float(np.mean([each.mean() for each in losses])),
+        "seq_mean_token_sum": float(np.mean([each.sum() for each in losses])),
+        "seq_mean_token_sum_norm": float(np.mean([each.sum() for each in losses])) / budget,
+    }[aggregation]
+
+
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=8),
+    aggregation=st.sampled_from(AGGREGATIONS),
+    seed=st.integers(0, 1000),
+)
+def test_weights_are_the_aggregations(lengths: list[int], aggregation: str, seed: int):
+    rng = np.random.default_rng(seed)
+    losses = [rng.standard_normal(length) for length in lengths]
+    weights = token_weights(np.array(lengths), aggregation, 16)
+    total = sum(w * each.sum() for w, each in zip(weights, losses, strict=True))
+    kept = [each for each in losses if len(each)]
+    expected = plain_aggregate(kept, aggregation, 16) if kept else 0.0
+    assert float(total) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert not np.any(weights[np.array(lengths) == 0])
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_micro_batches_with_global_denominators_add_up(aggregation: str):
+    """Rows of one thought each, in two uneven micro-batches, one of them padded further."""
+    data, config = problem(7), PolicyConfig(beta=0.1)
+    data["sequence"][:] = 0
+    data["mask"] = np.arange(10) < np.array([3, 10, 1, 0, 7, 7, 2, 5])[:, None]
+    weights = token_weights(data["mask"].sum(axis=1), aggregation, 12)[:, None]
+    whole = np.sum(weights * run(data, config).loss)
+    pieces = 0.0
+    for part, padding in ((slice(0, 3), 0), (slice(3, 8), 6)):
+        piece = {k: np.pad(v[part], ((0, 0), (0, padding))) for k, v in data.items()}
+        pieces += np.sum(weights[part] * run(piece, config).loss)
+    assert float(pieces) == pytest.approx(float(whole), rel=1e-6)
+    per_thought = [
+        row[mask] for row, mask in zip(plain_loss(data, config), data["mask"], strict=True)
+    ]
+    expected = plain_aggregate([each for each in per_thought if len(each)], aggregation, 12)
+    assert float(whole) == pytest.approx(expected, rel=1e-4)
+
+
+def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int) -> np.ndarray:
+    """A policy over 2 × 4 two-step answers, each state with one best action, learnt by sampling.
+
+    The reward is the number of right actions. Thoughts of different lengths: in state 1 half of
+    them stop after the first action.
+    """
+    rng = np.random.default_rng(0)
+    best = np.array([2, 1])
+    logits = jnp.zeros((2, 4))
+
+    def loss(logits: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+        actions = data["actions"]
+        log_probs = jax.nn.log_softmax(logits)[jnp.arange(2), actions]
+        terms = policy_loss(
+            log_probs,
+            old=data["old"],
+            sampler=data["old"],
+            reference=jnp.full(log_probs.shape, math.log(0.25)),
+            advantages=data["advantages"],
+            mask=data["mask"],
+            sequence=jnp.zeros(actions.shape, jnp.int32),
+            num_sequences=1,
+            config=config,
+        )
+        return jnp.sum(data["weights"][:, None] * terms.loss)
+
+    gradient = jax.jit(jax.grad(loss))
+    for _ in range(60):
+        probabilities = np.asarray(jax.nn.softmax(logits))
+        actions = np.stack([rng.choice(4, 32, p=row / row.sum()) for row in probabilities], axis=1)
+        lengths = np.where(np.arange(32) % 2, 2, 1)
+        mask = np.arange(2) < lengths[:, None]
+        rewards = ((actions == best) & mask).sum(axis=1).astype(float)
+        # Groups of equal length: the two lengths can earn different rewards.
+        grouped = np.stack([rewards[0::2], rewards[1::2]])
+        found, kept = group_advantages(grouped, advantages)
+        of_thought = np.stack([found[0], found[1]], axis=1).reshape(-1)
+        kept_lengths = np.where(np.tile(kept, 16), lengths, 0)
+        data = {
+            "actions": actions,
+            "old": np.asarray(jax.nn.log_softmax(logits))[np.arange(2), actions],
+            "advantages": np.repeat(of_thought[:, None], 2, axis=1),
+            "mask": mask & (kept_lengths > 0)[:, None],
+            "weights": token_weights(kept_lengths, config.resolved().aggregation, 2),
+        }
+        for _ in range(updates):
+            logits = logits - 2.0 * gradient(logits, jax.tree.map(jnp.asarray, data))
+    return np.asarray(jax.nn.softmax(logits))[np.arange(2), best]
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo", "gspo"])
+@pytest.mark.parametrize("updates", [1, 3])
+def test_a_bandit_reaches_its_known_optimum(loss: str, updates: int):
+    kind = "dr_grpo" if loss == "dr_grpo" else "std"
+    wide = {"clip_low": 0.2, "clip_high": 0.2} if loss == "gspo" else {}
+    found = train_bandit(PolicyConfig(loss=loss, **wide), AdvantageConfig(kind=kind), updates)
+    assert np.all(found > 0.9), found
+
+
+def test_a_strong_kl_holds_the_policy_at_its_reference():
+    free = train_bandit(PolicyConfig(beta=0.0), AdvantageConfig(kind="leave_one_out"), 1)
+    held = train_bandit(PolicyConfig(beta=5.0), AdvantageConfig(kind="leave_one_out"), 1)
+    assert np.all(free > 0.9)
+    assert np.all(held < 0.5)
+
+
+def test_presets_and_what_overrides_them():
+    assert PolicyConfig().resolved().beta == 0.001
+    assert PolicyConfig(loss="dapo").resolved().clip_high == 0.28
+    gspo = PolicyConfig(loss="gspo", beta=0.2).resolved()
+    assert (gspo.importance, gspo.aggregation) == ("sequence", "seq_mean_token_mean")
+    assert (gspo.clip_low, gspo.clip_high, gspo.beta) == (3e-4, 4e-4, 0.2)
+    dr_grpo = PolicyConfig(loss="dr_grpo", truncation=None, dual_clip=3.0).resolved()
+    assert dr_grpo.aggregation == "seq_mean_token_sum_norm"
+    assert (dr_grpo.truncation, dr_grpo.dual_clip, dr_grpo.beta) == (None, 3.0, 0.0)
+
+
+def test_a_reference_is_asked_for_only_where_it_counts():
+    data = {**problem(8), "reference": None}
+    arrays = {name: value for name, value in data.items() if name != "reference"}
+    with pytest.raises(ConfigError, match=r"beta=0\.001 needs .* reference"):
+        policy_loss(
+            **{k: jnp.asarray(v) for k, v in arrays.items()},  # pyright: ignore[reportArgumentType]
+            reference=None,
+            num_sequences=MAX_SEQUENCES,
+            config=PolicyConfig(),
+        )
+
+
+def test_config_is_documented_and_reads_from_overrides():
+    assert undocumented_fields(PolicyConfig) == []
+    config = load_config(PolicyConfig, overrides=["loss=dapo", "beta=0.01", "truncation=null"])
+    assert (config.loss, config.beta, config.truncation) == ("dapo", 0.01, None)
+    assert config.clip_high is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "drgrpo"}, "unknown loss 'drgrpo'\n  mend: did you mean 'dr_grpo'"),
+        ({"kl": "k4"}, "unknown kl 'k4'"),
+        ({"aggregation": "token-mean"}, "did you mean 'token_mean'"),
+        ({"importance": "sequences"}, "did you mean 'sequence'"),
+        ({"clip_low": 0.0}, "clip_low must be above 0"),
+        ({"clip_low": 1.5}, "clip_low must be above 0 and at most 1"),
+        ({"clip_high": -0.1}, "clip_high must be above 0"),
+        ({"dual_clip": 1.0}, "dual_clip must be above 1"),
+        ({"beta": math.nan}, "beta must be at least 0"),
+        ({"truncation": 0.0}, "truncation must be above 0"),
+    ],
+)
+def test_config_refuses(change: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        PolicyConfig(**change)
