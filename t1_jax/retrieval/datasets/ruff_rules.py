@@ -38,6 +38,7 @@ class Rule:
         linter: the tool it comes from; a rule without a code has none.
         status: "Stable", "Preview", "Deprecated" or "Removed".
         sections: heading -> Markdown below it, as in "What it does" and "Why is this bad?".
+        messages: what Ruff says where it finds an offence, with {placeholders}; may be empty.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Rule:
     linter: str | None
     status: str
     sections: Mapping[str, str]
+    messages: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -81,6 +83,7 @@ def parse_ruff(text: str) -> tuple[Rule, ...]:
                 linter=fields["linter"],
                 status=next(iter(fields["status"])),
                 sections=_sections(fields["explanation"]),
+                messages=tuple(map(str, fields.get("message_formats", ()))),
             )
             for fields in json.loads(text)
         )
