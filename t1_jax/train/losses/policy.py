@@ -77,10 +77,10 @@ class PolicyConfig:
     Attributes:
         loss: "grpo": clip 0.2/0.2, β 0.001 with k3, mean over all tokens (arXiv:2402.03300 averages
             each thought first, so that a token weighs less in a longer one; `aggregation:
-            seq_mean_token_mean` does that). "dr_grpo" (arXiv:2503.20783): sums over the largest length, no KL; it goes with
-            advantages of kind "dr_grpo". "dapo" (arXiv:2503.14476): clip 0.2/0.28, mean over all
-            tokens, no KL. "gspo" (arXiv:2507.18071): one ratio a thought, clip 3e-4/4e-4, mean
-            over each thought, no KL.
+            seq_mean_token_mean` does that). "dr_grpo" (arXiv:2503.20783): sums over the largest
+            length, no KL; it goes with advantages of kind "dr_grpo". "dapo" (arXiv:2503.14476):
+            clip 0.2/0.28, mean over all tokens, no KL. "gspo" (arXiv:2507.18071): one ratio a
+            thought, clip 3e-4/4e-4, mean over each thought, no KL.
         clip_low: ε_lo.
         clip_high: ε_hi; above ε_lo it is DAPO's clip-higher.
         dual_clip: c > 1: where A < 0, J is at least c·A, so that one token whose ratio exploded
