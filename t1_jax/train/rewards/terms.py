@@ -1,0 +1,163 @@
+"""The built-in rewards: each a pure function of a context, [P, G], higher is better.
+
+rank(d) is 1 + the number of other candidates that score as high or higher, n_c the number of
+candidates, s(q, d) a cosine. All rewards are constants to the gradient.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.errors import DataError
+from t1_jax.generate import Thought
+from t1_jax.train.rewards.context import RewardContext
+from t1_jax.train.rewards.registry import register_reward
+from t1_jax.train.rewards.standing import Standing
+
+T = TypeVar("T")
+
+
+@register_reward("format")
+def format_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """1 if the model itself ended a non-empty thought with its only `<emb_token>`, else 0."""
+    return _of_each_thought(context, _well_formed)
+
+
+@register_reward("length")
+def length_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """clip(2 − n/L_r, 0, 1) of n reasoning tokens: no price up to L_r, nothing from 2 L_r on."""
+    target = context.options.length_target or context.budget / 2
+    lengths = _of_each_thought(context, lambda thought: thought.reasoning_tokens)
+    return np.clip(2.0 - lengths / target, 0.0, 1.0)
+
+
+@register_reward("log_rank")
+def log_rank_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """1 − log rank(d⁺)/log n_c of the best-placed positive, LREM (arXiv:2510.14321)."""
+    return _log_rank(context.standing)
+
+
+@register_reward("ndcg")
+def ndcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """nDCG@k with linear grades, as trec_eval computes it: for several or graded positives."""
+    return _ndcg(context.standing, context.options.ndcg_k)
+
+
+@register_reward("cosine_dcg")
+def cosine_dcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """Σ_{d ∈ positives} max(0, s(q, d))/log₂(1 + rank d), over its value if all were ideal.
+
+    Search-R3 (arXiv:2510.07048) scales DCG by cosines; this is our form of it. It still rises when
+    ranks no longer change.
+    """
+    standing = context.standing
+    discounts = 1.0 / np.log2(1.0 + _ranks(standing))
+    gained = np.maximum(standing.positive_scores, 0.0) * discounts
+    places = np.arange(1, standing.positive_grades.shape[1] + 1)
+    ideal = np.where(places <= standing.is_positive.sum(axis=2), 1 / np.log2(1 + places), 0.0)
+    return np.where(standing.is_positive, gained, 0.0).sum(axis=2) / ideal.sum(axis=1)[:, None]
+
+
+@register_reward("gap")
+def gap_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """Mean cosine of the positives − mean cosine of the hardest negatives.
+
+    Continuous, so that groups rarely tie, and still alive when the positive ranks first.
+    """
+    return _gap(context.standing)
+
+
+@register_reward("gain", needs_nothink=True)
+def gain_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """The thought's log-rank, nDCG or gap − that of the query without a thought.
+
+    The baseline is one number for all thoughts of a query and cancels in their advantages; it
+    matters for logs and for comparison across queries.
+    """
+    if context.nothink is None:
+        raise DataError("the reward 'gain' needs the standing of the queries without a thought")
+    measure: Callable[[Standing], np.ndarray] = {
+        "log_rank": _log_rank,
+        "ndcg": lambda standing: _ndcg(standing, context.options.ndcg_k),
+        "gap": _gap,
+    }[context.options.gain_of]
+    return measure(context.standing) - measure(context.nothink)
+
+
+@register_reward("repetition")
+def repetition_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """−(share of the thought's 4-grams of tokens that occurred in it before), from −1 to 0."""
+    size = context.options.repetition_ngram
+
+    def repeated(thought: Thought) -> float:
+        grams = _ngrams(thought.token_ids[:-1].tolist(), size)
+        return 1.0 - len(grams) / max(grams.total(), 1) if grams else 0.0
+
+    return -_of_each_thought(context, repeated)
+
+
+@register_reward("copying")
+def copying_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
+    """−(share of the thought's 4-grams of words that stand in the query), from −1 to 0."""
+    size = context.options.repetition_ngram
+    rewards = np.zeros(context.shape)
+    for prompt, (record, group) in enumerate(zip(context.records, context.thoughts, strict=True)):
+        asked = _ngrams(record.query.lower().split(), size)
+        for number, thought in enumerate(group):
+            grams = _ngrams(thought.text.lower().split(), size)
+            copied = sum(count for gram, count in grams.items() if gram in asked)
+            rewards[prompt, number] = -copied / max(grams.total(), 1)
+    return rewards
+
+
+def _of_each_thought(
+    context: RewardContext, value: Callable[[Thought], float]
+) -> Float[np.ndarray, "P G"]:
+    return np.array([[value(thought) for thought in group] for group in context.thoughts], float)
+
+
+def _well_formed(thought: Thought) -> bool:
+    """Whether the thought ends as it should; white space alone is no reasoning.
+
+    A thought whose text was never decoded has an empty one and is judged by its tokens.
+    """
+    *reasoning, emb_token = thought.token_ids.tolist()
+    blank = thought.reasoning_tokens == 0 or (thought.text != "" and not thought.text.strip())
+    return emb_token not in reasoning and not thought.forced and not blank
+
+
+def _ranks(standing: Standing) -> Float[np.ndarray, "P G R"]:
+    """Ranks of the positives; infinity where there is none."""
+    return np.where(standing.is_positive, standing.positive_ranks, np.inf)
+
+
+def _log_rank(standing: Standing) -> Float[np.ndarray, "P G"]:
+    """The best possible, 1, also where there is a single candidate."""
+    best = _ranks(standing).min(axis=2)
+    return 1.0 - np.log(best) / np.log(np.maximum(standing.candidates, 2))[:, None]
+
+
+def _ndcg(standing: Standing, k: int) -> Float[np.ndarray, "P G"]:
+    ranks = _ranks(standing)
+    discounts = np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
+    ideal = -np.sort(-standing.positive_grades, axis=1)[:, :k]
+    best = (ideal / np.log2(2.0 + np.arange(ideal.shape[1]))).sum(axis=1)
+    return (standing.positive_grades[:, None, :] * discounts).sum(axis=2) / best[:, None]
+
+
+def _gap(standing: Standing) -> Float[np.ndarray, "P G"]:
+    """The mean of no negatives is 0."""
+    found = np.isfinite(standing.hardest_negatives)
+    negatives = np.where(found, standing.hardest_negatives, 0.0).sum(axis=2)
+    positives = np.where(standing.is_positive, standing.positive_scores, 0.0).sum(axis=2)
+    return positives / standing.is_positive.sum(axis=2) - negatives / np.maximum(
+        found.sum(axis=2), 1
+    )
+
+
+def _ngrams(items: Sequence[T], size: int) -> Counter[tuple[T, ...]]:
+    """How often each sequence of `size` items occurs."""
+    return Counter(tuple(items[at : at + size]) for at in range(len(items) - size + 1))

@@ -1,0 +1,134 @@
+"""Each reward against its formula, worked by hand or by trec_eval."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t1_jax.errors import DataError
+from t1_jax.generate import EndReason
+from t1_jax.retrieval import score_run
+from t1_jax.train.rewards import (
+    RewardOptions,
+    copying_reward,
+    cosine_dcg_reward,
+    format_reward,
+    gain_reward,
+    gap_reward,
+    length_reward,
+    log_rank_reward,
+    ndcg_reward,
+    repetition_reward,
+    standing_from_scores,
+)
+from tests.train.rewards.toys import EMB, context, standing, thought
+
+ANY = standing([[1]])
+
+
+def test_format_pays_for_one_drawn_token_after_some_reasoning():
+    group = [
+        thought([1, 2]),
+        thought([1, 2], text="a cause"),
+        thought([]),
+        thought([1, EMB, 2]),
+        thought([1, 2], end=EndReason.BUDGET),
+        thought([1, 2], end=EndReason.EOS),
+        thought([1, 2], text=" \n"),
+    ]
+    found = format_reward(context(standing([[1]] * len(group)), thoughts=group))
+    assert found.tolist() == [[1, 1, 0, 0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("target", "lengths", "expected"),
+    [
+        (None, [0, 4, 5, 6, 8], [1, 1, 0.75, 0.5, 0]),  # half of the budget of 8
+        (2, [2, 3, 4, 8], [1, 0.5, 0, 0]),
+    ],
+)
+def test_length(target: int | None, lengths: list[int], expected: list[float]):
+    group = [thought([1] * length) for length in lengths]
+    where = standing([[1]] * len(group))
+    given_ = context(where, thoughts=group, options=RewardOptions(length_target=target))
+    assert length_reward(given_).tolist() == [expected]
+
+
+def test_log_rank():
+    """Over 100 candidates rank 10 is half way on the logarithm; of several the best one counts."""
+    found = log_rank_reward(context(standing([[1], [10], [100]])))
+    np.testing.assert_allclose(found, [[1.0, 0.5, 0.0]], atol=1e-12)
+    found = log_rank_reward(context(standing([[30, 10], [100, 1]])))
+    np.testing.assert_allclose(found, [[0.5, 1.0]])
+    assert log_rank_reward(context(standing([[1]], candidates=1))).item() == 1.0
+
+
+@given(seed=st.integers(0, 2**32 - 1), k=st.sampled_from([1, 3, 10]))
+def test_ndcg_is_that_of_trec_eval(seed: int, k: int):
+    rng = np.random.default_rng(seed)
+    scores = rng.permutation(15).astype(float)
+    grades = np.where(rng.random(15) < 0.4, rng.integers(1, 4, 15), 0)
+    grades[0] = 2
+    where = standing_from_scores(scores[None, None], grades[None], np.ones((1, 15), bool))
+    run = {"q": {str(c): score for c, score in enumerate(scores)}}
+    judged = {"q": {str(c): int(grade) for c, grade in enumerate(grades)}}
+    expected = score_run(run, judged, measures=[f"nDCG@{k}"]).mean(f"nDCG@{k}")
+    found = ndcg_reward(context(where, options=RewardOptions(ndcg_k=k)))
+    assert found.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_cosine_dcg():
+    where = standing([[1, 3], [2, 5]], scores=[[0.8, 0.5], [0.4, -0.2]])
+    ideal = 1 + 1 / math.log2(3)
+    expected = [(0.8 + 0.5 / 2) / ideal, (0.4 / math.log2(3)) / ideal]
+    np.testing.assert_allclose(cosine_dcg_reward(context(where)), [expected])
+    alone = standing([[1, -1]], grades=[1, 0], scores=[[1.0, 0.0]])
+    assert cosine_dcg_reward(context(alone)).item() == 1.0
+
+
+def test_gap():
+    where = standing([[1, 2], [1, 2]], scores=[[0.8, 0.6], [0.5, 0.5]], negatives=[0.4, 0.2])
+    np.testing.assert_allclose(gap_reward(context(where)), [[0.4, 0.2]])
+    one_of_two = standing([[1, -1]], grades=[1, 0], scores=[[0.8, 0.0]])
+    assert gap_reward(context(one_of_two)).item() == pytest.approx(0.8)  # no negatives: mean 0
+
+
+@pytest.mark.parametrize(
+    ("of", "expected"),
+    [
+        ("log_rank", [0.5, 0.0]),
+        ("ndcg", [1 - 1 / math.log2(11), 0.0]),
+        ("gap", [0.3, -0.1]),
+    ],
+)
+def test_gain_over_no_thought(of: str, expected: list[float]):
+    where = standing([[1], [10]], scores=[[0.8], [0.4]], negatives=[0.2])
+    nothink = standing([[10]], scores=[[0.5]], negatives=[0.2])
+    given_ = context(where, nothink=nothink, options=RewardOptions(gain_of=of))
+    np.testing.assert_allclose(gain_reward(given_), [expected], atol=1e-12)
+
+
+def test_gain_needs_the_standing_without_a_thought():
+    with pytest.raises(DataError, match="'gain' needs the standing"):
+        gain_reward(context(ANY))
+
+
+def test_repetition():
+    group = [
+        thought([1, 2, 3, 4, 5, 6]),
+        thought([7] * 10),  # 7 4-grams, one of them distinct
+        thought([1, 2, 3, 4, 1, 2, 3, 4]),  # 5 4-grams, the last one repeats the first
+        thought([1, 2]),
+    ]
+    where = standing([[1]] * len(group))
+    found = repetition_reward(context(where, thoughts=group))
+    np.testing.assert_allclose(found, [[0, -6 / 7, -1 / 5, 0]])
+
+
+def test_copying():
+    texts = ["Why does it leak memory", "something else entirely different here", "why", ""]
+    group = [thought([1, 2, 3], text=text) for text in texts]
+    found = copying_reward(context(standing([[1]] * len(group)), thoughts=group))
+    np.testing.assert_allclose(found, [[-0.5, 0, 0, 0]])

@@ -1,0 +1,75 @@
+"""Thoughts, records and standings small enough to work out by hand."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from t1_jax.generate import EndReason, Thought
+from t1_jax.train.data.records import TrainingRecord
+from t1_jax.train.rewards import RewardContext, RewardOptions, Standing
+
+EMB = 99
+
+
+def thought(tokens: Sequence[int], text: str = "", end: EndReason = EndReason.EMB_TOKEN) -> Thought:
+    """A thought of these tokens; `<emb_token>` is appended."""
+    ids = np.array([*tokens, EMB])
+    zeros = np.zeros(len(ids), np.float32)
+    return Thought(
+        token_ids=ids,
+        log_probs=zeros,
+        log_probs_at_1=zeros,
+        vector=np.ones(2, np.float32),
+        end=end,
+        sample=0,
+        text=text,
+    )
+
+
+def record(name: str = "q0", positives: Sequence[str] = ("d0",), **fields: Any) -> TrainingRecord:
+    """A query with positives of grade 1."""
+    given = {"query_id": name, "query": "why does it leak", **fields}
+    return TrainingRecord(positives=dict.fromkeys(positives, 1), **given)
+
+
+def standing(
+    ranks: Sequence[Sequence[int]],
+    *,
+    grades: Sequence[int] | None = None,
+    scores: Sequence[Sequence[float]] | None = None,
+    negatives: Sequence[float] = (),
+    candidates: int = 100,
+) -> Standing:
+    """One prompt, G thoughts with R positives each."""
+    ranks_ = np.array([ranks])
+    hardest = np.full(10, -np.inf)
+    hardest[: len(negatives)] = negatives
+    return Standing(
+        positive_grades=np.array([grades or [1] * ranks_.shape[2]]),
+        positive_scores=np.zeros(ranks_.shape) if scores is None else np.array([scores]),
+        positive_ranks=ranks_,
+        hardest_negatives=np.tile(hardest, (1, ranks_.shape[1], 1)),
+        candidates=np.array([candidates]),
+    )
+
+
+def context(
+    where: Standing,
+    *,
+    thoughts: Sequence[Thought] | None = None,
+    nothink: Standing | None = None,
+    budget: int = 8,
+    query: str = "why does it leak",
+    options: RewardOptions | None = None,
+) -> RewardContext:
+    """One prompt; thoughts of three tokens unless others are given."""
+    group = thoughts or [thought([1, 2, 3]) for _ in range(where.shape[1])]
+    return RewardContext(
+        thoughts=[group],
+        records=[record(query=query)],
+        standing=where,
+        nothink=nothink,
+        budget=budget,
+        options=options or RewardOptions(),
+    )
