@@ -160,7 +160,8 @@ def _merged(group: list[TrainingRecord]) -> TrainingRecord:
     for record in group:
         for name, grade in record.positives.items():
             positives[name] = max(grade, positives.get(name, 0))
-    excluded = frozenset().union(*(record.excluded for record in group)) - positives.keys()
+    excluded = frozenset(name for record in group for name in record.excluded)
+    excluded = excluded.difference(positives)
     negatives = dict.fromkeys(name for record in group for name in record.negatives)
     thoughts = dict.fromkeys(thought for record in group for thought in record.thoughts)
     return replace(
@@ -208,7 +209,7 @@ class _NearIndex:
         self._sets = [
             _shingles(query.text, config.shingle) for item in held_out for query in item.queries
         ]
-        self._counts = Counter(shingle for item in self._sets for shingle in item)
+        self._counts = dict(Counter(shingle for item in self._sets for shingle in item))
         self._lists: dict[str, list[int]] = {}
         for number, shingles in enumerate(self._sets):
             for shingle in self._prefix(shingles):
@@ -220,6 +221,9 @@ class _NearIndex:
         numbers = {n for shingle in self._prefix(mine) for n in self._lists.get(shingle, ())}
         best: tuple[float, str, str] | None = None
         for number in sorted(numbers):
+            sizes = sorted((len(mine), len(self._sets[number])))
+            if sizes[0] < self._config.near * sizes[1] - 1e-9:
+                continue  # The smaller within the larger would be too little.
             likeness = _jaccard(mine, self._sets[number])
             if likeness >= self._config.near and (best is None or likeness > best[0]):
                 best = (likeness, *self._owners[number])
@@ -227,9 +231,13 @@ class _NearIndex:
 
     def _prefix(self, shingles: frozenset[str]) -> list[str]:
         # The slack covers the rounding of near * n: a longer prefix is never wrong.
-        least = ceil(self._config.near * len(shingles) - 1e-9)
-        ordered = sorted(shingles, key=lambda shingle: (self._counts[shingle], shingle))
-        return ordered[: len(shingles) - least + 1]
+        length = len(shingles) - ceil(self._config.near * len(shingles) - 1e-9) + 1
+        # What no held-out query has is rarest and leads to nothing; often it fills the prefix.
+        known = shingles & self._counts.keys()
+        length -= len(shingles) - len(known)
+        if length <= 0:
+            return []
+        return [shingle for _, shingle in sorted((self._counts[s], s) for s in known)[:length]]
 
 
 def _shingles(text: str, size: int) -> frozenset[str]:

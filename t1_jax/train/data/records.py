@@ -57,7 +57,7 @@ class TrainingRecord:
     @property
     def document_ids(self) -> tuple[str, ...]:
         """Every document that the record names."""
-        return (*self.positives, *self.negatives, *self.excluded)
+        return (*self.positives, *self.negatives, *sorted(self.excluded))
 
     def _faults(self) -> Iterator[tuple[str, str | None]]:
         """What is wrong, and how to mend it."""

@@ -1,0 +1,289 @@
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from t1_jax.config import load_config
+from t1_jax.errors import ConfigError, DataError
+from t1_jax.train.data import (
+    Draw,
+    DrawConfig,
+    TrainingRecord,
+    TrainingSet,
+    draw_batches,
+    epoch_steps,
+    local_slice,
+)
+from tests.train.data.toys import documents, trained_on, training_set
+
+# Grain's shuffle takes the longer for an index the smaller the set is.
+SETS = (training_set("a", 83), training_set("b", 41))
+CONFIG = DrawConfig(batch_queries=6, hard_negatives=2, seed=5)
+
+
+def batches(count: int, sets=SETS, config: DrawConfig = CONFIG) -> list[tuple[Draw, ...]]:
+    return list(islice(draw_batches(sets, config), count))
+
+
+def test_the_stream_is_the_same_everywhere():
+    """Expected values pinned: another Python, NumPy or Grain must not reorder a run."""
+    (batch,) = batches(1)
+    found = [(d.set_name, d.positive, d.negatives, (d.thought or "")[:9]) for d in batch]
+    assert found == [
+        ("a", "d44", ("d48", "d47"), "thought a"),
+        ("a", "d81", ("d83", "d85"), "thought a"),
+        ("a", "d76", ("d81", "d79"), "thought b"),
+        ("b", "d31", ("d36", "d34"), "thought b"),
+        ("a", "d57", ("d59", "d61"), "thought a"),
+        ("a", "d77", ("d81", "d80"), "thought a"),
+    ]
+
+
+def test_a_stop_leaves_no_trace():
+    straight = batches(30)
+    for stop in (0, 1, 19):
+        first = draw_batches(SETS, CONFIG)
+        assert list(islice(first, stop)) == straight[:stop]
+        state = json.loads(json.dumps(first.get_state()))
+        second = draw_batches(SETS, CONFIG)
+        next(second)
+        second.set_state(state)
+        assert list(islice(second, 30 - stop)) == straight[stop:]
+
+
+def test_a_stop_while_draws_wait_leaves_no_trace():
+    item = training_set("a", 17)
+    config = replace(CONFIG, batch_queries=15)
+    straight = batches(8, [item], config)
+    waited = 0
+    for stop in range(1, 8, 2):
+        first = draw_batches([item], config)
+        list(islice(first, stop))
+        waited += bool(first.get_state()["waiting"])
+        second = draw_batches([item], config)
+        second.set_state(first.get_state())
+        assert list(islice(second, 8 - stop)) == straight[stop:]
+    assert waited  # or the test shows nothing
+
+
+@pytest.mark.parametrize(
+    ("sets", "config"),
+    [
+        (SETS, replace(CONFIG, seed=6)),
+        (SETS, replace(CONFIG, batch_queries=4)),
+        (SETS[:1], CONFIG),
+        ((SETS[0], training_set("b", 42)), CONFIG),
+    ],
+)
+def test_a_position_in_other_data_is_refused(sets: tuple[TrainingSet, ...], config: DrawConfig):
+    with pytest.raises(DataError, match="have changed since the checkpoint"):
+        draw_batches(sets, config).set_state(draw_batches(SETS, CONFIG).get_state())
+
+
+@pytest.mark.parametrize("records", [24, 25, 47])
+def test_each_pass_has_every_record_once_and_no_batch_has_a_text_twice(records: int):
+    drawn = batches(records, [training_set("a", records)], replace(CONFIG, batch_queries=24))
+    for batch in drawn:
+        assert len({draw.record.query for draw in batch}) == len(batch) == 24
+    counts = Counter(draw.record.query_id for batch in drawn for draw in batch)
+    # 24 passes; at most one draw of each record waits at the end.
+    assert set(counts) == {f"q{i}" for i in range(records)}
+    assert set(counts.values()) <= {23, 24, 25}
+
+
+def test_records_that_repeat_a_text_are_in_different_batches():
+    item = trained_on(*(f"text {i}" for i in range(8)), "Text 0", " text 0")
+    drawn = batches(20, [item], replace(CONFIG, batch_queries=3))
+    for batch in drawn:
+        assert len({draw.record.query.strip().lower() for draw in batch}) == 3
+    assert {draw.record.query_id for batch in drawn for draw in batch} == {
+        f"q{i}" for i in range(10)
+    }
+
+
+def test_order_and_choice_change_with_pass_and_seed():
+    item = training_set("a", 6)
+    one, two = ([draw.record.query_id for draw in batch] for batch in batches(2, [item]))
+    assert sorted(one) == sorted(two)
+    assert one != two
+    other = batches(1, [item], replace(CONFIG, seed=6))[0]
+    assert [draw.record.query_id for draw in other] != one
+
+    def of_q0(passes: list[tuple[Draw, ...]]) -> list[Draw]:
+        return [draw for batch in passes for draw in batch if draw.record.query_id == "q0"]
+
+    draws = of_q0(batches(12, [item]))
+    assert len({draw.thought for draw in draws}) == 2
+    assert len({draw.negatives for draw in draws}) > 4
+    assert of_q0(batches(12, [item], replace(CONFIG, seed=6))) != draws
+
+
+def test_what_is_chosen_belongs_to_the_record_and_not_to_the_batch():
+    def choices(sets: list[TrainingSet], config: DrawConfig) -> dict[str, Draw]:
+        first: dict[str, Draw] = {}
+        for batch in batches(40, sets, config):
+            for draw in batch:
+                if draw.set_name == "b":
+                    first.setdefault(draw.record.query_id, draw)
+        return first
+
+    graded = replace(CONFIG, positives="graded")
+    alone = choices([SETS[1]], graded)
+    backwards = replace(SETS[1], records=SETS[1].records[::-1])
+    assert len(alone) == 41
+    assert choices([SETS[1], SETS[0]], replace(graded, batch_queries=8)) == alone
+    assert choices([backwards], graded) == alone
+
+
+def test_negatives_are_the_records_own_and_never_twice():
+    for batch in batches(20):
+        for draw in batch:
+            assert len(set(draw.negatives)) == len(draw.negatives) == 2
+            assert set(draw.negatives) <= set(draw.record.negatives)
+
+
+def test_too_few_negatives_are_not_made_up():
+    drawn = batches(5, [training_set("a", 10, negatives=1)])
+    assert {len(draw.negatives) for batch in drawn for draw in batch} == {1}
+    none = batches(5, SETS, replace(CONFIG, hard_negatives=0))
+    assert {draw.negatives for batch in none for draw in batch} == {()}
+
+
+def test_all_negatives_are_drawn_as_often():
+    drawn = batches(20, [training_set("a", 100, negatives=4)], replace(CONFIG, batch_queries=100))
+    counts = Counter(
+        draw.record.negatives.index(name)
+        for batch in drawn
+        for draw in batch
+        for name in draw.negatives
+    )
+    # 2000 draws of 2 of 4: mean 1000, standard deviation 22.
+    assert all(abs(count - 1000) < 5 * 22 for count in counts.values())
+    assert len(counts) == 4
+
+
+def graded_set(positives: dict[str, int]) -> TrainingSet:
+    records = tuple(
+        TrainingRecord(query_id=f"q{i}", query=f"query {i}", positives=positives)
+        for i in range(100)
+    )
+    return TrainingSet(name="a", records=records, documents=documents(3))
+
+
+def test_positives_in_proportion_to_their_grades():
+    item = graded_set({"d0": 5, "d1": 1, "d2": 4})
+    config = replace(CONFIG, batch_queries=100, positives="graded")
+    counts = Counter(draw.positive for batch in batches(20, [item], config) for draw in batch)
+    for name, share in (("d0", 0.5), ("d1", 0.1), ("d2", 0.4)):
+        assert abs(counts[name] - 2000 * share) < 5 * math.sqrt(2000 * share * (1 - share))
+
+
+def test_only_the_best_positives_by_default():
+    item = graded_set({"d0": 5, "d1": 1, "d2": 5})
+    drawn = batches(2, [item], replace(CONFIG, batch_queries=100))
+    counts = Counter(draw.positive for batch in drawn for draw in batch)
+    assert counts.keys() == {"d0", "d2"}
+    assert min(counts.values()) > 60
+
+
+def test_thoughts_as_asked_for():
+    mixed = trained_on("one", "two")
+    with_one = replace(mixed.records[0], thoughts=("because",))
+    mixed = replace(mixed, records=(with_one, mixed.records[1]))
+    config = replace(CONFIG, batch_queries=2)
+
+    def thoughts(how: str) -> set[str | None]:
+        (batch,) = batches(1, [mixed], replace(config, thoughts=how))
+        return {draw.thought for draw in batch}
+
+    assert thoughts("optional") == {"because", None}
+    assert thoughts("none") == {None}
+    with pytest.raises(DataError, match="set: query 'q1' has no thought, and 1 of 2 records"):
+        thoughts("required")
+
+
+def test_required_thoughts_are_drawn():
+    drawn = batches(10, SETS, replace(CONFIG, thoughts="required"))
+    assert all(draw.thought in draw.record.thoughts for batch in drawn for draw in batch)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "share"),
+    [({}, 83 / 124), ({"a": 1.0, "b": 1.0}, 1 / 2), ({"a": 2.0, "b": 6.0}, 1 / 4)],
+)
+def test_sets_are_mixed_as_asked_for(mixture: dict[str, float], share: float):
+    drawn = batches(60, SETS, replace(CONFIG, mixture=mixture))
+    counts = Counter(draw.set_name for batch in drawn for draw in batch)
+    assert counts["a"] / counts.total() == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("mixture", "fault"),
+    [
+        ({"a": 1.0, "bb": 1.0}, r"mixture\.bb is not a set\n  mend: .*'?b"),
+        ({"a": 1.0}, "the mixture has no share for b"),
+        ({"a": 0.1, "b": 99.9}, "would hold query 'q0' of b more than once"),
+    ],
+)
+def test_mixtures_that_cannot_be_drawn(mixture: dict[str, float], fault: str):
+    with pytest.raises(ConfigError, match=fault):
+        draw_batches(SETS, replace(CONFIG, batch_queries=42, mixture=mixture))
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    draw_batches([SETS[1]], replace(CONFIG, batch_queries=41))
+    with pytest.raises(ConfigError, match="a batch of 42 queries would hold query 'q0' of b more"):
+        draw_batches([SETS[1]], replace(CONFIG, batch_queries=42))
+    with pytest.raises(ConfigError, match="a batch of 2 queries would hold query 'q1'"):
+        draw_batches([trained_on("one", "One", "two")], replace(CONFIG, batch_queries=2))
+
+
+def test_the_steps_of_an_epoch():
+    assert epoch_steps([SETS[0]], replace(CONFIG, batch_queries=83)) == 1
+    assert epoch_steps([SETS[0]], replace(CONFIG, batch_queries=82)) == 2
+    assert epoch_steps([SETS[0]], replace(CONFIG, batch_queries=100)) == 1
+    equal = replace(CONFIG, mixture={"a": 1.0, "b": 1.0}, batch_queries=16)
+    assert epoch_steps(SETS, equal) == math.ceil(2 * 83 / 16)
+    drawn = batches(epoch_steps(SETS, equal), SETS, equal)
+    seen = {(draw.set_name, draw.record.query_id) for batch in drawn for draw in batch}
+    assert len(seen) >= 124 - 1  # one may wait
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 6])
+def test_processes_share_one_batch(processes: int):
+    for batch in batches(3):
+        parts = [local_slice(batch, i, processes) for i in range(processes)]
+        assert {len(part) for part in parts} == {6 // processes}
+        assert sum(parts, ()) == batch
+
+
+def test_slices_that_do_not_exist():
+    (batch,) = batches(1)
+    with pytest.raises(ConfigError, match="a batch of 6 queries does not divide over 4 processes"):
+        local_slice(batch, 0, 4)
+    with pytest.raises(ConfigError, match="process 2 of 2 does not exist"):
+        local_slice(batch, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"batch_queries": 0}, "batch_queries must be at least 1, got 0"),
+        ({"hard_negatives": -1}, "hard_negatives must be at least 0"),
+        ({"mixture": {"a": 0.0}}, r"mixture\.a must be a number above 0"),
+        ({"mixture": {"a": math.inf}}, r"mixture\.a must be a number above 0"),
+    ],
+)
+def test_impossible_settings_are_refused(fields: dict, fault: str):
+    with pytest.raises(ConfigError, match=fault):
+        DrawConfig(**fields)
+
+
+def test_the_config_is_read_from_overrides():
+    overrides = ["positives=graded", "thoughts=required", "mixture.cwe=2.5", "batch_queries=8"]
+    assert load_config(DrawConfig, overrides=overrides) == DrawConfig(
+        positives="graded", thoughts="required", mixture={"cwe": 2.5}, batch_queries=8
+    )

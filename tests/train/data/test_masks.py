@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t1_jax.errors import DataError
+from t1_jax.retrieval import Document
+from t1_jax.train.data import (
+    NO_NEGATIVE,
+    Draw,
+    TrainingRecord,
+    TrainingSet,
+    candidate_mask,
+    collect_candidates,
+)
+
+# Four texts for eight documents a set: many copies.
+TEXTS = ("one", "two", "three", "ONE ")
+
+
+def a_set(name: str, records: list[TrainingRecord]) -> TrainingSet:
+    corpus = {f"d{i}": Document(id=f"d{i}", text=TEXTS[i % 4]) for i in range(8)}
+    return TrainingSet(name=name, records=tuple(records), documents=corpus)
+
+
+@st.composite
+def steps(draw) -> list[tuple[str, dict]]:
+    found = []
+    for number in range(draw(st.integers(1, 5))):
+        names = draw(st.permutations([f"d{i}" for i in range(8)]))
+        a, b, c = sorted(draw(st.lists(st.integers(1, 6), min_size=3, max_size=3)))
+        fields = {
+            "query_id": f"q{number}",
+            "query": f"query {number}",
+            "positives": dict.fromkeys(names[:a], 1),
+            "negatives": tuple(names[a:b]),
+            "excluded": frozenset(names[b:c]),
+        }
+        found.append((draw(st.sampled_from(["x", "y"])), fields))
+    return found
+
+
+def drawn(step: list[tuple[str, dict]]) -> tuple[list[Draw], list[TrainingSet]]:
+    spare = TrainingRecord(query_id="spare", query="spare", positives={"d0": 1})
+    records: dict[str, list[TrainingRecord]] = {"x": [spare], "y": [spare]}
+    draws = []
+    for name, fields in step:
+        record = TrainingRecord(**fields)
+        records[name].append(record)
+        draws.append(
+            Draw(
+                set_name=name,
+                record=record,
+                positive=next(iter(record.positives)),
+                negatives=record.negatives[:2],
+                thought=None,
+            )
+        )
+    return draws, [a_set(name, items) for name, items in records.items()]
+
+
+@given(steps())
+def test_candidates_are_each_document_once(step: list[tuple[str, dict]]):
+    draws, _ = drawn(step)
+    keys, positive, negative = collect_candidates(draws)
+    assert len(set(keys)) == len(keys)
+    used = {(d.set_name, name) for d in draws for name in (d.positive, *d.negatives)}
+    assert set(keys) == used
+    for row, draw in enumerate(draws):
+        assert keys[positive[row]] == (draw.set_name, draw.positive)
+        mine = [keys[i] for i in negative[row] if i != NO_NEGATIVE]
+        assert mine == [(draw.set_name, name) for name in draw.negatives]
+        # What is missing stands at the end.
+        assert (negative[row][len(mine) :] == NO_NEGATIVE).all()
+
+
+def reference(draw: Draw, key: tuple[str, str], sets: dict[str, TrainingSet]) -> bool:
+    """M of one query and one candidate, word for word."""
+
+    def words(set_name: str, name: str) -> str:
+        return sets[set_name].documents[name].text.strip().lower()
+
+    if key == (draw.set_name, draw.positive):
+        return True
+    taboo = [*draw.record.positives, *draw.record.excluded]
+    if key[0] == draw.set_name and key[1] in taboo:
+        return False
+    return words(*key) not in [words(draw.set_name, name) for name in taboo]
+
+
+@given(steps())
+def test_the_mask_is_what_brute_force_gives(step: list[tuple[str, dict]]):
+    draws, sets = drawn(step)
+    named = {item.name: item for item in sets}
+    keys = [*collect_candidates(draws).keys, ("x", "d7"), ("y", "d6")]
+    keys = list(dict.fromkeys(keys))
+    expected = [[reference(draw, key, named) for key in keys] for draw in draws]
+    np.testing.assert_array_equal(candidate_mask(draws, keys, sets), expected)
+
+
+def test_a_mask_by_hand():
+    record = TrainingRecord(
+        query_id="q",
+        query="x",
+        positives={"d0": 1, "d1": 1},
+        negatives=("d6",),
+        excluded=frozenset({"d2"}),
+    )
+    item = TrainingSet(
+        name="x",
+        records=(record,),
+        documents={f"d{i}": Document(id=f"d{i}", text=f"text {i}") for i in range(7)}
+        | {"copy": Document(id="copy", text="Text  0")},
+    )
+    other = TrainingSet(
+        name="y",
+        records=(TrainingRecord(query_id="q", query="z", positives={"d2": 1}),),
+        documents={"d2": Document(id="d2", text="another"), "c": Document(id="c", text="text 1")},
+    )
+    draw = Draw(set_name="x", record=record, positive="d0", negatives=("d6",), thought=None)
+    expected = {
+        ("x", "d0"): True,  # its own column
+        ("x", "copy"): False,  # the same words
+        ("x", "d1"): False,  # another positive
+        ("x", "d2"): False,  # excluded
+        ("x", "d6"): True,
+        ("y", "d2"): True,  # an excluded id, but of another set
+        ("y", "c"): False,  # the words of another positive
+    }
+    mask = candidate_mask([draw], list(expected), [item, other])
+    assert dict(zip(expected, mask[0].tolist(), strict=True)) == expected
+
+
+def test_a_fixed_width_for_hard_negatives():
+    draws, _ = drawn(
+        [
+            (
+                "x",
+                {
+                    "query_id": "q",
+                    "query": "x",
+                    "positives": {"d0": 1},
+                    "negatives": ("d1", "d2"),
+                },
+            )
+        ]
+    )
+    assert collect_candidates(draws, 4).negative_index.tolist() == [[1, 2, -1, -1]]
+    with pytest.raises(DataError, match="a query drew 2 hard negatives, more than 1"):
+        collect_candidates(draws, 1)

@@ -1,0 +1,17 @@
+import pytest
+
+from t1_jax.train.data import normalised_text, text_key
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [(" Two\n\twords ", "two words"), ("ﬁle", "file"), ("STRASSE", "straße"), ("x=1", "X=1")],
+)
+def test_texts_that_a_reader_takes_for_one(text: str, same: str):
+    assert normalised_text(text) == normalised_text(same)
+    assert text_key(text) == text_key(same)
+
+
+def test_punctuation_makes_another_text():
+    assert text_key("a = b") != text_key("a == b")
+    assert len(text_key("a")) == 32
