@@ -113,7 +113,7 @@ class Checkpoints:
         state: Any,
         host: Mapping[str, np.ndarray],
         meta: Mapping[str, Any],
-        metrics: Mapping[str, float] | None = None,
+        metrics: Mapping[str, float | int] | None = None,
     ) -> None:
         """Begins to save; returns once the arrays are copied, and writes in the background.
 
@@ -277,7 +277,7 @@ class Checkpoints:
             cleanup_tmp_directories=self._writable,
         )
 
-    def _value(self, metrics: Mapping[str, float]) -> dict[str, Any] | None:
+    def _value(self, metrics: Mapping[str, float | int]) -> dict[str, Any] | None:
         """What Orbax keeps to compare by; None, which never counts as best, if it is no number."""
         value = float(metrics.get(self.config.metric, math.nan))
         return {self.config.metric: value} if math.isfinite(value) else None

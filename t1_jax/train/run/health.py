@@ -1,0 +1,179 @@
+"""Watching a run's metrics: what is wrong is warned of once, and a broken run stops with a word."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from t1_jax.errors import ConfigError, T1Error
+
+
+class TrainingBroken(T1Error):  # noqa: N818 - it names a state of the run, as health reports do
+    """A run whose metrics say that going on would waste time; its checkpoints still stand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HealthConfig:
+    """Where a metric becomes a fault. Null turns a check off; so does a metric never logged.
+
+    Attributes:
+        patience: checks in a row that must be bad before the run stops; a loss or gradient norm
+            that is not finite stops it at once.
+        forced_share: share of thoughts cut off at their budget, above which it is a fault.
+        no_emb_share: share of thoughts in which `<emb_token>` was not sampled; likewise.
+        kept_groups: share of groups whose rewards differ at all, below which it is a fault.
+        log_prob_gap: mean |log-probability of the sampler - of the trainer| of a sampled token in
+            nats, above which they are no longer one policy; 0.015 is usual, 0.2 is what weights
+            left stale give (huggingface/trl#5312).
+        log_prob_gap_warning: of that gap, above which it is warned of but never stopped.
+        entropy: of the policy's next token in nats, below which it has collapsed.
+        mean_cosine: of vectors of different queries, above which they have collapsed.
+    """
+
+    patience: int = 10
+    forced_share: float | None = 0.8
+    no_emb_share: float | None = 0.8
+    kept_groups: float | None = 0.1
+    log_prob_gap: float | None = 0.2
+    log_prob_gap_warning: float | None = 0.05
+    entropy: float | None = 0.02
+    mean_cosine: float | None = 0.98
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ConfigError(f"patience must be at least 1, got {self.patience}")
+        for name in ("forced_share", "no_emb_share", "kept_groups", "mean_cosine"):
+            value = self.__dict__[name]
+            if value is not None and not 0 <= value <= 1:
+                raise ConfigError(f"{name} is a share from 0 to 1, got {value}")
+        for name in ("log_prob_gap", "log_prob_gap_warning", "entropy"):
+            value = self.__dict__[name]
+            if value is not None and value < 0:
+                raise ConfigError(f"{name} must be 0 or more, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Limit:
+    """One check: `field` of the config bounds `metric` on one side."""
+
+    field: str
+    metric: str
+    bad: Literal["above", "below"]
+    word: str
+    mend: str
+    stops: bool = True
+
+
+_GAP_WORD = "sampler and trainer give the same tokens different log-probabilities"
+_LIMITS = (
+    _Limit(
+        field="forced_share",
+        metric="rollout/forced_share",
+        bad="above",
+        word="most thoughts are cut off at their budget",
+        mend="raise the thought budget, reward short thoughts, or train stage 1 for longer",
+    ),
+    _Limit(
+        field="no_emb_share",
+        metric="rollout/no_emb_share",
+        bad="above",
+        word="most thoughts end without <emb_token>",
+        mend="train stage 1 for longer, or give the format reward more weight",
+    ),
+    _Limit(
+        field="kept_groups",
+        metric="rollout/kept_groups",
+        bad="below",
+        word="nearly all groups have rewards without variance, so nothing is learnt",
+        mend="use a continuous reward (gap, gain), harder pools, more thoughts per prompt or a "
+        "higher temperature",
+    ),
+    _Limit(
+        field="log_prob_gap",
+        metric="rollout/log_prob_gap",
+        bad="above",
+        word=_GAP_WORD,
+        mend="make the rollout's weights, temperature and dtype those of the trainer, or take "
+        "fewer updates per rollout",
+    ),
+    _Limit(
+        field="log_prob_gap_warning",
+        metric="rollout/log_prob_gap",
+        bad="above",
+        word=_GAP_WORD,
+        mend="",
+        stops=False,
+    ),
+    _Limit(
+        field="entropy",
+        metric="rollout/entropy",
+        bad="below",
+        word="the policy's entropy has collapsed: it always thinks the same",
+        mend="lower the learning rate, raise clip_high or the temperature, or add a KL term",
+    ),
+    _Limit(
+        field="mean_cosine",
+        metric="embedding/mean_cosine",
+        bad="above",
+        word="the vectors of different queries have collapsed into one",
+        mend="lower the learning rate, raise the contrastive loss's weight or lower its "
+        "temperature",
+    ),
+)
+
+
+class Health:
+    """Checks the metrics of each step; remembers how long each has been bad.
+
+    Args:
+        config: the limits.
+        state: what `state()` gave when the run was saved.
+    """
+
+    def __init__(self, config: HealthConfig, state: Mapping[str, int] | None = None) -> None:
+        self.config = config
+        self._bad = dict(state or {})
+
+    def state(self) -> dict[str, int]:
+        """Bad checks in a row by limit, as JSON for a checkpoint."""
+        return dict(self._bad)
+
+    def check(self, step: int, metrics: Mapping[str, float | int]) -> tuple[str, ...]:
+        """Warnings, each said when a metric turns bad and not again until it has recovered.
+
+        Raises:
+            TrainingBroken: a loss or gradient norm is not finite, or a metric has been bad for
+                `patience` checks.
+        """
+        for name, value in metrics.items():
+            is_vital = name == "grad_norm" or name.split("/")[0] == "loss"
+            if is_vital and not math.isfinite(value):
+                raise TrainingBroken(
+                    f"step {step}: {name} is {value}",
+                    mend="lower the learning rate or clip gradients harder, check dtypes and "
+                    "data, and resume from the last checkpoint",
+                )
+        return tuple(
+            warning
+            for limit in _LIMITS
+            if limit.metric in metrics
+            for warning in self._checked(limit, step, metrics[limit.metric])
+        )
+
+    def _checked(self, limit: _Limit, step: int, value: float) -> tuple[str, ...]:
+        bound: float | None = self.config.__dict__[limit.field]
+        if bound is None or not _is_bad(limit, value, bound):
+            self._bad.pop(limit.field, None)
+            return ()
+        count = self._bad[limit.field] = self._bad.get(limit.field, 0) + 1
+        told = f"{limit.word}: {limit.metric} is {value:.3g} (bad {limit.bad} {bound:g})"
+        if limit.stops and count >= self.config.patience:
+            checks = "check" if count == 1 else "checks"
+            raise TrainingBroken(f"step {step}: {told} for {count} {checks}", mend=limit.mend)
+        return (f"step {step}: {told}",) if count == 1 else ()
+
+
+def _is_bad(limit: _Limit, value: float, bound: float) -> bool:
+    if math.isnan(value):
+        return True
+    return value > bound if limit.bad == "above" else value < bound

@@ -1,0 +1,162 @@
+"""Where a run's metrics go: always to its folder; to TensorBoard and Weights & Biases if asked."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import jax
+
+from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.files import write_atomically
+from t1_jax.train.run.folder import RunFolder
+
+_EXTRA = "install the extra: pip install 't1_jax[tracking]'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Where metrics go besides the run folder's `metrics.jsonl`.
+
+    Attributes:
+        every_steps: metrics are logged after every so many steps.
+        tensorboard: write TensorBoard's event files into the run folder.
+        wandb: Weights & Biases: `offline` writes into the run folder, to be sent later by `wandb
+            sync`; `online` sends as it goes.
+        project: W&B's name for the runs that belong together.
+        name: of this run there; null takes the folder's name.
+        thoughts: samples of thoughts written to the run folder at each validation.
+    """
+
+    every_steps: int = 1
+    tensorboard: bool = False
+    wandb: Literal["off", "offline", "online"] = "off"
+    project: str = "t1"
+    name: str | None = None
+    thoughts: int = 8
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.thoughts < 0:
+            raise ConfigError(
+                f"every_steps must be at least 1 and thoughts at least 0, got {self.every_steps} "
+                f"and {self.thoughts}"
+            )
+
+
+class _Sink(Protocol):
+    """Somewhere that metrics go."""
+
+    def log(self, step: int, metrics: Mapping[str, float | int]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Tracker:
+    """Sends a step's metrics everywhere they should go; on process 0 alone.
+
+    Args:
+        config: where to.
+        folder: the run's.
+        run_config: what W&B shows beside the curves.
+        resumed_at: the step the run goes on from; TensorBoard hides what was logged after it.
+
+    Raises:
+        UnsupportedError: a tracker that is asked for is not installed.
+    """
+
+    def __init__(
+        self,
+        config: TrackingConfig,
+        folder: RunFolder,
+        *,
+        run_config: Mapping[str, Any] | None = None,
+        resumed_at: int = 0,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self._sinks: list[_Sink] = []
+        if jax.process_index() != 0:
+            return
+        if config.tensorboard:
+            self._sinks.append(_TensorBoard(folder.path / "tensorboard", resumed_at))
+        if config.wandb != "off":
+            self._sinks.append(_WandB(config, folder.path, run_config or {}))
+
+    def log(self, step: int, metrics: Mapping[str, float | int]) -> None:
+        """Logs the metrics of `step`; `metrics.jsonl` is flushed before this returns."""
+        self.folder.record(step, metrics)
+        for sink in self._sinks:
+            sink.log(step, metrics)
+
+    def close(self) -> None:
+        """Flushes and closes what was opened."""
+        while self._sinks:
+            self._sinks.pop().close()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class _TensorBoard:
+    """Event files, by tensorboardX: the writer alone, without TensorFlow or PyTorch."""
+
+    def __init__(self, folder: Path, resumed_at: int) -> None:
+        try:
+            import tensorboardX
+        except ImportError as error:
+            raise UnsupportedError(
+                "TensorBoard files are asked for, and tensorboardX is not installed", mend=_EXTRA
+            ) from error
+        self._writer = tensorboardX.SummaryWriter(
+            str(folder), purge_step=resumed_at + 1 if resumed_at else None
+        )
+
+    def log(self, step: int, metrics: Mapping[str, float | int]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, float(value), step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WandB:
+    def __init__(self, config: TrackingConfig, folder: Path, run_config: Mapping[str, Any]) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UnsupportedError(
+                f"W&B is asked for ({config.wandb}), and wandb is not installed", mend=_EXTRA
+            ) from error
+        self._run = wandb.init(
+            project=config.project,
+            name=config.name or folder.resolve().name,
+            id=_stored_id(folder / "wandb-id.txt"),
+            resume="allow",
+            mode=config.wandb,
+            dir=str(folder),
+            config=dict(run_config),
+        )
+
+    def log(self, step: int, metrics: Mapping[str, float | int]) -> None:
+        self._run.log(dict(metrics), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _stored_id(file: Path) -> str:
+    """The same id after a resume, so that W&B goes on with the same run."""
+    if not file.exists():
+        write_atomically(file, secrets.token_hex(8) + "\n")
+    return file.read_text(encoding="utf-8").strip()
