@@ -1,5 +1,20 @@
 """Where thoughts come from before the model can think: a collection's structure, or a teacher."""
 
+from t1_jax.train.thoughts.answers import Answer as Answer
+from t1_jax.train.thoughts.answers import AnswerFile as AnswerFile
+from t1_jax.train.thoughts.answers import CleaningReport as CleaningReport
+from t1_jax.train.thoughts.answers import clean_thought as clean_thought
+from t1_jax.train.thoughts.answers import with_thoughts as with_thoughts
+from t1_jax.train.thoughts.choose import ChoiceReport as ChoiceReport
+from t1_jax.train.thoughts.choose import ThoughtScore as ThoughtScore
+from t1_jax.train.thoughts.choose import choose_thoughts as choose_thoughts
+from t1_jax.train.thoughts.choose import score_queries as score_queries
 from t1_jax.train.thoughts.cold import cached_source as cached_source
 from t1_jax.train.thoughts.cold import cold_records as cold_records
 from t1_jax.train.thoughts.cold import document_pairs as document_pairs
+from t1_jax.train.thoughts.endpoint import Endpoint as Endpoint
+from t1_jax.train.thoughts.endpoint import EndpointError as EndpointError
+from t1_jax.train.thoughts.endpoint import complete_chat as complete_chat
+from t1_jax.train.thoughts.teacher import TeacherConfig as TeacherConfig
+from t1_jax.train.thoughts.teacher import ask_teacher as ask_teacher
+from t1_jax.train.thoughts.teacher import think_locally as think_locally
