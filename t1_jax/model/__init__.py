@@ -8,4 +8,13 @@ from t1_jax.model.config import RopeConfig as RopeConfig
 from t1_jax.model.decoder import Decoder as Decoder
 from t1_jax.model.decoder import TokenMask as TokenMask
 from t1_jax.model.decoder import unit as unit
+from t1_jax.model.lora import add_lora as add_lora
+from t1_jax.model.lora import lora_state as lora_state
+from t1_jax.model.lora import merge_lora as merge_lora
+from t1_jax.model.lora import trainable_filter as trainable_filter
+from t1_jax.model.low_rank import LORA_TARGETS as LORA_TARGETS
+from t1_jax.model.low_rank import LoraConfig as LoraConfig
+from t1_jax.model.low_rank import LoraParam as LoraParam
+from t1_jax.model.low_rank import LowRank as LowRank
+from t1_jax.model.low_rank import RowDelta as RowDelta
 from t1_jax.model.options import ModelOptions as ModelOptions

@@ -14,6 +14,7 @@ from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.layers import Block, Build, RMSNorm
+from t1_jax.model.low_rank import LoraConfig, RowDelta
 from t1_jax.model.options import REMAT_POLICIES, ModelOptions
 from t1_jax.model.product import product
 from t1_jax.model.rotary import rotary_tables
@@ -41,6 +42,7 @@ class Embedding(nnx.Module):
         config = build.config
         shape = (config.padded_vocab_size, config.embed_dim)
         self.table = build.weight("embed.table", "vd", shape, config.embed_dim**-0.5)
+        self.row: RowDelta | None = None
 
 
 class Head(nnx.Module):
@@ -50,6 +52,7 @@ class Head(nnx.Module):
         config = build.config
         shape = (config.embed_dim, config.padded_vocab_size)
         self.kernel = build.weight("head.kernel", "dv", shape, config.embed_dim**-0.5)
+        self.row: RowDelta | None = None
 
 
 class Decoder(nnx.Module):
@@ -75,6 +78,7 @@ class Decoder(nnx.Module):
         self.config = config
         self.options = options
         self.rules = placement.rules
+        self.lora: LoraConfig | None = None
         self._row_multiple = placement.row_multiple
         self.embed = Embedding(build)
         self.blocks: Block | nnx.List[Block] = Block(build)
@@ -121,9 +125,9 @@ class Decoder(nnx.Module):
         spec = self.rules.spec
         x = self.final_norm(hidden)
         if self.head is None:
-            kernel, letters = self.embed.table[...], "vd"
+            kernel, letters, row = self.embed.table[...], "vd", self.embed.row
         else:
-            kernel, letters = self.head.kernel[...], "dv"
+            kernel, letters, row = self.head.kernel[...], "dv", self.head.row
         logits = product(
             f"bld,{letters}->blv",
             x,
@@ -131,14 +135,17 @@ class Decoder(nnx.Module):
             gathered=spec(activation_axes(letters)),
             out=spec(activation_axes("blv")),
         )
+        if row is not None:
+            logits = row.to_logits(logits, x)
         return jnp.where(self.token_mask[...], logits, -jnp.inf)
 
     def prefill(self, tokens: Int[Array, "P S"], lengths: Int[Array, " P"]) -> PrefixCache:
         """Keys and values of prompts; `lengths` says how many slots of each row are real.
 
         Raises:
-            UnsupportedError: as for `hidden`.
+            UnsupportedError: as for `hidden`; the decoder has an adapter that is not merged.
         """
+        self._refuse_lora("generation")
         _, layers = self._run(tokens, None, _Packing(), keep_cache=True)
         return PrefixCache(layers, lengths)
 
@@ -176,7 +183,12 @@ class Decoder(nnx.Module):
         return x, SuffixCache(layers, suffix.starts)
 
     def unrolled(self) -> "Decoder":
-        """The same decoder with its layers taken apart (a copy of their weights; see options)."""
+        """The same decoder with its layers taken apart (a copy of their weights; see options).
+
+        Raises:
+            UnsupportedError: the decoder has an adapter that is not merged.
+        """
+        self._refuse_lora("taking layers apart")
         if isinstance(self.blocks, nnx.List):
             return self
         graph, state = nnx.split(self.blocks)
@@ -189,6 +201,13 @@ class Decoder(nnx.Module):
         copy.blocks = nnx.List(layers)
         return copy
 
+    def _refuse_lora(self, what: str) -> None:
+        if self.lora is not None:
+            raise UnsupportedError(
+                f"{what} needs a decoder without an adapter beside its weights",
+                mend="merge it into them first: merge_lora",
+            )
+
     def _embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
         """Rows of the table; it is gathered over `fsdp` first, or XLA rematerialises all of it."""
         if tokens.shape[0] % self._row_multiple:
@@ -200,6 +219,8 @@ class Decoder(nnx.Module):
         spec = self.rules.spec
         table = jax.reshard(self.embed.table[...], spec(activation_axes("vd")))
         rows = table.at[tokens].get(out_sharding=spec(activation_axes("bld")))
+        if self.embed.row is not None:
+            rows = self.embed.row.to_rows(rows, tokens)
         return rows.astype(self.options.compute_dtype)
 
     def _run(

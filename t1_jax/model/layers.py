@@ -12,6 +12,7 @@ from t1_jax.model.attention import attend_cache, causal_attention, merge_attenti
 from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, as_cache, prefix_seen, suffix_seen, write_slot
 from t1_jax.model.config import DecoderConfig
+from t1_jax.model.low_rank import LowRank
 from t1_jax.model.options import ModelOptions
 from t1_jax.model.product import product
 from t1_jax.model.rotary import rotate
@@ -58,13 +59,14 @@ class Build:
 class Projection(nnx.Module):
     """y = einsum(equation, x, kernel) + bias, the sum in float32, the result in x's dtype.
 
-    The letters of the equation name the logical axes, hence the sharding, of kernel and result.
+    With `lora` set, its low-rank update is added before the result is rounded. The letters of the
+    equation name the logical axes, hence the sharding, of kernel and result.
     """
 
     def __init__(self, build: Build, name: str, equation: str, *, bias: bool) -> None:
         inputs, self._out = equation.split("->")
         self._kernel_letters = inputs.split(",")[1]
-        self._equation = equation
+        self.equation = equation
         self._rules = build.placement.rules
         config = build.config
         sizes = {
@@ -89,12 +91,13 @@ class Projection(nnx.Module):
             if bias
             else None
         )
+        self.lora: LowRank | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies one layer's kernel; FSDP shards of it are gathered first."""
         spec = self._rules.spec
         y = product(
-            self._equation,
+            self.equation,
             x,
             self.kernel[...],
             gathered=spec(activation_axes(self._kernel_letters)),
@@ -103,6 +106,8 @@ class Projection(nnx.Module):
         if self.bias is not None:
             bias = self.bias[...].astype(jnp.float32)
             y = y + jax.reshard(bias, spec(activation_axes(self._bias_letters)))
+        if self.lora is not None:
+            y = y + self.lora(x)
         return y.astype(x.dtype)
 
 

@@ -22,11 +22,12 @@ LETTER_AXES: Mapping[str, str | None] = {
     "f": "mlp",
     "v": "vocab",
     "y": None,
+    "r": None,
 }
 """The dimension glossary: einsum letter -> logical axis of an activation (None: never split).
 
 B rows, P prompts, G thoughts per prompt, L length, S cache length, D width, N query heads,
-K key/value heads, H head dimension, F feed-forward, V vocabulary, Y layers.
+K key/value heads, H head dimension, F feed-forward, V vocabulary, Y layers, R rank of an adapter.
 """
 
 

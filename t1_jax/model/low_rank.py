@@ -1,0 +1,179 @@
+"""The trainable parts of LoRA: low-rank factors beside a kernel, one vector beside a table row."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from t1_jax.errors import ConfigError
+from t1_jax.model.product import product
+from t1_jax.parallel import ShardingRules, activation_axes, weight_axes
+
+LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+"""The projections of a block that can have factors, in the order of the forward pass."""
+
+
+class LoraParam(nnx.Param):
+    """A parameter of an adapter. It is an `nnx.Param` too, so filter for this type first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Which low-rank updates a decoder gets (arXiv:2106.09685).
+
+    Attributes:
+        rank: R, columns of A and rows of B.
+        alpha: the update is scaled by alpha / rank.
+        targets: projections that get one, of `LORA_TARGETS`.
+        emb_row: also train the row of `<emb_token>` in the embedding table and, where it is
+            untied, in the head: its initial value means nothing.
+        rslora: scale by alpha / sqrt(rank) instead, which keeps large ranks stable
+            (arXiv:2312.03732).
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = LORA_TARGETS
+    emb_row: bool = True
+    rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha <= 0:
+            raise ConfigError(
+                f"rank and alpha of LoRA must be positive, got {self.rank} and {self.alpha}"
+            )
+        unknown = [name for name in self.targets if name not in LORA_TARGETS]
+        if unknown or len(set(self.targets)) != len(self.targets) or not self.targets:
+            raise ConfigError(
+                f"targets of LoRA must be some of {', '.join(LORA_TARGETS)}, each once; got "
+                f"{', '.join(self.targets) or 'none'}"
+            )
+
+    @property
+    def scale(self) -> float:
+        """What A B is multiplied by."""
+        return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
+
+
+class LowRank(nnx.Module):
+    """scale * (x A) B beside a projection x W; A [Y in... R] and B [Y R out...] are float32.
+
+    B starts at 0, so a new adapter changes nothing.
+    """
+
+    def __init__(
+        self,
+        equation: str,
+        kernel_shape: tuple[int, ...],
+        config: LoraConfig,
+        rules: ShardingRules,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """For a projection `equation` whose stacked kernel has this shape, layers first.
+
+        Call inside the context of the mesh.
+        """
+        inputs, self._out = equation.split("->")
+        self._x, kernel_letters = inputs.split(",")
+        contracted = [letter for letter in kernel_letters if letter not in self._out]
+        into = "".join(contracted)
+        # All our kernels have their contracted letters first.
+        self._a = f"{into}r"
+        self._b = f"r{kernel_letters.removeprefix(into)}"
+        self._rules = rules
+        self.scale = config.scale
+        layers, *shape = kernel_shape
+        sizes_in, sizes_out = shape[: len(into)], shape[len(into) :]
+        fan_in = 1
+        for size in sizes_in:
+            fan_in *= size
+        a_spec, b_spec = (rules.spec(weight_axes(f"y{letters}")) for letters in (self._a, self._b))
+        a = jax.random.normal(
+            rngs.params(), (layers, *sizes_in, config.rank), jnp.float32, out_sharding=a_spec
+        )
+        b = jnp.zeros((layers, config.rank, *sizes_out), jnp.float32, out_sharding=b_spec)
+        self.a = LoraParam(a * fan_in**-0.5, out_sharding=a_spec)
+        self.b = LoraParam(b, out_sharding=b_spec)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """One layer's update, in float32, of products in x's dtype."""
+        spec = self._rules.spec
+        narrow = "".join(letter for letter in self._x if letter not in self._a) + "r"
+        x_r = product(
+            f"{self._x},{self._a}->{narrow}",
+            x,
+            self.a[...],
+            gathered=spec(activation_axes(self._a)),
+            out=spec(activation_axes(narrow)),
+        )
+        y = product(
+            f"{narrow},{self._b}->{self._out}",
+            x_r,
+            self.b[...],
+            dtype=x.dtype,
+            gathered=spec(activation_axes(self._b)),
+            out=spec(activation_axes(self._out)),
+        )
+        return y * self.scale
+
+    def merged(self, kernel: jax.Array) -> jax.Array:
+        """The stacked kernel W + scale * A B, summed in float32, in W's dtype."""
+        letters = self._a[:-1] + self._b[1:]
+        update = jnp.einsum(
+            f"y{self._a},y{self._b}->y{letters}",
+            self.a[...],
+            self.b[...],
+            precision=jax.lax.Precision.HIGHEST,
+            out_sharding=self._rules.spec(weight_axes(f"y{letters}")),
+        )
+        return (kernel.astype(jnp.float32) + self.scale * update).astype(kernel.dtype)
+
+
+class RowDelta(nnx.Module):
+    """What is added to the row of one token, float32, from 0."""
+
+    def __init__(self, width: int, token_id: int, rules: ShardingRules) -> None:
+        """Call inside the context of the mesh."""
+        spec = rules.spec(weight_axes("d"))
+        self.delta = LoraParam(
+            jnp.zeros((width,), jnp.float32, out_sharding=spec), out_sharding=spec
+        )
+        self._rules = rules
+        self.token_id = token_id
+
+    def to_rows(
+        self, rows: Float[Array, "B L D"], tokens: Int[Array, "B L"]
+    ) -> Float[Array, "B L D"]:
+        """Embeddings of these tokens, with the delta where the token is ours."""
+        delta = jax.reshard(self.delta[...], self._rules.spec(activation_axes("d")))
+        return rows.astype(jnp.float32) + (tokens == self.token_id)[..., None] * delta
+
+    def to_logits(
+        self, logits: Float[Array, "B L V"], x: Float[Array, "B L D"]
+    ) -> Float[Array, "B L V"]:
+        """Float32 logits, with the delta's part of our token's."""
+        spec = self._rules.spec
+        one = product(
+            "bld,d->bl",
+            x,
+            self.delta[...],
+            gathered=spec(activation_axes("d")),
+            out=spec(activation_axes("bl")),
+        )
+        ours = jnp.arange(logits.shape[-1]) == self.token_id
+        ours = jax.reshard(ours, spec(activation_axes("v")))
+        return logits + jnp.where(ours, one[..., None], 0)
+
+    def merged(self, table: jax.Array, axis: int) -> jax.Array:
+        """The table [V D] (axis 0) or kernel [D V] (axis 1) with the delta in its token's row."""
+        letters = "vd" if axis == 0 else "dv"
+        spec = self._rules.spec(weight_axes(letters))
+        ours = jnp.expand_dims(jnp.arange(table.shape[axis]) == self.token_id, 1 - axis)
+        delta = jnp.expand_dims(self.delta[...], axis)
+        return jnp.where(
+            jax.reshard(ours, jax.P(*(spec[i] if i == axis else None for i in range(2)))),
+            (table.astype(jnp.float32) + delta).astype(table.dtype),
+            table,
+        )
