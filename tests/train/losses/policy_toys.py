@@ -1,0 +1,79 @@
+"""Rows of thoughts, several policy losses, and the loss as plain loops."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from t1_jax.train.losses import PolicyConfig, PolicyTerms, policy_loss
+
+CONFIGS = [
+    PolicyConfig(loss="grpo", beta=0.1),
+    PolicyConfig(loss="grpo", beta=0.1, kl="k1", truncation=None),
+    PolicyConfig(loss="grpo", beta=0.1, kl="k2", dual_clip=1.3),
+    PolicyConfig(loss="dr_grpo", truncation=1.05),
+    PolicyConfig(loss="dapo"),
+    PolicyConfig(loss="gspo", clip_low=0.05, clip_high=0.08, beta=0.1),
+    PolicyConfig(loss="grpo", importance="product", dual_clip=2.0),
+]
+MAX_SEQUENCES = 3
+
+
+def problem(seed: int, rows: int = 8, actions: int = 10) -> dict[str, np.ndarray]:
+    """Rows of up to three thoughts, with padding in between and garbage under it."""
+    rng = np.random.default_rng(seed)
+    shape = (rows, actions)
+    log_probs = -rng.exponential(1.0, shape)
+    sequence = np.sort(rng.integers(0, MAX_SEQUENCES, shape), axis=1)
+    per_thought = rng.standard_normal((rows, MAX_SEQUENCES))
+    return {
+        "log_probs": log_probs,
+        "old": log_probs + 0.2 * rng.standard_normal(shape),
+        "sampler": log_probs + 0.2 * rng.standard_normal(shape),
+        "reference": log_probs + 0.5 * rng.standard_normal(shape),
+        "advantages": np.take_along_axis(per_thought, sequence, axis=1),
+        "mask": rng.random(shape) < 0.8,
+        "sequence": sequence.astype(np.int32),
+    }
+
+
+def run(data: dict[str, Any], config: PolicyConfig) -> PolicyTerms:
+    """In float32, unless the data are float64 under `enable_x64`."""
+    arrays = {name: jnp.asarray(value) for name, value in data.items()}
+    return policy_loss(
+        arrays.pop("log_probs"),
+        **arrays,
+        num_sequences=MAX_SEQUENCES,
+        config=config,
+    )
+
+
+def plain_loss(data: dict[str, np.ndarray], config: PolicyConfig) -> np.ndarray:
+    """ℓ_it, token by token, from the formula."""
+    rule = config.resolved()
+    losses = np.zeros(data["mask"].shape)
+    for row, t in np.argwhere(data["mask"]).tolist():
+        thought = [
+            s
+            for s in range(losses.shape[1])
+            if data["mask"][row, s] and data["sequence"][row, s] == data["sequence"][row, t]
+        ]
+        ratios = [math.exp(data["log_probs"][row, s] - data["old"][row, s]) for s in thought]
+        ratio = {
+            "token": math.exp(data["log_probs"][row, t] - data["old"][row, t]),
+            "sequence": math.prod(ratios) ** (1 / len(ratios)),
+            "product": math.prod(ratios),
+        }[rule.importance]
+        advantage = data["advantages"][row, t]
+        inside = min(max(ratio, 1 - rule.clip_low), 1 + rule.clip_high)
+        objective = min(ratio * advantage, inside * advantage)
+        if rule.dual_clip is not None and advantage < 0:
+            objective = max(objective, rule.dual_clip * advantage)
+        weight = 1.0
+        if rule.truncation is not None:
+            weight = min(math.exp(data["old"][row, t] - data["sampler"][row, t]), rule.truncation)
+        u = data["reference"][row, t] - data["log_probs"][row, t]
+        divergence = {"k1": -u, "k2": u * u / 2, "k3": math.exp(u) - u - 1}[rule.kl]
+        losses[row, t] = -weight * objective + rule.beta * divergence
+    return losses
