@@ -24,6 +24,7 @@ _ALIAS = re.compile(r"^(.*?)\s*\('(.+)'\)$")
 _PRODUCT = re.compile(r"^The (?:product|software|application) (?=[a-z])")
 _UPSTREAM = re.compile(r"(?:from|by) (?:an|another) upstream component")
 _BUT = re.compile(r",? but (?:it )?(?=does|is|do|are|the|has|can|fails|in)")
+_EDITORS = re.compile(r"^\[[A-Z][A-Z .]+\S*[^\]]*\]\s*")
 _REFERENCE = re.compile(r"\s*\[REF-\d+\]")
 _EMPTY_IMPACTS = frozenset(("Other", "Varies by Context"))
 _SHORT, _MEDIUM, _LONG = 16, 34, 56
@@ -70,10 +71,10 @@ def _alternatives(
 ) -> tuple[str, ...]:
     order = sorted(golds, key=lambda entry: draw(f"{seed} {entry.id}"))
     first, second = order[0], order[-1]
-    names = [entry.name if len(order) == 1 else _short_name(entry) for entry in order[:2]]
-    title = shortened(first.name, _SHORT)
+    names = [_fitting_name(entry, _SHORT // min(len(order), 2)) for entry in order[:2]]
+    title = _fitting_name(first, _SHORT)
     thoughts = [
-        pick(_NAMES, f"{seed} name").format(shortened("; ".join(names), _SHORT)),
+        pick(_NAMES, f"{seed} name").format("; ".join(names)),
         f"{title}: {_fault(first, max(_SHORT, _MEDIUM - count_pieces(title)))}.",
         _fault_then_name(second, known, seed),
         _whole(first, known, seed),
@@ -97,11 +98,19 @@ def _whole(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
 
 
 def _kind(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
-    parents = [known[parent] for parent in entry.parents if parent in known]
+    found = (known[parent] for parent in entry.parents if parent in known)
+    parents = [parent for parent in found if parent.status != "Deprecated"]
     if not parents:
         return ""
     kind = pick(_KINDS, f"{seed} kind").format(shortened(_short_name(parents[0]), _SHORT - 4))
     return f", {kind}"
+
+
+def _fitting_name(entry: Weakness, pieces: int) -> str:
+    """The title if it fits; else what people call it, or the title's beginning."""
+    if count_pieces(entry.name) <= pieces:
+        return entry.name
+    return shortened(_short_name(entry), max(pieces, _SHORT))
 
 
 def _short_name(entry: Weakness) -> str:
@@ -112,7 +121,7 @@ def _short_name(entry: Weakness) -> str:
 
 def _fault(entry: Weakness, pieces: int) -> str:
     """What the description says of a product first; what comes after a "but" where not all fits."""
-    first = _PRODUCT.sub("", sentences(entry.description)[0])
+    first = _PRODUCT.sub("", sentences(_EDITORS.sub("", entry.description))[0])
     if count_pieces(first) > pieces or _UPSTREAM.search(first):
         first = _BUT.split(first, maxsplit=1)[-1]
     fault = shortened(first, pieces)
@@ -149,5 +158,5 @@ def _pairs_of(entry: Weakness, known: Mapping[str, Weakness]) -> Iterator[TextPa
 
 
 def _too_short(text: str, entry: Weakness) -> bool:
-    """A name may be a word or two; anything else has to be a sentence."""
-    return count_pieces(text) < (2 if text in entry.other_names else _LEAST_PIECES)
+    """A name may be a word; anything else has to be a sentence."""
+    return text not in entry.other_names and count_pieces(text) < _LEAST_PIECES

@@ -34,7 +34,7 @@ _SHORT, _MEDIUM, _LONG = 16, 34, 56
 _NAMES = ("Rule: {}.", "{}.", "The issue: {}.")
 _CODE = ("The code has {}.", "In the code: {}.", "{}.")
 _REASONS = ("Wrong because: {}.", "{}.", "The problem: {}.")
-_LEAST_PIECES, _MOST_PIECES, _MOST_WORDS_OF_CODE = 6, 110, 3
+_LEAST_PIECES, _TELLING_PIECES, _MOST_PIECES, _MOST_WORDS_OF_CODE = 3, 6, 110, 3
 _EVERYWHERE = frozenset(
     re.findall(
         r"\w+",
@@ -96,16 +96,20 @@ def _the_code(does: str, seed: str, pieces: int) -> str:
 
 def _does(rule: Rule) -> str:
     """What a rule looks for, without the words that every rule says it with."""
-    first = sentences(plain_words(rule.prose(_DOES)))[0].rstrip(".")
+    first = _first_line(rule)
     if _CHECKS_THAT.match(first):
         return f"broken: {_CHECKS_THAT.sub('', first)}"
     return _CHECKS_FOR.sub("", first)
 
 
+def _first_line(rule: Rule) -> str:
+    return sentences(plain_words(rule.prose(_DOES)))[0].rstrip(".")
+
+
 def _why(rule: Rule) -> str:
     """The first reason that is no commonplace such as "Consistency is good."."""
     reasons = [reason.rstrip(".") for reason in sentences(plain_words(rule.prose(_WHY)))]
-    telling = [reason for reason in reasons if count_pieces(reason) > _LEAST_PIECES]
+    telling = [reason for reason in reasons if count_pieces(reason) > _TELLING_PIECES]
     return (telling or reasons or [rule.title])[0]
 
 
@@ -114,7 +118,7 @@ def _said(rule: Rule) -> str:
     for message in rule.messages:
         bare = plain_words(_PLACEHOLDER.sub("", message))
         bare = one_line(re.sub(r"\"\"|''|\(\)|\s+(?=[,;:]|\.(?:\s|$))", "", bare))
-        if count_pieces(bare) >= _LEAST_PIECES:
+        if count_pieces(bare) >= _TELLING_PIECES:
             return bare
     return ""
 
@@ -137,7 +141,7 @@ def _shared_words(rule: Rule, code: str) -> list[str]:
 def _pairs_of(rule: Rule) -> Iterator[TextPair]:
     why = sentences(plain_words(rule.prose(_WHY)))
     texts = [
-        _does(rule),
+        _CHECKS_FOR.sub("", _CHECKS_THAT.sub("", _first_line(rule))),
         " ".join(why[:2]),
         *([" ".join(why[2:4])] if why[2:] else []),
         *(plain_words(_PLACEHOLDER.sub("x", message)) for message in rule.messages),
