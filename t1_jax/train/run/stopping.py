@@ -24,7 +24,7 @@ class GracefulStop:
         ConfigError: `max_minutes` is not above 0.
     """
 
-    def __init__(self, max_minutes: float | None = None) -> None:
+    def __init__(self, max_minutes: float | int | None = None) -> None:
         if max_minutes is not None and max_minutes <= 0:
             raise ConfigError(f"max_minutes must be above 0, got {max_minutes}")
         self.max_minutes = max_minutes

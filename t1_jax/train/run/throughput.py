@@ -53,7 +53,7 @@ def body_parameters(config: DecoderConfig) -> int:
 
 
 def flops_per_token(
-    config: DecoderConfig, *, work: Work, context: float, head: bool = False
+    config: DecoderConfig, *, work: Work, context: float | int, head: bool = False
 ) -> float:
     """Floating-point operations that one token takes.
 
@@ -73,7 +73,8 @@ def flops_per_token(
     weights = body_parameters(config) + (config.vocab_size * config.embed_dim if head else 0)
     keys = sum(min(context, window) if window else context for window in config.windows)
     passes = 1 if work == "forward" else 3
-    return factor * weights + passes * 4 * config.num_heads * config.head_dim * keys
+    attention = passes * 4 * config.num_heads * config.head_dim * keys
+    return float(factor * weights + attention)
 
 
 class Meter:
@@ -97,7 +98,7 @@ class Meter:
         self._clock = clock
         self._restart()
 
-    def add(self, tokens: int, flops: float = 0.0) -> None:
+    def add(self, tokens: int, flops: float | int = 0.0) -> None:
         """Counts `tokens` that took `flops` in all, over all devices."""
         self.tokens += tokens
         self._flops += flops

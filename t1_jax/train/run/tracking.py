@@ -143,7 +143,7 @@ class _WandB:
             name=config.name or folder.resolve().name,
             id=_stored_id(folder / "wandb-id.txt"),
             resume="allow",
-            mode=config.wandb,
+            mode="online" if config.wandb == "online" else "offline",
             dir=str(folder),
             config=dict(run_config),
         )

@@ -1,0 +1,117 @@
+"""A broken run stops with a word; a doubtful one is warned of once."""
+
+import json
+from typing import Any
+
+import pytest
+
+from t1_jax.errors import ConfigError
+from t1_jax.train.run import Health, HealthConfig, TrainingBroken
+
+SOUND = {
+    "loss": 2.0,
+    "loss/policy": -0.1,
+    "grad_norm": 3.0,
+    "rollout/forced_share": 0.1,
+    "rollout/no_emb_share": 0.1,
+    "rollout/kept_groups": 0.9,
+    "rollout/log_prob_gap": 0.015,
+    "rollout/entropy": 1.2,
+    "embedding/mean_cosine": 0.4,
+}
+FAULTS = {
+    "rollout/forced_share": (0.81, "cut off at their budget"),
+    "rollout/no_emb_share": (0.9, "end without <emb_token>"),
+    "rollout/kept_groups": (0.05, "without variance"),
+    "rollout/log_prob_gap": (0.21, "different log-probabilities"),
+    "rollout/entropy": (0.01, "entropy has collapsed"),
+    "embedding/mean_cosine": (0.99, "collapsed into one"),
+}
+
+
+def test_a_sound_run_goes_on_without_a_word() -> None:
+    health = Health(HealthConfig(patience=1))
+    assert all(health.check(step, SOUND) == () for step in range(5))
+    assert health.check(5, {}) == ()
+    assert health.check(6, {"reward": float("nan")}) == ()
+
+
+@pytest.mark.parametrize("name", ["loss", "loss/policy", "grad_norm"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_stop_at_once(name: str, value: float) -> None:
+    health = Health(HealthConfig(patience=100))
+    with pytest.raises(TrainingBroken, match=f"step 7: {name} is {value}") as caught:
+        health.check(7, SOUND | {name: value})
+    assert "learning rate" in (caught.value.mend or "")
+
+
+@pytest.mark.parametrize("metric", FAULTS)
+def test_a_fault_is_warned_of_once_and_stops_after_its_patience(metric: str) -> None:
+    value, word = FAULTS[metric]
+    health = Health(HealthConfig(patience=3, log_prob_gap_warning=None))
+    (warning,) = health.check(1, SOUND | {metric: value})
+    assert word in warning
+    assert metric in warning
+    assert health.check(2, SOUND | {metric: value}) == ()
+    with pytest.raises(TrainingBroken, match="for 3 checks") as caught:
+        health.check(3, SOUND | {metric: value})
+    assert word in caught.value.message
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize("metric", FAULTS)
+def test_a_metric_that_recovers_is_counted_anew(metric: str) -> None:
+    health = Health(HealthConfig(patience=2))
+    for step in range(6):
+        bad = step % 2 == 0
+        warned = health.check(step, SOUND | {metric: FAULTS[metric][0]} if bad else SOUND)
+        assert bool(warned) == bad
+
+
+def test_steps_without_the_metric_do_not_count() -> None:
+    health = Health(HealthConfig(patience=2))
+    health.check(1, {"rollout/entropy": 0.0})
+    health.check(2, {"loss": 1.0})
+    with pytest.raises(TrainingBroken):
+        health.check(3, {"rollout/entropy": 0.0})
+
+
+def test_a_metric_that_is_no_number_is_a_fault() -> None:
+    with pytest.raises(TrainingBroken, match="entropy is nan"):
+        Health(HealthConfig(patience=1)).check(1, {"rollout/entropy": float("nan")})
+
+
+def test_a_gap_between_warning_and_limit_is_only_warned_of() -> None:
+    health = Health(HealthConfig(patience=2))
+    warned = [health.check(step, {"rollout/log_prob_gap": 0.1}) for step in range(5)]
+    assert [len(words) for words in warned] == [1, 0, 0, 0, 0]
+
+
+def test_a_check_that_is_off_never_stops() -> None:
+    fields: dict[str, Any] = {
+        "forced_share": None,
+        "no_emb_share": None,
+        "kept_groups": None,
+        "log_prob_gap": None,
+        "log_prob_gap_warning": None,
+        "entropy": None,
+        "mean_cosine": None,
+    }
+    health = Health(HealthConfig(patience=1, **fields))
+    assert health.check(1, {metric: value for metric, (value, _) in FAULTS.items()}) == ()
+
+
+def test_the_count_goes_on_after_a_resume() -> None:
+    health = Health(HealthConfig(patience=2))
+    health.check(1, {"rollout/entropy": 0.0})
+    again = Health(HealthConfig(patience=2), json.loads(json.dumps(health.state())))
+    with pytest.raises(TrainingBroken, match="step 2"):
+        again.check(2, {"rollout/entropy": 0.0})
+
+
+@pytest.mark.parametrize(
+    "fields", [{"patience": 0}, {"forced_share": 1.1}, {"entropy": -0.1}, {"mean_cosine": -1.0}]
+)
+def test_senseless_limits_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(fields))):
+        HealthConfig(**fields)
