@@ -152,8 +152,8 @@ def _report(vectors: "np.ndarray", fingerprint: Any, *, truncated: int) -> dict[
 
 def _texts(collection: str | None, source: Path | None, side: str, split: str) -> "Collection":
     """What is to be encoded, as the documents of a collection, whichever side it is."""
-    from t1_jax.cli.collections import open_collection
     from t1_jax.cli.texts import read_documents
+    from t1_jax.hub import open_collection
     from t1_jax.retrieval import Collection, Document
 
     if (collection is None) == (source is None):

@@ -84,10 +84,10 @@ def _evaluate_model(
     split: str,
     config: "EvaluationConfig",
 ) -> "list[Evaluation]":
-    from t1_jax.cli.collections import open_collection
     from t1_jax.cli.countdown import evaluate_all
     from t1_jax.cli.documents import RememberedDocuments
     from t1_jax.cli.model import model_facts
+    from t1_jax.hub import open_collection
     from t1_jax.retriever import T1
 
     opened = [open_collection(each, split) for each in collections]
@@ -100,8 +100,8 @@ def _score_run(
     path: Path, collections: Sequence[str], split: str, config: "EvaluationConfig"
 ) -> "Evaluation":
     """The run's row beside BM25's."""
-    from t1_jax.cli.collections import open_collection
     from t1_jax.cli.score import score_run_file
+    from t1_jax.hub import open_collection
 
     if len(collections) > 1:
         raise ConfigError("a run belongs to one collection", mend="give --collection once")

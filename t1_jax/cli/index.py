@@ -96,8 +96,8 @@ def index_info(
 
 
 def _encode(collection: str, target: Path, model: str, dtype: str, preset: str | None) -> None:
-    from t1_jax.cli.collections import open_collection
     from t1_jax.cli.encode import encode_documents
+    from t1_jax.hub import open_collection
     from t1_jax.retriever import T1
 
     documents = open_collection(collection)

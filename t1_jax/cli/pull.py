@@ -81,7 +81,7 @@ def _pull_one(
 
 
 def _pull_collection(out: Output, name: str) -> dict[str, Any]:
-    from t1_jax.cli.collections import pull_collection
+    from t1_jax.hub import pull_collection
 
     path, splits = pull_collection(name)
     first = next(iter(splits.values()))

@@ -88,8 +88,8 @@ def _check_output(folder: Path) -> None:
 
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     """Fetches whatever is not here yet; returns the split of each collection."""
-    from t1_jax.cli.collections import open_collection, pull_collection
     from t1_jax.hub import MODELS, pull_model
+    from t1_jax.hub import open_collection, pull_collection
     from t1_jax.retrieval import datasets
 
     if config.model in MODELS or config.source == "hub":

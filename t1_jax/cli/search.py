@@ -110,7 +110,7 @@ def search(
 
 def _texts(collection: str | None, stated: "Fingerprint") -> "Collection | None":
     """The documents behind the index: those named, or a known collection that is here."""
-    from t1_jax.cli.collections import known_collection, open_collection
+    from t1_jax.hub import known_collection, open_collection
 
     if collection is not None:
         return open_collection(collection)

@@ -5,6 +5,9 @@ from t1_jax.hub.assets import ModelAsset as ModelAsset
 from t1_jax.hub.card import CardFacts as CardFacts
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
+from t1_jax.hub.collections import known_collection as known_collection
+from t1_jax.hub.collections import open_collection as open_collection
+from t1_jax.hub.collections import pull_collection as pull_collection
 from t1_jax.hub.emb_token import EmbToken as EmbToken
 from t1_jax.hub.emb_token import EmbTokenMode as EmbTokenMode
 from t1_jax.hub.emb_token import give_emb_token as give_emb_token

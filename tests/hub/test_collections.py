@@ -1,7 +1,7 @@
 import pytest
 
-from t1_jax.cli.collections import known_collection, open_collection, pull_collection
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.hub.collections import known_collection, open_collection, pull_collection
 from t1_jax.retrieval import load_collection, save_collection
 from t1_jax.retrieval.datasets import DATASETS
 

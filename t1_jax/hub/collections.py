@@ -3,24 +3,20 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from t1_jax.config import suggestion
 from t1_jax.errors import DataError
+from t1_jax.hub.pull import cache_folder, pull_package
+from t1_jax.retrieval import Collection, datasets, load_collection, save_collection, splits_of
 
-if TYPE_CHECKING:
-    from t1_jax.retrieval import Collection
 
-
-def pull_collection(name: str) -> tuple[Path, "Mapping[str, Collection]"]:
+def pull_collection(name: str) -> tuple[Path, Mapping[str, Collection]]:
     """The folder of a known collection and its splits; fetched and built if it is not cached.
 
     Raises:
         ConfigError: no collection of that name.
         T1Error: its package cannot be had, or builds something else than it should.
     """
-    from t1_jax.hub import pull_package
-    from t1_jax.retrieval import datasets, load_collection, save_collection, splits_of
-
     source = datasets.dataset_source(name)
     folder = _folder(name)
     with suppress(DataError):  # nothing there, or damaged: build it
@@ -32,7 +28,7 @@ def pull_collection(name: str) -> tuple[Path, "Mapping[str, Collection]"]:
     return folder, splits
 
 
-def open_collection(name_or_folder: str, split: str = "test") -> "Collection":
+def open_collection(name_or_folder: str, split: str = "test") -> Collection:
     """One split of a collection that lies on this machine; nothing is fetched.
 
     Args:
@@ -42,9 +38,6 @@ def open_collection(name_or_folder: str, split: str = "test") -> "Collection":
     Raises:
         DataError: there is nothing of that name here, or the files are malformed.
     """
-    from t1_jax.config import suggestion
-    from t1_jax.retrieval import datasets, load_collection
-
     if name_or_folder in datasets.DATASETS:
         folder = _folder(name_or_folder)
         if not folder.exists():
@@ -62,15 +55,11 @@ def open_collection(name_or_folder: str, split: str = "test") -> "Collection":
 
 
 def _folder(name: str) -> Path:
-    from t1_jax.hub import cache_folder
-
     return cache_folder() / "collections" / name
 
 
-def known_collection(data_hash: str) -> "Collection | None":
+def known_collection(data_hash: str) -> Collection | None:
     """The fetched collection whose documents have this hash, or None."""
-    from t1_jax.retrieval import datasets
-
     for name, source in datasets.DATASETS.items():
         if source.data_hash == data_hash and _folder(name).exists():
             return open_collection(name)
