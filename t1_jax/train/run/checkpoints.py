@@ -8,6 +8,7 @@ renames it, so that a run killed in the middle leaves its earlier checkpoints as
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -104,8 +105,9 @@ class Checkpoints:
     def due(self, step: int) -> bool:
         """Whether a checkpoint should be saved after `step` steps; the same on every process."""
         minutes = self.config.every_minutes
-        late = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        return step % self.config.every_steps == 0 or any_process(late)
+        if step % self.config.every_steps == 0 or minutes is None:
+            return step % self.config.every_steps == 0
+        return any_process(time.monotonic() - self._saved_at >= 60 * minutes)
 
     def save(
         self,
@@ -301,11 +303,19 @@ class Checkpoints:
         return (at / "_CHECKPOINT_METADATA").is_file() and all(file.is_file() for file in files)
 
     def _set_aside_incomplete(self) -> None:
-        """Renames step folders that lack parts: Orbax would count them among the last."""
+        """Moves step folders that lack parts out of the way: Orbax would count them as kept.
+
+        One older than a complete checkpoint was being removed when the run was killed, and goes;
+        a newer one, perhaps of an interrupted copy, is renamed.
+        """
         if jax.process_index() == 0:
-            for at in self.folder.iterdir():
-                if at.name.isdigit() and not self._complete(int(at.name)):
-                    at.rename(at.with_name(f"{at.name}.incomplete-{time.time_ns()}"))
+            found = {int(at.name): at for at in self.folder.iterdir() if at.name.isdigit()}
+            complete = {step for step in found if self._complete(step)}
+            for step in found.keys() - complete:
+                if step < max(complete, default=0):
+                    shutil.rmtree(found[step])
+                else:
+                    found[step].rename(self.folder / f"{step}.incomplete-{time.time_ns()}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("incomplete checkpoints set aside")
 

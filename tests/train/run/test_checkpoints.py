@@ -220,7 +220,18 @@ def test_an_incomplete_checkpoint_is_never_taken_for_one(tmp_path: Path, missing
         checkpoints.save(3, state, {}, {})
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3]
+    assert len(list(tmp_path.glob("5.incomplete-*"))) == 1
     assert not (tmp_path / "7.orbax-checkpoint-tmp").exists()
+
+
+def test_a_removal_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path, CheckpointConfig(keep_last=2)) as checkpoints:
+        save_and_wait(checkpoints, 1, {"w": jnp.ones(2)})
+        save_and_wait(checkpoints, 2, {"w": jnp.ones(2)})
+    shutil.rmtree(tmp_path / "1" / "state")
+    with Checkpoints(tmp_path, CheckpointConfig(keep_last=2)) as checkpoints:
+        assert checkpoints.steps() == [2]
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
