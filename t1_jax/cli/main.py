@@ -19,11 +19,13 @@ from t1_jax.cli.evaluate import evaluate
 from t1_jax.cli.export import export_model
 from t1_jax.cli.import_model import import_model
 from t1_jax.cli.index import build_index, index_info
+from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
+from t1_jax.cli.thoughts import cold_thoughts, teacher_thoughts
 from t1_jax.errors import T1Error
 
 USER_MISTAKE = 2
@@ -78,6 +80,10 @@ index_app = typer.Typer(help="Build an index of documents, or look at one.", no_
 _add(index_app, None, build=build_index, info=index_info)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, evaluate=evaluate)
+thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help=True)
+_add(thoughts_app, None, cold=cold_thoughts, teacher=teacher_thoughts)
+app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
+_add(app, "Train", mine=mine)
 _add(app, "Weights", **{"import": import_model, "export": export_model})
 
 

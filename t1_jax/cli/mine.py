@@ -1,0 +1,148 @@
+"""`t1 mine`: hard negatives for training records."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Model, Overwrite, Preset
+from t1_jax.cli.output import Output
+from t1_jax.cli.training_records import (
+    RecordsFile,
+    RecordsOutput,
+    TrainingCollection,
+    TrainingSplit,
+)
+from t1_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from t1_jax.retrieval import Index
+    from t1_jax.retriever import T1
+    from t1_jax.train.data import TrainingSet
+    from t1_jax.train.mining import Ranking
+
+QuerySide = Literal["given", "own", "none"]
+
+
+def mine(
+    output: RecordsOutput,
+    collection: TrainingCollection,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Of mining, for example negatives=15 margin=0.1"),
+    ] = None,
+    split: TrainingSplit = "train",
+    records: RecordsFile = None,
+    by: Annotated[
+        Literal["words", "vectors", "both"],
+        typer.Option("--by", help="BM25, a model's vectors, or both."),
+    ] = "words",
+    index: Annotated[
+        Path | None, typer.Option("--index", help="The model's index, instead of encoding anew.")
+    ] = None,
+    thought: Annotated[
+        QuerySide,
+        typer.Option("--thought", help="Queries with the thought given, the model's own, or none."),
+    ] = "none",
+    model: Model = DEFAULT_MODEL,
+    preset: Preset = None,
+    dtype: Dtype = "bfloat16",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find documents that look right and are not, and write records that name them.
+
+    What is known to be relevant, excluded, or of the same text is never taken, nor what a model
+    puts so close to the positive that it may well be relevant itself.
+
+    Example: t1 mine --collection cwe --by both --model runs/t1 --output cwe-mined.jsonl
+    """
+    from t1_jax.cli.training_records import given_training_set, refuse_taken_file
+    from t1_jax.config import load_config
+    from t1_jax.train.data import write_records
+    from t1_jax.train.mining import MiningConfig, mine_negatives, rank_by_words
+
+    out = Output(as_json)
+    if index is not None and by == "words":
+        raise ConfigError("words need no index", mend="add --by vectors or --by both")
+    config = load_config(MiningConfig, None, settings or ())
+    refuse_taken_file(output, overwrite)
+    data = given_training_set(collection, split, records)
+    rankings: list[Ranking] = []
+    if by != "vectors":
+        rankings.append(rank_by_words(data.records, data.documents, config.depth))
+    if by != "words":
+        rankings.append(_by_vectors(data, model, preset, dtype, index, thought, config.depth))
+    mined, report = mine_negatives(data.records, data.documents, rankings, config)
+    write_records(output, mined)
+    out.say(f"{output}: {report.mined} negatives for {report.records} records")
+    out.say(f"taken from: {_listed(report.taken)}; dropped: {_listed(report.dropped)}")
+    if report.short:
+        out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
+    out.result({"output": output, **dataclasses.asdict(report)})
+
+
+def _by_vectors(
+    data: "TrainingSet",
+    name: str,
+    preset: str | None,
+    dtype: str,
+    index: Path | None,
+    thought: QuerySide,
+    depth: int,
+) -> "Ranking":
+    from t1_jax.retriever import T1
+    from t1_jax.train.mining import rank_by_vectors
+
+    if thought == "given" and (bare := [r.query_id for r in data.records if not r.thoughts]):
+        raise ConfigError(
+            f"{len(bare)} records have no thought, the first is {bare[0]!r}",
+            mend="add --records with a file of thoughts, or --thought own",
+        )
+    model = T1.load(name, dtype=dtype, preset=preset)
+    found = document_index(data, model, index)
+    queries = _query_vectors(data, model, thought)
+    return rank_by_vectors(data.records, found, queries, depth, name="vectors")
+
+
+def document_index(data: "TrainingSet", model: "T1", folder: Path | None) -> "Index":
+    """The documents' vectors: those of an index that is this model's, or encoded now."""
+    from t1_jax.cli.model import document_fingerprint
+    from t1_jax.retrieval import Collection, build_index, load_index
+
+    documents = tuple(data.documents.values())
+    if folder is not None:
+        corpus = Collection(name=data.name, documents=documents, queries=(), qrels={})
+        return load_index(folder, document_fingerprint(model, corpus.data_hash))
+    ids = [document.id for document in documents]
+    vectors = model.encode_document(
+        [document.full_text for document in documents], document_ids=ids, show_progress_bar=True
+    )
+    return build_index("numpy", ids, vectors)
+
+
+def _query_vectors(data: "TrainingSet", model: "T1", thought: QuerySide) -> "np.ndarray":
+    import numpy as np
+
+    vectors = np.zeros((len(data.records), model.embed_dim), np.float32)
+    for instruction in dict.fromkeys(record.instruction for record in data.records):
+        places = [i for i, r in enumerate(data.records) if r.instruction == instruction]
+        chosen = [data.records[i] for i in places]
+        vectors[places] = model.encode_query(
+            [record.query for record in chosen],
+            query_ids=[record.query_id for record in chosen],
+            think=thought != "none",
+            thoughts=[record.thoughts[0] for record in chosen] if thought == "given" else None,
+            task=None if instruction else data.name,
+            instruction=instruction,
+            show_progress_bar=True,
+        )
+    return vectors
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"

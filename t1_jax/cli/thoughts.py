@@ -1,0 +1,237 @@
+"""`t1 thoughts cold` and `t1 thoughts teacher`: thoughts to learn from."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Overwrite, Preset, Seed
+from t1_jax.cli.output import Output
+from t1_jax.cli.training_records import (
+    RecordsFile,
+    RecordsOutput,
+    TrainingCollection,
+    TrainingSplit,
+)
+from t1_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from t1_jax.train.data import TrainingSet
+    from t1_jax.train.thoughts import AnswerFile, TeacherConfig
+
+KEY_VARIABLE = "T1_TEACHER_KEY"
+
+
+def cold_thoughts(
+    output: RecordsOutput,
+    collection: Annotated[
+        str, typer.Option("--collection", "-c", help="One with structure to write from: cwe, ruff.")
+    ],
+    split: TrainingSplit = "train",
+    documents: Annotated[
+        bool,
+        typer.Option("--documents", help="Also pairs made of the corpus itself, without queries."),
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write thoughts from a collection's own structure, without any teacher.
+
+    Each query of the split gets several, in different words and lengths. Judgements of the test
+    split are never read. `t1 pull` must have fetched the collection.
+
+    Example: t1 thoughts cold --collection cwe --documents --output cwe-cold.jsonl
+    """
+    from t1_jax.cli.training_records import refuse_taken_file, thought_length
+    from t1_jax.train.data import write_records
+    from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
+    from t1_jax.train.thoughts.wording import count_pieces
+
+    out = Output(as_json)
+    refuse_taken_file(output, overwrite)
+    source = cached_source(collection)
+    queries = cold_records(collection, source, split)
+    pairs = document_pairs(collection, source) if documents else ()
+    records = (*queries, *pairs)
+    write_records(output, records)
+    counts = {
+        "queries": len(queries),
+        "documents": len(pairs),
+        "thoughts": sum(len(record.thoughts) for record in records),
+        "mean_tokens": round(thought_length(records, count_pieces), 1),
+    }
+    out.say(
+        f"{output}: {counts['queries']} queries and {counts['documents']} texts of documents with "
+        f"{counts['thoughts']} thoughts of about {counts['mean_tokens']} tokens"
+    )
+    if split != "train":
+        out.say(f"these thoughts tell judgements of {split}: do not train on them", style="yellow")
+    out.result({"output": output, "split": split, **counts})
+
+
+def teacher_thoughts(
+    output: RecordsOutput,
+    collection: TrainingCollection,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Of the teacher, for example samples=8."),
+    ] = None,
+    split: TrainingSplit = "train",
+    records: RecordsFile = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint", help=f"OpenAI-compatible, as http://HOST:PORT/v1; key in {KEY_VARIABLE}."
+        ),
+    ] = None,
+    teacher: Annotated[
+        str,
+        typer.Option("--teacher", help="Model at the endpoint, or of ours if there is none."),
+    ] = DEFAULT_MODEL,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="A YAML file with fields of the teacher.")
+    ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--answers", help="Raw answers are kept here. Default: beside the output."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", help="T1 model that tells which thoughts find the positive."),
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Thoughts that a judge keeps.")] = 2,
+    only_helpful: Annotated[
+        bool, typer.Option("--only-helpful", help="Drop thoughts that are worse than none.")
+    ] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="Seconds for one answer of the endpoint.")
+    ] = 120.0,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Attempts after one that failed.")
+    ] = 6,
+    seed: Seed = 0,
+    preset: Preset = None,
+    dtype: Dtype = "bfloat16",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a teacher for thoughts, and keep those that bring the positive closest.
+
+    The teacher is a model behind an endpoint, which may see what answers each query, or a model of
+    ours, which thinks unaided. Every answer is kept as it comes: run the same command again after a
+    failure, and only what is missing is asked.
+
+    Example: t1 thoughts teacher -c cwe --endpoint http://host:8000/v1 --teacher qwen -o t.jsonl
+    """
+    from t1_jax.cli.training_records import given_training_set, refuse_taken_file
+    from t1_jax.config import load_config
+    from t1_jax.train.data import write_records
+    from t1_jax.train.thoughts import AnswerFile, TeacherConfig, with_thoughts
+    from t1_jax.train.thoughts.wording import count_pieces
+
+    out = Output(as_json)
+    asked = load_config(TeacherConfig, config, settings or ())
+    refuse_taken_file(output, overwrite)
+    if split == "test" and records is None:
+        raise ConfigError("thoughts are not written for the test split", mend="--split train")
+    data = given_training_set(collection, split, records)
+    file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
+    reach = {"timeout_s": timeout_s, "retries": retries}
+    if endpoint is None:
+        texts, count = _ask_ours(data, teacher, preset, dtype, asked, file, seed)
+    else:
+        texts = _ask_endpoint(data, endpoint, teacher, preset, asked, file, reach)
+        count = count_pieces
+    thinking, cleaning = with_thoughts(
+        data.records, texts, max_tokens=asked.max_thought_tokens, count_tokens=count
+    )
+    out.say(f"{cleaning.thoughts} thoughts of {cleaning.answers} answers, kept in {file.path}")
+    choice = None
+    if judge is not None:
+        found = dataclasses.replace(data, records=thinking)
+        how = {"keep": keep, "only_helpful": only_helpful}
+        thinking, choice = _choose(out, found, judge, preset, dtype, how)
+    write_records(output, thinking)
+    out.say(f"{output}: {len(thinking)} records")
+    fields = {"output": output, "answers": file.path, "cleaning": dataclasses.asdict(cleaning)}
+    out.result({**fields, "choice": choice})
+
+
+def _ask_endpoint(
+    data: "TrainingSet",
+    url: str,
+    teacher: str,
+    preset: str | None,
+    config: "TeacherConfig",
+    file: "AnswerFile",
+    reach: dict[str, Any],
+) -> dict[str, list[str]]:
+    from t1_jax.progress import track
+    from t1_jax.text import load_preset
+    from t1_jax.train.thoughts import Endpoint, ask_teacher
+
+    endpoint = Endpoint(url=url, key=os.environ.get(KEY_VARIABLE), **reach)
+    total = len(data.records) * config.samples
+    with track("asking", total, "answers", shown=True) as advance:
+        return ask_teacher(
+            data,
+            endpoint=endpoint,
+            teacher=teacher,
+            instruction=load_preset(preset or "t1").instruction(data.name),
+            config=config,
+            file=file,
+            advance=advance,
+        )
+
+
+def _ask_ours(
+    data: "TrainingSet",
+    teacher: str,
+    preset: str | None,
+    dtype: str,
+    config: "TeacherConfig",
+    file: "AnswerFile",
+    seed: int,
+) -> tuple[dict[str, list[str]], "Callable[[str], int]"]:
+    from t1_jax.progress import track
+    from t1_jax.retriever import T1
+    from t1_jax.train.thoughts import think_locally
+
+    model = T1.load(teacher, dtype=dtype, preset=preset)
+    total = len(data.records) * config.samples
+    with track("thinking", total, "thoughts", shown=True) as advance:
+        texts = think_locally(
+            data, model, task=data.name, config=config, file=file, seed=seed, advance=advance
+        )
+    return texts, lambda text: len(model.tokeniser.encode_thought(text))
+
+
+def _choose(
+    out: Output,
+    data: "TrainingSet",
+    judge: str,
+    preset: str | None,
+    dtype: str,
+    how: dict[str, Any],
+) -> tuple[Any, dict[str, Any]]:
+    from t1_jax.cli.mine import document_index
+    from t1_jax.retriever import T1
+    from t1_jax.train.thoughts import choose_thoughts
+
+    model = T1.load(judge, dtype=dtype, preset=preset)
+    index = document_index(data, model, None)
+    kept, report = choose_thoughts(
+        data, model, index, task=data.name, show_progress_bar=True, **how
+    )
+    ranks = report.mean_reciprocal_rank
+    out.say(
+        f"kept {report.kept} of {report.thoughts} thoughts; the best one finds the positive first "
+        f"for {report.first} of {report.records} queries, helps {report.helped}, hurts "
+        f"{report.hurt}; mean reciprocal rank {ranks['none']:.3f} without a thought, "
+        f"{ranks['mean']:.3f} with any, {ranks['best']:.3f} with the best"
+    )
+    return kept, dataclasses.asdict(report)

@@ -1,0 +1,30 @@
+import pytest
+
+from t1_jax.cli.training_records import given_training_set, refuse_taken_file, thought_length
+from t1_jax.errors import DataError, T1Error
+from t1_jax.train.data import TrainingRecord, write_records
+
+
+def test_records_are_the_splits_queries_or_a_files(pets, tmp_path):
+    found = given_training_set(str(pets), "test", None)
+    assert [record.query_id for record in found.records] == ["q1", "q2", "q3", "q4"]
+    path = tmp_path / "r.jsonl"
+    write_records(path, [TrainingRecord(query_id="x", query="y", positives={"gone": 1})])
+    with pytest.raises(DataError, match="names the document 'gone'"):
+        given_training_set(str(pets), "test", path)
+
+
+def test_a_target_is_refused_before_the_work(tmp_path):
+    refuse_taken_file(tmp_path / "new.parquet", overwrite=False)
+    (tmp_path / "old.jsonl").touch()
+    refuse_taken_file(tmp_path / "old.jsonl", overwrite=True)
+    with pytest.raises(T1Error, match="already exists"):
+        refuse_taken_file(tmp_path / "old.jsonl", overwrite=False)
+    with pytest.raises(DataError, match="unknown format"):
+        refuse_taken_file(tmp_path / "new.csv", overwrite=True)
+
+
+def test_the_mean_length_of_thoughts():
+    record = TrainingRecord(query_id="x", query="y", positives={"d": 1}, thoughts=("ab", "abcd"))
+    assert thought_length([record], len) == 3.0
+    assert thought_length([], len) == 0.0
