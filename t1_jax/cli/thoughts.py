@@ -48,8 +48,7 @@ def cold_thoughts(
     """
     from t1_jax.cli.training_records import refuse_taken_file, thought_length
     from t1_jax.train.data import write_records
-    from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
-    from t1_jax.train.thoughts.wording import count_pieces
+    from t1_jax.train.thoughts import cached_source, cold_records, count_pieces, document_pairs
 
     out = Output(as_json)
     refuse_taken_file(output, overwrite)
@@ -130,8 +129,7 @@ def teacher_thoughts(
     from t1_jax.cli.training_records import given_training_set, refuse_taken_file
     from t1_jax.config import load_config
     from t1_jax.train.data import write_records
-    from t1_jax.train.thoughts import AnswerFile, TeacherConfig, with_thoughts
-    from t1_jax.train.thoughts.wording import count_pieces
+    from t1_jax.train.thoughts import AnswerFile, TeacherConfig, count_pieces, with_thoughts
 
     out = Output(as_json)
     asked = load_config(TeacherConfig, config, settings or ())

@@ -15,10 +15,8 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import BM25, Document, Index, Query, Run
-from t1_jax.retrieval.collection import Collection
-from t1_jax.train.data.records import TrainingRecord
-from t1_jax.train.data.texts import text_key
+from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run
+from t1_jax.train.data import TrainingRecord, text_key
 
 
 @dataclass(frozen=True, kw_only=True)

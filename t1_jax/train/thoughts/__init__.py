@@ -18,3 +18,4 @@ from t1_jax.train.thoughts.endpoint import complete_chat as complete_chat
 from t1_jax.train.thoughts.teacher import TeacherConfig as TeacherConfig
 from t1_jax.train.thoughts.teacher import ask_teacher as ask_teacher
 from t1_jax.train.thoughts.teacher import think_locally as think_locally
+from t1_jax.train.thoughts.wording import count_pieces as count_pieces

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
-from t1_jax.retrieval.lines import Record, read_records
 from t1_jax.train.data.records import EMB_TOKEN, TrainingRecord
 from t1_jax.train.thoughts.wording import one_line, sentences, shortened
 
@@ -51,8 +50,8 @@ class AnswerFile:
         self.answers: dict[tuple[str, int, str], Answer] = {}
         if path.exists():
             _mend_torn_end(path)
-            for record in read_records(path):
-                self._keep(_answer(record))
+            for number, line in enumerate(path.read_bytes().splitlines(), 1):
+                self._keep(_answer(line, f"{path}:{number}"))
 
     def add(self, answer: Answer) -> None:
         """Writes an answer to the end of the file.
@@ -153,14 +152,18 @@ def _fate(text: str, thought: str, others: Sequence[str]) -> str:
     return "repeated" if thought in others else "thoughts"
 
 
-def _answer(record: Record) -> Answer:
-    fields = record.fields
-    sample, text = fields.get("sample"), fields.get("text")
-    if not isinstance(sample, int) or not isinstance(text, str):
-        raise record.place.fault('an answer has an integer "sample" and a string "text"')
-    return Answer(
-        query_id=record.id("query_id"), sample=sample, asked=record.id("asked"), text=text
-    )
+def _answer(line: bytes, place: str) -> Answer:
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place}: malformed JSON: {error}") from error
+    kinds = {"query_id": str, "sample": int, "asked": str, "text": str}
+    if not isinstance(fields, dict) or {k: type(v) for k, v in fields.items()} != kinds:
+        raise DataError(
+            f"{place}: an answer has {', '.join(kinds)}, found {line.decode()[:80]}",
+            mend="name another file with --answers, or remove the line",
+        )
+    return Answer(**fields)
 
 
 def _mend_torn_end(path: Path) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import Index
-from t1_jax.train.data.records import TrainingRecord, TrainingSet
+from t1_jax.train.data import TrainingRecord, TrainingSet
 
 if TYPE_CHECKING:
     from t1_jax.retriever import T1

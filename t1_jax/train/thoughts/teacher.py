@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from t1_jax.errors import ConfigError
 from t1_jax.generate import SamplingOptions
 from t1_jax.retrieval import Document
-from t1_jax.train.data.records import TrainingRecord, TrainingSet
+from t1_jax.train.data import TrainingRecord, TrainingSet
 from t1_jax.train.thoughts.answers import Answer, AnswerFile
 from t1_jax.train.thoughts.endpoint import Endpoint, EndpointError, complete_chat
 

@@ -7,7 +7,7 @@ import pytest
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.datasets import DATASETS, build_cwe, split_of
-from t1_jax.train.thoughts import cached_source, cold, cold_records, document_pairs
+from t1_jax.train.thoughts import cached_source, cold, cold_records, count_pieces, document_pairs
 
 _RUFF = DATASETS["ruff"]
 _SPLITS = {split_of(f"cve cve-{i}"): f"cve-{i}" for i in range(40)}
@@ -40,7 +40,7 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small one, for which the hash of the real one is not asked."""
     path = tmp_path / "cwe.xml"
     path.write_text(XML)
-    monkeypatch.setattr(cold, "build_from_member", lambda name, member: build_cwe(member))
+    monkeypatch.setattr(cold.datasets, "build_from_member", lambda name, member: build_cwe(member))
     return path
 
 
@@ -102,11 +102,5 @@ def test_the_rules_of_ruff_give_thoughts_within_their_budget(tmp_path: Path):
     assert len(records) == 649
     thoughts = [thought for record in records for thought in record.thoughts]
     assert len(thoughts) == 4 * 649
-    assert max(map(cold_pieces, thoughts)) <= 70
+    assert max(map(count_pieces, thoughts)) <= 70
     assert all("\n" not in thought and "`" not in thought for thought in thoughts)
-
-
-def cold_pieces(thought: str) -> int:
-    from t1_jax.train.thoughts.wording import count_pieces
-
-    return count_pieces(thought)
