@@ -89,6 +89,27 @@ def test_records_keep_what_thoughts_are_made_of(xml: Path):
     assert deprecated.status == "Deprecated"
 
 
+def test_a_record_keeps_other_names_illustrations_and_mitigations(xml: Path):
+    more = """<Alternate_Terms>
+    <Alternate_Term><Term>OOB write</Term></Alternate_Term>
+    <Alternate_Term><Term>Overflow</Term><Description>Often used
+     loosely.</Description></Alternate_Term></Alternate_Terms>
+   <Taxonomy_Mappings><Taxonomy_Mapping><Entry_ID>7</Entry_ID><Entry_Name>Writes out</Entry_Name>
+    </Taxonomy_Mapping><Taxonomy_Mapping><Entry_ID>8</Entry_ID></Taxonomy_Mapping>
+   </Taxonomy_Mappings>
+   <Demonstrative_Examples><Demonstrative_Example><Intro_Text>Look at this.</Intro_Text>
+    <Example_Code>a[9] = 1</Example_Code><Body_Text>It is <xhtml:b>wrong</xhtml:b>.</Body_Text>
+   </Demonstrative_Example></Demonstrative_Examples>
+   <Potential_Mitigations><Mitigation><Phase>Design</Phase><Description>Check bounds.</Description>
+   </Mitigation></Potential_Mitigations><Common_Consequences>"""
+    xml.write_text(CATALOGUE.replace("<Common_Consequences>", more), encoding="utf-8")
+    buffer, write, _ = parse_cwe(xml)
+    assert write.other_names == ("OOB write", "Overflow: Often used loosely.", "Writes out")
+    assert write.illustrations == ("Look at this.", "It is wrong .")
+    assert write.mitigations == ("Check bounds.",)
+    assert (buffer.other_names, buffer.illustrations, buffer.mitigations) == ((), (), ())
+
+
 def test_documents_are_the_live_weaknesses(xml: Path):
     collection = whole(build_cwe(xml))
     assert [document.id for document in collection.documents] == ["CWE-119", "CWE-787"]

