@@ -26,6 +26,7 @@ from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import cold_thoughts, teacher_thoughts
+from t1_jax.cli.train import train
 from t1_jax.errors import T1Error
 
 USER_MISTAKE = 2
@@ -83,7 +84,7 @@ _add(app, "Use", search=search, evaluate=evaluate)
 thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help=True)
 _add(thoughts_app, None, cold=cold_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
-_add(app, "Train", mine=mine)
+_add(app, "Train", train=train, mine=mine)
 _add(app, "Weights", **{"import": import_model, "export": export_model})
 
 

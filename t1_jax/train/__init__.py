@@ -1,1 +1,6 @@
-"""Training: the three stages, their data, losses, rewards and loop."""
+"""Floor 4: the three stages, from records to weights."""
+
+from t1_jax.train.config import StageConfig as StageConfig
+from t1_jax.train.config import TrainConfig as TrainConfig
+from t1_jax.train.loop import TrainResult as TrainResult
+from t1_jax.train.loop import train as train

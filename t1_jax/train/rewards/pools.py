@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.retrieval.index import KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import Index, VectorTable, unit_vectors
 from t1_jax.train.data.records import TrainingRecord
 from t1_jax.train.rewards.standing import Standing, standing_from_scores
@@ -36,6 +37,8 @@ class PoolConfig:
         refresh_steps: K, the most steps that document vectors may be old.
         similarity_cap: a document whose cosine with the query is above this is no hard negative:
             it may answer the query although nobody judged it. None trusts the judgements.
+        index: back end that searches a corpus: "device" and "numpy" are exact; "scann" is for
+            corpora too large for that.
 
     Raises:
         ConfigError: an unknown kind, or a value out of range.
@@ -46,10 +49,13 @@ class PoolConfig:
     random: int = 50
     refresh_steps: int = 50
     similarity_cap: float | None = None
+    index: str = "device"
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ConfigError(f"unknown kind {self.kind!r}", mend=suggestion(self.kind, KINDS))
+        for name, known in (("kind", KINDS), ("index", INDEX_KINDS)):
+            value = self.__dict__[name]
+            if value not in known:
+                raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
         for name, least in (("hard", 0), ("random", 0), ("refresh_steps", 1)):
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")

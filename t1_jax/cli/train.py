@@ -1,0 +1,65 @@
+"""`t1 train`: one stage, or the whole curriculum, from a config."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t1_jax.cli.options import AsJson
+from t1_jax.cli.output import Output
+
+if TYPE_CHECKING:
+    from t1_jax.train import TrainResult
+
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has some to start from.")
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE", help="Fields that differ, for example stages.s3.steps=50."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train T1: reasoning cold start, joint reasoning and contrast, GRPO with a retrieval reward.
+
+    A run that was stopped goes on where it stood when the same command is given again. Nothing is
+    fetched: `t1 pull` the model and the collections first.
+
+    Example: t1 train configs/smollm2-135m.yaml output=runs/mine run=[s1,s2]
+    """
+    from t1_jax.config import load_config
+    from t1_jax.parallel import start_multi_host
+    from t1_jax.train import TrainConfig
+    from t1_jax.train import train as run
+
+    out = Output(as_json)
+    settled = load_config(TrainConfig, config, settings or ())
+    start_multi_host()
+    result = run(settled, tell=out.note, shown=not as_json)
+    _conclude(out, result)
+
+
+def _conclude(out: Output, result: "TrainResult") -> None:
+    if result.stopped is not None:
+        out.say(f"stopped after {result.steps} steps: {result.stopped}", style="yellow")
+        out.say("the same command goes on from there")
+    else:
+        out.say(f"{result.steps} steps done; weights of each stage: {result.folder / 'stages'}")
+    best = None
+    if result.best is not None:
+        value, step = result.best
+        best = {"ndcg@10": value, "step": step}
+        out.say(f"best validation nDCG@10 {value:.4f} at step {step}: {result.folder / 'best'}")
+    out.result(
+        {
+            "output": result.folder,
+            "steps": result.steps,
+            "stopped": result.stopped,
+            "best": best,
+            "validations": {name: dict(each) for name, each in result.validations.items()},
+        }
+    )

@@ -1,0 +1,291 @@
+"""What a training run may be told. A curriculum is a config: its stages run in the order written."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from t1_jax.errors import ConfigError
+from t1_jax.hub import EmbTokenMode
+from t1_jax.model import LoraConfig
+from t1_jax.parallel import MeshConfig
+from t1_jax.train.batch import MicroBatchConfig
+from t1_jax.train.data import DrawConfig
+from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
+from t1_jax.train.optimiser import OptimiserConfig
+from t1_jax.train.rewards import PoolConfig, RewardConfig
+from t1_jax.train.run import CheckpointConfig, HealthConfig, TrackingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The model that learns.
+
+    Attributes:
+        path: a folder, a GGUF file, or a name that `t1 pull` knows.
+        dtype: of activations and of weights in products; masters and moments are float32.
+        attention: back end; see `t1_jax.model.ModelOptions`.
+        remat: what the backward pass may keep of a layer; likewise.
+        preset: prompts; default those of the checkpoint.
+        emb_token: how a checkpoint without `<emb_token>` gets one.
+        lora: adapters to train instead of all weights.
+        stored_dtype: of the weights that a run exports.
+    """
+
+    path: str = "smollm2-135m-instruct"
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    attention: Literal["xla", "cudnn", "splash"] = "xla"
+    remat: Literal["none", "full", "projections", "dots"] = "projections"
+    preset: str | None = None
+    emb_token: EmbTokenMode = "auto"
+    lora: LoraConfig | None = None
+    stored_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One set of training queries and the corpus that they are asked of.
+
+    Attributes:
+        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
+        records: JSONL or Parquet files of training records; none takes the collection's training
+            queries, with thoughts from its own structure where the package knows it.
+        documents: records made from the corpus itself join those (of a known collection).
+    """
+
+    collection: str
+    records: tuple[str, ...] = ()
+    documents: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthConfig:
+    """Where texts are cut, in tokens.
+
+    Attributes:
+        query: of a query's prompt, template included.
+        thought: of a thought that is given.
+        document: of a document with its template and `<emb_token>`.
+    """
+
+    query: int = 256
+    thought: int = 128
+    document: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("query", "thought", "document"):
+            if self.__dict__[name] < 8:
+                raise ConfigError(f"{name} must be at least 8 tokens, got {self.__dict__[name]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is learnt from.
+
+    Attributes:
+        sources: by name.
+        lengths: where texts are cut.
+        near_duplicates: texts of training and held-out queries that share this much of their
+            words' shingles are taken out of training; 1 takes out exact duplicates only.
+    """
+
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    lengths: LengthConfig = LengthConfig()
+    near_duplicates: float = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """The objective of a stage: a weighted sum of what has a weight above 0.
+
+    Attributes:
+        sft: imitation of the record's thought and `<emb_token>`.
+        infonce: the positive against all other documents of the step.
+        triplet: the positive against hard negatives, by a margin.
+        policy: GRPO with the stage's rewards; makes it a stage with rollouts.
+    """
+
+    sft: float = 0.0
+    infonce: float = 0.0
+    triplet: float = 0.0
+    policy: float = 0.0
+
+    def __post_init__(self) -> None:
+        values = [self.sft, self.infonce, self.triplet, self.policy]
+        if min(values) < 0 or max(values) == 0:
+            raise ConfigError(
+                "losses need weights of 0 or more, and at least one above 0",
+                mend="for example losses.sft=1",
+            )
+        if self.sft and self.policy:
+            raise ConfigError(
+                "sft imitates given thoughts and policy rewards drawn ones; a stage does one",
+                mend="set one of the two weights to 0",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How a stage with a reward thinks.
+
+    Attributes:
+        thoughts: G, drawn for each query.
+        budget: most tokens of a thought.
+        temperature: at which they are drawn.
+        updates: of the weights for each rollout.
+        share_prompt: a prompt and all its thoughts are one row when learning, so that the prompt
+            is read once; needs the `xla` attention.
+        max_rows: thoughts in flight at once.
+        resample_rounds: further batches drawn at most in a step whose advantage config says
+            `zero_variance: resample`.
+    """
+
+    thoughts: int = 8
+    budget: int = 64
+    temperature: float = 1.0
+    updates: int = 1
+    share_prompt: bool = True
+    max_rows: int = 64
+    resample_rounds: int = 2
+
+    def __post_init__(self) -> None:
+        if self.thoughts < 2:
+            raise ConfigError(f"a group needs at least 2 thoughts, got {self.thoughts}")
+        if min(self.budget, self.updates, self.max_rows) < 1:
+            raise ConfigError("budget, updates and max_rows must be at least 1")
+        if self.temperature <= 0:
+            raise ConfigError("a greedy rollout gives G equal thoughts; use a temperature above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage: what it learns from, what it optimises, and for how long.
+
+    Attributes:
+        losses: the objective.
+        steps: updates; not with `epochs`.
+        epochs: passes over the data; not with `steps`.
+        think: whether queries are embedded after a thought, or at once.
+        train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
+        pack: rows of several texts, for stages that only imitate; needs no other loss.
+        draws: batches and what is drawn for each query.
+        micro_batch: what is computed at once.
+        optimiser: rates and schedules.
+        contrastive: temperature, margin, distance.
+        rollout: how thoughts are drawn, for stages with a reward.
+        reward: what they are rewarded for.
+        advantage: how rewards of a group become advantages.
+        policy: the loss of stage 3.
+        pool: the documents that rewards rank.
+        validate_every: steps between two validations; 0 validates at the end of the stage alone.
+    """
+
+    losses: LossWeights
+    steps: int | None = None
+    epochs: float | None = None
+    think: bool = True
+    train_emb_token: bool = True
+    pack: bool = False
+    draws: DrawConfig = DrawConfig()
+    micro_batch: MicroBatchConfig = MicroBatchConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    reward: RewardConfig = RewardConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    policy: PolicyConfig = PolicyConfig()
+    pool: PoolConfig = PoolConfig()
+    validate_every: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ConfigError("a stage needs either steps or epochs", mend="for example steps=100")
+        if min(self.steps or 1, self.epochs or 1) <= 0 or self.validate_every < 0:
+            raise ConfigError("steps and epochs must be above 0, and validate_every at least 0")
+        losses = self.losses
+        if self.pack and (losses.infonce or losses.triplet or losses.policy):
+            raise ConfigError(
+                "packed rows hold no vectors, so a packed stage can only imitate",
+                mend="set pack=false, or leave losses.sft alone",
+            )
+        if not self.think and (losses.sft or losses.policy):
+            raise ConfigError(
+                "think=false leaves nothing to imitate or to reward",
+                mend="set losses.sft and losses.policy to 0, or think=true",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationConfig:
+    """How checkpoints are compared. The split `test` is never touched.
+
+    Attributes:
+        split: of the sources' collections.
+        queries: most queries of each collection; None takes all.
+        budget: most tokens of a thought; None is that of `t1_jax.retriever.RetrieverOptions`.
+        temperature: of thoughts; 0 is greedy.
+        documents: most documents of a corpus, those judged for the queries and then the first ones;
+            None takes all. A part is quicker, and its scores compare with each other alone.
+    """
+
+    split: Literal["validation", "train"] = "validation"
+    queries: int | None = 200
+    budget: int = 64
+    temperature: float = 0.0
+    documents: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        output: the run folder.
+        seed: of data order, thoughts and new weights.
+        model: what learns.
+        mesh: how devices are laid out.
+        data: what is learnt from.
+        stages: by name, in the order in which they run.
+        run: names of the stages to run; default all.
+        validation: how checkpoints are compared.
+        checkpoints: how often, and which are kept.
+        tracking: where measures go.
+        health: when a run is broken.
+        sample_every: steps between two samples of thoughts in the run folder.
+        max_minutes: saves and stops after so long; `resume=true` goes on. None is no limit.
+        resume: go on from the newest checkpoint of the run folder.
+        overwrite: replace a run folder of another config.
+    """
+
+    output: Path = Path("runs/train")
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    mesh: MeshConfig = MeshConfig()
+    data: DataConfig = DataConfig()
+    stages: dict[str, StageConfig] = field(default_factory=dict)
+    run: tuple[str, ...] = ()
+    validation: ValidationConfig = ValidationConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    health: HealthConfig = HealthConfig()
+    sample_every: int = 20
+    max_minutes: float | None = None
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("a run needs at least one stage", mend="see configs/ for examples")
+        if not self.data.sources:
+            raise ConfigError(
+                "a run needs training data", mend="for example data.sources.cwe.collection=cwe"
+            )
+        if unknown := [name for name in self.run if name not in self.stages]:
+            raise ConfigError(
+                f"run names unknown stages: {', '.join(unknown)}",
+                mend=f"known are {', '.join(self.stages)}",
+            )
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Names of the stages that run, in order."""
+        return tuple(name for name in self.stages if not self.run or name in self.run)

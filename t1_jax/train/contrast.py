@@ -1,0 +1,164 @@
+"""The losses between vectors of a whole step, and what they ask of each vector.
+
+A contrastive batch is larger than what fits in memory at once. Vectors are small: all of them are
+computed first, the losses and their gradients with respect to the vectors follow here, and each
+micro-batch is then run again with its own vectors' gradients (GradCache, arXiv:2101.06983).
+"""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from t1_jax.train.losses import (
+    ContrastiveConfig,
+    contrast_metrics,
+    info_nce,
+    mean_cosine,
+    triplet,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContrastPlan:
+    """Which vectors of a step are compared. Shapes are padded, so that they recur.
+
+    Attributes:
+        queries: numbers of the query vectors; -1 in padding.
+        candidates: numbers of the document vectors; -1 in padding.
+        positive: for each query the column of its document among the candidates.
+        negatives: columns of its hard negatives; -1 for none.
+        allowed: which candidates a query may be pushed away from.
+        groups: which query of the batch a query vector belongs to; several thoughts share one.
+    """
+
+    queries: Int[np.ndarray, " N"]
+    candidates: Int[np.ndarray, " C"]
+    positive: Int[np.ndarray, " N"]
+    negatives: Int[np.ndarray, "N K"]
+    allowed: Bool[np.ndarray, "N C"]
+    groups: Int[np.ndarray, " N"]
+
+    def padded(self, queries: int, candidates: int) -> "ContrastPlan":
+        """The same with at least so many queries and candidates."""
+        more = max(queries - len(self.queries), 0)
+        wider = max(candidates - len(self.candidates), 0)
+        return ContrastPlan(
+            queries=np.pad(self.queries, (0, more), constant_values=-1),
+            candidates=np.pad(self.candidates, (0, wider), constant_values=-1),
+            positive=np.pad(self.positive, (0, more)),
+            negatives=np.pad(self.negatives, ((0, more), (0, 0)), constant_values=-1),
+            allowed=np.pad(self.allowed, ((0, more), (0, wider))),
+            groups=np.pad(self.groups, (0, more), constant_values=-1),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastWeights:
+    """Weights of the two losses in the step's objective."""
+
+    infonce: float
+    triplet: float
+
+
+@functools.partial(jax.jit, static_argnames=("config", "weights"))
+def vector_gradients(
+    queries: Float[Array, "N D"],
+    candidates: Float[Array, "C D"],
+    plan: dict[str, Array],
+    *,
+    config: ContrastiveConfig,
+    weights: ContrastWeights,
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, "N D"], Float[Array, "C D"]]:
+    """The losses, and the gradient of their weighted sum with respect to every vector.
+
+    Args:
+        queries: unit vectors, zero in padding.
+        candidates: unit vectors, zero in padding.
+        plan: the columns of a padded `ContrastPlan`, and `real`, 0 for a query in padding.
+        config: temperature, margin, distance.
+        weights: of the two losses.
+    """
+    real = plan["real"]
+
+    def objective(queries: jax.Array, candidates: jax.Array) -> tuple[jax.Array, dict[str, Array]]:
+        total, losses = jnp.zeros(()), {}
+        if weights.infonce:
+            value = _ratio(
+                *info_nce(
+                    queries,
+                    candidates,
+                    plan["positive"],
+                    plan["allowed"],
+                    config=config,
+                    weights=real,
+                )
+            )
+            total, losses["loss/infonce"] = total + weights.infonce * value, value
+        if weights.triplet:
+            value = _ratio(
+                *triplet(
+                    queries,
+                    candidates,
+                    plan["positive"],
+                    plan["negatives"],
+                    plan["allowed"],
+                    config=config,
+                )
+            )
+            total, losses["loss/triplet"] = total + weights.triplet * value, value
+        return total, losses
+
+    (_, losses), pulls = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(
+        queries, candidates
+    )
+    measures = contrast_metrics(
+        queries, candidates, plan["positive"], plan["allowed"], weights=real
+    )
+    losses |= {f"contrast/{name}": _ratio(*pair) for name, pair in measures.items()}
+    losses["embedding/mean_cosine"] = _ratio(
+        *mean_cosine(queries, groups=plan["groups"], weights=real)
+    )
+    return losses, *pulls
+
+
+def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
+    """The mean, and 0 where nothing was counted."""
+    return total / jnp.maximum(count, 1e-9)
+
+
+def contrast(
+    vectors: Float[np.ndarray, "T D"],
+    plan: ContrastPlan,
+    *,
+    config: ContrastiveConfig,
+    weights: ContrastWeights,
+) -> tuple[dict[str, float], Float[np.ndarray, "T D"]]:
+    """The losses of a step, and their gradient with respect to each of its vectors."""
+    columns = {
+        "positive": plan.positive,
+        "negatives": plan.negatives,
+        "allowed": plan.allowed,
+        "groups": plan.groups,
+        "real": (plan.queries >= 0).astype(np.float32),
+    }
+    losses, query_pulls, candidate_pulls = vector_gradients(
+        _rows(vectors, plan.queries),
+        _rows(vectors, plan.candidates),
+        {name: jnp.asarray(column) for name, column in columns.items()},
+        config=config,
+        weights=weights,
+    )
+    pulls = np.zeros_like(vectors)
+    for numbers, of in ((plan.queries, query_pulls), (plan.candidates, candidate_pulls)):
+        kept = numbers >= 0
+        np.add.at(pulls, numbers[kept], np.asarray(of)[kept])
+    return {name: float(value) for name, value in losses.items()}, pulls
+
+
+def _rows(vectors: np.ndarray, numbers: np.ndarray) -> jax.Array:
+    """The vectors of these numbers, zero where there is none."""
+    return jnp.asarray(np.where((numbers >= 0)[:, None], vectors[np.maximum(numbers, 0)], 0.0))

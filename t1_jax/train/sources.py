@@ -1,0 +1,133 @@
+"""From names in a config to training sets without leaks, and collections to validate on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from t1_jax.errors import DataError
+from t1_jax.hub import open_collection
+from t1_jax.retrieval import Collection
+from t1_jax.retrieval.datasets import DATASETS
+from t1_jax.train.config import DataConfig, SourceConfig, ValidationConfig
+from t1_jax.train.data import (
+    LeakConfig,
+    LeakReport,
+    TrainingRecord,
+    TrainingSet,
+    read_records,
+    records_from_collection,
+    refuse_leaks,
+    remove_leaks,
+)
+from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
+
+HELD_OUT = ("validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """What a run learns from.
+
+    Attributes:
+        sets: by source, cleaned.
+        held_out: queries that must not be learnt, by collection and split.
+        leaks: what was taken out.
+    """
+
+    sets: tuple[TrainingSet, ...]
+    held_out: Mapping[tuple[str, str], Collection]
+    leaks: LeakReport
+
+    def facts(self) -> dict[str, Any]:
+        """For the run folder: hashes and counts."""
+        return {
+            "sets": {
+                each.name: {
+                    "records": len(each.records),
+                    "documents": len(each.documents),
+                    "thoughts": sum(len(record.thoughts) for record in each.records),
+                    "hash": each.data_hash,
+                }
+                for each in self.sets
+            },
+            "held_out": {
+                f"{name}/{split}": collection.judgement_hash
+                for (name, split), collection in self.held_out.items()
+            },
+            "leaks": {
+                "exact": self.leaks.exact,
+                "near": self.leaks.near,
+                "merged": self.leaks.merged,
+            },
+        }
+
+
+def load_training_data(config: DataConfig) -> TrainingData:
+    """Opens every source; nothing is fetched.
+
+    Queries that stand, or nearly stand, in a held-out split are taken out of training.
+
+    Raises:
+        DataError: a collection or file that is not there or malformed, a record that names an
+            unknown document, or two sources of one collection.
+    """
+    sets, held_out = [], {}
+    for source in config.sources.values():
+        collection = open_collection(source.collection, "train")
+        if any(each.name == collection.name for each in sets):
+            raise DataError(
+                f"two sources are named {collection.name}",
+                mend="give one source several files under `records`",
+            )
+        for split in HELD_OUT:
+            held_out[collection.name, split] = open_collection(source.collection, split)
+        sets.append(
+            TrainingSet(
+                name=collection.name,
+                records=_records(source, collection),
+                documents=collection.documents_by_id,
+            )
+        )
+    leak_config = LeakConfig(near=config.near_duplicates)
+    cleaned, report = remove_leaks(sets, list(held_out.values()), leak_config)
+    refuse_leaks(cleaned, list(held_out.values()))
+    return TrainingData(sets=cleaned, held_out=held_out, leaks=report)
+
+
+def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingRecord, ...]:
+    """Given files, or the collection's own training queries; and what its corpus offers."""
+    known = source.collection in DATASETS
+    if source.documents and not known:
+        raise DataError(
+            f"records are made from the corpora of {', '.join(DATASETS)} alone",
+            mend=f"write records for {source.collection} yourself, and set documents=false",
+        )
+    if source.records:
+        records = [record for path in source.records for record in read_records(Path(path))]
+    elif known:
+        records = list(cold_records(source.collection, cached_source(source.collection)))
+    else:
+        records = list(records_from_collection(collection))
+    if source.documents:
+        records += document_pairs(source.collection, cached_source(source.collection))
+    return tuple(records)
+
+
+def validation_part(collection: Collection, config: ValidationConfig) -> Collection:
+    """The queries, and the part of the corpus, that validation uses."""
+    if config.queries is not None:
+        collection = collection.subset_queries(config.queries)
+    if config.documents is None or config.documents >= len(collection.documents):
+        return collection
+    judged = {name for grades in collection.qrels.values() for name in grades}
+    judged |= {name for names in collection.excluded.values() for name in names}
+    room = max(config.documents - len(judged), 0)
+    others = [document.id for document in collection.documents if document.id not in judged]
+    kept = judged | set(others[:room])
+    return replace(
+        collection,
+        documents=tuple(document for document in collection.documents if document.id in kept),
+    )
+
+

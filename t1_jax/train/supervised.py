@@ -1,0 +1,150 @@
+"""Stages 1 and 2: thoughts that are given, imitated, contrasted, or both."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from t1_jax.parallel import Placement
+from t1_jax.train.batch import Row, micro_batches
+from t1_jax.train.config import StageConfig
+from t1_jax.train.contrast import ContrastPlan, ContrastWeights
+from t1_jax.train.data import (
+    Draw,
+    TargetRow,
+    TrainingSet,
+    candidate_mask,
+    collect_candidates,
+    pack_rows,
+)
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.step import StepBatch, TokenObjective
+
+
+class Supervised:
+    """Turns a batch of draws into what one step learns from."""
+
+    def __init__(
+        self,
+        config: StageConfig,
+        rows: RowMaker,
+        sets: Sequence[TrainingSet],
+        placement: Placement,
+    ) -> None:
+        self._config = config
+        self._rows = rows
+        self._sets = sets
+        self._placement = placement
+
+    def prepare(self, draws: Sequence[Draw]) -> StepBatch:
+        """Rows of all queries, and of all documents where vectors are compared."""
+        config = self._config
+        losses = config.losses
+        vectors = bool(losses.infonce or losses.triplet)
+        imitated = self._imitated(draws) if losses.sft else 0
+        weight = losses.sft / imitated if imitated else 0.0
+        rows = [
+            self._rows.query(
+                draw,
+                number if vectors else None,
+                think=config.think,
+                weight=weight,
+                emb_token_learns=config.train_emb_token,
+            )
+            for number, draw in enumerate(draws)
+        ]
+        plan = None
+        if vectors:
+            plan, documents = document_side(
+                draws,
+                self._sets,
+                self._rows,
+                hard_negatives=config.draws.hard_negatives,
+                queries=range(len(draws)),
+            )
+            rows += documents
+        tokeniser = self._rows.tokeniser
+        if config.pack:
+            rows = _packed(rows, config.micro_batch.tokens, weight, pad_id=tokeniser.pad_id)
+        return StepBatch(
+            micro=micro_batches(
+                rows, config.micro_batch, self._placement, pad_id=tokeniser.pad_id
+            ),
+            objective=TokenObjective(),
+            plan=plan,
+            contrastive=config.contrastive,
+            weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
+            num_vectors=0 if plan is None else len(draws) + int((plan.candidates >= 0).sum()),
+            action_tokens=imitated,
+        )
+
+    def _imitated(self, draws: Sequence[Draw]) -> int:
+        """Tokens whose log-probabilities are summed: the denominator of the whole step."""
+        own = int(self._config.train_emb_token)
+        return sum(
+            len(self._rows.thought(draw.thought)) + own
+            for draw in draws
+            if draw.thought is not None
+        )
+
+
+def document_side(
+    draws: Sequence[Draw],
+    sets: Sequence[TrainingSet],
+    rows: RowMaker,
+    *,
+    hard_negatives: int,
+    queries: Sequence[int],
+) -> tuple[ContrastPlan, list[Row]]:
+    """The documents of a batch, each once, and which query vector is compared with which of them.
+
+    Args:
+        draws: of the step.
+        sets: that they were drawn from.
+        rows: lays documents out.
+        hard_negatives: most that a query draws; it decides the padded shape.
+        queries: numbers of the queries' vectors, the first ones of the step; several in a row
+            for each draw where a query has several thoughts.
+    """
+    candidates = collect_candidates(draws, hard_negatives)
+    allowed = candidate_mask(draws, candidates.keys, sets)
+    times = len(queries) // len(draws)
+    first = len(queries)
+    plan = ContrastPlan(
+        queries=np.asarray(queries, np.int32),
+        candidates=first + np.arange(len(candidates.keys), dtype=np.int32),
+        positive=np.repeat(candidates.positive_index, times),
+        negatives=np.repeat(candidates.negative_index, times, axis=0),
+        allowed=np.repeat(allowed, times, axis=0),
+        groups=np.repeat(np.arange(len(draws), dtype=np.int32), times),
+    ).padded(len(queries), len(draws) * (1 + hard_negatives))
+    return plan, [rows.document(key, first + n) for n, key in enumerate(candidates.keys)]
+
+
+def _packed(rows: Sequence[Row], slots: int, weight: float, *, pad_id: int) -> list[Row]:
+    """Several texts a row, each seeing itself alone; as long as a micro-batch has slots."""
+    longest = max(len(row.tokens) for row in rows)
+    length = max(min(slots, sum(len(row.tokens) for row in rows)), longest)
+    spans = [
+        TargetRow(
+            tokens=tuple(row.tokens.tolist()),
+            target_begin=int(row.read_at[0]) + 1,
+            target_end=int(row.read_at[-1]) + 2,
+        )
+        for row in rows
+        if len(row.targets)
+    ]
+    packed = []
+    for row in pack_rows(spans, length, pad_id=pad_id):
+        (targets,) = np.nonzero(row.target_mask)
+        packed.append(
+            Row(
+                tokens=row.tokens,
+                positions=row.positions,
+                segments=row.segment_ids,
+                read_at=targets.astype(np.int32) - 1,
+                targets=row.tokens[targets],
+                sequence=np.zeros(len(targets), np.int32),
+                columns={"sft_weight": np.full(len(targets), weight, np.float32)},
+            )
+        )
+    return packed
