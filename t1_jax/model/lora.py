@@ -94,9 +94,9 @@ def trainable_filter(decoder: Decoder) -> type[nnx.Param]:
 
 
 def _copy(decoder: Decoder) -> Decoder:
-    """Another decoder of the same arrays."""
+    """Another decoder of the same arrays; without `copy` it would share the variables too."""
     graph, state = nnx.split(decoder)
-    return nnx.merge(graph, state)
+    return nnx.merge(graph, state, copy=True)
 
 
 def _projections(decoder: Decoder) -> Iterator[tuple[str, Projection]]:

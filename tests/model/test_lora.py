@@ -103,6 +103,18 @@ def test_a_merged_decoder_is_of_the_same_graph_and_generates() -> None:
     assert merge_lora(plain.decoder) is plain.decoder
 
 
+def test_neither_adding_nor_merging_touches_the_decoder_it_was_given() -> None:
+    plain = build(UNTIED)
+    untouched = weights(plain)
+    model = adapted(plain)
+    beside = weights(model)
+    merged(model)
+    for before, after in ((untouched, weights(plain)), (beside, weights(model))):
+        assert before.keys() == after.keys()
+        for path, value in before.items():
+            np.testing.assert_array_equal(after[path], value, err_msg=path)
+
+
 def test_a_model_in_bf16_keeps_its_adapter_in_float32() -> None:
     model = adapted(build(UNTIED, dtype="bfloat16", param_dtype="bfloat16"))
     kinds = {str(leaf.dtype) for leaf in jax.tree.leaves(lora_state(model.decoder))}
