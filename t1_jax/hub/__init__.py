@@ -1,5 +1,11 @@
 """Weights and tokenisers in and out: Hugging Face folders, GGUF files, packages and the hub."""
 
+from t1_jax.hub.adapter import Adapter as Adapter
+from t1_jax.hub.adapter import export_adapter as export_adapter
+from t1_jax.hub.adapter import is_adapter as is_adapter
+from t1_jax.hub.adapter import read_adapter as read_adapter
+from t1_jax.hub.adapter import tokeniser_hash as tokeniser_hash
+from t1_jax.hub.adapter import with_adapter as with_adapter
 from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.assets import ModelAsset as ModelAsset
 from t1_jax.hub.card import CardFacts as CardFacts
@@ -17,6 +23,7 @@ from t1_jax.hub.hf_config import decoder_config_from_hf as decoder_config_from_h
 from t1_jax.hub.hf_config import hf_config_from_decoder as hf_config_from_decoder
 from t1_jax.hub.load import init_emb_row as init_emb_row
 from t1_jax.hub.load import load_decoder_state as load_decoder_state
+from t1_jax.hub.metadata import AdapterMetadata as AdapterMetadata
 from t1_jax.hub.metadata import T1Metadata as T1Metadata
 from t1_jax.hub.pull import cache_folder as cache_folder
 from t1_jax.hub.pull import locate_model as locate_model

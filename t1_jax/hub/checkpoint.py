@@ -113,7 +113,8 @@ def _not_a_model(path: Path) -> WeightsError:
     if (path / "adapter_config.json").exists():
         return WeightsError(
             f"{path} is a LoRA adapter, not a model",
-            mend="merge it into its base model first, with peft's merge_and_unload",
+            mend="one of T1 loads with T1.load(base, adapter=folder); merge any other into its "
+            "base model first, with peft's merge_and_unload",
         )
     gguf_files = sorted(file.name for file in path.glob("*.gguf"))
     mend = f"give one of its files: {', '.join(gguf_files)}" if gguf_files else _WHAT_IS_A_MODEL

@@ -1,7 +1,7 @@
-"""`t1.json`: what a T1 checkpoint says about itself that no Hugging Face file has room for."""
+"""`t1.json`: what a T1 checkpoint or adapter says about itself that no other file has room for."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from t1_jax.hub.json_files import read_json
 
 T1_FILE = "t1.json"
 _FORMAT = 1
+_ADAPTER = "adapter"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,33 @@ class T1Metadata:
         return {"format": _FORMAT, **asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdapterMetadata:
+    """The contents of an adapter's `t1.json`.
+
+    Attributes:
+        emb_token_id: id of `<emb_token>`.
+        emb_token_mode: how the base model's tokeniser gets it; see `give_emb_token`.
+        tokeniser: `tokeniser_hash` of the tokeniser with it.
+        prompt: the prompt preset the adapter was trained with: its name, version, hash and words.
+        base_model: name of the model it was trained on.
+        base_fingerprint: of that model's files.
+        scores: what was measured, by name; empty if nothing was.
+    """
+
+    emb_token_id: int
+    emb_token_mode: str
+    tokeniser: str
+    prompt: Mapping[str, Any]
+    base_model: str
+    base_fingerprint: str
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_fields(self) -> dict[str, Any]:
+        """The JSON object."""
+        return {"format": _FORMAT, "kind": _ADAPTER, **asdict(self)}
+
+
 def read_metadata(folder: Path) -> T1Metadata | None:
     """The metadata of a T1 folder; None where there is no `t1.json`.
 
@@ -55,3 +83,27 @@ def read_metadata(folder: Path) -> T1Metadata | None:
         return T1Metadata(**fields)
     except TypeError as error:
         raise WeightsError(f"{path} is damaged: {error}", mend="export the model again") from error
+
+
+def read_adapter_metadata(folder: Path) -> AdapterMetadata:
+    """The metadata of an adapter of T1.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or written by a newer version of this package.
+    """
+    path = folder / T1_FILE
+    if not path.exists():
+        raise WeightsError(
+            f"{folder} is a LoRA adapter, but not one of T1: it has no {T1_FILE}",
+            mend="merge it into its base model with peft's merge_and_unload and import the result",
+        )
+    fields = read_json(path)
+    if (fields.pop("format", None), fields.pop("kind", None)) != (_FORMAT, _ADAPTER):
+        raise WeightsError(
+            f"{path} is not that of an adapter of format {_FORMAT}",
+            mend="read it with a newer version of t1_jax",
+        )
+    try:
+        return AdapterMetadata(**fields)
+    except TypeError as error:
+        raise WeightsError(f"{path} is damaged: {error}", mend="export it again") from error

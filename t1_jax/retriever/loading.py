@@ -1,6 +1,7 @@
 """Checkpoints to retrievers and back."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError, WeightsError
 from t1_jax.hub import (
+    Adapter,
+    AdapterMetadata,
     CardFacts,
     Checkpoint,
     DocumentSide,
@@ -20,14 +23,19 @@ from t1_jax.hub import (
     ExportOptions,
     T1Metadata,
     Tokeniser,
+    export_adapter,
     export_folder,
     give_emb_token,
     init_emb_row,
+    is_adapter,
     load_decoder_state,
     locate_model,
     open_checkpoint,
+    read_adapter,
+    tokeniser_hash,
+    with_adapter,
 )
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
 from t1_jax.parallel import Placement
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
@@ -37,9 +45,13 @@ if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
 
 
+_MODES: Mapping[str, EmbTokenMode] = {"append": "append", "unused": "unused", "spare": "spare"}
+
+
 def load_t1(
     path_or_name: str | Path,
     *,
+    adapter: str | Path | None,
     dtype: str,
     attention: str,
     emb_token: EmbTokenMode,
@@ -50,24 +62,31 @@ def load_t1(
     """See `T1.load`."""
     from t1_jax.retriever.t1 import T1
 
-    checkpoint = open_checkpoint(locate_model(path_or_name))
+    name, beside = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
+    if beside is None and is_adapter(Path(path_or_name)):
+        beside = read_adapter(Path(path_or_name))
+        name = beside.metadata.base_model
+    checkpoint = open_checkpoint(locate_model(name))
     dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
     platform = placement.mesh.devices.flat[0].platform
     parts = load_parts(
         checkpoint,
-        name=str(path_or_name),
+        name=name,
         model_options=ModelOptions.for_platform(platform, dtype=dtype, attention=attention),
         emb_token=emb_token,
         preset=preset,
         placement=placement,
+        adapter=beside,
     )
+    with placement.entered():
+        decoder = merge_lora(parts.decoder)
     return T1(
-        parts.decoder,
+        decoder,
         parts.tokeniser,
         parts.preset,
         placement,
         options=options,
-        origin=parts.origin,
+        origin=parts.origin if beside is None else _merged_origin(parts.origin, beside),
     )
 
 
@@ -76,7 +95,8 @@ class Parts:
     """What a retriever is put together from, and a training run starts from.
 
     Attributes:
-        decoder: the language model, with `<emb_token>`.
+        decoder: the language model, with `<emb_token>`, and with an adapter beside its weights
+            where one was asked for.
         tokeniser: likewise.
         preset: how queries and documents are put to the model.
         origin: where all of it came from.
@@ -96,15 +116,26 @@ def load_parts(
     emb_token: EmbTokenMode,
     preset: str | Path | PromptPreset | None,
     placement: Placement,
+    adapter: Adapter | None = None,
 ) -> Parts:
-    """The decoder of a checkpoint as `model_options` say, and all that belongs to it."""
-    prompts = _preset(preset, checkpoint)
+    """The decoder of a checkpoint as `model_options` say, and all that belongs to it.
+
+    Raises:
+        WeightsError: the adapter is one of another base model or tokeniser.
+    """
+    prompts = _preset(preset, checkpoint, adapter)
+    if adapter is not None:
+        # A base that had the token already keeps it, whatever the mode.
+        emb_token = _MODES.get(adapter.metadata.emb_token_mode, "auto")
     tokeniser, emb = give_emb_token(
         checkpoint.tokeniser, checkpoint.config.vocab_size, mode=emb_token
     )
+    if adapter is not None:
+        _check_adapter(adapter, checkpoint, tokeniser, emb)
     known = checkpoint.metadata
+    decoder = load_decoder(checkpoint, tokeniser, emb, model_options, placement)
     return Parts(
-        decoder=load_decoder(checkpoint, tokeniser, emb, model_options, placement),
+        decoder=decoder if adapter is None else with_adapter(decoder, adapter, placement),
         tokeniser=_text_tokeniser(tokeniser, emb.id),
         preset=prompts,
         origin=Origin(
@@ -200,19 +231,91 @@ def save_t1(model: "T1", folder: Path, *, dtype: str | None, options: ExportOpti
     )
 
 
-def _preset(asked: str | Path | PromptPreset | None, checkpoint: Checkpoint) -> PromptPreset:
-    """The preset asked for, else the checkpoint's own, else T1's."""
+def save_adapter(
+    folder: Path,
+    decoder: Decoder,
+    preset: PromptPreset,
+    origin: Origin,
+    card: CardFacts,
+    *,
+    scores: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    overwrite: bool = False,
+) -> None:
+    """Writes the adapter of a decoder in PEFT's layout, as `T1.load` reads it back.
+
+    Args:
+        folder: appears only when complete.
+        decoder: with an adapter beside its weights.
+        preset: the prompts it was trained with.
+        origin: of the base model, as `load_parts` returns it.
+        card: for the model card.
+        scores: measured results, kept in `t1.json`.
+        dtype: of the stored factors.
+        overwrite: replace a folder that exists.
+
+    Raises:
+        T1Error: no adapter, no `<emb_token>`, the folder exists, or the disk refused the data.
+    """
+    emb = origin.tokeniser.emb_token_id
+    if emb is None:
+        raise WeightsError("the tokeniser has no <emb_token>", mend="give_emb_token first")
+    metadata = AdapterMetadata(
+        emb_token_id=emb,
+        emb_token_mode=origin.emb_token_mode,
+        tokeniser=tokeniser_hash(origin.tokeniser),
+        prompt={**dataclasses.asdict(preset), "hash": preset.hash},
+        base_model=origin.name,
+        base_fingerprint=origin.fingerprint,
+        scores=scores or {},
+    )
+    export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
+
+
+def _check_adapter(
+    adapter: Adapter, checkpoint: Checkpoint, tokeniser: Tokeniser, emb: EmbToken
+) -> None:
+    """Refuses an adapter that was trained beside other weights or on other tokens."""
+    stated = adapter.metadata
+    if stated.base_fingerprint != checkpoint.fingerprint:
+        raise WeightsError(
+            f"{adapter.path} belongs to {stated.base_model} with fingerprint "
+            f"{stated.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
+            mend="load it beside the base model it was trained on",
+        )
+    if (stated.emb_token_id, stated.tokeniser) != (emb.id, tokeniser_hash(tokeniser)):
+        raise WeightsError(
+            f"{adapter.path} was trained with <emb_token> at {stated.emb_token_id} of a tokeniser "
+            f"with hash {stated.tokeniser}; {checkpoint.path} has it at {emb.id}, hash "
+            f"{tokeniser_hash(tokeniser)}",
+            mend="load it beside the base model and tokeniser it was trained with",
+        )
+
+
+def _merged_origin(base: Origin, adapter: Adapter) -> Origin:
+    """The origin of merged weights: no index of the base model's vectors fits them."""
+    both = f"{base.fingerprint} {adapter.fingerprint}"
+    return dataclasses.replace(base, fingerprint=hashlib.sha256(both.encode()).hexdigest())
+
+
+def _preset(
+    asked: str | Path | PromptPreset | None, checkpoint: Checkpoint, adapter: Adapter | None
+) -> PromptPreset:
+    """The preset asked for, else the adapter's or the checkpoint's own, else T1's."""
     if isinstance(asked, PromptPreset):
         return asked
     if asked is not None:
         return load_preset(asked)
-    if checkpoint.metadata is None:
+    path, metadata = checkpoint.path, checkpoint.metadata
+    if adapter is not None:
+        path, metadata = adapter.path, adapter.metadata
+    if metadata is None:
         return load_preset("t1")
-    fields: Mapping[str, Any] = checkpoint.metadata.prompt
+    fields: Mapping[str, Any] = metadata.prompt
     preset = PromptPreset(**{key: value for key, value in fields.items() if key != "hash"})
     if preset.hash != fields.get("hash"):
         raise WeightsError(
-            f"{checkpoint.path}: the prompts in t1.json do not have the hash that stands there",
+            f"{path}: the prompts in t1.json do not have the hash that stands there",
             mend="export the model again, or name a preset",
         )
     return preset

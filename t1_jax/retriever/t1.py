@@ -69,6 +69,7 @@ class T1:
         cls,
         path_or_name: str | Path,
         *,
+        adapter: str | Path | None = None,
         dtype: str = "bfloat16",
         attention: str = "xla",
         emb_token: EmbTokenMode = "auto",
@@ -76,27 +77,29 @@ class T1:
         placement: Placement | None = None,
         options: RetrieverOptions | None = None,
     ) -> "T1":
-        """Loads a Hugging Face folder, a GGUF file, or a model fetched by `t1 pull`.
+        """Loads a Hugging Face folder, a GGUF file, an adapter, or a model fetched by `t1 pull`.
 
         A checkpoint that is no T1 yet gets an `<emb_token>`: it embeds, but poorly, until trained.
 
         Args:
-            path_or_name: a path, or a name that `t1 pull` knows. No network is touched.
-            dtype: of weights and activations: `float32`, `bfloat16`, `float16`, or `stored` for
-                that of the checkpoint.
+            path_or_name: a path, or a name that `t1 pull` knows; no network is touched. An
+                adapter's folder stands for its base model, found by name, with it.
+            adapter: folder of an adapter to merge into this model.
+            dtype: `float32`, `bfloat16`, `float16`, or `stored` for that of the checkpoint.
             attention: back end; see `ModelOptions`.
-            emb_token: how a checkpoint without `<emb_token>` gets one; see `give_emb_token`.
-            preset: prompts; default those the checkpoint was saved with, else `t1`.
+            emb_token: how a checkpoint without `<emb_token>` gets one; an adapter knows.
+            preset: prompts; default those the checkpoint or adapter was saved with, else `t1`.
             placement: mesh and rules; default all accelerators of this host, or the CPU.
             options: lengths, thinking, batch shapes.
 
         Raises:
-            WeightsError: nothing usable is there; the message says what is wrong and the mend.
+            WeightsError: nothing usable is there, or the adapter is of another base model.
         """
         from t1_jax.retriever.loading import load_t1
 
         return load_t1(
             path_or_name,
+            adapter=adapter,
             dtype=dtype,
             attention=attention,
             emb_token=emb_token,
@@ -183,8 +186,7 @@ class T1:
             budget: most tokens of a thought.
             return_thoughts: also return the thoughts, a list for each query.
             think: with False the query is embedded at once, by a prompt that does not ask for a
-                thought. It is the control that shows what thinking is worth, and it is fast; it
-                is not how T1 is meant to be used.
+                thought: the control that shows what thinking is worth, not how T1 is to be used.
             thoughts: embed these thoughts instead of drawing any, one text for each query.
             task: name of an instruction in the preset.
             instruction: the instruction itself.
@@ -262,9 +264,7 @@ class T1:
             DataError: an empty document, or a vector that is not finite.
         """
         many = [texts] if isinstance(texts, str) else list(texts)
-        names = [
-            f"document {name!r}" for name in (document_ids or [str(i) for i in range(len(many))])
-        ]
+        names = [f"document {name!r}" for name in document_ids or map(str, range(len(many)))]
         first = {text: index for index, text in reversed(list(enumerate(many)))}
         distinct = sorted(first.values())
         rows = self._document_rows([many[i] for i in distinct], [names[i] for i in distinct])

@@ -1,0 +1,162 @@
+"""An adapter and its base make a retriever; with any other base it is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from t1_jax.errors import UnsupportedError, WeightsError
+from t1_jax.hub import CardFacts, Tokeniser, open_checkpoint, read_adapter
+from t1_jax.model import LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
+from t1_jax.parallel import single_device_placement
+from t1_jax.retriever import T1, Origin, Parts, load_parts, save_adapter
+
+TEXTS = ["one text", "another"]
+
+
+@pytest.fixture(scope="module")
+def base(tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model's folder, `<emb_token>` in its tokeniser."""
+    tokeniser = Tokeniser(
+        backend=tiny_t1.tokeniser.tokenizer,
+        special_tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        eos_ids=tuple(sorted(tiny_t1.tokeniser.eos_ids)),
+    )
+    origin = Origin(
+        name="tiny",
+        fingerprint="0" * 64,
+        tokeniser=tokeniser,
+        emb_token_mode="append",
+        stored_dtype="float32",
+    )
+    model = T1(tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=origin)
+    folder = tmp_path_factory.mktemp("base") / "base"
+    model.save_pretrained(folder)
+    # As a base model is: it says nothing of T1.
+    (folder / "t1.json").unlink()
+    return folder
+
+
+def parts_of(base: Path, adapter: Path | None = None) -> Parts:
+    """What a training run would start from."""
+    return load_parts(
+        open_checkpoint(base),
+        name=str(base),
+        model_options=ModelOptions(),
+        emb_token="auto",
+        preset=None,
+        placement=single_device_placement(),
+        adapter=None if adapter is None else read_adapter(adapter),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(base: Path, tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, T1]:
+    """An adapter's folder, and the retriever it stands for."""
+    parts, placement = parts_of(base), single_device_placement()
+    emb = parts.tokeniser.emb_token_id
+    with placement.entered():
+        decoder = add_lora(parts.decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
+        for _, leaf in nnx.to_flat_state(lora_state(decoder)):
+            value = leaf.get_value()
+            noise = 0.1 * np.random.default_rng(value.size).standard_normal(value.shape)
+            leaf.set_value(jax.device_put(noise.astype(np.float32), value.sharding))
+        merged = merge_lora(decoder)
+    folder = tmp_path_factory.mktemp("adapter") / "adapter"
+    preset = parts.preset.with_instruction("Find what explains it")
+    save_adapter(folder, decoder, preset, parts.origin, CardFacts(name="Tiny"), scores={"a": 1})
+    return folder, T1(merged, parts.tokeniser, preset, placement, options=tiny_t1.options)
+
+
+def test_both_ways_to_load_it_give_the_trained_vectors(
+    base: Path, trained: tuple[Path, T1], tiny_t1: T1
+) -> None:
+    folder, expected = trained
+    assert expected.origin is None
+    beside = T1.load(base, adapter=folder, dtype="float32", options=tiny_t1.options)
+    alone = T1.load(folder, dtype="float32", options=tiny_t1.options)
+    vectors = expected.encode_document(TEXTS)
+    assert np.abs(vectors - tiny_t1.encode_document(TEXTS)).max() > 0.01
+    for model in (beside, alone):
+        np.testing.assert_allclose(model.encode_document(TEXTS), vectors, atol=1e-5)
+        np.testing.assert_allclose(
+            model.encode_query(TEXTS), expected.encode_query(TEXTS), atol=1e-4
+        )
+        assert model.preset == expected.preset
+    assert beside.fingerprint == alone.fingerprint
+    plain = T1.load(base, dtype="float32", options=tiny_t1.options)
+    assert plain.fingerprint != beside.fingerprint
+
+
+def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_path: Path) -> None:
+    folder, _ = trained
+    parts = parts_of(base, folder)
+    assert parts.decoder.lora == LoraConfig(rank=2)
+    assert parts.origin.fingerprint == open_checkpoint(base).fingerprint
+    again = tmp_path / "again"
+    save_adapter(again, parts.decoder, parts.preset, parts.origin, CardFacts(name="Tiny"))
+    assert read_adapter(again).metadata.base_fingerprint == parts.origin.fingerprint
+    with pytest.raises(UnsupportedError, match="without an adapter"):
+        parts.decoder.unrolled()
+
+
+def test_what_is_saved_is_merged(trained: tuple[Path, T1], tmp_path: Path, tiny_t1: T1) -> None:
+    folder, expected = trained
+    T1.load(folder, dtype="float32").save_pretrained(tmp_path / "merged")
+    again = T1.load(tmp_path / "merged", dtype="float32", options=tiny_t1.options)
+    np.testing.assert_allclose(
+        again.encode_document(TEXTS), expected.encode_document(TEXTS), atol=1e-5
+    )
+
+
+def test_another_base_is_refused_with_both_fingerprints(
+    base: Path, trained: tuple[Path, T1], tmp_path: Path
+) -> None:
+    folder, _ = trained
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    fields = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(fields | {"rms_norm_eps": 2e-5}))
+    fingerprints = open_checkpoint(base).fingerprint, open_checkpoint(other).fingerprint
+    with pytest.raises(WeightsError, match=f"{fingerprints[0]}(.|\n)*{fingerprints[1]}"):
+        T1.load(other, adapter=folder)
+
+
+@pytest.mark.parametrize("field", [{"emb_token_id": 5}, {"tokeniser": "00" * 32}])
+def test_another_tokeniser_is_refused(
+    base: Path, trained: tuple[Path, T1], tmp_path: Path, field: dict[str, object]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    (copy / "t1.json").write_text(json.dumps(json.loads((copy / "t1.json").read_text()) | field))
+    config = json.loads((copy / "adapter_config.json").read_text())
+    if "emb_token_id" in field:
+        config["trainable_token_indices"] = [field["emb_token_id"]]
+    (copy / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="was trained with <emb_token> at"):
+        T1.load(base, adapter=copy)
+
+
+def test_prompts_that_were_tampered_with_are_refused(
+    base: Path, trained: tuple[Path, T1], tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    fields = json.loads((copy / "t1.json").read_text())
+    fields["prompt"]["query_template"] += " "
+    (copy / "t1.json").write_text(json.dumps(fields))
+    with pytest.raises(WeightsError, match="hash"):
+        T1.load(base, adapter=copy)
+
+
+def test_a_base_that_is_not_here_is_named(trained: tuple[Path, T1], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+    fields = json.loads((copy / "t1.json").read_text()) | {"base_model": "smollm3-of-nowhere"}
+    (copy / "t1.json").write_text(json.dumps(fields))
+    with pytest.raises(WeightsError, match="smollm3-of-nowhere"):
+        T1.load(copy)
