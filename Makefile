@@ -29,10 +29,10 @@ lint: setup ## style, types, and the floors of the house
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
-parity: setup ## add PyTorch (CPU) to a Python 3.11 environment; the tests then compare with it
+parity: setup ## add PyTorch (CPU) and peft to a Python 3.11 environment; the tests then compare with them
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
 	  "parity needs Python 3.11\n  mend: make parity VENV=.venv311 T1_PYTHON=3.11")'
-	@$(BIN)/python -m pip install --quiet torch --constraint constraints/py311.txt
+	@$(BIN)/python -m pip install --quiet torch peft --constraint constraints/py311.txt
 
 clean: ## remove the environment and what tools leave behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
