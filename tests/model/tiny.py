@@ -66,7 +66,8 @@ class Model:
         names = list(kwargs)
 
         def call(decoder: Decoder, ids: jax.Array, *rest: jax.Array) -> jax.Array:
-            return decoder.logits(decoder.hidden(ids, **dict(zip(names, rest, strict=True))))
+            more: dict[str, Any] = dict(zip(names, rest, strict=True))
+            return decoder.logits(decoder.hidden(ids, **more))
 
         placed = [self.place(array) for array in (ids, *kwargs.values())]
         return np.asarray(self.run(call, *placed))
@@ -76,7 +77,8 @@ class Model:
         names = list(kwargs)
 
         def call(decoder: Decoder, ids: jax.Array, *rest: jax.Array) -> jax.Array:
-            return decoder.hidden(ids, **dict(zip(names, rest, strict=True)))
+            more: dict[str, Any] = dict(zip(names, rest, strict=True))
+            return decoder.hidden(ids, **more)
 
         placed = [self.place(array) for array in (ids, *kwargs.values())]
         return np.asarray(self.run(call, *placed), np.float32)
