@@ -11,6 +11,9 @@ from t1_jax.cli.output import Output
 if TYPE_CHECKING:
     from t1_jax.train import TrainResult
 
+UNFINISHED = 75
+"""Exit code of a run that was stopped before its end; sysexits.h: try again later."""
+
 
 def train(
     config: Annotated[
@@ -26,8 +29,9 @@ def train(
 ) -> None:
     """Train T1: reasoning cold start, joint reasoning and contrast, GRPO with a retrieval reward.
 
-    A run that was stopped goes on where it stood when the same command is given again. Nothing is
-    fetched: `t1 pull` the model and the collections first.
+    A run that was stopped, by Ctrl-C, SIGTERM or max_minutes, saves, ends with exit code 75, and
+    goes on where it stood when the same command is given again. Nothing is fetched: `t1 pull` the
+    model and the collections first.
 
     Example: t1 train configs/smollm2-135m.yaml output=runs/mine run=[s1,s2]
     """
@@ -40,7 +44,16 @@ def train(
     settled = load_config(TrainConfig, config, settings or ())
     start_multi_host()
     result = run(settled, tell=out.note, shown=not as_json)
-    _conclude(out, result)
+    if _is_first_process():
+        _conclude(out, result)
+    if result.stopped is not None:
+        raise typer.Exit(UNFINISHED)
+
+
+def _is_first_process() -> bool:
+    import jax
+
+    return jax.process_index() == 0
 
 
 def _conclude(out: Output, result: "TrainResult") -> None:

@@ -11,6 +11,7 @@ from t1_jax.hub.assets import ModelAsset as ModelAsset
 from t1_jax.hub.card import CardFacts as CardFacts
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
+from t1_jax.hub.collections import collection_splits as collection_splits
 from t1_jax.hub.collections import known_collection as known_collection
 from t1_jax.hub.collections import open_collection as open_collection
 from t1_jax.hub.collections import pull_collection as pull_collection

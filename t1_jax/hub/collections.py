@@ -38,6 +38,19 @@ def open_collection(name_or_folder: str, split: str = "test") -> Collection:
     Raises:
         DataError: there is nothing of that name here, or the files are malformed.
     """
+    return load_collection(_located(name_or_folder), split)
+
+
+def collection_splits(name_or_folder: str) -> tuple[str, ...]:
+    """Names of the splits of a collection that lies on this machine, sorted.
+
+    Raises:
+        DataError: there is nothing of that name here, or it has none.
+    """
+    return splits_of(_located(name_or_folder))
+
+
+def _located(name_or_folder: str) -> Path:
     if name_or_folder in datasets.DATASETS:
         folder = _folder(name_or_folder)
         if not folder.exists():
@@ -45,13 +58,13 @@ def open_collection(name_or_folder: str, split: str = "test") -> Collection:
                 f"the collection {name_or_folder} is not in {folder.parent}",
                 mend=f"t1 pull {name_or_folder}",
             )
-        return load_collection(folder, split)
+        return folder
     if not Path(name_or_folder).is_dir():
         raise DataError(
             f"{name_or_folder} is neither a folder nor a collection that is known",
             mend=suggestion(name_or_folder, datasets.DATASETS),
         )
-    return load_collection(Path(name_or_folder), split)
+    return Path(name_or_folder)
 
 
 def _folder(name: str) -> Path:

@@ -193,7 +193,14 @@ def _joined(path: Iterable[object]) -> str:
     return "/".join(map(str, path))
 
 
-def save_t1(model: "T1", folder: Path, *, dtype: str | None, options: ExportOptions) -> None:
+def save_t1(
+    model: "T1",
+    folder: Path,
+    *,
+    dtype: str | None,
+    options: ExportOptions,
+    card: CardFacts | None = None,
+) -> None:
     """See `T1.save_pretrained`."""
     origin = known_origin(model.origin)
     preset = model.preset
@@ -226,7 +233,7 @@ def save_t1(model: "T1", folder: Path, *, dtype: str | None, options: ExportOpti
             tail_ids=(*bound.tail, model.tokeniser.emb_token_id),
             max_tokens=model.options.max_document_tokens,
         ),
-        CardFacts(name=folder.name),
+        card or CardFacts(name=folder.name),
         options,
     )
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingOptions, StopTokens, Thought
-from t1_jax.hub import EmbTokenMode, ExportOptions
+from t1_jax.hub import CardFacts, EmbTokenMode, ExportOptions
 from t1_jax.model import Decoder
 from t1_jax.parallel import Placement, default_placement
 from t1_jax.progress import track
@@ -300,16 +300,16 @@ class T1:
         dtype: str | None = None,
         max_shard_bytes: int = ExportOptions.max_shard_bytes,
         overwrite: bool = False,
+        card: CardFacts | None = None,
     ) -> None:
-        """Writes a Hugging Face folder: weights, config, tokeniser, prompts and model card.
-
-        The folder also holds the document side in the layout of sentence-transformers.
+        """Writes a Hugging Face folder, its document side also as sentence-transformers want it.
 
         Args:
             folder: where; it appears only when complete.
             dtype: of the stored weights; default that of the loaded ones.
             max_shard_bytes: the most bytes one safetensors file holds.
             overwrite: replace a folder that exists.
+            card: what the model card says of training and results; default: not trained yet.
 
         Raises:
             T1Error: the folder exists, or the disk refused the data.
@@ -317,7 +317,7 @@ class T1:
         from t1_jax.retriever.loading import save_t1
 
         options = ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite)
-        save_t1(self, Path(folder), dtype=dtype, options=options)
+        save_t1(self, Path(folder), dtype=dtype, options=options, card=card)
 
     def _instructed(
         self, task: str | None, instruction: str | None

@@ -2,5 +2,5 @@
 
 from t1_jax.train.config import StageConfig as StageConfig
 from t1_jax.train.config import TrainConfig as TrainConfig
-from t1_jax.train.loop import TrainResult as TrainResult
+from t1_jax.train.curriculum import TrainResult as TrainResult
 from t1_jax.train.loop import train as train

@@ -1,11 +1,11 @@
-"""What a training run may be told. A curriculum is a config: its stages run in the order written."""
+"""What a training run may be told. A curriculum is a config: stages run in the order written."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from t1_jax.errors import ConfigError
-from t1_jax.hub import EmbTokenMode
+from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
 from t1_jax.train.batch import MicroBatchConfig
@@ -21,13 +21,15 @@ class ModelConfig:
     """The model that learns.
 
     Attributes:
-        path: a folder, a GGUF file, or a name that `t1 pull` knows.
+        path: a folder, a GGUF file, or a name that `t1 pull` knows; or the folder of an adapter,
+            which then goes on learning beside its base model.
         dtype: of activations and of weights in products; masters and moments are float32.
         attention: back end; see `t1_jax.model.ModelOptions`.
         remat: what the backward pass may keep of a layer; likewise.
         preset: prompts; default those of the checkpoint.
         emb_token: how a checkpoint without `<emb_token>` gets one.
-        lora: adapters to train instead of all weights.
+        lora: adapters to train instead of all weights. An adapter that goes on learning has its
+            rank and targets already: give none, or the same.
         stored_dtype: of the weights that a run exports.
     """
 
@@ -84,13 +86,22 @@ class DataConfig:
     Attributes:
         sources: by name.
         lengths: where texts are cut.
-        near_duplicates: texts of training and held-out queries that share this much of their
-            words' shingles are taken out of training; 1 takes out exact duplicates only.
+        near_duplicates: a training query whose text shares this much of its shingles (Jaccard
+            similarity) with that of a held-out query counts as a leak; 1 wants them all.
+        leaks: whether training queries that stand in a held-out split are taken out and counted,
+            or end the run before it begins.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     lengths: LengthConfig = LengthConfig()
     near_duplicates: float = 0.8
+    leaks: Literal["remove", "refuse"] = "remove"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.near_duplicates <= 1:
+            raise ConfigError(
+                f"near_duplicates must be over 0 and at most 1, got {self.near_duplicates}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +146,7 @@ class RolloutConfig:
         share_prompt: a prompt and all its thoughts are one row when learning, so that the prompt
             is read once; needs the `xla` attention.
         max_rows: thoughts in flight at once.
-        resample_rounds: further batches drawn at most in a step whose advantage config says
+        resample_rounds: further batches drawn at most, in a step whose advantage config says
             `zero_variance: resample`.
     """
 
@@ -150,8 +161,9 @@ class RolloutConfig:
     def __post_init__(self) -> None:
         if self.thoughts < 2:
             raise ConfigError(f"a group needs at least 2 thoughts, got {self.thoughts}")
-        if min(self.budget, self.updates, self.max_rows) < 1:
-            raise ConfigError("budget, updates and max_rows must be at least 1")
+        for name, least in (("budget", 1), ("updates", 1), ("max_rows", 1), ("resample_rounds", 0)):
+            if self.__dict__[name] < least:
+                raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
         if self.temperature <= 0:
             raise ConfigError("a greedy rollout gives G equal thoughts; use a temperature above 0")
 
@@ -165,6 +177,8 @@ class StageConfig:
         steps: updates; not with `epochs`.
         epochs: passes over the data; not with `steps`.
         think: whether queries are embedded after a thought, or at once.
+        fixed_thought: one thought for all queries in place of their own, such as "The embedding
+            is": a warm-up without reasoning, as in Search-R3 (arXiv:2510.07048).
         train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
         pack: rows of several texts, for stages that only imitate; needs no other loss.
         draws: batches and what is drawn for each query.
@@ -183,6 +197,7 @@ class StageConfig:
     steps: int | None = None
     epochs: float | None = None
     think: bool = True
+    fixed_thought: str | None = None
     train_emb_token: bool = True
     pack: bool = False
     draws: DrawConfig = DrawConfig()
@@ -199,8 +214,14 @@ class StageConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise ConfigError("a stage needs either steps or epochs", mend="for example steps=100")
-        if min(self.steps or 1, self.epochs or 1) <= 0 or self.validate_every < 0:
-            raise ConfigError("steps and epochs must be above 0, and validate_every at least 0")
+        for name in ("steps", "epochs"):
+            if self.__dict__[name] is not None and self.__dict__[name] <= 0:
+                raise ConfigError(f"{name} must be above 0, got {self.__dict__[name]}")
+        if self.validate_every < 0:
+            raise ConfigError(f"validate_every must be at least 0, got {self.validate_every}")
+        self._check_losses()
+
+    def _check_losses(self) -> None:
         losses = self.losses
         if self.pack and (losses.infonce or losses.triplet or losses.policy):
             raise ConfigError(
@@ -212,6 +233,17 @@ class StageConfig:
                 "think=false leaves nothing to imitate or to reward",
                 mend="set losses.sft and losses.policy to 0, or think=true",
             )
+        if self.fixed_thought is not None:
+            if not self.think or losses.policy or EMB_TOKEN in self.fixed_thought:
+                raise ConfigError(
+                    f"fixed_thought is a given thought, without {EMB_TOKEN}, which the trainer "
+                    f"appends; got {self.fixed_thought!r}",
+                    mend="take it out of a stage that draws its own thoughts or thinks none",
+                )
+            if not self.fixed_thought.strip():
+                raise ConfigError(
+                    "fixed_thought is blank", mend="set think=false to embed without a thought"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,9 +251,9 @@ class ValidationConfig:
     """How checkpoints are compared. The split `test` is never touched.
 
     Attributes:
-        split: of the sources' collections.
+        split: of the sources' collections; `train` shows how much is learnt by heart.
         queries: most queries of each collection; None takes all.
-        budget: most tokens of a thought; None is that of `t1_jax.retriever.RetrieverOptions`.
+        budget: most tokens of a thought.
         temperature: of thoughts; 0 is greedy.
         documents: most documents of a corpus, those judged for the queries and then the first ones;
             None takes all. A part is quicker, and its scores compare with each other alone.
@@ -233,10 +265,17 @@ class ValidationConfig:
     temperature: float = 0.0
     documents: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("queries", "budget", "documents"):
+            if self.__dict__[name] is not None and self.__dict__[name] < 1:
+                raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
+        if self.temperature < 0:
+            raise ConfigError(f"temperature must be at least 0, got {self.temperature}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A whole run.
+    """A whole run. Given again, it goes on where it stopped.
 
     Attributes:
         output: the run folder.
@@ -245,15 +284,16 @@ class TrainConfig:
         mesh: how devices are laid out.
         data: what is learnt from.
         stages: by name, in the order in which they run.
-        run: names of the stages to run; default all.
+        run: names of the stages to run, in the order of `stages`; default all. Each starts from
+            the weights of the stage before it in the run folder, the first from the model's.
         validation: how checkpoints are compared.
         checkpoints: how often, and which are kept.
         tracking: where measures go.
         health: when a run is broken.
-        sample_every: steps between two samples of thoughts in the run folder.
-        max_minutes: saves and stops after so long; `resume=true` goes on. None is no limit.
-        resume: go on from the newest checkpoint of the run folder.
-        overwrite: replace a run folder of another config.
+        sample_every: steps between two samples of drawn thoughts in the run folder.
+        max_minutes: saves and stops after so long; None is no limit.
+        resume: go on with a run folder although its config was another.
+        overwrite: begin anew, and remove what the run folder holds.
     """
 
     output: Path = Path("runs/train")
@@ -284,6 +324,12 @@ class TrainConfig:
                 f"run names unknown stages: {', '.join(unknown)}",
                 mend=f"known are {', '.join(self.stages)}",
             )
+        if self.sample_every < 1:
+            raise ConfigError(f"sample_every must be at least 1, got {self.sample_every}")
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ConfigError(f"max_minutes must be above 0, got {self.max_minutes}")
+        if self.resume and self.overwrite:
+            raise ConfigError("resume and overwrite contradict each other", mend="give one of them")
 
     @property
     def running(self) -> tuple[str, ...]:

@@ -1,59 +1,147 @@
 """Weights out of a run: a Hugging Face folder, or an adapter for the model it was trained on."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
+import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 
-from t1_jax.hub import AdapterMetadata, CardFacts, export_adapter, tokeniser_hash
-from t1_jax.retriever import T1
-from t1_jax.train.config import LengthConfig, RolloutConfig, TrainConfig
-from t1_jax.train.learner import Student, thinking_options
+from t1_jax.hub import MODELS, CardFacts
+from t1_jax.model import LoraConfig
+from t1_jax.retriever import T1, save_adapter
+from t1_jax.train.config import TrainConfig
+from t1_jax.train.learner import Student
+from t1_jax.train.sources import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """What there is to say of weights: how they were made and how good they are.
+
+    Attributes:
+        training: a few sentences, Markdown.
+        scores: validation measures of these very weights; empty if there are none.
+    """
+
+    training: str
+    scores: Mapping[str, float]
+
+    @property
+    def results(self) -> str:
+        """The scores as a Markdown table; empty if there are none."""
+        rows = [
+            f"| {name.removeprefix('validation/').removesuffix('/ndcg@10')} | {value:.4f} |"
+            for name, value in self.scores.items()
+            if name.endswith("/ndcg@10") and name.count("/") > 1
+        ]
+        if not rows:
+            return ""
+        head = ["nDCG@10 on validation queries, measured during training:", ""]
+        return "\n".join([*head, "| collection | nDCG@10 |", "|-|-|", *rows])
+
+
+def account_of(
+    config: TrainConfig,
+    data: TrainingData,
+    lora: LoraConfig | None,
+    steps: Mapping[str, int],
+    scores: Mapping[str, float],
+) -> Account:
+    """How weights came about.
+
+    Args:
+        config: of the run.
+        data: that it learns from.
+        lora: adapters that learn.
+        steps: stages in order -> steps done.
+        scores: validation measures.
+    """
+    stages = [
+        f"- `{name}`: {done} steps of {config.stages[name].draws.batch_queries} queries, losses "
+        + ", ".join(
+            f"{loss} {weight:g}"
+            for loss, weight in vars(config.stages[name].losses).items()
+            if weight
+        )
+        for name, done in steps.items()
+    ]
+    sets = [
+        f"- `{each.name}`: {len(each.records)} queries, {len(each.documents)} documents, data hash "
+        f"`{each.data_hash[:16]}`"
+        for each in data.sets
+    ]
+    how = "all weights" if lora is None else f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}"
+    lines = [
+        f"Trained by t1_jax from `{config.model.path}` ({how}, seed {config.seed}), in the stages",
+        "",
+        *stages,
+        "",
+        f"on these training data, {data.leaks.exact + data.leaks.near} queries like held-out ones "
+        "taken out:",
+        "",
+        *sets,
+    ]
+    return Account(training="\n".join(lines), scores=dict(scores))
 
 
 def export_weights(
-    student: Student, trained: nnx.State, folder: Path, config: TrainConfig
+    student: Student, trained: nnx.State, folder: Path, config: TrainConfig, account: Account
 ) -> None:
-    """Writes weights of a run, in the place of what was there.
+    """Writes weights of a run, in the place of what was there; all processes call it together.
 
-    Adapters are stored in bfloat16 beside the name of their base model; a model whose weights all
-    learn is stored whole, in the dtype of the checkpoint it came from.
+    Adapters are stored beside the name of their base model; a model whose weights all learn is
+    stored whole. Both in `model.stored_dtype`.
 
     Raises:
         WeightsError: a value that is not finite in the stored dtype.
         T1Error: the disk refused.
     """
-    if config.model.lora is None:
-        _model(student, trained, config.data.lengths).save_pretrained(
-            folder, dtype=config.model.stored_dtype, overwrite=True
-        )
-        return
-    with student.placement.entered():
-        decoder = nnx.merge(student.learner.graph, trained, student.learner.frozen)
-        export_adapter(
-            folder,
-            decoder,
-            AdapterMetadata(
-                emb_token_id=student.tokeniser.emb_token_id,
-                emb_token_mode=student.origin.emb_token_mode,
-                tokeniser=tokeniser_hash(student.origin.tokeniser),
-                prompt={**asdict(student.preset), "hash": student.preset.hash},
-                base_model=student.origin.name,
-                base_fingerprint=student.origin.fingerprint,
-            ),
-            CardFacts(name=folder.name),
-            dtype=config.model.stored_dtype,
-            overwrite=True,
-        )
-
-
-def _model(student: Student, trained: nnx.State, lengths: LengthConfig) -> T1:
-    """A retriever of the weights as they are trained, in float32."""
-    return T1(
-        student.merged(trained),
-        student.tokeniser,
-        student.preset,
-        student.placement,
-        options=thinking_options(lengths, RolloutConfig(), budget=64),
-        origin=student.origin,
+    card = CardFacts(
+        name=f"{config.output.name}-{folder.name}",
+        licence=MODELS[student.origin.name].licence if student.origin.name in MODELS else "other",
+        training=account.training,
+        results=account.results,
     )
+    state = _on_each_host(trained)
+    if jax.process_index() == 0:
+        decoder = student.decoder(state)
+        dtype = config.model.stored_dtype
+        if student.lora is not None:
+            save_adapter(
+                folder,
+                decoder,
+                student.preset,
+                student.origin,
+                card,
+                scores=account.scores,
+                dtype=dtype,
+                overwrite=True,
+            )
+        else:
+            options = student.thinking_options(config.data.lengths, max_rows=1, budget=1)
+            whole = T1(
+                decoder,
+                student.tokeniser,
+                student.preset,
+                student.placement,
+                options=options,
+                origin=student.origin,
+            )
+            whole.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"{folder} written")
+
+
+def _on_each_host(trained: nnx.State) -> Any:
+    """The weights as this process can read them: gathered where they lie on several hosts."""
+    if jax.process_count() == 1:
+        return trained
+
+    def gathered(leaf: jax.Array) -> np.ndarray:
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(gathered, trained)

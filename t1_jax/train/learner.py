@@ -1,17 +1,21 @@
-"""The model that learns: float32 masters to train, and a copy in the compute dtype to think with."""
+"""The model that learns: float32 masters, and a copy in the compute dtype to think with."""
 
 import functools
+import hashlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from t1_jax.errors import ConfigError
 from t1_jax.generate import BatchShapes
-from t1_jax.hub import locate_model, open_checkpoint
+from t1_jax.hub import Adapter, Checkpoint, is_adapter, locate_model, open_checkpoint, read_adapter
 from t1_jax.model import (
     Decoder,
     DecoderConfig,
+    LoraConfig,
     ModelOptions,
     TokenMask,
     add_lora,
@@ -21,8 +25,11 @@ from t1_jax.model import (
 from t1_jax.parallel import Placement
 from t1_jax.retriever import T1, Origin, RetrieverOptions, load_parts
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
-from t1_jax.train.config import LengthConfig, ModelConfig, RolloutConfig
+from t1_jax.train.config import LengthConfig, ModelConfig
 from t1_jax.train.step import Learner
+
+_SPLASH_MULTIPLE = 128
+"""Splash attention takes rows of a multiple of so many tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,13 +38,16 @@ class Student:
 
     Attributes:
         learner: the decoder as the training step takes it.
-        initial: the weights that learn, as they were loaded.
+        initial: the weights that learn, as they were loaded; the first step consumes them.
         thinker: the graph of the decoder that thinks, without adapters, in the compute dtype.
         dtype: of that decoder.
+        attention: back end of both.
         shape: of the decoder.
+        lora: adapters that learn; None where all weights do.
         tokeniser: with `<emb_token>`.
         preset: how queries and documents are put to the model.
         origin: where the weights came from.
+        fingerprint: of the files that they came from, those of an adapter included.
         parameters: of the decoder, adapters not counted.
     """
 
@@ -45,10 +55,13 @@ class Student:
     initial: nnx.State
     thinker: nnx.GraphDef[Decoder]
     dtype: str
+    attention: str
     shape: DecoderConfig
+    lora: LoraConfig | None
     tokeniser: T1Tokeniser
     preset: PromptPreset
     origin: Origin
+    fingerprint: str
     parameters: int
 
     @property
@@ -56,10 +69,10 @@ class Student:
         """Mesh and rules."""
         return self.learner.placement
 
-    def merged(self, trained: nnx.State) -> Decoder:
-        """A plain decoder in float32 with these weights, adapters merged: what is exported."""
+    def decoder(self, trained: nnx.State) -> Decoder:
+        """The decoder in float32 with these weights, its adapter beside the others."""
         with self.placement.entered():
-            return merge_lora(nnx.merge(self.learner.graph, trained, self.learner.frozen))
+            return nnx.merge(self.learner.graph, trained, self.learner.frozen)
 
     def retriever(self, trained: nnx.State, options: RetrieverOptions) -> T1:
         """A retriever with a copy of these weights in the compute dtype."""
@@ -77,6 +90,26 @@ class Student:
             origin=self.origin,
         )
 
+    def thinking_options(
+        self, lengths: LengthConfig, *, max_rows: int, budget: int
+    ) -> RetrieverOptions:
+        """Lengths and batch shapes of a retriever that thinks during training."""
+        shapes, buckets = BatchShapes(max_rows=max_rows), BucketConfig()
+        if self.attention == "splash":
+            shapes = replace(shapes, prefix_sizes=_multiples(shapes.prefix_sizes))
+            buckets = replace(buckets, lengths=_multiples(buckets.lengths))
+        return RetrieverOptions(
+            max_query_tokens=lengths.query,
+            max_document_tokens=lengths.document,
+            budget=budget,
+            shapes=shapes,
+            buckets=buckets,
+        )
+
+
+def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in sizes if size % _SPLASH_MULTIPLE == 0)
+
 
 @functools.partial(jax.jit, static_argnames=("graph", "dtype"))
 def _thinking_weights(
@@ -88,34 +121,81 @@ def _thinking_weights(
     return jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), weights), masks
 
 
-def load_student(config: ModelConfig, placement: Placement, *, seed: int) -> Student:
-    """Loads a checkpoint to train it.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StudentFiles:
+    """The files that a student is loaded from, opened and checked; no weight has been read.
+
+    Attributes:
+        name: of the base model.
+        checkpoint: of the base model.
+        adapter: that goes on learning; None where there is none yet.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+
+
+def open_student(config: ModelConfig) -> StudentFiles:
+    """Opens a checkpoint, or an adapter and the base model that it names.
 
     Raises:
         WeightsError: nothing usable is there.
+        ConfigError: an adapter is to go on learning with another rank or other targets.
+    """
+    path = Path(config.path)
+    if not is_adapter(path):
+        checkpoint = open_checkpoint(locate_model(config.path))
+        return StudentFiles(name=config.path, checkpoint=checkpoint, adapter=None)
+    adapter = read_adapter(path)
+    if config.lora not in (None, adapter.config):
+        raise ConfigError(
+            f"{path} is an adapter with {adapter.config}, and model.lora asks for {config.lora}",
+            mend="set model.lora=null to go on with the adapter as it is, or merge it first: "
+            f"t1 export {path} FOLDER",
+        )
+    name = adapter.metadata.base_model
+    checkpoint = open_checkpoint(locate_model(name))
+    return StudentFiles(name=name, checkpoint=checkpoint, adapter=adapter)
+
+
+def load_student(
+    files: StudentFiles, config: ModelConfig, placement: Placement, *, seed: int
+) -> Student:
+    """Loads the weights to train, in float32.
+
+    Args:
+        files: as `open_student` found them.
+        config: what is to learn, and how it is computed.
+        placement: mesh and rules.
+        seed: of new adapters.
+
+    Raises:
+        WeightsError: an adapter of another base model.
         ConfigError: the mesh does not divide a weight.
         UnsupportedError: the attention back end cannot do this here.
     """
     platform = placement.mesh.devices.flat[0].platform
     thinking = ModelOptions.for_platform(platform, dtype=config.dtype, attention=config.attention)
+    adapter = files.adapter
     parts = load_parts(
-        open_checkpoint(locate_model(config.path)),
-        name=config.path,
+        files.checkpoint,
+        name=files.name,
         model_options=replace(
             thinking, param_dtype="float32", remat=config.remat, unroll_decode=False
         ),
         emb_token=config.emb_token,
         preset=config.preset,
         placement=placement,
+        adapter=adapter,
     )
-    decoder = parts.decoder
+    decoder, fingerprint = parts.decoder, parts.origin.fingerprint
+    if adapter is not None:
+        fingerprint = hashlib.sha256(f"{fingerprint} {adapter.fingerprint}".encode()).hexdigest()
     with placement.entered():
-        plain = nnx.eval_shape(
-            lambda: Decoder(decoder.config, thinking, placement, nnx.Rngs(0))
-        )
-        thinker, _, _ = nnx.split(plain, nnx.Param, TokenMask)
-        count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder, nnx.Param)))
-        if config.lora is not None:
+        plain = nnx.eval_shape(lambda: Decoder(decoder.config, thinking, placement, nnx.Rngs(0)))
+        thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)
+        if config.lora is not None and adapter is None:
             decoder = add_lora(
                 decoder,
                 config.lora,
@@ -128,22 +208,12 @@ def load_student(config: ModelConfig, placement: Placement, *, seed: int) -> Stu
         initial=trained,
         thinker=thinker,
         dtype=config.dtype,
-        shape=parts.decoder.config,
+        attention=config.attention,
+        shape=decoder.config,
+        lora=decoder.lora,
         tokeniser=parts.tokeniser,
         preset=parts.preset,
         origin=parts.origin,
-        parameters=count,
-    )
-
-
-def thinking_options(
-    lengths: LengthConfig, rollout: RolloutConfig, *, budget: int
-) -> RetrieverOptions:
-    """Lengths and batch shapes of a retriever that thinks during training."""
-    return RetrieverOptions(
-        max_query_tokens=lengths.query,
-        max_document_tokens=lengths.document,
-        budget=budget,
-        shapes=BatchShapes(max_rows=rollout.max_rows),
-        buckets=BucketConfig(),
+        fingerprint=fingerprint,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(weights)),
     )

@@ -1,80 +1,42 @@
 """Stage 3: thoughts are drawn, rewarded by what they bring up, and made more or less likely."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from t1_jax.generate import Prompt, SamplingOptions, Thought
-from t1_jax.retrieval import Index, build_index
+from t1_jax.generate import Prompt, SamplingOptions
 from t1_jax.retriever import T1
 from t1_jax.train.batch import Row, micro_batches
+from t1_jax.train.candidates import CandidateDocuments
+from t1_jax.train.clock import Clock
 from t1_jax.train.config import LengthConfig, StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import Draw, TrainingSet
-from t1_jax.train.learner import Student, thinking_options
+from t1_jax.train.learner import Student
 from t1_jax.train.losses import group_advantages, token_weights
-from t1_jax.train.rewards import (
-    DocumentStore,
-    RewardContext,
-    Rewards,
-    Standing,
-    build_pools,
-    compute_rewards,
-    standing_from_index,
-    standing_from_pools,
-    standing_from_scores,
-)
+from t1_jax.train.rewards import RewardContext, compute_rewards
+from t1_jax.train.rollout import Rollout, kept_first, rollout_metrics
 from t1_jax.train.rows import RowMaker, actions_of, group_row, thought_rows
 from t1_jax.train.step import StepBatch, TokenObjective
 from t1_jax.train.supervised import document_side
 
 TakeDraws = Callable[[], Sequence[Draw]]
-"""The next batch of the stream."""
-
-
-@dataclass(kw_only=True)
-class Clock:
-    """Seconds of a step by what they went into."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Adds the time inside the context to `time/<name>`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            key = f"time/{name}"
-            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - start
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Rollout:
-    """Queries of a step with what was thought about them, and what that earned.
-
-    Attributes:
-        draws: P queries.
-        thoughts: P groups of G.
-        rewards: of each thought.
-        advantages: within each group.
-        kept: groups that teach something.
-    """
-
-    draws: Sequence[Draw]
-    thoughts: Sequence[Sequence[Thought]]
-    rewards: Rewards
-    advantages: Float[np.ndarray, "P G"]
-    kept: np.ndarray
+"""Gives the next batch of the stream."""
 
 
 class Reinforced:
-    """Turns queries into rollouts, and rollouts into what one step learns from."""
+    """Turns queries into rollouts, and rollouts into what one step learns from.
+
+    Args:
+        config: of the stage.
+        rows: lays rows out.
+        sets: queries are drawn from.
+        student: the model that thinks and learns.
+        lengths: where texts are cut.
+        seed: of thoughts.
+    """
 
     def __init__(
         self,
@@ -88,36 +50,21 @@ class Reinforced:
     ) -> None:
         self._config = config
         self._rows = rows
-        self._sets = {each.name: each for each in sets}
+        self._sets = sets
         self._student = student
         self._seed = seed
-        self._options = thinking_options(lengths, config.rollout, budget=config.rollout.budget)
-        refresh = None if config.pool.kind == "frozen" else config.pool.refresh_steps
-        self._stores = (
-            {}
-            if config.pool.kind == "batch"
-            else {
-                each.name: DocumentStore(list(each.documents), refresh_steps=refresh)
-                for each in sets
-            }
+        self._options = student.thinking_options(
+            lengths, max_rows=config.rollout.max_rows, budget=config.rollout.budget
         )
-        self._indexes: dict[str, tuple[int, Index]] = {}
+        self._documents = CandidateDocuments(config.pool, sets, student.placement.mesh, seed=seed)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Document vectors and their age, for a checkpoint."""
-        return {
-            f"{name}:{key}": array
-            for name, store in self._stores.items()
-            for key, array in store.state().items()
-        }
+        """What a checkpoint needs of the rollouts: document vectors and their age."""
+        return self._documents.state()
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` gave."""
-        for name, store in self._stores.items():
-            store.load_state(
-                {key: state[f"{name}:{key}"] for key in ("vectors", "encoded_at", "corpus")}
-            )
-        self._indexes = {}
+        self._documents.load_state(state)
 
     def rollout(
         self, take: TakeDraws, trained: nnx.State, step: int, clock: Clock
@@ -125,19 +72,28 @@ class Reinforced:
         """Draws thoughts for the next queries and rewards them.
 
         With `zero_variance: resample`, groups whose thoughts all earned the same make way for
-        further queries, for a few batches.
+        those of further queries, for a few batches.
+
+        Args:
+            take: gives the queries.
+            trained: the weights to think with.
+            step: of the whole run; thoughts and the age of document vectors depend on it.
+            clock: takes the times.
         """
         with clock.of("rollout"):
             model = self._student.retriever(trained, self._options)
         with clock.of("refresh"):
-            self._refresh(model, step)
-        draws = take()
-        found = self._group(model, draws, step, clock)
-        rounds = self._config.rollout.resample_rounds
-        while self._config.advantage.zero_variance == "resample" and rounds and not all(found.kept):
-            found = _merged(found, self._group(model, take(), step, clock), len(draws))
-            rounds -= 1
-        return found, _measures(found) | self._ages(step)
+            self._documents.refresh(model, step)
+        found = self._groups(model, take(), step, clock)
+        kept = float(np.mean(found.kept))
+        resamples = self._config.advantage.zero_variance == "resample"
+        for _ in range(self._config.rollout.resample_rounds if resamples else 0):
+            if np.all(found.kept):
+                break
+            found = kept_first(found, self._groups(model, take(), step, clock))
+        # The share before resampling is what tells of rewards without variance.
+        measured = rollout_metrics(found) | {"rollout/kept_groups": kept}
+        return found, measured | self._documents.metrics(step)
 
     def batch(self, rollout: Rollout) -> StepBatch:
         """What one update learns from a rollout."""
@@ -156,17 +112,14 @@ class Reinforced:
             *self._query_rows(rollout, weights.reshape(len(groups), per_group)),
             *documents,
         ]
-        tokeniser = self._rows.tokeniser
         return StepBatch(
             micro=micro_batches(
                 rows,
                 config.micro_batch,
                 self._student.placement,
-                pad_id=tokeniser.pad_id,
+                pad_id=self._rows.tokeniser.pad_id,
             ),
-            objective=TokenObjective(
-                policy=config.policy, temperature=config.rollout.temperature
-            ),
+            objective=TokenObjective(policy=config.policy, temperature=config.rollout.temperature),
             plan=plan,
             contrastive=config.contrastive,
             weights=ContrastWeights(infonce=config.losses.infonce, triplet=config.losses.triplet),
@@ -195,13 +148,14 @@ class Reinforced:
             return None, []
         return document_side(
             draws,
-            list(self._sets.values()),
+            self._sets,
             self._rows,
             hard_negatives=self._config.draws.hard_negatives,
             queries=range(len(draws) * per_group),
         )
 
-    def _group(self, model: T1, draws: Sequence[Draw], step: int, clock: Clock) -> Rollout:
+    def _groups(self, model: T1, draws: Sequence[Draw], step: int, clock: Clock) -> Rollout:
+        """A group of thoughts for each query, and what they earned."""
         rollout = self._config.rollout
         with clock.of("rollout"):
             thoughts = model.think(
@@ -222,194 +176,36 @@ class Reinforced:
             vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
-                plain = np.stack([self._without_thought(model, draw) for draw in draws])
-                nothink = self._standing(model, draws, plain[:, None])
-            rewards = compute_rewards(
-                RewardContext(
-                    thoughts=thoughts,
-                    records=[draw.record for draw in draws],
-                    standing=self._standing(model, draws, vectors),
-                    nothink=nothink,
-                    budget=rollout.budget,
-                ),
-                self._config.reward,
+                plain = without_thoughts(model, draws)
+                nothink = self._documents.standing(model, draws, plain[:, None])
+            context = RewardContext(
+                thoughts=thoughts,
+                records=[draw.record for draw in draws],
+                standing=self._documents.standing(model, draws, vectors),
+                nothink=nothink,
+                budget=rollout.budget,
             )
+            rewards = compute_rewards(context, self._config.reward)
             advantages, kept = group_advantages(rewards.total, self._config.advantage)
         return Rollout(
             draws=draws, thoughts=thoughts, rewards=rewards, advantages=advantages, kept=kept
         )
 
-    def _without_thought(self, model: T1, draw: Draw) -> Float[np.ndarray, " D"]:
-        return model.encode_query(
-            draw.record.query,
+
+def without_thoughts(model: T1, draws: Sequence[Draw]) -> Float[np.ndarray, "P D"]:
+    """The vectors of queries that are embedded at once, by the prompt that asks for no thought."""
+    by_wording: dict[tuple[str | None, str | None], list[int]] = {}
+    for number, draw in enumerate(draws):
+        instruction = draw.record.instruction
+        task = draw.set_name if instruction is None else None
+        by_wording.setdefault((task, instruction), []).append(number)
+    vectors = np.zeros((len(draws), model.embed_dim), np.float32)
+    for (task, instruction), members in by_wording.items():
+        vectors[members] = model.encode_query(
+            [draws[number].record.query for number in members],
+            query_ids=[draws[number].record.query_id for number in members],
             think=False,
-            task=None if draw.record.instruction else draw.set_name,
-            instruction=draw.record.instruction,
+            task=task,
+            instruction=instruction,
         )
-
-    def _standing(
-        self, model: T1, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
-    ) -> Standing:
-        """Where the positives stand, set by set, in the order of the draws."""
-        if self._config.pool.kind == "batch":
-            return self._batch_standing(model, draws, vectors)
-        parts: list[tuple[list[int], Standing]] = []
-        for name in self._sets:
-            members = [number for number, draw in enumerate(draws) if draw.set_name == name]
-            if members:
-                found = self._set_standing(name, [draws[n] for n in members], vectors[members])
-                parts.append((members, found))
-        return _in_order(parts)
-
-    def _set_standing(
-        self, name: str, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
-    ) -> Standing:
-        index = self._index(name)
-        records = [draw.record for draw in draws]
-        if self._config.pool.kind == "pool":
-            pools = build_pools(
-                records, vectors.mean(axis=1), index, config=self._config.pool, seed=self._seed
-            )
-            return standing_from_pools(records, vectors, pools, self._stores[name].current.table)
-        most = max(len(record.positives) for record in records)
-        rows = np.full((len(records), most), -1, np.int64)
-        grades = np.zeros((len(records), most), np.int64)
-        for number, record in enumerate(records):
-            rows[number, : len(record.positives)] = index.table.rows_of(record.positives)
-            grades[number, : len(record.positives)] = list(record.positives.values())
-        excluded = [index.table.rows_of(record.excluded) for record in records]
-        return standing_from_index(index, vectors, rows, grades, excluded)
-
-    def _batch_standing(
-        self, model: T1, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
-    ) -> Standing:
-        """Among the documents of the step, encoded by the model as it is."""
-        keys = list(
-            dict.fromkeys(
-                (draw.set_name, name)
-                for draw in draws
-                for name in (*draw.record.positives, *draw.negatives)
-            )
-        )
-        texts = [self._sets[name].documents[document].full_text for name, document in keys]
-        encoded = model.encode_document(texts)
-        grades = np.zeros((len(draws), len(keys)), np.int64)
-        allowed = np.ones((len(draws), len(keys)), bool)
-        for number, draw in enumerate(draws):
-            for column, (name, document) in enumerate(keys):
-                if name == draw.set_name:
-                    grades[number, column] = draw.record.positives.get(document, 0)
-                    allowed[number, column] = document not in draw.record.excluded
-        return standing_from_scores(vectors @ encoded.T, grades, allowed)
-
-    def _refresh(self, model: T1, step: int) -> None:
-        for name, store in self._stores.items():
-            if store.due(step):
-                documents = self._sets[name].documents
-                texts = [document.full_text for document in documents.values()]
-                store.refresh(model.encode_document(texts, document_ids=list(documents)), step)
-
-    def _index(self, name: str) -> Index:
-        """Over the newest vectors of a set's documents; built once for each version."""
-        version = self._stores[name].current
-        built = self._indexes.get(name)
-        if built is None or built[0] != version.encoded_at:
-            index = build_index(
-                self._config.pool.index,
-                version.table.ids,
-                version.table.vectors,
-                mesh=self._student.placement.mesh,
-            )
-            built = self._indexes[name] = (version.encoded_at, index)
-        return built[1]
-
-    def _ages(self, step: int) -> dict[str, float]:
-        ages = [store.age(step) for store in self._stores.values()]
-        return {"index/age": float(max(ages))} if ages else {}
-
-
-def sample_of(rollout: Rollout, queries: int) -> list[dict[str, object]]:
-    """Some thoughts with what they earned, to be read by a person."""
-    return [
-        {
-            "set": draw.set_name,
-            "query_id": draw.record.query_id,
-            "query": draw.record.query,
-            "positive": draw.positive,
-            "thought": thought.text,
-            "end": thought.end.value,
-            "reward": float(rollout.rewards.total[number, sample]),
-            "advantage": float(rollout.advantages[number, sample]),
-            "terms": {
-                name: float(term[number, sample]) for name, term in rollout.rewards.terms.items()
-            },
-        }
-        for number, draw in enumerate(rollout.draws[:queries])
-        for sample, thought in enumerate(rollout.thoughts[number])
-    ]
-
-
-def _measures(rollout: Rollout) -> dict[str, float]:
-    thoughts = [thought for group in rollout.thoughts for thought in group]
-    forced = [thought.end.value == "budget" for thought in thoughts]
-    measures = {
-        "reward": float(rollout.rewards.total.mean()),
-        "rollout/length": float(np.mean([thought.reasoning_tokens for thought in thoughts])),
-        "rollout/forced_share": float(np.mean(forced)),
-        "rollout/no_emb_share": float(np.mean([thought.forced for thought in thoughts])),
-        "rollout/kept_groups": float(np.mean(rollout.kept)),
-    }
-    return measures | {
-        f"reward/{name}": float(term.mean()) for name, term in rollout.rewards.terms.items()
-    }
-
-
-def _merged(first: Rollout, second: Rollout, queries: int) -> Rollout:
-    """Groups that teach come first, then the rest; as many as a step has."""
-    order = np.argsort(~np.concatenate([first.kept, second.kept]), kind="stable")[:queries]
-    draws, thoughts = [*first.draws, *second.draws], [*first.thoughts, *second.thoughts]
-
-    def both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.concatenate([a, b])[order]
-
-    return Rollout(
-        draws=[draws[n] for n in order],
-        thoughts=[thoughts[n] for n in order],
-        rewards=Rewards(
-            total=both(first.rewards.total, second.rewards.total),
-            terms={
-                name: both(term, second.rewards.terms[name])
-                for name, term in first.rewards.terms.items()
-            },
-        ),
-        advantages=both(first.advantages, second.advantages),
-        kept=both(first.kept, second.kept),
-    )
-
-
-def _in_order(parts: Sequence[tuple[Sequence[int], Standing]]) -> Standing:
-    """One standing of the prompts of several sets, each at its own number."""
-    most = max(standing.positive_grades.shape[1] for _, standing in parts)
-    order = np.argsort(np.concatenate([np.asarray(members) for members, _ in parts]))
-
-    def joined(name: str, fill: float, *, pad: bool) -> np.ndarray:
-        arrays = [np.asarray(standing.__dict__[name]) for _, standing in parts]
-        if pad:
-            arrays = [
-                np.pad(
-                    array,
-                    [*[(0, 0)] * (array.ndim - 1), (0, most - array.shape[-1])],
-                    constant_values=fill,
-                )
-                for array in arrays
-            ]
-        return np.concatenate(arrays)[order]
-
-    grades: Int[np.ndarray, "P R"] = joined("positive_grades", 0, pad=True)
-    return Standing(
-        positive_grades=grades,
-        positive_scores=joined("positive_scores", 0.0, pad=True),
-        positive_ranks=joined("positive_ranks", -1, pad=True),
-        hardest_negatives=joined("hardest_negatives", -np.inf, pad=False),
-        candidates=joined("candidates", 0, pad=False),
-    )
+    return vectors

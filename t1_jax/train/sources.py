@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import DataError
-from t1_jax.hub import open_collection
+from t1_jax.hub import collection_splits, open_collection
 from t1_jax.retrieval import Collection
 from t1_jax.retrieval.datasets import DATASETS
 from t1_jax.train.config import DataConfig, SourceConfig, ValidationConfig
@@ -23,6 +23,7 @@ from t1_jax.train.data import (
 from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
 
 HELD_OUT = ("validation", "test")
+"""Splits whose queries must not be learnt, where a collection has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,13 @@ class TrainingData:
     Attributes:
         sets: by source, cleaned.
         held_out: queries that must not be learnt, by collection and split.
+        validation: by collection, the queries and documents that checkpoints are compared on.
         leaks: what was taken out.
     """
 
     sets: tuple[TrainingSet, ...]
     held_out: Mapping[tuple[str, str], Collection]
+    validation: Mapping[str, Collection]
     leaks: LeakReport
 
     def facts(self) -> dict[str, Any]:
@@ -63,36 +66,65 @@ class TrainingData:
         }
 
 
-def load_training_data(config: DataConfig) -> TrainingData:
+def load_training_data(config: DataConfig, validation: ValidationConfig) -> TrainingData:
     """Opens every source; nothing is fetched.
 
-    Queries that stand, or nearly stand, in a held-out split are taken out of training.
+    Training queries that stand, or nearly stand, in a held-out split are taken out, or refused.
 
     Raises:
-        DataError: a collection or file that is not there or malformed, a record that names an
-            unknown document, or two sources of one collection.
+        DataError: a collection or file that is not there or malformed, a collection without the
+            split to validate on, a record that names an unknown document, two sources of one
+            collection, or a leak where leaks are refused.
     """
-    sets, held_out = [], {}
+    sets: list[TrainingSet] = []
+    held_out: dict[tuple[str, str], Collection] = {}
+    validated: dict[str, Collection] = {}
     for source in config.sources.values():
         collection = open_collection(source.collection, "train")
-        if any(each.name == collection.name for each in sets):
+        name = collection.name
+        if any(each.name == name for each in sets):
             raise DataError(
-                f"two sources are named {collection.name}",
+                f"two sources are named {name}",
                 mend="give one source several files under `records`",
             )
+        splits = collection_splits(source.collection)
         for split in HELD_OUT:
-            held_out[collection.name, split] = open_collection(source.collection, split)
+            if split in splits:
+                held_out[name, split] = open_collection(source.collection, split)
+        if validation.split not in splits:
+            raise DataError(
+                f"the collection {name} has no split {validation.split} to validate on; it has "
+                f"{', '.join(splits)}",
+                mend=f"judge some queries in qrels/{validation.split}.tsv",
+            )
+        of_validation = held_out.get((name, validation.split), collection)
+        validated[name] = validation_part(of_validation, validation)
         sets.append(
             TrainingSet(
-                name=collection.name,
+                name=name,
                 records=_records(source, collection),
                 documents=collection.documents_by_id,
             )
         )
-    leak_config = LeakConfig(near=config.near_duplicates)
-    cleaned, report = remove_leaks(sets, list(held_out.values()), leak_config)
-    refuse_leaks(cleaned, list(held_out.values()))
-    return TrainingData(sets=cleaned, held_out=held_out, leaks=report)
+    cleaned, report = _without_leaks(sets, list(held_out.values()), config)
+    return TrainingData(sets=cleaned, held_out=held_out, validation=validated, leaks=report)
+
+
+def _without_leaks(
+    sets: list[TrainingSet], held_out: list[Collection], config: DataConfig
+) -> tuple[tuple[TrainingSet, ...], LeakReport]:
+    if config.leaks == "refuse":
+        refuse_leaks(sets, held_out)
+    cleaned, report = remove_leaks(sets, held_out, LeakConfig(near=config.near_duplicates))
+    if config.leaks == "refuse" and report.leaks:
+        leak = report.leaks[0]
+        raise DataError(
+            f"{leak.set_name}: the query {leak.query_id!r} is nearly {leak.held_out_query!r}, "
+            f"which {leak.held_out} holds out (likeness {leak.likeness:.2f}; {report.near} such)",
+            mend="take them out of the training data, or set data.leaks=remove",
+        )
+    refuse_leaks(cleaned, held_out)
+    return cleaned, report
 
 
 def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingRecord, ...]:
@@ -129,5 +161,3 @@ def validation_part(collection: Collection, config: ValidationConfig) -> Collect
         collection,
         documents=tuple(document for document in collection.documents if document.id in kept),
     )
-
-

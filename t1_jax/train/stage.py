@@ -10,20 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t1_jax.errors import UnsupportedError
+from t1_jax.errors import DataError
+from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.data import TrainingSet, draw_batches, epoch_steps
+from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
 from t1_jax.train.learner import Student
 from t1_jax.train.optimiser import Optimiser, TrainState
-from t1_jax.train.reinforce import Clock, Reinforced, sample_of
+from t1_jax.train.reinforce import Reinforced
+from t1_jax.train.rollout import rollout_samples
 from t1_jax.train.rows import RowMaker
-from t1_jax.train.step import (
-    StepBatch,
-    step_log_probs,
-    train_step,
-    with_columns,
-)
+from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_columns
 from t1_jax.train.supervised import Supervised
+
+_SAMPLED_QUERIES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +39,23 @@ class StepReport:
     metrics: dict[str, float]
     tokens: int
     context: float
-    samples: list[dict[str, object]]
+    samples: list[dict[str, Any]]
 
 
 class Stage:
-    """Supplies batches and losses to the one training step, and holds a stage's state."""
+    """Supplies batches and losses to the one training step, and holds a stage's state.
+
+    Args:
+        name: of the stage.
+        config: of the run.
+        student: the model that learns.
+        sets: queries are drawn from.
+        rows: lays rows out.
+
+    Raises:
+        ConfigError: batches that the data cannot fill.
+        DataError: thoughts to imitate, and none there.
+    """
 
     def __init__(
         self,
@@ -57,19 +68,14 @@ class Stage:
         self.name = name
         self.config: StageConfig = config.stages[name]
         self._student = student
-        draws = replace(
-            self.config.draws,
-            seed=config.seed * 1009 + self.config.draws.seed,
-            thoughts=self.config.draws.thoughts
-            if self.config.think and not self.config.losses.policy
-            else "none",
-        )
+        sets = _with_thought(sets, self.config.fixed_thought)
+        draws = _draw_config(self.config, config.seed)
+        _check_thoughts(name, self.config, draws, sets)
         self._draws = draw_batches(sets, draws)
         self.steps = _steps(self.config, epoch_steps(sets, draws))
         self.optimiser = Optimiser(self.config.optimiser, self.steps)
         self._supervised, self._reinforced = None, None
         if self.config.losses.policy:
-            _refuse_many_processes(name)
             self._reinforced = Reinforced(
                 self.config,
                 rows,
@@ -80,14 +86,12 @@ class Stage:
             )
         else:
             self._supervised = Supervised(self.config, rows, sets, student.placement)
-        self._needs_reference = (
-            self.config.losses.policy > 0 and self.config.policy.resolved().beta > 0
-        )
 
     def start(self, trained: nnx.State) -> dict[str, Any]:
         """The stage's state before its first step; takes the weights over."""
+        needs_reference = self.config.losses.policy and self.config.policy.resolved().beta > 0
         # Under adapters the reference is a copy of the adapters alone.
-        reference = jax.tree.map(jnp.copy, trained) if self._needs_reference else None
+        reference = jax.tree.map(jnp.copy, trained) if needs_reference else None
         return {"train": self.optimiser.start(trained), "reference": reference}
 
     def position(self) -> dict[str, Any]:
@@ -99,34 +103,36 @@ class Stage:
         return {} if self._reinforced is None else self._reinforced.state()
 
     def restore(self, position: Mapping[str, Any], host: Mapping[str, np.ndarray]) -> None:
-        """Takes up what `position` and `host_state` gave."""
+        """Takes up what `position` and `host_state` gave.
+
+        Raises:
+            DataError: they belong to other data.
+        """
         self._draws.set_state(position)
-        if self._reinforced is not None and host:
+        if self._reinforced is not None:
             self._reinforced.load_state(host)
 
     def step(self, state: dict[str, Any], step: int) -> tuple[dict[str, Any], StepReport]:
-        """One step of the stage: a batch, or a rollout with its updates. Consumes the state."""
+        """One step of the stage: a batch, or a rollout with its updates. Consumes the state.
+
+        Args:
+            state: as `start` gave it, or the step before.
+            step: of the whole run.
+        """
         clock = Clock()
+        measures: dict[str, float] = {}
+        samples: list[dict[str, Any]] = []
         train: TrainState = state["train"]
-        measures, samples, updates = {}, [], 1
+        updates = 1
         if self._reinforced is not None:
-            rollout, measures = self._reinforced.rollout(
-                self._draws.__next__, train.trained, step, clock
-            )
-            samples = sample_of(rollout, queries=4)
+            batch, measures, samples = self._rollout(self._reinforced, state, step, clock)
             updates = self.config.rollout.updates
-            with clock.of("data"):
-                batch = self._reinforced.batch(rollout)
-            if state["reference"] is not None:
-                with clock.of("reference"):
-                    under = step_log_probs(self._student.learner, state["reference"], batch)
-                    batch = with_columns(batch, "reference", under)
         else:
             assert self._supervised is not None
             with clock.of("data"):
                 batch = self._supervised.prepare(next(self._draws))
         with clock.of("update"):
-            train, metrics = self._update(train, batch, updates)
+            train, metrics = self._updated(train, batch, updates)
         metrics |= measures | clock.seconds
         metrics["loss"] = self._total(metrics)
         return {**state, "train": train}, StepReport(
@@ -136,24 +142,90 @@ class Stage:
             samples=samples,
         )
 
-    def _update(
+    def _rollout(
+        self, reinforced: Reinforced, state: Mapping[str, Any], step: int, clock: Clock
+    ) -> tuple[StepBatch, dict[str, float], list[dict[str, Any]]]:
+        """What to learn from thoughts, measures of them, and some of them."""
+        rollout, measures = reinforced.rollout(
+            self._draws.__next__, state["train"].trained, step, clock
+        )
+        with clock.of("data"):
+            batch = reinforced.batch(rollout)
+        if state["reference"] is not None:
+            with clock.of("reference"):
+                under = step_log_probs(self._student.learner, state["reference"], batch)
+                batch = with_columns(batch, "reference", under)
+        return batch, measures, rollout_samples(rollout, _SAMPLED_QUERIES)
+
+    def _updated(
         self, train: TrainState, batch: StepBatch, updates: int
     ) -> tuple[TrainState, dict[str, float]]:
         """As many updates as the rollout allows; the first one fixes the policy before them."""
         learner = self._student.learner
         train, metrics, log_probs = train_step(learner, self.optimiser, train, batch)
-        if updates > 1:
-            objective = replace(batch.objective, on_policy=False)
-            batch = replace(with_columns(batch, "old", log_probs), objective=objective)
+        if updates == 1:
+            return train, metrics
+        objective = replace(batch.objective, on_policy=False)
+        batch = replace(with_columns(batch, "old", log_probs), objective=objective)
+        found = [metrics]
         for _ in range(updates - 1):
             train, metrics, _ = train_step(learner, self.optimiser, train, batch)
-        return train, metrics
+            found.append(metrics)
+        return train, _over_updates(found)
 
     def _total(self, metrics: Mapping[str, float]) -> float:
         losses = self.config.losses
         weighted = {"sft": losses.sft, "infonce": losses.infonce, "triplet": losses.triplet}
         total = sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in weighted.items())
-        return total + metrics.get("loss/policy", 0.0)
+        # The policy's weight is in its tokens already.
+        return float(total + metrics.get("loss/policy", 0.0))
+
+
+def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Means over the updates of a rollout; `rollout/...` are of the first, whose policy drew it."""
+    return {
+        name: value
+        if name.startswith("rollout/")
+        else float(np.mean([metrics[name] for metrics in found]))
+        for name, value in found[0].items()
+    }
+
+
+def _draw_config(config: StageConfig, seed: int) -> DrawConfig:
+    """The stage's draws under the run's seed, without thoughts where they are not read."""
+    reads_thoughts = config.think and not config.losses.policy
+    return replace(
+        config.draws,
+        seed=seed * 1009 + config.draws.seed,
+        thoughts=config.draws.thoughts if reads_thoughts else "none",
+    )
+
+
+def _with_thought(sets: Sequence[TrainingSet], thought: str | None) -> tuple[TrainingSet, ...]:
+    """The sets with one thought for all queries, where there is one."""
+    if thought is None:
+        return tuple(sets)
+    return tuple(
+        replace(
+            each, records=tuple(replace(record, thoughts=(thought,)) for record in each.records)
+        )
+        for each in sets
+    )
+
+
+def _check_thoughts(
+    name: str, config: StageConfig, draws: DrawConfig, sets: Sequence[TrainingSet]
+) -> None:
+    if not config.losses.sft:
+        return
+    if draws.thoughts == "none" or not any(
+        record.thoughts for each in sets for record in each.records
+    ):
+        raise DataError(
+            f"stage {name} imitates thoughts, and no record gives it one",
+            mend="write thoughts with `t1 thoughts`, let draws.thoughts be optional or required, "
+            "or set losses.sft=0",
+        )
 
 
 def _steps(config: StageConfig, per_epoch: int) -> int:
@@ -166,12 +238,3 @@ def _steps(config: StageConfig, per_epoch: int) -> int:
 def _mean_length(batch: StepBatch) -> float:
     rows = sum(int((placed.rows >= 0).sum()) for placed in batch.micro)
     return batch.tokens / max(rows, 1)
-
-
-def _refuse_many_processes(name: str) -> None:
-    if jax.process_count() > 1:
-        raise UnsupportedError(
-            f"stage {name} draws thoughts, which runs in one process so far, and there are "
-            f"{jax.process_count()}",
-            mend="run it on one host; the stages that draw none run on several",
-        )

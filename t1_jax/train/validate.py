@@ -1,17 +1,23 @@
 """How good the model is right now: retrieval of held-out queries, thoughts and all."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 
-from t1_jax.generate import SamplingOptions, Thought
+from t1_jax.generate import EndReason, SamplingOptions, Thought
 from t1_jax.retrieval import Collection, build_index, score_run
 from t1_jax.retriever import T1
 from t1_jax.train.config import ValidationConfig
 
 MEASURE = "nDCG@10"
+CHUNK = 256
+"""Texts between two looks at whether to stop."""
+
+_DEPTH = 100
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +25,9 @@ class Validation:
     """What was measured.
 
     Attributes:
-        metrics: `validation/<collection>/ndcg@10`, their mean, and the thoughts' lengths.
-        samples: some queries with their thought and its score.
+        metrics: `validation/<collection>/ndcg@10`, their mean, and the thoughts' lengths and share
+            of those cut off.
+        samples: some queries of each collection with their thought and its score.
     """
 
     metrics: Mapping[str, float]
@@ -28,8 +35,14 @@ class Validation:
 
 
 def validate(
-    model: T1, collections: Mapping[str, Collection], config: ValidationConfig, *, think: bool
-) -> Validation:
+    model: T1,
+    collections: Mapping[str, Collection],
+    config: ValidationConfig,
+    *,
+    think: bool,
+    samples: int,
+    stopped: Callable[[], bool],
+) -> Validation | None:
     """Ranks each collection's documents for its queries.
 
     Args:
@@ -37,58 +50,105 @@ def validate(
         collections: by name, which is also the preset's task.
         config: budget and temperature of thoughts.
         think: whether queries are embedded after a thought.
+        samples: queries of each collection to keep for reading.
+        stopped: asked now and then.
+
+    Returns:
+        The measures; None if it was stopped, since half a validation compares with nothing.
     """
     metrics: dict[str, float] = {}
-    samples: list[dict[str, Any]] = []
-    scores, lengths, forced = [], [], []
+    kept: list[dict[str, Any]] = []
+    drawn: list[Thought] = []
     for name, collection in collections.items():
-        ids = [query.id for query in collection.queries]
-        vectors, thoughts = model.encode_query(
-            [query.text for query in collection.queries],
-            query_ids=ids,
-            task=name,
+        found = _encoded(model, collection, config, think=think, task=name, stopped=stopped)
+        if found is None:
+            return None
+        queries, documents, thoughts = found
+        per_query = _scores(model, collection, queries, documents)
+        metrics[f"validation/{name}/ndcg@10"] = float(np.mean(list(per_query.values())))
+        drawn += [thought for group in thoughts for thought in group]
+        kept += [
+            _sample(name, collection, number, thoughts[number], per_query)
+            for number in range(min(len(thoughts), samples))
+        ]
+    metrics["validation/ndcg@10"] = float(np.mean(list(metrics.values())))
+    if drawn:
+        cut = [thought.end is EndReason.BUDGET for thought in drawn]
+        lengths = [thought.reasoning_tokens for thought in drawn]
+        metrics["validation/length"] = float(np.mean(lengths))
+        metrics["validation/forced_share"] = float(np.mean(cut))
+    return Validation(metrics=metrics, samples=kept)
+
+
+def _encoded(
+    model: T1,
+    collection: Collection,
+    config: ValidationConfig,
+    *,
+    think: bool,
+    task: str,
+    stopped: Callable[[], bool],
+) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "C D"], list[list[Thought]]] | None:
+    """Vectors of queries and documents, and the thoughts; None if it was stopped."""
+    queries: list[np.ndarray] = []
+    documents: list[np.ndarray] = []
+    thoughts: list[list[Thought]] = []
+    for some in _chunks(collection.queries):
+        if stopped():
+            return None
+        vectors, groups = model.encode_query(
+            [query.text for query in some],
+            query_ids=[query.id for query in some],
+            task=task,
             think=think,
             budget=config.budget if think else None,
             sampling=SamplingOptions(temperature=config.temperature),
             return_thoughts=True,
         )
-        documents = [document.full_text for document in collection.documents]
-        index = build_index(
-            "device",
-            [document.id for document in collection.documents],
-            model.encode_document(documents),
-            mesh=model.placement.mesh,
+        queries.append(vectors)
+        thoughts += groups
+    for some in _chunks(collection.documents):
+        if stopped():
+            return None
+        texts = [document.full_text for document in some]
+        documents.append(
+            model.encode_document(texts, document_ids=[document.id for document in some])
         )
-        rows = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
-        run = index.search(vectors, 100, rows).to_run(ids, index.ids)
-        per_query = score_run(
-            run, collection.qrels, measures=[MEASURE], excluded=collection.excluded
-        ).per_query[MEASURE]
-        scores.append(float(np.mean(list(per_query.values()))))
-        metrics[f"validation/{name}/ndcg@10"] = scores[-1]
-        drawn = [thought for group in thoughts for thought in group]
-        lengths += [thought.reasoning_tokens for thought in drawn]
-        forced += [thought.forced for thought in drawn]
-        samples += [
-            _sample(name, collection, number, thoughts[number], per_query)
-            for number in range(min(len(ids), 8))
-        ]
-    metrics["validation/ndcg@10"] = float(np.mean(scores))
-    if lengths:
-        metrics["validation/length"] = float(np.mean(lengths))
-        metrics["validation/forced_share"] = float(np.mean(forced))
-    return Validation(metrics=metrics, samples=samples)
+    return np.concatenate(queries), np.concatenate(documents), thoughts
+
+
+def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def _scores(
+    model: T1,
+    collection: Collection,
+    queries: Float[np.ndarray, "N D"],
+    documents: Float[np.ndarray, "C D"],
+) -> Mapping[str, float]:
+    """nDCG@10 of each query."""
+    ids = [query.id for query in collection.queries]
+    names = [document.id for document in collection.documents]
+    index = build_index("device", names, documents, mesh=model.placement.mesh)
+    left_out = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
+    run = index.search(queries, _DEPTH, left_out).to_run(ids, index.ids)
+    return score_run(
+        run, collection.qrels, measures=[MEASURE], excluded=collection.excluded
+    ).per_query[MEASURE]
 
 
 def _sample(
     name: str,
     collection: Collection,
     number: int,
-    thoughts: list[Thought],
+    thoughts: Sequence[Thought],
     per_query: Mapping[str, float],
 ) -> dict[str, Any]:
     query = collection.queries[number]
     return {
+        "of": "validation",
         "set": name,
         "query_id": query.id,
         "query": query.text,

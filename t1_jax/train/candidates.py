@@ -1,0 +1,188 @@
+"""The documents that thoughts are ranked against, and where positives stand among them."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.retrieval import Index, build_index
+from t1_jax.retriever import T1
+from t1_jax.train.data import Draw, TrainingSet
+from t1_jax.train.rewards import (
+    DocumentStore,
+    PoolConfig,
+    Standing,
+    build_pools,
+    standing_from_index,
+    standing_from_pools,
+    standing_from_scores,
+)
+
+_STORED = ("vectors", "encoded_at", "corpus")
+
+
+class CandidateDocuments:
+    """Document vectors of every set, as old as the config allows.
+
+    Args:
+        config: what thoughts are ranked against, and how old vectors may be.
+        sets: queries are drawn from.
+        mesh: on which an index is searched.
+        seed: of the random documents in pools.
+    """
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        sets: Sequence[TrainingSet],
+        mesh: jax.sharding.Mesh,
+        *,
+        seed: int,
+    ) -> None:
+        self._config = config
+        self._sets = {each.name: each for each in sets}
+        self._mesh = mesh
+        self._seed = seed
+        refresh = None if config.kind == "frozen" else config.refresh_steps
+        self._stores = {
+            each.name: DocumentStore(list(each.documents), refresh_steps=refresh)
+            for each in sets
+            if config.kind != "batch"
+        }
+        self._indexes: dict[str, tuple[int, Index]] = {}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Vectors and their age, for a checkpoint."""
+        return {
+            f"{name}:{key}": array
+            for name, store in self._stores.items()
+            for key, array in store.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state` gave.
+
+        Raises:
+            DataError: it belongs to another corpus.
+        """
+        for name, store in self._stores.items():
+            store.load_state({key: state[f"{name}:{key}"] for key in _STORED})
+        self._indexes = {}
+
+    def refresh(self, model: T1, step: int) -> None:
+        """Encodes every corpus whose vectors are too old for this step."""
+        for name, store in self._stores.items():
+            if store.due(step):
+                documents = self._sets[name].documents
+                texts = [document.full_text for document in documents.values()]
+                store.refresh(model.encode_document(texts, document_ids=list(documents)), step)
+
+    def metrics(self, step: int) -> dict[str, float]:
+        """`index/age`: steps since the oldest vectors were made; 0 if each step makes its own."""
+        ages = [store.age(step) for store in self._stores.values()]
+        return {"index/age": float(max(ages, default=0))}
+
+    def standing(
+        self, model: T1, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+    ) -> Standing:
+        """Where thoughts with these vectors put the positives of their queries.
+
+        Args:
+            model: encodes the documents of the step where those are the candidates.
+            draws: P queries.
+            vectors: of their thoughts.
+        """
+        if self._config.kind == "batch":
+            return self._among_batch(model, draws, vectors)
+        parts: list[tuple[list[int], Standing]] = []
+        for name in self._sets:
+            members = [number for number, draw in enumerate(draws) if draw.set_name == name]
+            if members:
+                found = self._among_set(name, [draws[n] for n in members], vectors[members])
+                parts.append((members, found))
+        return joined_standing(parts)
+
+    def _among_batch(
+        self, model: T1, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+    ) -> Standing:
+        """Among the documents of the step, encoded by the model as it is."""
+        keys = list(
+            dict.fromkeys(
+                (draw.set_name, name)
+                for draw in draws
+                for name in (*draw.record.positives, *draw.negatives)
+            )
+        )
+        encoded = model.encode_document(
+            [self._sets[name].documents[document].full_text for name, document in keys]
+        )
+        grades = np.zeros((len(draws), len(keys)), np.int64)
+        allowed = np.ones((len(draws), len(keys)), bool)
+        for number, draw in enumerate(draws):
+            for column, (name, document) in enumerate(keys):
+                if name == draw.set_name:
+                    grades[number, column] = draw.record.positives.get(document, 0)
+                    allowed[number, column] = document not in draw.record.excluded
+        return standing_from_scores(vectors @ encoded.T, grades, allowed)
+
+    def _among_set(
+        self, name: str, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+    ) -> Standing:
+        index = self._index(name)
+        records = [draw.record for draw in draws]
+        if self._config.kind == "pool":
+            pools = build_pools(
+                records, vectors.mean(axis=1), index, config=self._config, seed=self._seed
+            )
+            return standing_from_pools(records, vectors, pools, self._stores[name].current.table)
+        most = max(len(record.positives) for record in records)
+        rows = np.full((len(records), most), -1, np.int64)
+        grades = np.zeros((len(records), most), np.int64)
+        for number, record in enumerate(records):
+            rows[number, : len(record.positives)] = index.table.rows_of(record.positives)
+            grades[number, : len(record.positives)] = list(record.positives.values())
+        excluded = [index.table.rows_of(record.excluded) for record in records]
+        return standing_from_index(index, vectors, rows, grades, excluded)
+
+    def _index(self, name: str) -> Index:
+        """Over the newest vectors of a set's documents; built once for each version."""
+        version = self._stores[name].current
+        built = self._indexes.get(name)
+        if built is None or built[0] != version.encoded_at:
+            index = build_index(
+                self._config.index, version.table.ids, version.table.vectors, mesh=self._mesh
+            )
+            built = self._indexes[name] = (version.encoded_at, index)
+        return built[1]
+
+
+def joined_standing(parts: Sequence[tuple[Sequence[int], Standing]]) -> Standing:
+    """One standing of the prompts of several sets.
+
+    Args:
+        parts: numbers of prompts, each once over all parts, and their standing.
+    """
+    most = max(standing.positive_grades.shape[-1] for _, standing in parts)
+    order = np.argsort(np.concatenate([np.asarray(members) for members, _ in parts]))
+
+    def joined(name: str, fill: float | int | None = None) -> np.ndarray:
+        """An attribute of all parts; `fill` stands where a prompt has fewer positives."""
+        arrays = [np.asarray(standing.__dict__[name]) for _, standing in parts]
+        if fill is not None:
+            arrays = [_widened(array, most, fill) for array in arrays]
+        return np.concatenate(arrays)[order]
+
+    return Standing(
+        positive_grades=joined("positive_grades", 0),
+        positive_scores=joined("positive_scores", 0.0),
+        positive_ranks=joined("positive_ranks", -1),
+        hardest_negatives=joined("hardest_negatives"),
+        candidates=joined("candidates"),
+    )
+
+
+def _widened(array: np.ndarray, width: int, fill: float | int) -> np.ndarray:
+    """The array with `width` entries along its last axis."""
+    missing = width - array.shape[-1]
+    return np.pad(array, [*[(0, 0)] * (array.ndim - 1), (0, missing)], constant_values=fill)

@@ -1,0 +1,318 @@
+"""A run in progress: one stage after another, each step measured, checked, logged and saved."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+
+from t1_jax.errors import ConfigError
+from t1_jax.hub import tokeniser_hash
+from t1_jax.train.config import TrainConfig
+from t1_jax.train.exporting import account_of, export_weights
+from t1_jax.train.learner import Student
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.run import (
+    Checkpoints,
+    GracefulStop,
+    Health,
+    Meter,
+    RunFolder,
+    Tracker,
+    TrainingBroken,
+    abstract_like,
+    flops_per_token,
+    total_peak_flops,
+    training_bar,
+)
+from t1_jax.train.sources import TrainingData
+from t1_jax.train.stage import Stage, StepReport
+from t1_jax.train.validate import Validation, validate
+
+Tell = Callable[[str], None]
+"""Says something to the person at the keyboard."""
+
+_State = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        folder: of the run; `stages/<name>` and `best` in it hold the weights.
+        steps: done in all.
+        stopped: why it ended before its time; None if it did not.
+        best: the best validation score and its step, where there was one.
+        validations: by stage, what its last validation measured.
+    """
+
+    folder: Path
+    steps: int
+    stopped: str | None
+    best: tuple[float, int] | None
+    validations: Mapping[str, Mapping[str, float]]
+
+
+class Curriculum:
+    """The stages of a run, ready to begin or to go on.
+
+    Args:
+        config: of the run.
+        data: that it learns from.
+        student: the model that learns.
+        tell: where warnings and milestones go.
+        shown: whether to draw progress bars.
+
+    Raises:
+        ConfigError: batches that the data cannot fill.
+        DataError: thoughts to imitate, and none there.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        student: Student,
+        tell: Tell,
+        *,
+        shown: bool,
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._student = student
+        self._tell = tell
+        self._shown = shown
+        self._rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
+        # All at once, so that none is refused after those before it have run.
+        self._stages = {name: self._made(name) for name in config.running}
+        self._identity = {
+            "model": student.fingerprint,
+            "tokeniser": tokeniser_hash(student.origin.tokeniser),
+            "prompt": student.preset.hash,
+            "emb_token": student.tokeniser.emb_token_id,
+            "seed": config.seed,
+        }
+
+    def run(self, folder: RunFolder, checkpoints: Checkpoints, stop: GracefulStop) -> TrainResult:
+        """Runs every stage from where the folder stands; each starts from the one before.
+
+        Call it once, inside `placement.entered()`.
+
+        Raises:
+            ConfigError: the newest checkpoint is of a stage that `run` leaves out, unfinished.
+            WeightsError: it belongs to another run, or is damaged.
+            TrainingBroken: see `Health`.
+        """
+        self._folder, self._checkpoints, self._stop = folder, checkpoints, stop
+        self._health = Health(self._config.health)
+        self._meter = Meter(total_peak_flops())
+        self._steps: dict[str, int] = {}
+        self._validations: dict[str, dict[str, float]] = {}
+        self._best: tuple[float, int] | None = None
+        latest = checkpoints.latest()
+        meta = {} if latest is None else checkpoints.meta(latest)
+        todo = self._todo(meta)
+        folder.rewind(latest or 0)
+        with Tracker(
+            self._config.tracking,
+            folder,
+            run_config=asdict(self._config),
+            resumed_at=latest or 0,
+        ) as tracker:
+            return self._all(todo, latest, meta, tracker)
+
+    def _all(
+        self, todo: tuple[str, ...], latest: int | None, meta: Mapping[str, Any], tracker: Tracker
+    ) -> TrainResult:
+        weights, first = self._student.initial, 0
+        for name in todo:
+            stage, done = self._stages[name], 0
+            if latest is not None and name == meta["stage"]:
+                state = self._restored(stage, weights, latest, meta)
+                first, done = meta["first_step"], meta["stage_step"]
+                if meta["missed_validation"] and (found := self._validated(stage, state, latest)):
+                    self._folder.write_thoughts(latest, found.samples)
+                    tracker.log(latest, found.metrics)
+            else:
+                state = stage.start(weights)
+            state, done = self._stage(stage, state, first, done, tracker)
+            first += done
+            if done < stage.steps:
+                return self._result(first, self._stop.reason or "another process was stopped")
+            weights = state["train"].best_weights
+            # The moments of this stage go before those of the next one come.
+            del state
+            self._export(weights, f"stages/{name}", self._validations.get(name, {}))
+        return self._result(first, None)
+
+    def _todo(self, meta: Mapping[str, Any]) -> tuple[str, ...]:
+        """The stages to run; the first is that of the newest checkpoint, were it but to load it."""
+        running = self._config.running
+        if not meta:
+            return running
+        names, name, done = list(self._config.stages), meta["stage"], meta["stage_step"]
+        if name not in names:
+            raise ConfigError(
+                f"{self._folder.path} stands in stage {name}, which this config does not have",
+                mend=f"take that stage back into the config; it has {', '.join(names)}",
+            )
+        self._stages.setdefault(name, self._made(name))
+        if name not in running and done < self._stages[name].steps:
+            raise ConfigError(
+                f"{self._folder.path} stands in stage {name}, after {done} of its "
+                f"{self._stages[name].steps} steps, and `run` leaves that stage out",
+                mend=f"run {name} to its end first, or train in another folder",
+            )
+        later = names[names.index(name) + 1 :]
+        return (name, *(other for other in running if other in later))
+
+    def _made(self, name: str) -> Stage:
+        return Stage(name, self._config, self._student, self._data.sets, self._rows)
+
+    def _stage(
+        self, stage: Stage, state: _State, first: int, done: int, tracker: Tracker
+    ) -> tuple[_State, int]:
+        """Runs a stage to its end, or until the run is asked to stop."""
+        if done < stage.steps:
+            self._tell(f"stage {stage.name}: {done} of {stage.steps} steps done")
+        with training_bar(stage.name, stage.steps, done=done, shown=self._shown) as show:
+            while done < stage.steps:
+                state, report = stage.step(state, first + done)
+                done += 1
+                step, at_end = first + done, done == stage.steps
+                self._steps[stage.name] = done
+                metrics, samples = self._measured(report), self._samples(report, done)
+                self._check_health(step, metrics, report, tracker)
+                due, found = self._is_validated(stage, done), None
+                if due and not self._stop.requested():
+                    found = self._validated(stage, state, step)
+                if found is not None:
+                    metrics, samples = {**metrics, **found.metrics}, [*samples, *found.samples]
+                if found or at_end or step % self._config.tracking.every_steps == 0:
+                    tracker.log(step, metrics)
+                if samples:
+                    self._folder.write_thoughts(step, samples)
+                show(done, metrics)
+                stopping = self._stop.requested()
+                if self._checkpoints.due(step) or due or stopping:
+                    missed = due and found is None and jax.process_count() == 1
+                    self._save(stage, state, first, done, metrics, missed=missed)
+                if stopping:
+                    break
+        self._checkpoints.wait()
+        return state, done
+
+    def _measured(self, report: StepReport) -> dict[str, float]:
+        work = "train" if self._student.lora is None else "lora"
+        flops = flops_per_token(self._student.shape, work=work, context=report.context / 2)
+        self._meter.add(report.tokens, flops * report.tokens)
+        return report.metrics | self._meter.read()
+
+    def _samples(self, report: StepReport, done: int) -> list[dict[str, Any]]:
+        return report.samples if done % self._config.sample_every == 0 else []
+
+    def _check_health(
+        self, step: int, metrics: Mapping[str, float], report: StepReport, tracker: Tracker
+    ) -> None:
+        """Tells of what is wrong; where the run is broken, its last step is still on record."""
+        try:
+            warnings = self._health.check(step, metrics)
+        except TrainingBroken:
+            tracker.log(step, metrics)
+            self._folder.write_thoughts(step, report.samples)
+            raise
+        for warning in warnings:
+            self._tell(f"warning: {warning}")
+
+    def _is_validated(self, stage: Stage, done: int) -> bool:
+        every = stage.config.validate_every
+        return done == stage.steps or bool(every and done % every == 0)
+
+    def _validated(self, stage: Stage, state: _State, step: int) -> Validation | None:
+        """Measures on held-out queries; None if the run was asked to stop meanwhile."""
+        if jax.process_count() > 1:  # `warnings_of` has said so
+            return None
+        config = self._config
+        weights = state["train"].best_weights
+        options = self._student.thinking_options(
+            config.data.lengths,
+            max_rows=stage.config.rollout.max_rows,
+            budget=config.validation.budget,
+        )
+        found = validate(
+            self._student.retriever(weights, options),
+            self._data.validation,
+            config.validation,
+            think=stage.config.think,
+            samples=config.tracking.thoughts,
+            stopped=self._stop.requested,
+        )
+        if found is None:
+            return None
+        self._validations[stage.name] = dict(found.metrics)
+        value = found.metrics["validation/ndcg@10"]
+        if self._best is None or value > self._best[0]:
+            self._best = (value, step)
+            self._export(weights, "best", found.metrics)
+        told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
+        self._tell(f"step {step}: validation  {told}")
+        return found
+
+    def _export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
+        config = self._config
+        account = account_of(config, self._data, self._student.lora, self._steps, scores)
+        export_weights(self._student, weights, self._folder.path / name, config, account)
+
+    def _save(
+        self,
+        stage: Stage,
+        state: _State,
+        first: int,
+        done: int,
+        metrics: Mapping[str, float],
+        *,
+        missed: bool,
+    ) -> None:
+        meta = {
+            **self._identity,
+            "stage": stage.name,
+            "first_step": first,
+            "stage_step": done,
+            "missed_validation": missed,
+            "draws": stage.position(),
+            "health": self._health.state(),
+            "tokens": self._meter.tokens,
+            "steps": self._steps,
+            "best": self._best,
+            "validations": self._validations,
+        }
+        self._checkpoints.save(first + done, state, stage.host_state(), meta, metrics)
+
+    def _restored(
+        self, stage: Stage, initial: nnx.State, step: int, meta: Mapping[str, Any]
+    ) -> _State:
+        """The state of a checkpoint, and everything else as it was then."""
+        abstract = abstract_like(stage.start(initial))
+        for leaf in jax.tree.leaves(initial):
+            leaf.delete()  # others take their place; they would lie in memory for the whole run
+        found = self._checkpoints.restore(step, abstract, expect=self._identity)
+        stage.restore(meta["draws"], found.host)
+        self._health = Health(self._config.health, meta["health"])
+        self._meter = Meter(total_peak_flops(), tokens=int(meta["tokens"]))
+        self._best = None if meta["best"] is None else (meta["best"][0], meta["best"][1])
+        self._steps = dict(meta["steps"])
+        self._validations = {name: dict(found) for name, found in meta["validations"].items()}
+        self._tell(f"resumed at step {step}, in stage {stage.name}")
+        return found.state
+
+    def _result(self, steps: int, stopped: str | None) -> TrainResult:
+        return TrainResult(
+            folder=self._folder.path,
+            steps=steps,
+            stopped=stopped,
+            best=self._best,
+            validations=self._validations,
+        )

@@ -1,0 +1,132 @@
+"""What can be seen to fail, or to do nothing, before anything is compiled."""
+
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.model import DecoderConfig
+from t1_jax.train.config import StageConfig, TrainConfig
+from t1_jax.train.data import TrainingSet
+
+_SPLASH_MULTIPLE = 128
+
+
+def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> None:
+    """Refuses stages that the model, its attention or the mesh cannot compute.
+
+    Args:
+        config: of the run.
+        shape: of the decoder.
+        row_multiple: devices that share the rows of a batch.
+
+    Raises:
+        ConfigError: texts longer than the model's context, or micro-batches that do not hold a
+            row for each device.
+        UnsupportedError: packed rows or shared prompts with an attention that cannot have them,
+            or thoughts drawn by several processes.
+    """
+    _check_positions(config, shape)
+    for name in config.running:
+        stage = config.stages[name]
+        _check_attention(name, stage, config, shape)
+        _check_micro_batches(name, stage, config, shape, row_multiple)
+        if stage.losses.policy and jax.process_count() > 1:
+            raise UnsupportedError(
+                f"stage {name} draws thoughts, which runs in one process so far, and there are "
+                f"{jax.process_count()}",
+                mend="run it on one host; the stages that draw none run on several",
+            )
+
+
+def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, ...]:
+    """What is set and will do nothing, in sentences."""
+    return tuple(_warnings(config, sets))
+
+
+def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]:
+    mined = any(record.negatives for each in sets for record in each.records)
+    for name in config.running:
+        stage = config.stages[name]
+        if stage.losses.triplet and not (mined and stage.draws.hard_negatives):
+            why = "draws.hard_negatives is 0" if mined else "no record names a hard negative"
+            yield f"stage {name}: the triplet loss adds nothing, since {why} (see t1 mine)"
+    if jax.process_count() > 1:
+        yield "there is no validation: thoughts are drawn in one process so far"
+
+
+def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
+    lengths, most = config.data.lengths, shape.max_positions
+    after = {"data.lengths.thought": lengths.thought, "validation.budget": config.validation.budget}
+    for name in config.running:
+        if config.stages[name].losses.policy:
+            after[f"stages.{name}.rollout.budget"] = config.stages[name].rollout.budget
+    for name, tokens in after.items():
+        if lengths.query + tokens + 1 > most:
+            raise ConfigError(
+                f"a query of {lengths.query} tokens (data.lengths.query), {tokens} of a thought "
+                f"({name}) and <emb_token> need {lengths.query + tokens + 1} positions; the model "
+                f"has {most}",
+                mend="lower one of the two",
+            )
+    if lengths.document > most:
+        raise ConfigError(
+            f"documents of {lengths.document} tokens (data.lengths.document) are longer than the "
+            f"model's {most} positions",
+            mend=f"set data.lengths.document to at most {most}",
+        )
+
+
+def _check_attention(
+    name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig
+) -> None:
+    attention = config.model.attention
+    shares = bool(stage.losses.policy and stage.rollout.share_prompt)
+    if shares and (attention != "xla" or any(shape.windows)):
+        raise UnsupportedError(
+            f"stage {name}: thoughts that share the row of their prompt need xla attention without "
+            f"a sliding window, got {attention} with windows {sorted(set(shape.windows))}",
+            mend=f"set stages.{name}.rollout.share_prompt=false",
+        )
+    if stage.pack and attention != "xla":
+        raise UnsupportedError(
+            f"stage {name}: packed rows need xla attention, got {attention}",
+            mend=f"set stages.{name}.pack=false",
+        )
+    if attention == "splash" and stage.micro_batch.length_step % _SPLASH_MULTIPLE:
+        raise UnsupportedError(
+            f"stage {name}: splash attention needs rows of a multiple of {_SPLASH_MULTIPLE} "
+            f"tokens, got micro_batch.length_step={stage.micro_batch.length_step}",
+            mend=f"set stages.{name}.micro_batch.length_step={_SPLASH_MULTIPLE}",
+        )
+
+
+def _check_micro_batches(
+    name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig, row_multiple: int
+) -> None:
+    for row, tokens, packed in _longest_rows(stage, config):
+        padded = stage.micro_batch.padded_length(tokens)
+        if not packed and padded > shape.max_positions:
+            raise ConfigError(
+                f"stage {name}: {row} of {tokens} tokens is padded to {padded}, beyond the model's "
+                f"{shape.max_positions} positions",
+                mend=f"lower stages.{name}.micro_batch.length_step or the lengths",
+            )
+        try:
+            stage.micro_batch.rows_of(padded, row_multiple)
+        except ConfigError as error:
+            raise ConfigError(f"stage {name}: {row}: {error.message}", mend=error.mend) from error
+
+
+def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str, int, bool]]:
+    """Each kind of row, the most tokens it may have, and whether it holds several texts."""
+    lengths, rollout = config.data.lengths, stage.rollout
+    if stage.losses.policy and rollout.share_prompt:
+        thoughts = rollout.thoughts * (rollout.budget + 1)
+        yield "a prompt with its thoughts", lengths.query + thoughts, True
+    elif stage.losses.policy:
+        yield "a prompt with a thought", lengths.query + rollout.budget + 1, False
+    else:
+        yield "a query", lengths.query + (lengths.thought if stage.think else 0) + 1, stage.pack
+    if stage.losses.infonce or stage.losses.triplet:
+        yield "a document", lengths.document, False

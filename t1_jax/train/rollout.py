@@ -1,0 +1,95 @@
+"""A rollout: what was thought about the queries of a step, and what it earned."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from t1_jax.generate import EndReason, Thought
+from t1_jax.train.data import Draw
+from t1_jax.train.rewards import Rewards
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rollout:
+    """Queries of a step with their thoughts.
+
+    Attributes:
+        draws: P queries.
+        thoughts: P groups of G.
+        rewards: of each thought.
+        advantages: within each group.
+        kept: groups that the policy loss counts.
+    """
+
+    draws: Sequence[Draw]
+    thoughts: Sequence[Sequence[Thought]]
+    rewards: Rewards
+    advantages: Float[np.ndarray, "P G"]
+    kept: Bool[np.ndarray, " P"]
+
+
+def kept_first(first: Rollout, second: Rollout) -> Rollout:
+    """As many groups as `first` has, out of both: those that are kept before those that are not."""
+    queries = len(first.draws)
+    order = np.argsort(~np.concatenate([first.kept, second.kept]), kind="stable")[:queries]
+    draws, thoughts = [*first.draws, *second.draws], [*first.thoughts, *second.thoughts]
+
+    def both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.concatenate([a, b])[order]
+
+    return Rollout(
+        draws=[draws[number] for number in order],
+        thoughts=[thoughts[number] for number in order],
+        rewards=Rewards(
+            total=both(first.rewards.total, second.rewards.total),
+            terms={
+                name: both(term, second.rewards.terms[name])
+                for name, term in first.rewards.terms.items()
+            },
+        ),
+        advantages=both(first.advantages, second.advantages),
+        kept=both(first.kept, second.kept),
+    )
+
+
+def rollout_metrics(rollout: Rollout) -> dict[str, float]:
+    """Mean reward and its terms, and how thoughts end."""
+    thoughts = [thought for group in rollout.thoughts for thought in group]
+    total = rollout.rewards.total
+    return {
+        "reward": float(total.mean()),
+        # Within a group; what differs between queries teaches nothing.
+        "rollout/reward_std": float(total.std(axis=1).mean()),
+        "rollout/length": float(np.mean([thought.reasoning_tokens for thought in thoughts])),
+        "rollout/forced_share": float(
+            np.mean([thought.end is EndReason.BUDGET for thought in thoughts])
+        ),
+        "rollout/no_emb_share": float(np.mean([thought.forced for thought in thoughts])),
+        "rollout/kept_groups": float(np.mean(rollout.kept)),
+        **{f"reward/{name}": float(term.mean()) for name, term in rollout.rewards.terms.items()},
+    }
+
+
+def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
+    """The thoughts of the first so many queries with what they earned, for a person to read."""
+    return [
+        {
+            "of": "rollout",
+            "set": draw.set_name,
+            "query_id": draw.record.query_id,
+            "query": draw.record.query,
+            "positive": draw.positive,
+            "thought": thought.text,
+            "end": thought.end.value,
+            "reward": float(rollout.rewards.total[number, sample]),
+            "advantage": float(rollout.advantages[number, sample]),
+            "terms": {
+                name: float(term[number, sample]) for name, term in rollout.rewards.terms.items()
+            },
+        }
+        for number, draw in enumerate(rollout.draws[:queries])
+        for sample, thought in enumerate(rollout.thoughts[number])
+    ]

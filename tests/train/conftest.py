@@ -1,0 +1,23 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from t1_jax.text import T1Tokeniser
+from tests.train.toy_runs import write_model, write_zoo, write_zoo_records
+
+
+@pytest.fixture(scope="session")
+def toy_files(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser) -> Path:
+    """A model, a collection and its training records."""
+    root = tmp_path_factory.mktemp("toys")
+    write_model(root / "model", tiny_tokeniser)
+    write_zoo(root / "zoo")
+    write_zoo_records(root / "zoo.jsonl")
+    return root
+
+
+@pytest.fixture
+def toys(toy_files: Path, tmp_path: Path) -> Path:
+    """The same in a folder of the test's own."""
+    return Path(shutil.copytree(toy_files, tmp_path / "toys"))

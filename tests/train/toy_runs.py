@@ -1,0 +1,176 @@
+"""A tiny random model, a small judged collection with thoughts, and runs that take seconds."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from t1_jax.hub import hf_config_from_decoder
+from t1_jax.hub.weight_map import expected_tensors
+from t1_jax.model import DecoderConfig, RopeConfig
+from t1_jax.retrieval import Collection, Document, Query, save_collection
+from t1_jax.text import T1Tokeniser
+from t1_jax.train import TrainConfig
+from t1_jax.train.data import TrainingRecord, write_records
+
+SHAPE = DecoderConfig(
+    family="llama",
+    vocab_size=403,
+    vocab_multiple=8,
+    embed_dim=32,
+    num_layers=2,
+    num_heads=4,
+    num_kv_heads=4,
+    head_dim=8,
+    mlp_dim=48,
+    norm_eps=1e-5,
+    rope=RopeConfig(theta=1e4),
+    max_positions=512,
+)
+ANIMALS = ("cat", "dog", "fish", "bird", "horse", "snake", "bee", "owl")
+ASKED = {
+    "train": ("Where is the {}?", "I see a {}.", "Tell me about the {}."),
+    "validation": ("What does the {} eat?",),
+    "test": ("My {} is ill.",),
+}
+
+
+def write_model(folder: Path, tokeniser: T1Tokeniser, *, seed: int = 0) -> Path:
+    """A Hugging Face folder of random weights, whose tokeniser has a spare token."""
+    folder.mkdir(parents=True)
+    description = json.loads(tokeniser.tokenizer.to_str())
+    for token in description["added_tokens"]:
+        if token["content"] == "<emb_token>":
+            token["content"] = "<empty_output>"
+    vocabulary = description["model"]["vocab"]
+    vocabulary["<empty_output>"] = vocabulary.pop("<emb_token>")
+    (folder / "tokenizer.json").write_text(json.dumps(description))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
+    )
+    shape = replace(SHAPE, vocab_size=tokeniser.vocabulary_size + 3)
+    random = np.random.default_rng(seed)
+    tensors = {
+        name: (random.standard_normal(size) * 0.1 + name.endswith("norm.weight")).astype("f4")
+        for name, size in expected_tensors(shape).items()
+    }
+    (folder / "config.json").write_text(json.dumps(hf_config_from_decoder(shape, dtype="float32")))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def write_zoo(folder: Path) -> Path:
+    """A collection of animals, each asked for in a few words; three splits."""
+    documents = tuple(
+        Document(id=name, title="", text=f"The animal is a {name}, which we call {name}.")
+        for name in ANIMALS
+    )
+    splits = {}
+    for split, patterns in ASKED.items():
+        queries = {
+            f"{split}-{name}-{number}": (name, pattern.format(name))
+            for number, pattern in enumerate(patterns)
+            for name in ANIMALS
+        }
+        splits[split] = Collection(
+            name="zoo",
+            documents=documents,
+            queries=tuple(Query(id=key, text=text) for key, (_, text) in queries.items()),
+            qrels={key: {name: 1} for key, (name, _) in queries.items()},
+        )
+    save_collection(splits, folder)
+    return folder
+
+
+def zoo_records() -> list[TrainingRecord]:
+    """The training queries with a thought and two hard negatives each."""
+    records = []
+    for number, pattern in enumerate(ASKED["train"]):
+        for place, name in enumerate(ANIMALS):
+            others = (ANIMALS[place - 1], ANIMALS[place - 2])
+            records.append(
+                TrainingRecord(
+                    query_id=f"train-{name}-{number}",
+                    query=pattern.format(name),
+                    positives={name: 1},
+                    negatives=others,
+                    thoughts=(f"a {name}",),
+                )
+            )
+    return records
+
+
+def write_zoo_records(path: Path, records: list[TrainingRecord] | None = None) -> Path:
+    """The records as a file."""
+    write_records(path, records or zoo_records())
+    return path
+
+
+def merged(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping with some of its values replaced."""
+    found = dict(base)
+    for key, value in fields.items():
+        deeper = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = merged(found[key], value) if deeper else value
+    return found
+
+
+SMALL: dict[str, Any] = {
+    "draws": {"batch_queries": 4, "hard_negatives": 2},
+    "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 64},
+    "optimiser": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
+}
+S1: dict[str, Any] = {**SMALL, "losses": {"sft": 1}, "steps": 4}
+S2: dict[str, Any] = {**SMALL, "losses": {"sft": 1, "infonce": 1, "triplet": 2}, "steps": 4}
+S3: dict[str, Any] = {
+    **SMALL,
+    "losses": {"policy": 1, "infonce": 0.1},
+    "steps": 4,
+    "rollout": {"thoughts": 4, "budget": 6, "max_rows": 16},
+    "pool": {"kind": "corpus", "refresh_steps": 3},
+    "policy": {"loss": "dapo"},
+}
+DROPPED_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "entropy": None,
+                  "mean_cosine": None}  # fmt: skip
+
+
+def toy_fields(
+    root: Path, stages: Mapping[str, Mapping[str, Any]], **fields: Any
+) -> dict[str, Any]:
+    """The fields of a run on one device, as a config file would have them.
+
+    Args:
+        root: holds `model`, `zoo` and `zoo.jsonl`.
+        stages: by name.
+        fields: that differ.
+    """
+    base: dict[str, Any] = {
+        "output": str(root / "run"),
+        "model": {"path": str(root / "model"), "dtype": "float32", "remat": "none"},
+        "data": {
+            "sources": {
+                "zoo": {"collection": str(root / "zoo"), "records": [str(root / "zoo.jsonl")]}
+            },
+            "lengths": {"query": 96, "thought": 8, "document": 64},
+        },
+        "stages": dict(stages),
+        "validation": {"budget": 4, "queries": 4},
+        "checkpoints": {"every_steps": 1000},
+        "health": DROPPED_HEALTH,
+    }
+    return merged(base, fields)
+
+
+def toy_config(root: Path, stages: Mapping[str, Mapping[str, Any]], **fields: Any) -> TrainConfig:
+    """The same as a config."""
+    import yaml
+
+    from t1_jax.config import load_config
+
+    path = root / "toy.yaml"
+    path.write_text(yaml.safe_dump(toy_fields(root, stages, **fields), sort_keys=False))
+    return load_config(TrainConfig, path)
