@@ -287,6 +287,7 @@ class TrainConfig:
         run: names of the stages to run, in the order of `stages`; default all. Each starts from
             the weights of the stage before it in the run folder, the first from the model's.
         validation: how checkpoints are compared.
+        validate_first: also measure before the first step, so that a curve starts at the base.
         checkpoints: how often, and which are kept.
         tracking: where measures go.
         health: when a run is broken.
@@ -304,6 +305,7 @@ class TrainConfig:
     stages: dict[str, StageConfig] = field(default_factory=dict)
     run: tuple[str, ...] = ()
     validation: ValidationConfig = ValidationConfig()
+    validate_first: bool = False
     checkpoints: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     health: HealthConfig = HealthConfig()

@@ -10,7 +10,7 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError
 from t1_jax.hub import tokeniser_hash
-from t1_jax.train.config import TrainConfig
+from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.exporting import account_of, export_weights
 from t1_jax.train.learner import Student
 from t1_jax.train.rows import RowMaker
@@ -34,6 +34,9 @@ from t1_jax.train.validate import Validation, validate
 Tell = Callable[[str], None]
 """Says something to the person at the keyboard."""
 
+UNTRAINED = "untrained"
+"""What a result calls the weights before the first step."""
+
 _State = dict[str, Any]
 
 
@@ -46,7 +49,8 @@ class TrainResult:
         steps: done in all.
         stopped: why it ended before its time; None if it did not.
         best: the best validation score and its step, where there was one.
-        validations: by stage, what its last validation measured.
+        validations: by stage, what its last validation measured; `UNTRAINED` before them all
+            where the config says `validate_first`.
     """
 
     folder: Path
@@ -128,6 +132,11 @@ class Curriculum:
         self, todo: tuple[str, ...], latest: int | None, meta: Mapping[str, Any], tracker: Tracker
     ) -> TrainResult:
         weights, first = self._student.initial, 0
+        if latest is None and self._config.validate_first:
+            stage = self._stages[todo[0]]
+            if found := self._measure(UNTRAINED, weights, stage.config):
+                self._folder.write_thoughts(0, found.samples)
+                tracker.log(0, found.metrics)
         for name in todo:
             stage, done = self._stages[name], 0
             if latest is not None and name == meta["stage"]:
@@ -232,33 +241,41 @@ class Curriculum:
         return done == stage.steps or bool(every and done % every == 0)
 
     def _validated(self, stage: Stage, state: _State, step: int) -> Validation | None:
-        """Measures on held-out queries; None if the run was asked to stop meanwhile."""
+        """Measures on held-out queries, and exports what is best so far."""
+        weights = state["train"].best_weights
+        found = self._measure(stage.name, weights, stage.config, step)
+        if found is None:
+            return None
+        value = found.metrics["validation/ndcg@10"]
+        if self._best is None or value > self._best[0]:
+            self._best = (value, step)
+            self._export(weights, "best", found.metrics)
+        return found
+
+    def _measure(
+        self, name: str, weights: nnx.State, stage: StageConfig, step: int = 0
+    ) -> Validation | None:
+        """The validation score of weights; None if the run was asked to stop meanwhile."""
         if jax.process_count() > 1:  # `warnings_of` has said so
             return None
         config = self._config
-        weights = state["train"].best_weights
         options = self._student.thinking_options(
             config.data.lengths,
-            max_rows=stage.config.rollout.max_rows,
+            max_rows=stage.rollout.max_rows,
             budget=config.validation.budget,
         )
         found = validate(
             self._student.retriever(weights, options),
             self._data.validation,
             config.validation,
-            think=stage.config.think,
+            think=stage.think,
             samples=config.tracking.thoughts,
             stopped=self._stop.requested,
         )
-        if found is None:
-            return None
-        self._validations[stage.name] = dict(found.metrics)
-        value = found.metrics["validation/ndcg@10"]
-        if self._best is None or value > self._best[0]:
-            self._best = (value, step)
-            self._export(weights, "best", found.metrics)
-        told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
-        self._tell(f"step {step}: validation  {told}")
+        if found is not None:
+            self._validations[name] = dict(found.metrics)
+            told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
+            self._tell(f"step {step}: validation  {told}")
         return found
 
     def _export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
