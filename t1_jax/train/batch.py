@@ -5,8 +5,9 @@ packed texts. What is learnt from it stands beside it: action tokens, each with 
 loss, and places whose hidden state is a vector.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -31,12 +32,13 @@ class Row:
         tokens: ids.
         read_at: for each action token the slot whose hidden state predicts it.
         targets: the action tokens themselves.
-        sequence: which of the row's sequences (thoughts) an action token belongs to.
+        sequence: which of the row's thoughts an action token belongs to, by number of its vector
+            in the row where the row has vectors, else 0.
         columns: some of `COLUMNS`, a value for each action token.
         emb_at: slots of `<emb_token>` whose hidden states are vectors.
         vectors: the number of each of these vectors in the step.
-        positions: where they do not simply count from 0.
-        segments: for rows that hold several texts; 0 is a prefix that all of them see.
+        positions: of the tokens in their texts, for rows that hold several; else None.
+        segments: the text of each token, for the same rows; 0 is a prefix that all of them see.
     """
 
     tokens: Int[np.ndarray, " L"]
@@ -48,6 +50,10 @@ class Row:
     vectors: Sequence[int] = ()
     positions: Int[np.ndarray, " L"] | None = None
     segments: Int[np.ndarray, " L"] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.positions is None) != (self.segments is None):
+            raise ValueError("a row of several texts needs both positions and segments")
 
 
 @jax.tree_util.register_dataclass
@@ -66,14 +72,14 @@ class MicroBatch:
         emb_at: padded with 0.
     """
 
-    tokens: Int[Array | np.ndarray, "B L"]
-    positions: Int[Array | np.ndarray, "B L"] | None
-    segments: Int[Array | np.ndarray, "B L"] | None
-    read_at: Int[Array | np.ndarray, "B A"]
-    targets: Int[Array | np.ndarray, "B A"]
-    sequence: Int[Array | np.ndarray, "B A"]
-    columns: dict[str, Float[Array | np.ndarray, "B A"]]
-    emb_at: Int[Array | np.ndarray, "B M"]
+    tokens: Int[Array, "B L"]
+    positions: Int[Array, "B L"] | None
+    segments: Int[Array, "B L"] | None
+    read_at: Int[Array, "B A"]
+    targets: Int[Array, "B A"]
+    sequence: Int[Array, "B A"]
+    columns: dict[str, Float[Array, "B A"]]
+    emb_at: Int[Array, "B M"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,16 +115,28 @@ class MicroBatchConfig:
     length_step: int = 32
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            if self.__dict__[each.name] < 1:
-                raise ConfigError(f"{each.name} must be at least 1")
+        for name, value in self.__dict__.items():
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
 
     def padded_length(self, tokens: int) -> int:
         """The length of the shape that holds a row of so many tokens."""
-        step = self.length_step
-        while step * 16 <= tokens:
-            step *= 2
+        step = self._step(tokens)
         return -(-tokens // step) * step
+
+    def packed_length(self, longest: int, multiple: int) -> int:
+        """The length of rows that several texts are packed into.
+
+        Four times that of the longest text leaves few slots empty; attention, which grows with the
+        length, would waste more than longer rows save.
+
+        Args:
+            longest: tokens of the longest text.
+            multiple: devices that share a batch; each gets a row at least.
+        """
+        least = self.padded_length(longest)
+        most = min(4 * least, self.tokens // multiple)
+        return max(most // self._step(most) * self._step(most), least)
 
     def rows_of(self, length: int, multiple: int) -> int:
         """Rows of a shape of this length, a multiple of the devices that share a batch.
@@ -135,6 +153,12 @@ class MicroBatchConfig:
                 f"least {multiple * length}",
             )
         return fitting
+
+    def _step(self, tokens: int) -> int:
+        step = self.length_step
+        while step * 16 <= tokens:
+            step *= 2
+        return step
 
 
 def micro_batches(
@@ -167,6 +191,12 @@ def micro_batches(
     return batches
 
 
+def place_rows(array: np.ndarray, letters: str, placement: Placement) -> jax.Array:
+    """An array that every process holds whole, spread over all devices by its letters."""
+    sharding = placement.activation(letters)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
 def _kind(row: Row) -> tuple[bool, bool, bool, frozenset[str]]:
     """Rows of different kinds have different arrays and never share a shape."""
     return len(row.targets) > 0, len(row.emb_at) > 0, row.segments is None, frozenset(row.columns)
@@ -181,29 +211,32 @@ def _placed(
 ) -> PlacedBatch:
     """The rows of these numbers as one micro-batch of `shape`."""
     chosen = [rows[number] for number in numbers]
-    actions = _power_of_two(max(len(row.targets) for row in chosen))
-    most_vectors = max(len(row.emb_at) for row in chosen)
     packed = chosen[0].segments is not None
-    tokens = _table([row.tokens for row in chosen], shape, fill=pad_id)
-    by_action = (shape[0], actions)
+    by_action = (shape[0], _power_of_two(max(len(row.targets) for row in chosen)))
+    by_vector = (shape[0], max(len(row.emb_at) for row in chosen))
+    place = functools.partial(place_rows, letters="bl", placement=placement)
     micro = MicroBatch(
-        tokens=tokens,
-        positions=_table([_positions(row) for row in chosen], shape) if packed else None,
-        segments=_table([_segments(row) for row in chosen], shape, fill=-1) if packed else None,
-        read_at=_table([row.read_at for row in chosen], by_action),
-        targets=_table([row.targets for row in chosen], by_action),
-        sequence=_table([row.sequence for row in chosen], by_action),
+        tokens=place(_table([row.tokens for row in chosen], shape, fill=pad_id)),
+        positions=place(_table([_given(row.positions) for row in chosen], shape))
+        if packed
+        else None,
+        segments=place(_table([_given(row.segments) for row in chosen], shape, fill=-1))
+        if packed
+        else None,
+        read_at=place(_table([row.read_at for row in chosen], by_action)),
+        targets=place(_table([row.targets for row in chosen], by_action)),
+        sequence=place(_table([row.sequence for row in chosen], by_action)),
         columns={
-            name: _table([row.columns[name] for row in chosen], by_action, dtype=np.float32)
+            name: place(_table([row.columns[name] for row in chosen], by_action, dtype=np.float32))
             for name in COLUMNS
             if name in chosen[0].columns
         },
-        emb_at=_table([row.emb_at for row in chosen], (shape[0], most_vectors)),
+        emb_at=place(_table([row.emb_at for row in chosen], by_vector)),
     )
     return PlacedBatch(
-        micro=jax.tree.map(lambda array: _put(array, placement), micro),
+        micro=micro,
         rows=np.array([*numbers, *[-1] * (shape[0] - len(numbers))], np.int32),
-        vectors=_table([row.vectors for row in chosen], (shape[0], most_vectors), fill=-1),
+        vectors=_table([row.vectors for row in chosen], by_vector, fill=-1),
         tokens=sum(len(row.tokens) for row in chosen),
     )
 
@@ -222,25 +255,12 @@ def _table(
     return table
 
 
-def _positions(row: Row) -> np.ndarray:
-    return np.arange(len(row.tokens)) if row.positions is None else row.positions
-
-
-def _segments(row: Row) -> np.ndarray:
-    assert row.segments is not None
-    return row.segments
+def _given(array: np.ndarray | None) -> np.ndarray:
+    """What a row of several texts has."""
+    assert array is not None
+    return array
 
 
 def _power_of_two(size: int) -> int:
     """The next power of two from 16 up, or 0: so that action counts make few shapes."""
     return max(1 << (size - 1).bit_length(), 16) if size else 0
-
-
-def _put(array: np.ndarray, placement: Placement) -> jax.Array:
-    """Rows over the devices; with several processes each one gives its own share."""
-    sharding = placement.activation("bl")
-    if jax.process_count() == 1:
-        return jax.device_put(array, sharding)
-    share = len(array) // jax.process_count()
-    own = array[jax.process_index() * share : (jax.process_index() + 1) * share]
-    return jax.make_array_from_process_local_data(sharding, own, array.shape)

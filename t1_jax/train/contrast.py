@@ -65,7 +65,7 @@ class ContrastWeights:
 
 
 @functools.partial(jax.jit, static_argnames=("config", "weights"))
-def vector_gradients(
+def _vector_gradients(
     queries: Float[Array, "N D"],
     candidates: Float[Array, "C D"],
     plan: dict[str, Array],
@@ -137,7 +137,18 @@ def contrast(
     config: ContrastiveConfig,
     weights: ContrastWeights,
 ) -> tuple[dict[str, float], Float[np.ndarray, "T D"]]:
-    """The losses of a step, and their gradient with respect to each of its vectors."""
+    """The losses of a step, and the gradient of their weighted sum with respect to its vectors.
+
+    Args:
+        vectors: unit vectors of the step, in the order of their numbers.
+        plan: which of them are compared.
+        config: temperature, margin, distance.
+        weights: of the two losses.
+
+    Returns:
+        `loss/infonce` and `loss/triplet` where they have a weight, unweighted, and measures of the
+        vectors; and the gradient, 0 for a vector that the plan leaves out.
+    """
     columns = {
         "positive": plan.positive,
         "negatives": plan.negatives,
@@ -145,10 +156,11 @@ def contrast(
         "groups": plan.groups,
         "real": (plan.queries >= 0).astype(np.float32),
     }
-    losses, query_pulls, candidate_pulls = vector_gradients(
+    # NumPy arrays, equal in every process, are whole on every device of a mesh of many processes.
+    losses, query_pulls, candidate_pulls = _vector_gradients(
         _rows(vectors, plan.queries),
         _rows(vectors, plan.candidates),
-        {name: jnp.asarray(column) for name, column in columns.items()},
+        columns,
         config=config,
         weights=weights,
     )
@@ -159,6 +171,10 @@ def contrast(
     return {name: float(value) for name, value in losses.items()}, pulls
 
 
-def _rows(vectors: np.ndarray, numbers: np.ndarray) -> jax.Array:
+def _rows(
+    vectors: Float[np.ndarray, "T D"], numbers: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, "N D"]:
     """The vectors of these numbers, zero where there is none."""
-    return jnp.asarray(np.where((numbers >= 0)[:, None], vectors[np.maximum(numbers, 0)], 0.0))
+    found = vectors[np.maximum(numbers, 0)]
+    found[numbers < 0] = 0.0
+    return found

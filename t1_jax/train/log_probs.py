@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from t1_jax.model import Decoder
 from t1_jax.parallel import activation_axes
@@ -29,7 +29,8 @@ def token_log_probs(
     """Log-probability of each target and entropy of its distribution, in nats and float32.
 
     Logits are divided by the temperature at which the tokens were drawn, so that trainer and
-    sampler speak of one distribution. The backward pass computes the logits again.
+    sampler speak of one distribution. The backward pass computes the logits again. Gradients flow
+    to the log-probabilities alone; the entropy is for watching.
 
     Args:
         decoder: for its final norm and head.
@@ -45,15 +46,28 @@ def token_log_probs(
         # A comparison, not a gather: the vocabulary stays split over devices.
         is_target = jnp.arange(logits.shape[-1]) == ids[..., None]
         picked = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
-        fixed = jax.lax.stop_gradient(logits)
-        probabilities = jnp.exp(fixed - jax.lax.stop_gradient(total)[..., None])
-        entropy = total - jnp.sum(jnp.where(probabilities > 0, probabilities * fixed, 0.0), axis=-1)
-        return picked - total, jax.lax.stop_gradient(entropy)
+        fixed, log_total = jax.lax.stop_gradient((logits, total))
+        probabilities = jnp.exp(fixed - log_total[..., None])
+        # Where the vocabulary is padded the logit is -inf, and 0 * -inf is no number.
+        mean_logit = jnp.sum(jnp.where(probabilities > 0, probabilities * fixed, 0.0), axis=-1)
+        return picked - total, log_total - mean_logit
 
     actions = targets.shape[1]
-    pieces = [
-        jax.checkpoint(chunk)((hidden[:, at : at + CHUNK], targets[:, at : at + CHUNK]))
-        for at in range(0, actions, CHUNK)
-    ]
-    log_probs, entropies = (jnp.concatenate(part, axis=1) for part in zip(*pieces, strict=True))
-    return log_probs, entropies
+    size = min(CHUNK, actions)
+    # One program for all chunks: a packed row has thousands of action tokens.
+    log_probs, entropies = jax.lax.map(
+        jax.checkpoint(chunk, prevent_cse=False), (_chunks(hidden, size), _chunks(targets, size))
+    )
+    return _joined(log_probs, actions), _joined(entropies, actions)
+
+
+def _chunks(array: Shaped[Array, "B A *D"], size: int) -> Shaped[Array, "K B C *D"]:
+    """K pieces of C slots, the last one filled up with zeros."""
+    rows, actions, *rest = array.shape
+    padding = [(0, 0), (0, -actions % size), *[(0, 0)] * len(rest)]
+    return jnp.moveaxis(jnp.pad(array, padding).reshape(rows, -1, size, *rest), 1, 0)
+
+
+def _joined(pieces: Float[Array, "K B C"], actions: int) -> Float[Array, "B A"]:
+    """The pieces side by side again, without what filled them up."""
+    return jnp.moveaxis(pieces, 0, 1).reshape(pieces.shape[1], -1)[:, :actions]

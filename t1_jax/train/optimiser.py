@@ -1,8 +1,8 @@
 """AdamW on float32 masters: schedules, clipping, and an average of the weights where asked for."""
 
 import functools
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,13 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Int
 
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, UnsupportedError
+
+_DECAYING = frozenset({"kernel", "table", "a", "b"})
+"""Projections, head, embedding table, and the two factors of an adapter."""
+
+_NO_LIMIT = 2**31 - 1
+"""Of gradients in a row that are not finite and left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +29,16 @@ class OptimiserConfig:
         schedule: after the warm-up.
         warmup: share of the steps in which the rate rises from 0.
         final: share of the peak at which a schedule ends.
-        weight_decay: of matrices; norms, biases and vectors have none.
+        weight_decay: of all weights but norms, biases and the vector added to the row of
+            `<emb_token>`. Of an adapter both factors decay, which draws the model back to its base.
         beta1: decay of the mean of gradients.
         beta2: decay of the mean of their squares.
         epsilon: added to the root of the latter.
         clip_norm: gradients are scaled down to this global norm; 0 leaves them.
         ema: decay of an average of the weights, which is then what is evaluated and exported.
-        tolerate_bad_steps: updates in a row with a gradient that is not finite that are left out;
-            one more is applied, and the health check stops the run.
+
+    Raises:
+        ConfigError: a number out of range.
     """
 
     learning_rate: float = 1e-5
@@ -43,16 +51,22 @@ class OptimiserConfig:
     epsilon: float = 1e-8
     clip_norm: float = 1.0
     ema: float | None = None
-    tolerate_bad_steps: int = 3
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("warmup", "final"):
-            if not 0 <= self.__dict__[name] <= 1:
-                raise ConfigError(f"{name} is a share from 0 to 1, got {self.__dict__[name]}")
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise ConfigError(f"ema must lie between 0 and 1, got {self.ema}")
+        for name, good, range_ in (
+            ("learning_rate", lambda x: x > 0, "above 0"),
+            ("warmup", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("final", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("weight_decay", lambda x: x >= 0, "at least 0"),
+            ("beta1", lambda x: 0 <= x < 1, "from 0 to below 1"),
+            ("beta2", lambda x: 0 <= x < 1, "from 0 to below 1"),
+            ("epsilon", lambda x: x > 0, "above 0"),
+            ("clip_norm", lambda x: x >= 0, "at least 0"),
+            ("ema", lambda x: x is None or 0 < x < 1, "between 0 and 1"),
+        ):
+            value = self.__dict__[name]
+            if not good(value):
+                raise ConfigError(f"{name} must be {range_}, got {value}")
 
 
 @jax.tree_util.register_dataclass
@@ -68,9 +82,9 @@ class TrainState:
     """
 
     trained: nnx.State
-    optimiser: optax.OptState
+    optimiser: optax.ApplyIfFiniteState
     average: nnx.State | None
-    step: Int[Array, ""]
+    step: Int[Array, ""] | jax.ShapeDtypeStruct
 
     @property
     def best_weights(self) -> nnx.State:
@@ -79,7 +93,15 @@ class TrainState:
 
 
 class Optimiser:
-    """The update rule of one stage."""
+    """The update rule of one stage.
+
+    A gradient that is not finite changes nothing but the count of steps, so that the weights and
+    moments of a run that breaks are still those of its last good step.
+
+    Args:
+        config: the rule.
+        steps: of the stage, over which the schedule runs.
+    """
 
     def __init__(self, config: OptimiserConfig, steps: int) -> None:
         self.config = config
@@ -92,13 +114,23 @@ class Optimiser:
                 b2=config.beta2,
                 eps=config.epsilon,
                 weight_decay=config.weight_decay,
-                mask=_is_matrix,
+                mask=_decays,
             )
         )
-        self.rule = optax.apply_if_finite(optax.chain(*parts), config.tolerate_bad_steps)
+        self.rule = optax.apply_if_finite(optax.chain(*parts), _NO_LIMIT)
 
     def start(self, trained: nnx.State) -> TrainState:
-        """The state before the first step; moments lie beside their weights."""
+        """The state before the first step; moments lie beside their weights.
+
+        Raises:
+            UnsupportedError: a weight is not float32, in which small updates would be lost.
+        """
+        for leaf in jax.tree.leaves(trained):
+            if leaf.dtype != jnp.float32:
+                raise UnsupportedError(
+                    f"weights that learn must be float32, one is {leaf.dtype}",
+                    mend="load the model with param_dtype float32; activations may be bfloat16",
+                )
         average = None
         if self.config.ema is not None:
             average = jax.tree.map(jnp.copy, trained)
@@ -112,12 +144,21 @@ class Optimiser:
     def apply(
         self, state: TrainState, gradients: nnx.State
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update, and its measures. The state given is consumed."""
+        """One update, and its measures; both arguments lie alike. The state given is consumed.
+
+        Returns:
+            The new state, the norm of the gradient before it is clipped, the learning rate of this
+            update, and how many gradients of the stage were not finite.
+        """
         return _apply(self.rule, self.schedule, self.config.ema, state, gradients)
 
 
 def learning_rate_schedule(config: OptimiserConfig, steps: int) -> optax.Schedule:
-    """Step -> learning rate; the first step has one above 0."""
+    """Update, counted from 0 -> learning rate.
+
+    In W updates of warm-up it is peak * (n + 1)/(W + 1), above 0 from the first on. The update
+    after them has the peak, and the rate would reach `final` one update after the last.
+    """
     warmup = round(config.warmup * steps)
     rest = max(steps - warmup, 1)
     peak, end = config.learning_rate, config.learning_rate * config.final
@@ -132,9 +173,9 @@ def learning_rate_schedule(config: OptimiserConfig, steps: int) -> optax.Schedul
     return optax.join_schedules([rising, falling], [warmup])
 
 
-def _is_matrix(trained: nnx.State) -> nnx.State:
-    """Which weights decay: those with two dimensions or more beside the layers' own."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 2, trained)
+def _decays(trained: nnx.State) -> nnx.State:
+    """Which weights decay, told by the last part of their path: a stacked bias has three axes."""
+    return nnx.map_state(lambda path, _: path[-1] in _DECAYING, trained)
 
 
 @functools.partial(
@@ -149,14 +190,20 @@ def _apply(
     state: TrainState,
     gradients: nnx.State,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    updates, optimiser = rule.update(gradients, state.optimiser, state.trained)
-    trained = optax.apply_updates(state.trained, updates)
+    # Optax types every tree as any tree.
+    updates, new = rule.update(gradients, state.optimiser, state.trained)
+    optimiser = cast("optax.ApplyIfFiniteState", new)
+    trained = cast("nnx.State", optax.apply_updates(state.trained, updates))
     average = state.average
-    if ema is not None:
-        average = optax.incremental_update(trained, state.average, 1 - ema)
+    if ema is not None and average is not None:
+        average = cast("nnx.State", optax.incremental_update(trained, average, 1 - ema))
+    skipped = state.optimiser.total_notfinite
     measures = {
         "grad_norm": optax.tree.norm(gradients),
-        "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        # Updates that are left out do not count for the schedule.
+        "learning_rate": jnp.asarray(schedule(state.step - skipped), jnp.float32),
+        "skipped_updates": optimiser.total_notfinite,
     }
-    new = TrainState(trained=trained, optimiser=optimiser, average=average, step=state.step + 1)
-    return new, measures
+    return replace(
+        state, trained=trained, optimiser=optimiser, average=average, step=state.step + 1
+    ), measures

@@ -1,6 +1,7 @@
-"""Texts and thoughts to rows: what is read, what is imitated or rewarded, where vectors are read."""
+"""Texts and thoughts to rows: what is read, what is imitated or rewarded, where vectors stand."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -52,14 +53,14 @@ class RowMaker:
         return self._prompts[key]
 
     def thought(self, text: str) -> Int[np.ndarray, " L"]:
-        """The tokens of a thought that is given, cut at their end."""
+        """The tokens of a thought that is given; a long one loses its end."""
         if text not in self._thoughts:
             ids = self.tokeniser.encode_thought(text)
             self._thoughts[text] = ids[: self._lengths.thought]
         return self._thoughts[text]
 
     def document(self, key: tuple[str, str], vector: int) -> Row:
-        """A document, whose `<emb_token>` gives the vector of this number."""
+        """A document (set name, id), whose `<emb_token>` gives the vector of this number."""
         if key not in self._document_rows:
             document = self._documents[key[0]][key[1]]
             self._document_rows[key] = encode_documents(
@@ -81,10 +82,11 @@ class RowMaker:
         weight: float,
         emb_token_learns: bool = True,
     ) -> Row:
-        """A query with the thought drawn for it.
+        """A query with the thought drawn for it, if any.
 
         Args:
-            draw: the record and its thought.
+            draw: the record and its thought. Where it has none there is nothing to imitate: else
+                the model would learn to end its thought before it began.
             vector: number of the vector read at `<emb_token>`; None reads none.
             think: whether the thought stands between prompt and `<emb_token>`.
             weight: of each imitated token in the step's loss, denominators included; 0 imitates
@@ -92,16 +94,13 @@ class RowMaker:
             emb_token_learns: whether `<emb_token>` is imitated, too.
         """
         prompt = self.prompt(draw, think=think)
-        thought = (
-            self.thought(draw.thought)
-            if think and draw.thought is not None
-            else np.zeros(0, np.int32)
-        )
+        thought, learns = np.zeros(0, np.int32), False
+        if think and draw.thought is not None:
+            thought, learns = self.thought(draw.thought), weight > 0
         ids = self.tokeniser.close(prompt, thought).ids
         first = len(prompt.ids)
-        targets = ids[first:] if emb_token_learns else ids[first:-1]
-        if not weight or not think:
-            targets = targets[:0]
+        last = len(ids) - (not emb_token_learns)
+        targets = ids[first:last] if learns else ids[:0]
         return Row(
             tokens=ids,
             read_at=np.arange(first - 1, first - 1 + len(targets), dtype=np.int32),
@@ -189,15 +188,5 @@ def thought_rows(
             weights[number : number + 1],
             vectors[number : number + 1],
         )
-        rows.append(
-            Row(
-                tokens=row.tokens,
-                read_at=row.read_at,
-                targets=row.targets,
-                sequence=row.sequence,
-                columns=row.columns,
-                emb_at=row.emb_at,
-                vectors=row.vectors,
-            )
-        )
+        rows.append(replace(row, positions=None, segments=None))
     return rows

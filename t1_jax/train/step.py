@@ -17,8 +17,8 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Float
 
 from t1_jax.model import Decoder, unit
-from t1_jax.parallel import Placement, activation_axes
-from t1_jax.train.batch import MicroBatch, PlacedBatch
+from t1_jax.parallel import Placement
+from t1_jax.train.batch import MicroBatch, PlacedBatch, place_rows
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast
 from t1_jax.train.log_probs import take_slots, token_log_probs
 from t1_jax.train.losses import ContrastiveConfig, PolicyConfig, policy_loss
@@ -99,10 +99,14 @@ def _add_gradients(
     frozen: nnx.State,
     gradients: nnx.State,
     batch: MicroBatch,
-    pulls: Float[Array, "B M D"],
+    pulls: Float[Array, "B M D"] | None,
     objective: TokenObjective,
 ) -> tuple[nnx.State, dict[str, Array], Float[Array, "B A"]]:
-    """Gradients grown by one micro-batch's, its sums, and its log-probabilities."""
+    """Gradients grown by one micro-batch's, its sums, and its log-probabilities.
+
+    `pulls` are the gradients of the step's loss with respect to the micro-batch's vectors; None
+    where no loss is between vectors.
+    """
 
     def loss(trained: nnx.State) -> tuple[Array, tuple[dict[str, Array], Array]]:
         decoder = nnx.merge(graph, trained, frozen)
@@ -110,13 +114,14 @@ def _add_gradients(
         value, sums, log_probs = jnp.zeros(()), {}, jnp.zeros(batch.targets.shape)
         if batch.targets.shape[1]:
             value, sums, log_probs = _token_loss(decoder, hidden, batch, objective)
-        if batch.emb_at.shape[1]:
+        if pulls is not None:
+            # Its gradient is the vector-Jacobian product of the vectors with their pulls.
             value = value + jnp.sum(pulls * _read_vectors(decoder, hidden, batch))
         return value, (sums, log_probs)
 
     grown, (sums, log_probs) = jax.grad(loss, has_aux=True)(trained)
     gradients = jax.tree.map(lambda a, b: a + b.astype(a.dtype), gradients, grown)
-    return gradients, sums, jax.lax.stop_gradient(log_probs)
+    return gradients, sums, log_probs
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "temperature"))
@@ -164,9 +169,10 @@ def _token_loss(
         columns = batch.columns
         weight = columns["policy_weight"]
         mask = (weight > 0).astype(jnp.float32)
+        old = jax.lax.stop_gradient(log_probs) if objective.on_policy else columns["old"]
         terms = policy_loss(
             log_probs,
-            old=jax.lax.stop_gradient(log_probs) if objective.on_policy else columns["old"],
+            old=old,
             sampler=columns["sampler"],
             reference=columns.get("reference"),
             advantages=columns["advantage"],
@@ -183,15 +189,18 @@ def _token_loss(
             "policy/entropy": jnp.sum(mask * entropy),
             "policy/clipped": jnp.sum(mask * terms.clipped),
             "policy/kl": jnp.sum(mask * terms.kl),
-            "policy/gap": jnp.sum(mask * jnp.abs(log_probs - columns["sampler"])),
+            "policy/gap": jnp.sum(mask * jnp.abs(old - columns["sampler"])),
         }
-    return value, jax.lax.stop_gradient(sums), log_probs
+    return value, sums, log_probs
 
 
 def step_vectors(
     learner: Learner, trained: nnx.State, batch: StepBatch
 ) -> Float[np.ndarray, "T D"]:
-    """Every vector of the step, gathered from all devices, without a gradient."""
+    """Every vector of the step by its number, on every host, without a gradient.
+
+    Call it inside `placement.entered()`.
+    """
     vectors = np.zeros((batch.num_vectors, 0), np.float32)
     for placed in batch.micro:
         if not placed.vectors.shape[1]:
@@ -204,10 +213,14 @@ def step_vectors(
     return vectors
 
 
-def with_columns(
-    batch: StepBatch, name: str, columns: Sequence[Float[Array, "B A"]]
-) -> StepBatch:
-    """The batch with a further column of `COLUMNS` in each micro-batch, as `log_probs` gives it."""
+def with_columns(batch: StepBatch, name: str, columns: Sequence[Float[Array, "_ _"]]) -> StepBatch:
+    """The batch with one more of `COLUMNS` where a policy is learnt.
+
+    Args:
+        batch: of rows with a policy and others.
+        name: `old` or `reference`.
+        columns: for each micro-batch, as `step_log_probs` and `train_step` give them.
+    """
     micro = [
         replace(placed, micro=replace(placed.micro, columns=placed.micro.columns | {name: column}))
         if "policy_weight" in placed.micro.columns
@@ -219,8 +232,11 @@ def with_columns(
 
 def step_log_probs(
     learner: Learner, trained: nnx.State, batch: StepBatch
-) -> list[Float[Array, "B A"]]:
-    """Log-probabilities of every micro-batch's action tokens, for example under a reference."""
+) -> list[Float[Array, "_ _"]]:
+    """Log-probabilities of every micro-batch's action tokens, for example under a reference.
+
+    Call it inside `placement.entered()`.
+    """
     temperature = batch.objective.temperature
     return [
         _log_probs(learner.graph, trained, learner.frozen, placed.micro, temperature)
@@ -232,14 +248,15 @@ def step_log_probs(
 
 def train_step(
     learner: Learner, optimiser: Optimiser, state: TrainState, batch: StepBatch
-) -> tuple[TrainState, dict[str, float], list[Float[Array, "B A"]]]:
+) -> tuple[TrainState, dict[str, float], list[Float[Array, "_ _"]]]:
     """One update of the weights.
 
     Call it inside `placement.entered()`. The state given is consumed.
 
     Returns:
-        The new state, the step's metrics, and the log-probabilities of each micro-batch's action
-        tokens before the update.
+        The new state; the step's metrics; and of each micro-batch the log-probabilities [B, A] of
+        its action tokens before the update. Among the metrics, `loss/sft`, in nats a token, and
+        those of `contrast` have no weight, and `loss/policy` has the one of its stage.
     """
     metrics: dict[str, float] = {}
     pulls: np.ndarray | None = None
@@ -258,7 +275,7 @@ def train_step(
             learner.frozen,
             gradients,
             placed.micro,
-            _pulls_of(placed, pulls, learner.placement),
+            None if pulls is None else _pulls_of(placed, pulls, learner.placement),
             batch.objective,
         )
         sums.append(found)
@@ -269,21 +286,14 @@ def train_step(
 
 
 def _pulls_of(
-    placed: PlacedBatch, pulls: np.ndarray | None, placement: Placement
-) -> Float[Array, "B M D"]:
-    """The gradient of each vector of a micro-batch; zero for those that only fill it up."""
-    if pulls is None:
-        chosen = np.zeros((*placed.vectors.shape, 1), np.float32)
-    else:
-        chosen = np.where(placed.vectors[..., None] >= 0, pulls[np.maximum(placed.vectors, 0)], 0.0)
-    sharding = jax.NamedSharding(placement.mesh, placement.rules.spec(activation_axes("bld")))
-    if jax.process_count() == 1:
-        return jax.device_put(chosen.astype(np.float32), sharding)
-    share = len(chosen) // jax.process_count()
-    own = chosen[jax.process_index() * share : (jax.process_index() + 1) * share]
-    return jax.make_array_from_process_local_data(
-        sharding, own.astype(np.float32), chosen.shape
-    )
+    placed: PlacedBatch, pulls: Float[np.ndarray, "T D"], placement: Placement
+) -> Float[Array, "B M D"] | None:
+    """The gradient of each vector of a micro-batch; 0 for those that only fill it up."""
+    if not placed.vectors.shape[1]:
+        return None
+    chosen = pulls[np.maximum(placed.vectors, 0)]
+    chosen[placed.vectors < 0] = 0.0
+    return place_rows(chosen, "bld", placement)
 
 
 def _whole(array: jax.Array) -> np.ndarray:
@@ -303,8 +313,9 @@ def _token_metrics(sums: Sequence[Mapping[str, Array]]) -> dict[str, float]:
     if total.get("sft/tokens"):
         metrics["loss/sft"] = total["sft/nll"] / total["sft/tokens"]
     if "policy/tokens" in total:
-        count = max(total["policy/tokens"], 1.0)
         metrics["loss/policy"] = total["policy/loss"]
+    # A rollout none of whose groups is kept says nothing about the policy.
+    if count := total.get("policy/tokens"):
         metrics["rollout/entropy"] = total["policy/entropy"] / count
         metrics["rollout/log_prob_gap"] = total["policy/gap"] / count
         metrics["policy/clipped"] = total["policy/clipped"] / count

@@ -9,6 +9,7 @@ from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import (
+    PADDING_SEGMENT,
     Draw,
     TargetRow,
     TrainingSet,
@@ -64,11 +65,11 @@ class Supervised:
             rows += documents
         tokeniser = self._rows.tokeniser
         if config.pack:
-            rows = _packed(rows, config.micro_batch.tokens, weight, pad_id=tokeniser.pad_id)
+            longest = max(len(row.tokens) for row in rows)
+            length = config.micro_batch.packed_length(longest, self._placement.row_multiple)
+            rows = _packed(rows, length, pad_id=tokeniser.pad_id)
         return StepBatch(
-            micro=micro_batches(
-                rows, config.micro_batch, self._placement, pad_id=tokeniser.pad_id
-            ),
+            micro=micro_batches(rows, config.micro_batch, self._placement, pad_id=tokeniser.pad_id),
             objective=TokenObjective(),
             plan=plan,
             contrastive=config.contrastive,
@@ -120,10 +121,9 @@ def document_side(
     return plan, [rows.document(key, first + n) for n, key in enumerate(candidates.keys)]
 
 
-def _packed(rows: Sequence[Row], slots: int, weight: float, *, pad_id: int) -> list[Row]:
-    """Several texts a row, each seeing itself alone; as long as a micro-batch has slots."""
-    longest = max(len(row.tokens) for row in rows)
-    length = max(min(slots, sum(len(row.tokens) for row in rows)), longest)
+def _packed(rows: Sequence[Row], length: int, *, pad_id: int) -> list[Row]:
+    """The rows that imitate something, several in one of at most `length`, each seeing itself."""
+    rows = [row for row in rows if len(row.targets)]
     spans = [
         TargetRow(
             tokens=tuple(row.tokens.tolist()),
@@ -131,20 +131,23 @@ def _packed(rows: Sequence[Row], slots: int, weight: float, *, pad_id: int) -> l
             target_end=int(row.read_at[-1]) + 2,
         )
         for row in rows
-        if len(row.targets)
     ]
     packed = []
-    for row in pack_rows(spans, length, pad_id=pad_id):
-        (targets,) = np.nonzero(row.target_mask)
+    for bin_ in pack_rows(spans, length, pad_id=pad_id):
+        used = int(np.sum(bin_.segment_ids != PADDING_SEGMENT))
+        (targets,) = np.nonzero(bin_.target_mask)
+        members = [rows[source] for source in bin_.sources]
         packed.append(
             Row(
-                tokens=row.tokens,
-                positions=row.positions,
-                segments=row.segment_ids,
+                tokens=bin_.tokens[:used],
+                positions=bin_.positions[:used],
+                segments=bin_.segment_ids[:used],
                 read_at=targets.astype(np.int32) - 1,
-                targets=row.tokens[targets],
+                targets=bin_.tokens[targets],
                 sequence=np.zeros(len(targets), np.int32),
-                columns={"sft_weight": np.full(len(targets), weight, np.float32)},
+                columns={
+                    "sft_weight": np.concatenate([row.columns["sft_weight"] for row in members])
+                },
             )
         )
     return packed
