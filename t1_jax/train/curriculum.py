@@ -116,6 +116,7 @@ class Curriculum:
         self._steps: dict[str, int] = {}
         self._validations: dict[str, dict[str, float]] = {}
         self._best: tuple[float, int] | None = None
+        self._owed = False  # a validation that a stop has cut short
         latest = checkpoints.latest()
         meta = {} if latest is None else checkpoints.meta(latest)
         todo = self._todo(meta)
@@ -142,14 +143,15 @@ class Curriculum:
             if latest is not None and name == meta["stage"]:
                 state = self._restored(stage, weights, latest, meta)
                 first, done = meta["first_step"], meta["stage_step"]
-                if meta["missed_validation"] and (found := self._validated(stage, state, latest)):
+                if self._owed and (found := self._validated(stage, state, latest)):
                     self._folder.write_thoughts(latest, found.samples)
                     tracker.log(latest, found.metrics)
             else:
                 state = stage.start(weights)
             state, done = self._stage(stage, state, first, done, tracker)
             first += done
-            if done < stage.steps:
+            finished = done >= stage.steps and not self._owed
+            if self._stop.requested() and not (finished and name == todo[-1]):
                 return self._result(first, self._stop.reason or "another process was stopped")
             weights = state["train"].best_weights
             # The moments of this stage go before those of the next one come.
@@ -196,7 +198,7 @@ class Curriculum:
                 metrics, samples = self._measured(report), self._samples(report, done)
                 self._check_health(step, metrics, report, tracker)
                 due, found = self._is_validated(stage, done), None
-                if due and not self._stop.requested():
+                if due:
                     found = self._validated(stage, state, step)
                 if found is not None:
                     metrics, samples = {**metrics, **found.metrics}, [*samples, *found.samples]
@@ -207,8 +209,7 @@ class Curriculum:
                 show(done, metrics)
                 stopping = self._stop.requested()
                 if self._checkpoints.due(step) or due or stopping:
-                    missed = due and found is None and jax.process_count() == 1
-                    self._save(stage, state, first, done, metrics, missed=missed)
+                    self._save(stage, state, first, done, metrics)
                 if stopping:
                     break
         self._checkpoints.wait()
@@ -244,6 +245,7 @@ class Curriculum:
         """Measures on held-out queries, and exports what is best so far."""
         weights = state["train"].best_weights
         found = self._measure(stage.name, weights, stage.config, step)
+        self._owed = found is None and jax.process_count() == 1
         if found is None:
             return None
         value = found.metrics["validation/ndcg@10"]
@@ -256,7 +258,7 @@ class Curriculum:
         self, name: str, weights: nnx.State, stage: StageConfig, step: int = 0
     ) -> Validation | None:
         """The validation score of weights; None if the run was asked to stop meanwhile."""
-        if jax.process_count() > 1:  # `warnings_of` has said so
+        if jax.process_count() > 1 or self._stop.requested():  # `warnings_of` tells of the former
             return None
         config = self._config
         options = self._student.thinking_options(
@@ -290,15 +292,13 @@ class Curriculum:
         first: int,
         done: int,
         metrics: Mapping[str, float],
-        *,
-        missed: bool,
     ) -> None:
         meta = {
             **self._identity,
             "stage": stage.name,
             "first_step": first,
             "stage_step": done,
-            "missed_validation": missed,
+            "validation_owed": self._owed,
             "draws": stage.position(),
             "health": self._health.state(),
             "tokens": self._meter.tokens,
@@ -319,6 +319,7 @@ class Curriculum:
         stage.restore(meta["draws"], found.host)
         self._health = Health(self._config.health, meta["health"])
         self._meter = Meter(total_peak_flops(), tokens=int(meta["tokens"]))
+        self._owed = meta["validation_owed"]
         self._best = None if meta["best"] is None else (meta["best"][0], meta["best"][1])
         self._steps = dict(meta["steps"])
         self._validations = {name: dict(found) for name, found in meta["validations"].items()}

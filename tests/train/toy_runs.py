@@ -1,21 +1,29 @@
 """A tiny random model, a small judged collection with thoughts, and runs that take seconds."""
 
 import json
+import os
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+import pytest
+import yaml
 from safetensors.numpy import save_file
 
+from t1_jax.config import load_config
 from t1_jax.hub import hf_config_from_decoder
 from t1_jax.hub.weight_map import expected_tensors
 from t1_jax.model import DecoderConfig, RopeConfig
+from t1_jax.parallel import Placement, single_device_placement
 from t1_jax.retrieval import Collection, Document, Query, save_collection
 from t1_jax.text import T1Tokeniser
-from t1_jax.train import TrainConfig
+from t1_jax.train import TrainConfig, TrainResult, train
 from t1_jax.train.data import TrainingRecord, write_records
+from t1_jax.train.stage import Stage
 
 SHAPE = DecoderConfig(
     family="llama",
@@ -134,7 +142,7 @@ S3: dict[str, Any] = {
     "pool": {"kind": "corpus", "refresh_steps": 3},
     "policy": {"loss": "dapo"},
 }
-DROPPED_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "entropy": None,
+NO_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "entropy": None,
                   "mean_cosine": None}  # fmt: skip
 
 
@@ -160,17 +168,75 @@ def toy_fields(
         "stages": dict(stages),
         "validation": {"budget": 4, "queries": 4},
         "checkpoints": {"every_steps": 1000},
-        "health": DROPPED_HEALTH,
+        "health": NO_HEALTH,
     }
     return merged(base, fields)
 
 
 def toy_config(root: Path, stages: Mapping[str, Mapping[str, Any]], **fields: Any) -> TrainConfig:
     """The same as a config."""
-    import yaml
-
-    from t1_jax.config import load_config
-
     path = root / "toy.yaml"
     path.write_text(yaml.safe_dump(toy_fields(root, stages, **fields), sort_keys=False))
     return load_config(TrainConfig, path)
+
+
+class Recorder:
+    """Watches every step of a run, and can send SIGTERM or cut the power after one of them.
+
+    Attributes:
+        states: step -> the state's arrays after it, by path.
+        hosts: step -> what a checkpoint would hold beside them.
+        positions: step -> where the stream of queries stands after it.
+        metrics: step -> its metrics, without times and speeds.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.states: dict[int, dict[str, np.ndarray]] = {}
+        self.hosts: dict[int, dict[str, np.ndarray]] = {}
+        self.positions: dict[int, dict[str, Any]] = {}
+        self.metrics: dict[int, dict[str, float]] = {}
+        self.stop_after: int | None = None
+        self.fail_after: int | None = None
+        step = Stage.step
+
+        def watched(stage: Stage, state: dict[str, Any], number: int) -> Any:
+            if number == self.fail_after:
+                raise PowerCut
+            state, report = step(stage, state, number)
+            self.states[number + 1] = leaves_of(state)
+            self.hosts[number + 1] = {k: v.copy() for k, v in stage.host_state().items()}
+            self.positions[number + 1] = stage.position()
+            self.metrics[number + 1] = {
+                name: value for name, value in report.metrics.items() if not name.startswith("time")
+            }
+            if number + 1 == self.stop_after:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return state, report
+
+        monkeypatch.setattr(Stage, "step", watched)
+
+
+class PowerCut(BaseException):
+    """Nothing is saved, and nobody is told."""
+
+
+def leaves_of(state: Any) -> dict[str, np.ndarray]:
+    """A state's arrays by their paths, on the host."""
+    return {
+        jax.tree_util.keystr(path): np.array(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def SILENT(text: str) -> None:  # noqa: N802 - a test replaces it
+    """Hears what a run says."""
+
+
+def run_toy(config: TrainConfig, placement: Placement | None = None) -> TrainResult:
+    """Trains on one device, or as `placement` says, without a word."""
+    return train(
+        config,
+        tell=SILENT,
+        shown=False,
+        placement=placement or single_device_placement(),
+    )

@@ -1,0 +1,196 @@
+"""A run that stops, however it stops, goes on as if nothing had happened."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.hub import read_adapter
+from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.train import TrainConfig
+from t1_jax.train.run import TrainingBroken
+from tests.train.toy_runs import (
+    S1,
+    S2,
+    S3,
+    PowerCut,
+    Recorder,
+    merged,
+    run_toy,
+    toy_config,
+    write_model,
+)
+
+# Everything that a checkpoint must hold is in use: an average of the weights, a reference model,
+# several updates of a rollout, document vectors that are refreshed after a stop.
+STAGES: dict[str, dict[str, Any]] = {
+    "s1": merged(S1, {"pack": True}),
+    "s2": merged(S2, {"optimiser": {"ema": 0.9}}),
+    "s3": merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "rollout": {"updates": 2}}),
+}
+CHECKPOINTS = {"every_steps": 2, "keep_last": 20}
+
+
+def whole(root: Path, **fields: Any) -> TrainConfig:
+    return toy_config(root, STAGES, checkpoints=CHECKPOINTS, **fields)
+
+
+@pytest.fixture(scope="module")
+def straight(toy_files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Recorder]:
+    """Twelve steps of three stages without a stop, and what they did."""
+    root = Path(shutil.copytree(toy_files, tmp_path_factory.mktemp("straight") / "toys"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        recorder = Recorder(monkeypatch)
+        result = run_toy(whole(root))
+    assert (result.steps, result.stopped) == (12, None)
+    return root, recorder
+
+
+def lines_of(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "run/metrics.jsonl").read_text().splitlines()]
+
+
+def logged(root: Path) -> dict[int, dict[str, Any]]:
+    """Metrics by step, without clocks; a step with two lines has both."""
+    clocks = ("time", "tokens_per_second", "mfu")
+    found: dict[int, dict[str, Any]] = {}
+    for line in lines_of(root):
+        values = {key: value for key, value in line.items() if not key.startswith(clocks)}
+        found.setdefault(line["step"], {}).update(values)
+    return found
+
+
+def assert_same(left: Recorder, right: Recorder, steps: range) -> None:
+    """Bit for bit, after each of these steps."""
+    for step in steps:
+        assert left.positions[step] == right.positions[step]
+        assert left.metrics[step] == right.metrics[step]
+        for ours, theirs in (
+            (left.states[step], right.states[step]),
+            (left.hosts[step], right.hosts[step]),
+        ):
+            assert ours.keys() == theirs.keys()
+            for name, array in ours.items():
+                np.testing.assert_array_equal(array, theirs[name], err_msg=f"step {step}: {name}")
+
+
+def test_stops_in_every_stage_and_between_them_change_nothing(straight, toys, monkeypatch):
+    root, expected = straight
+    recorder = Recorder(monkeypatch)
+    # In s1; at its end, before its validation; in s2; in s3, where the store is one step old.
+    for stop in (2, 4, 5, 10):
+        recorder.stop_after = stop
+        result = run_toy(whole(toys))
+        assert (result.steps, result.stopped) == (stop, "SIGTERM")
+    recorder.stop_after = None
+    result = run_toy(whole(toys))
+    assert (result.steps, result.stopped) == (12, None)
+    assert_same(recorder, expected, range(1, 13))
+    assert logged(toys) == logged(root)
+    again = run_toy(whole(toys))  # nothing is left to do, and nothing is lost
+    assert (again.steps, again.best) == (12, result.best)
+    assert again.validations == result.validations
+    assert set(again.validations) == {"s1", "s2", "s3"}
+    for name in ("stages/s1", "stages/s3", "best"):
+        weights = [each / "run" / name / "model.safetensors" for each in (root, toys)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(straight, toys, monkeypatch):
+    root, expected = straight
+    recorder = Recorder(monkeypatch)
+    recorder.fail_after = 7
+    with pytest.raises(PowerCut):
+        run_toy(whole(toys))
+    recorder.states.clear()
+    recorder.fail_after = None
+    run_toy(whole(toys))
+    assert min(recorder.states) == 7  # step 6 was saved
+    assert_same(recorder, expected, range(7, 13))
+    assert logged(toys) == logged(root)
+
+
+def test_another_mesh_sees_the_same_data_and_nearly_the_same_losses(straight, toys, monkeypatch):
+    _, expected = straight
+    recorder = Recorder(monkeypatch)
+    recorder.stop_after = 6
+    run_toy(whole(toys))
+    recorder.stop_after = 7
+    mesh = make_placement(MeshConfig(data=2, fsdp=4))
+    run_toy(whole(toys), mesh)
+    assert recorder.positions[7] == expected.positions[7]
+    assert recorder.metrics[7]["loss"] == pytest.approx(expected.metrics[7]["loss"], rel=1e-4)
+    # Adam's first steps are all signs, so that weights differ by little where losses do.
+    for name, array in recorder.states[7].items():
+        np.testing.assert_allclose(array, expected.states[7][name], rtol=1e-2, atol=1e-3)
+
+
+def test_a_finished_stage_hands_its_weights_to_the_next(straight, toys, monkeypatch):
+    """Also where the next had no checkpoint yet, and where only the next one is asked for."""
+    _, expected = straight
+    recorder = Recorder(monkeypatch)
+    result = run_toy(whole(toys, run=["s1"]))
+    assert result.steps == 4
+    recorder.stop_after = 5
+    run_toy(whole(toys, run=["s2"]))
+    assert_same(recorder, expected, range(1, 6))
+    with pytest.raises(ConfigError, match="stands in stage s2, after 1 of its 4 steps"):
+        run_toy(whole(toys, run=["s3"]))
+
+
+def test_a_deadline_stops_and_another_model_is_refused(toys, tiny_tokeniser):
+    stages = {"s1": merged(S1, {"steps": 500})}
+    result = run_toy(toy_config(toys, stages, max_minutes=1e-4))
+    assert result.stopped == "0.0001 minutes are over"
+    assert 0 < result.steps < 500
+    shutil.rmtree(toys / "model")
+    write_model(toys / "model", tiny_tokeniser, seed=1)
+    with pytest.raises(WeightsError, match="model"):
+        run_toy(toy_config(toys, stages))
+
+
+def test_a_broken_run_stops_with_its_last_step_on_record(toys, monkeypatch):
+    """No group of two equal thoughts differs; three steps of that are enough."""
+    stage = merged(
+        S3,
+        {
+            "steps": 9,
+            "losses": {"infonce": 0},
+            "reward": {"terms": {"length": 1, "format": 0, "log_rank": 0, "gap": 0}},
+            "rollout": {"thoughts": 2, "budget": 1},
+        },
+    )
+    health = {"kept_groups": 0.1, "patience": 3}
+    told: list[str] = []
+    monkeypatch.setattr("tests.train.toy_runs.SILENT", told.append)
+    with pytest.raises(TrainingBroken, match="step 3: .*rewards without variance.* for 3 checks"):
+        run_toy(toy_config(toys, {"s3": stage}, health=health))
+    (warning,) = [text for text in told if "rewards without variance" in text]
+    assert warning.startswith("warning: step 1: nearly all groups")
+    assert [line["step"] for line in lines_of(toys)] == [1, 2, 3]
+    assert (toys / "run/thoughts/step-3.jsonl").exists()
+
+
+def test_adapters_start_from_those_of_another_run(toys):
+    lora = {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}
+    first = run_toy(toy_config(toys, {"s1": S1}, model={"lora": lora}))
+    adapter = first.folder / "stages/s1"
+    second = toy_config(
+        toys, {"s1": merged(S1, {"steps": 1})}, model={"path": str(adapter)}, output=str(toys / "2")
+    )
+    result = run_toy(second)
+    ours, theirs = read_adapter(result.folder / "stages/s1"), read_adapter(adapter)
+    assert ours.config == theirs.config
+    assert ours.metadata.base_fingerprint == theirs.metadata.base_fingerprint
+    assert ours.fingerprint != theirs.fingerprint
+    wider = toy_config(
+        toys, {"s1": S1}, model={"path": str(adapter), "lora": {"rank": 4}}, output=str(toys / "3")
+    )
+    with pytest.raises(ConfigError, match="is an adapter with"):
+        run_toy(wider)
+    assert len(jax.devices()) == 8
