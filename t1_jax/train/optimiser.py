@@ -27,7 +27,7 @@ class OptimiserConfig:
         learning_rate: at its peak. About 1e-5 for all weights, 1e-4 for adapters, 1e-6 with a
             reward.
         schedule: after the warm-up.
-        warmup: share of the steps in which the rate rises from 0.
+        warmup: share of the steps in which the rate rises to it.
         final: share of the peak at which a schedule ends.
         weight_decay: of all weights but norms, biases and the vector added to the row of
             `<emb_token>`. Of an adapter both factors decay, which draws the model back to its base.

@@ -1,0 +1,91 @@
+"""The losses between a step's vectors reach every vector with its own gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast
+from tests.train.toy_steps import CONTRASTIVE, WEIGHTS, mesh_of, plain_contrast
+
+VECTORS = np.random.default_rng(0).standard_normal((10, 6)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+PLAN = ContrastPlan(
+    queries=np.array([0, 4, 1], np.int32),
+    candidates=np.array([9, 5, 6, 7], np.int32),
+    positive=np.array([1, 0, 1], np.int32),
+    negatives=np.array([[3, -1], [2, 3], [-1, -1]], np.int32),
+    allowed=np.array([[1, 1, 0, 1], [1, 1, 1, 1], [1, 1, 1, 1]], bool),
+    groups=np.array([0, 1, 0], np.int32),
+)
+
+
+def loss(vectors: jax.Array, weights: ContrastWeights) -> jax.Array:
+    infonce, margins = plain_contrast(vectors[PLAN.queries], vectors[PLAN.candidates], PLAN)
+    return weights.infonce * infonce + weights.triplet * margins
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_losses_and_gradients_of_all_vectors(padded: bool) -> None:
+    plan = PLAN.padded(7, 9) if padded else PLAN
+    losses, pulls = contrast(VECTORS, plan, config=CONTRASTIVE, weights=WEIGHTS)
+    infonce, margins = plain_contrast(
+        jnp.asarray(VECTORS[PLAN.queries]), jnp.asarray(VECTORS[PLAN.candidates]), PLAN
+    )
+    assert losses["loss/infonce"] == pytest.approx(float(infonce), rel=1e-5)
+    assert losses["loss/triplet"] == pytest.approx(float(margins), rel=1e-5)
+    expected = np.asarray(jax.grad(loss)(jnp.asarray(VECTORS), WEIGHTS))
+    np.testing.assert_allclose(pulls, expected, atol=1e-5)
+    assert not pulls[[2, 3, 8]].any()
+    assert pulls[[0, 1, 4, 5, 6, 7, 9]].any(axis=1).all()
+    # Queries 0 and 2 are thoughts of one query, so that two pairs are of different ones.
+    a, b, c = VECTORS[PLAN.queries]
+    assert losses["embedding/mean_cosine"] == pytest.approx((a @ b + c @ b) / 2, abs=1e-5)
+
+
+def test_a_vector_that_is_asked_and_answers_gets_both_gradients() -> None:
+    both = ContrastPlan(
+        queries=np.array([0, 1], np.int32),
+        candidates=np.array([1, 0], np.int32),
+        positive=np.array([0, 1], np.int32),
+        negatives=np.full((2, 0), -1, np.int32),
+        allowed=np.ones((2, 2), bool),
+        groups=np.arange(2, dtype=np.int32),
+    )
+
+    def plain(vectors: jax.Array) -> jax.Array:
+        return plain_infonce(vectors, both)
+
+    _, pulls = contrast(
+        VECTORS[:2], both, config=CONTRASTIVE, weights=ContrastWeights(infonce=1.0, triplet=0.0)
+    )
+    np.testing.assert_allclose(pulls, jax.grad(plain)(jnp.asarray(VECTORS[:2])), atol=1e-5)
+
+
+def plain_infonce(vectors: jax.Array, plan: ContrastPlan) -> jax.Array:
+    scores = vectors[plan.queries] @ vectors[plan.candidates].T / CONTRASTIVE.temperature
+    own = jnp.diagonal(scores[:, plan.positive])
+    return jnp.mean(jax.nn.logsumexp(scores, axis=1) - own)
+
+
+@pytest.mark.parametrize("name", ["infonce", "triplet"])
+def test_a_loss_without_a_weight_is_not_computed(name: str) -> None:
+    weights = ContrastWeights(**{"infonce": 0.0, "triplet": 0.0, name: 0.5})
+    losses, pulls = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=weights)
+    assert [key for key in losses if key.startswith("loss/")] == [f"loss/{name}"]
+    expected = np.asarray(jax.grad(loss)(jnp.asarray(VECTORS), weights))
+    np.testing.assert_allclose(pulls, expected, atol=1e-5)
+
+
+def test_a_mesh_changes_nothing() -> None:
+    expected, alone = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
+    with mesh_of(2, 2, 2).entered():
+        losses, pulls = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
+    assert losses == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(pulls, alone, atol=1e-6)
+
+
+def test_nothing_hard_and_nothing_counted_is_no_number_missing() -> None:
+    without = ContrastPlan(**{**PLAN.__dict__, "negatives": np.full((3, 2), -1, np.int32)})
+    losses, _ = contrast(VECTORS, without, config=CONTRASTIVE, weights=WEIGHTS)
+    assert losses["loss/triplet"] == 0
