@@ -5,6 +5,7 @@ functions that need it, so that importing this room does not; with several proce
 `jax.distributed` first.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -55,6 +56,8 @@ class BM25:
             raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1={k1} and b={b}")
         import bm25s
 
+        # bm25s asks for debug messages, which show once any library gives the root a handler.
+        logging.getLogger("bm25s").setLevel(logging.WARNING)
         tokens = _tokenise([document.full_text for document in collection.documents])
         if not any(tokens):
             raise DataError(f"BM25 finds no word in the documents of {collection.name}")

@@ -53,3 +53,8 @@ def test_documents_without_words_are_carried_along(collection: Collection):
 def test_parameters_out_of_range_are_refused(collection: Collection, parameters: dict):
     with pytest.raises(ConfigError, match="k1 >= 0 and 0 <= b <= 1"):
         BM25.build(collection, **parameters)
+
+
+def test_no_debug_messages_whoever_else_sets_up_logging(collection: Collection, caplog):
+    BM25.build(collection)
+    assert not caplog.records
