@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts
 	@scripts/install $(VENV)
 	@touch $@
 
-quickstart: setup ## real weights, real data: think, encode, index, search, and print the table
+quickstart: setup ## real weights, real data: train three stages, think, retrieve, and print the table
 	@$(BIN)/t1 quickstart
 
 test: setup ## run the tests
