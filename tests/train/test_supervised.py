@@ -1,0 +1,156 @@
+"""A batch of draws is one objective: denominators of the whole step, each document once."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.text import T1Tokeniser
+from t1_jax.train.batch import MicroBatchConfig
+from t1_jax.train.config import LengthConfig, LossWeights, StageConfig
+from t1_jax.train.data import DrawConfig
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.step import StepBatch
+from t1_jax.train.supervised import Supervised, document_side
+from tests.model.tiny import tiny
+from tests.train.toy_steps import assert_alike, learner, mesh_of, stepped
+from tests.train.toy_texts import PRESET, draws, sets
+
+LENGTHS = LengthConfig(query=64, thought=12, document=20)
+MICRO = MicroBatchConfig(rows=8, tokens=512, length_step=16)
+
+
+def stage(losses: LossWeights, **changes: Any) -> StageConfig:
+    return StageConfig(
+        losses=losses,
+        steps=3,
+        draws=DrawConfig(hard_negatives=2),
+        **{"micro_batch": MICRO, **changes},
+    )
+
+
+def prepared(
+    tokeniser: T1Tokeniser,
+    losses: LossWeights,
+    placement: Placement | None = None,
+    repeats: int = 1,
+    **changes: Any,
+) -> StepBatch:
+    placement = placement or single_device_placement()
+    rows = RowMaker(tokeniser, PRESET, sets(), LENGTHS)
+    supervised = Supervised(stage(losses, **changes), rows, sets(), placement)
+    return supervised.prepare(draws() * repeats)
+
+
+def weights_of(batch: StepBatch) -> np.ndarray:
+    """Of all tokens that are imitated."""
+    found = [
+        np.asarray(placed.micro.columns["sft_weight"]).ravel()
+        for placed in batch.micro
+        if "sft_weight" in placed.micro.columns
+    ]
+    return np.concatenate([each[each > 0] for each in found])
+
+
+def test_imitated_tokens_share_the_weight_of_the_step_equally(tiny_tokeniser: T1Tokeniser) -> None:
+    thoughts = [tiny_tokeniser.encode_thought(d.thought)[:12] for d in draws() if d.thought]
+    for learns in (True, False):
+        batch = prepared(tiny_tokeniser, LossWeights(sft=2.0), train_emb_token=learns)
+        count = sum(map(len, thoughts)) + 2 * learns
+        assert batch.action_tokens == count
+        np.testing.assert_allclose(weights_of(batch), np.full(count, 2.0 / count), rtol=1e-6)
+    assert batch.plan is None
+    assert batch.num_vectors == 0
+    assert all(placed.vectors.size == 0 for placed in batch.micro)
+
+
+def test_every_document_is_read_once_and_masks_reach_the_plan(tiny_tokeniser: T1Tokeniser) -> None:
+    batch = prepared(tiny_tokeniser, LossWeights(sft=1.0, infonce=0.5, triplet=0.3))
+    plan = batch.plan
+    assert plan is not None
+    # a/d0, a/d2, b/d4 answer; a/d3 is a negative; a/d0 and a/d2 are negatives of each other too.
+    np.testing.assert_array_equal(plan.candidates, [3, 4, 5, 6, -1, -1, -1, -1, -1])
+    assert batch.num_vectors == 7
+    vectors = np.concatenate([placed.vectors.ravel() for placed in batch.micro])
+    np.testing.assert_array_equal(np.sort(vectors[vectors >= 0]), np.arange(7))
+    np.testing.assert_array_equal(plan.queries, [0, 1, 2])
+    np.testing.assert_array_equal(plan.positive, [0, 1, 2])
+    np.testing.assert_array_equal(plan.negatives, [[1, 3], [0, -1], [-1, -1]])
+    # b/d4 has the text of a/d4, which is excluded for the second query.
+    np.testing.assert_array_equal(plan.allowed[:, :4], [[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]])
+    assert not plan.allowed[:, 4:].any()
+    np.testing.assert_array_equal(plan.groups, [0, 1, 2])
+    assert (batch.weights.infonce, batch.weights.triplet) == (0.5, 0.3)
+
+
+def test_several_thoughts_of_a_query_are_compared_with_the_same_documents(
+    tiny_tokeniser: T1Tokeniser,
+) -> None:
+    rows = RowMaker(tiny_tokeniser, PRESET, sets(), LENGTHS)
+    plan, documents = document_side(draws(), sets(), rows, hard_negatives=2, queries=range(6))
+    np.testing.assert_array_equal(plan.positive, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(plan.groups, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(plan.negatives[:4], [[1, 3], [1, 3], [0, -1], [0, -1]])
+    np.testing.assert_array_equal(plan.allowed[2:4, 2], [False, False])
+    assert [list(row.vectors) for row in documents] == [[6], [7], [8], [9]]
+
+
+def test_without_thoughts_nothing_is_imitated(tiny_tokeniser: T1Tokeniser) -> None:
+    batch = prepared(tiny_tokeniser, LossWeights(infonce=1.0), think=False)
+    assert batch.action_tokens == 0
+    assert all(placed.micro.targets.shape[1] == 0 for placed in batch.micro)
+    assert batch.num_vectors == 7
+
+
+def test_a_packed_cold_start_takes_the_step_of_an_unpacked_one(tiny_tokeniser: T1Tokeniser) -> None:
+    config = tiny(vocab_size=tiny_tokeniser.vocabulary_size, max_positions=512)
+    learned = learner(config=config)
+    found = {}
+    for pack in (False, True):
+        batch = prepared(tiny_tokeniser, LossWeights(sft=1.0), pack=pack)
+        found[pack] = batch, stepped(learned, batch)
+    (unpacked, plain), (packed, dense) = found[False], found[True]
+    assert [placed.micro.segments is None for placed in unpacked.micro] == [True, True]
+    (placed,) = packed.micro
+    assert placed.micro.segments is not None
+    assert np.asarray(placed.micro.segments).max() == 2
+    np.testing.assert_allclose(np.sort(weights_of(packed)), np.sort(weights_of(unpacked)))
+    # The query without a thought has nothing to imitate and is left out; padding is not counted.
+    alone = next(each for each in unpacked.micro if not each.micro.targets.shape[1])
+    assert packed.tokens == unpacked.tokens - alone.tokens
+    assert dense[1]["loss/sft"] == pytest.approx(plain[1]["loss/sft"], rel=1e-5)
+    assert dense[1]["grad_norm"] == pytest.approx(plain[1]["grad_norm"], rel=1e-4)
+    assert_alike(dense[0].trained, plain[0].trained)
+
+
+@pytest.mark.parametrize("tokens", [512, 520, 1000])
+def test_packing_leaves_a_row_for_every_device(tiny_tokeniser: T1Tokeniser, tokens: int) -> None:
+    micro = MicroBatchConfig(rows=8, tokens=tokens, length_step=16)
+    batch = prepared(
+        tiny_tokeniser,
+        LossWeights(sft=1.0),
+        mesh_of(8, 1, 1),
+        repeats=12,
+        pack=True,
+        micro_batch=micro,
+    )
+    for placed in batch.micro:
+        rows, length = placed.micro.tokens.shape
+        assert rows == 8
+        assert rows * length <= tokens
+    assert len(weights_of(batch)) == batch.action_tokens
+    assert weights_of(batch).sum() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_a_packed_step_on_eight_devices_is_that_of_one(tiny_tokeniser: T1Tokeniser) -> None:
+    config = tiny(vocab_size=tiny_tokeniser.vocabulary_size, max_positions=512)
+    found = []
+    for placement in (single_device_placement(), mesh_of(2, 2, 2)):
+        batch = prepared(tiny_tokeniser, LossWeights(sft=1.0), placement, repeats=4, pack=True)
+        found.append(stepped(learner(placement, config), batch))
+    (alone, metrics, _), (spread, others, _) = found
+    assert others == pytest.approx(metrics, rel=1e-4)
+    assert_alike(spread.trained, alone.trained)
+    assert len(jax.tree.leaves(spread.trained)[0].sharding.device_set) == 8
