@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from t1_jax.retrieval import Index
     from t1_jax.retriever import T1
+    from t1_jax.train import Ranking
     from t1_jax.train.data import TrainingSet
-    from t1_jax.train.mining import Ranking
 
 QuerySide = Literal["given", "own", "none"]
 
@@ -63,8 +63,8 @@ def mine(
     """
     from t1_jax.cli.training_records import given_training_set, refuse_taken_file
     from t1_jax.config import load_config
+    from t1_jax.train import MiningConfig, mine_negatives, rank_by_words
     from t1_jax.train.data import write_records
-    from t1_jax.train.mining import MiningConfig, mine_negatives, rank_by_words
 
     out = Output(as_json)
     if index is not None and by == "words":
@@ -96,7 +96,7 @@ def _by_vectors(
     depth: int,
 ) -> "Ranking":
     from t1_jax.retriever import T1
-    from t1_jax.train.mining import rank_by_vectors
+    from t1_jax.train import rank_by_vectors
 
     if thought == "given" and (bare := [r.query_id for r in data.records if not r.thoughts]):
         raise ConfigError(

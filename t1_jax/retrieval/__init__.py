@@ -10,6 +10,8 @@ from t1_jax.retrieval.bm25 import BM25 as BM25
 from t1_jax.retrieval.collection import Collection as Collection
 from t1_jax.retrieval.collection import Document as Document
 from t1_jax.retrieval.collection import Query as Query
+from t1_jax.retrieval.collection import fault_of_id as fault_of_id
+from t1_jax.retrieval.collection import fault_of_text as fault_of_text
 from t1_jax.retrieval.index import KINDS as KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index import Fingerprint as Fingerprint
@@ -25,6 +27,9 @@ from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import read_manifest as read_manifest
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
+from t1_jax.retrieval.lines import Place as Place
+from t1_jax.retrieval.lines import Record as Record
+from t1_jax.retrieval.lines import read_records as read_records
 from t1_jax.retrieval.metrics import DEFAULT_MEASURES as DEFAULT_MEASURES
 from t1_jax.retrieval.metrics import RunScores as RunScores
 from t1_jax.retrieval.metrics import mean as mean

@@ -4,3 +4,8 @@ from t1_jax.train.config import StageConfig as StageConfig
 from t1_jax.train.config import TrainConfig as TrainConfig
 from t1_jax.train.curriculum import TrainResult as TrainResult
 from t1_jax.train.loop import train as train
+from t1_jax.train.mining import MiningConfig as MiningConfig
+from t1_jax.train.mining import Ranking as Ranking
+from t1_jax.train.mining import mine_negatives as mine_negatives
+from t1_jax.train.mining import rank_by_vectors as rank_by_vectors
+from t1_jax.train.mining import rank_by_words as rank_by_words

@@ -13,5 +13,6 @@ from t1_jax.retrieval.index.store import Manifest as Manifest
 from t1_jax.retrieval.index.store import NewIndexError as NewIndexError
 from t1_jax.retrieval.index.store import OldIndexError as OldIndexError
 from t1_jax.retrieval.index.store import read_manifest as read_manifest
+from t1_jax.retrieval.index.vectors import RowLists as RowLists
 from t1_jax.retrieval.index.vectors import VectorTable as VectorTable
 from t1_jax.retrieval.index.vectors import unit_vectors as unit_vectors

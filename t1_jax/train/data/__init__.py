@@ -23,6 +23,7 @@ from t1_jax.train.data.packing import PADDING_SEGMENT as PADDING_SEGMENT
 from t1_jax.train.data.packing import PackedRow as PackedRow
 from t1_jax.train.data.packing import TargetRow as TargetRow
 from t1_jax.train.data.packing import pack_rows as pack_rows
+from t1_jax.train.data.records import EMB_TOKEN as EMB_TOKEN
 from t1_jax.train.data.records import TrainingRecord as TrainingRecord
 from t1_jax.train.data.records import TrainingSet as TrainingSet
 from t1_jax.train.data.records import records_from_collection as records_from_collection

@@ -9,8 +9,8 @@ from pathlib import Path
 from t1_jax.config import suggestion
 from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
-from t1_jax.retrieval.lines import Place, Record
-from t1_jax.retrieval.lines import read_records as read_objects
+from t1_jax.retrieval import Place, Record
+from t1_jax.retrieval import read_records as read_objects
 from t1_jax.train.data.records import TrainingRecord, first_repeated_id, record_fields
 
 KEYS = ("query_id", "query", "positives", "negatives", "excluded", "thought", "instruction")

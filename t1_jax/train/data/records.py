@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval import Collection, Document
-from t1_jax.retrieval.collection import fault_of_id, fault_of_text
+from t1_jax.retrieval import Collection, Document, fault_of_id, fault_of_text
 from t1_jax.train.data.texts import text_key
 
 EMB_TOKEN = "<emb_token>"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Thought
-from t1_jax.train.data.records import TrainingRecord
+from t1_jax.train.data import TrainingRecord
 from t1_jax.train.rewards.standing import Standing
 
 GAIN_MEASURES = ("log_rank", "ndcg", "gap")

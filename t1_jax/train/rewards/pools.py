@@ -16,7 +16,7 @@ from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.index import KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import Index, VectorTable, unit_vectors
-from t1_jax.train.data.records import TrainingRecord
+from t1_jax.train.data import TrainingRecord
 from t1_jax.train.rewards.standing import Standing, standing_from_scores
 
 KINDS = ("batch", "pool", "corpus", "frozen")

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval.index import Index, unit_vectors
-from t1_jax.retrieval.index.vectors import RowLists
+from t1_jax.retrieval.index import Index, RowLists, unit_vectors
 
 HARDEST = 10
 """T: of how many best-scoring negatives a standing keeps the scores."""

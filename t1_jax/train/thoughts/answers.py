@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
-from t1_jax.train.data.records import EMB_TOKEN, TrainingRecord
+from t1_jax.train.data import EMB_TOKEN, TrainingRecord
 from t1_jax.train.thoughts.wording import one_line, sentences, shortened
 
 _HIDDEN = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
