@@ -1,13 +1,13 @@
 """The documents that thoughts are ranked against, and where positives stand among them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from t1_jax.retrieval import Index, build_index
-from t1_jax.retriever import T1
 from t1_jax.train.data import Draw, TrainingSet
 from t1_jax.train.rewards import (
     DocumentStore,
@@ -18,6 +18,18 @@ from t1_jax.train.rewards import (
     standing_from_pools,
     standing_from_scores,
 )
+
+
+@runtime_checkable
+class DocumentEncoder(Protocol):
+    """What makes vectors of documents: a `T1`."""
+
+    def encode_document(
+        self, texts: Sequence[str], *, document_ids: Sequence[str] | None = None
+    ) -> Float[np.ndarray, "C D"]:
+        """A unit vector for each text."""
+        ...
+
 
 _STORED = ("vectors", "encoded_at", "corpus")
 
@@ -70,7 +82,7 @@ class CandidateDocuments:
             store.load_state({key: state[f"{name}:{key}"] for key in _STORED})
         self._indexes = {}
 
-    def refresh(self, model: T1, step: int) -> None:
+    def refresh(self, model: DocumentEncoder, step: int) -> None:
         """Encodes every corpus whose vectors are too old for this step."""
         for name, store in self._stores.items():
             if store.due(step):
@@ -84,7 +96,7 @@ class CandidateDocuments:
         return {"index/age": float(max(ages, default=0))}
 
     def standing(
-        self, model: T1, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+        self, model: DocumentEncoder, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
     ) -> Standing:
         """Where thoughts with these vectors put the positives of their queries.
 
@@ -104,7 +116,7 @@ class CandidateDocuments:
         return joined_standing(parts)
 
     def _among_batch(
-        self, model: T1, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+        self, model: DocumentEncoder, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
     ) -> Standing:
         """Among the documents of the step, encoded by the model as it is."""
         keys = list(

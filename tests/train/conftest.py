@@ -5,6 +5,7 @@ import pytest
 
 from t1_jax.text import T1Tokeniser
 from tests.train.toy_runs import write_model, write_zoo, write_zoo_records
+from tests.train.toy_stages import ToyStages
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,9 @@ def toy_files(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeni
 def toys(toy_files: Path, tmp_path: Path) -> Path:
     """The same in a folder of the test's own."""
     return Path(shutil.copytree(toy_files, tmp_path / "toys"))
+
+
+@pytest.fixture(scope="session")
+def toy(toy_files: Path) -> ToyStages:
+    """Stages of a student that is loaded once."""
+    return ToyStages(toy_files)

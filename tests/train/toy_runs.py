@@ -147,7 +147,7 @@ NO_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "e
 
 
 def toy_fields(
-    root: Path, stages: Mapping[str, Mapping[str, Any]], **fields: Any
+    root: Path, stages: Mapping[str, Mapping[str, Any]], /, **fields: Any
 ) -> dict[str, Any]:
     """The fields of a run on one device, as a config file would have them.
 
@@ -173,7 +173,9 @@ def toy_fields(
     return merged(base, fields)
 
 
-def toy_config(root: Path, stages: Mapping[str, Mapping[str, Any]], **fields: Any) -> TrainConfig:
+def toy_config(
+    root: Path, stages: Mapping[str, Mapping[str, Any]], /, **fields: Any
+) -> TrainConfig:
     """The same as a config."""
     path = root / "toy.yaml"
     path.write_text(yaml.safe_dump(toy_fields(root, stages, **fields), sort_keys=False))

@@ -1,0 +1,168 @@
+"""Where positives stand among the documents of a step, of pools, and of corpora that age."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from t1_jax.errors import DataError
+from t1_jax.parallel import single_device_placement
+from t1_jax.retrieval import Document
+from t1_jax.train.candidates import CandidateDocuments, joined_standing
+from t1_jax.train.data import Draw, TrainingRecord, TrainingSet
+from t1_jax.train.rewards import PoolConfig, standing_from_scores
+
+
+class Encoder:
+    """Stands for the model: a document's vector is written in its text, in units of `turn`."""
+
+    def __init__(self, turn: float = 0.0) -> None:
+        self.turn = turn
+        self.encoded: list[str] = []
+
+    def encode_document(
+        self, texts: Sequence[str], document_ids: Sequence[str] | None = None
+    ) -> np.ndarray:
+        self.encoded += texts
+        angles = np.array([float(text) for text in texts]) + self.turn
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def angles(*values: float) -> np.ndarray:
+    """[P, 1, 2]: one thought a query, at this angle."""
+    found = np.array(values)
+    return np.stack([np.cos(found), np.sin(found)], axis=1).astype(np.float32)[:, None]
+
+
+def circle(name: str, documents: dict[str, float], records: Sequence[TrainingRecord]) -> Any:
+    return TrainingSet(
+        name=name,
+        records=tuple(records),
+        documents={key: Document(id=key, text=str(angle)) for key, angle in documents.items()},
+    )
+
+
+def asked(name: str, *positives: str, **fields: Any) -> TrainingRecord:
+    return TrainingRecord(
+        query_id=name, query=f"query {name}", positives=dict.fromkeys(positives, 1), **fields
+    )
+
+
+NEAR = circle(
+    "near",
+    {"a": 0.0, "b": 0.1, "c": 0.2, "d": 3.0},
+    [asked("q0", "a"), asked("q1", "c", "d", excluded=frozenset({"b"}))],
+)
+FAR = circle("far", {"x": 1.0, "y": 2.0}, [asked("q2", "y")])
+SETS = (NEAR, FAR)
+
+
+def draw(of: TrainingSet, number: int, negatives: tuple[str, ...] = ()) -> Draw:
+    record = of.records[number]
+    first = next(iter(record.positives))
+    return Draw(set_name=of.name, record=record, positive=first, negatives=negatives, thought=None)
+
+
+def candidates(**config: Any) -> CandidateDocuments:
+    mesh = single_device_placement().mesh
+    return CandidateDocuments(PoolConfig(index="numpy", **config), SETS, mesh, seed=0)
+
+
+DRAWS = [draw(NEAR, 1), draw(FAR, 0), draw(NEAR, 0)]
+THOUGHTS = angles(0.16, 1.2, 0.12)
+
+
+def test_a_corpus_ranks_each_query_in_its_own_set_in_the_order_drawn():
+    documents, model = candidates(kind="corpus"), Encoder()
+    documents.refresh(model, 0)
+    found = documents.standing(model, DRAWS, THOUGHTS)
+    # q1: c first, d last of a, c, d (b is excluded); q2: y behind x; q0: a behind b and c.
+    np.testing.assert_array_equal(found.positive_ranks[:, 0], [[1, 3], [2, -1], [3, -1]])
+    np.testing.assert_array_equal(found.positive_grades, [[1, 1], [1, 0], [1, 0]])
+    np.testing.assert_array_equal(found.candidates, [3, 2, 4])
+    np.testing.assert_allclose(
+        found.positive_scores[:, 0],
+        [[np.cos(0.04), np.cos(2.84)], [np.cos(0.8), 0], [np.cos(0.12), 0]],
+        atol=1e-6,
+    )
+
+
+def test_documents_of_the_step_are_those_of_all_its_queries():
+    documents, model = candidates(kind="batch"), Encoder()
+    documents.refresh(model, 0)
+    assert model.encoded == []
+    found = documents.standing(
+        model, [draw(NEAR, 0, negatives=("b",)), draw(FAR, 0), draw(NEAR, 1)], THOUGHTS[[2, 1, 0]]
+    )
+    assert model.encoded == ["0.0", "0.1", "2.0", "0.2", "3.0"]
+    # q0 among a, b, y, c, d: b and c are nearer than a. q1: b is excluded.
+    np.testing.assert_array_equal(found.positive_ranks[:, 0], [[3, -1], [1, -1], [1, 4]])
+    np.testing.assert_array_equal(found.candidates, [5, 5, 4])
+    assert documents.metrics(7) == {"index/age": 0.0}
+    assert documents.state() == {}
+
+
+def test_a_pool_holds_the_positives_and_as_many_others_as_asked():
+    documents, model = candidates(kind="pool", hard=1, random=1), Encoder()
+    documents.refresh(model, 0)
+    found = documents.standing(model, DRAWS, THOUGHTS)
+    np.testing.assert_array_equal(found.candidates, [3, 2, 3])
+
+
+def test_vectors_are_made_again_when_they_are_too_old():
+    documents = candidates(kind="corpus", refresh_steps=3)
+    for step, turn, age in ((5, 0.0, 0), (6, 0.5, 1), (7, 0.5, 2), (8, 0.5, 0)):
+        documents.refresh(model := Encoder(turn), step)
+        assert bool(model.encoded) == (age == 0)
+        assert documents.metrics(step) == {"index/age": float(age)}
+    # The whole circle has turned, so that c stands where a thought at 0.7 looks.
+    found = documents.standing(Encoder(), [draw(NEAR, 1)], angles(0.7))
+    assert found.positive_scores[0, 0, 0] == pytest.approx(1.0)
+
+
+def test_a_frozen_corpus_is_encoded_once():
+    documents = candidates(kind="frozen", refresh_steps=1)
+    documents.refresh(Encoder(), 0)
+    documents.refresh(later := Encoder(1.0), 1000)
+    assert later.encoded == []
+    assert documents.metrics(1000) == {"index/age": 1000.0}
+
+
+def test_a_restored_corpus_ranks_as_before_and_ages_on():
+    before, model = candidates(kind="corpus", refresh_steps=4), Encoder()
+    before.refresh(model, 2)
+    after = candidates(kind="corpus", refresh_steps=4)
+    after.load_state(before.state())
+    after.refresh(unused := Encoder(1.0), 5)
+    assert unused.encoded == []
+    assert after.metrics(5) == {"index/age": 3.0}
+    for one, other in zip(
+        jax.tree.leaves(vars(before.standing(model, DRAWS, THOUGHTS))),
+        jax.tree.leaves(vars(after.standing(model, DRAWS, THOUGHTS))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    other_corpus = CandidateDocuments(
+        PoolConfig(kind="corpus"),
+        [circle("near", {"a": 0.0, "b": 1.0}, [asked("q0", "a")]), FAR],
+        single_device_placement().mesh,
+        seed=0,
+    )
+    with pytest.raises(DataError, match="another corpus"):
+        other_corpus.load_state(before.state())
+
+
+def test_joining_keeps_the_order_and_pads():
+    def standing(scores: list[float], positives: list[int]) -> Any:
+        grades = np.zeros((1, len(scores)), np.int64)
+        grades[0, positives] = 1
+        return standing_from_scores(np.array([[scores]]), grades, np.ones((1, len(scores)), bool))
+
+    joined = joined_standing(
+        [([2], standing([0.9, 0.8], [1])), ([0], standing([0.1, 0.2, 0.3], [0, 2])),
+         ([1], standing([0.5], [0]))]
+    )  # fmt: skip
+    np.testing.assert_array_equal(joined.positive_ranks[:, 0], [[3, 1], [1, -1], [2, -1]])
+    np.testing.assert_array_equal(joined.candidates, [3, 1, 2])

@@ -1,0 +1,102 @@
+"""What cannot work is refused before anything is compiled; what does nothing is told."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.train import TrainConfig
+from t1_jax.train.data import TrainingSet
+from t1_jax.train.preflight import check_run, warnings_of
+from tests.train.data.toys import training_set
+from tests.train.toy_runs import S1, S2, S3, SHAPE, merged, toy_config
+
+
+def config(toys: Path, stage: dict[str, Any], **fields: Any) -> TrainConfig:
+    return toy_config(toys, {"it": stage}, **fields)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("stage", [S1, merged(S1, {"pack": True}), S2, S3])
+def test_the_toys_pass(toys, stage, devices):
+    check_run(config(toys, stage), SHAPE, devices)
+
+
+def test_a_micro_batch_that_the_mesh_does_not_divide(toys):
+    check_run(config(toys, merged(S2, {"micro_batch": {"rows": 4}})), SHAPE, 4)
+    with pytest.raises(ConfigError, match="stage it: a query: .* one row of 128 .* 8 devices"):
+        check_run(config(toys, merged(S2, {"micro_batch": {"rows": 4}})), SHAPE, 8)
+    small = merged(S2, {"micro_batch": {"tokens": 512}})
+    check_run(config(toys, small), SHAPE, 4)
+    with pytest.raises(ConfigError) as error:
+        check_run(config(toys, small), SHAPE, 8)
+    assert error.value.mend == (
+        "set micro_batch.rows to at least 8 and micro_batch.tokens to at least 1024"
+    )
+
+
+def test_a_prompt_with_all_its_thoughts_is_a_long_row(toys):
+    stage = merged(S3, {"rollout": {"thoughts": 8, "budget": 60}})
+    check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584, in 640 of 1,024 slots
+    with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 640 tokens"):
+        check_run(config(toys, merged(stage, {"micro_batch": {"tokens": 600}})), SHAPE, 1)
+    apart = merged(stage, {"rollout": {"share_prompt": False}, "micro_batch": {"tokens": 600}})
+    check_run(config(toys, apart), SHAPE, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"data": {"lengths": {"thought": 500}}}, "data.lengths.thought"),
+        ({"validation": {"budget": 500}}, "validation.budget"),
+        ({"stages": {"it": {"rollout": {"budget": 500}}}}, "stages.it.rollout.budget"),
+        ({"data": {"lengths": {"document": 513}}}, "data.lengths.document"),
+    ],
+)
+def test_texts_beyond_the_context(toys, fields, named):
+    with pytest.raises(ConfigError, match=named):
+        check_run(config(toys, S3, **fields), SHAPE, 1)
+
+
+def test_padding_beyond_the_context(toys):
+    stage = merged(S2, {"micro_batch": {"length_step": 384, "tokens": 4096}})
+    fields = {"data": {"lengths": {"document": 400}}}
+    with pytest.raises(ConfigError, match="a document of 400 tokens is padded to 768"):
+        check_run(config(toys, stage, **fields), SHAPE, 1)
+
+
+def test_attention_that_cannot_share_or_pack(toys):
+    splash: dict[str, Any] = {"model": {"attention": "splash"}}
+    stage = merged(S3, {"micro_batch": {"length_step": 128}})
+    with pytest.raises(UnsupportedError, match="share the row of their prompt need xla"):
+        check_run(config(toys, stage, **splash), SHAPE, 1)
+    apart = merged(stage, {"rollout": {"share_prompt": False}})
+    check_run(config(toys, apart, **splash), SHAPE, 1)
+    with pytest.raises(UnsupportedError, match="multiple of 128 tokens, got .*length_step=64"):
+        check_run(
+            config(toys, merged(apart, {"micro_batch": {"length_step": 64}}), **splash), SHAPE, 1
+        )
+    with pytest.raises(UnsupportedError, match="packed rows need xla"):
+        check_run(config(toys, merged(S1, {"pack": True}), **splash), SHAPE, 1)
+    windows = replace(SHAPE, windows=(64, 64))
+    with pytest.raises(UnsupportedError, match=r"windows \[64\]"):
+        check_run(config(toys, S3), windows, 1)
+
+
+def test_only_stages_that_run_are_checked(toys):
+    bad = merged(S3, {"rollout": {"budget": 500}})
+    check_run(toy_config(toys, {"good": S1, "bad": bad}, run=["good"]), SHAPE, 1)
+
+
+def test_a_triplet_loss_without_negatives_is_told(toys):
+    mined: TrainingSet = training_set("a", 4)
+    plain = training_set("a", 4, negatives=0)
+    assert warnings_of(config(toys, S2), [mined]) == ()
+    (told,) = warnings_of(config(toys, S2), [plain])
+    assert told.startswith("stage it: the triplet loss adds nothing, since no record names")
+    none = config(toys, merged(S2, {"draws": {"hard_negatives": 0}}))
+    (told,) = warnings_of(none, [mined])
+    assert "draws.hard_negatives is 0" in told
+    assert warnings_of(config(toys, S1), [plain]) == ()

@@ -1,0 +1,174 @@
+"""Rollouts of a tiny model: what they are ranked against, and what is learnt from them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t1_jax.train.clock import Clock
+from t1_jax.train.data import Draw, draw_batches
+from t1_jax.train.optimiser import Optimiser
+from t1_jax.train.reinforce import Reinforced, without_thoughts
+from t1_jax.train.rollout import Rollout
+from t1_jax.train.step import train_step
+from tests.train.toy_runs import S3, leaves_of, merged
+from tests.train.toy_stages import ToyStages
+
+
+class Queries:
+    """Gives batches, and counts them."""
+
+    def __init__(self, toy: ToyStages, stage: dict[str, Any]) -> None:
+        config = toy.config(stage).stages["it"].draws
+        self._batches = draw_batches(toy.data.sets, replace(config, thoughts="none"))
+        self.taken = 0
+
+    def __call__(self) -> Sequence[Draw]:
+        self.taken += 1
+        return next(self._batches)
+
+
+def reinforced(toy: ToyStages, stage: dict[str, Any]) -> Reinforced:
+    config = toy.config(stage)
+    return Reinforced(
+        config.stages["it"], toy.rows, toy.data.sets, toy.student, config.data.lengths, seed=3
+    )
+
+
+def drawn(toy: ToyStages, stage: dict[str, Any], step: int = 0) -> tuple[Rollout, dict[str, float]]:
+    with toy.placement.entered():
+        return reinforced(toy, stage).rollout(Queries(toy, stage), toy.weights(), step, Clock())
+
+
+def test_thoughts_depend_on_seed_and_step_alone(toy):
+    (one, _), (same, _), (later, _) = drawn(toy, S3), drawn(toy, S3), drawn(toy, S3, step=1)
+    texts = [[[each.text for each in group] for group in of.thoughts] for of in (one, same, later)]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
+    np.testing.assert_array_equal(one.rewards.total, same.rewards.total)
+    assert len(one.draws) == 4
+    assert {len(group) for group in one.thoughts} == {4}
+
+
+@pytest.mark.parametrize("kind", ["batch", "pool", "corpus", "frozen"])
+def test_every_kind_of_pool_gives_a_step(toy, kind):
+    state, metrics = toy.run(toy.stage(merged(S3, {"pool": {"kind": kind, "hard": 2}})), 5)
+    ages = {"batch": [0] * 5, "frozen": list(range(5))}.get(kind, [0, 1, 2, 0, 1])
+    assert [each["index/age"] for each in metrics] == ages
+    assert all(np.isfinite(each["reward/log_rank"]) for each in metrics)
+    assert int(state["train"].step) == 5
+
+
+def test_a_row_for_the_group_or_for_each_thought_gives_the_same_update(toy):
+    """The prompt of a group is read once, or once for each thought."""
+    rollout, _ = drawn(toy, S3)
+    updated = []
+    for shared in (True, False):
+        stage = merged(S3, {"rollout": {"share_prompt": shared}})
+        optimiser = Optimiser(toy.config(stage).stages["it"].optimiser, 4)
+        with toy.placement.entered():
+            batch = reinforced(toy, stage).batch(rollout)
+            state, metrics, _ = train_step(
+                toy.student.learner, optimiser, optimiser.start(toy.weights()), batch
+            )
+        updated.append((leaves_of(state.trained), metrics, batch.tokens))
+    (one, one_metrics, few), (other, other_metrics, many) = updated
+    assert few < many
+    for name in ("loss/policy", "loss/infonce", "grad_norm", "rollout/entropy"):
+        assert one_metrics[name] == pytest.approx(other_metrics[name], rel=1e-4, abs=1e-6)
+    moved = 0.0
+    for name, leaf in leaves_of(toy.weights()).items():
+        # Adam makes a step of 0.003 out of every gradient, however near to rounding.
+        close = np.isclose(one[name], other[name], atol=1e-5)
+        assert close.mean() > 0.995, name
+        moved += float(np.abs(one[name] - leaf).sum())
+    assert moved > 1
+
+
+CONSTANT = {"length": 1, "format": 0, "log_rank": 0, "gap": 0}
+ALIKE: dict[str, Any] = merged(
+    S3,
+    {
+        # Two tokens at most, and all lengths up to three pay alike.
+        "rollout": {"budget": 2},
+        "reward": {"terms": CONSTANT, "length_target": 3},
+        "losses": {"infonce": 0},
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("zero_variance", "kept", "taken"), [("drop", 0, 1), ("zero", 1, 1), ("resample", 0, 3)]
+)
+def test_groups_without_variance(toy, zero_variance, kept, taken):
+    stage = merged(ALIKE, {"advantage": {"zero_variance": zero_variance}})
+    take = Queries(toy, stage)
+    with toy.placement.entered():
+        at_work = reinforced(toy, stage)
+        rollout, measures = at_work.rollout(take, toy.weights(), 0, Clock())
+        batch = at_work.batch(rollout)
+    assert measures["rollout/kept_groups"] == kept
+    assert take.taken == taken
+    assert not rollout.advantages.any()
+    weights = [
+        np.asarray(placed.micro.columns["policy_weight"])
+        for placed in batch.micro
+        if "policy_weight" in placed.micro.columns
+    ]
+    # What is kept shares one unit of weight over all its tokens.
+    assert sum(float(each.sum()) for each in weights) == pytest.approx(kept)
+    assert (batch.action_tokens > 0) == bool(kept)
+
+
+def test_resampling_fills_up_and_reports_what_was_before(toy):
+    """With a reward that only some groups differ in, more of them are found."""
+    stage = merged(
+        S3,
+        {
+            "rollout": {"thoughts": 2, "budget": 2},
+            "reward": {"terms": {"log_rank": 1, "length": 0, "format": 0, "gap": 0}},
+        },
+    )
+    once, before = drawn(toy, stage)
+    filled, after = drawn(toy, merged(stage, {"advantage": {"zero_variance": "resample"}}))
+    assert after["rollout/kept_groups"] == before["rollout/kept_groups"]
+    assert filled.kept.sum() >= once.kept.sum()
+    assert len(filled.draws) == len(once.draws)
+
+
+def test_gain_is_measured_against_no_thought(toy):
+    stage = merged(S3, {"reward": {"terms": {"gain": 1, "length": 0, "format": 0, "gap": 0}}})
+    rollout, _ = drawn(toy, stage)
+    gain, rank = rollout.rewards.terms["gain"], rollout.rewards.terms["log_rank"]
+    baseline = rank - gain  # the same for all thoughts of a query
+    np.testing.assert_allclose(baseline, np.broadcast_to(baseline[:, :1], baseline.shape))
+    with toy.placement.entered():
+        options = toy.student.thinking_options(toy.config(stage).data.lengths, max_rows=4, budget=4)
+        model = toy.student.retriever(toy.weights(), options)
+    documents = toy.data.sets[0].documents
+    vectors = model.encode_document([each.full_text for each in documents.values()])
+    for number, draw in enumerate(rollout.draws):
+        query = model.encode_query(draw.record.query, think=False, task="zoo")
+        scores = dict(zip(documents, vectors @ query, strict=True))
+        place = sum(score >= scores[draw.positive] for score in scores.values())
+        assert baseline[number, 0] == pytest.approx(1 - np.log(place) / np.log(8))
+
+
+def test_queries_without_a_thought_each_in_their_own_words(toy):
+    """Records with an instruction of their own do not get the task's."""
+    (draws,) = [Queries(toy, S3)()]
+    own = replace(draws[1].record, instruction="Find the animal")
+    mixed = [draws[0], replace(draws[1], record=own), draws[2]]
+    options = toy.student.thinking_options(toy.config(S3).data.lengths, max_rows=4, budget=4)
+    model = toy.student.retriever(toy.weights(), options)
+    found = without_thoughts(model, mixed)
+    for vector, each in zip(found, mixed, strict=True):
+        task = None if each.record.instruction else "zoo"
+        alone = model.encode_query(
+            each.record.query, think=False, task=task, instruction=each.record.instruction
+        )
+        np.testing.assert_allclose(vector, alone, atol=1e-5)
+    plain = model.encode_query(own.query, think=False, task="zoo")
+    assert float(found[1] @ plain) < 0.9999

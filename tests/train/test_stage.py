@@ -1,0 +1,128 @@
+"""Steps of each stage: what is measured, what several updates and a reference model do."""
+
+import jax
+import numpy as np
+import pytest
+
+from t1_jax.errors import DataError
+from t1_jax.train.rewards import RewardContext, register_reward
+from tests.train.toy_runs import S1, S2, S3, leaves_of, merged
+from tests.train.toy_stages import LORA, ToyStages
+
+
+@register_reward("even_share")
+def even_share(context: RewardContext) -> np.ndarray:
+    """The share of a thought's tokens whose id is even; 1 is the best there is."""
+    return np.array(
+        [
+            [
+                float(np.mean([*(1 - thought.token_ids[:-1] % 2), 0][:-1] or [0]))
+                for thought in group
+            ]
+            for group in context.thoughts
+        ]
+    )
+
+
+def test_measures_of_each_stage(toy):
+    for stage, expected in (
+        (S1, {"loss/sft"}),
+        (S2, {"loss/sft", "loss/infonce", "loss/triplet", "embedding/mean_cosine"}),
+    ):
+        _, (metrics,) = toy.run(toy.stage(stage), 1)
+        assert expected | {"loss", "grad_norm", "learning_rate", "time/update"} <= metrics.keys()
+        assert {type(value) for value in metrics.values()} == {float}
+    assert metrics["loss"] == pytest.approx(
+        metrics["loss/sft"] + metrics["loss/infonce"] + 2 * metrics["loss/triplet"]
+    )
+
+
+def test_sampler_and_trainer_agree_at_a_temperature(toy):
+    for sharing in (True, False):
+        rollout = {"temperature": 0.7, "share_prompt": sharing, "thoughts": 8}
+        stage = merged(S3, {"rollout": rollout, "draws": {"batch_queries": 8}})
+        _, (metrics, _) = toy.run(toy.stage(stage), 2)
+        assert metrics["rollout/log_prob_gap"] < 1e-4
+        assert 0 < metrics["rollout/entropy"] < np.log(385)
+        assert {"time/rollout", "time/reward", "time/refresh", "time/update"} <= metrics.keys()
+
+
+def test_the_second_update_is_held_by_the_policy_before_the_first(toy):
+    """A step so large that all ratios leave the clip range; rollout measures are the first's."""
+    policy = {"loss": "dapo", "clip_low": 1e-4, "clip_high": 1e-4}
+    stage = merged(S3, {"policy": policy, "losses": {"infonce": 0}, "draws": {"batch_queries": 8}})
+    state, (once,) = toy.run(toy.stage(stage), 1)
+    assert once["policy/clipped"] == 0
+    twice_state, (twice,) = toy.run(toy.stage(merged(stage, {"rollout": {"updates": 2}})), 1)
+    assert 0.1 < twice["policy/clipped"] < 0.5  # the mean of none, and of nearly one half
+    assert twice["rollout/log_prob_gap"] < 1e-4
+    assert twice["rollout/length"] == once["rollout/length"]
+    assert int(twice_state["train"].step) == 2
+    assert int(state["train"].step) == 1
+
+
+def test_the_reference_is_the_policy_that_the_stage_began_with(toy):
+    stage = merged(S3, {"policy": {"loss": "grpo", "beta": 0.5}, "losses": {"infonce": 0}})
+    started = leaves_of(toy.weights())
+    state, metrics = toy.run(toy.stage(stage), 3)
+    assert metrics[0]["policy/kl"] == pytest.approx(0, abs=1e-6)
+    assert metrics[2]["policy/kl"] > 1e-4
+    for name, leaf in leaves_of(state["reference"]).items():
+        np.testing.assert_array_equal(leaf, started[name])
+    without = toy.stage(merged(stage, {"policy": {"beta": 0.0}}))
+    assert without.start(toy.weights())["reference"] is None
+
+
+def test_under_adapters_the_reference_is_a_copy_of_them_alone(toy):
+    lora = ToyStages(toy.root, model={"lora": LORA})
+    stage = merged(S3, {"policy": {"loss": "grpo", "beta": 0.5}, "losses": {"infonce": 0}})
+    state, metrics = lora.run(lora.stage(stage), 2)
+    assert metrics[0]["policy/kl"] == pytest.approx(0, abs=1e-6)
+    assert metrics[1]["policy/kl"] > 0
+    size = sum(leaf.size for leaf in jax.tree.leaves(state["reference"]))
+    assert 0 < size < lora.student.parameters / 10
+
+
+def test_a_fixed_thought_is_all_that_is_imitated(toy):
+    rate = {"optimiser": {"learning_rate": 1e-2}}
+    fixed = merged(S1, {"fixed_thought": "It is", "steps": 40, **rate})
+    state, metrics = toy.run(toy.stage(fixed), 40)
+    assert metrics[-1]["loss/sft"] < 0.1 < metrics[0]["loss/sft"]
+    options = toy.student.thinking_options(toy.config(fixed).data.lengths, max_rows=4, budget=8)
+    model = toy.student.retriever(state["train"].trained, options)
+    _, ((thought,),) = model.encode_query(["Where is my hat?"], task="zoo", return_thoughts=True)
+    assert (thought.text, thought.forced) == ("It is", False)
+
+
+def test_a_stage_without_thoughts_to_imitate_is_refused(toy):
+    with pytest.raises(DataError, match="stage it imitates thoughts, and no record gives it one"):
+        toy.stage(merged(S1, {"draws": {"thoughts": "none"}}))
+
+
+def test_epochs_count_steps(toy):
+    stage = {key: value for key, value in S1.items() if key != "steps"}
+    assert toy.stage({**stage, "epochs": 1}).steps == 6
+    assert toy.stage({**stage, "epochs": 2.1}).steps == 13
+    assert toy.stage({**stage, "epochs": 0.01}).steps == 1
+
+
+def test_a_policy_reaches_a_known_optimum(toy):
+    """Even tokens are all that pays; the model learns to write nothing else."""
+    stage = merged(
+        S3,
+        {
+            "steps": 40,
+            "losses": {"infonce": 0},
+            "optimiser": {"learning_rate": 1e-2},
+            "draws": {"batch_queries": 8, "hard_negatives": 0},
+            "rollout": {"thoughts": 8, "budget": 4, "max_rows": 64},
+            "pool": {"kind": "batch"},
+            "reward": {
+                "terms": {"even_share": 1, "format": 0, "length": 0, "log_rank": 0, "gap": 0}
+            },
+        },
+    )
+    _, metrics = toy.run(toy.stage(stage), 40)
+    rewards = [each["reward"] for each in metrics]
+    assert np.mean(rewards[:3]) < 0.65
+    assert np.mean(rewards[-3:]) > 0.97

@@ -1,0 +1,54 @@
+"""One stage of a toy run, without the loop around it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from t1_jax.parallel import single_device_placement
+from t1_jax.train import TrainConfig
+from t1_jax.train.learner import Student, load_student, open_student
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.sources import TrainingData, load_training_data
+from t1_jax.train.stage import Stage
+from tests.train.toy_runs import toy_config
+
+LORA = {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}
+
+
+class ToyStages:
+    """A student and its data; each stage starts from the same weights."""
+
+    def __init__(self, root: Path, **fields: Any) -> None:
+        self.root, self.fields = root, fields
+        config = self.config({"losses": {"sft": 1}, "steps": 1})
+        self.placement = single_device_placement()
+        self.student: Student = load_student(
+            open_student(config.model), config.model, self.placement, seed=0
+        )
+        self.data: TrainingData = load_training_data(config.data, config.validation)
+        self.rows = RowMaker(
+            self.student.tokeniser, self.student.preset, self.data.sets, config.data.lengths
+        )
+
+    def config(self, stage: dict[str, Any], **fields: Any) -> TrainConfig:
+        return toy_config(self.root, {"it": stage}, **self.fields, **fields)
+
+    def stage(self, stage: dict[str, Any], **fields: Any) -> Stage:
+        return Stage("it", self.config(stage, **fields), self.student, self.data.sets, self.rows)
+
+    def weights(self) -> nnx.State:
+        """A copy: a step consumes what it is given."""
+        return jax.tree.map(jnp.copy, self.student.initial)
+
+    def run(self, stage: Stage, steps: int) -> tuple[dict[str, Any], list[dict[str, float]]]:
+        """The state after so many steps, and the metrics of each."""
+        found = []
+        with self.placement.entered():
+            state = stage.start(self.weights())
+            for number in range(steps):
+                state, report = stage.step(state, number)
+                found.append(report.metrics)
+        return state, found
