@@ -78,7 +78,7 @@ class TrainState:
         trained: float32 masters of the weights that learn.
         optimiser: moments and counters.
         average: of the weights, where asked for.
-        step: updates so far in this stage.
+        step: updates so far in this stage; abstract in the description of a checkpoint.
     """
 
     trained: nnx.State
@@ -197,13 +197,14 @@ def _apply(
     average = state.average
     if ema is not None and average is not None:
         average = cast("nnx.State", optax.incremental_update(trained, average, 1 - ema))
+    step = cast("jax.Array", state.step)
     skipped = state.optimiser.total_notfinite
     measures = {
         "grad_norm": optax.tree.norm(gradients),
         # Updates that are left out do not count for the schedule.
-        "learning_rate": jnp.asarray(schedule(state.step - skipped), jnp.float32),
+        "learning_rate": jnp.asarray(schedule(step - skipped), jnp.float32),
         "skipped_updates": optimiser.total_notfinite,
     }
     return replace(
-        state, trained=trained, optimiser=optimiser, average=average, step=state.step + 1
+        state, trained=trained, optimiser=optimiser, average=average, step=step + 1
     ), measures

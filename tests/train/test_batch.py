@@ -66,9 +66,12 @@ def test_a_micro_batch_holds_its_rows_and_padding_that_weighs_nothing() -> None:
 
 def test_rows_of_several_texts_keep_their_positions_and_segments() -> None:
     (batch,) = cut([packed(2, 3), packed(2, 2, 2)])
-    np.testing.assert_array_equal(batch.micro.positions[0], [0, 1, 0, 1, 0, 1, 0, 0])
-    np.testing.assert_array_equal(batch.micro.segments[1], [0, 0, 1, 1, 1, -1, -1, -1])
-    assert (np.asarray(batch.micro.segments[2:]) == -1).all()
+    positions, segments = batch.micro.positions, batch.micro.segments
+    assert positions is not None
+    assert segments is not None
+    np.testing.assert_array_equal(positions[0], [0, 1, 0, 1, 0, 1, 0, 0])
+    np.testing.assert_array_equal(segments[1], [0, 0, 1, 1, 1, -1, -1, -1])
+    assert (np.asarray(segments[2:]) == -1).all()
     np.testing.assert_array_equal(batch.micro.emb_at[:2], [[1, 3, 5], [1, 4, 0]])
     np.testing.assert_array_equal(batch.vectors, [[0, 1, 2], [0, 1, -1], *[[-1] * 3] * 2])
 

@@ -240,7 +240,7 @@ def plain_contrast(
             for c in plan.negatives[n].tolist()
             if c >= 0 and c != own
         ]
-    return sum(infonce) / len(infonce), sum(margins) / len(margins)
+    return jnp.stack(infonce).mean(), jnp.stack(margins).mean()
 
 
 def thought(rng: np.random.Generator, length: int, end: EndReason, sample: int) -> Thought:
