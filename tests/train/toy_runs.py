@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,10 @@ def write_zoo(folder: Path) -> Path:
     return folder
 
 
-def zoo_records() -> list[TrainingRecord]:
-    """The training queries with a thought and two hard negatives each."""
+def zoo_records(patterns: Sequence[str] = ASKED["train"]) -> list[TrainingRecord]:
+    """Queries of these forms with a thought and two hard negatives each."""
     records = []
-    for number, pattern in enumerate(ASKED["train"]):
+    for number, pattern in enumerate(patterns):
         for place, name in enumerate(ANIMALS):
             others = (ANIMALS[place - 1], ANIMALS[place - 2])
             records.append(

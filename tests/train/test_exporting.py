@@ -1,0 +1,98 @@
+"""What a run writes loads again, and gives the vectors that the student gave."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from t1_jax.hub import read_adapter
+from t1_jax.model import LoraConfig
+from t1_jax.parallel import single_device_placement
+from t1_jax.retriever import T1
+from t1_jax.train import TrainConfig
+from t1_jax.train.exporting import Account, account_of, export_weights
+from tests.train.toy_runs import S1, S2, toy_config
+from tests.train.toy_stages import LORA, ToyStages
+
+SCORES = {"validation/zoo/ndcg@10": 0.51234, "validation/ndcg@10": 0.51234}
+
+
+def trained(toy: ToyStages) -> nnx.State:
+    """Weights that are not those that were loaded."""
+    random = np.random.default_rng(0)
+
+    def moved(leaf: jax.Array) -> jax.Array:
+        return leaf + jnp.asarray(random.standard_normal(leaf.shape) * 0.02, leaf.dtype)
+
+    return jax.tree.map(moved, toy.weights())
+
+
+def exported(toy: ToyStages, folder: Path, weights: nnx.State) -> TrainConfig:
+    config = toy_config(toy.root, {"s1": S1, "s2": S2}, **toy.fields)
+    account = account_of(config, toy.data, toy.student.lora, {"s1": 4, "s2": 2}, SCORES)
+    export_weights(toy.student, weights, folder, config, account)
+    return config
+
+
+def vectors(model: T1) -> tuple[np.ndarray, np.ndarray, str]:
+    queries, ((thought,),) = model.encode_query(
+        ["Where is the cat?"], task="zoo", return_thoughts=True
+    )
+    return queries, model.encode_document(["The animal is a cat."]), thought.text
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
+    toy = ToyStages(toys, model={"stored_dtype": "float32", "lora": lora})
+    weights = trained(toy)
+    config = exported(toy, tmp_path / "out", weights)
+    options = toy.student.thinking_options(config.data.lengths, max_rows=4, budget=4)
+    expected = vectors(toy.student.retriever(weights, options))
+    loaded = T1.load(
+        tmp_path / "out", dtype="float32", placement=single_device_placement(), options=options
+    )
+    found = vectors(loaded)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+    assert found[2] == expected[2]
+    plain = T1.load(
+        toys / "model", dtype="float32", placement=single_device_placement(), options=options
+    )
+    assert np.abs(vectors(plain)[1] - expected[1]).max() > 1e-3
+    card = (tmp_path / "out/README.md").read_text()
+    for words in ("# run-out", "seed 0", "`s2`: 2 steps of 4 queries", "| zoo | 0.5123 |"):
+        assert words in card
+    if lora is not None:
+        assert "LoRA of rank 2, alpha 4" in card
+        assert read_adapter(tmp_path / "out").metadata.scores == SCORES
+
+
+def test_a_later_export_takes_the_place_of_an_earlier(toys, tmp_path):
+    toy = ToyStages(toys, model={"lora": LORA})
+    exported(toy, tmp_path / "best", toy.weights())
+    former = read_adapter(tmp_path / "best").fingerprint
+    exported(toy, tmp_path / "best", trained(toy))
+    assert read_adapter(tmp_path / "best").fingerprint != former
+
+
+def test_an_account_says_what_was_done(toy):
+    config = toy_config(toy.root, {"s1": S1, "s2": S2}, seed=7)
+    lora = LoraConfig(rank=8, alpha=16.0)
+    account = account_of(config, toy.data, lora, {"s1": 4}, {})
+    assert "LoRA of rank 8, alpha 16, seed 7" in account.training
+    assert "- `s1`: 4 steps of 4 queries, losses sft 1" in account.training
+    assert "`s2`" not in account.training
+    assert f"24 queries, 8 documents, data hash `{toy.data.sets[0].data_hash[:16]}`" in (
+        account.training
+    )
+    assert account.results == ""
+    assert "all weights" in account_of(config, toy.data, None, {}, {}).training
+
+
+def test_results_are_a_table_of_collections():
+    table = Account(training="", scores={**SCORES, "validation/length": 3.0}).results
+    assert table.splitlines()[-1] == "| zoo | 0.5123 |"
+    assert table.count("\n| ") == 2

@@ -1,0 +1,93 @@
+"""The student: what learns, what thinks, and how both are laid out."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.model import LoraConfig
+from t1_jax.parallel import MeshConfig, make_placement, single_device_placement
+from t1_jax.retriever import T1
+from t1_jax.train.config import LengthConfig, ModelConfig
+from t1_jax.train.learner import Student, load_student, open_student
+from tests.train.toy_runs import SHAPE
+
+LENGTHS = LengthConfig(query=96, thought=8, document=64)
+TEXTS = ["The animal is a cat.", "It is an owl."]
+
+
+def student(toys, placement=None, **fields) -> Student:
+    config = ModelConfig(path=str(toys / "model"), **{"dtype": "float32", **fields})
+    return load_student(
+        open_student(config), config, placement or single_device_placement(), seed=0
+    )
+
+
+def documents(of: Student) -> np.ndarray:
+    options = of.thinking_options(LENGTHS, max_rows=4, budget=4)
+    return of.retriever(of.initial, options).encode_document(TEXTS)
+
+
+def test_the_thinker_is_the_model_as_users_load_it(toys):
+    mine = student(toys)
+    options = mine.thinking_options(LENGTHS, max_rows=4, budget=4)
+    theirs = T1.load(
+        toys / "model", dtype="float32", placement=single_device_placement(), options=options
+    )
+    np.testing.assert_allclose(documents(mine), theirs.encode_document(TEXTS), atol=1e-6)
+    ours = mine.retriever(mine.initial, options)
+    for one, other in zip(
+        ours.encode_query(["Where is the cat?"], return_thoughts=True)[1],
+        theirs.encode_query(["Where is the cat?"], return_thoughts=True)[1],
+        strict=True,
+    ):
+        assert [thought.text for thought in one] == [thought.text for thought in other]
+
+
+def test_masters_are_float32_and_thinking_is_not(toys):
+    mine = student(toys, dtype="bfloat16")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(mine.initial)} == {"float32"}
+    options = mine.thinking_options(LENGTHS, max_rows=4, budget=4)
+    decoder = mine.retriever(mine.initial, options).decoder
+    assert decoder.embed.table[...].dtype.name == "bfloat16"
+    assert decoder.options.dtype == "bfloat16"
+    exact = documents(student(toys))
+    rough = documents(mine)
+    assert 0 < np.abs(exact - rough).max() < 0.05
+
+
+def test_adapters_learn_and_the_rest_stands_still(toys):
+    mine = student(toys)
+    full = sum(leaf.size for leaf in jax.tree.leaves(mine.initial))
+    assert full == mine.parameters
+    adapted = student(toys, lora=LoraConfig(rank=2, targets=("q",)))
+    learning = sum(leaf.size for leaf in jax.tree.leaves(adapted.initial))
+    width, layers = SHAPE.embed_dim, SHAPE.num_layers
+    assert learning == layers * (width * 2 + 2 * width) + width  # A, B, and one row
+    assert adapted.parameters == full
+    np.testing.assert_allclose(documents(adapted), documents(mine), atol=1e-6)
+
+
+def test_a_mesh_that_divides_no_weight_is_refused(toys):
+    config = ModelConfig(path=str(toys / "model"))
+    placement = make_placement(MeshConfig(data=1, tensor=8))
+    with pytest.raises(ConfigError, match="does not divide over 8 devices"):
+        load_student(open_student(config), config, placement, seed=0)
+
+
+def test_what_is_no_model_is_refused(toys):
+    with pytest.raises(WeightsError, match="nowhere"):
+        open_student(ModelConfig(path="nowhere"))
+
+
+def test_splash_attention_gets_lengths_that_it_takes(toys):
+    mine = student(toys)
+    plain = mine.thinking_options(LENGTHS, max_rows=4, budget=4)
+    assert plain.shapes.prefix_sizes[0] == 64
+    tpu = replace(mine, attention="splash")
+    options = tpu.thinking_options(LENGTHS, max_rows=4, budget=4)
+    sizes = (*options.shapes.prefix_sizes, *options.buckets.lengths)
+    assert sizes
+    assert all(size % 128 == 0 for size in sizes)

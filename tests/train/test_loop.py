@@ -1,0 +1,133 @@
+"""Whole runs: a curriculum that learns, and bad input that is refused before anything compiles."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from t1_jax.errors import ConfigError, DataError, T1Error, WeightsError
+from t1_jax.parallel import MeshConfig, count_compilations, make_placement
+from t1_jax.train import loop
+from t1_jax.train.rewards import RewardContext, register_reward
+from tests.train.toy_runs import (
+    ASKED,
+    S1,
+    S2,
+    S3,
+    merged,
+    run_toy,
+    toy_config,
+    write_zoo_records,
+    zoo_records,
+)
+
+
+WORDINGS = ("What does the {} drink?", "What does the {} do?", "Does the {} eat?",
+            "Is the {} old?", "Why does the {} sleep?")  # fmt: skip
+
+
+def test_the_three_stages_lift_retrieval(toys: Path):
+    """Held-out questions about animals, from a model that knew nothing."""
+    write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
+    common = {"optimiser": {"learning_rate": 5e-3}, "draws": {"batch_queries": 8}, "steps": 45}
+    stages = {
+        "s1": merged(S1, common),
+        "s2": merged(S2, common),
+        "s3": merged(S3, {"steps": 5, "optimiser": {"learning_rate": 5e-4}}),
+    }
+    config = toy_config(
+        toys,
+        stages,
+        validate_first=True,
+        validation={"queries": None, "budget": 8},
+        health={"no_emb_share": 0.8},
+    )
+    result = run_toy(config)
+    scores = {name: found["validation/ndcg@10"] for name, found in result.validations.items()}
+    assert list(scores) == ["untrained", "s1", "s2", "s3"]
+    assert scores["untrained"] < 0.6
+    assert min(scores["s2"], scores["s3"]) > 0.75
+    assert result.best is not None
+    assert result.best[0] == max(scores.values())
+    # Thoughts are learnt too: they end by themselves, and name the animal.
+    assert result.validations["s3"]["validation/forced_share"] < 0.2
+    thoughts = (result.folder / "thoughts/step-95.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in thoughts]
+    named = [line["thought"] in line["gold"][0] for line in last if line["of"] == "validation"]
+    assert np.mean(named) > 0.6
+    for name in ("config.yaml", "versions.json", "data.json", "stages/s3", "best"):
+        assert (result.folder / name).exists()
+
+
+@register_reward("nan_for_tests")
+def nan_for_tests(context: RewardContext) -> np.ndarray:
+    """Not a number."""
+    return np.full(context.shape, np.nan)
+
+
+@register_reward("few_for_tests")
+def few_for_tests(context: RewardContext) -> np.ndarray:
+    """One number too few for each query."""
+    return np.zeros((context.shape[0], context.shape[1] - 1))
+
+
+@pytest.mark.parametrize(
+    ("reward", "told"),
+    [
+        ("nan_for_tests", "the reward 'nan_for_tests' for thought 0 of query '.*' is nan"),
+        ("few_for_tests", r"not float\[4, 4\]"),
+    ],
+)
+def test_a_reward_that_is_no_number_ends_the_run(toys, reward, told):
+    stage = merged(S3, {"reward": {"terms": {reward: 1.0}}})
+    with pytest.raises(T1Error, match=told):
+        run_toy(toy_config(toys, {"s3": stage}))
+
+
+def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("it was loaded")
+
+    monkeypatch.setattr(loop, "load_student", never)
+    mesh = make_placement(MeshConfig(data=8))
+    with count_compilations() as compiled:
+        with pytest.raises(ConfigError, match="one row of 128 tokens for each of 8 devices"):
+            run_toy(toy_config(toys, {"s1": merged(S1, {"micro_batch": {"rows": 4}})}), mesh)
+        with pytest.raises(ConfigError, match="does not cover 8 devices"):
+            loop.train(toy_config(toys, {"s1": S1}, mesh={"data": 3}), tell=print)
+        with pytest.raises(WeightsError, match="nowhere"):
+            run_toy(toy_config(toys, {"s1": S1}, model={"path": "nowhere"}))
+        with (toys / "zoo.jsonl").open("a") as file:
+            file.write('{"query_id": "x", "query": "x", "positives": ["unicorn"]}\n')
+        with pytest.raises(DataError, match="unicorn"):
+            run_toy(toy_config(toys, {"s1": S1}))
+    assert compiled.count == 0
+    assert not (toys / "run").exists()
+
+
+def test_stages_that_the_data_cannot_fill_leave_no_run_folder(toys):
+    for stage, told in (
+        (merged(S1, {"draws": {"batch_queries": 100}}), "more than once"),
+        (merged(S1, {"draws": {"mixture": {"zo": 1.0}}}), "mixture.zo is not a set"),
+        (merged(S1, {"draws": {"thoughts": "none"}}), "imitates thoughts"),
+    ):
+        with pytest.raises(T1Error, match=told):
+            run_toy(toy_config(toys, {"fine": S1, "bad": stage}))
+    assert not (toys / "run").exists()
+
+
+def test_another_config_or_other_data_are_not_mixed_into_a_run(toys):
+    short = merged(S1, {"steps": 1})
+    run_toy(toy_config(toys, {"s1": short}))
+    with pytest.raises(ConfigError, match="stages.s1.steps was 1, is 2"):
+        run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
+    longer = run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}, resume=True))
+    assert longer.steps == 2
+    with (toys / "zoo.jsonl").open("a") as file:
+        file.write('{"query_id": "x", "query": "A new one", "positives": ["cat"]}\n')
+    with pytest.raises(DataError, match="was trained on other data"):
+        run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
+    anew = run_toy(toy_config(toys, {"s1": short}, overwrite=True))
+    assert anew.steps == 1
+    assert not (toys / "run/config.before-1.yaml").exists()

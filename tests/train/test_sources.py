@@ -1,0 +1,120 @@
+"""Training data by name: without leaks, with a split to validate on, or refused with a reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from t1_jax.errors import DataError
+from t1_jax.retrieval import load_collection
+from t1_jax.train.config import DataConfig, SourceConfig, ValidationConfig
+from t1_jax.train.sources import TrainingData, load_training_data, validation_part
+from tests.train.toy_runs import ANIMALS, zoo_records
+
+
+def load(toys: Path, validation: ValidationConfig | None = None, **fields: object) -> TrainingData:
+    source = SourceConfig(collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),))
+    config = DataConfig(**{"sources": {"zoo": source}, **fields})  # pyright: ignore[reportArgumentType]
+    return load_training_data(config, validation or ValidationConfig())
+
+
+def add_record(toys: Path, **fields: object) -> None:
+    record = {"query_id": "extra", "query": "extra", "positives": ["cat"], **fields}
+    with (toys / "zoo.jsonl").open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def test_records_documents_and_what_is_held_out(toys):
+    data = load(toys)
+    (zoo,) = data.sets
+    assert (zoo.name, len(zoo.records), len(zoo.documents)) == ("zoo", 24, len(ANIMALS))
+    assert set(data.held_out) == {("zoo", "validation"), ("zoo", "test")}
+    assert next(query.id for query in data.validation["zoo"].queries) == "validation-cat-0"
+    facts = data.facts()
+    assert facts["sets"]["zoo"]["thoughts"] == 24
+    assert facts["leaks"] == {"exact": 0, "near": 0, "merged": 0}
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_without_files_the_collection_gives_its_training_queries(toys):
+    source = SourceConfig(collection=str(toys / "zoo"))
+    data = load_training_data(DataConfig(sources={"zoo": source}), ValidationConfig())
+    assert {record.query_id for record in data.sets[0].records} == {
+        record.query_id for record in zoo_records()
+    }
+    assert not any(record.thoughts for record in data.sets[0].records)
+
+
+def test_held_out_texts_are_taken_out_and_counted(toys):
+    add_record(toys, query="my CAT is ill.")  # of the test split, but for case
+    add_record(toys, query_id="near", query="What does the cat eat??")
+    add_record(toys, query_id="again", query="Where is the cat?", positives=["dog"])
+    data = load(toys)
+    assert (data.leaks.exact, data.leaks.near, data.leaks.merged) == (1, 1, 1)
+    records = {record.query_id: record for record in data.sets[0].records}
+    assert not {"extra", "near", "again"} & records.keys()
+    assert set(records["train-cat-0"].positives) == {"cat", "dog"}
+    assert load(toys, near_duplicates=1.0).leaks.near == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [("My cat is ill.", "has the text of query 'test-cat-0'"),
+     ("What does the cat eat??", "is nearly 'validation-cat-0'")],
+)  # fmt: skip
+def test_leaks_are_refused_where_asked(toys, query, told):
+    load(toys, leaks="refuse")
+    add_record(toys, query=query)
+    with pytest.raises(DataError, match=told):
+        load(toys, leaks="refuse")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"positives": ["unicorn"]}, "'unicorn', which is not in the corpus"),
+        ({"thought": "it ends <emb_token>"}, r"zoo.jsonl:25: .*contains the text <emb_token>"),
+        ({"query": " "}, "zoo.jsonl:25"),
+        ({"query_id": "train-cat-0"}, "train-cat-0"),
+    ],
+)
+def test_bad_records_are_named(toys, fields, told):
+    add_record(toys, **fields)
+    with pytest.raises(DataError, match=told):
+        load(toys)
+
+
+def test_sources_that_cannot_be(toys):
+    zoo = SourceConfig(collection=str(toys / "zoo"))
+    with pytest.raises(DataError, match="two sources are named zoo"):
+        load_training_data(DataConfig(sources={"a": zoo, "b": zoo}), ValidationConfig())
+    made = SourceConfig(collection=str(toys / "zoo"), documents=True)
+    with pytest.raises(DataError, match="made from the corpora of cwe, ruff"):
+        load_training_data(DataConfig(sources={"a": made}), ValidationConfig())
+    nowhere = SourceConfig(collection="nowhere")
+    with pytest.raises(DataError, match="nowhere"):
+        load_training_data(DataConfig(sources={"a": nowhere}), ValidationConfig())
+
+
+def test_the_split_to_validate_on(toys):
+    train = load(toys, ValidationConfig(split="train"))
+    assert {query.id for query in train.validation["zoo"].queries} == {
+        record.query_id for record in zoo_records()
+    }
+    (toys / "zoo/qrels/validation.tsv").unlink()
+    assert set(load(toys, ValidationConfig(split="train")).held_out) == {("zoo", "test")}
+    with pytest.raises(DataError, match="has no split validation .* it has test, train"):
+        load(toys)
+
+
+def test_a_part_of_a_collection_keeps_what_is_judged(toys):
+    whole = load_collection(toys / "zoo", "validation")
+    part = validation_part(whole, ValidationConfig(queries=2, documents=3))
+    assert len(part.queries) == 2
+    judged = {name for grades in part.qrels.values() for name in grades}
+    names = [document.id for document in part.documents]
+    assert judged < set(names)
+    assert len(names) == 3
+    assert names == [name for name in ANIMALS if name in names]
+    everything = validation_part(whole, ValidationConfig(queries=None))
+    assert everything == whole

@@ -1,0 +1,71 @@
+"""Validation equals an evaluation by hand, and leaves nothing half done."""
+
+import math
+
+import numpy as np
+import pytest
+
+from t1_jax.retriever import T1
+from t1_jax.train import validate as module
+from t1_jax.train.config import ValidationConfig
+from t1_jax.train.validate import Validation, validate
+from tests.train.toy_runs import S1
+from tests.train.toy_stages import ToyStages
+
+CONFIG = ValidationConfig(budget=4)
+
+
+@pytest.fixture(scope="module")
+def model(toy: ToyStages) -> T1:
+    lengths = toy.config(S1).data.lengths
+    options = toy.student.thinking_options(lengths, max_rows=8, budget=4)
+    return toy.student.retriever(toy.weights(), options)
+
+
+def measure(model: T1, toy: ToyStages, **arguments) -> Validation | None:
+    given = {"think": True, "samples": 2, "stopped": lambda: False, **arguments}
+    return validate(model, toy.data.validation, CONFIG, **given)
+
+
+@pytest.mark.parametrize("think", [True, False])
+def test_it_is_ndcg_of_the_whole_corpus(model, toy, think):
+    found = measure(model, toy, think=think)
+    assert found is not None
+    zoo = toy.data.validation["zoo"]
+    documents = model.encode_document([document.full_text for document in zoo.documents])
+    gains = []
+    for query in zoo.queries:
+        vector = model.encode_query(
+            query.text,
+            query_ids=[query.id],
+            task="zoo",
+            think=think,
+            budget=4 if think else None,
+            sampling=module.SamplingOptions(temperature=0.0),
+        )
+        scores = documents @ vector
+        (gold,) = zoo.qrels[query.id]
+        own = scores[[document.id for document in zoo.documents].index(gold)]
+        gains.append(1 / math.log2(1 + int((scores >= own).sum())))
+    assert found.metrics["validation/zoo/ndcg@10"] == pytest.approx(np.mean(gains), abs=1e-6)
+    assert found.metrics["validation/ndcg@10"] == found.metrics["validation/zoo/ndcg@10"]
+    assert ("validation/length" in found.metrics) == think
+    assert [sample["query_id"] for sample in found.samples] == [
+        query.id for query in zoo.queries[:2]
+    ]
+    assert found.samples[0]["of"] == "validation"
+
+
+def test_the_size_of_chunks_changes_nothing(model, toy, monkeypatch):
+    whole = measure(model, toy)
+    monkeypatch.setattr(module, "CHUNK", 3)
+    parts = measure(model, toy)
+    assert whole is not None
+    assert parts is not None
+    assert parts.metrics == pytest.approx(whole.metrics)
+
+
+def test_a_stop_leaves_nothing(model, toy):
+    assert measure(model, toy, stopped=lambda: True) is None
+    answers = iter([False, True])
+    assert measure(model, toy, stopped=lambda: next(answers)) is None
