@@ -68,7 +68,7 @@ def assert_equals_direct(
     [
         (WHOLE, False),
         (MicroBatchConfig(rows=3, tokens=1024, length_step=32), True),
-        (MicroBatchConfig(rows=16, tokens=64, length_step=8), False),
+        (MicroBatchConfig(rows=16, tokens=64, length_step=32), False),
     ],
     ids=["one-each", "threes-shuffled", "by-tokens"],
 )
@@ -114,7 +114,8 @@ def test_thoughts_behind_one_prompt_are_thoughts_in_rows_of_their_own() -> None:
 def test_adapters_alone_learn() -> None:
     model, trained = learner(mesh_of(2, 2, 2), TINY, LoraConfig(rank=2))
     frozen = numbers(model.frozen)
-    state, metrics, _ = stepped((model, trained), PROBLEM.batch(model.placement, WHOLE))
+    batch = problem(groups=0, documents=6).batch(model.placement, WHOLE)
+    state, metrics, _ = stepped((model, trained), batch)
     before, after = numbers(trained), numbers(state.trained)
     assert all("lora" in path or "row" in path for path in after)
     moved = {path.split("'")[-2] for path in after if (after[path] != before[path]).any()}
@@ -126,7 +127,7 @@ def test_adapters_alone_learn() -> None:
 
 def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -> None:
     whole = replace(
-        problem(queries=1, documents=8, seed=4), policy=PolicyConfig(loss="dapo", beta=0.3)
+        problem(queries=0, documents=8, seed=4), policy=PolicyConfig(loss="dapo", beta=0.3)
     )
     learned = learner()
     model, trained = learned
@@ -137,7 +138,7 @@ def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -
         before = [column + 0.3 * jnp.cos(column * 50) for column in step_log_probs(*learned, batch)]
     batch = with_columns(with_columns(batch, "reference", reference), "old", before)
     later = replace(batch, objective=replace(batch.objective, on_policy=False))
-    assert ["old" in placed.micro.columns for placed in later.micro] == [False, True, False]
+    assert ["old" in placed.micro.columns for placed in later.micro] == [True, False]
     _, metrics, log_probs = stepped(learned, later)
     (index,) = [n for n, placed in enumerate(later.micro) if "old" in placed.micro.columns]
     columns = {name: np.asarray(x) for name, x in later.micro[index].micro.columns.items()}
