@@ -228,6 +228,11 @@ class StageConfig:
                 "packed rows hold no vectors, so a packed stage can only imitate",
                 mend="set pack=false, or leave losses.sft alone",
             )
+        if losses.triplet and not self.draws.hard_negatives:
+            raise ConfigError(
+                "the triplet loss compares with hard negatives, and draws.hard_negatives is 0",
+                mend="draw some (`t1 mine` finds them), or set losses.triplet=0",
+            )
         if not self.think and (losses.sft or losses.policy):
             raise ConfigError(
                 "think=false leaves nothing to imitate or to reward",

@@ -8,6 +8,7 @@ from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError
 from t1_jax.train import StageConfig, TrainConfig
 from t1_jax.train.config import LossWeights
+from t1_jax.train.data import DrawConfig
 from tests.train.toy_runs import S1, S2, S3, merged, toy_config
 
 SFT = LossWeights(sft=1.0)
@@ -27,6 +28,8 @@ def test_every_field_is_explained(cls):
         ({"epochs": 0.0}, "epochs must be above 0"),
         ({"steps": 1, "validate_every": -1}, "validate_every must be at least 0"),
         ({"steps": 1, "think": False}, "nothing to imitate"),
+        ({"steps": 1, "losses": LossWeights(triplet=1.0), "draws": DrawConfig(hard_negatives=0)},
+         "draws.hard_negatives is 0"),
         ({"steps": 1, "fixed_thought": "The embedding is <emb_token>"}, "which the trainer"),
         ({"steps": 1, "fixed_thought": " "}, "fixed_thought is blank"),
         ({"steps": 1, "pack": True, "losses": LossWeights(infonce=1.0)}, "can only imitate"),

@@ -22,7 +22,6 @@ from tests.train.toy_runs import (
     zoo_records,
 )
 
-
 WORDINGS = ("What does the {} drink?", "What does the {} do?", "Does the {} eat?",
             "Is the {} old?", "Why does the {} sleep?")  # fmt: skip
 

@@ -96,7 +96,4 @@ def test_a_triplet_loss_without_negatives_is_told(toys):
     assert warnings_of(config(toys, S2), [mined]) == ()
     (told,) = warnings_of(config(toys, S2), [plain])
     assert told.startswith("stage it: the triplet loss adds nothing, since no record names")
-    none = config(toys, merged(S2, {"draws": {"hard_negatives": 0}}))
-    (told,) = warnings_of(none, [mined])
-    assert "draws.hard_negatives is 0" in told
     assert warnings_of(config(toys, S1), [plain]) == ()

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from t1_jax.cli.train import UNFINISHED
+from t1_jax.parallel import single_device_placement
+from t1_jax.text import T1Tokeniser
+from tests.train.toy_runs import (
+    S1,
+    S2,
+    Recorder,
+    merged,
+    toy_fields,
+    write_model,
+    write_zoo,
+    write_zoo_records,
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser) -> Path:
+    root = tmp_path_factory.mktemp("toys")
+    write_model(root / "model", tiny_tokeniser)
+    write_zoo(root / "zoo")
+    write_zoo_records(root / "zoo.jsonl")
+    return root
+
+
+@pytest.fixture
+def recipe(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two supervised stages of two steps; the run folder is the test's own."""
+    one_device = single_device_placement()
+    monkeypatch.setattr("t1_jax.train.loop.make_placement", lambda mesh: one_device)
+    stages = {"s1": merged(S1, {"steps": 2}), "s2": merged(S2, {"steps": 2})}
+    path = tmp_path / "toy.yaml"
+    fields = toy_fields(files, stages, output=str(tmp_path / "run"))
+    path.write_text(yaml.safe_dump(fields, sort_keys=False))
+    return path
+
+
+def test_help_says_what_happens_to_a_stopped_run(t1):
+    answer = t1("train", "--help")
+    assert answer.code == 0
+    for words in ("exit code 75", "same command", "t1 train configs/smollm2-135m.yaml"):
+        assert words in " ".join(answer.out.split())
+
+
+def test_a_run_for_a_machine_to_read(t1, recipe, tmp_path):
+    answer = t1("train", recipe, "stages.s1.steps=1", "--json")
+    assert answer.code == 0, answer.err
+    found = answer.json
+    assert found["output"] == str(tmp_path / "run")
+    assert (found["steps"], found["stopped"]) == (3, None)
+    assert set(found["validations"]) == {"s1", "s2"}
+    assert found["best"]["step"] in (1, 3)
+    assert found["best"]["ndcg@10"] == max(
+        each["validation/ndcg@10"] for each in found["validations"].values()
+    )
+    assert "training on zoo (24 queries)" in answer.err
+
+
+def test_a_stopped_run_goes_on_by_the_same_command(t1, recipe, tmp_path, monkeypatch):
+    recorder = Recorder(monkeypatch)
+    recorder.stop_after = 3
+    stopped = t1("train", recipe)
+    assert stopped.code == UNFINISHED == 75
+    assert "stopped after 3 steps: SIGTERM" in stopped.out
+    assert "the same command goes on" in stopped.out
+    recorder.stop_after = None
+    recorder.states.clear()
+    ended = t1("train", recipe)
+    assert ended.code == 0, ended.err
+    assert "resumed at step 3, in stage s2" in ended.err
+    assert list(recorder.states) == [4]
+    assert "4 steps done" in ended.out
+    assert str(tmp_path / "run" / "stages") in ended.out
+    assert "best validation nDCG@10" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("stages.s1.step=3",), "stages.s1.steps"),
+        (("stages.s3.steps=3",), "stages.s3.losses"),
+        (("stages.s1.reward.terms.fromat=1",), "unknown reward 'fromat'"),
+        (("stages.s1.policy.loss=gropo",), "unknown loss 'gropo'"),
+        (("stages.s1.micro_batch.tokens=64",), "stage s1: a query: "),
+        (("data.sources.zoo.collection=nowhere",), "nowhere"),
+        (("model.path=nowhere",), "nowhere"),
+        (("run=[s9]",), "unknown stages: s9"),
+        (("tracking.wandb=sometimes",), "tracking.wandb"),
+    ],
+)
+def test_bad_input_is_a_message(t1, recipe, tmp_path, given, named):
+    answer = t1("train", recipe, *given)
+    assert answer.code == 2
+    assert named in " ".join(answer.err.split())
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_is_not_there_and_an_error_for_machines(t1, tmp_path):
+    answer = t1("train", tmp_path / "nowhere.yaml", "--json")
+    assert answer.code == 2
+    assert answer.json["error"]["kind"] == "ConfigError"
+    assert "nowhere.yaml" in answer.json["error"]["message"]
+
+
+def test_another_config_is_refused_unless_asked_for(t1, recipe):
+    assert t1("train", recipe, "run=[s1]").code == 0
+    refused = t1("train", recipe, "seed=3")
+    assert refused.code == 2
+    assert "seed was 0, is 3" in refused.err
+    # The seed belongs to the checkpoint, too: no asking helps.
+    again = t1("train", recipe, "seed=3", "resume=true")
+    assert again.code == 2
+    assert "seed" in again.err

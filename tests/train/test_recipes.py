@@ -1,0 +1,86 @@
+"""Training recipes under configs/ fit the models and the meshes that they are written for."""
+
+from pathlib import Path
+
+import pytest
+
+from t1_jax.config import load_config
+from t1_jax.model import DecoderConfig, RopeConfig
+from t1_jax.train import TrainConfig
+from t1_jax.train.preflight import check_run
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+OTHERS = ("quickstart", "evaluate", "evaluate_sampled")
+RECIPES = sorted(
+    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.stem not in OTHERS
+)
+
+
+def shape(family: str, width: int, layers: int, heads: int, kv_heads: int) -> DecoderConfig:
+    """The sizes that a recipe must fit, with the context that its checkpoint states."""
+    contexts = {"llama": 8192, "qwen2": 32768, "qwen3": 40960}
+    return DecoderConfig(
+        family=family,
+        vocab_size=151_936 if family != "llama" else 49_152,
+        embed_dim=width,
+        num_layers=layers,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=128 if family != "llama" else 64,
+        mlp_dim=4 * width,
+        norm_eps=1e-6,
+        rope=RopeConfig(theta=1e6),
+        max_positions=contexts[family],
+        qkv_bias=family == "qwen2",
+        qk_norm=family == "qwen3",
+    )
+
+
+SHAPES = {
+    "smollm2-135m-instruct": shape("llama", 576, 30, 9, 3),
+    "Qwen/Qwen3-0.6B": shape("qwen3", 1024, 28, 16, 8),
+    "Qwen/Qwen2.5-1.5B-Instruct": shape("qwen2", 1536, 28, 12, 2),
+    "Qwen/Qwen3-4B-Instruct-2507": shape("qwen3", 2560, 36, 32, 8),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_fits_its_model_and_its_mesh(name):
+    config = load_config(TrainConfig, CONFIGS / name)
+    mesh = config.mesh
+    devices = max(mesh.data, 1) * mesh.fsdp
+    model = SHAPES[config.model.path]
+    check_run(config, model, devices)
+    # Weights are split along their width, heads and units.
+    assert model.embed_dim % mesh.fsdp == 0
+    assert model.num_kv_heads % mesh.tensor == 0
+    for stage in config.stages.values():
+        assert stage.rollout.max_rows % stage.rollout.thoughts == 0
+    text = (CONFIGS / name).read_text()
+    is_tpu = config.model.attention == "splash"
+    command = f"launch/tpu_v5.sh train configs/{name}" if is_tpu else f"t1 train configs/{name}"
+    if name not in ("smollm2-135m.yaml", "quickstart_training.yaml"):
+        assert text.startswith(f"# {command}\n")
+
+
+def test_every_model_that_was_promised_has_a_recipe():
+    paths = {load_config(TrainConfig, CONFIGS / name).model.path for name in RECIPES}
+    assert paths == SHAPES.keys()
+
+
+def test_no_two_recipes_share_a_run_folder():
+    outputs = [load_config(TrainConfig, CONFIGS / name).output for name in RECIPES]
+    assert len(set(outputs)) == len(outputs)
+
+
+def test_the_opponent_thinks_nowhere_and_alternative_b_teaches_no_reasoning():
+    contrastive = load_config(TrainConfig, CONFIGS / "smollm2-135m-contrastive.yaml")
+    assert contrastive.running == ("contrastive",)
+    assert not contrastive.stages["contrastive"].think
+    b = load_config(TrainConfig, CONFIGS / "alternative_b.yaml")
+    assert b.stages["s1"].fixed_thought == "The embedding is"
+    assert b.running == ("s1", "s2", "s3")
+    decoupled = load_config(TrainConfig, CONFIGS / "ablations/decoupled.yaml")
+    assert decoupled.stages["s2"].losses.sft == 0
+    assert decoupled.stages["s2"].losses.infonce == 1
+    assert load_config(TrainConfig, CONFIGS / "ablations/full.yaml").model.lora is None
