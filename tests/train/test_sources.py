@@ -14,7 +14,7 @@ from tests.train.toy_runs import ANIMALS, zoo_records
 
 def load(toys: Path, validation: ValidationConfig | None = None, **fields: object) -> TrainingData:
     source = SourceConfig(collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),))
-    config = DataConfig(**{"sources": {"zoo": source}, **fields})  # pyright: ignore[reportArgumentType]
+    config = DataConfig(**{"sources": {"zoo": source}, **fields})
     return load_training_data(config, validation or ValidationConfig())
 
 

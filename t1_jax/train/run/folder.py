@@ -114,7 +114,7 @@ class RunFolder:
             if differing := _differences(former, fresh):
                 raise DataError(
                     f"{self.path} was trained on other data: {_told(differing)}",
-                    mend="train in another folder, or pass --overwrite to begin anew",
+                    mend="train in another folder, or begin anew with overwrite=true",
                 )
         elif self._writes:
             write_atomically(file, json.dumps(fresh, indent=2, ensure_ascii=False) + "\n")
@@ -157,8 +157,8 @@ class RunFolder:
         if differing:
             raise ConfigError(
                 f"{self.path} holds a run with another config: {_told(differing)}",
-                mend="choose another folder, pass --resume to go on with the new config, or "
-                "--overwrite to begin anew",
+                mend="choose another folder, go on with the new config by resume=true, or "
+                "begin anew with overwrite=true",
             )
 
     def _prepare(self, text: str, *, overwrite: bool) -> None:
