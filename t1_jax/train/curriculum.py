@@ -191,6 +191,7 @@ class Curriculum:
             self._tell(f"stage {stage.name}: {done} of {stage.steps} steps done")
         with training_bar(stage.name, stage.steps, done=done, shown=self._shown) as show:
             while done < stage.steps:
+                self._meter.read()  # validations and saving are not a step's time
                 state, report = stage.step(state, first + done)
                 done += 1
                 step, at_end = first + done, done == stage.steps
