@@ -1,4 +1,5 @@
-# Everything a person or CI does here; `make` alone lists it. VENV and T1_PYTHON may be given.
+# Everything a person or CI does here; `make` alone lists it. VENV, T1_PYTHON and ARGS may be given,
+# as in: make quickstart ARGS="evaluation.budget=64"
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -15,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts
 	@touch $@
 
 quickstart: setup ## real weights, real data: train three stages, think, retrieve, and print the table
-	@$(BIN)/t1 quickstart
+	@$(BIN)/t1 quickstart $(ARGS)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest -q
