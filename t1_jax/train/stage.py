@@ -135,6 +135,7 @@ class Stage:
             train, metrics = self._updated(train, batch, updates)
         metrics |= measures | clock.seconds
         metrics["loss"] = self._total(metrics)
+        metrics["action_tokens"] = float(batch.action_tokens)
         return {**state, "train": train}, StepReport(
             metrics=metrics,
             tokens=batch.tokens * updates,

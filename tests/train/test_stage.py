@@ -30,7 +30,7 @@ def test_measures_of_each_stage(toy):
         (S2, {"loss/sft", "loss/infonce", "loss/triplet", "embedding/mean_cosine"}),
     ):
         _, (metrics,) = toy.run(toy.stage(stage), 1)
-        assert expected | {"loss", "grad_norm", "learning_rate", "time/update"} <= metrics.keys()
+        assert expected | {"loss", "grad_norm", "action_tokens", "time/update"} <= metrics.keys()
         assert {type(value) for value in metrics.values()} == {float}
     assert metrics["loss"] == pytest.approx(
         metrics["loss/sft"] + metrics["loss/infonce"] + 2 * metrics["loss/triplet"]
