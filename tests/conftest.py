@@ -1,6 +1,9 @@
 """What every test stands on: JAX on eight virtual CPU devices, annotations checked, no network."""
 
+import gc
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Before anything imports jax or transformers.
@@ -27,6 +30,19 @@ jaxtyping.install_import_hook("t1_jax", "beartype.beartype")
 # The first example of a property compiles, so time per example says nothing here.
 hypothesis.settings.register_profile("t1_jax", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("t1_jax")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go() -> Iterator[None]:
+    """Between files: every compiled program holds memory maps, of which Linux gives 65,530.
+
+    A process that has used them up dies in the compiler, without a message.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
