@@ -33,7 +33,7 @@ def test_a_collection_is_built_once_and_repaired(t1, cache, ruff_wheel, monkeypa
         asked.append(requirement)
         return ruff_wheel
 
-    monkeypatch.setattr(hub, "pull_package", fetch)
+    monkeypatch.setattr("t1_jax.hub.collections.pull_package", fetch)
     answer = t1("pull", "ruff", "--json")
     assert answer.code == 0, answer.err
     (pulled,) = answer.json["pulled"]
