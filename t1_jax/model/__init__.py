@@ -11,6 +11,7 @@ from t1_jax.model.decoder import unit as unit
 from t1_jax.model.lora import add_lora as add_lora
 from t1_jax.model.lora import lora_state as lora_state
 from t1_jax.model.lora import merge_lora as merge_lora
+from t1_jax.model.lora import start_emb_row_from as start_emb_row_from
 from t1_jax.model.lora import trainable_filter as trainable_filter
 from t1_jax.model.low_rank import LORA_TARGETS as LORA_TARGETS
 from t1_jax.model.low_rank import LoraConfig as LoraConfig

@@ -4,9 +4,12 @@ A decoder with an adapter computes whole rows: hidden states, logits, vectors. G
 merged decoder, which costs nothing extra per token.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.model.decoder import Decoder
@@ -76,6 +79,38 @@ def merge_lora(decoder: Decoder) -> Decoder:
         copy.head.row = nnx.static(None)
     copy.lora = None
     return copy
+
+
+def start_emb_row_from(decoder: Decoder, token_ids: Collection[int], emb_token_id: int) -> None:
+    """Makes the row of `<emb_token>` the mean of other tokens' rows, in place.
+
+    Where an adapter learns the row, the adapter holds the difference and the base stays as it is.
+    Call it inside `placement.entered()`.
+
+    Args:
+        decoder: in training, with or without an adapter.
+        token_ids: whose rows it starts from.
+        emb_token_id: of `<emb_token>`.
+    """
+    for leaf, row, axis in (
+        (decoder.embed.table, decoder.embed.row, 0),
+        *(() if decoder.head is None else ((decoder.head.kernel, decoder.head.row, 1),)),
+    ):
+        wanted = _mean_row(leaf[...], token_ids, axis)
+        moved = wanted - _mean_row(leaf[...], (emb_token_id,), axis)
+        if row is not None:
+            row.delta[...] = jax.device_put(moved, row.delta[...].sharding)
+            continue
+        ours = jnp.expand_dims(jnp.arange(leaf.shape[axis]) == emb_token_id, 1 - axis)
+        changed = leaf[...] + jnp.where(ours, jnp.expand_dims(moved, axis), 0)
+        leaf[...] = jax.device_put(changed.astype(leaf.dtype), leaf[...].sharding)
+
+
+def _mean_row(table: jax.Array, token_ids: Collection[int], axis: int) -> Float[Array, " D"]:
+    """In float32, without gathering a table whose vocabulary is sharded."""
+    chosen = jnp.isin(jnp.arange(table.shape[axis]), jnp.asarray(sorted(token_ids)))
+    chosen = jnp.expand_dims(chosen, 1 - axis)
+    return jnp.sum(jnp.where(chosen, table.astype(jnp.float32), 0), axis) / len(token_ids)
 
 
 def lora_state(decoder: Decoder) -> nnx.State:

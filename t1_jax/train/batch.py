@@ -108,16 +108,20 @@ class MicroBatchConfig:
         tokens: most slots (rows x length) of a micro-batch; long rows come fewer at a time.
         length_step: rows are padded to a multiple of this, or of an eighth of their length where
             that is more, so that the number of shapes stays small.
+        hold: where vectors are compared, the pass that computes them keeps what the backward pass
+            needs of all micro-batches, instead of running each of them again: faster, and memory
+            grows with the step instead of with one micro-batch.
     """
 
     rows: int = 16
     tokens: int = 4096
     length_step: int = 32
+    hold: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in self.__dict__.items():
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+        for name in ("rows", "tokens", "length_step"):
+            if self.__dict__[name] < 1:
+                raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
 
     def padded_length(self, tokens: int) -> int:
         """The length of the shape that holds a row of so many tokens."""

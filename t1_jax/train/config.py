@@ -28,6 +28,9 @@ class ModelConfig:
         remat: what the backward pass may keep of a layer; likewise.
         preset: prompts; default those of the checkpoint.
         emb_token: how a checkpoint without `<emb_token>` gets one.
+        emb_start: what the row of such a new token starts from: the mean of all rows, or the mean
+            of those that end an answer, so that a model which has not learnt yet where a thought
+            ends takes it for one of them.
         lora: adapters to train instead of all weights. An adapter that goes on learning has its
             rank and targets already: give none, or the same.
         stored_dtype: of the weights that a run exports.
@@ -39,6 +42,7 @@ class ModelConfig:
     remat: Literal["none", "full", "projections", "dots"] = "projections"
     preset: str | None = None
     emb_token: EmbTokenMode = "auto"
+    emb_start: Literal["mean", "end"] = "mean"
     lora: LoraConfig | None = None
     stored_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
@@ -52,11 +56,18 @@ class SourceConfig:
         records: JSONL or Parquet files of training records; none takes the collection's training
             queries, with thoughts from its own structure where the package knows it.
         documents: records made from the corpus itself join those (of a known collection).
+        shortest_thoughts: of each record's thoughts the so many shortest are learnt from; None
+            takes all.
     """
 
     collection: str
     records: tuple[str, ...] = ()
     documents: bool = False
+    shortest_thoughts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.shortest_thoughts is not None and self.shortest_thoughts < 1:
+            raise ConfigError(f"shortest_thoughts must be at least 1, got {self.shortest_thoughts}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +123,7 @@ class LossWeights:
         sft: imitation of the record's thought and `<emb_token>`.
         infonce: the positive against all other documents of the step.
         triplet: the positive against hard negatives, by a margin.
-        policy: GRPO with the stage's rewards; makes it a stage with rollouts.
+        policy: GRPO with the stage's rewards, over thoughts that the model draws itself.
     """
 
     sft: float = 0.0
@@ -127,16 +138,11 @@ class LossWeights:
                 "losses need weights of 0 or more, and at least one above 0",
                 mend="for example losses.sft=1",
             )
-        if self.sft and self.policy:
-            raise ConfigError(
-                "sft imitates given thoughts and policy rewards drawn ones; a stage does one",
-                mend="set one of the two weights to 0",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """How a stage with a reward thinks.
+    """How a model that draws its own thoughts thinks.
 
     Attributes:
         thoughts: G, drawn for each query.
@@ -177,6 +183,9 @@ class StageConfig:
         steps: updates; not with `epochs`.
         epochs: passes over the data; not with `steps`.
         think: whether queries are embedded after a thought, or at once.
+        own_thoughts: queries are embedded after thoughts that the model draws itself, as when it
+            retrieves, and not after the given ones, which tell more than it will ever think. A
+            stage with a policy loss always draws them.
         fixed_thought: one thought for all queries in place of their own, such as "The embedding
             is": a warm-up without reasoning, as in Search-R3 (arXiv:2510.07048).
         train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
@@ -185,7 +194,7 @@ class StageConfig:
         micro_batch: what is computed at once.
         optimiser: rates and schedules.
         contrastive: temperature, margin, distance.
-        rollout: how thoughts are drawn, for stages with a reward.
+        rollout: how own thoughts are drawn.
         reward: what they are rewarded for.
         advantage: how rewards of a group become advantages.
         policy: the loss of stage 3.
@@ -197,6 +206,7 @@ class StageConfig:
     steps: int | None = None
     epochs: float | None = None
     think: bool = True
+    own_thoughts: bool = False
     fixed_thought: str | None = None
     train_emb_token: bool = True
     pack: bool = False
@@ -221,6 +231,11 @@ class StageConfig:
             raise ConfigError(f"validate_every must be at least 0, got {self.validate_every}")
         self._check_losses()
 
+    @property
+    def draws_thoughts(self) -> bool:
+        """Whether the model thinks in this stage, with or without a reward."""
+        return self.own_thoughts or self.losses.policy > 0
+
     def _check_losses(self) -> None:
         losses = self.losses
         if self.pack and (losses.infonce or losses.triplet or losses.policy):
@@ -233,13 +248,18 @@ class StageConfig:
                 "the triplet loss compares with hard negatives, and draws.hard_negatives is 0",
                 mend="draw some (`t1 mine` finds them), or set losses.triplet=0",
             )
-        if not self.think and (losses.sft or losses.policy):
+        if not self.think and (losses.sft or self.draws_thoughts):
             raise ConfigError(
-                "think=false leaves nothing to imitate or to reward",
-                mend="set losses.sft and losses.policy to 0, or think=true",
+                "think=false leaves nothing to imitate or to draw",
+                mend="set own_thoughts=false and losses.sft and losses.policy to 0, or think=true",
+            )
+        if self.own_thoughts and not (losses.infonce or losses.triplet or losses.policy):
+            raise ConfigError(
+                "own_thoughts draws thoughts for vectors, and no loss is between vectors",
+                mend="give losses.infonce a weight, or set own_thoughts=false",
             )
         if self.fixed_thought is not None:
-            if not self.think or losses.policy or EMB_TOKEN in self.fixed_thought:
+            if not self.think or self.draws_thoughts or EMB_TOKEN in self.fixed_thought:
                 raise ConfigError(
                     f"fixed_thought is a given thought, without {EMB_TOKEN}, which the trainer "
                     f"appends; got {self.fixed_thought!r}",

@@ -20,6 +20,7 @@ from t1_jax.model import (
     TokenMask,
     add_lora,
     merge_lora,
+    start_emb_row_from,
     trainable_filter,
 )
 from t1_jax.parallel import Placement
@@ -202,6 +203,9 @@ def load_student(
                 nnx.Rngs(seed),
                 emb_token_id=parts.tokeniser.emb_token_id,
             )
+        is_new = adapter is None and files.checkpoint.tokeniser.emb_token_id is None
+        if is_new and config.emb_start == "end":
+            start_emb_row_from(decoder, parts.tokeniser.eos_ids, parts.tokeniser.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return Student(
         learner=Learner(graph=graph, frozen=frozen, placement=placement),

@@ -31,7 +31,7 @@ def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> N
         stage = config.stages[name]
         _check_attention(name, stage, config, shape)
         _check_micro_batches(name, stage, config, shape, row_multiple)
-        if stage.losses.policy and jax.process_count() > 1:
+        if stage.draws_thoughts and jax.process_count() > 1:
             raise UnsupportedError(
                 f"stage {name} draws thoughts, which runs in one process so far, and there are "
                 f"{jax.process_count()}",
@@ -61,7 +61,7 @@ def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
     lengths, most = config.data.lengths, shape.max_positions
     after = {"data.lengths.thought": lengths.thought, "validation.budget": config.validation.budget}
     for name in config.running:
-        if config.stages[name].losses.policy:
+        if config.stages[name].draws_thoughts:
             after[f"stages.{name}.rollout.budget"] = config.stages[name].rollout.budget
     for name, tokens in after.items():
         if lengths.query + tokens + 1 > most:
@@ -83,7 +83,7 @@ def _check_attention(
     name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig
 ) -> None:
     attention = config.model.attention
-    shares = bool(stage.losses.policy and stage.rollout.share_prompt)
+    shares = stage.draws_thoughts and stage.rollout.share_prompt
     if shares and (attention != "xla" or any(shape.windows)):
         raise UnsupportedError(
             f"stage {name}: thoughts that share the row of their prompt need xla attention without "
@@ -123,12 +123,13 @@ def _check_micro_batches(
 def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str, int, bool]]:
     """Each kind of row, the most tokens it may have, and whether it holds several texts."""
     lengths, rollout = config.data.lengths, stage.rollout
-    if stage.losses.policy and rollout.share_prompt:
-        thoughts = rollout.thoughts * (rollout.budget + 1)
+    given = (lengths.thought if stage.think else 0) + 1
+    if stage.draws_thoughts and rollout.share_prompt:
+        thoughts = rollout.thoughts * (rollout.budget + 1) + (given if stage.losses.sft else 0)
         yield "a prompt with its thoughts", lengths.query + thoughts, True
-    elif stage.losses.policy:
+    elif stage.draws_thoughts:
         yield "a prompt with a thought", lengths.query + rollout.budget + 1, False
-    else:
-        yield "a query", lengths.query + (lengths.thought if stage.think else 0) + 1, stage.pack
+    if not stage.draws_thoughts or (stage.losses.sft and not rollout.share_prompt):
+        yield "a query", lengths.query + given, stage.pack
     if stage.losses.infonce or stage.losses.triplet:
         yield "a document", lengths.document, False

@@ -19,7 +19,7 @@ class Rollout:
     Attributes:
         draws: P queries.
         thoughts: P groups of G.
-        rewards: of each thought.
+        rewards: of each thought; without terms where nothing is rewarded.
         advantages: within each group.
         kept: groups that the policy loss counts.
     """
@@ -29,6 +29,23 @@ class Rollout:
     rewards: Rewards
     advantages: Float[np.ndarray, "P G"]
     kept: Bool[np.ndarray, " P"]
+
+    @property
+    def group_size(self) -> int:
+        """G."""
+        return len(self.thoughts[0])
+
+
+def unrewarded(draws: Sequence[Draw], thoughts: Sequence[Sequence[Thought]]) -> Rollout:
+    """A rollout for the sake of its vectors alone: no group counts in a policy loss."""
+    nothing = np.zeros((len(draws), len(thoughts[0])), np.float32)
+    return Rollout(
+        draws=draws,
+        thoughts=thoughts,
+        rewards=Rewards(total=nothing, terms={}),
+        advantages=nothing,
+        kept=np.zeros(len(draws), bool),
+    )
 
 
 def kept_first(first: Rollout, second: Rollout) -> Rollout:
@@ -58,18 +75,26 @@ def kept_first(first: Rollout, second: Rollout) -> Rollout:
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     """Mean reward and its terms, and how thoughts end."""
     thoughts = [thought for group in rollout.thoughts for thought in group]
-    total = rollout.rewards.total
     return {
-        "reward": float(total.mean()),
-        # Within a group; what differs between queries teaches nothing.
-        "rollout/reward_std": float(total.std(axis=1).mean()),
         "rollout/length": float(np.mean([thought.reasoning_tokens for thought in thoughts])),
         "rollout/forced_share": float(
             np.mean([thought.end is EndReason.BUDGET for thought in thoughts])
         ),
         "rollout/no_emb_share": float(np.mean([thought.forced for thought in thoughts])),
+        **_reward_metrics(rollout),
+    }
+
+
+def _reward_metrics(rollout: Rollout) -> dict[str, float]:
+    rewards = rollout.rewards
+    if not rewards.terms:
+        return {}
+    return {
+        "reward": float(rewards.total.mean()),
+        # Within a group; what differs between queries teaches nothing.
+        "rollout/reward_std": float(rewards.total.std(axis=1).mean()),
         "rollout/kept_groups": float(np.mean(rollout.kept)),
-        **{f"reward/{name}": float(term.mean()) for name, term in rollout.rewards.terms.items()},
+        **{f"reward/{name}": float(term.mean()) for name, term in rewards.terms.items()},
     }
 
 

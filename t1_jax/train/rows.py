@@ -1,7 +1,7 @@
 """Texts and thoughts to rows: what is read, what is imitated or rewarded, where vectors stand."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,6 +12,23 @@ from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_document
 from t1_jax.train.batch import Row
 from t1_jax.train.config import LengthConfig
 from t1_jax.train.data import Draw, TrainingSet
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Branch:
+    """A thought as it follows its prompt, alone or one of several.
+
+    Attributes:
+        tokens: of the thought, `<emb_token>` last.
+        actions: how many of them, from the first, a loss reads.
+        columns: some of the columns of an action token, a value for each.
+        vector: number of the vector read at `<emb_token>`; None reads none.
+    """
+
+    tokens: Int[np.ndarray, " L"]
+    actions: int = 0
+    columns: Mapping[str, Float[np.ndarray, " A"]] = field(default_factory=dict)
+    vector: int | None = None
 
 
 class RowMaker:
@@ -58,6 +75,25 @@ class RowMaker:
             ids = self.tokeniser.encode_thought(text)
             self._thoughts[text] = ids[: self._lengths.thought]
         return self._thoughts[text]
+
+    def imitated(
+        self, draw: Draw, *, weight: float, emb_token_learns: bool = True
+    ) -> Branch | None:
+        """The thought drawn for a query, to be imitated beside others; None where it has none."""
+        if draw.thought is None:
+            return None
+        ids = np.append(self.thought(draw.thought), self.tokeniser.emb_token_id)
+        actions = len(ids) - (not emb_token_learns)
+        columns = {"sft_weight": np.full(actions, weight, np.float32)}
+        return Branch(tokens=ids.astype(np.int32), actions=actions, columns=columns)
+
+    def count_imitated(self, draws: Sequence[Draw], *, emb_token_learns: bool = True) -> int:
+        """Tokens that a step imitates: the denominator of its loss."""
+        return sum(
+            len(self.thought(draw.thought)) + emb_token_learns
+            for draw in draws
+            if draw.thought is not None
+        )
 
     def document(self, key: tuple[str, str], vector: int) -> Row:
         """A document (set name, id), whose `<emb_token>` gives the vector of this number."""
@@ -119,74 +155,82 @@ def actions_of(thought: Thought) -> int:
     return len(thought.token_ids) - 1 if thought.forced else len(thought.token_ids)
 
 
-def group_row(
-    prompt: Int[np.ndarray, " L"],
+def drawn_branches(thoughts: Sequence[Thought], vectors: Sequence[int]) -> list[Branch]:
+    """Thoughts that are only read on the way to their vectors."""
+    return [
+        Branch(tokens=np.asarray(thought.token_ids, np.int32), vector=vector)
+        for thought, vector in zip(thoughts, vectors, strict=True)
+    ]
+
+
+def rewarded_branches(
     thoughts: Sequence[Thought],
     advantages: Float[np.ndarray, " G"],
     weights: Float[np.ndarray, " G"],
     vectors: Sequence[int],
-) -> Row:
-    """A prompt and all thoughts of its group in one row, the prompt read once for all of them.
+) -> list[Branch]:
+    """Thoughts that the policy loss makes more or less likely.
 
     Args:
-        prompt: its tokens, the row's segment 0.
-        thoughts: as drawn, segments 1 to G.
+        thoughts: as drawn.
         advantages: of each thought.
         weights: of each action token of a thought in the step's loss; 0 leaves the thought out of
             it, but not out of the vectors.
         vectors: numbers of the vectors read at the thoughts' `<emb_token>`s.
     """
+    branches = []
+    for number, branch in enumerate(drawn_branches(thoughts, vectors)):
+        actions = actions_of(thoughts[number])
+        columns = {
+            "policy_weight": np.full(actions, weights[number], np.float32),
+            "advantage": np.full(actions, advantages[number], np.float32),
+            "sampler": np.asarray(thoughts[number].log_probs[:actions], np.float32),
+        }
+        branches.append(replace(branch, actions=actions, columns=columns))
+    return branches
+
+
+def group_row(prompt: Int[np.ndarray, " L"], branches: Sequence[Branch]) -> Row:
+    """A prompt and several thoughts in one row, the prompt read once for all of them.
+
+    Args:
+        prompt: its tokens, the row's segment 0.
+        branches: segments 1 and up; those with a vector come first.
+    """
+    names = {name for branch in branches for name in branch.columns}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     tokens, positions, segments = [prompt], [np.arange(len(prompt))], [np.zeros(len(prompt))]
-    read_at, emb_at, lengths = [], [], []
+    read_at, targets, sequence, emb_at, vectors = [], [], [], [], []
     end = len(prompt)
-    for number, thought in enumerate(thoughts):
-        ids = np.asarray(thought.token_ids, np.int32)
-        actions = actions_of(thought)
-        tokens.append(ids)
-        positions.append(len(prompt) + np.arange(len(ids)))
-        segments.append(np.full(len(ids), number + 1))
+    for number, branch in enumerate(branches):
+        length, actions = len(branch.tokens), branch.actions
+        tokens.append(branch.tokens)
+        positions.append(len(prompt) + np.arange(length))
+        segments.append(np.full(length, number + 1))
         # A thought's first token follows the prompt, wherever in the row the thought stands.
         read_at.append(np.concatenate([[len(prompt) - 1], end + np.arange(actions - 1)])[:actions])
-        emb_at.append(end + len(ids) - 1)
-        lengths.append(actions)
-        end += len(ids)
+        targets.append(branch.tokens[:actions])
+        sequence.append(np.full(actions, 0 if branch.vector is None else number))
+        for name, values in columns.items():
+            values.append(branch.columns.get(name, np.zeros(actions)))
+        if branch.vector is not None:
+            emb_at.append(end + length - 1)
+            vectors.append(branch.vector)
+        end += length
     return Row(
         tokens=np.concatenate(tokens).astype(np.int32),
         positions=np.concatenate(positions).astype(np.int32),
         segments=np.concatenate(segments).astype(np.int32),
         read_at=np.concatenate(read_at).astype(np.int32),
-        targets=np.concatenate(
-            [thought.token_ids[:count] for thought, count in zip(thoughts, lengths, strict=True)]
-        ).astype(np.int32),
-        sequence=np.repeat(np.arange(len(thoughts), dtype=np.int32), lengths),
-        columns={
-            "policy_weight": np.repeat(weights, lengths).astype(np.float32),
-            "advantage": np.repeat(advantages, lengths).astype(np.float32),
-            "sampler": np.concatenate(
-                [thought.log_probs[:n] for thought, n in zip(thoughts, lengths, strict=True)]
-            ).astype(np.float32),
-        },
+        targets=np.concatenate(targets).astype(np.int32),
+        sequence=np.concatenate(sequence).astype(np.int32),
+        columns={n: np.concatenate(v).astype(np.float32) for n, v in columns.items()},
         emb_at=emb_at,
         vectors=vectors,
     )
 
 
-def thought_rows(
-    prompt: Int[np.ndarray, " L"],
-    thoughts: Sequence[Thought],
-    advantages: Float[np.ndarray, " G"],
-    weights: Float[np.ndarray, " G"],
-    vectors: Sequence[int],
-) -> list[Row]:
+def thought_rows(prompt: Int[np.ndarray, " L"], branches: Sequence[Branch]) -> list[Row]:
     """The same as `group_row` with a row, and the prompt once more, for each thought."""
-    rows = []
-    for number, thought in enumerate(thoughts):
-        row = group_row(
-            prompt,
-            [thought],
-            advantages[number : number + 1],
-            weights[number : number + 1],
-            vectors[number : number + 1],
-        )
-        rows.append(replace(row, positions=None, segments=None))
-    return rows
+    rows = [group_row(prompt, [branch]) for branch in branches]
+    return [replace(row, positions=None, segments=None) for row in rows]

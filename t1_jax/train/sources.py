@@ -143,6 +143,13 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
         records = list(records_from_collection(collection))
     if source.documents:
         records += document_pairs(source.collection, cached_source(source.collection))
+    if source.shortest_thoughts is not None:
+        records = [
+            replace(
+                record, thoughts=tuple(sorted(record.thoughts, key=len)[: source.shortest_thoughts])
+            )
+            for record in records
+        ]
     return tuple(records)
 
 

@@ -16,7 +16,7 @@ from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
 from t1_jax.train.learner import Student
 from t1_jax.train.optimiser import Optimiser, TrainState
-from t1_jax.train.reinforce import Reinforced
+from t1_jax.train.own_thoughts import OwnThoughts
 from t1_jax.train.rollout import rollout_samples
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_columns
@@ -74,9 +74,9 @@ class Stage:
         self._draws = draw_batches(sets, draws)
         self.steps = _steps(self.config, epoch_steps(sets, draws))
         self.optimiser = Optimiser(self.config.optimiser, self.steps)
-        self._supervised, self._reinforced = None, None
-        if self.config.losses.policy:
-            self._reinforced = Reinforced(
+        self._supervised, self._own = None, None
+        if self.config.draws_thoughts:
+            self._own = OwnThoughts(
                 self.config,
                 rows,
                 sets,
@@ -100,7 +100,7 @@ class Stage:
 
     def host_state(self) -> dict[str, np.ndarray]:
         """Arrays that resuming needs beside the weights."""
-        return {} if self._reinforced is None else self._reinforced.state()
+        return {} if self._own is None else self._own.state()
 
     def restore(self, position: Mapping[str, Any], host: Mapping[str, np.ndarray]) -> None:
         """Takes up what `position` and `host_state` gave.
@@ -109,8 +109,8 @@ class Stage:
             DataError: they belong to other data.
         """
         self._draws.set_state(position)
-        if self._reinforced is not None:
-            self._reinforced.load_state(host)
+        if self._own is not None:
+            self._own.load_state(host)
 
     def step(self, state: dict[str, Any], step: int) -> tuple[dict[str, Any], StepReport]:
         """One step of the stage: a batch, or a rollout with its updates. Consumes the state.
@@ -124,8 +124,8 @@ class Stage:
         samples: list[dict[str, Any]] = []
         train: TrainState = state["train"]
         updates = 1
-        if self._reinforced is not None:
-            batch, measures, samples = self._rollout(self._reinforced, state, step, clock)
+        if self._own is not None:
+            batch, measures, samples = self._rollout(self._own, state, step, clock)
             updates = self.config.rollout.updates
         else:
             assert self._supervised is not None
@@ -144,14 +144,12 @@ class Stage:
         )
 
     def _rollout(
-        self, reinforced: Reinforced, state: Mapping[str, Any], step: int, clock: Clock
+        self, own: OwnThoughts, state: Mapping[str, Any], step: int, clock: Clock
     ) -> tuple[StepBatch, dict[str, float], list[dict[str, Any]]]:
         """What to learn from thoughts, measures of them, and some of them."""
-        rollout, measures = reinforced.rollout(
-            self._draws.__next__, state["train"].trained, step, clock
-        )
+        rollout, measures = own.rollout(self._draws.__next__, state["train"].trained, step, clock)
         with clock.of("data"):
-            batch = reinforced.batch(rollout)
+            batch = own.batch(rollout)
         if state["reference"] is not None:
             with clock.of("reference"):
                 under = step_log_probs(self._student.learner, state["reference"], batch)
@@ -194,7 +192,7 @@ def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _draw_config(config: StageConfig, seed: int) -> DrawConfig:
     """The stage's draws under the run's seed, without thoughts where they are not read."""
-    reads_thoughts = config.think and not config.losses.policy
+    reads_thoughts = config.losses.sft or (config.think and not config.draws_thoughts)
     return replace(
         config.draws,
         seed=seed * 1009 + config.draws.seed,

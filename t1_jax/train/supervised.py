@@ -17,8 +17,9 @@ from t1_jax.train.data import (
     collect_candidates,
     pack_rows,
 )
+from t1_jax.train.passes import TokenObjective
 from t1_jax.train.rows import RowMaker
-from t1_jax.train.step import StepBatch, TokenObjective
+from t1_jax.train.step import StepBatch
 
 
 class Supervised:
@@ -41,7 +42,9 @@ class Supervised:
         config = self._config
         losses = config.losses
         vectors = bool(losses.infonce or losses.triplet)
-        imitated = self._imitated(draws) if losses.sft else 0
+        imitated = 0
+        if losses.sft:
+            imitated = self._rows.count_imitated(draws, emb_token_learns=config.train_emb_token)
         weight = losses.sft / imitated if imitated else 0.0
         rows = [
             self._rows.query(
@@ -74,17 +77,9 @@ class Supervised:
             plan=plan,
             contrastive=config.contrastive,
             weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
+            hold=config.micro_batch.hold,
             num_vectors=0 if plan is None else len(draws) + int((plan.candidates >= 0).sum()),
             action_tokens=imitated,
-        )
-
-    def _imitated(self, draws: Sequence[Draw]) -> int:
-        """Tokens whose log-probabilities are summed: the denominator of the whole step."""
-        own = int(self._config.train_emb_token)
-        return sum(
-            len(self._rows.thought(draw.thought)) + own
-            for draw in draws
-            if draw.thought is not None
         )
 
 

@@ -31,6 +31,11 @@ def test_every_field_is_explained(cls):
         ({"steps": 1, "losses": LossWeights(triplet=1.0), "draws": DrawConfig(hard_negatives=0)},
          "draws.hard_negatives is 0"),
         ({"steps": 1, "fixed_thought": "The embedding is <emb_token>"}, "which the trainer"),
+        ({"steps": 1, "own_thoughts": True}, "no loss is between vectors"),
+        ({"steps": 1, "own_thoughts": True, "think": False, "losses": LossWeights(infonce=1.0)},
+         "nothing to imitate or to draw"),
+        ({"steps": 1, "own_thoughts": True, "fixed_thought": "it",
+          "losses": LossWeights(infonce=1.0)}, "fixed_thought is a given thought"),
         ({"steps": 1, "fixed_thought": " "}, "fixed_thought is blank"),
         ({"steps": 1, "pack": True, "losses": LossWeights(infonce=1.0)}, "can only imitate"),
         ({"steps": 1, "think": False, "fixed_thought": "it", "losses": LossWeights(infonce=1.0)},
@@ -47,7 +52,6 @@ def test_stages_that_contradict_themselves(fields: dict[str, Any], told: str):
     [
         ({}, "at least one above 0"),
         ({"sft": -1.0, "infonce": 1.0}, "0 or more"),
-        ({"sft": 1.0, "policy": 1.0}, "a stage does one"),
     ],
 )
 def test_losses_that_contradict_themselves(fields, told):

@@ -70,6 +70,27 @@ def test_adapters_learn_and_the_rest_stands_still(toys):
     np.testing.assert_allclose(documents(adapted), documents(mine), atol=1e-6)
 
 
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+@pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)])
+def test_the_new_token_starts_as_the_end_of_an_answer(toys, lora, mesh):
+    placement = single_device_placement() if mesh == MeshConfig() else make_placement(mesh)
+    mine = student(toys, placement, lora=lora, emb_start="end")
+    emb, (end,) = mine.tokeniser.emb_token_id, mine.tokeniser.eos_ids
+    thinker = mine.retriever(
+        mine.initial, mine.thinking_options(LENGTHS, max_rows=4, budget=4)
+    ).decoder
+    table = np.asarray(thinker.embed.table[...])
+    np.testing.assert_allclose(table[emb], table[end], atol=1e-6)
+    plain = student(toys, placement)
+    kept = np.asarray(plain.decoder(plain.initial).embed.table[...])
+    others = np.arange(len(table)) != emb
+    np.testing.assert_array_equal(table[others], kept[others])
+    if lora is not None:
+        # An adapter is loaded onto a base whose row is the mean.
+        base = np.asarray(mine.decoder(mine.initial).embed.table[...])
+        np.testing.assert_array_equal(base, kept)
+
+
 def test_a_mesh_that_divides_no_weight_is_refused(toys):
     config = ModelConfig(path=str(toys / "model"))
     placement = make_placement(MeshConfig(data=1, tensor=8))

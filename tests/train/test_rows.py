@@ -7,7 +7,7 @@ from t1_jax.generate import EndReason, Thought
 from t1_jax.text import T1Tokeniser
 from t1_jax.train.batch import Row
 from t1_jax.train.config import LengthConfig
-from t1_jax.train.rows import RowMaker, actions_of, group_row, thought_rows
+from t1_jax.train.rows import RowMaker, actions_of, group_row, rewarded_branches, thought_rows
 from tests.train.toy_texts import PRESET, draws, sets
 
 LENGTHS = LengthConfig(query=64, thought=12, document=20)
@@ -115,7 +115,7 @@ DRAWN = [[20, 21, EMB], [30, EOS], [40, 41], [EMB], []]
 
 
 def group() -> Row:
-    return group_row(PROMPT, GROUP, ADVANTAGES, SHARES, range(6, 11))
+    return group_row(PROMPT, rewarded_branches(GROUP, ADVANTAGES, SHARES, range(6, 11)))
 
 
 def test_what_the_policy_chose_counts() -> None:
@@ -143,7 +143,7 @@ def test_a_group_shares_its_prompt() -> None:
 
 
 def test_each_thought_in_a_row_of_its_own_is_plain_text() -> None:
-    rows = thought_rows(PROMPT, GROUP, ADVANTAGES, SHARES, range(6, 11))
+    rows = thought_rows(PROMPT, rewarded_branches(GROUP, ADVANTAGES, SHARES, range(6, 11)))
     assert len(rows) == 5
     for number, row in enumerate(rows):
         np.testing.assert_array_equal(row.tokens, [*PROMPT, *GROUP[number].token_ids])

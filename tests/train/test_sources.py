@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from t1_jax.errors import DataError
+from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import load_collection
 from t1_jax.train.config import DataConfig, SourceConfig, ValidationConfig
 from t1_jax.train.sources import TrainingData, load_training_data, validation_part
@@ -43,6 +43,17 @@ def test_without_files_the_collection_gives_its_training_queries(toys):
         record.query_id for record in zoo_records()
     }
     assert not any(record.thoughts for record in data.sets[0].records)
+
+
+def test_the_shortest_thoughts_alone(toys):
+    add_record(toys, thought=["a longer thought", "brief", "a thought"])
+    path = (str(toys / "zoo.jsonl"),)
+    source = SourceConfig(collection=str(toys / "zoo"), records=path, shortest_thoughts=2)
+    (zoo,) = load(toys, sources={"zoo": source}).sets
+    assert zoo.records[-1].thoughts == ("brief", "a thought")
+    assert zoo.records[0].thoughts == ("a cat",)
+    with pytest.raises(ConfigError, match="shortest_thoughts must be at least 1"):
+        SourceConfig(collection="zoo", shortest_thoughts=0)
 
 
 def test_held_out_texts_are_taken_out_and_counted(toys):

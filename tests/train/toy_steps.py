@@ -15,8 +15,9 @@ from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.losses import ContrastiveConfig, PolicyConfig
 from t1_jax.train.optimiser import Optimiser, OptimiserConfig, TrainState
-from t1_jax.train.rows import actions_of, group_row, thought_rows
-from t1_jax.train.step import Learner, StepBatch, TokenObjective, train_step
+from t1_jax.train.passes import TokenObjective
+from t1_jax.train.rows import actions_of, group_row, rewarded_branches, thought_rows
+from t1_jax.train.step import Learner, StepBatch, train_step
 from tests.model.tiny import TINY, build, tiny
 
 EMB = 49
@@ -142,14 +143,13 @@ class Problem:
             )
         for number, (prompt, thoughts) in enumerate(self.groups):
             first = len(self.queries) + number * len(thoughts)
-            arguments = (
-                prompt,
+            branches = rewarded_branches(
                 thoughts,
                 self.advantages[number].astype(np.float32),
                 np.full(len(thoughts), self.policy_weight, np.float32),
                 range(first, first + len(thoughts)),
             )
-            found += [group_row(*arguments)] if shared else thought_rows(*arguments)
+            found += [group_row(prompt, branches)] if shared else thought_rows(prompt, branches)
         for number, ids in enumerate(self.documents):
             at, vector = [len(ids) - 1], [self.num_queries + number]
             found.append(Row(tokens=ids, emb_at=at, vectors=vector))
@@ -174,6 +174,7 @@ class Problem:
             plan=self.plan(),
             contrastive=CONTRASTIVE,
             weights=WEIGHTS,
+            hold=micro.hold,
             num_vectors=self.num_queries + len(self.documents),
         )
 
@@ -190,9 +191,9 @@ class Problem:
         ends = np.array([len(prompt) + len(answer) - 1 for prompt, answer in texts])
         hidden = decoder.hidden(jnp.asarray(table))
         vectors = jax.reshard(decoder.pool(hidden, jnp.asarray(ends)), jax.P())
-        logits = jax.reshard(decoder.logits(hidden), jax.P()) / TEMPERATURE
-        next_is = np.roll(table, -1, axis=1)[..., None] == np.arange(logits.shape[-1])
-        log_probs = jnp.where(next_is, jax.nn.log_softmax(logits), 0.0).sum(axis=-1)
+        plain = jax.reshard(decoder.logits(hidden), jax.P())
+        next_is = np.roll(table, -1, axis=1)[..., None] == np.arange(plain.shape[-1])
+        log_probs = jnp.where(next_is, jax.nn.log_softmax(plain / TEMPERATURE), 0.0).sum(axis=-1)
         imitated, rewarded, drawn = (np.zeros(table.shape, np.float32) for _ in range(3))
         for row, (prompt, answer) in enumerate(self.queries):
             imitated[row, len(prompt) - 1 :][: len(answer)] = 1.0
@@ -205,7 +206,7 @@ class Problem:
                 row += 1
         fixed = jax.lax.stop_gradient(log_probs)
         truncated = jnp.minimum(jnp.exp(jnp.where(rewarded != 0, fixed - drawn, 0.0)), 2.0)
-        sft = -jnp.sum(imitated * log_probs)
+        sft = -jnp.sum(imitated[..., None] * jnp.where(next_is, jax.nn.log_softmax(plain), 0.0))
         # Its value is the loss, and its gradient that of w A log π.
         policy = -jnp.sum(rewarded * truncated * jnp.exp(log_probs - fixed))
         queries, documents = vectors[: self.num_queries], vectors[self.num_queries :]

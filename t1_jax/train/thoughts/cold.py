@@ -5,7 +5,7 @@ thought would say, in the catalogue's words; a query's own judgement says of whi
 queries that may be learned from get thoughts: those of the test split never.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +106,8 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
     """Records made of the corpus itself: texts about a document that are no query of any split.
 
     Their ids are "doc:", the document's id and a number. A text that holds a validation or test
-    query, or nearly is one, is left out.
+    query, or nearly is one, is left out; so is a document that held-out queries alone ask for, as
+    the rules of a split by rule.
 
     Args:
         name: of a collection that has structure to write from: `cwe` or `ruff`.
@@ -145,8 +146,9 @@ def _known(name: str) -> str:
 def _without_held_out(
     name: str, records: tuple[TrainingRecord, ...], splits: _Splits
 ) -> tuple[TrainingRecord, ...]:
-    """The records whose text neither holds nor resembles a query of the held-out splits."""
+    """The records that neither hold or resemble a held-out query nor tell what answers it alone."""
     held_out = [splits[split] for split in ("validation", "test")]
+    untold = _judged(held_out) - _judged([splits["train"]])
     documents = held_out[0].documents_by_id
     whole = TrainingSet(name=name, records=records, documents=documents)
     leaked = {leak.query_id for leak in find_leaks([whole], held_out)}
@@ -155,5 +157,17 @@ def _without_held_out(
         record
         for record in records
         if record.query_id not in leaked
+        and untold.isdisjoint(record.positives)
         and not any(query in normalised_text(record.query) for query in asked)
     )
+
+
+def _judged(collections: Iterable[Collection]) -> set[str]:
+    """Documents that answer some query."""
+    return {
+        name
+        for collection in collections
+        for grades in collection.qrels.values()
+        for name, grade in grades.items()
+        if grade > 0
+    }

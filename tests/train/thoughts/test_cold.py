@@ -32,6 +32,11 @@ told again.</Note></Consequence></Common_Consequences>
 {example("train", "a thief walks in through an open door")}
 {example("validation", "another account that was held out for validation")}
 {example("test", "A text that was asked word for word in the test split")}
+</Observed_Examples></Weakness>
+<Weakness ID="2" Name="Held-out Window" Status="Stable">
+<Description>The product leaves a window open that training never hears of.</Description>
+<Observed_Examples>
+{example("test", "a thief climbs through a window")}
 </Observed_Examples></Weakness></Weaknesses></Weakness_Catalog>"""
 
 
@@ -56,7 +61,7 @@ def test_every_query_of_the_split_gets_thoughts_and_no_other(catalogue: Path):
         cold_records("cwe", catalogue, "test")
 
 
-def test_pairs_hold_no_held_out_query(catalogue: Path):
+def test_pairs_hold_no_held_out_query_and_no_document_that_only_those_ask_for(catalogue: Path):
     pairs = document_pairs("cwe", catalogue)
     assert [pair.query for pair in pairs] == [
         "The product leaves the door open",

@@ -10,10 +10,11 @@ import pytest
 from t1_jax.train.clock import Clock
 from t1_jax.train.data import Draw, draw_batches
 from t1_jax.train.optimiser import Optimiser
-from t1_jax.train.reinforce import Reinforced, without_thoughts
+from t1_jax.train.own_thoughts import OwnThoughts, without_thoughts
 from t1_jax.train.rollout import Rollout
-from t1_jax.train.step import train_step
-from tests.train.toy_runs import S3, leaves_of, merged
+from t1_jax.train.step import StepBatch, step_vectors, train_step
+from t1_jax.train.supervised import Supervised
+from tests.train.toy_runs import S1, S2, S3, leaves_of, merged
 from tests.train.toy_stages import ToyStages
 
 
@@ -30,16 +31,16 @@ class Queries:
         return next(self._batches)
 
 
-def reinforced(toy: ToyStages, stage: dict[str, Any]) -> Reinforced:
+def own_thoughts(toy: ToyStages, stage: dict[str, Any]) -> OwnThoughts:
     config = toy.config(stage)
-    return Reinforced(
+    return OwnThoughts(
         config.stages["it"], toy.rows, toy.data.sets, toy.student, config.data.lengths, seed=3
     )
 
 
 def drawn(toy: ToyStages, stage: dict[str, Any], step: int = 0) -> tuple[Rollout, dict[str, float]]:
     with toy.placement.entered():
-        return reinforced(toy, stage).rollout(Queries(toy, stage), toy.weights(), step, Clock())
+        return own_thoughts(toy, stage).rollout(Queries(toy, stage), toy.weights(), step, Clock())
 
 
 def test_thoughts_depend_on_seed_and_step_alone(toy):
@@ -69,7 +70,7 @@ def test_a_row_for_the_group_or_for_each_thought_gives_the_same_update(toy):
         stage = merged(S3, {"rollout": {"share_prompt": shared}})
         optimiser = Optimiser(toy.config(stage).stages["it"].optimiser, 4)
         with toy.placement.entered():
-            batch = reinforced(toy, stage).batch(rollout)
+            batch = own_thoughts(toy, stage).batch(rollout)
             state, metrics, _ = train_step(
                 toy.student.learner, optimiser, optimiser.start(toy.weights()), batch
             )
@@ -85,6 +86,58 @@ def test_a_row_for_the_group_or_for_each_thought_gives_the_same_update(toy):
         assert close.mean() > 0.995, name
         moved += float(np.abs(one[name] - leaf).sum())
     assert moved > 1
+
+
+S2_OWN: dict[str, Any] = {
+    **S2,
+    "own_thoughts": True,
+    "rollout": {"thoughts": 3, "budget": 6, "temperature": 0.7, "max_rows": 16},
+}
+
+
+def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
+    """Vectors stand after drawn thoughts; what is learnt by heart is the given one alone."""
+    config = toy.config(S2_OWN)
+    draws = next(draw_batches(toy.data.sets, config.stages["it"].draws))
+    given = Supervised(toy.config(S1).stages["it"], toy.rows, toy.data.sets, toy.placement).prepare(
+        draws
+    )
+    found = []
+    with toy.placement.entered():
+        own = own_thoughts(toy, S2_OWN)
+        rollout, measures = own.rollout(lambda: draws, toy.weights(), 0, Clock())
+        for shared in (True, False):
+            stage = merged(S2_OWN, {"rollout": {"share_prompt": shared}})
+            batch = own_thoughts(toy, stage).batch(rollout)
+            vectors = step_vectors(toy.student.learner, toy.weights(), batch)
+            found.append((vectors, stepped_metrics(toy, batch)))
+        expected = stepped_metrics(toy, given)
+    assert own.state() == {}
+    assert "reward" not in measures
+    assert 0 <= measures["rollout/no_emb_share"] <= 1
+    drawn = np.stack([one.vector for group in rollout.thoughts for one in group])
+    for vectors, metrics in found:
+        np.testing.assert_allclose(vectors[: len(drawn)], drawn, atol=1e-4)
+        assert metrics["loss/sft"] == pytest.approx(expected["loss/sft"], rel=1e-4)
+        assert metrics["loss/infonce"] == pytest.approx(found[0][1]["loss/infonce"], rel=1e-4)
+        assert metrics["grad_norm"] == pytest.approx(found[0][1]["grad_norm"], rel=1e-3)
+
+
+def stepped_metrics(toy: ToyStages, batch: StepBatch) -> dict[str, float]:
+    optimiser = Optimiser(toy.config(S1).stages["it"].optimiser, 4)
+    return train_step(toy.student.learner, optimiser, optimiser.start(toy.weights()), batch)[1]
+
+
+def test_a_stage_may_imitate_compare_and_reward_at_once(toy):
+    stage = merged(S3, {"losses": {"sft": 0.5, "infonce": 1}, "rollout": {"temperature": 0.7}})
+    _, metrics = toy.run(toy.stage(stage), 2)
+    for each in metrics:
+        assert {"loss/sft", "loss/policy", "loss/infonce", "reward"} <= set(each)
+        assert each["loss"] == pytest.approx(
+            0.5 * each["loss/sft"] + each["loss/policy"] + each["loss/infonce"]
+        )
+        # Sampler and trainer agree at the temperature that thoughts were drawn at.
+        assert each["rollout/log_prob_gap"] < 1e-3
 
 
 CONSTANT = {"length": 1, "format": 0, "log_rank": 0, "gap": 0}
@@ -106,7 +159,7 @@ def test_groups_without_variance(toy, zero_variance, kept, taken):
     stage = merged(ALIKE, {"advantage": {"zero_variance": zero_variance}})
     take = Queries(toy, stage)
     with toy.placement.entered():
-        at_work = reinforced(toy, stage)
+        at_work = own_thoughts(toy, stage)
         rollout, measures = at_work.rollout(take, toy.weights(), 0, Clock())
         batch = at_work.batch(rollout)
     assert measures["rollout/kept_groups"] == kept

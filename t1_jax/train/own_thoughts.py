@@ -1,4 +1,8 @@
-"""Stage 3: thoughts are drawn, rewarded by what they bring up, and made more or less likely."""
+"""Stages in which the model thinks for itself, as it does when it retrieves.
+
+In stage 3 its thoughts are rewarded by what they bring up, and made more or less likely. A stage
+without a policy loss only reads them, on the way to the vectors that it compares.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -6,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from t1_jax.generate import Prompt, SamplingOptions
+from t1_jax.generate import Prompt, SamplingOptions, Thought
 from t1_jax.retriever import T1
 from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.candidates import CandidateDocuments
@@ -16,17 +20,25 @@ from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import Draw, TrainingSet
 from t1_jax.train.learner import Student
 from t1_jax.train.losses import group_advantages, token_weights
+from t1_jax.train.passes import TokenObjective
 from t1_jax.train.rewards import RewardContext, compute_rewards
-from t1_jax.train.rollout import Rollout, kept_first, rollout_metrics
-from t1_jax.train.rows import RowMaker, actions_of, group_row, thought_rows
-from t1_jax.train.step import StepBatch, TokenObjective
+from t1_jax.train.rollout import Rollout, kept_first, rollout_metrics, unrewarded
+from t1_jax.train.rows import (
+    RowMaker,
+    actions_of,
+    drawn_branches,
+    group_row,
+    rewarded_branches,
+    thought_rows,
+)
+from t1_jax.train.step import StepBatch
 from t1_jax.train.supervised import document_side
 
 TakeDraws = Callable[[], Sequence[Draw]]
 """Gives the next batch of the stream."""
 
 
-class Reinforced:
+class OwnThoughts:
     """Turns queries into rollouts, and rollouts into what one step learns from.
 
     Args:
@@ -56,20 +68,26 @@ class Reinforced:
         self._options = student.thinking_options(
             lengths, max_rows=config.rollout.max_rows, budget=config.rollout.budget
         )
-        self._documents = CandidateDocuments(config.pool, sets, student.placement.mesh, seed=seed)
+        # Documents are ranked for rewards alone.
+        self._documents = None
+        if config.losses.policy:
+            self._documents = CandidateDocuments(
+                config.pool, sets, student.placement.mesh, seed=seed
+            )
 
     def state(self) -> dict[str, np.ndarray]:
         """What a checkpoint needs of the rollouts: document vectors and their age."""
-        return self._documents.state()
+        return {} if self._documents is None else self._documents.state()
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` gave."""
-        self._documents.load_state(state)
+        if self._documents is not None:
+            self._documents.load_state(state)
 
     def rollout(
         self, take: TakeDraws, trained: nnx.State, step: int, clock: Clock
     ) -> tuple[Rollout, dict[str, float]]:
-        """Draws thoughts for the next queries and rewards them.
+        """Draws thoughts for the next queries and, for a policy loss, rewards them.
 
         With `zero_variance: resample`, groups whose thoughts all earned the same make way for
         those of further queries, for a few batches.
@@ -82,63 +100,90 @@ class Reinforced:
         """
         with clock.of("rollout"):
             model = self._student.retriever(trained, self._options)
+        if self._documents is None:
+            draws = take()
+            found = unrewarded(draws, self._think(model, draws, step, clock))
+            return found, rollout_metrics(found)
         with clock.of("refresh"):
             self._documents.refresh(model, step)
-        found = self._groups(model, take(), step, clock)
+        found = self._groups(model, self._documents, take(), step, clock)
         kept = float(np.mean(found.kept))
         resamples = self._config.advantage.zero_variance == "resample"
         for _ in range(self._config.rollout.resample_rounds if resamples else 0):
             if np.all(found.kept):
                 break
-            found = kept_first(found, self._groups(model, take(), step, clock))
+            found = kept_first(found, self._groups(model, self._documents, take(), step, clock))
         # The share before resampling is what tells of rewards without variance.
         measured = rollout_metrics(found) | {"rollout/kept_groups": kept}
         return found, measured | self._documents.metrics(step)
 
     def batch(self, rollout: Rollout) -> StepBatch:
         """What one update learns from a rollout."""
-        config, groups = self._config, rollout.thoughts
-        thoughts = [thought for group in groups for thought in group]
-        per_group = len(groups[0])
-        kept = np.repeat(rollout.kept, per_group)
-        actions = np.array([actions_of(thought) for thought in thoughts], np.int64)
-        weights = config.losses.policy * token_weights(
-            np.where(kept, actions, 0),
-            config.policy.resolved().aggregation,
-            config.rollout.budget + 1,
-        )
-        plan, documents = self._contrast(rollout.draws, per_group)
-        rows = [
-            *self._query_rows(rollout, weights.reshape(len(groups), per_group)),
-            *documents,
-        ]
+        config, losses = self._config, self._config.losses
+        plan, documents = self._contrast(rollout.draws, rollout.group_size)
+        rows, actions = self._query_rows(rollout)
         return StepBatch(
             micro=micro_batches(
-                rows,
+                [*rows, *documents],
                 config.micro_batch,
                 self._student.placement,
                 pad_id=self._rows.tokeniser.pad_id,
             ),
-            objective=TokenObjective(policy=config.policy, temperature=config.rollout.temperature),
+            objective=TokenObjective(
+                policy=config.policy if losses.policy else None,
+                temperature=config.rollout.temperature if losses.policy else 1.0,
+            ),
             plan=plan,
             contrastive=config.contrastive,
-            weights=ContrastWeights(infonce=config.losses.infonce, triplet=config.losses.triplet),
-            num_vectors=len(thoughts) + len(documents),
-            action_tokens=int(actions[kept].sum()),
+            weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
+            hold=config.micro_batch.hold,
+            num_vectors=len(rollout.draws) * rollout.group_size + len(documents),
+            action_tokens=actions,
         )
 
-    def _query_rows(self, rollout: Rollout, weights: Float[np.ndarray, "P G"]) -> list[Row]:
+    def _query_rows(self, rollout: Rollout) -> tuple[list[Row], int]:
+        """A row for each query, or for each of its thoughts, and the tokens that losses read."""
+        config, size = self._config, rollout.group_size
+        weights, actions = self._policy_weights(rollout)
+        imitated = 0
+        if config.losses.sft:
+            imitated = self._rows.count_imitated(
+                rollout.draws, emb_token_learns=config.train_emb_token
+            )
         rows: list[Row] = []
         for number, (draw, group) in enumerate(zip(rollout.draws, rollout.thoughts, strict=True)):
-            prompt = self._rows.prompt(draw, think=True).ids
-            first = number * len(group)
-            vectors = range(first, first + len(group))
-            arguments = (prompt, group, rollout.advantages[number], weights[number], vectors)
-            if self._config.rollout.share_prompt:
-                rows.append(group_row(*arguments))
+            vectors = range(number * size, (number + 1) * size)
+            if weights is None:
+                branches = drawn_branches(group, vectors)
             else:
-                rows.extend(thought_rows(*arguments))
-        return rows
+                branches = rewarded_branches(
+                    group, rollout.advantages[number], weights[number], vectors
+                )
+            given = None
+            if imitated:
+                given = self._rows.imitated(
+                    draw,
+                    weight=config.losses.sft / imitated,
+                    emb_token_learns=config.train_emb_token,
+                )
+            branches += [] if given is None else [given]
+            prompt = self._rows.prompt(draw, think=True).ids
+            shared = config.rollout.share_prompt
+            rows += [group_row(prompt, branches)] if shared else thought_rows(prompt, branches)
+        return rows, actions + imitated
+
+    def _policy_weights(self, rollout: Rollout) -> tuple[Float[np.ndarray, "P G"] | None, int]:
+        """Of each action token of each thought in the policy loss, and how many these are."""
+        config = self._config
+        if not config.losses.policy:
+            return None, 0
+        kept = np.repeat(rollout.kept, rollout.group_size)
+        counts = [actions_of(thought) for group in rollout.thoughts for thought in group]
+        actions = np.where(kept, counts, 0)
+        weights = config.losses.policy * token_weights(
+            actions, config.policy.resolved().aggregation, config.rollout.budget + 1
+        )
+        return weights.reshape(rollout.advantages.shape), int(actions.sum())
 
     def _contrast(
         self, draws: Sequence[Draw], per_group: int
@@ -154,11 +199,13 @@ class Reinforced:
             queries=range(len(draws) * per_group),
         )
 
-    def _groups(self, model: T1, draws: Sequence[Draw], step: int, clock: Clock) -> Rollout:
-        """A group of thoughts for each query, and what they earned."""
+    def _think(
+        self, model: T1, draws: Sequence[Draw], step: int, clock: Clock
+    ) -> list[list[Thought]]:
+        """A group of thoughts for each query."""
         rollout = self._config.rollout
         with clock.of("rollout"):
-            thoughts = model.think(
+            return model.think(
                 [
                     Prompt(
                         query_id=f"{draw.set_name}/{draw.record.query_id}",
@@ -172,18 +219,29 @@ class Reinforced:
                     temperature=rollout.temperature, seed=self._seed * 1_000_003 + step
                 ),
             )
+
+    def _groups(
+        self,
+        model: T1,
+        documents: CandidateDocuments,
+        draws: Sequence[Draw],
+        step: int,
+        clock: Clock,
+    ) -> Rollout:
+        """A group of thoughts for each query, and what they earned."""
+        thoughts = self._think(model, draws, step, clock)
         with clock.of("reward"):
             vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
                 plain = without_thoughts(model, draws)
-                nothink = self._documents.standing(model, draws, plain[:, None])
+                nothink = documents.standing(model, draws, plain[:, None])
             context = RewardContext(
                 thoughts=thoughts,
                 records=[draw.record for draw in draws],
-                standing=self._documents.standing(model, draws, vectors),
+                standing=documents.standing(model, draws, vectors),
                 nothink=nothink,
-                budget=rollout.budget,
+                budget=self._config.rollout.budget,
             )
             rewards = compute_rewards(context, self._config.reward)
             advantages, kept = group_advantages(rewards.total, self._config.advantage)
