@@ -48,6 +48,7 @@ def quickstart(
     path, overrides = _split(arguments or [])
     config = load_config(QuickstartConfig, path, overrides)
     _check_output(config.output)
+    _check_weights(config.weights)
     collections = _fetch(out, config)
     trained = None if config.training is None else learn(out, config.training, _name(config))
     model = _load(out, config, trained)
@@ -90,6 +91,15 @@ def _check_output(folder: Path) -> None:
         )
 
 
+def _check_weights(folder: Path | None) -> None:
+    """Said before minutes of training, not after them."""
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(
+            f"weights={folder} is no folder of a model or an adapter",
+            mend="weights=null evaluates what the training finds best",
+        )
+
+
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     """Fetches whatever is not here yet; returns the split of each collection."""
     from t1_jax.hub import MODELS, open_collection, pull_collection, pull_model
@@ -112,17 +122,27 @@ def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
 
 
 def _load(out: Output, config: "QuickstartConfig", trained: "TrainResult | None") -> "T1":
-    """The best weights of the training, or the model as it was fetched."""
     from t1_jax.cli.model import devices_in_words
     from t1_jax.retriever import T1
 
-    weights = _name(config) if trained is None or trained.best is None else trained.folder / "best"
-    model = T1.load(weights, dtype=config.dtype, preset=config.preset, options=config.retriever)
+    model = T1.load(
+        _weights(config, trained),
+        dtype=config.dtype,
+        preset=config.preset,
+        options=config.retriever,
+    )
     out.note(
         f"loaded in {config.dtype} on {devices_in_words(model)}; "
         "each shape of batch is compiled once"
     )
     return model
+
+
+def _weights(config: "QuickstartConfig", trained: "TrainResult | None") -> str | Path:
+    """Given weights, else the best of the training, else the model as it was fetched."""
+    if config.weights is not None:
+        return config.weights
+    return _name(config) if trained is None or trained.best is None else trained.folder / "best"
 
 
 def _name(config: "QuickstartConfig") -> str:
@@ -144,7 +164,7 @@ def _evaluate(
 
     folder = cache_folder() / "vectors" if config.remember else None
     remembered = RememberedDocuments(model, folder)
-    facts = model_facts(model, Path(config.model).name)
+    facts = model_facts(model, Path(config.weights or config.model).name)
     return evaluate_all(remembered, facts, collections, config.split, config.evaluation, out.note)
 
 
@@ -154,10 +174,21 @@ def _conclude(
     from t1_jax.cli.countdown import in_words
     from t1_jax.cli.model import is_base_model
 
-    if trained is not None and trained.best is not None:
+    if config.weights is not None:
+        out.say(
+            f"These are the weights in {config.weights}; its README.md says how they were trained.",
+            style="yellow",
+        )
+        if trained is not None and trained.best is not None:
+            out.say(
+                "To evaluate those that were just trained: t1 quickstart training=null "
+                f"weights={trained.folder / 'best'}",
+                style="yellow",
+            )
+    elif trained is not None and trained.best is not None:
         out.say(
             f"These are the weights of {trained.steps} short steps on this machine "
-            f"({trained.folder / 'best'}); configs/smollm2-135m.yaml trains them properly.",
+            f"({trained.folder / 'best'}).",
             style="yellow",
         )
     elif is_base_model(_name(config)):

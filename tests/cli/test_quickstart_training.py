@@ -67,6 +67,18 @@ def test_it_learns_first_and_then_evaluates_what_it_learnt(t1, fields, root):
     assert set(again.json["training"]["validations"]) == {"untrained", "s1", "s2"}
 
 
+def test_given_weights_are_evaluated_whatever_it_learns(t1, fields, root):
+    answer = t1("quickstart", *fields, "training=null", f"weights={root / 'nowhere'}")
+    assert answer.code == 2
+    assert "weights=null" in answer.err
+    write = t1("quickstart", *fields)
+    assert write.code == 0, write.err
+    given = root / "training" / "stages" / "s1"
+    answer = t1("quickstart", *fields, "training=null", f"weights={given}")
+    assert answer.code == 0, answer.err
+    assert f"These are the weights in {given}" in answer.out.replace("\n", "")
+
+
 def test_a_fault_in_the_training_config_is_told_before_anything_runs(t1, fields, root):
     (root / "training.yaml").write_text("stagess: {}")
     answer = t1("quickstart", *fields)

@@ -10,7 +10,7 @@ from t1_jax.train import TrainConfig
 from t1_jax.train.preflight import check_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-OTHERS = ("quickstart", "evaluate", "evaluate_sampled")
+OTHERS = ("quickstart", "evaluate", "evaluate_sampled", "measure")
 RECIPES = sorted(
     str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.stem not in OTHERS
 )

@@ -1,0 +1,69 @@
+"""The measurements of a system with weights, and the settings that their numbers depend on."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from benchmarks.experiment.plan import Plan, SystemConfig
+from benchmarks.experiment.results import MEASURES
+from t1_jax.evaluate import EvaluationConfig
+from t1_jax.generate import SamplingOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One measurement: its name, and how to evaluate; None where time is taken."""
+
+    name: str
+    config: EvaluationConfig | None
+
+
+def tasks_of(plan: Plan, system: SystemConfig) -> list[Task]:
+    """What the plan wants to know of a system, in order."""
+    base = EvaluationConfig(
+        controls=("no-think",) if system.kind == "no-thought" else system.controls,
+        budget=plan.budget,
+        bm25=False,
+        measures=MEASURES,
+        max_queries=plan.max_queries,
+    )
+    own = replace(base, controls=("own",))
+    sampling = SamplingOptions(temperature=plan.temperature)
+    tasks = []
+    if "controls" in system.measure:
+        tasks.append(Task(name="controls", config=base))
+    if "samples" in system.measure:
+        tasks += [
+            Task(name=f"samples-{k}", config=replace(own, n_thoughts=k, sampling=sampling))
+            for k in plan.samples
+        ]
+    if "budgets" in system.measure:
+        tasks += [
+            Task(name=f"budget-{budget}", config=replace(own, budget=budget))
+            for budget in plan.budgets
+            if budget != plan.budget  # that is the own thought of the controls
+        ]
+    if "cost" in system.measure:
+        tasks.append(Task(name="cost", config=None))
+    return tasks
+
+
+def settings_of(plan: Plan, task: Task) -> dict[str, Any]:
+    """All that a measurement's numbers depend on, besides model and data."""
+    general = {
+        "query_tokens": plan.query_tokens,
+        "document_tokens": plan.document_tokens,
+        "dtype": plan.dtype,
+    }
+    if task.config is not None:
+        fields = asdict(task.config)
+        del fields["bootstrap_samples"], fields["bootstrap_seed"]
+        return general | fields
+    return general | {
+        "budget": plan.budget,
+        "samples": plan.samples,
+        "temperature": plan.temperature,
+        "max_rows": plan.max_rows,
+        "cost_queries": plan.cost_queries,
+        "cost_documents": plan.cost_documents,
+        "cost_rounds": plan.cost_rounds,
+    }
