@@ -6,17 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from t1_jax.cli.main import app
-from t1_jax.hub import hf_config_from_decoder
-from t1_jax.hub.weight_map import expected_tensors
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.retrieval import Collection, Document, Query, save_collection
 from t1_jax.text import T1Tokeniser
+from tests.hf_folder import write_hf_folder
 
 WORDS = {
     "cat": "A cat purrs and hunts mice.",
@@ -82,21 +79,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser) -> Path:
     """A Hugging Face folder as others make them: 2 layers, width 32, no <emb_token>."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    folder.mkdir()
-    description = json.loads(tiny_tokeniser.tokenizer.to_str())
-    for token in description["added_tokens"]:
-        if token["content"] == "<emb_token>":
-            token["content"] = "<empty_output>"
-    vocabulary = description["model"]["vocab"]
-    vocabulary["<empty_output>"] = vocabulary.pop("<emb_token>")
-    (folder / "tokenizer.json").write_text(json.dumps(description))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
-    )
-    config = DecoderConfig(
+    shape = DecoderConfig(
         family="llama",
-        vocab_size=tiny_tokeniser.vocabulary_size + 3,
+        vocab_size=tiny_tokeniser.vocabulary_size,
         vocab_multiple=8,
         embed_dim=32,
         num_layers=2,
@@ -108,14 +93,8 @@ def base_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Token
         rope=RopeConfig(theta=1e4),
         max_positions=4096,
     )
-    random = np.random.default_rng(0)
-    tensors = {
-        name: (random.standard_normal(shape) * 0.3 + name.endswith("norm.weight")).astype("f4")
-        for name, shape in expected_tensors(config).items()
-    }
-    (folder / "config.json").write_text(json.dumps(hf_config_from_decoder(config, dtype="float32")))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return write_hf_folder(folder, shape, tiny_tokeniser, scale=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@ import pytest
 from flax import nnx
 
 from t1_jax.generate import BatchShapes, SamplingOptions
+from t1_jax.hub import Tokeniser
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
 from t1_jax.parallel import single_device_placement
-from t1_jax.retriever import T1, RetrieverOptions
+from t1_jax.retriever import T1, Origin, RetrieverOptions
 from t1_jax.text import BucketConfig, T1Tokeniser, load_preset
 
 
@@ -36,3 +37,20 @@ def tiny_t1(tiny_tokeniser: T1Tokeniser) -> T1:
         buckets=BucketConfig(lengths=(192, 256), row_counts=(1, 4), max_batch_tokens=1024),
     )
     return T1(decoder, tiny_tokeniser, load_preset("t1"), placement, options=options)
+
+
+@pytest.fixture(scope="module")
+def tiny_origin(tiny_t1: T1) -> Origin:
+    """Where `tiny_t1` might have come from: a checkpoint with a tokeniser."""
+    tokeniser = Tokeniser(
+        backend=tiny_t1.tokeniser.tokenizer,
+        special_tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        eos_ids=tuple(sorted(tiny_t1.tokeniser.eos_ids)),
+    )
+    return Origin(
+        name="tiny",
+        fingerprint="0" * 64,
+        tokeniser=tokeniser,
+        emb_token_mode="append",
+        stored_dtype="float32",
+    )

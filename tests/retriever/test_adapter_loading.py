@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import UnsupportedError, WeightsError
-from t1_jax.hub import CardFacts, Tokeniser, open_checkpoint, read_adapter
+from t1_jax.hub import CardFacts, open_checkpoint, read_adapter
 from t1_jax.model import LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
 from t1_jax.parallel import single_device_placement
 from t1_jax.retriever import T1, Origin, Parts, load_parts, save_adapter
@@ -19,21 +19,11 @@ TEXTS = ["one text", "another"]
 
 
 @pytest.fixture(scope="module")
-def base(tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model's folder, `<emb_token>` in its tokeniser."""
-    tokeniser = Tokeniser(
-        backend=tiny_t1.tokeniser.tokenizer,
-        special_tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        eos_ids=tuple(sorted(tiny_t1.tokeniser.eos_ids)),
+    model = T1(
+        tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=tiny_origin
     )
-    origin = Origin(
-        name="tiny",
-        fingerprint="0" * 64,
-        tokeniser=tokeniser,
-        emb_token_mode="append",
-        stored_dtype="float32",
-    )
-    model = T1(tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=origin)
     folder = tmp_path_factory.mktemp("base") / "base"
     model.save_pretrained(folder)
     # As a base model is: it says nothing of T1.

@@ -10,32 +10,19 @@ import pytest
 from safetensors.numpy import load_file
 
 from t1_jax.errors import T1Error, WeightsError
-from t1_jax.hub import Tokeniser
 from t1_jax.parallel import MeshConfig, make_placement
 from t1_jax.retriever import T1, Origin
 
 
 @pytest.fixture(scope="module")
-def saved(tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokeniser = Tokeniser(
-        backend=tiny_t1.tokeniser.tokenizer,
-        special_tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        eos_ids=tuple(sorted(tiny_t1.tokeniser.eos_ids)),
-    )
-    origin = Origin(
-        name="tiny",
-        fingerprint="0" * 64,
-        tokeniser=tokeniser,
-        emb_token_mode="append",
-        stored_dtype="float32",
-    )
+def saved(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = T1(
         tiny_t1.decoder,
         tiny_t1.tokeniser,
         tiny_t1.preset,
         tiny_t1.placement,
         options=tiny_t1.options,
-        origin=origin,
+        origin=tiny_origin,
     )
     folder = tmp_path_factory.mktemp("saved") / "tiny"
     model.save_pretrained(folder)

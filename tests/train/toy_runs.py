@@ -1,10 +1,8 @@
 """A tiny random model, a small judged collection with thoughts, and runs that take seconds."""
 
-import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,8 @@ import jax
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import save_file
 
 from t1_jax.config import load_config
-from t1_jax.hub import hf_config_from_decoder
-from t1_jax.hub.weight_map import expected_tensors
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.parallel import Placement, single_device_placement
 from t1_jax.retrieval import Collection, Document, Query, save_collection
@@ -24,6 +19,7 @@ from t1_jax.text import T1Tokeniser
 from t1_jax.train import TrainConfig, TrainResult, train
 from t1_jax.train.data import TrainingRecord, write_records
 from t1_jax.train.stage import Stage
+from tests.hf_folder import write_hf_folder
 
 SHAPE = DecoderConfig(
     family="llama",
@@ -49,26 +45,7 @@ ASKED = {
 
 def write_model(folder: Path, tokeniser: T1Tokeniser, *, seed: int = 0) -> Path:
     """A Hugging Face folder of random weights, whose tokeniser has a spare token."""
-    folder.mkdir(parents=True)
-    description = json.loads(tokeniser.tokenizer.to_str())
-    for token in description["added_tokens"]:
-        if token["content"] == "<emb_token>":
-            token["content"] = "<empty_output>"
-    vocabulary = description["model"]["vocab"]
-    vocabulary["<empty_output>"] = vocabulary.pop("<emb_token>")
-    (folder / "tokenizer.json").write_text(json.dumps(description))
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
-    )
-    shape = replace(SHAPE, vocab_size=tokeniser.vocabulary_size + 3)
-    random = np.random.default_rng(seed)
-    tensors = {
-        name: (random.standard_normal(size) * 0.1 + name.endswith("norm.weight")).astype("f4")
-        for name, size in expected_tensors(shape).items()
-    }
-    (folder / "config.json").write_text(json.dumps(hf_config_from_decoder(shape, dtype="float32")))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return write_hf_folder(folder, SHAPE, tokeniser, scale=0.1, seed=seed)
 
 
 def write_zoo(folder: Path) -> Path:
