@@ -1,6 +1,7 @@
 """What a config's fields are: keys, types, defaults and their documentation."""
 
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -32,6 +33,7 @@ class FieldDoc:
     group: bool = False
 
 
+@functools.cache
 def describe(cls: type) -> tuple[FieldDoc, ...]:
     """Every field of the config `cls`, in order; a nested config is followed by its own fields.
 
