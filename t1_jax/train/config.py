@@ -149,6 +149,9 @@ class RolloutConfig:
         budget: most tokens of a thought.
         temperature: at which they are drawn.
         updates: of the weights for each rollout.
+        prefetch: thoughts of the next step are drawn and rewarded while this one is learnt from, by
+            the weights before it; for devices that one of the two does not fill. It costs a copy of
+            the weights that learn.
         share_prompt: a prompt and all its thoughts are one row when learning, so that the prompt
             is read once; needs the `xla` attention.
         max_rows: thoughts in flight at once.
@@ -160,6 +163,7 @@ class RolloutConfig:
     budget: int = 64
     temperature: float = 1.0
     updates: int = 1
+    prefetch: bool = False
     share_prompt: bool = True
     max_rows: int = 64
     resample_rounds: int = 2

@@ -1,7 +1,9 @@
 """One stage at work: its stream of queries, its batches, its optimiser, and what resuming needs."""
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
 from t1_jax.train.learner import Student
 from t1_jax.train.optimiser import Optimiser, TrainState
 from t1_jax.train.own_thoughts import OwnThoughts
+from t1_jax.train.prefetch import Drawn, RolloutPrefetch
 from t1_jax.train.rollout import rollout_samples
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_columns
@@ -73,8 +76,11 @@ class Stage:
         _check_thoughts(name, self.config, draws, sets)
         self._draws = draw_batches(sets, draws)
         self.steps = _steps(self.config, epoch_steps(sets, draws))
-        self.optimiser = Optimiser(self.config.optimiser, self.steps)
+        self._updates = self.config.rollout.updates if self.config.draws_thoughts else 1
+        self.optimiser = Optimiser(self.config.optimiser, self.steps * self._updates)
         self._supervised, self._own = None, None
+        self._prefetch = RolloutPrefetch(self._drawn, student.placement)
+        self._position_before: dict[str, Any] | None = None
         if self.config.draws_thoughts:
             self._own = OwnThoughts(
                 self.config,
@@ -90,12 +96,19 @@ class Stage:
     def start(self, trained: nnx.State) -> dict[str, Any]:
         """The stage's state before its first step; takes the weights over."""
         needs_reference = self.config.losses.policy and self.config.policy.resolved().beta > 0
-        # Under adapters the reference is a copy of the adapters alone.
-        reference = jax.tree.map(jnp.copy, trained) if needs_reference else None
-        return {"train": self.optimiser.start(trained), "reference": reference}
+        prefetches = self.config.draws_thoughts and self.config.rollout.prefetch
+        # Under adapters these are copies of the adapters alone.
+        return {
+            "reference": jax.tree.map(jnp.copy, trained) if needs_reference else None,
+            # What the next rollout is drawn by, where that is not what is learnt.
+            "drawing": jax.tree.map(jnp.copy, trained) if prefetches else None,
+            "train": self.optimiser.start(trained),
+        }
 
     def position(self) -> dict[str, Any]:
-        """Where the stream of queries stands, as JSON."""
+        """Where the stream of queries stands, as JSON; what was drawn in advance is not counted."""
+        if self._prefetch.is_ready and self._position_before is not None:
+            return self._position_before
         return self._draws.get_state()
 
     def host_state(self) -> dict[str, np.ndarray]:
@@ -123,22 +136,23 @@ class Stage:
         measures: dict[str, float] = {}
         samples: list[dict[str, Any]] = []
         train: TrainState = state["train"]
-        updates = 1
         if self._own is not None:
             batch, measures, samples = self._rollout(self._own, state, step, clock)
-            updates = self.config.rollout.updates
         else:
             assert self._supervised is not None
             with clock.of("data"):
                 batch = self._supervised.prepare(next(self._draws))
-        with clock.of("update"):
-            train, metrics = self._updated(train, batch, updates)
+        drawing = state["drawing"]
+        if drawing is not None:
+            drawing = jax.tree.map(jnp.copy, train.trained)
+        with self._next_rollout(train, drawing, step + 1, clock), clock.of("update"):
+            train, metrics = self._updated(train, batch)
         metrics |= measures | clock.seconds
         metrics["loss"] = self._total(metrics)
         metrics["action_tokens"] = float(batch.action_tokens)
-        return {**state, "train": train}, StepReport(
+        return {**state, "train": train, "drawing": drawing}, StepReport(
             metrics=metrics,
-            tokens=batch.tokens * updates,
+            tokens=batch.tokens * self._updates,
             context=_mean_length(batch),
             samples=samples,
         )
@@ -147,27 +161,50 @@ class Stage:
         self, own: OwnThoughts, state: Mapping[str, Any], step: int, clock: Clock
     ) -> tuple[StepBatch, dict[str, float], list[dict[str, Any]]]:
         """What to learn from thoughts, measures of them, and some of them."""
-        rollout, measures = own.rollout(self._draws.__next__, state["train"].trained, step, clock)
+        by = state["train"].trained if state["drawing"] is None else state["drawing"]
+        drawn = self._prefetch.take(by, step)
+        clock.seconds |= drawn.clock.seconds
+        rollout = drawn.rollout
         with clock.of("data"):
             batch = own.batch(rollout)
         if state["reference"] is not None:
             with clock.of("reference"):
                 under = step_log_probs(self._student.learner, state["reference"], batch)
                 batch = with_columns(batch, "reference", under)
-        return batch, measures, rollout_samples(rollout, _SAMPLED_QUERIES)
+        return batch, drawn.measures, rollout_samples(rollout, _SAMPLED_QUERIES)
 
-    def _updated(
-        self, train: TrainState, batch: StepBatch, updates: int
-    ) -> tuple[TrainState, dict[str, float]]:
+    def _drawn(self, weights: nnx.State, step: int) -> Drawn:
+        """The rollout of a step by these weights."""
+        assert self._own is not None
+        clock = Clock()
+        rollout, measures = self._own.rollout(self._draws.__next__, weights, step, clock)
+        return Drawn(rollout=rollout, measures=measures, clock=clock)
+
+    @contextmanager
+    def _next_rollout(
+        self, train: TrainState, drawing: nnx.State | None, step: int, clock: Clock
+    ) -> Iterator[None]:
+        """Draws the next rollout while the body learns, if there is a next one in this stage."""
+        ends = self.steps * self._updates
+        if drawing is None or int(np.asarray(train.step)) + self._updates >= ends:
+            yield
+            return
+        self._position_before = self._draws.get_state()
+        with self._prefetch.drawing(drawing, step):
+            yield
+            learnt = time.perf_counter()
+        clock.seconds["time/wait"] = time.perf_counter() - learnt
+
+    def _updated(self, train: TrainState, batch: StepBatch) -> tuple[TrainState, dict[str, float]]:
         """As many updates as the rollout allows; the first one fixes the policy before them."""
         learner = self._student.learner
         train, metrics, log_probs = train_step(learner, self.optimiser, train, batch)
-        if updates == 1:
+        if self._updates == 1:
             return train, metrics
         objective = replace(batch.objective, on_policy=False)
         batch = replace(with_columns(batch, "old", log_probs), objective=objective)
         found = [metrics]
-        for _ in range(updates - 1):
+        for _ in range(self._updates - 1):
             train, metrics, _ = train_step(learner, self.optimiser, train, batch)
             found.append(metrics)
         return train, _over_updates(found)

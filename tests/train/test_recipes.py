@@ -44,12 +44,27 @@ SHAPES = {
 }
 
 
+def base_model(config: TrainConfig) -> str:
+    """The model of a recipe; one that goes on from the adapter of another has that one's."""
+    path = Path(config.model.path)
+    if "stages" not in path.parts:
+        return config.model.path
+    before = next(
+        found
+        for found in (load_config(TrainConfig, CONFIGS / name) for name in RECIPES)
+        if path.parent.parent == found.output and path.name in found.stages
+    )
+    assert config.model.lora is None  # that of the adapter
+    assert config.model.preset == before.model.preset
+    return base_model(before)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_fits_its_model_and_its_mesh(name):
     config = load_config(TrainConfig, CONFIGS / name)
     mesh = config.mesh
     devices = max(mesh.data, 1) * mesh.fsdp
-    model = SHAPES[config.model.path]
+    model = SHAPES[base_model(config)]
     check_run(config, model, devices)
     # Weights are split along their width, heads and units.
     assert model.embed_dim % mesh.fsdp == 0
@@ -64,7 +79,7 @@ def test_a_recipe_fits_its_model_and_its_mesh(name):
 
 
 def test_every_model_that_was_promised_has_a_recipe():
-    paths = {load_config(TrainConfig, CONFIGS / name).model.path for name in RECIPES}
+    paths = {base_model(load_config(TrainConfig, CONFIGS / name)) for name in RECIPES}
     assert paths == SHAPES.keys()
 
 

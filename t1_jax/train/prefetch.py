@@ -1,0 +1,74 @@
+"""The rollout of the next step, drawn while this one is learnt from."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flax import nnx
+
+from t1_jax.parallel import Placement
+from t1_jax.train.clock import Clock
+from t1_jax.train.rollout import Rollout
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawn:
+    """A rollout and what is told of it.
+
+    Attributes:
+        rollout: to learn from.
+        measures: of its thoughts and rewards.
+        clock: what drawing it took.
+    """
+
+    rollout: Rollout
+    measures: dict[str, float]
+    clock: Clock
+
+
+class RolloutPrefetch:
+    """One rollout in advance, from a thread of its own.
+
+    Its thoughts come from the weights before the update that it runs beside, so they are one update
+    older than the weights they teach; the truncated importance sampling of the policy loss makes up
+    for it. A rollout depends on weights and step alone: a run that is resumed draws it again, and
+    its checkpoints need not hold it.
+
+    Args:
+        draw: gives the rollout of a step by these weights.
+        placement: that threads have to enter.
+    """
+
+    def __init__(self, draw: Callable[[nnx.State, int], Drawn], placement: Placement) -> None:
+        self._draw = draw
+        self._placement = placement
+        self._ready: Drawn | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the rollout of the next step is there."""
+        return self._ready is not None
+
+    def take(self, weights: nnx.State, step: int) -> Drawn:
+        """The rollout of this step; drawn now if it was not drawn in advance."""
+        found, self._ready = self._ready, None
+        return found or self._draw(weights, step)
+
+    @contextmanager
+    def drawing(self, weights: nnx.State, step: int) -> Iterator[None]:
+        """Draws the rollout of `step` while the body runs; the end waits for both.
+
+        Args:
+            weights: which the body must not consume.
+            step: the next one.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="rollout") as worker:
+            drawn = worker.submit(self._draw_there, weights, step)
+            yield
+        self._ready = drawn.result()
+
+    def _draw_there(self, weights: nnx.State, step: int) -> Drawn:
+        # A mesh is entered thread by thread.
+        with self._placement.entered():
+            return self._draw(weights, step)

@@ -1,0 +1,89 @@
+"""Rollouts that are drawn one step ahead: older by one update, and the same after a stop."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t1_jax.errors import DataError
+from t1_jax.train.own_thoughts import OwnThoughts
+from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
+from tests.train.toy_stages import ToyStages
+
+AHEAD: dict[str, Any] = merged(S3, {"rollout": {"prefetch": True}})
+THOUGHTS = ("rollout/length", "reward", "reward/log_rank", "rollout/reward_std")
+
+
+def thoughts_of(toy: ToyStages, stage: dict[str, Any], steps: int) -> list[dict[str, float]]:
+    _, metrics = toy.run(toy.stage(stage), steps)
+    return [{name: each[name] for name in THOUGHTS} for each in metrics]
+
+
+def test_thoughts_are_those_of_the_weights_one_update_before(toy):
+    """With steps so small that one moves nothing, both ways are the same; else they part."""
+    still = {"optimiser": {"learning_rate": 1e-12}}
+    assert thoughts_of(toy, merged(AHEAD, still), 4) == thoughts_of(toy, merged(S3, still), 4)
+    fast = {"optimiser": {"learning_rate": 0.03}}
+    ahead, beside = (thoughts_of(toy, merged(stage, fast), 3) for stage in (AHEAD, S3))
+    assert ahead[0] == beside[0]
+    # The second rollout is by the untrained weights too, as if the first step had moved nothing.
+    assert ahead[1] == thoughts_of(toy, merged(S3, still), 2)[1]
+    assert ahead[1] != beside[1]
+
+
+def test_the_last_step_draws_nothing_further(toy):
+    stage = toy.stage(AHEAD)
+    positions = []
+    with toy.placement.entered():
+        state = stage.start(toy.weights())
+        for number in range(stage.steps):
+            state, report = stage.step(state, number)
+            positions.append(stage.position())
+            waited = "time/wait" in report.metrics
+            assert waited == (number + 1 < stage.steps)
+    plain = toy.stage(S3)
+    with toy.placement.entered():
+        state = plain.start(toy.weights())
+        for number in range(plain.steps):
+            state, _ = plain.step(state, number)
+            assert plain.position() == positions[number]
+
+
+@pytest.mark.parametrize("how", ["stop", "power cut"])
+def test_a_run_goes_on_bit_for_bit(toys, tmp_path, monkeypatch, how):
+    checkpoints = {"every_steps": 1}
+    other = Path(shutil.copytree(toys, tmp_path / "other"))
+    recorder = Recorder(monkeypatch)
+    run_toy(toy_config(other, {"s3": AHEAD}, checkpoints=checkpoints))
+    expected = dict(recorder.states), dict(recorder.metrics), dict(recorder.hosts)
+    if how == "stop":
+        recorder.stop_after = 2
+        assert run_toy(toy_config(toys, {"s3": AHEAD}, checkpoints=checkpoints)).steps == 2
+        recorder.stop_after = None
+    else:
+        recorder.fail_after = 2
+        with pytest.raises(PowerCut):
+            run_toy(toy_config(toys, {"s3": AHEAD}, checkpoints=checkpoints))
+        recorder.fail_after = None
+    recorder.states.clear()
+    run_toy(toy_config(toys, {"s3": AHEAD}, checkpoints=checkpoints))
+    for step in (3, 4):
+        assert recorder.metrics[step] == expected[1][step]
+        for found, before in ((recorder.states, expected[0]), (recorder.hosts, expected[2])):
+            assert found[step].keys() == before[step].keys()
+            for name, array in before[step].items():
+                np.testing.assert_array_equal(found[step][name], array, err_msg=name)
+
+
+def test_what_goes_wrong_in_the_thread_ends_the_step(toy, monkeypatch):
+    def broken(*args: object) -> None:
+        raise DataError("the endpoint is gone")
+
+    stage = toy.stage(AHEAD)
+    with toy.placement.entered():
+        state, _ = stage.step(stage.start(toy.weights()), 0)
+        monkeypatch.setattr(OwnThoughts, "rollout", broken)
+        with pytest.raises(DataError, match="the endpoint is gone"):
+            stage.step(state, 1)
