@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -16,7 +15,7 @@ from t1_jax.generate.shapes import BatchShapes, smallest_fit
 from t1_jax.generate.state import Arrivals, DecodeState, rearrange, start_batch
 from t1_jax.generate.thought import EndReason, Thought
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement
+from t1_jax.parallel import Placement, spread, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +221,7 @@ class Batch:
             self._put(take, "p"),
             self._put(take_thought, "pg"),
             self._put(live, "pg"),
-            jnp.int32(shift),
+            np.int32(shift),
             placement=self._programs.placement,
             slots=slots,
         )
@@ -235,15 +234,15 @@ class Batch:
         state, output = decode_block(
             *programs.step,
             self._state,
-            jnp.int32(self._budget),
+            np.int32(self._budget),
             options=self._options,
             stop=programs.stop,
             block=self._shapes.block,
         )
-        tokens, log_probs, log_probs_at_1, steps = jax.device_get(output)
+        tokens, log_probs, log_probs_at_1, block_steps = map(whole, output)
         self._state = state
-        live = np.asarray(state.live)
-        self._slot += int(steps)
+        live, steps = whole(state.live), int(block_steps)
+        self._slot += steps
         finished: list[tuple[int, Thought]] = []
         vectors: np.ndarray | None = None
         for flight in self._flights:
@@ -257,7 +256,7 @@ class Batch:
                 if live[at]:
                     continue
                 if vectors is None:
-                    vectors = np.asarray(state.vectors)
+                    vectors = whole(state.vectors)
                 flight.samples[place] = None
                 thought = self._thought(flight.drawn[sample], vectors[at], sample)
                 finished.append((flight.index, thought))
@@ -286,7 +285,7 @@ class Batch:
         )
 
     def _put(self, array: np.ndarray, letters: str) -> jax.Array:
-        return jax.device_put(array, self._programs.placement.activation(letters))
+        return spread(array, self._programs.placement.activation(letters))
 
 
 def _drawn(

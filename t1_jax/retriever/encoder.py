@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import DataError
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement
+from t1_jax.parallel import Placement, spread, whole
 from t1_jax.progress import track
 from t1_jax.text import (
     BucketConfig,
@@ -83,7 +83,7 @@ class Encoder:
 
             def collect() -> None:
                 batch, vectors = waiting.pop(0)
-                outputs.append(np.asarray(vectors)[: len(batch.tokens)])
+                outputs.append(whole(vectors)[: len(batch.tokens)])
                 advance(int(batch.lengths[batch.item_index >= 0].sum()))
 
             for batch in batches:
@@ -113,6 +113,6 @@ class Encoder:
         return _encode(
             self._graph,
             self._weights,
-            jax.device_put(tokens, placement.activation("bl")),
-            jax.device_put(at, placement.activation("b")),
+            spread(tokens, placement.activation("bl")),
+            spread(at, placement.activation("b")),
         )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -36,7 +35,7 @@ from t1_jax.hub import (
     with_adapter,
 )
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
-from t1_jax.parallel import Placement
+from t1_jax.parallel import Placement, spread
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.text import PromptPreset, T1Tokeniser, load_preset
@@ -179,7 +178,7 @@ def load_decoder(
                 for path, leaf in nnx.to_flat_state(parameters)
             ]
         )
-        mask = jax.device_put(drawable, placement.activation("v"))
+        mask = spread(drawable, placement.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
         return nnx.merge(graph, parameters, masks)
 
@@ -358,8 +357,8 @@ def _with_emb_row(
     arrays: dict[str, jax.Array], used: np.ndarray, row: int, placement: Placement
 ) -> dict[str, jax.Array]:
     """The new token's row in the embedding and, where it is untied, in the head."""
-    mask = jax.device_put(used, placement.activation("v"))
-    arrays["embed/table"] = init_emb_row(arrays["embed/table"], mask, jnp.int32(row))
+    mask = spread(used, placement.activation("v"))
+    arrays["embed/table"] = init_emb_row(arrays["embed/table"], mask, np.int32(row))
     if "head/kernel" in arrays:
-        arrays["head/kernel"] = init_emb_row(arrays["head/kernel"], mask, jnp.int32(row), axis=1)
+        arrays["head/kernel"] = init_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)
     return arrays

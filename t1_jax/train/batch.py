@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.parallel import Placement
+from t1_jax.parallel import Placement, spread
 
 COLUMNS = ("sft_weight", "policy_weight", "advantage", "old", "sampler", "reference")
 """What an action token may carry.
@@ -197,8 +197,7 @@ def micro_batches(
 
 def place_rows(array: np.ndarray, letters: str, placement: Placement) -> jax.Array:
     """An array that every process holds whole, spread over all devices by its letters."""
-    sharding = placement.activation(letters)
-    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+    return spread(array, placement.activation(letters))
 
 
 def _kind(row: Row) -> tuple[bool, bool, bool, frozenset[str]]:

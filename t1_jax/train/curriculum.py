@@ -246,7 +246,7 @@ class Curriculum:
         """Measures on held-out queries, and exports what is best so far."""
         weights = state["train"].best_weights
         found = self._measure(stage.name, weights, stage.config, step)
-        self._owed = found is None and jax.process_count() == 1
+        self._owed = found is None
         if found is None:
             return None
         value = found.metrics["validation/ndcg@10"]
@@ -259,7 +259,7 @@ class Curriculum:
         self, name: str, weights: nnx.State, stage: StageConfig, step: int = 0
     ) -> Validation | None:
         """The validation score of weights; None if the run was asked to stop meanwhile."""
-        if jax.process_count() > 1 or self._stop.requested():  # `warnings_of` tells of the former
+        if self._stop.requested():
             return None
         config = self._config
         options = self._student.thinking_options(

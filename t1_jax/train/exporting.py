@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
 
 from t1_jax.hub import MODELS, CardFacts
 from t1_jax.model import LoraConfig
+from t1_jax.parallel import whole
 from t1_jax.retriever import T1, save_adapter
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.learner import Student
@@ -138,10 +138,4 @@ def export_weights(
 
 def _on_each_host(trained: nnx.State) -> Any:
     """The weights as this process can read them: gathered where they lie on several hosts."""
-    if jax.process_count() == 1:
-        return trained
-
-    def gathered(leaf: jax.Array) -> np.ndarray:
-        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
-
-    return jax.tree.map(gathered, trained)
+    return trained if jax.process_count() == 1 else jax.tree.map(whole, trained)

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import jax
-
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.model import DecoderConfig
 from t1_jax.train.config import StageConfig, TrainConfig
@@ -23,20 +21,13 @@ def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> N
     Raises:
         ConfigError: texts longer than the model's context, or micro-batches that do not hold a
             row for each device.
-        UnsupportedError: packed rows or shared prompts with an attention that cannot have them,
-            or thoughts drawn by several processes.
+        UnsupportedError: packed rows or shared prompts with an attention that cannot have them.
     """
     _check_positions(config, shape)
     for name in config.running:
         stage = config.stages[name]
         _check_attention(name, stage, config, shape)
         _check_micro_batches(name, stage, config, shape, row_multiple)
-        if stage.draws_thoughts and jax.process_count() > 1:
-            raise UnsupportedError(
-                f"stage {name} draws thoughts, which runs in one process so far, and there are "
-                f"{jax.process_count()}",
-                mend="run it on one host; the stages that draw none run on several",
-            )
 
 
 def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, ...]:
@@ -53,8 +44,6 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
                 f"stage {name}: the triplet loss adds nothing, since no record names a hard "
                 "negative (see t1 mine)"
             )
-    if jax.process_count() > 1:
-        yield "there is no validation: thoughts are drawn in one process so far"
 
 
 def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:

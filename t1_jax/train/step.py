@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jaxtyping import Array, Float
 
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement
+from t1_jax.parallel import Placement, whole
 from t1_jax.train.batch import PlacedBatch, place_rows
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast
 from t1_jax.train.losses import ContrastiveConfig
@@ -97,7 +96,7 @@ def _by_number(
     for placed, own in zip(micro, found, strict=True):
         kept = placed.vectors >= 0
         if kept.any():
-            vectors[placed.vectors[kept]] = _whole(own)[kept]
+            vectors[placed.vectors[kept]] = whole(own)[kept]
     return vectors
 
 
@@ -220,13 +219,6 @@ def _pulls_of(
     chosen = pulls[np.maximum(placed.vectors, 0)]
     chosen[placed.vectors < 0] = 0.0
     return place_rows(chosen, "bld", placement)
-
-
-def _whole(array: jax.Array) -> np.ndarray:
-    """All rows of a sharded array, on every host."""
-    if jax.process_count() == 1:
-        return np.asarray(array)
-    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def _token_metrics(sums: Sequence[Mapping[str, Array]]) -> dict[str, float]:

@@ -1,0 +1,68 @@
+"""Two processes of four devices each train as one process of eight does."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.numpy import load_file
+
+from t1_jax.parallel import MeshConfig, make_placement
+from tests.train.toy_runs import S2, S3, merged, run_toy, toy_config
+
+STAGES: dict[str, dict[str, Any]] = {
+    "s2": merged(S2, {"steps": 2}),
+    "s3": merged(S3, {"steps": 2, "pool": {"refresh_steps": 1}}),
+}
+MEASURES = {"loss", "grad_norm", "reward", "rollout/length", "validation/ndcg@10"}
+MESH = {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def run_two(root: Path) -> None:
+    toy_config(root, STAGES, mesh=MESH)  # writes toy.yaml
+    address = f"127.0.0.1:{free_port()}"
+    flags = "--xla_force_host_platform_device_count=4"
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.train.worker", root / "toy.yaml", address, "2", str(n)],
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    told = [worker.communicate(timeout=300)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
+    assert told[1].count("validation") == 0  # the first alone speaks
+
+
+def lines_of(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (root / "run/metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.enable_socket
+def test_two_processes_train_as_one_does(toys, tmp_path):
+    other = Path(shutil.copytree(toys, tmp_path / "other"))
+    run_two(toys)
+    run_toy(toy_config(other, STAGES, mesh=MESH), make_placement(MeshConfig(**MESH)))
+    ours, theirs = lines_of(toys), lines_of(other)
+    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
+    for line, expected in zip(ours, theirs, strict=True):
+        assert line.keys() == expected.keys()
+        for name in MEASURES & line.keys():
+            assert line[name] == pytest.approx(expected[name], rel=1e-3), name
+    weights = [load_file(root / "run/stages/s3/model.safetensors") for root in (toys, other)]
+    for name, array in weights[0].items():
+        assert abs(array.astype(float) - weights[1][name].astype(float)).max() < 0.01, name
