@@ -31,6 +31,9 @@ class ModelConfig:
         emb_start: what the row of such a new token starts from: the mean of all rows, or the mean
             of those that end an answer, so that a model which has not learnt yet where a thought
             ends takes it for one of them.
+        gather_to_think: the copy of the weights that draws thoughts and encodes documents is not
+            split over `fsdp`, so that nothing is gathered for every token. A device then holds its
+            `tensor` share of the whole model once more, in `dtype`.
         lora: adapters to train instead of all weights. An adapter that goes on learning has its
             rank and targets already: give none, or the same.
         stored_dtype: of the weights that a run exports.
@@ -43,6 +46,7 @@ class ModelConfig:
     preset: str | None = None
     emb_token: EmbTokenMode = "auto"
     emb_start: Literal["mean", "end"] = "mean"
+    gather_to_think: bool = False
     lora: LoraConfig | None = None
     stored_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 

@@ -41,6 +41,7 @@ class Student:
         learner: the decoder as the training step takes it.
         initial: the weights that learn, as they were loaded; the first step consumes them.
         thinker: the graph of the decoder that thinks, without adapters, in the compute dtype.
+        thinking: mesh and rules of that decoder.
         dtype: of that decoder.
         attention: back end of both.
         shape: of the decoder.
@@ -55,6 +56,7 @@ class Student:
     learner: Learner
     initial: nnx.State
     thinker: nnx.GraphDef[Decoder]
+    thinking: Placement
     dtype: str
     attention: str
     shape: DecoderConfig
@@ -77,16 +79,17 @@ class Student:
 
     def retriever(self, trained: nnx.State, options: RetrieverOptions) -> T1:
         """A retriever with a copy of these weights in the compute dtype."""
+        gathered = set(self.placement.rules.embed) - set(self.thinking.rules.embed)
         with self.placement.entered():
             weights, masks = _thinking_weights(
-                self.learner.graph, trained, self.learner.frozen, self.dtype
+                self.learner.graph, trained, self.learner.frozen, self.dtype, tuple(gathered)
             )
             decoder = nnx.merge(self.thinker, weights, masks)
         return T1(
             decoder,
             self.tokeniser,
             self.preset,
-            self.placement,
+            self.thinking,
             options=options,
             origin=self.origin,
         )
@@ -112,14 +115,34 @@ def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in sizes if size % _SPLASH_MULTIPLE == 0)
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "dtype"))
+@functools.partial(jax.jit, static_argnames=("graph", "dtype", "gathered"))
 def _thinking_weights(
-    graph: nnx.GraphDef[Decoder], trained: nnx.State, frozen: nnx.State, dtype: str
+    graph: nnx.GraphDef[Decoder],
+    trained: nnx.State,
+    frozen: nnx.State,
+    dtype: str,
+    gathered: tuple[str, ...],
 ) -> tuple[nnx.State, nnx.State]:
-    """Adapters merged, and all weights in the dtype of the decoder that thinks."""
+    """Adapters merged, all in the dtype of the decoder that thinks, whole over some mesh axes."""
     plain = merge_lora(nnx.merge(graph, trained, frozen))
     _, weights, masks = nnx.split(plain, nnx.Param, TokenMask)
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), weights), masks
+
+    def laid_out(leaf: jax.Array) -> jax.Array:
+        cast = leaf.astype(jnp.dtype(dtype))
+        if not gathered:
+            return cast
+        return jax.reshard(cast, _without(jax.typeof(cast).sharding.spec, gathered))
+
+    return jax.tree.map(laid_out, weights), masks
+
+
+def _without(spec: jax.P, axes: tuple[str, ...]) -> jax.P:
+    """The partition with nothing split over these mesh axes."""
+    left = []
+    for entry in spec:
+        names = (entry,) if isinstance(entry, str) else tuple(entry or ())
+        left.append(tuple(name for name in names if name not in axes) or None)
+    return jax.P(*left)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -177,13 +200,16 @@ def load_student(
         UnsupportedError: the attention back end cannot do this here.
     """
     platform = placement.mesh.devices.flat[0].platform
-    thinking = ModelOptions.for_platform(platform, dtype=config.dtype, attention=config.attention)
+    options = ModelOptions.for_platform(platform, dtype=config.dtype, attention=config.attention)
+    thinking = placement
+    if config.gather_to_think:
+        thinking = replace(placement, rules=replace(placement.rules, embed=()))
     adapter = files.adapter
     parts = load_parts(
         files.checkpoint,
         name=files.name,
         model_options=replace(
-            thinking, param_dtype="float32", remat=config.remat, unroll_decode=False
+            options, param_dtype="float32", remat=config.remat, unroll_decode=False
         ),
         emb_token=config.emb_token,
         preset=config.preset,
@@ -194,7 +220,7 @@ def load_student(
     if adapter is not None:
         fingerprint = hashlib.sha256(f"{fingerprint} {adapter.fingerprint}".encode()).hexdigest()
     with placement.entered():
-        plain = nnx.eval_shape(lambda: Decoder(decoder.config, thinking, placement, nnx.Rngs(0)))
+        plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
         thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)
         if config.lora is not None and adapter is None:
             decoder = add_lora(
@@ -211,6 +237,7 @@ def load_student(
         learner=Learner(graph=graph, frozen=frozen, placement=placement),
         initial=trained,
         thinker=thinker,
+        thinking=thinking,
         dtype=config.dtype,
         attention=config.attention,
         shape=decoder.config,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 from t1_jax.errors import ConfigError, WeightsError
 from t1_jax.model import LoraConfig
@@ -44,6 +45,33 @@ def test_the_thinker_is_the_model_as_users_load_it(toys):
         strict=True,
     ):
         assert [thought.text for thought in one] == [thought.text for thought in other]
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2, alpha=4.0, targets=("q", "v"))])
+def test_weights_that_think_may_be_whole_where_those_that_learn_are_split(toys, lora):
+    mesh = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
+    split = student(toys, mesh, lora=lora)
+    whole = student(toys, mesh, lora=lora, gather_to_think=True)
+
+    def thought_over(of: Student) -> tuple[set[str], np.ndarray, list[str]]:
+        options = of.thinking_options(LENGTHS, max_rows=4, budget=4)
+        model = of.retriever(of.initial, options)
+        vectors, thoughts = model.encode_query(
+            ["Where is the cat?", "I see an owl."], return_thoughts=True
+        )
+        texts = [thought.text for group in thoughts for thought in group]
+        used = {
+            axis
+            for leaf in jax.tree.leaves(nnx.state(model.decoder, nnx.Param))
+            for entry in leaf.sharding.spec
+            for axis in ((entry,) if isinstance(entry, str) else entry or ())
+        }
+        return used, vectors, texts
+
+    (axes, vectors, texts), (fewer, same, alike) = thought_over(split), thought_over(whole)
+    assert (axes, fewer) == ({"fsdp", "tensor"}, {"tensor"})
+    np.testing.assert_allclose(vectors, same, atol=1e-5)
+    assert texts == alike
 
 
 def test_masters_are_float32_and_thinking_is_not(toys):
