@@ -147,6 +147,9 @@ class Stage:
             drawing = jax.tree.map(jnp.copy, train.trained)
         with self._next_rollout(train, drawing, step + 1, clock), clock.of("update"):
             train, metrics = self._updated(train, batch)
+        if "loss/policy" in metrics:
+            # The weight is in its tokens; like other losses it is told without.
+            metrics["loss/policy"] /= self.config.losses.policy
         metrics |= measures | clock.seconds
         metrics["loss"] = self._total(metrics)
         metrics["action_tokens"] = float(batch.action_tokens)
@@ -211,10 +214,9 @@ class Stage:
 
     def _total(self, metrics: Mapping[str, float]) -> float:
         losses = self.config.losses
-        weighted = {"sft": losses.sft, "infonce": losses.infonce, "triplet": losses.triplet}
-        total = sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in weighted.items())
-        # The policy's weight is in its tokens already.
-        return float(total + metrics.get("loss/policy", 0.0))
+        return float(
+            sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in vars(losses).items())
+        )
 
 
 def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:

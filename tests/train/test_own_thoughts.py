@@ -129,12 +129,14 @@ def stepped_metrics(toy: ToyStages, batch: StepBatch) -> dict[str, float]:
 
 
 def test_a_stage_may_imitate_compare_and_reward_at_once(toy):
-    stage = merged(S3, {"losses": {"sft": 0.5, "infonce": 1}, "rollout": {"temperature": 0.7}})
+    stage = merged(
+        S3, {"losses": {"sft": 0.5, "infonce": 1, "policy": 2}, "rollout": {"temperature": 0.7}}
+    )
     _, metrics = toy.run(toy.stage(stage), 2)
     for each in metrics:
         assert {"loss/sft", "loss/policy", "loss/infonce", "reward"} <= set(each)
         assert each["loss"] == pytest.approx(
-            0.5 * each["loss/sft"] + each["loss/policy"] + each["loss/infonce"]
+            0.5 * each["loss/sft"] + 2 * each["loss/policy"] + each["loss/infonce"]
         )
         # Sampler and trainer agree at the temperature that thoughts were drawn at.
         assert each["rollout/log_prob_gap"] < 1e-3

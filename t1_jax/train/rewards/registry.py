@@ -7,7 +7,8 @@ A user's reward is a function of a `RewardContext` that returns a float array [P
         return np.array([[-float(t.reasoning_tokens) for t in group] for group in context.thoughts])
 
 A config then weighs it by name, `terms: {short: 0.1}`; or, without a line of registration, by the
-place where Python finds it, `terms: {"my_package.my_module:short": 0.1}`.
+place where Python finds it, `terms: {"my_package.my_module:short": 0.1}`. One that compares with no
+thought is registered in either case, with `needs_nothink=True`.
 """
 
 import importlib
@@ -105,7 +106,10 @@ class RewardConfig(RewardOptions):
     @property
     def needs_nothink(self) -> bool:
         """Whether the queries must also be encoded without a thought."""
-        return any(name in _REGISTRY and _REGISTRY[name].needs_nothink for name in self.weights)
+        functions = [_function_of(name) for name in self.weights]
+        return any(
+            known.needs_nothink and known.function in functions for known in _REGISTRY.values()
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

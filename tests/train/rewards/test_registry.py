@@ -25,6 +25,11 @@ def token_count(context: RewardContext) -> np.ndarray:
     return np.array([[float(t.reasoning_tokens) for t in group] for group in context.thoughts])
 
 
+def beyond_nothink(context: RewardContext) -> np.ndarray:
+    assert context.nothink is not None
+    return context.standing.positive_scores[..., 0] - context.nothink.positive_scores[..., 0]
+
+
 def test_the_total_is_the_weighted_sum_of_the_terms():
     found = compute_rewards(context(WHERE), RewardConfig())
     assert list(found.terms) == ["format", "length", "log_rank", "gap"]
@@ -45,6 +50,10 @@ def test_a_reward_of_ones_own_by_name_and_by_place(monkeypatch: pytest.MonkeyPat
     for name in ("tokens", f"{HERE}:token_count"):
         found = compute_rewards(context(WHERE), RewardConfig(terms={name: 2.0}))
         assert found.total.tolist() == [[6.0, 6.0]]
+        assert not RewardConfig(terms={name: 2.0}).needs_nothink
+    register_reward("beyond", needs_nothink=True)(beyond_nothink)
+    for name in ("beyond", f"{HERE}:beyond_nothink"):
+        assert RewardConfig(terms={name: 1.0}).needs_nothink
     with pytest.raises(ConfigError, match=f"'tokens' is registered already, as {HERE}"):
         register_reward("tokens")(lambda context: token_count(context))
     with pytest.raises(ConfigError, match="has a colon"):
