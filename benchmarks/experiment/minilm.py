@@ -36,7 +36,7 @@ def main() -> None:
     """Ranks both collections before and after fine-tuning."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--config", type=Path, default=Path("configs/smollm2-135m.yaml"))
+    parser.add_argument("--config", type=Path, default=Path("configs/experiment/t1.yaml"))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epochs", type=int, default=8)

@@ -29,7 +29,7 @@ from t1_jax.hub.sources import STORED_DTYPES
 from t1_jax.hub.tokeniser import Tokeniser
 from t1_jax.hub.weight_map import Rule, hf_names, rules_for, to_hf, to_ours
 from t1_jax.model import LORA_TARGETS, Decoder, DecoderConfig, LoraConfig, LoraParam, add_lora
-from t1_jax.parallel import Placement
+from t1_jax.parallel import Placement, whole
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -90,6 +90,8 @@ def export_adapter(
 ) -> None:
     """Writes the adapter of a decoder, whole or not at all.
 
+    All processes call it together, and the first one writes.
+
     Args:
         folder: must not exist, or be empty.
         decoder: with an adapter that is not merged.
@@ -101,7 +103,6 @@ def export_adapter(
     Raises:
         ConfigError: an unknown dtype; the decoder has no adapter.
         WeightsError: a value that is not finite in `dtype`.
-        UnsupportedError: an adapter spread over several hosts.
         T1Error: the folder is not empty, or the disk refused the data.
     """
     if decoder.lora is None:
@@ -109,6 +110,8 @@ def export_adapter(
     if dtype not in STORED_DTYPES:
         raise ConfigError(f"weights are not stored as {dtype!r}; known: {', '.join(STORED_DTYPES)}")
     tensors = _to_peft(decoder, metadata.emb_token_id, STORED_DTYPES[dtype])
+    if jax.process_index() != 0:
+        return
     fields = _config_fields(decoder.lora, decoder.config, metadata)
     texts = {
         ADAPTER_CONFIG: to_json(fields),
@@ -300,11 +303,11 @@ def _to_peft(decoder: Decoder, emb: int, dtype: np.dtype) -> dict[str, np.ndarra
     }
     found: dict[str, np.ndarray] = {}
     for rule in _rules(lora, config):
-        stacked = _host(state[rule.path])
+        stacked = whole(state[rule.path])
         for layer, name in enumerate(hf_names(rule, config)):
             found[name] = to_hf(rule, stacked[layer], config)
     for name, (path, _) in _rows(lora, config).items():
-        found[name] = (_base_row(decoder, path, emb) + _host(state[path]))[None]
+        found[name] = (_base_row(decoder, path, emb) + whole(state[path]))[None]
     return {name: _cast(values, dtype, name) for name, values in found.items()}
 
 
@@ -318,17 +321,8 @@ def _base_row(decoder: Decoder, path: str, emb: int) -> np.ndarray:
         table = decoder.head.kernel[...]
         place = table.at[:, emb]
     assert isinstance(table.sharding, jax.NamedSharding)
-    whole = jax.NamedSharding(table.sharding.mesh, jax.P(None))
-    return _host(place.get(out_sharding=whole)).astype(np.float32)
-
-
-def _host(leaf: jax.Array) -> np.ndarray:
-    if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
-        raise UnsupportedError(
-            "an adapter that is spread over several hosts cannot be exported directly",
-            mend="restore its checkpoint on one host and export from there",
-        )
-    return np.asarray(leaf)
+    everywhere = jax.NamedSharding(table.sharding.mesh, jax.P(None))
+    return whole(place.get(out_sharding=everywhere)).astype(np.float32)
 
 
 def _cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:

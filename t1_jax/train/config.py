@@ -149,7 +149,7 @@ class RolloutConfig:
     """How a model that draws its own thoughts thinks.
 
     Attributes:
-        thoughts: G, drawn for each query.
+        thoughts: G, drawn for each query; a policy loss compares at least two.
         budget: most tokens of a thought.
         temperature: at which they are drawn.
         updates: of the weights for each rollout.
@@ -173,9 +173,13 @@ class RolloutConfig:
     resample_rounds: int = 2
 
     def __post_init__(self) -> None:
-        if self.thoughts < 2:
-            raise ConfigError(f"a group needs at least 2 thoughts, got {self.thoughts}")
-        for name, least in (("budget", 1), ("updates", 1), ("max_rows", 1), ("resample_rounds", 0)):
+        for name, least in (
+            ("thoughts", 1),
+            ("budget", 1),
+            ("updates", 1),
+            ("max_rows", 1),
+            ("resample_rounds", 0),
+        ):
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
         if self.temperature <= 0:
@@ -250,6 +254,11 @@ class StageConfig:
             raise ConfigError(
                 "packed rows hold no vectors, so a packed stage can only imitate",
                 mend="set pack=false, or leave losses.sft alone",
+            )
+        if losses.policy and self.rollout.thoughts < 2:
+            raise ConfigError(
+                f"a group needs at least 2 thoughts to compare, got {self.rollout.thoughts}",
+                mend="set rollout.thoughts=8",
             )
         if losses.triplet and not self.draws.hard_negatives:
             raise ConfigError(

@@ -106,32 +106,30 @@ def export_weights(
         training=account.training,
         results=account.results,
     )
-    state = _on_each_host(trained)
-    if jax.process_index() == 0:
-        decoder = student.decoder(state)
-        dtype = config.model.stored_dtype
-        if student.lora is not None:
-            save_adapter(
-                folder,
-                decoder,
-                student.preset,
-                student.origin,
-                card,
-                scores=account.scores,
-                dtype=dtype,
-                overwrite=True,
-            )
-        else:
-            options = student.thinking_options(config.data.lengths, max_rows=1, budget=1)
-            whole = T1(
-                decoder,
+    dtype = config.model.stored_dtype
+    if student.lora is not None:
+        save_adapter(
+            folder,
+            student.decoder(trained),
+            student.preset,
+            student.origin,
+            card,
+            scores=account.scores,
+            dtype=dtype,
+            overwrite=True,
+        )
+    else:
+        state = _on_each_host(trained)
+        if jax.process_index() == 0:
+            model = T1(
+                student.decoder(state),
                 student.tokeniser,
                 student.preset,
                 student.placement,
-                options=options,
+                options=student.thinking_options(config.data.lengths, max_rows=1, budget=1),
                 origin=student.origin,
             )
-            whole.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
+            model.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"{folder} written")
 

@@ -19,7 +19,7 @@ from t1_jax.train.config import LengthConfig, StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import Draw, TrainingSet
 from t1_jax.train.learner import Student
-from t1_jax.train.losses import group_advantages, token_weights
+from t1_jax.train.losses import group_advantages, has_variance, token_weights
 from t1_jax.train.passes import TokenObjective
 from t1_jax.train.rewards import RewardContext, compute_rewards
 from t1_jax.train.rollout import Rollout, kept_first, rollout_metrics, unrewarded
@@ -107,14 +107,15 @@ class OwnThoughts:
         with clock.of("refresh"):
             self._documents.refresh(model, step)
         found = self._groups(model, self._documents, take(), step, clock)
-        kept = float(np.mean(found.kept))
+        varied = has_variance(found.rewards.total, self._config.advantage.std_floor)
         resamples = self._config.advantage.zero_variance == "resample"
         for _ in range(self._config.rollout.resample_rounds if resamples else 0):
             if np.all(found.kept):
                 break
             found = kept_first(found, self._groups(model, self._documents, take(), step, clock))
-        # The share before resampling is what tells of rewards without variance.
-        measured = rollout_metrics(found) | {"rollout/kept_groups": kept}
+        # What tells of rewards without variance is the share before any resampling, whatever is
+        # then done with the other groups.
+        measured = rollout_metrics(found) | {"rollout/kept_groups": float(np.mean(varied))}
         return found, measured | self._documents.metrics(step)
 
     def batch(self, rollout: Rollout) -> StepBatch:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t1_jax.errors import DataError
+from t1_jax.errors import DataError, UnsupportedError
 from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
@@ -57,6 +57,7 @@ class Stage:
 
     Raises:
         ConfigError: batches that the data cannot fill.
+        UnsupportedError: rollouts in advance on several devices.
         DataError: thoughts to imitate, and none there.
     """
 
@@ -79,6 +80,12 @@ class Stage:
         self._updates = self.config.rollout.updates if self.config.draws_thoughts else 1
         self.optimiser = Optimiser(self.config.optimiser, self.steps * self._updates)
         self._supervised, self._own = None, None
+        if self.config.rollout.prefetch and student.placement.mesh.size > 1:
+            raise UnsupportedError(
+                f"stage {name}: rollout.prefetch runs two programs at once, which several devices "
+                "may take up in different orders and then wait for each other for ever",
+                mend="set rollout.prefetch=false, or train on one device",
+            )
         self._prefetch = RolloutPrefetch(self._drawn, student.placement)
         self._position_before: dict[str, Any] | None = None
         if self.config.draws_thoughts:

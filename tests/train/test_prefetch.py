@@ -4,10 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from t1_jax.errors import DataError
+from t1_jax.errors import DataError, UnsupportedError
+from t1_jax.parallel import MeshConfig, make_placement
 from t1_jax.train.own_thoughts import OwnThoughts
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
 from tests.train.toy_stages import ToyStages
@@ -75,6 +77,13 @@ def test_a_run_goes_on_bit_for_bit(toys, tmp_path, monkeypatch, how):
             assert found[step].keys() == before[step].keys()
             for name, array in before[step].items():
                 np.testing.assert_array_equal(found[step][name], array, err_msg=name)
+
+
+def test_several_devices_might_wait_for_each_other_for_ever(toys):
+    mesh = make_placement(MeshConfig(data=2), devices=jax.devices()[:2])
+    with pytest.raises(UnsupportedError, match="prefetch runs two programs at once"):
+        run_toy(toy_config(toys, {"s3": AHEAD}), mesh)
+    assert not (toys / "run").exists()
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_step(toy, monkeypatch):

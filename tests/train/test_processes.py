@@ -29,8 +29,8 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def run_two(root: Path) -> None:
-    toy_config(root, STAGES, mesh=MESH)  # writes toy.yaml
+def run_two(root: Path, stages: dict[str, dict[str, Any]], **fields: Any) -> None:
+    toy_config(root, stages, mesh=MESH, **fields)  # writes toy.yaml
     address = f"127.0.0.1:{free_port()}"
     flags = "--xla_force_host_platform_device_count=4"
     workers = [
@@ -55,7 +55,7 @@ def lines_of(root: Path) -> list[dict[str, Any]]:
 @pytest.mark.enable_socket
 def test_two_processes_train_as_one_does(toys, tmp_path):
     other = Path(shutil.copytree(toys, tmp_path / "other"))
-    run_two(toys)
+    run_two(toys, STAGES)
     run_toy(toy_config(other, STAGES, mesh=MESH), make_placement(MeshConfig(**MESH)))
     ours, theirs = lines_of(toys), lines_of(other)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
@@ -66,3 +66,19 @@ def test_two_processes_train_as_one_does(toys, tmp_path):
     weights = [load_file(root / "run/stages/s3/model.safetensors") for root in (toys, other)]
     for name, array in weights[0].items():
         assert abs(array.astype(float) - weights[1][name].astype(float)).max() < 0.01, name
+
+
+@pytest.mark.enable_socket
+def test_two_processes_train_and_store_adapters(toys, tmp_path):
+    stages = {"s2": merged(S2, {"steps": 1})}
+    model = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_start": "end"}
+    other = Path(shutil.copytree(toys, tmp_path / "other"))
+    run_two(toys, stages, model=model)
+    config = toy_config(other, stages, mesh=MESH, model=model)
+    run_toy(config, make_placement(MeshConfig(**MESH)))
+    ours, theirs = (
+        load_file(root / "run/stages/s2/adapter_model.safetensors") for root in (toys, other)
+    )
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        assert abs(array.astype(float) - theirs[name].astype(float)).max() < 0.01, name

@@ -71,6 +71,9 @@ class RunFolder:
         self._writes = jax.process_index() == 0
         text = to_yaml(config)
         self._check(text, resume=resume, overwrite=overwrite, free=free)
+        if jax.process_count() > 1:
+            # The first must not change what others are still looking at.
+            multihost_utils.sync_global_devices("run folder checked")
         if self._writes:
             self._prepare(text, overwrite=overwrite)
         if jax.process_count() > 1:
