@@ -47,7 +47,7 @@ def main() -> None:
     torch.manual_seed(options.seed)
     random.seed(options.seed)
     config = load_config(TrainConfig, options.config, options.set)
-    sets = load_training_data(config.data).sets
+    sets = load_training_data(config.data, config.validation).sets
     model = SentenceTransformer(str(options.model), device="cpu")
     lines = [_write(model, sets, options.output / "as-it-is", "as it is")]
     _fine_tune(model, sets, options)
