@@ -15,7 +15,7 @@ PAGES = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs")
 COMMANDS = [
     line.split("  #")[0].strip()
     for text in (README, *PAGES.values())
-    for line in text.splitlines()
+    for line in re.sub(r"\\\n\s*", "", text).splitlines()
     if line.startswith("t1 ")
 ]
 
