@@ -198,6 +198,9 @@ class StageConfig:
         own_thoughts: queries are embedded after thoughts that the model draws itself, as when it
             retrieves, and not after the given ones, which tell more than it will ever think. A
             stage with a policy loss always draws them.
+        given_vectors: beside its own thoughts, a query is also embedded after the one it is given.
+            What a thought says then moves the vector, which own thoughts, all of them vague at
+            first, do not teach.
         fixed_thought: one thought for all queries in place of their own, such as "The embedding
             is": a warm-up without reasoning, as in Search-R3 (arXiv:2510.07048).
         train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
@@ -219,6 +222,7 @@ class StageConfig:
     epochs: float | None = None
     think: bool = True
     own_thoughts: bool = False
+    given_vectors: bool = False
     fixed_thought: str | None = None
     train_emb_token: bool = True
     pack: bool = False
@@ -274,6 +278,11 @@ class StageConfig:
             raise ConfigError(
                 "own_thoughts draws thoughts for vectors, and no loss is between vectors",
                 mend="give losses.infonce a weight, or set own_thoughts=false",
+            )
+        if self.given_vectors and not (self.draws_thoughts and (losses.infonce or losses.triplet)):
+            raise ConfigError(
+                "given_vectors adds vectors to those after own thoughts, and none are compared",
+                mend="set own_thoughts=true and losses.infonce=1, or leave given_vectors out",
             )
         if self.fixed_thought is not None:
             if not self.think or self.draws_thoughts or EMB_TOKEN in self.fixed_thought:

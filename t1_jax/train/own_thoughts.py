@@ -121,8 +121,9 @@ class OwnThoughts:
     def batch(self, rollout: Rollout) -> StepBatch:
         """What one update learns from a rollout."""
         config, losses = self._config, self._config.losses
-        plan, documents = self._contrast(rollout.draws, rollout.group_size)
-        rows, actions = self._query_rows(rollout)
+        given = self._given_numbers(rollout)
+        plan, documents = self._contrast(rollout, given)
+        rows, actions = self._query_rows(rollout, given)
         return StepBatch(
             micro=micro_batches(
                 [*rows, *documents],
@@ -138,11 +139,21 @@ class OwnThoughts:
             contrastive=config.contrastive,
             weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
             hold=config.micro_batch.hold,
-            num_vectors=len(rollout.draws) * rollout.group_size + len(documents),
+            num_vectors=len(rollout.draws) * rollout.group_size + len(given) + len(documents),
             action_tokens=actions,
         )
 
-    def _query_rows(self, rollout: Rollout) -> tuple[list[Row], int]:
+    def _given_numbers(self, rollout: Rollout) -> dict[int, int]:
+        """Of the vectors after given thoughts, which follow those after own ones: by draw."""
+        if not self._config.given_vectors:
+            return {}
+        first = len(rollout.draws) * rollout.group_size
+        members = [n for n, draw in enumerate(rollout.draws) if draw.thought is not None]
+        return {member: first + number for number, member in enumerate(members)}
+
+    def _query_rows(
+        self, rollout: Rollout, given_numbers: Mapping[int, int]
+    ) -> tuple[list[Row], int]:
         """A row for each query, or for each of its thoughts, and the tokens that losses read."""
         config, size = self._config, rollout.group_size
         weights, actions = self._policy_weights(rollout)
@@ -160,14 +171,14 @@ class OwnThoughts:
                 branches = rewarded_branches(
                     group, rollout.advantages[number], weights[number], vectors
                 )
-            given = None
-            if imitated:
-                given = self._rows.imitated(
+            if imitated or number in given_numbers:
+                given = self._rows.given_branch(
                     draw,
-                    weight=config.losses.sft / imitated,
+                    given_numbers.get(number),
+                    weight=config.losses.sft / imitated if imitated else 0.0,
                     emb_token_learns=config.train_emb_token,
                 )
-            branches += [] if given is None else [given]
+                branches += [] if given is None else [given]
             prompt = self._rows.prompt(draw, think=True).ids
             shared = config.rollout.share_prompt
             rows += [group_row(prompt, branches)] if shared else thought_rows(prompt, branches)
@@ -187,17 +198,20 @@ class OwnThoughts:
         return weights.reshape(rollout.advantages.shape), int(actions.sum())
 
     def _contrast(
-        self, draws: Sequence[Draw], per_group: int
+        self, rollout: Rollout, given: Mapping[int, int]
     ) -> tuple[ContrastPlan | None, list[Row]]:
         losses = self._config.losses
         if not (losses.infonce or losses.triplet):
             return None, []
+        size = rollout.group_size
+        own = np.repeat(np.arange(len(rollout.draws)), size)
         return document_side(
-            draws,
+            rollout.draws,
             self._sets,
             self._rows,
             hard_negatives=self._config.draws.hard_negatives,
-            queries=range(len(draws) * per_group),
+            groups=[*own.tolist(), *given],
+            most=size + self._config.given_vectors,
         )
 
     def _think(

@@ -76,16 +76,30 @@ class RowMaker:
             self._thoughts[text] = ids[: self._lengths.thought]
         return self._thoughts[text]
 
-    def imitated(
-        self, draw: Draw, *, weight: float, emb_token_learns: bool = True
+    def given_branch(
+        self,
+        draw: Draw,
+        vector: int | None,
+        *,
+        weight: float,
+        emb_token_learns: bool = True,
     ) -> Branch | None:
-        """The thought drawn for a query, to be imitated beside others; None where it has none."""
+        """The thought that a query is given, beside others; None where it has none.
+
+        Args:
+            draw: the record and its thought.
+            vector: number of the vector read at `<emb_token>`; None reads none.
+            weight: of each imitated token in the step's loss; 0 imitates nothing.
+            emb_token_learns: whether `<emb_token>` is imitated, too.
+        """
         if draw.thought is None:
             return None
-        ids = np.append(self.thought(draw.thought), self.tokeniser.emb_token_id)
+        ids = np.append(self.thought(draw.thought), self.tokeniser.emb_token_id).astype(np.int32)
+        if not weight:
+            return Branch(tokens=ids, vector=vector)
         actions = len(ids) - (not emb_token_learns)
         columns = {"sft_weight": np.full(actions, weight, np.float32)}
-        return Branch(tokens=ids.astype(np.int32), actions=actions, columns=columns)
+        return Branch(tokens=ids, actions=actions, columns=columns, vector=vector)
 
     def count_imitated(self, draws: Sequence[Draw], *, emb_token_learns: bool = True) -> int:
         """Tokens that a step imitates: the denominator of its loss."""

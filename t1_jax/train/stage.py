@@ -238,7 +238,9 @@ def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _draw_config(config: StageConfig, seed: int) -> DrawConfig:
     """The stage's draws under the run's seed, without thoughts where they are not read."""
-    reads_thoughts = config.losses.sft or (config.think and not config.draws_thoughts)
+    reads_thoughts = (
+        config.losses.sft or config.given_vectors or (config.think and not config.draws_thoughts)
+    )
     return replace(
         config.draws,
         seed=seed * 1009 + config.draws.seed,
@@ -261,15 +263,15 @@ def _with_thought(sets: Sequence[TrainingSet], thought: str | None) -> tuple[Tra
 def _check_thoughts(
     name: str, config: StageConfig, draws: DrawConfig, sets: Sequence[TrainingSet]
 ) -> None:
-    if not config.losses.sft:
+    if not (config.losses.sft or config.given_vectors):
         return
     if draws.thoughts == "none" or not any(
         record.thoughts for each in sets for record in each.records
     ):
         raise DataError(
-            f"stage {name} imitates thoughts, and no record gives it one",
+            f"stage {name} learns from given thoughts, and no record gives it one",
             mend="write thoughts with `t1 thoughts`, let draws.thoughts be optional or required, "
-            "or set losses.sft=0",
+            "or set losses.sft=0 and given_vectors=false",
         )
 
 

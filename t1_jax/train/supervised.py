@@ -63,7 +63,7 @@ class Supervised:
                 self._sets,
                 self._rows,
                 hard_negatives=config.draws.hard_negatives,
-                queries=range(len(draws)),
+                groups=range(len(draws)),
             )
             rows += documents
         tokeniser = self._rows.tokeniser
@@ -89,7 +89,8 @@ def document_side(
     rows: RowMaker,
     *,
     hard_negatives: int,
-    queries: Sequence[int],
+    groups: Sequence[int],
+    most: int = 1,
 ) -> tuple[ContrastPlan, list[Row]]:
     """The documents of a batch, each once, and which query vector is compared with which of them.
 
@@ -98,21 +99,21 @@ def document_side(
         sets: that they were drawn from.
         rows: lays documents out.
         hard_negatives: most that a query draws; it decides the padded shape.
-        queries: numbers of the queries' vectors, the first ones of the step; several in a row
-            for each draw where a query has several thoughts.
+        groups: the draw of each query vector; these have the first numbers of the step. A draw
+            whose query has several thoughts has several.
+        most: query vectors that a draw can have; it decides the padded shape.
     """
     candidates = collect_candidates(draws, hard_negatives)
     allowed = candidate_mask(draws, candidates.keys, sets)
-    times = len(queries) // len(draws)
-    first = len(queries)
+    of, first = np.asarray(groups, np.int32), len(groups)
     plan = ContrastPlan(
-        queries=np.asarray(queries, np.int32),
+        queries=np.arange(first, dtype=np.int32),
         candidates=first + np.arange(len(candidates.keys), dtype=np.int32),
-        positive=np.repeat(candidates.positive_index, times),
-        negatives=np.repeat(candidates.negative_index, times, axis=0),
-        allowed=np.repeat(allowed, times, axis=0),
-        groups=np.repeat(np.arange(len(draws), dtype=np.int32), times),
-    ).padded(len(queries), len(draws) * (1 + hard_negatives))
+        positive=candidates.positive_index[of],
+        negatives=candidates.negative_index[of],
+        allowed=allowed[of],
+        groups=of,
+    ).padded(len(draws) * most, len(draws) * (1 + hard_negatives))
     return plan, [rows.document(key, first + n) for n, key in enumerate(candidates.keys)]
 
 

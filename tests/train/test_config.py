@@ -32,6 +32,8 @@ def test_every_field_is_explained(cls):
          "draws.hard_negatives is 0"),
         ({"steps": 1, "fixed_thought": "The embedding is <emb_token>"}, "which the trainer"),
         ({"steps": 1, "own_thoughts": True}, "no loss is between vectors"),
+        ({"steps": 1, "given_vectors": True, "losses": LossWeights(infonce=1.0)},
+            "none are compared"),
         ({"steps": 1, "own_thoughts": True, "think": False, "losses": LossWeights(infonce=1.0)},
          "nothing to imitate or to draw"),
         ({"steps": 1, "own_thoughts": True, "fixed_thought": "it",

@@ -109,7 +109,7 @@ def test_stages_that_the_data_cannot_fill_leave_no_run_folder(toys):
     for stage, told in (
         (merged(S1, {"draws": {"batch_queries": 100}}), "more than once"),
         (merged(S1, {"draws": {"mixture": {"zo": 1.0}}}), "mixture.zo is not a set"),
-        (merged(S1, {"draws": {"thoughts": "none"}}), "imitates thoughts"),
+        (merged(S1, {"draws": {"thoughts": "none"}}), "learns from given thoughts"),
     ):
         with pytest.raises(T1Error, match=told):
             run_toy(toy_config(toys, {"fine": S1, "bad": stage}))

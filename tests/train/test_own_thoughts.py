@@ -123,6 +123,40 @@ def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
         assert metrics["grad_norm"] == pytest.approx(found[0][1]["grad_norm"], rel=1e-3)
 
 
+@pytest.mark.parametrize("imitates", [0, 1])
+def test_vectors_after_given_thoughts_stand_beside_those_after_own_ones(toy, imitates):
+    """They are the vectors of a stage that reads given thoughts alone, and are compared as they."""
+    stage = merged(S2_OWN, {"given_vectors": True, "losses": {"sft": imitates}})
+    draws = list(next(draw_batches(toy.data.sets, toy.config(stage).stages["it"].draws)))
+    draws[1] = replace(draws[1], thought=None)
+    at_work = Supervised(toy.config(S2).stages["it"], toy.rows, toy.data.sets, toy.placement)
+    alone = at_work.prepare(draws)
+    with toy.placement.entered():
+        own = own_thoughts(toy, stage)
+        rollout, _ = own.rollout(lambda: draws, toy.weights(), 0, Clock())
+        batch = own.batch(rollout)
+        vectors = step_vectors(toy.student.learner, toy.weights(), batch)
+        expected = step_vectors(toy.student.learner, toy.weights(), alone)
+        metrics = stepped_metrics(toy, batch)
+    assert batch.plan is not None
+    assert alone.plan is not None
+    queries, size = len(draws), rollout.group_size
+    having = [number for number in range(queries) if number != 1]
+    given = vectors[queries * size : queries * size + len(having)]
+    np.testing.assert_allclose(given, expected[having], atol=1e-4)
+    # One place is padding: the query without a thought.
+    np.testing.assert_array_equal(
+        batch.plan.groups, [*np.repeat(np.arange(queries), size), *having, -1]
+    )
+    np.testing.assert_array_equal(
+        batch.plan.positive[queries * size : -1], alone.plan.positive[having]
+    )
+    documents = batch.plan.candidates[batch.plan.candidates >= 0]
+    others = alone.plan.candidates[alone.plan.candidates >= 0]
+    np.testing.assert_allclose(vectors[documents], expected[others], atol=1e-4)
+    assert ("loss/sft" in metrics) == bool(imitates)
+
+
 def stepped_metrics(toy: ToyStages, batch: StepBatch) -> dict[str, float]:
     optimiser = Optimiser(toy.config(S1).stages["it"].optimiser, 4)
     return train_step(toy.student.learner, optimiser, optimiser.start(toy.weights()), batch)[1]

@@ -95,7 +95,7 @@ def test_a_fixed_thought_is_all_that_is_imitated(toy):
 
 
 def test_a_stage_without_thoughts_to_imitate_is_refused(toy):
-    with pytest.raises(DataError, match="stage it imitates thoughts, and no record gives it one"):
+    with pytest.raises(DataError, match="stage it learns from given thoughts, and no record"):
         toy.stage(merged(S1, {"draws": {"thoughts": "none"}}))
 
 

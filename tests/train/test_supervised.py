@@ -89,7 +89,9 @@ def test_several_thoughts_of_a_query_are_compared_with_the_same_documents(
     tiny_tokeniser: T1Tokeniser,
 ) -> None:
     rows = RowMaker(tiny_tokeniser, PRESET, sets(), LENGTHS)
-    plan, documents = document_side(draws(), sets(), rows, hard_negatives=2, queries=range(6))
+    plan, documents = document_side(
+        draws(), sets(), rows, hard_negatives=2, groups=(0, 0, 1, 1, 2, 2), most=2
+    )
     np.testing.assert_array_equal(plan.positive, [0, 0, 1, 1, 2, 2])
     np.testing.assert_array_equal(plan.groups, [0, 0, 1, 1, 2, 2])
     np.testing.assert_array_equal(plan.negatives[:4], [[1, 3], [1, 3], [0, -1], [0, -1]])
