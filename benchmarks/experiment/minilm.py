@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--length", type=int, default=128, help="tokens of a text in training")
     parser.add_argument("--rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -68,9 +69,11 @@ def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options:
         optimiser, options.rate, total_steps=total, pct_start=0.1, anneal_strategy="linear"
     )
     best, kept = _validation(model, sets), copy.deepcopy(model.state_dict())
+    full_length = model.max_seq_length
     print(f"epoch 0: validation {MEASURE} {best:.4f}", flush=True)
     for epoch in range(1, options.epochs + 1):
         model.train()
+        model.max_seq_length = options.length
         for _ in range(per_epoch):
             batch: Sequence[Draw] = next(batches)
             features = [
@@ -85,6 +88,7 @@ def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options:
             optimiser.step()
             schedule.step()
         model.eval()
+        model.max_seq_length = full_length
         found = _validation(model, sets)
         print(f"epoch {epoch}: validation {MEASURE} {found:.4f}", flush=True)
         if found > best:

@@ -1,5 +1,6 @@
 """Floor 1: the decoder."""
 
+from t1_jax.model.attention import SPLASH_MULTIPLE as SPLASH_MULTIPLE
 from t1_jax.model.cache import LayerCache as LayerCache
 from t1_jax.model.cache import PrefixCache as PrefixCache
 from t1_jax.model.cache import SuffixCache as SuffixCache

@@ -18,7 +18,8 @@ from t1_jax.parallel import Placement, ShardingRules, activation_axes
 
 _SPLASH_BLOCKS = (512, 256, 128)
 """Tokens a kernel step reads, largest first; small blocks leave a TPU's matrix unit idle."""
-_SPLASH_MULTIPLE = 128
+SPLASH_MULTIPLE = 128
+"""Lengths that splash attention takes divide by this."""
 _WAY_OUT = "use attention=xla"
 
 
@@ -138,10 +139,10 @@ def _check_call(backend: str, length: int, window: Window, segments: jax.Array |
         )
     if backend == "cudnn" and segments is not None:
         raise UnsupportedError("cudnn attention ignores segment ids of packed rows", mend=_WAY_OUT)
-    if backend == "splash" and length % _SPLASH_MULTIPLE:
+    if backend == "splash" and length % SPLASH_MULTIPLE:
         raise UnsupportedError(
-            f"splash attention needs a length divisible by {_SPLASH_MULTIPLE}, got {length}",
-            mend=f"{_WAY_OUT}, or length buckets that are multiples of {_SPLASH_MULTIPLE}",
+            f"splash attention needs a length divisible by {SPLASH_MULTIPLE}, got {length}",
+            mend=f"{_WAY_OUT}, or length buckets that are multiples of {SPLASH_MULTIPLE}",
         )
 
 

@@ -96,7 +96,12 @@ class CandidateDocuments:
         return {"index/age": float(max(ages, default=0))}
 
     def standing(
-        self, model: DocumentEncoder, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+        self,
+        model: DocumentEncoder,
+        draws: Sequence[Draw],
+        vectors: Float[np.ndarray, "P G D"],
+        *,
+        pools_near: Float[np.ndarray, "P D"] | None = None,
     ) -> Standing:
         """Where thoughts with these vectors put the positives of their queries.
 
@@ -104,14 +109,19 @@ class CandidateDocuments:
             model: encodes the documents of the step where those are the candidates.
             draws: P queries.
             vectors: of their thoughts.
+            pools_near: what the hard negatives of pools are nearest to; default the mean vector
+                of a query's thoughts. Two standings compare only among the same candidates.
         """
+        near = vectors.mean(axis=1) if pools_near is None else pools_near
         if self._config.kind == "batch":
             return self._among_batch(model, draws, vectors)
         parts: list[tuple[list[int], Standing]] = []
         for name in self._sets:
             members = [number for number, draw in enumerate(draws) if draw.set_name == name]
             if members:
-                found = self._among_set(name, [draws[n] for n in members], vectors[members])
+                found = self._among_set(
+                    name, [draws[n] for n in members], vectors[members], near[members]
+                )
                 parts.append((members, found))
         return joined_standing(parts)
 
@@ -139,14 +149,16 @@ class CandidateDocuments:
         return standing_from_scores(vectors @ encoded.T, grades, allowed)
 
     def _among_set(
-        self, name: str, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
+        self,
+        name: str,
+        draws: Sequence[Draw],
+        vectors: Float[np.ndarray, "P G D"],
+        near: Float[np.ndarray, "P D"],
     ) -> Standing:
         index = self._index(name)
         records = [draw.record for draw in draws]
         if self._config.kind == "pool":
-            pools = build_pools(
-                records, vectors.mean(axis=1), index, config=self._config, seed=self._seed
-            )
+            pools = build_pools(records, near, index, config=self._config, seed=self._seed)
             return standing_from_pools(records, vectors, pools, self._stores[name].current.table)
         most = max(len(record.positives) for record in records)
         rows = np.full((len(records), most), -1, np.int64)

@@ -118,9 +118,10 @@ class Curriculum:
         self._best: tuple[float, int] | None = None
         self._owed = False  # a validation that a stop has cut short
         latest = checkpoints.latest()
-        meta = {} if latest is None else checkpoints.meta(latest)
+        # Another run's checkpoint is refused before anything of the folder is touched.
+        meta = {} if latest is None else checkpoints.meta(latest, expect=self._identity)
         todo = self._todo(meta)
-        folder.rewind(latest or 0)
+        folder.rewind(-1 if latest is None else latest)
         with Tracker(
             self._config.tracking,
             folder,
@@ -218,7 +219,9 @@ class Curriculum:
 
     def _measured(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._student.lora is None else "lora"
-        flops = flops_per_token(self._student.shape, work=work, context=report.context / 2)
+        flops = flops_per_token(
+            self._student.shape, work=work, context=report.context / 2, read=report.read
+        )
         self._meter.add(report.tokens, flops * report.tokens)
         return report.metrics | self._meter.read()
 
@@ -316,7 +319,7 @@ class Curriculum:
         abstract = abstract_like(stage.start(initial))
         for leaf in jax.tree.leaves(initial):
             leaf.delete()  # others take their place; they would lie in memory for the whole run
-        found = self._checkpoints.restore(step, abstract, expect=self._identity)
+        found = self._checkpoints.restore(step, abstract)
         stage.restore(meta["draws"], found.host)
         self._health = Health(self._config.health, meta["health"])
         self._meter = Meter(total_peak_flops(), tokens=int(meta["tokens"]))

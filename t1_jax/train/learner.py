@@ -13,6 +13,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.generate import BatchShapes
 from t1_jax.hub import Adapter, Checkpoint, is_adapter, locate_model, open_checkpoint, read_adapter
 from t1_jax.model import (
+    SPLASH_MULTIPLE,
     Decoder,
     DecoderConfig,
     LoraConfig,
@@ -28,9 +29,6 @@ from t1_jax.retriever import T1, Origin, RetrieverOptions, load_parts
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
 from t1_jax.train.config import LengthConfig, ModelConfig
 from t1_jax.train.step import Learner
-
-_SPLASH_MULTIPLE = 128
-"""Splash attention takes rows of a multiple of so many tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +110,7 @@ class Student:
 
 
 def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in sizes if size % _SPLASH_MULTIPLE == 0)
+    return tuple(size for size in sizes if size % SPLASH_MULTIPLE == 0)
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "dtype", "gathered"))

@@ -250,7 +250,9 @@ class OwnThoughts:
             nothink = None
             if self._config.reward.needs_nothink:
                 plain = without_thoughts(model, draws)
-                nothink = documents.standing(model, draws, plain[:, None])
+                nothink = documents.standing(
+                    model, draws, plain[:, None], pools_near=vectors.mean(axis=1)
+                )
             context = RewardContext(
                 thoughts=thoughts,
                 records=[draw.record for draw in draws],

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from t1_jax.errors import ConfigError, UnsupportedError
-from t1_jax.model import DecoderConfig
+from t1_jax.errors import ConfigError, T1Error, UnsupportedError
+from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
+from t1_jax.retrieval.index import require_backend
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
-
-_SPLASH_MULTIPLE = 128
+from t1_jax.train.rewards import rehearse
 
 
 def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> None:
@@ -30,6 +30,30 @@ def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> N
         _check_micro_batches(name, stage, config, shape, row_multiple)
 
 
+def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
+    """Computes every stage's rewards once, of thoughts made up for a few real queries.
+
+    A function that returns the wrong shape or type, or NaN for an empty thought, is found here and
+    not after the first rollout.
+
+    Raises:
+        ConfigError: a reward fails, or the pool's index needs a package that is not installed.
+    """
+    records = [record for each in sets for record in each.records[:2]]
+    for name in config.running:
+        stage = config.stages[name]
+        if not stage.losses.policy:
+            continue
+        try:
+            if stage.pool.kind != "batch":
+                require_backend(stage.pool.index)
+            rehearse(
+                records, stage.reward, thoughts=stage.rollout.thoughts, budget=stage.rollout.budget
+            )
+        except T1Error as error:
+            raise ConfigError(f"stage {name}: {error.message}", mend=error.mend) from error
+
+
 def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, ...]:
     """What is set and will do nothing, in sentences."""
     return tuple(_warnings(config, sets))
@@ -43,6 +67,11 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
             yield (
                 f"stage {name}: the triplet loss adds nothing, since no record names a hard "
                 "negative (see t1 mine)"
+            )
+        if stage.losses.policy and stage.policy.loss == "dr_grpo" and stage.advantage.kind == "std":
+            yield (
+                f"stage {name}: the loss dr_grpo with advantages over their standard deviation is "
+                f"not Dr.GRPO; set stages.{name}.advantage.kind=dr_grpo"
             )
 
 
@@ -84,11 +113,11 @@ def _check_attention(
             f"stage {name}: packed rows need xla attention, got {attention}",
             mend=f"set stages.{name}.pack=false",
         )
-    if attention == "splash" and stage.micro_batch.length_step % _SPLASH_MULTIPLE:
+    if attention == "splash" and stage.micro_batch.length_step % SPLASH_MULTIPLE:
         raise UnsupportedError(
-            f"stage {name}: splash attention needs rows of a multiple of {_SPLASH_MULTIPLE} "
+            f"stage {name}: splash attention needs rows of a multiple of {SPLASH_MULTIPLE} "
             f"tokens, got micro_batch.length_step={stage.micro_batch.length_step}",
-            mend=f"set stages.{name}.micro_batch.length_step={_SPLASH_MULTIPLE}",
+            mend=f"set stages.{name}.micro_batch.length_step={SPLASH_MULTIPLE}",
         )
 
 
@@ -113,12 +142,13 @@ def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str
     """Each kind of row, the most tokens it may have, and whether it holds several texts."""
     lengths, rollout = config.data.lengths, stage.rollout
     given = (lengths.thought if stage.think else 0) + 1
+    reads_given = stage.losses.sft or stage.given_vectors
     if stage.draws_thoughts and rollout.share_prompt:
-        thoughts = rollout.thoughts * (rollout.budget + 1) + (given if stage.losses.sft else 0)
+        thoughts = rollout.thoughts * (rollout.budget + 1) + (given if reads_given else 0)
         yield "a prompt with its thoughts", lengths.query + thoughts, True
     elif stage.draws_thoughts:
         yield "a prompt with a thought", lengths.query + rollout.budget + 1, False
-    if not stage.draws_thoughts or (stage.losses.sft and not rollout.share_prompt):
+    if not stage.draws_thoughts or (reads_given and not rollout.share_prompt):
         yield "a query", lengths.query + given, stage.pack
     if stage.losses.infonce or stage.losses.triplet:
         yield "a document", lengths.document, False

@@ -81,8 +81,23 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
             np.mean([thought.end is EndReason.BUDGET for thought in thoughts])
         ),
         "rollout/no_emb_share": float(np.mean([thought.forced for thought in thoughts])),
+        **_mean_cosine(rollout),
         **_reward_metrics(rollout),
     }
+
+
+def _mean_cosine(rollout: Rollout) -> dict[str, float]:
+    """Of vectors of different queries, as health watches it; a step's contrastive loss tells it
+    too, of the vectors that it compares.
+    """
+    vectors = np.stack([[thought.vector for thought in group] for group in rollout.thoughts])
+    queries, size, _ = vectors.shape
+    if queries < 2:
+        return {}
+    groups = vectors.sum(axis=1, dtype=np.float64)
+    pairs = queries * (queries - 1) * size**2
+    between = np.sum(groups.sum(axis=0) ** 2) - np.sum(groups**2)
+    return {"embedding/mean_cosine": float(between / pairs)}
 
 
 def _reward_metrics(rollout: Rollout) -> dict[str, float]:

@@ -36,12 +36,14 @@ class StepReport:
         metrics: to log.
         tokens: read, padding not counted, in all updates of the step.
         context: mean length of the rows read.
+        read: share of the tokens whose logits losses read.
         samples: thoughts, where any were drawn.
     """
 
     metrics: dict[str, float]
     tokens: int
     context: float
+    read: float
     samples: list[dict[str, Any]]
 
 
@@ -157,13 +159,14 @@ class Stage:
         if "loss/policy" in metrics:
             # The weight is in its tokens; like other losses it is told without.
             metrics["loss/policy"] /= self.config.losses.policy
-        metrics |= measures | clock.seconds
+        metrics = measures | metrics | clock.seconds
         metrics["loss"] = self._total(metrics)
         metrics["action_tokens"] = float(batch.action_tokens)
         return {**state, "train": train, "drawing": drawing}, StepReport(
             metrics=metrics,
             tokens=batch.tokens * self._updates,
             context=_mean_length(batch),
+            read=batch.action_tokens / max(batch.tokens, 1),
             samples=samples,
         )
 

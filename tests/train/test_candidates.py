@@ -111,6 +111,17 @@ def test_a_pool_holds_the_positives_and_as_many_others_as_asked():
     np.testing.assert_array_equal(found.candidates, [3, 2, 3])
 
 
+def test_two_standings_may_share_their_pools():
+    """The gain over no thought compares ranks among the same documents."""
+    documents = candidates(kind="pool", hard=1, random=0)
+    documents.refresh(Encoder(), 0)
+    query, near_b, near_d = [draw(NEAR, 0)], angles(0.1), angles(3.0)
+    own = documents.standing(Encoder(), query, near_d)
+    shared = documents.standing(Encoder(), query, near_d, pools_near=near_b[:, 0])
+    assert own.hardest_negatives[0, 0, 0] == pytest.approx(1.0)  # d
+    assert shared.hardest_negatives[0, 0, 0] == pytest.approx(np.cos(2.9), abs=1e-6)  # b
+
+
 def test_vectors_are_made_again_when_they_are_too_old():
     documents = candidates(kind="corpus", refresh_steps=3)
     for step, turn, age in ((5, 0.0, 0), (6, 0.5, 1), (7, 0.5, 2), (8, 0.5, 0)):

@@ -1,5 +1,6 @@
 """What cannot work is refused before anything is compiled; what does nothing is told."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.train import TrainConfig
 from t1_jax.train.data import TrainingSet
-from t1_jax.train.preflight import check_run, warnings_of
+from t1_jax.train.preflight import check_rewards, check_run, warnings_of
 from tests.train.data.toys import training_set
 from tests.train.toy_runs import S1, S2, S3, SHAPE, merged, toy_config
 
@@ -97,3 +98,28 @@ def test_a_triplet_loss_without_negatives_is_told(toys):
     (told,) = warnings_of(config(toys, S2), [plain])
     assert told.startswith("stage it: the triplet loss adds nothing, since no record names")
     assert warnings_of(config(toys, S1), [plain]) == ()
+
+
+def test_dr_grpo_with_another_advantage_is_told(toys):
+    told = warnings_of(config(toys, merged(S3, {"policy": {"loss": "dr_grpo"}})), ())
+    assert told[0].startswith("stage it: the loss dr_grpo with advantages over their standard")
+    whole = {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "dr_grpo"}}
+    assert warnings_of(config(toys, merged(S3, whole)), ()) == ()
+
+
+def test_an_index_that_cannot_be_built_here(toys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scann", None)
+    stage = merged(S3, {"pool": {"kind": "corpus", "index": "scann"}})
+    with pytest.raises(ConfigError, match="stage it: ScaNN is not installed"):
+        check_rewards(config(toys, stage), [training_set("a", 4)])
+    check_rewards(config(toys, merged(stage, {"pool": {"kind": "batch"}})), [training_set("a", 4)])
+    check_rewards(config(toys, S2), ())
+
+
+def test_a_given_thought_with_a_vector_makes_the_row_longer(toys):
+    stage = merged(S3, {"rollout": {"thoughts": 8, "budget": 60}, "micro_batch": {"tokens": 640}})
+    check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584
+    lengths = {"data": {"lengths": {"thought": 60}}}
+    given = merged(stage, {"given_vectors": True, "losses": {"infonce": 1}})
+    with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 704 tokens"):
+        check_run(config(toys, given, **lengths), SHAPE, 1)

@@ -1,6 +1,9 @@
 """Rollouts as they are measured, shown, and filled up with further groups."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from t1_jax.generate import EndReason
 from t1_jax.train.data import Draw
@@ -38,6 +41,8 @@ def rollout(rewards: list[list[float]], kept: list[bool], name: str = "q") -> Ro
 
 def test_measures():
     found = rollout_metrics(rollout([[0.0, 2.0], [1.0, 1.0]], [True, False]))
+    # All toy thoughts have one vector.
+    assert found.pop("embedding/mean_cosine") == pytest.approx(1.0)
     assert found == {
         "reward": 1.0,
         "rollout/reward_std": 0.5,
@@ -48,6 +53,21 @@ def test_measures():
         "reward/format": 0.5,
     }
     assert all(type(value) is float for value in found.values())
+
+
+def test_vectors_of_different_queries_are_watched():
+    """Also where no contrastive loss reports their likeness; pairs of one query do not count."""
+    vectors = np.eye(4, 5, dtype=np.float32)
+    vectors[2] = vectors[0]
+    found = rollout([[0.0, 2.0], [1.0, 1.0]], [True, True])
+    groups = [
+        [replace(one, vector=vectors[2 * number + sample]) for sample, one in enumerate(group)]
+        for number, group in enumerate(found.thoughts)
+    ]
+    measured = rollout_metrics(replace(found, thoughts=groups))["embedding/mean_cosine"]
+    assert measured == pytest.approx(1 / 4)
+    alone = rollout([[0.0, 2.0]], [True])
+    assert "embedding/mean_cosine" not in rollout_metrics(alone)
 
 
 def test_groups_that_teach_take_the_places_of_those_that_do_not():

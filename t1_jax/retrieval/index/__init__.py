@@ -3,6 +3,7 @@
 from t1_jax.retrieval.index.build import KINDS as KINDS
 from t1_jax.retrieval.index.build import build_index as build_index
 from t1_jax.retrieval.index.build import load_index as load_index
+from t1_jax.retrieval.index.build import require_backend as require_backend
 from t1_jax.retrieval.index.protocol import Index as Index
 from t1_jax.retrieval.index.protocol import SearchResult as SearchResult
 from t1_jax.retrieval.index.scann_index import ScannSettings as ScannSettings

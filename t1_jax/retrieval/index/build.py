@@ -9,7 +9,7 @@ import numpy as np
 from t1_jax.errors import ConfigError
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
 from t1_jax.retrieval.index.protocol import Index
-from t1_jax.retrieval.index.scann_index import ScannIndex, ScannSettings
+from t1_jax.retrieval.index.scann_index import ScannIndex, ScannSettings, scann_ops
 from t1_jax.retrieval.index.store import Fingerprint, read_index
 from t1_jax.retrieval.index.vectors import VectorTable
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 KINDS = ("numpy", "device", "scann")
 """numpy: exact, the reference. device: exact, on JAX devices. scann: approximate."""
+
+
+def require_backend(kind: str) -> None:
+    """Refuses a back end that could not be built on this machine.
+
+    Raises:
+        ConfigError: no such kind.
+        UnsupportedError: ScaNN is not available.
+    """
+    _check_kind(kind)
+    if kind == "scann":
+        scann_ops()
 
 
 def build_index(

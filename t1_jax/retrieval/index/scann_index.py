@@ -146,10 +146,10 @@ class ScannIndex(Index):
             UnsupportedError: ScaNN is not installed here.
             CorruptIndexError: ScaNN refuses its files.
         """
-        scann_ops = _scann_ops()
+        ops = scann_ops()
         try:
             settings = ScannSettings(**manifest.settings)  # pyright: ignore[reportArgumentType]
-            searcher = scann_ops.load_searcher(str(folder / _FOLDER), assets_backcompat_shim=False)
+            searcher = ops.load_searcher(str(folder / _FOLDER), assets_backcompat_shim=False)
         except (TypeError, ValueError, RuntimeError, OSError) as error:
             raise CorruptIndexError(
                 f"ScaNN cannot load {folder}: {error}", mend="index the collection again"
@@ -222,7 +222,12 @@ class ScannIndex(Index):
         self._searcher.serialize(str(folder / _FOLDER), relative_path=True)
 
 
-def _scann_ops() -> ModuleType:
+def scann_ops() -> ModuleType:
+    """ScaNN's Python module.
+
+    Raises:
+        UnsupportedError: it is not installed, or not built for this machine.
+    """
     try:
         from scann import scann_ops_pybind
     except ImportError as error:
@@ -234,7 +239,7 @@ def _scann_ops() -> ModuleType:
 
 
 def _train(vectors: Float32[np.ndarray, "C E"], settings: ScannSettings) -> Any:
-    builder = _scann_ops().builder(np.ascontiguousarray(vectors), 10, "dot_product")
+    builder = scann_ops().builder(np.ascontiguousarray(vectors), 10, "dot_product")
     if settings.method == "brute_force":
         return builder.score_brute_force().build()
     return (

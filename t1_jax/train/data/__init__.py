@@ -5,7 +5,6 @@ from t1_jax.train.data.draws import DrawConfig as DrawConfig
 from t1_jax.train.data.draws import DrawIterator as DrawIterator
 from t1_jax.train.data.draws import draw_batches as draw_batches
 from t1_jax.train.data.draws import epoch_steps as epoch_steps
-from t1_jax.train.data.draws import local_slice as local_slice
 from t1_jax.train.data.files import read_records as read_records
 from t1_jax.train.data.files import write_records as write_records
 from t1_jax.train.data.leakage import Leak as Leak

@@ -159,23 +159,6 @@ def epoch_steps(sets: Sequence[TrainingSet], config: DrawConfig) -> int:
     return -(-draws // config.batch_queries)
 
 
-def local_slice(draws: Sequence[Draw], process_index: int, process_count: int) -> tuple[Draw, ...]:
-    """The part of a global batch that one process works on: parts in order make the whole.
-
-    Raises:
-        ConfigError: the batch does not divide by the number of processes.
-    """
-    size, rest = divmod(len(draws), process_count)
-    if rest:
-        raise ConfigError(
-            f"a batch of {len(draws)} queries does not divide over {process_count} processes",
-            mend=f"set batch_queries to a multiple of {process_count}",
-        )
-    if not 0 <= process_index < process_count:
-        raise ConfigError(f"process {process_index} of {process_count} does not exist")
-    return tuple(draws[process_index * size : (process_index + 1) * size])
-
-
 def _shares(sets: Mapping[str, TrainingSet], config: DrawConfig) -> dict[str, int]:
     """Every set's share as the whole numbers that Grain mixes by, the smallest being 100."""
     for name in config.mixture:

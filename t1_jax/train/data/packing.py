@@ -57,9 +57,7 @@ class PackedRow:
     sources: tuple[int, ...]
 
 
-def pack_rows(
-    rows: Sequence[TargetRow], length: int, *, pad_id: int, multiple_of: int = 1
-) -> tuple[PackedRow, ...]:
+def pack_rows(rows: Sequence[TargetRow], length: int, *, pad_id: int) -> tuple[PackedRow, ...]:
     """Packs the rows of one step, first fit by falling length: at most 11/9 of the best + 1.
 
     Grain's packers are not used. They read on until a batch of bins is full, so that a packed
@@ -71,7 +69,6 @@ def pack_rows(
         rows: of a step.
         length: tokens of a packed row.
         pad_id: the token of padding.
-        multiple_of: empty rows are added until the number of packed rows divides by it.
 
     Raises:
         DataError: a row is longer than `length`.
@@ -91,7 +88,6 @@ def pack_rows(
             room.append(length)
         bins[place].append(number)
         room[place] -= size
-    bins += [[] for _ in range(-len(bins) % multiple_of)]
     return tuple(_packed(rows, sources, length, pad_id) for sources in bins)
 
 

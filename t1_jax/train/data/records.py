@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from t1_jax.errors import DataError
+from t1_jax.hub import EMB_TOKEN
 from t1_jax.retrieval import Collection, Document, fault_of_id, fault_of_text
 from t1_jax.train.data.texts import text_key
 
-EMB_TOKEN = "<emb_token>"
 MAX_GRADE = 999_999_999
 """What qrels may hold too, and every format can."""
 

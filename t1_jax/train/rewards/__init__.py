@@ -18,6 +18,7 @@ from t1_jax.train.rewards.registry import Rewards as Rewards
 from t1_jax.train.rewards.registry import compute_rewards as compute_rewards
 from t1_jax.train.rewards.registry import register_reward as register_reward
 from t1_jax.train.rewards.registry import reward_names as reward_names
+from t1_jax.train.rewards.rehearsal import rehearse as rehearse
 from t1_jax.train.rewards.standing import Standing as Standing
 from t1_jax.train.rewards.standing import standing_from_index as standing_from_index
 from t1_jax.train.rewards.standing import standing_from_scores as standing_from_scores

@@ -38,7 +38,8 @@ class PoolConfig:
         similarity_cap: a document whose cosine with the query is above this is no hard negative:
             it may answer the query although nobody judged it. None trusts the judgements.
         index: back end that searches a corpus: "device" and "numpy" are exact; "scann" is for
-            corpora too large for that.
+            corpora too large for that, and a resumed run, which builds its index anew, may then
+            find other hard negatives than the run that was stopped.
 
     Raises:
         ConfigError: an unknown kind, or a value out of range.

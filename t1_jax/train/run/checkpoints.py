@@ -197,11 +197,16 @@ class Checkpoints:
             and isinstance(value := metrics.get(self.config.metric), int | float)
         }
 
-    def meta(self, step: int) -> dict[str, Any]:
+    def meta(self, step: int, *, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The JSON saved with the checkpoint of `step`.
 
+        Args:
+            step: of the checkpoint.
+            expect: entries that it must have, such as a model's fingerprint.
+
         Raises:
-            WeightsError: there is no complete checkpoint of that step.
+            WeightsError: there is no complete checkpoint of that step, or it is of another run
+                (both values are shown).
         """
         if step not in self.steps():
             have = ", ".join(map(str, self.steps())) or "none"
@@ -209,7 +214,9 @@ class Checkpoints:
                 f"{self.folder} has no complete checkpoint of step {step}; it has {have}"
             )
         metadata = self._orbax.checkpointables_metadata(step).custom_metadata
-        return dict(metadata) if isinstance(metadata, Mapping) else {}
+        found = dict(metadata) if isinstance(metadata, Mapping) else {}
+        _refuse_other(self.folder / str(step), found, expect or {})
+        return found
 
     def restore(
         self, step: int, abstract: Any, *, expect: Mapping[str, Any] | None = None
@@ -226,9 +233,8 @@ class Checkpoints:
             WeightsError: no such checkpoint, one of another run (both values are shown), one whose
                 arrays differ in name, shape or type, or a damaged one.
         """
-        meta = self.meta(step)
+        meta = self.meta(step, expect=expect)
         where = self.folder / str(step)
-        _refuse_other(where, meta, expect or {})
         wanted = described(abstract)
         try:
             saved = self._orbax.checkpointables_metadata(step).metadata["state"]

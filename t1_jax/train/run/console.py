@@ -34,7 +34,7 @@ def training_bar(
     console: Console | None = None,
     every_seconds: float = 10.0,
 ) -> Iterator[Show]:
-    """Step, loss, tokens a second, MFU and time left, on standard error.
+    """Step, loss, tokens in all and a second, MFU and time left, on standard error.
 
     Args:
         description: of the bar, for example the stage's name.
@@ -73,11 +73,21 @@ def told(metrics: Mapping[str, float | int]) -> str:
         parts.append(f"reward {metrics['reward']:.3f}")
     if "validation/ndcg@10" in metrics:
         parts.append(f"nDCG@10 {metrics['validation/ndcg@10']:.4f}")
+    if "tokens" in metrics:
+        parts.append(f"{_short(metrics['tokens'])} tokens")
     if "tokens_per_second" in metrics:
         parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
     if "mfu" in metrics:
         parts.append(f"MFU {metrics['mfu']:.1%}")
     return "  ".join(parts)
+
+
+def _short(count: float) -> str:
+    """A count in thousands or millions."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
 
 
 class _Lines:

@@ -1,7 +1,7 @@
 """The run folder: what was run, with what, on which data, and everything it logged.
 
 config.yaml      the resolved config; config.before-N.yaml are those it was resumed from
-versions.json    packages, devices, commit
+versions.json    packages, devices, commit; versions.before-N.json likewise
 data.json        hashes, counts and the leak report
 metrics.jsonl    one line a logged step
 thoughts/        samples: step-N.jsonl
@@ -169,12 +169,8 @@ class RunFolder:
             shutil.rmtree(self.path)
         if self.metrics_file.exists():
             write_atomically(self.metrics_file, _whole_lines(self.metrics_file))
-        config = self.path / "config.yaml"
-        if config.exists() and config.read_text(encoding="utf-8") != text:
-            number = len(list(self.path.glob("config.before-*.yaml"))) + 1
-            config.rename(self.path / f"config.before-{number}.yaml")
-        write_atomically(config, text)
-        write_atomically(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
+        _replace(self.path / "config.yaml", text)
+        _replace(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
     def _append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         if not self._writes:
@@ -188,6 +184,14 @@ class RunFolder:
                 f"{file} could not be written: {error.strerror or error}",
                 mend="free disk space or check permissions, then run the command again to resume",
             ) from error
+
+
+def _replace(file: Path, text: str) -> None:
+    """Writes a file; what stood there, if it was another text, is kept as `NAME.before-N.EXT`."""
+    if file.exists() and file.read_text(encoding="utf-8") != text:
+        number = len(list(file.parent.glob(f"{file.stem}.before-*{file.suffix}"))) + 1
+        file.rename(file.with_name(f"{file.stem}.before-{number}{file.suffix}"))
+    write_atomically(file, text)
 
 
 def versions() -> dict[str, str | int | None]:

@@ -53,7 +53,7 @@ def body_parameters(config: DecoderConfig) -> int:
 
 
 def flops_per_token(
-    config: DecoderConfig, *, work: Work, context: float | int, head: bool = False
+    config: DecoderConfig, *, work: Work, context: float | int, read: float | int = 0
 ) -> float:
     """Floating-point operations that one token takes.
 
@@ -67,10 +67,10 @@ def flops_per_token(
         work: see `Work`.
         context: keys a token attends to on average, itself included: about half the length of a
             causal row. Layers with a window see at most that.
-        head: whether the token's logits are computed too; documents never need theirs.
+        read: share of tokens whose logits are computed too; documents never need theirs.
     """
     factor = {"forward": 2, "train": 6, "lora": 4}[work]
-    weights = body_parameters(config) + (config.vocab_size * config.embed_dim if head else 0)
+    weights = body_parameters(config) + read * config.vocab_size * config.embed_dim
     keys = sum(min(context, window) if window else context for window in config.windows)
     passes = 1 if work == "forward" else 3
     attention = passes * 4 * config.num_heads * config.head_dim * keys

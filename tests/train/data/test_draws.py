@@ -15,7 +15,6 @@ from t1_jax.train.data import (
     TrainingSet,
     draw_batches,
     epoch_steps,
-    local_slice,
 )
 from tests.train.data.toys import documents, trained_on, training_set
 
@@ -250,22 +249,6 @@ def test_the_steps_of_an_epoch():
     drawn = batches(epoch_steps(SETS, equal), SETS, equal)
     seen = {(draw.set_name, draw.record.query_id) for batch in drawn for draw in batch}
     assert len(seen) >= 124 - 1  # one may wait
-
-
-@pytest.mark.parametrize("processes", [1, 2, 3, 6])
-def test_processes_share_one_batch(processes: int):
-    for batch in batches(3):
-        parts = [local_slice(batch, i, processes) for i in range(processes)]
-        assert {len(part) for part in parts} == {6 // processes}
-        assert sum(parts, ()) == batch
-
-
-def test_slices_that_do_not_exist():
-    (batch,) = batches(1)
-    with pytest.raises(ConfigError, match="a batch of 6 queries does not divide over 4 processes"):
-        local_slice(batch, 0, 4)
-    with pytest.raises(ConfigError, match="process 2 of 2 does not exist"):
-        local_slice(batch, 2, 2)
 
 
 @pytest.mark.parametrize(

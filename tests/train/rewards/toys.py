@@ -20,7 +20,7 @@ def thought(tokens: Sequence[int], text: str = "", end: EndReason = EndReason.EM
         token_ids=ids,
         log_probs=zeros,
         log_probs_at_1=zeros,
-        vector=np.ones(2, np.float32),
+        vector=np.array([0.6, 0.8], np.float32),
         end=end,
         sample=0,
         text=text,

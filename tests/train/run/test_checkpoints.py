@@ -169,7 +169,8 @@ def test_a_checkpoint_of_another_model_is_refused_with_both(tmp_path: Path) -> N
         with pytest.raises(WeightsError) as caught:
             checkpoints.restore(1, abstract_like(state), expect={"stage": "s1", "model": "xyz"})
         with pytest.raises(WeightsError, match="another prompt: it has None"):
-            checkpoints.restore(1, abstract_like(state), expect={"prompt": "p"})
+            checkpoints.meta(1, expect={"prompt": "p"})
+        assert checkpoints.meta(1, expect={"model": "abc"}) == META
     assert "another model: it has 'abc', this run has 'xyz'" in caught.value.message
 
 

@@ -9,12 +9,13 @@ from t1_jax.train.run import training_bar
 
 METRICS = {
     "loss": 2.34567,
+    "tokens": 444_588.0,
     "tokens_per_second": 12345.6,
     "mfu": 0.413,
     "reward": 0.5,
     "validation/ndcg@10": 0.5432,
 }
-TOLD = "loss 2.346  reward 0.500  nDCG@10 0.5432  12,346 tokens/s  MFU 41.3%"
+TOLD = "loss 2.346  reward 0.500  nDCG@10 0.5432  445 k tokens  12,346 tokens/s  MFU 41.3%"
 
 
 def run(steps: list[int], *, terminal: bool, shown: bool = True, every: float = 10.0) -> str:

@@ -92,6 +92,18 @@ def test_resuming_with_another_config_keeps_the_former(tmp_path: Path) -> None:
     assert len(folder.metrics()) == 1
 
 
+def test_resuming_with_other_packages_keeps_the_former_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder(tmp_path, Run())
+    monkeypatch.setattr("t1_jax.train.run.folder.versions", lambda: {"jax": "another"})
+    RunFolder(tmp_path, Run())
+    RunFolder(tmp_path, Run())
+    assert json.loads((tmp_path / "versions.json").read_text()) == {"jax": "another"}
+    assert json.loads((tmp_path / "versions.before-1.json").read_text()) == versions()
+    assert not (tmp_path / "versions.before-2.json").exists()
+
+
 def test_overwriting_begins_anew(tmp_path: Path) -> None:
     RunFolder(tmp_path, Run()).record(1, {"loss": 2.0})
     folder = RunFolder(tmp_path, Run(steps=4), overwrite=True)

@@ -33,7 +33,7 @@ def test_work_is_counted_by_hand() -> None:
     assert flops_per_token(CONFIG, work="forward", context=10) == 2 * body + attention
     assert flops_per_token(CONFIG, work="train", context=10) == 6 * body + 3 * attention
     assert flops_per_token(CONFIG, work="lora", context=10) == 4 * body + 3 * attention
-    assert flops_per_token(CONFIG, work="train", context=10, head=True) == pytest.approx(
+    assert flops_per_token(CONFIG, work="train", context=10, read=1) == pytest.approx(
         6 * (body + head) + 3 * attention
     )
 
@@ -60,7 +60,7 @@ def test_a_known_model_has_its_published_size() -> None:
         max_positions=262144,
     )
     assert body_parameters(config) == pytest.approx(3.633e9, rel=1e-3)
-    whole = flops_per_token(config, work="train", context=0, head=True)
+    whole = flops_per_token(config, work="train", context=0, read=1)
     assert whole == pytest.approx(24.1e9, rel=0.01)
 
 

@@ -1,0 +1,77 @@
+"""Rewards tried out on made-up thoughts, before anything is loaded or compiled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from t1_jax.errors import T1Error
+from t1_jax.generate import EndReason, Thought
+from t1_jax.train.data import TrainingRecord
+from t1_jax.train.rewards.context import RewardContext
+from t1_jax.train.rewards.registry import RewardConfig, compute_rewards
+from t1_jax.train.rewards.standing import Standing, standing_from_scores
+
+_CANDIDATES = 24
+_WORDS = ["the", "cause", "is", "a", "missing", "check", "on", "what", "comes", "in"]
+_EMB_TOKEN_ID = 1
+
+
+def rehearse(
+    records: Sequence[TrainingRecord], config: RewardConfig, *, thoughts: int, budget: int
+) -> None:
+    """Computes the rewards of made-up thoughts: an empty one, a cut-off one, and plain ones.
+
+    Args:
+        records: real queries.
+        config: the rewards.
+        thoughts: G, for each query.
+        budget: most reasoning tokens of a thought.
+
+    Raises:
+        T1Error: a reward raises, or returns something else than finite floats [P, G]; the error
+            names it.
+    """
+    rng = np.random.default_rng(0)
+    positives = [len(record.positives) for record in records]
+    width = max(positives) + _CANDIDATES
+    grades = np.zeros((len(records), width), np.int64)
+    for number, record in enumerate(records):
+        grades[number, : positives[number]] = list(record.positives.values())
+
+    def standing(samples: int) -> Standing:
+        scores = rng.uniform(-1, 1, (len(records), samples, width)).astype(np.float32)
+        return standing_from_scores(scores, grades, np.ones_like(grades, dtype=bool))
+
+    context = RewardContext(
+        thoughts=[[_thought(n, budget, rng) for n in range(thoughts)] for _ in records],
+        records=records,
+        standing=standing(thoughts),
+        nothink=standing(1) if config.needs_nothink else None,
+        budget=budget,
+    )
+    try:
+        compute_rewards(context, config)
+    except T1Error:
+        raise
+    except Exception as error:
+        raise T1Error(
+            f"a reward failed on made-up thoughts: {type(error).__name__}: {error}",
+            mend="a reward must give a number for every thought, also for an empty one",
+        ) from error
+
+
+def _thought(number: int, budget: int, rng: np.random.Generator) -> Thought:
+    """The first is empty, the second cut off at the budget, the others end by themselves."""
+    length = {0: 0, 1: budget}.get(number, min(len(_WORDS), budget))
+    ids = np.append(rng.integers(2, 1000, length), _EMB_TOKEN_ID).astype(np.int32)
+    log_probs = -rng.uniform(0.1, 2, length + 1).astype(np.float32)
+    vector = rng.normal(size=8).astype(np.float32)
+    return Thought(
+        token_ids=ids,
+        log_probs=log_probs,
+        log_probs_at_1=log_probs,
+        vector=vector / np.linalg.norm(vector),
+        end=EndReason.BUDGET if number == 1 else EndReason.EMB_TOKEN,
+        sample=number,
+        text=" ".join(_WORDS[:length]),
+    )
