@@ -1,6 +1,7 @@
 # Everything a person or CI does here; `make` alone lists it. VENV, T1_PYTHON and ARGS may be given,
-# as in: make quickstart ARGS="evaluation.budget=64"
+# as in: make quickstart ARGS="evaluation.budget=64"; JOBS, two by default, as in: make test JOBS=8
 VENV ?= .venv
+JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
@@ -18,8 +19,8 @@ $(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts
 quickstart: setup ## real weights, real data: train three stages, think, retrieve, and print the table
 	@$(BIN)/t1 quickstart $(ARGS)
 
-test: setup ## run the tests
-	@$(BIN)/python -m pytest -q
+test: setup ## run the tests, in JOBS processes
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 bench: setup ## measure encoding and thinking, beside PyTorch where it is installed
 	@$(BIN)/t1 bench

@@ -100,7 +100,11 @@ def teacher_thoughts(
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option("--judge", help="T1 model that tells which thoughts find the positive."),
+        typer.Option(
+            "--judge",
+            help="T1 model that tells which thoughts find the positive. Default: a teacher of "
+            "ours judges its own; 'none' keeps all.",
+        ),
     ] = None,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Thoughts that a judge keeps.")] = 2,
     only_helpful: Annotated[
@@ -149,7 +153,10 @@ def teacher_thoughts(
     )
     out.say(f"{cleaning.thoughts} thoughts of {cleaning.answers} answers, kept in {file.path}")
     choice = None
-    if judge is not None:
+    judge = judge or ("none" if endpoint else teacher)
+    if judge == "none":
+        out.say("every thought is kept: no --judge tells which of them find the positive")
+    else:
         found = dataclasses.replace(data, records=thinking)
         how = {"keep": keep, "only_helpful": only_helpful}
         thinking, choice = _choose(out, found, judge, preset, dtype, how)

@@ -51,7 +51,11 @@ def given_training_set(collection: str, split: str, records: Path | None) -> "Tr
     from t1_jax.train.data import TrainingSet, read_records, records_from_collection
 
     found = open_collection(collection, split)
-    items = records_from_collection(found) if records is None else read_records(records)
+    items = (
+        records_from_collection(found)
+        if records is None
+        else read_records(records, documents=found.documents_by_id)
+    )
     return TrainingSet(name=found.name, records=items, documents=found.documents_by_id)
 
 

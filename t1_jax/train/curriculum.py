@@ -13,18 +13,16 @@ from t1_jax.hub import tokeniser_hash
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.exporting import account_of, export_weights
 from t1_jax.train.learner import Student
+from t1_jax.train.progress import Progress
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.run import (
     Checkpoints,
     GracefulStop,
-    Health,
-    Meter,
     RunFolder,
     Tracker,
     TrainingBroken,
     abstract_like,
     flops_per_token,
-    total_peak_flops,
     training_bar,
 )
 from t1_jax.train.sources import TrainingData
@@ -60,19 +58,49 @@ class TrainResult:
     validations: Mapping[str, Mapping[str, float]]
 
 
-class Curriculum:
-    """The stages of a run, ready to begin or to go on.
+class Stages:
+    """The stages of a run, made from its config as they are asked for.
 
     Args:
         config: of the run.
         data: that it learns from.
         student: the model that learns.
-        tell: where warnings and milestones go.
-        shown: whether to draw progress bars.
 
     Raises:
         ConfigError: batches that the data cannot fill.
-        DataError: thoughts to imitate, and none there.
+        DataError: thoughts to learn from, and none there.
+    """
+
+    def __init__(self, config: TrainConfig, data: TrainingData, student: Student) -> None:
+        self._config = config
+        self._data = data
+        self._student = student
+        self._rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
+        self._made: dict[str, Stage] = {}
+        # All at once, so that none is refused after those before it have run.
+        for name in config.running:
+            self[name]
+
+    def __getitem__(self, name: str) -> Stage:
+        """The stage of this name in the config."""
+        if name not in self._made:
+            self._made[name] = Stage(name, self._config, self._student, self._data.sets, self._rows)
+        return self._made[name]
+
+
+class Curriculum:
+    """One run of the stages, from where its folder stands to the end.
+
+    Args:
+        config: of the run.
+        data: that it learns from.
+        student: the model that learns.
+        stages: what it does.
+        folder: where the run tells its story.
+        checkpoints: where it is saved.
+        stop: asks it to end early.
+        tell: where warnings and milestones go.
+        shown: whether to draw progress bars.
     """
 
     def __init__(
@@ -80,6 +108,10 @@ class Curriculum:
         config: TrainConfig,
         data: TrainingData,
         student: Student,
+        stages: Stages,
+        folder: RunFolder,
+        checkpoints: Checkpoints,
+        stop: GracefulStop,
         tell: Tell,
         *,
         shown: bool,
@@ -87,11 +119,13 @@ class Curriculum:
         self._config = config
         self._data = data
         self._student = student
+        self._stages = stages
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._stop = stop
         self._tell = tell
         self._shown = shown
-        self._rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
-        # All at once, so that none is refused after those before it have run.
-        self._stages = {name: self._made(name) for name in config.running}
+        self._progress = Progress.new(config.health)
         self._identity = {
             "model": student.fingerprint,
             "tokeniser": tokeniser_hash(student.origin.tokeniser),
@@ -100,8 +134,8 @@ class Curriculum:
             "seed": config.seed,
         }
 
-    def run(self, folder: RunFolder, checkpoints: Checkpoints, stop: GracefulStop) -> TrainResult:
-        """Runs every stage from where the folder stands; each starts from the one before.
+    def run(self) -> TrainResult:
+        """Runs every stage; each starts from the weights of the one before.
 
         Call it once, inside `placement.entered()`.
 
@@ -110,21 +144,14 @@ class Curriculum:
             WeightsError: it belongs to another run, or is damaged.
             TrainingBroken: see `Health`.
         """
-        self._folder, self._checkpoints, self._stop = folder, checkpoints, stop
-        self._health = Health(self._config.health)
-        self._meter = Meter(total_peak_flops())
-        self._steps: dict[str, int] = {}
-        self._validations: dict[str, dict[str, float]] = {}
-        self._best: tuple[float, int] | None = None
-        self._owed = False  # a validation that a stop has cut short
-        latest = checkpoints.latest()
-        # Another run's checkpoint is refused before anything of the folder is touched.
-        meta = {} if latest is None else checkpoints.meta(latest, expect=self._identity)
+        latest = self._checkpoints.latest()
+        # Another run's checkpoint is refused before anything in the folder is touched.
+        meta = {} if latest is None else self._checkpoints.meta(latest, expect=self._identity)
         todo = self._todo(meta)
-        folder.rewind(-1 if latest is None else latest)
+        self._folder.rewind(-1 if latest is None else latest)
         with Tracker(
             self._config.tracking,
-            folder,
+            self._folder,
             run_config=asdict(self._config),
             resumed_at=latest or 0,
         ) as tracker:
@@ -144,20 +171,21 @@ class Curriculum:
             if latest is not None and name == meta["stage"]:
                 state = self._restored(stage, weights, latest, meta)
                 first, done = meta["first_step"], meta["stage_step"]
-                if self._owed and (found := self._validated(stage, state, latest)):
+                owed = self._progress.owes_validation
+                if owed and (found := self._validated(stage, state, latest)):
                     self._folder.write_thoughts(latest, found.samples)
                     tracker.log(latest, found.metrics)
             else:
                 state = stage.start(weights)
             state, done = self._stage(stage, state, first, done, tracker)
             first += done
-            finished = done >= stage.steps and not self._owed
+            finished = done >= stage.steps and not self._progress.owes_validation
             if self._stop.requested() and not (finished and name == todo[-1]):
                 return self._result(first, self._stop.reason or "another process was stopped")
             weights = state["train"].best_weights
             # The moments of this stage go before those of the next one come.
             del state
-            self._export(weights, f"stages/{name}", self._validations.get(name, {}))
+            self._export(weights, f"stages/{name}", self._progress.validations.get(name, {}))
         return self._result(first, None)
 
     def _todo(self, meta: Mapping[str, Any]) -> tuple[str, ...]:
@@ -171,7 +199,6 @@ class Curriculum:
                 f"{self._folder.path} stands in stage {name}, which this config does not have",
                 mend=f"take that stage back into the config; it has {', '.join(names)}",
             )
-        self._stages.setdefault(name, self._made(name))
         if name not in running and done < self._stages[name].steps:
             raise ConfigError(
                 f"{self._folder.path} stands in stage {name}, after {done} of its "
@@ -181,9 +208,6 @@ class Curriculum:
         later = names[names.index(name) + 1 :]
         return (name, *(other for other in running if other in later))
 
-    def _made(self, name: str) -> Stage:
-        return Stage(name, self._config, self._student, self._data.sets, self._rows)
-
     def _stage(
         self, stage: Stage, state: _State, first: int, done: int, tracker: Tracker
     ) -> tuple[_State, int]:
@@ -192,11 +216,11 @@ class Curriculum:
             self._tell(f"stage {stage.name}: {done} of {stage.steps} steps done")
         with training_bar(stage.name, stage.steps, done=done, shown=self._shown) as show:
             while done < stage.steps:
-                self._meter.read()  # validations and saving are not a step's time
+                self._progress.meter.read()  # validations and saving are not a step's time
                 state, report = stage.step(state, first + done)
                 done += 1
                 step, at_end = first + done, done == stage.steps
-                self._steps[stage.name] = done
+                self._progress.steps[stage.name] = done
                 metrics, samples = self._measured(report), self._samples(report, done)
                 self._check_health(step, metrics, report, tracker)
                 due, found = self._is_validated(stage, done), None
@@ -222,8 +246,8 @@ class Curriculum:
         flops = flops_per_token(
             self._student.shape, work=work, context=report.context / 2, read=report.read
         )
-        self._meter.add(report.tokens, flops * report.tokens)
-        return report.metrics | self._meter.read()
+        self._progress.meter.add(report.tokens, flops * report.tokens)
+        return report.metrics | self._progress.meter.read()
 
     def _samples(self, report: StepReport, done: int) -> list[dict[str, Any]]:
         return report.samples if done % self._config.sample_every == 0 else []
@@ -233,7 +257,7 @@ class Curriculum:
     ) -> None:
         """Tells of what is wrong; where the run is broken, its last step is still on record."""
         try:
-            warnings = self._health.check(step, metrics)
+            warnings = self._progress.health.check(step, metrics)
         except TrainingBroken:
             tracker.log(step, metrics)
             self._folder.write_thoughts(step, report.samples)
@@ -249,12 +273,10 @@ class Curriculum:
         """Measures on held-out queries, and exports what is best so far."""
         weights = state["train"].best_weights
         found = self._measure(stage.name, weights, stage.config, step)
-        self._owed = found is None
+        self._progress.owes_validation = found is None
         if found is None:
             return None
-        value = found.metrics["validation/ndcg@10"]
-        if self._best is None or value > self._best[0]:
-            self._best = (value, step)
+        if self._progress.beats_best(found.metrics["validation/ndcg@10"], step):
             self._export(weights, "best", found.metrics)
         return found
 
@@ -279,14 +301,14 @@ class Curriculum:
             stopped=self._stop.requested,
         )
         if found is not None:
-            self._validations[name] = dict(found.metrics)
+            self._progress.validations[name] = dict(found.metrics)
             told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
             self._tell(f"step {step}: validation  {told}")
         return found
 
     def _export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
         config = self._config
-        account = account_of(config, self._data, self._student.lora, self._steps, scores)
+        account = account_of(config, self._data, self._student.lora, self._progress.steps, scores)
         export_weights(self._student, weights, self._folder.path / name, config, account)
 
     def _save(
@@ -299,16 +321,11 @@ class Curriculum:
     ) -> None:
         meta = {
             **self._identity,
+            **self._progress.meta(),
             "stage": stage.name,
             "first_step": first,
             "stage_step": done,
-            "validation_owed": self._owed,
             "draws": stage.position(),
-            "health": self._health.state(),
-            "tokens": self._meter.tokens,
-            "steps": self._steps,
-            "best": self._best,
-            "validations": self._validations,
         }
         self._checkpoints.save(first + done, state, stage.host_state(), meta, metrics)
 
@@ -321,12 +338,7 @@ class Curriculum:
             leaf.delete()  # others take their place; they would lie in memory for the whole run
         found = self._checkpoints.restore(step, abstract)
         stage.restore(meta["draws"], found.host)
-        self._health = Health(self._config.health, meta["health"])
-        self._meter = Meter(total_peak_flops(), tokens=int(meta["tokens"]))
-        self._owed = meta["validation_owed"]
-        self._best = None if meta["best"] is None else (meta["best"][0], meta["best"][1])
-        self._steps = dict(meta["steps"])
-        self._validations = {name: dict(found) for name, found in meta["validations"].items()}
+        self._progress = Progress.restored(self._config.health, meta)
         self._tell(f"resumed at step {step}, in stage {stage.name}")
         return found.state
 
@@ -335,6 +347,6 @@ class Curriculum:
             folder=self._folder.path,
             steps=steps,
             stopped=stopped,
-            best=self._best,
-            validations=self._validations,
+            best=self._progress.best,
+            validations=self._progress.validations,
         )

@@ -4,7 +4,7 @@ import jax
 
 from t1_jax.parallel import Placement, count_compilations, make_placement
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.curriculum import Curriculum, Tell, TrainResult
+from t1_jax.train.curriculum import Curriculum, Stages, Tell, TrainResult
 from t1_jax.train.learner import Student, load_student, open_student
 from t1_jax.train.preflight import check_rewards, check_run, warnings_of
 from t1_jax.train.run import Checkpoints, GracefulStop, RunFolder
@@ -41,7 +41,7 @@ def train(
     for warning in warnings_of(config, data.sets):
         tell(f"warning: {warning}")
     student = load_student(files, config.model, placement, seed=config.seed)
-    curriculum = Curriculum(config, data, student, tell, shown=shown and is_first)
+    stages = Stages(config, data, student)
     # From here on there is a run folder.
     folder = RunFolder(
         config.output,
@@ -58,7 +58,18 @@ def train(
         placement.entered(),
         count_compilations() as compiled,
     ):
-        result = curriculum.run(folder, checkpoints, stop)
+        curriculum = Curriculum(
+            config,
+            data,
+            student,
+            stages,
+            folder,
+            checkpoints,
+            stop,
+            tell,
+            shown=shown and is_first,
+        )
+        result = curriculum.run()
         tell(f"{compiled.count} programs were compiled in {compiled.seconds:.0f} s")
         return result
 

@@ -136,7 +136,8 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
             mend=f"write records for {source.collection} yourself, and set documents=false",
         )
     if source.records:
-        records = [record for path in source.records for record in read_records(Path(path))]
+        files = [Path(path) for path in source.records]
+        records = list(read_records(*files, documents=collection.documents_by_id))
     elif known:
         records = list(cold_records(source.collection, cached_source(source.collection)))
     else:

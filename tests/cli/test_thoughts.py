@@ -78,6 +78,8 @@ def test_an_endpoint_teaches_and_is_taken_up_again(t1, pets, given, tmp_path, mo
     assert answer.code == 0, answer.err
     assert len(asked) == 5  # four answers and one failure
     assert answer.json["cleaning"]["thoughts"] == 4
+    assert answer.json["choice"] is None
+    assert "every thought is kept: no --judge" in answer.err
     first, second = read_records(out)
     assert first.thoughts == ("it says 1.", "it says 2.")
     assert second.thoughts == ("an old thought", "it says 4.", "it says 5.")
@@ -88,7 +90,7 @@ def test_our_own_model_teaches_and_judges(t1, pets, given, base_model, tmp_path)
     out = tmp_path / "taught.jsonl"
     answer = t1(
         "thoughts", "teacher", "-c", pets, "--split", "test", "-r", given, "-o", out, "--teacher",
-        base_model, "--judge", base_model, "--keep", "1", "--dtype", "float32", "samples=2",
+        base_model, "--keep", "1", "--dtype", "float32", "samples=2",
         "max_thought_tokens=8", "--json",
     )  # fmt: skip
     assert answer.code == 0, answer.err

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import transformers
 from flax import nnx
 
 from t1_jax.hub import read_adapter
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import single_device_placement
 from t1_jax.retriever import T1
+from t1_jax.text import encode_documents, encode_queries
 from t1_jax.train import TrainConfig
 from t1_jax.train.exporting import Account, account_of, export_weights
 from tests.train.toy_runs import S1, S2, toy_config
@@ -68,6 +70,41 @@ def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
     if lora is not None:
         assert "LoRA of rank 2, alpha 4" in card
         assert read_adapter(tmp_path / "out").metadata.scores == SCORES
+
+
+@pytest.mark.parametrize("lora", [None, LORA])
+def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path, lora):
+    """What was trained, as a folder of transformers: the way that `t1 export` goes."""
+    torch = pytest.importorskip("torch")
+    toy = ToyStages(toys, model={"stored_dtype": "float32", "lora": lora})
+    config = exported(toy, tmp_path / "out", trained(toy))
+    options = toy.student.thinking_options(config.data.lengths, max_rows=4, budget=4)
+    ours = T1.load(
+        tmp_path / "out", dtype="float32", placement=single_device_placement(), options=options
+    )
+    ours.save_pretrained(tmp_path / "hf")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "hf", dtype=torch.float32
+    ).model
+
+    def read(ids: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            hidden = theirs(torch.tensor(ids[None].astype(np.int64))).last_hidden_state[0, -1]
+        return (hidden / hidden.norm()).numpy()
+
+    texts = ["The animal is a cat.", "Dogs bark."]
+    documents = encode_documents(ours.tokeniser, ours.preset, texts, max_tokens=64)
+    for row, vector in zip(documents, ours.encode_document(texts), strict=True):
+        np.testing.assert_allclose(read(row.ids), vector, atol=1e-5)
+    asked = ["Where is the cat?", "What barks?"]
+    prompts = encode_queries(
+        ours.tokeniser, ours.preset, asked, max_tokens=64, task="zoo", think=True
+    )
+    found, thoughts = ours.encode_query(asked, task="zoo", return_thoughts=True)
+    for prompt, vector, (thought,) in zip(prompts, found, thoughts, strict=True):
+        np.testing.assert_allclose(
+            read(np.concatenate([prompt.ids, thought.token_ids])), vector, atol=1e-5
+        )
 
 
 def test_a_later_export_takes_the_place_of_an_earlier(toys, tmp_path):

@@ -201,3 +201,24 @@ def test_a_thousand_queries_take_four_programs_of_sixteen_rows() -> None:
     assert second.count == 0
     # Untrained vectors are nearly as close to one document as to another.
     assert 0.5 * np.log(800) < metrics["loss/infonce"] < 3 * np.log(1026)
+
+
+def test_imitation_falls_as_steeply_as_its_gradient_says() -> None:
+    """Finite differences of the loss along the gradient, without autodiff."""
+    only = replace(PROBLEM, groups=[], advantages=PROBLEM.advantages[:0])
+    model, trained = learner(config=UNTIED)
+    batch = replace(only.batch(model.placement, WHOLE), plan=None)
+    state, metrics, _ = stepped((model, trained), batch)
+    moves = jax.tree.map(lambda new, old: old - new, state.trained, trained)
+    gradients = jax.tree.map(lambda move: move / (1.0 - abs(move)), moves)
+    norm = float(np.sqrt(sum(np.sum(np.square(g)) for g in numbers(gradients).values())))
+    assert norm == pytest.approx(metrics["grad_norm"], rel=1e-3)
+
+    weight = sum(float(np.sum(one.micro.columns.get("sft_weight", 0))) for one in batch.micro)
+
+    def loss(distance: float) -> float:
+        moved = jax.tree.map(lambda w, g: w + distance / norm * g, trained, gradients)
+        return stepped((model, moved), batch)[1]["loss/sft"] * weight
+
+    reach = 0.02
+    assert (loss(reach) - loss(-reach)) / (2 * reach) == pytest.approx(norm, rel=0.01)

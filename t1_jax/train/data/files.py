@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,33 +18,58 @@ _FORMATS = (".jsonl", ".parquet")
 _BATCH_ROWS = 4096
 
 
-def read_records(path: Path) -> tuple[TrainingRecord, ...]:
-    """The records of a `.jsonl` or `.parquet` file, in its order.
+def read_records(
+    *paths: Path, documents: Container[str] | None = None
+) -> tuple[TrainingRecord, ...]:
+    """The records of `.jsonl` or `.parquet` files, in their order.
 
     Keys (columns): `query_id` and `query`; `positives`, a list of document ids (grade 1) or an
     object of id -> grade (in Parquet a map); and if wanted `negatives` and `excluded`, lists of
     ids, `thought`, a text or a list of alternatives, and `instruction`. A null is as good as
     absent.
 
+    Args:
+        paths: of the files.
+        documents: ids that records may name; None checks none.
+
     Raises:
         DataError: with the file and line (Parquet: row): an unknown or missing key, a value of
-            another type, a query id that occurred before, or whatever `TrainingRecord` refuses;
-            a file that cannot be read, is of another format, or holds no record.
+            another type, a query id that occurred before, in whichever file, a document that is
+            not in the corpus, or whatever `TrainingRecord` refuses; a file that cannot be read, is
+            of another format, or holds no record.
     """
-    objects = _parquet_rows(path) if _format(path) == ".parquet" else read_objects(path)
     records: list[TrainingRecord] = []
-    lines: dict[str, int] = {}
-    for item in objects:
-        record = _record(item)
-        if record.query_id in lines:
-            raise item.place.fault(
-                f"the query {record.query_id!r} occurred before, as number {lines[record.query_id]}"
-            )
-        lines[record.query_id] = item.place.line
-        records.append(record)
-    if not records:
-        raise DataError(f"{path} holds no record")
+    places: dict[str, Place] = {}
+    for path in paths:
+        before = len(records)
+        for item in _parquet_rows(path) if _format(path) == ".parquet" else read_objects(path):
+            record = _record(item)
+            if record.query_id in places:
+                place = places[record.query_id]
+                where = "" if place.path == path else f" of {place.path}"
+                raise item.place.fault(
+                    f"the query {record.query_id!r} occurred before, as number {place.line}{where}"
+                )
+            _check_documents(item.place, record, documents)
+            places[record.query_id] = item.place
+            records.append(record)
+        if len(records) == before:
+            raise DataError(f"{path} holds no record")
     return tuple(records)
+
+
+def _check_documents(
+    place: Place, record: TrainingRecord, documents: Container[str] | None
+) -> None:
+    if documents is None:
+        return
+    for name in record.document_ids:
+        if name not in documents:
+            raise place.fault(
+                f"the query {record.query_id!r} names the document {name!r}, which the corpus "
+                "does not have",
+                mend="check the id, or take it out of the record",
+            )
 
 
 def write_records(path: Path, records: Iterable[TrainingRecord]) -> None:

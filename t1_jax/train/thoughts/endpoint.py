@@ -114,6 +114,11 @@ def _content(answer: Any) -> str:
         content = answer["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"no choices[0].message.content in {str(answer)[:_QUOTED]}") from error
+    if isinstance(content, list):  # in parts, as some servers send it
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(text for text in texts if isinstance(text, str))
+    if content is not None and not isinstance(content, str):
+        raise ValueError(f"choices[0].message.content is no text: {str(content)[:_QUOTED]}")
     return content or ""  # null where a model refuses or spends all tokens on hidden reasoning
 
 

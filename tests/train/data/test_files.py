@@ -143,6 +143,28 @@ def test_all_spellings_of_json(tmp_path: Path):
     )
 
 
+def test_several_files_are_one_set(tmp_path: Path):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    first.write_text(json.dumps(GOOD))
+    second.write_text(json.dumps(GOOD | {"query_id": "q2"}))
+    assert [record.query_id for record in read_records(first, second)] == ["q1", "q2"]
+    second.write_text(f"{json.dumps(GOOD | {'query_id': 'q2'})}\n{json.dumps(GOOD)}\n")
+    with pytest.raises(
+        DataError, match=r"second\.jsonl:2: .*'q1' .* as number 1 of .*first\.jsonl"
+    ):
+        read_records(first, second)
+
+
+def test_documents_that_the_corpus_does_not_have(tmp_path: Path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(
+        f"{json.dumps(GOOD)}\n{json.dumps(GOOD | {'query_id': 'q2', 'negatives': ['x']})}"
+    )
+    assert len(read_records(path, documents={"cat", "x"})) == 2
+    with pytest.raises(DataError, match=r"train\.jsonl:2: the query 'q2' names the document 'x'"):
+        read_records(path, documents={"cat"})
+
+
 def _parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     return path

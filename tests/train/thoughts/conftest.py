@@ -13,7 +13,7 @@ Reply = Callable[[int, dict[str, Any]], tuple[int, str]]
 """Number of the request and its body -> status and what is sent."""
 
 
-def said(text: str | None) -> str:
+def said(text: object) -> str:
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
 
 

@@ -25,6 +25,15 @@ def test_no_content_is_an_empty_answer(fake_teacher: FakeTeacher):
     assert complete_chat(Endpoint(url=fake_teacher.url), {}) == ""
 
 
+def test_content_in_parts_is_joined(fake_teacher: FakeTeacher):
+    parts = [{"type": "text", "text": "be"}, {"type": "image"}, {"type": "text", "text": "cause"}]
+    fake_teacher.reply = lambda number, body: (200, said(parts))
+    assert complete_chat(Endpoint(url=fake_teacher.url), {}) == "because"
+    fake_teacher.reply = lambda number, body: (200, said(3))
+    with pytest.raises(EndpointError, match=r"message\.content is no text: 3"):
+        complete_chat(Endpoint(url=fake_teacher.url, retries=0), {})
+
+
 def test_what_may_pass_is_asked_again_ever_later(fake_teacher: FakeTeacher):
     answers = [(500, "oops"), (429, "slow down"), (200, "no json"), (200, "{}"), (200, said("yes"))]
     fake_teacher.reply = lambda number, body: answers[number - 1]
