@@ -202,8 +202,8 @@ def ablation_table(plan: Plan, collected: Collected) -> str:
     return _table(header, rows)
 
 
-def examples_table(plan: Plan, collected: Collected, count: int = 5) -> str:
-    """The first queries of each collection with the reference system's thought and its worth."""
+def examples_table(plan: Plan, collected: Collected) -> str:
+    """Some queries of each collection with the reference system's thought and its worth."""
     name, rows = plan.reference, []
     for collection in plan.collections:
         own = collected.rows.get((name, "own", collection))
@@ -211,7 +211,7 @@ def examples_table(plan: Plan, collected: Collected, count: int = 5) -> str:
         if own is None:
             continue
         places = {id: place for place, id in enumerate(collected.query_ids[collection])}
-        for example in own.examples[:count]:
+        for example in own.examples:
             place = places[example["query_id"]]
             rows.append(
                 [

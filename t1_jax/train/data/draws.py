@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from t1_jax.config import suggestion
@@ -31,7 +31,9 @@ class DrawConfig:
             among all, in proportion to their grades.
         mixture: name of a set -> its share of the queries, relative to the others and kept to one
             per cent; empty: in proportion to the numbers of records.
-        seed: of order and choice.
+        part: which queries of each set may be drawn, as shares from and up to which: stages of
+            [0, 0.6] and [0.6, 1] have no query text in common, and together have all.
+        seed: of order and choice; parts do not depend on it.
     """
 
     batch_queries: int = 64
@@ -39,6 +41,7 @@ class DrawConfig:
     thoughts: Literal["required", "optional", "none"] = "optional"
     positives: Literal["best", "graded"] = "best"
     mixture: dict[str, float] = field(default_factory=dict)
+    part: tuple[float, float] = (0.0, 1.0)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -49,6 +52,11 @@ class DrawConfig:
         for name, weight in self.mixture.items():
             if not (weight > 0 and math.isfinite(weight)):
                 raise ConfigError(f"mixture.{name} must be a number above 0, got {weight}")
+        if not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ConfigError(
+                f"part must be two rising shares, got {list(self.part)}",
+                mend="write for example part: [0, 0.6]",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +87,7 @@ class DrawIterator(Iterator[tuple[Draw, ...]]):
     """
 
     def __init__(self, sets: Sequence[TrainingSet], config: DrawConfig) -> None:
-        self._sets = sets_by_name(sets)
+        self._sets = sets_by_name(_within(sets, config.part))
         self._config = config
         self._shares = _shares(self._sets, config)
         _check_thoughts(self._sets, config)
@@ -142,7 +150,8 @@ def draw_batches(sets: Sequence[TrainingSet], config: DrawConfig) -> DrawIterato
     Raises:
         ConfigError: the mixture names an unknown set or leaves one out, or asks for more queries
             of a text in a step than one.
-        DataError: no set, two of one name, or no thought where one is required.
+        DataError: no set, two of one name, a part of a set that holds no query, or no thought where
+            one is required.
     """
     return DrawIterator(sets, config)
 
@@ -152,11 +161,31 @@ def epoch_steps(sets: Sequence[TrainingSet], config: DrawConfig) -> int:
 
     A set with more than its part in the mixture comes up more than once in that time.
     """
-    named = sets_by_name(sets)
+    named = sets_by_name(_within(sets, config.part))
     shares = _shares(named, config)
     total = sum(shares.values())
     draws = max(-(-len(item.records) * total // shares[name]) for name, item in named.items())
     return -(-draws // config.batch_queries)
+
+
+def _within(sets: Sequence[TrainingSet], part: tuple[float, float]) -> list[TrainingSet]:
+    """The sets with the queries of the part alone; the text of a query decides where it is."""
+    start, end = part
+
+    def has(record: TrainingRecord) -> bool:
+        return start <= _number("part", normalised_text(record.query)) / 2**64 < end
+
+    found = []
+    for item in sets:
+        records = tuple(record for record in item.records if has(record))
+        if not records:
+            raise DataError(
+                f"no query of {item.name} is in part [{start}, {end}]; it has "
+                f"{len(item.records)} queries in all",
+                mend="widen draws.part",
+            )
+        found.append(replace(item, records=records))
+    return found
 
 
 def _shares(sets: Mapping[str, TrainingSet], config: DrawConfig) -> dict[str, int]:

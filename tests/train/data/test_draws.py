@@ -137,6 +137,37 @@ def test_what_is_chosen_belongs_to_the_record_and_not_to_the_batch():
     assert choices([backwards], graded) == alone
 
 
+def test_parts_share_no_text_and_leave_none_out():
+    def ids(sets: list[TrainingSet], part: tuple[float, float], seed: int = 5) -> set[str]:
+        config = replace(CONFIG, part=part, batch_queries=1, seed=seed)
+        count = 2 * sum(len(item.records) for item in sets)
+        return {f"{d.set_name}{d.record.query}" for (d,) in batches(count, sets, config)}
+
+    first, second = ids([*SETS], (0.0, 0.6)), ids([*SETS], (0.6, 1.0))
+    assert not first & second
+    assert len(first | second) == 83 + 41
+    assert 0.45 < len(first) / (83 + 41) < 0.75
+    assert ids([*SETS], (0.0, 0.6), seed=6) == first
+    config = replace(CONFIG, batch_queries=1, part=(0.0, 0.6))
+    assert epoch_steps(SETS[:1], config) == sum(id.startswith("a") for id in first)
+    # The text decides: no stage sees under another name what is kept for a later one.
+    texts = [f"text {i}" for i in range(20)]
+    twins = trained_on(*texts, *(text.upper() for text in texts))
+    found = ids([twins], (0.0, 0.5))
+    assert 0 < len(found) < 40
+    assert {text.lower() for text in found} & {
+        text.lower() for text in ids([twins], (0.5, 1.0))
+    } == set()
+
+
+def test_a_part_that_holds_nothing_or_is_none():
+    with pytest.raises(DataError, match=r"no query of a is in part \[0.0, 1e-06\]; it has 83"):
+        draw_batches(SETS, replace(CONFIG, part=(0.0, 1e-6)))
+    for part in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)):
+        with pytest.raises(ConfigError, match="part must be two rising shares"):
+            replace(CONFIG, part=part)
+
+
 def test_negatives_are_the_records_own_and_never_twice():
     for batch in batches(20):
         for draw in batch:
