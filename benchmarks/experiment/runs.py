@@ -64,8 +64,9 @@ def training_tokens(weights: Path) -> int | None:
     if not tokens:
         return None
     start = find_weights(Path(_config(run)["model"]["path"]))
-    before = training_tokens(start) if start is not None else 0
-    return tokens[0] + (before or 0)
+    is_base = start is None or run_of(start) is None
+    before = 0 if is_base else training_tokens(start)
+    return None if before is None else tokens[0] + before
 
 
 def steps_of(weights: Path) -> dict[str, int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.errors import ConfigError
@@ -82,7 +83,7 @@ def choose_tokens(
         k = min(options.top_k, logits.shape[-1])
         kept = _threshold(logits, lambda above: jnp.sum(above, axis=-1) >= k)
         logits = jnp.where(logits >= kept[:, None], logits, -jnp.inf)
-    if options.top_p < 1:
+    if np.float32(options.top_p) < 1:  # probabilities are float32, and may sum to less than 1
         probabilities = jax.nn.softmax(logits, axis=-1)
         kept = _threshold(
             logits,

@@ -306,5 +306,6 @@ class Decoder(nnx.Module):
 def unit(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     """Rows of length 1, in float32; the zero vector stays zero and is refused where it is used."""
     x = x.astype(jnp.float32)
-    norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return x / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)
+    squared = jnp.sum(x * x, axis=-1, keepdims=True)
+    # The root has no gradient at 0, and 0 times what stands for it would be NaN.
+    return x / jnp.sqrt(jnp.where(squared > 0, squared, 1.0))

@@ -37,6 +37,9 @@ class ModelConfig:
         lora: adapters to train instead of all weights. An adapter that goes on learning has its
             rank and targets already: give none, or the same.
         stored_dtype: of the weights that a run exports.
+
+    Raises:
+        ConfigError: `emb_start` moves a row that the adapter does not store.
     """
 
     path: str = "smollm2-135m-instruct"
@@ -49,6 +52,14 @@ class ModelConfig:
     gather_to_think: bool = False
     lora: LoraConfig | None = None
     stored_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+    def __post_init__(self) -> None:
+        if self.emb_start == "end" and self.lora is not None and not self.lora.emb_row:
+            raise ConfigError(
+                "emb_start=end moves the row of <emb_token>, and an adapter without emb_row does "
+                "not store it",
+                mend="set model.lora.emb_row=true or model.emb_start=mean",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError
 from t1_jax.hub import tokeniser_hash
+from t1_jax.model import LoraConfig
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.exporting import account_of, export_weights
 from t1_jax.train.learner import Student
@@ -131,6 +132,7 @@ class Curriculum:
             "tokeniser": tokeniser_hash(student.origin.tokeniser),
             "prompt": student.preset.hash,
             "emb_token": student.tokeniser.emb_token_id,
+            "lora": _as_json(student.lora),
             "seed": config.seed,
         }
 
@@ -148,6 +150,7 @@ class Curriculum:
         # Another run's checkpoint is refused before anything in the folder is touched.
         meta = {} if latest is None else self._checkpoints.meta(latest, expect=self._identity)
         todo = self._todo(meta)
+        self._folder.take_up()
         self._folder.rewind(-1 if latest is None else latest)
         with Tracker(
             self._config.tracking,
@@ -350,3 +353,8 @@ class Curriculum:
             best=self._progress.best,
             validations=self._progress.validations,
         )
+
+
+def _as_json(lora: LoraConfig | None) -> dict[str, Any] | None:
+    """As it is read back from a checkpoint."""
+    return None if lora is None else asdict(lora) | {"targets": list(lora.targets)}

@@ -36,7 +36,8 @@ class MiningConfig:
             orders by the sum of 1 / (rrf_k + rank) (reciprocal rank fusion, Cormack et al. 2009).
         rrf_k: the constant of that sum.
 
-    The two limits hold for rankings by vectors only: scores of words have no common scale.
+    The two limits hold for rankings by vectors only: scores of words have no common scale. What
+    they drop, no other ranking brings back.
 
     Raises:
         ConfigError: a value out of its range.
@@ -175,8 +176,9 @@ def mine_negatives(
     taken, dropped = Counter[str](), Counter[str]()
     mined = []
     for record in records:
+        close = _too_close(record, rankings, keys, config)
         lists = {
-            ranking.name: list(_candidates(record, ranking, keys, config, dropped))
+            ranking.name: list(_candidates(record, ranking, keys, close, config, dropped))
             for ranking in rankings
         }
         chosen = _first_of_each_text(_united(lists, config), keys)[: config.negatives]
@@ -194,21 +196,38 @@ def mine_negatives(
     )
 
 
+def _too_close(
+    record: TrainingRecord,
+    rankings: Sequence[Ranking],
+    keys: Mapping[str, str],
+    config: MiningConfig,
+) -> set[str]:
+    """The texts that some ranking puts beyond its limit: likely relevant, and merely unjudged."""
+    found: set[str] = set()
+    for ranking in rankings:
+        limit = _limit(ranking.positive_scores.get(record.query_id), config)
+        scores = ranking.run.get(record.query_id, {})
+        found |= {keys[name] for name, score in scores.items() if score > limit and name in keys}
+    return found
+
+
 def _candidates(
     record: TrainingRecord,
     ranking: Ranking,
     keys: Mapping[str, str],
+    close: set[str],
     config: MiningConfig,
     dropped: Counter[str],
 ) -> Iterator[str]:
     """The ids that may be negatives, best first; the others are counted under their reason."""
     settled = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
-    limit = _limit(ranking.positive_scores.get(record.query_id), config)
     skipped = 0
-    for name, score in list(ranking.run.get(record.query_id, {}).items())[: config.depth]:
+    for name in list(ranking.run.get(record.query_id, {}))[: config.depth]:
         if name not in keys:
             raise DataError(f"the ranking {ranking.name} names {name!r}, which the corpus lacks")
-        if reason := _reason_against(record, name, keys[name] in settled, score > limit):
+        if reason := _reason_against(
+            record, name, settled_text=keys[name] in settled, too_close=keys[name] in close
+        ):
             dropped[reason] += 1
         elif skipped < config.skip:
             skipped += 1
@@ -218,7 +237,7 @@ def _candidates(
 
 
 def _reason_against(
-    record: TrainingRecord, name: str, settled_text: bool, too_close: bool
+    record: TrainingRecord, name: str, *, settled_text: bool, too_close: bool
 ) -> str | None:
     if name in record.positives:
         return "positive"

@@ -95,8 +95,9 @@ class TrainState:
 class Optimiser:
     """The update rule of one stage.
 
-    A gradient that is not finite changes nothing but the count of steps, so that the weights and
-    moments of a run that breaks are still those of its last good step.
+    A gradient that is not finite changes nothing but the count of steps (and an average of the
+    weights still moves towards them), so that the weights and moments of a run that breaks are
+    still those of its last good step.
 
     Args:
         config: the rule.

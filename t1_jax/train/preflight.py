@@ -108,9 +108,10 @@ def _check_attention(
             f"a sliding window, got {attention} with windows {sorted(set(shape.windows))}",
             mend=f"set stages.{name}.rollout.share_prompt=false",
         )
-    if stage.pack and attention != "xla":
+    if stage.pack and (attention != "xla" or any(shape.windows)):
         raise UnsupportedError(
-            f"stage {name}: packed rows need xla attention, got {attention}",
+            f"stage {name}: packed rows need xla attention without a sliding window, got "
+            f"{attention} with windows {sorted(set(shape.windows))}",
             mend=f"set stages.{name}.pack=false",
         )
     if attention == "splash" and stage.micro_batch.length_step % SPLASH_MULTIPLE:

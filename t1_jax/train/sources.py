@@ -123,7 +123,6 @@ def _without_leaks(
             f"which {leak.held_out} holds out (likeness {leak.likeness:.2f}; {report.near} such)",
             mend="take them out of the training data, or set data.leaks=remove",
         )
-    refuse_leaks(cleaned, held_out)
     return cleaned, report
 
 

@@ -112,7 +112,8 @@ def test_another_config_is_refused_unless_asked_for(t1, recipe):
     refused = t1("train", recipe, "seed=3")
     assert refused.code == 2
     assert "seed was 0, is 3" in refused.err
-    # The seed belongs to the checkpoint, too: no asking helps.
+    # The seed belongs to the checkpoint, too: no asking helps, and none spoils the run.
     again = t1("train", recipe, "seed=3", "resume=true")
     assert again.code == 2
     assert "seed" in again.err
+    assert t1("train", recipe, "run=[s1]").code == 0

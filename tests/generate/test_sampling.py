@@ -64,6 +64,13 @@ def test_the_largest_uniform_number_draws_a_real_token():
     assert choose(logits, np.array([np.nextafter(np.float32(1), np.float32(0))]))[0] == 4
 
 
+def test_a_top_p_that_rounds_to_one_filters_nothing():
+    logits = np.random.default_rng(0).normal(size=(1, 4096)).astype(np.float32)
+    for uniform in (0.1, 0.5, 0.9):
+        drawn = choose(logits, np.array([uniform], np.float32), top_p=1 - 1e-9)
+        assert drawn == choose(logits, np.array([uniform], np.float32))
+
+
 @given(LOGITS, st.integers(1, 24))
 def test_top_k_keeps_the_k_most_likely(logits: np.ndarray, k: int):
     expected = set(np.argsort(-logits[0])[:k].tolist())

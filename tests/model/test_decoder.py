@@ -111,6 +111,7 @@ def test_unit_of_zero_is_zero() -> None:
     rows = jnp.array([[3.0, 4.0], [0.0, 0.0]], jnp.bfloat16)
     np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0, 0]], atol=1e-7)
     assert unit(rows).dtype == jnp.float32
+    np.testing.assert_array_equal(jax.grad(lambda x: unit(x)[0, 0])(rows)[1], 0)
 
 
 def test_text_beyond_the_checkpoints_positions_is_refused_unless_packed(untied: Model) -> None:

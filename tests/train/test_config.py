@@ -6,8 +6,9 @@ import pytest
 
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError
+from t1_jax.model import LoraConfig
 from t1_jax.train import StageConfig, TrainConfig
-from t1_jax.train.config import LossWeights
+from t1_jax.train.config import LossWeights, ModelConfig
 from t1_jax.train.data import DrawConfig
 from tests.train.toy_runs import S1, S2, S3, merged, toy_config
 
@@ -17,6 +18,13 @@ SFT = LossWeights(sft=1.0)
 @pytest.mark.parametrize("cls", [TrainConfig, StageConfig])
 def test_every_field_is_explained(cls):
     assert undocumented_fields(cls) == []
+
+
+def test_a_row_that_is_moved_is_stored():
+    lora = LoraConfig(rank=2, alpha=4.0, emb_row=False)
+    with pytest.raises(ConfigError, match="adapter without emb_row does not store it"):
+        ModelConfig(emb_start="end", lora=lora)
+    assert ModelConfig(emb_start="mean", lora=lora).lora == lora
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,12 @@ def test_stops_in_every_stage_and_between_them_change_nothing(straight, toys, mo
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_a_killed_process_goes_on_from_its_last_checkpoint(straight, toys, monkeypatch):
+@pytest.mark.parametrize("steps", [3, 7, 11])  # in each stage, just after a checkpoint
+def test_a_killed_process_goes_on_from_its_last_checkpoint(straight, toys, monkeypatch, steps):
     root, expected = straight
     whole(toys)  # writes toy.yaml
     killed = subprocess.run(
-        [sys.executable, "-m", "tests.train.killed", toys / "toy.yaml", "7"],
+        [sys.executable, "-m", "tests.train.killed", toys / "toy.yaml", str(steps)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -116,9 +118,42 @@ def test_a_killed_process_goes_on_from_its_last_checkpoint(straight, toys, monke
     recorder = Recorder(monkeypatch)
     run_toy(whole(toys))
     first = min(recorder.states)
-    assert first in (5, 7)  # the checkpoint of step 6 is written beside step 7
+    assert first in (steps - 2, steps)  # the checkpoint of the step before is still being written
     assert_same(recorder, expected, range(first, 13))
     assert logged(toys) == logged(root)
+
+
+def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
+    """As the experiment trains: adapters in bfloat16, vectors after own and given thoughts."""
+    stage = merged(
+        S2,
+        {
+            "losses": {"triplet": 0},
+            "own_thoughts": True,
+            "given_vectors": True,
+            "rollout": {"thoughts": 2, "budget": 4, "max_rows": 16},
+            "micro_batch": {"hold": True},
+        },
+    )
+    model = {
+        "lora": {"rank": 2, "alpha": 4.0},
+        "emb_start": "end",
+        "dtype": "bfloat16",
+        "remat": "projections",
+    }
+    other = Path(shutil.copytree(toys, toys.parent / "other"))
+    with monkeypatch.context() as patch:
+        expected = Recorder(patch)
+        run_toy(toy_config(other, {"s2": stage}, model=model))
+    recorder = Recorder(monkeypatch)
+    recorder.stop_after = 2
+    run_toy(toy_config(toys, {"s2": stage}, model=model))
+    recorder.stop_after = None
+    changed = toy_config(toys, {"s2": stage}, model=merged(model, {"lora": {"alpha": 8.0}}))
+    with pytest.raises(WeightsError, match="lora"):
+        run_toy(replace(changed, resume=True))
+    run_toy(toy_config(toys, {"s2": stage}, model=model))
+    assert_same(recorder, expected, range(1, 5))
 
 
 def test_another_mesh_sees_the_same_data_and_nearly_the_same_losses(straight, toys, monkeypatch):

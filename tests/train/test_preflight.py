@@ -84,6 +84,8 @@ def test_attention_that_cannot_share_or_pack(toys):
     windows = replace(SHAPE, windows=(64, 64))
     with pytest.raises(UnsupportedError, match=r"windows \[64\]"):
         check_run(config(toys, S3), windows, 1)
+    with pytest.raises(UnsupportedError, match=r"packed rows .* windows \[64\]"):
+        check_run(config(toys, merged(S1, {"pack": True})), windows, 1)
 
 
 def test_only_stages_that_run_are_checked(toys):

@@ -1,8 +1,7 @@
 """Losses between vectors: InfoNCE and the triplet margin, and what is worth watching beside them.
 
 Vectors are unit vectors, scores are cosines, s(q, d) = q·d. Each function returns a sum and its
-denominator, so that the pieces of a batch add up to the batch. Called one after another in one
-compiled function they share the scores: XLA computes equal products once.
+denominator, so that the pieces of a batch add up to the batch.
 
 On a mesh the queries may be spread by rows. Candidates are gathered, as every query is compared
 with all of them, whichever device encoded them.

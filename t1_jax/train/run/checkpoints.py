@@ -246,7 +246,8 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise WeightsError(
                 f"{where} cannot be read: {_first_line(error)}",
-                mend=f"resume from another step; complete are {self.steps()}",
+                mend=f"delete {where}: the run goes on from the newest checkpoint that is left of "
+                f"{self.steps()}",
             ) from error
         return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
 

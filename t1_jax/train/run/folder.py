@@ -74,10 +74,26 @@ class RunFolder:
         if jax.process_count() > 1:
             # The first must not change what others are still looking at.
             multihost_utils.sync_global_devices("run folder checked")
-        if self._writes:
-            self._prepare(text, overwrite=overwrite)
+        self._text = text
+        if overwrite and self._writes and self.path.exists():
+            shutil.rmtree(self.path)
+        if not (self.path / "config.yaml").exists():
+            self.take_up()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("run folder ready")
+
+    def take_up(self) -> None:
+        """Writes the config and the versions of this session; those of former ones are kept.
+
+        A new run's are written when its folder is opened. For a run that is there already, call it
+        once nothing can refuse to go on with it.
+        """
+        if not self._writes:
+            return
+        if self.metrics_file.exists():
+            write_atomically(self.metrics_file, _whole_lines(self.metrics_file))
+        _replace(self.path / "config.yaml", self._text)
+        _replace(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
     @property
     def checkpoints(self) -> Path:
@@ -163,14 +179,6 @@ class RunFolder:
                 mend="choose another folder, go on with the new config by resume=true, or "
                 "begin anew with overwrite=true",
             )
-
-    def _prepare(self, text: str, *, overwrite: bool) -> None:
-        if overwrite and self.path.exists():
-            shutil.rmtree(self.path)
-        if self.metrics_file.exists():
-            write_atomically(self.metrics_file, _whole_lines(self.metrics_file))
-        _replace(self.path / "config.yaml", text)
-        _replace(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
     def _append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         if not self._writes:

@@ -119,6 +119,8 @@ def _content(answer: Any) -> str:
         content = "".join(text for text in texts if isinstance(text, str))
     if content is not None and not isinstance(content, str):
         raise ValueError(f"choices[0].message.content is no text: {str(content)[:_QUOTED]}")
+    if content and any("\ud800" <= letter <= "\udfff" for letter in content):
+        raise ValueError(f"half a letter in {content[:_QUOTED]!a}")  # JSON can hold it, no file can
     return content or ""  # null where a model refuses or spends all tokens on hidden reasoning
 
 

@@ -239,9 +239,15 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     state = {"w": jnp.arange(1000.0)}
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         save_and_wait(checkpoints, 1, state)
-        (tmp_path / "1" / "state" / "manifest.ocdbt").write_bytes(b"nothing")
-        with pytest.raises(WeightsError, match="1 cannot be read"):
-            checkpoints.restore(1, abstract_like(state))
+        save_and_wait(checkpoints, 2, state)
+        (tmp_path / "2" / "state" / "manifest.ocdbt").write_bytes(b"nothing")
+        with pytest.raises(WeightsError, match="2 cannot be read") as caught:
+            checkpoints.restore(2, abstract_like(state))
+    assert f"delete {tmp_path / '2'}: the run goes on" in (caught.value.mend or "")
+    shutil.rmtree(tmp_path / "2")
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        assert checkpoints.latest() == 1
+        checkpoints.restore(1, abstract_like(state))
 
 
 @contextmanager

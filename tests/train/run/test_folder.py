@@ -77,7 +77,7 @@ def test_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
 
 def test_free_keys_may_differ(tmp_path: Path) -> None:
     RunFolder(tmp_path, Run())
-    RunFolder(tmp_path, Run(minutes=5.0), free=["minutes"])
+    RunFolder(tmp_path, Run(minutes=5.0), free=["minutes"]).take_up()
     with pytest.raises(ConfigError, match="config: steps was 3, is 4\n"):
         RunFolder(tmp_path, Run(minutes=9.0, steps=4), free=["minutes"])
 
@@ -86,10 +86,13 @@ def test_resuming_with_another_config_keeps_the_former(tmp_path: Path) -> None:
     RunFolder(tmp_path, Run()).record(1, {"loss": 2.0})
     for steps in (4, 5):
         folder = RunFolder(tmp_path, Run(steps=steps), resume=True)
+        folder.take_up()
     assert load_config(Run, tmp_path / "config.yaml") == Run(steps=5)
     assert load_config(Run, tmp_path / "config.before-1.yaml") == Run(steps=3)
     assert load_config(Run, tmp_path / "config.before-2.yaml") == Run(steps=4)
     assert len(folder.metrics()) == 1
+    RunFolder(tmp_path, Run(steps=6), resume=True)  # and refused by something else after that
+    assert load_config(Run, tmp_path / "config.yaml") == Run(steps=5)
 
 
 def test_resuming_with_other_packages_keeps_the_former_account(
@@ -97,8 +100,8 @@ def test_resuming_with_other_packages_keeps_the_former_account(
 ) -> None:
     RunFolder(tmp_path, Run())
     monkeypatch.setattr("t1_jax.train.run.folder.versions", lambda: {"jax": "another"})
-    RunFolder(tmp_path, Run())
-    RunFolder(tmp_path, Run())
+    RunFolder(tmp_path, Run()).take_up()
+    RunFolder(tmp_path, Run()).take_up()
     assert json.loads((tmp_path / "versions.json").read_text()) == {"jax": "another"}
     assert json.loads((tmp_path / "versions.before-1.json").read_text()) == versions()
     assert not (tmp_path / "versions.before-2.json").exists()
@@ -153,6 +156,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
         file.write('{"step": 2, "lo')
     assert [line["step"] for line in folder.metrics()] == [1]
     again = RunFolder(tmp_path, Run())
+    again.take_up()
     again.record(2, {"loss": 2.0})
     assert [line["step"] for line in again.metrics()] == [1, 2]
 

@@ -34,6 +34,14 @@ def test_content_in_parts_is_joined(fake_teacher: FakeTeacher):
         complete_chat(Endpoint(url=fake_teacher.url, retries=0), {})
 
 
+def test_half_a_letter_is_asked_for_again(fake_teacher: FakeTeacher):
+    """JSON can escape one half of a surrogate pair, which no file of answers could hold."""
+    answers = [said("a \ud83d b"), said("whole")]
+    fake_teacher.reply = lambda number, body: (200, answers[number - 1])
+    endpoint = Endpoint(url=fake_teacher.url)
+    assert complete_chat(endpoint, {}, sleep=lambda seconds: None) == "whole"
+
+
 def test_what_may_pass_is_asked_again_ever_later(fake_teacher: FakeTeacher):
     answers = [(500, "oops"), (429, "slow down"), (200, "no json"), (200, "{}"), (200, said("yes"))]
     fake_teacher.reply = lambda number, body: answers[number - 1]
