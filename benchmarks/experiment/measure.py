@@ -55,12 +55,12 @@ from t1_jax.evaluate import (
 from t1_jax.files import sha256_of, write_atomically
 from t1_jax.generate import BatchShapes
 from t1_jax.hub import cache_folder, open_collection
-from t1_jax.retrieval import Collection, Query
+from t1_jax.retrieval import Collection
 from t1_jax.retriever import T1, RetrieverOptions
 
 Say = Callable[[str], None]
 
-_EXAMPLES = 6
+_EXAMPLES = 8
 """Queries of which the thought is kept."""
 
 
@@ -218,7 +218,7 @@ def _scores(evaluation: Evaluation, row: Row) -> RowScores:
     thinking = row.thinking
     examples = [
         {"query_id": query.id, "query": query.text, "thought": row.thoughts[query.id][0].text}
-        for query in _spread(evaluation.collection.queries)
+        for query in evaluation.collection.queries[:_EXAMPLES]
         if thinking is not None and row.thoughts.get(query.id)
     ]
     return RowScores(
@@ -227,12 +227,6 @@ def _scores(evaluation: Evaluation, row: Row) -> RowScores:
         forced_share=None if thinking is None else thinking.forced_share,
         examples=examples,
     )
-
-
-def _spread(queries: Sequence[Query]) -> list[Query]:
-    """A few queries at even distances; one of each text."""
-    distinct = list({query.text: query for query in reversed(queries)}.values())[::-1]
-    return distinct[:: max(1, len(distinct) // _EXAMPLES)][:_EXAMPLES]
 
 
 def _written(plan: Plan, measured: Measured, say: Say) -> Path:

@@ -26,7 +26,7 @@ class RowScores:
         values: measure -> value of each query, in the order of the measurement's `query_ids`.
         mean_tokens: of a thought that the model drew; None where it drew none.
         forced_share: of those, how many did not end by themselves.
-        examples: a few queries: id, text and thought.
+        examples: the first few queries: id, text and thought.
     """
 
     values: Mapping[str, list[float]]

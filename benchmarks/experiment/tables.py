@@ -203,7 +203,7 @@ def ablation_table(plan: Plan, collected: Collected) -> str:
 
 
 def examples_table(plan: Plan, collected: Collected) -> str:
-    """Some queries of each collection with the reference system's thought and its worth."""
+    """The first queries of each collection, each once: the reference's thought and its worth."""
     name, rows = plan.reference, []
     for collection in plan.collections:
         own = collected.rows.get((name, "own", collection))
@@ -211,7 +211,11 @@ def examples_table(plan: Plan, collected: Collected) -> str:
         if own is None:
             continue
         places = {id: place for place, id in enumerate(collected.query_ids[collection])}
+        texts: set[str] = set()
         for example in own.examples:
+            if example["query"] in texts:
+                continue
+            texts.add(example["query"])
             place = places[example["query_id"]]
             rows.append(
                 [

@@ -98,10 +98,13 @@ def test_an_ablation_stands_under_what_it_is_one_of(tmp_path):
 
 
 def test_a_thought_is_text_and_not_markup(tmp_path):
-    examples = [{"query_id": "q2", "query": "a|b\nc", "thought": "<b>*x*"}]
+    example = {"query_id": "q2", "query": "a|b\nc", "thought": "<b>*x*"}
+    examples = [example, example | {"query_id": "q3"}]
     own = row([1.0, 0.5, 0.5, 0.0], mean_tokens=1.0, examples=examples)
     put(tmp_path, "s3", {**S3, "own": own})
-    assert r"| a\|b c | \<b\>\*x\* | 0.50 | 0.00 |" in table("examples", tmp_path)
+    found = table("examples", tmp_path)
+    assert r"| a\|b c | \<b\>\*x\* | 0.50 | 0.00 |" in found
+    assert found.count("a\\|b c") == 1  # a text that several queries have is shown once
 
 
 @pytest.mark.parametrize(
