@@ -47,12 +47,6 @@ class SamplingOptions:
             if not low <= value <= high:
                 raise ConfigError(f"{name} must lie between {low} and {high}, got {value}")
 
-    @property
-    def is_policy(self) -> bool:
-        """Whether tokens are drawn from the distribution whose log-probabilities are reported."""
-        plain = self.top_k == 0 and self.top_p == 1.0 and self.min_p == 0.0
-        return plain and self.repetition_penalty == 1.0 and self.temperature > 0
-
 
 def choose_tokens(
     logits: Float[Array, "B V"],

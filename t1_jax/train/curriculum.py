@@ -279,7 +279,7 @@ class Curriculum:
         self._progress.owes_validation = found is None
         if found is None:
             return None
-        if self._progress.beats_best(found.metrics["validation/ndcg@10"], step):
+        if self._progress.beats_best(found.metrics[self._config.checkpoints.metric], step):
             self._export(weights, "best", found.metrics)
         return found
 

@@ -6,7 +6,7 @@ from t1_jax.parallel import Placement, count_compilations, make_placement
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.curriculum import Curriculum, Stages, Tell, TrainResult
 from t1_jax.train.learner import Student, load_student, open_student
-from t1_jax.train.preflight import check_rewards, check_run, warnings_of
+from t1_jax.train.preflight import check_metric, check_rewards, check_run, warnings_of
 from t1_jax.train.run import Checkpoints, GracefulStop, RunFolder
 from t1_jax.train.sources import TrainingData, load_training_data
 
@@ -38,6 +38,7 @@ def train(
     check_run(config, files.checkpoint.config, placement.row_multiple)
     data = load_training_data(config.data, config.validation)
     check_rewards(config, data.sets)
+    check_metric(config, data.validation)
     for warning in warnings_of(config, data.sets):
         tell(f"warning: {warning}")
     student = load_student(files, config.model, placement, seed=config.seed)

@@ -1,13 +1,15 @@
 """What can be seen to fail, or to do nothing, before anything is compiled."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
 from t1_jax.retrieval.index import require_backend
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rewards import rehearse
+from t1_jax.train.validate import score_names
 
 
 def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> None:
@@ -52,6 +54,20 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
             )
         except T1Error as error:
             raise ConfigError(f"stage {name}: {error.message}", mend=error.mend) from error
+
+
+def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
+    """Refuses to look for the best checkpoint by a metric that validation does not give.
+
+    Raises:
+        ConfigError: `checkpoints.metric` is not one of `score_names`.
+    """
+    metric, names = config.checkpoints.metric, score_names(collections)
+    if metric not in names:
+        raise ConfigError(
+            f"checkpoints.metric={metric} is not what validation gives",
+            mend=suggestion(metric, names),
+        )
 
 
 def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, ...]:

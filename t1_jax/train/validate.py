@@ -1,6 +1,6 @@
 """How good the model is right now: retrieval of held-out queries, thoughts and all."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,6 +32,15 @@ class Validation:
 
     metrics: Mapping[str, float]
     samples: list[dict[str, Any]]
+
+
+OVER_ALL = "validation/ndcg@10"
+"""The mean of the collections' nDCG@10."""
+
+
+def score_names(collections: Iterable[str]) -> tuple[str, ...]:
+    """The scores that `validate` gives: over all collections, and of each."""
+    return (OVER_ALL, *(f"validation/{name}/ndcg@10" for name in collections))
 
 
 def validate(
@@ -71,7 +80,7 @@ def validate(
             _sample(name, collection, number, thoughts[number], per_query)
             for number in range(min(len(thoughts), samples))
         ]
-    metrics["validation/ndcg@10"] = float(np.mean(list(metrics.values())))
+    metrics[OVER_ALL] = float(np.mean(list(metrics.values())))
     if drawn:
         cut = [thought.end is EndReason.BUDGET for thought in drawn]
         lengths = [thought.reasoning_tokens for thought in drawn]

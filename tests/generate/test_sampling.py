@@ -127,11 +127,3 @@ def test_log_probs_are_those_of_the_plain_distribution_at_both_temperatures():
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(options))):
         SamplingOptions(**options)
-
-
-def test_filters_make_the_sampler_another_than_the_policy():
-    assert SamplingOptions(temperature=0.7).is_policy
-    filters: list[dict[str, Any]] = [{"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}]
-    filters += [{"repetition_penalty": 1.1}, {"temperature": 0.0}]
-    for options in filters:
-        assert not SamplingOptions(**options).is_policy

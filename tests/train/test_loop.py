@@ -85,6 +85,9 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
             loop.train(toy_config(toys, {"s1": S1}, mesh={"data": 3}), tell=print)
         with pytest.raises(WeightsError, match="nowhere"):
             run_toy(toy_config(toys, {"s1": S1}, model={"path": "nowhere"}))
+        metric = {"metric": "validation/zo/ndcg@10"}
+        with pytest.raises(ConfigError, match="checkpoints.metric=validation/zo/ndcg@10 is not"):
+            run_toy(toy_config(toys, {"s1": S1}, checkpoints=metric))
         for reward, told in (
             ("nan_for_tests", "stage s3: the reward 'nan_for_tests' for thought 0 of .* is nan"),
             ("few_for_tests", r"stage s3: .*not float\[2, 4\]"),

@@ -39,7 +39,8 @@ class CheckpointConfig:
         every_minutes: also one when so many minutes have passed since the last; null for none.
         keep_last: the newest so many are kept, to resume from.
         keep_best: so many with the highest `metric` are kept as well, however old they are.
-        metric: the metric by which checkpoints are compared; higher is better.
+        metric: the validation score by which checkpoints are compared, and by which a run exports
+            its `best` weights: "validation/ndcg@10", or "validation/NAME/ndcg@10" of a collection.
     """
 
     every_steps: int = 100

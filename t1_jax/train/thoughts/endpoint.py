@@ -13,6 +13,7 @@ from typing import Any
 from t1_jax.errors import ConfigError, T1Error
 
 _WORTH_ASKING_AGAIN = frozenset((408, 409, 425, 429))
+_OF_THE_QUESTION = frozenset((400, 413, 422))  # too long, or more than a content filter lets pass
 _MOST_SECONDS_BETWEEN = 60.0
 _QUOTED = 300
 
@@ -58,6 +59,10 @@ class EndpointError(T1Error):
     """An endpoint that refused a question, or failed too often."""
 
 
+class QuestionRefusedError(EndpointError):
+    """The endpoint is there and will not have this question; it may have others."""
+
+
 def complete_chat(
     endpoint: Endpoint, body: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep
 ) -> str:
@@ -69,7 +74,8 @@ def complete_chat(
         sleep: how to wait.
 
     Raises:
-        EndpointError: the question was refused, or failed `retries` + 1 times.
+        QuestionRefusedError: a status of 400, 413 or 422.
+        EndpointError: nobody may ask that there, or it failed `retries` + 1 times.
     """
     reason = "nothing asked"
     for attempt in range(endpoint.retries + 1):
@@ -80,7 +86,8 @@ def complete_chat(
                 said = error.read(_QUOTED).decode(errors="replace")
             reason = f"status {error.code}: {said or error.reason}"
             if error.code not in _WORTH_ASKING_AGAIN and error.code < 500:
-                raise EndpointError(
+                refused = QuestionRefusedError if error.code in _OF_THE_QUESTION else EndpointError
+                raise refused(
                     f"{endpoint.url} refused a question with {reason}",
                     mend="check the address, the teacher's name and the key (T1_TEACHER_KEY)",
                 ) from error

@@ -17,7 +17,12 @@ from t1_jax.generate import SamplingOptions
 from t1_jax.retrieval import Document
 from t1_jax.train.data import TrainingRecord, TrainingSet
 from t1_jax.train.thoughts.answers import Answer, AnswerFile
-from t1_jax.train.thoughts.endpoint import Endpoint, EndpointError, complete_chat
+from t1_jax.train.thoughts.endpoint import (
+    Endpoint,
+    EndpointError,
+    QuestionRefusedError,
+    complete_chat,
+)
 
 if TYPE_CHECKING:
     from t1_jax.retriever import T1
@@ -108,7 +113,8 @@ def ask_teacher(
         advance: told of answers as they come.
 
     Returns:
-        Query id -> answers in the order of their numbers.
+        Query id -> answers in the order of their numbers; empty where the endpoint, which had
+        answered others, refused the question.
 
     Raises:
         EndpointError: a question failed for good. No further one is asked; the answers to those
@@ -128,7 +134,12 @@ def ask_teacher(
 
     def ask(query_id: str, sample: int) -> Answer:
         # The seed makes answers differ and, where an endpoint heeds it, come out the same again.
-        text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
+        try:
+            text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
+        except QuestionRefusedError:
+            if not file.answers:  # more likely a wrong setting than a question of its own
+                raise
+            text = ""
         return Answer(query_id=query_id, sample=sample, asked=asked[query_id], text=text)
 
     _work_off(ask, wanted, config.concurrency, file, advance)

@@ -84,6 +84,24 @@ def test_an_endpoint_that_fails_half_way_loses_nothing(fake_teacher: FakeTeacher
 
 
 @pytest.mark.enable_socket
+def test_a_question_that_is_refused_stops_no_other(fake_teacher: FakeTeacher, tmp_path: Path):
+    path = tmp_path / "answers.jsonl"
+    fake_teacher.reply = lambda n, body: (400, "no such model")
+    with pytest.raises(EndpointError, match="400: no such model; 0 answers are kept"):
+        asked(fake_teacher, path)
+    before = len(fake_teacher.requests)
+
+    fake_teacher.reply = lambda n, body: (
+        (400, "content filter") if n == before + 8 else (200, said(f"answer {n}"))
+    )
+    texts = [text for found in asked(fake_teacher, path).values() for text in found]
+    assert len(texts) == 8
+    assert texts.count("") == 1
+    asked(fake_teacher, path)
+    assert len(fake_teacher.requests) == before + 8  # nor is it asked again
+
+
+@pytest.mark.enable_socket
 def test_another_question_is_another_answer(fake_teacher: FakeTeacher, tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     asked(fake_teacher, path)
