@@ -28,9 +28,8 @@ class ModelConfig:
         remat: what the backward pass may keep of a layer; likewise.
         preset: prompts; default those of the checkpoint.
         emb_token: how a checkpoint without `<emb_token>` gets one.
-        emb_start: what the row of such a new token starts from: the mean of all rows, or the mean
-            of those that end an answer, so that a model which has not learnt yet where a thought
-            ends takes it for one of them.
+        emb_start: what the row of such a new token starts from: the mean of all rows, or of those
+            that end an answer, so that a model knows from the first step where a thought ends.
         gather_to_think: the copy of the weights that draws thoughts and encodes documents is not
             split over `fsdp`, so that nothing is gathered for every token. A device then holds its
             `tensor` share of the whole model once more, in `dtype`.
@@ -56,8 +55,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.emb_start == "end" and self.lora is not None and not self.lora.emb_row:
             raise ConfigError(
-                "emb_start=end moves the row of <emb_token>, and an adapter without emb_row does "
-                "not store it",
+                "emb_start=end moves the row of <emb_token>, which emb_row=false does not store",
                 mend="set model.lora.emb_row=true or model.emb_start=mean",
             )
 

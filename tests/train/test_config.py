@@ -22,7 +22,7 @@ def test_every_field_is_explained(cls):
 
 def test_a_row_that_is_moved_is_stored():
     lora = LoraConfig(rank=2, alpha=4.0, emb_row=False)
-    with pytest.raises(ConfigError, match="adapter without emb_row does not store it"):
+    with pytest.raises(ConfigError, match="emb_row=false does not store"):
         ModelConfig(emb_start="end", lora=lora)
     assert ModelConfig(emb_start="mean", lora=lora).lora == lora
 
