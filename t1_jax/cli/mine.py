@@ -71,7 +71,7 @@ def mine(
         raise ConfigError("words need no index", mend="add --by vectors or --by both")
     config = load_config(MiningConfig, None, settings or ())
     refuse_taken_file(output, overwrite)
-    data = given_training_set(collection, split, records)
+    data = given_training_set(out, collection, split, records)
     rankings: list[Ranking] = []
     if by != "vectors":
         rankings.append(rank_by_words(data.records, data.documents, config.depth))
@@ -81,6 +81,10 @@ def mine(
     write_records(output, mined)
     out.say(f"{output}: {report.mined} negatives for {report.records} records")
     out.say(f"taken from: {_listed(report.taken)}; dropped: {_listed(report.dropped)}")
+    if split != "train" and records is None:
+        out.say(f"these are queries of {split}: do not train on them", style="yellow")
+    if by == "words":
+        out.say("by words nothing is dropped as likely relevant: use --by both", style="yellow")
     if report.short:
         out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
     out.result({"output": output, **dataclasses.asdict(report)})

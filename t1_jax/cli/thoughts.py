@@ -46,14 +46,19 @@ def cold_thoughts(
 
     Example: t1 thoughts cold --collection cwe --documents --output cwe-cold.jsonl
     """
-    from t1_jax.cli.training_records import refuse_taken_file, thought_length
-    from t1_jax.train.data import write_records
+    from t1_jax.cli.training_records import learnable_set, refuse_taken_file, thought_length
+    from t1_jax.hub import open_collection
+    from t1_jax.train.data import TrainingSet, write_records
     from t1_jax.train.thoughts import cached_source, cold_records, count_pieces, document_pairs
 
     out = Output(as_json)
     refuse_taken_file(output, overwrite)
     source = cached_source(collection)
     queries = cold_records(collection, source, split)
+    if split == "train":
+        documents_by_id = open_collection(collection, split).documents_by_id
+        whole = TrainingSet(name=collection, records=queries, documents=documents_by_id)
+        queries = learnable_set(out, collection, whole).records
     pairs = document_pairs(collection, source) if documents else ()
     records = (*queries, *pairs)
     write_records(output, records)
@@ -102,8 +107,8 @@ def teacher_thoughts(
         str | None,
         typer.Option(
             "--judge",
-            help="T1 model that tells which thoughts find the positive. Default: a teacher of "
-            "ours judges its own; 'none' keeps all.",
+            help="Who tells which thoughts find the positive: a T1 model, 'words' for BM25, or "
+            "'none' to keep all. Default: words for an endpoint; a teacher of ours judges its own.",
         ),
     ] = None,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Thoughts that a judge keeps.")] = 2,
@@ -140,7 +145,7 @@ def teacher_thoughts(
     refuse_taken_file(output, overwrite)
     if split == "test" and records is None:
         raise ConfigError("thoughts are not written for the test split", mend="--split train")
-    data = given_training_set(collection, split, records)
+    data = given_training_set(out, collection, split, records)
     file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
     reach = {"timeout_s": timeout_s, "retries": retries}
     if endpoint is None:
@@ -152,10 +157,14 @@ def teacher_thoughts(
         data.records, texts, max_tokens=asked.max_thought_tokens, count_tokens=count
     )
     out.say(f"{cleaning.thoughts} thoughts of {cleaning.answers} answers, kept in {file.path}")
+    if refused := len(data.records) * asked.samples - cleaning.answers:
+        out.say(
+            f"{refused} questions were refused; the same command asks them again", style="yellow"
+        )
     choice = None
-    judge = judge or ("none" if endpoint else teacher)
+    judge = judge or ("words" if endpoint else teacher)
     if judge == "none":
-        out.say("every thought is kept: no --judge tells which of them find the positive")
+        out.say("every thought is kept")
     else:
         found = dataclasses.replace(data, records=thinking)
         how = {"keep": keep, "only_helpful": only_helpful}
@@ -218,20 +227,22 @@ def _ask_ours(
 def _choose(
     out: Output,
     data: "TrainingSet",
-    judge: str,
+    name: str,
     preset: str | None,
     dtype: str,
     how: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     from t1_jax.cli.mine import document_index
     from t1_jax.retriever import T1
-    from t1_jax.train.thoughts import choose_thoughts
+    from t1_jax.train.thoughts import choose_thoughts, judge_by_vectors, judge_by_words
 
-    model = T1.load(judge, dtype=dtype, preset=preset)
-    index = document_index(data, model, None)
-    kept, report = choose_thoughts(
-        data, model, index, task=data.name, show_progress_bar=True, **how
-    )
+    if name == "words":
+        judge = judge_by_words(data.documents)
+    else:
+        model = T1.load(name, dtype=dtype, preset=preset)
+        index = document_index(data, model, None)
+        judge = judge_by_vectors(model, index, task=data.name, show_progress_bar=True)
+    kept, report = choose_thoughts(data, judge, **how)
     ranks = report.mean_reciprocal_rank
     out.say(
         f"kept {report.kept} of {report.thoughts} thoughts; the best one finds the positive first "

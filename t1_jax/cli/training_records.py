@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from t1_jax.cli.output import Output
 from t1_jax.errors import DataError, T1Error
 
 if TYPE_CHECKING:
@@ -41,8 +42,12 @@ def refuse_taken_file(file: Path, overwrite: bool) -> None:
         raise T1Error(f"{file} already exists", mend="choose another, or pass --overwrite")
 
 
-def given_training_set(collection: str, split: str, records: Path | None) -> "TrainingSet":
+def given_training_set(
+    out: Output, collection: str, split: str, records: Path | None
+) -> "TrainingSet":
     """The records of a file, or else of the split's queries, with the collection's documents.
+
+    Of the training split, queries that a held-out split has too are left out (`learnable_set`).
 
     Raises:
         DataError: neither is here, one is malformed, or a record names an unknown document.
@@ -51,12 +56,30 @@ def given_training_set(collection: str, split: str, records: Path | None) -> "Tr
     from t1_jax.train.data import TrainingSet, read_records, records_from_collection
 
     found = open_collection(collection, split)
-    items = (
-        records_from_collection(found)
-        if records is None
-        else read_records(records, documents=found.documents_by_id)
-    )
-    return TrainingSet(name=found.name, records=items, documents=found.documents_by_id)
+    documents = found.documents_by_id
+    if records is not None:
+        items = read_records(records, documents=documents)
+        return TrainingSet(name=found.name, records=items, documents=documents)
+    item = TrainingSet(name=found.name, records=records_from_collection(found), documents=documents)
+    return learnable_set(out, collection, item) if split == "train" else item
+
+
+def learnable_set(out: Output, collection: str, item: "TrainingSet") -> "TrainingSet":
+    """The set as training will use it: without held-out queries, each query once; told to `out`.
+
+    Raises:
+        DataError: the collection is not there, or nothing of the set is left.
+    """
+    from t1_jax.train import held_out_splits
+    from t1_jax.train.data import remove_leaks
+
+    (kept,), report = remove_leaks([item], tuple(held_out_splits(collection).values()))
+    if len(kept.records) < len(item.records):
+        out.say(
+            f"left out: {report.exact} queries that a held-out split has too, {report.near} that "
+            f"are nearly one, {report.merged} repeated"
+        )
+    return kept
 
 
 def thought_length(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.generate.sampling import SamplingOptions, choose_tokens, token_log_probs
 from t1_jax.generate.state import DecodeState
-from t1_jax.model import Decoder, unit
+from t1_jax.model import Decoder
 from t1_jax.parallel import activation_axes
 
 
@@ -86,7 +86,7 @@ def decode_block(
             state.token, state.position, state.slot, state.prefix, state.suffix
         )
         ended = state.live & (state.token == stop.emb)
-        vectors = unit(decoder.final_norm(hidden.astype(jnp.float32)))
+        vectors = decoder.vectors(hidden)
         live = state.live & ~ended
         token, log_prob, log_prob_at_1 = _next_token(
             decoder, decoder.logits(hidden), state, budget, options, stop

@@ -8,7 +8,6 @@ from t1_jax.model.config import DecoderConfig as DecoderConfig
 from t1_jax.model.config import RopeConfig as RopeConfig
 from t1_jax.model.decoder import Decoder as Decoder
 from t1_jax.model.decoder import TokenMask as TokenMask
-from t1_jax.model.decoder import unit as unit
 from t1_jax.model.lora import add_lora as add_lora
 from t1_jax.model.lora import lora_state as lora_state
 from t1_jax.model.lora import merge_lora as merge_lora

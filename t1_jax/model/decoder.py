@@ -114,11 +114,15 @@ class Decoder(nnx.Module):
         return self._run(tokens, positions, packing, keep_cache=False)[0]
 
     def pool(self, hidden: Float[Array, "B L D"], at: Int[Array, " B"]) -> Float[Array, "B D"]:
-        """Unit vectors read at one position of each row, after the final norm, in float32."""
+        """The vectors of one position of each row."""
         taken = hidden.at[jnp.arange(hidden.shape[0]), at].get(
             out_sharding=self.rules.spec(activation_axes("bd"))
         )
-        return unit(self.final_norm(taken.astype(jnp.float32)))
+        return self.vectors(taken)
+
+    def vectors(self, hidden: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+        """What `<emb_token>` says: the final norm of hidden states, at length 1, in float32."""
+        return unit(self.final_norm(hidden.astype(jnp.float32)))
 
     def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """Float32 logits over the padded vocabulary; rows without a token are masked."""

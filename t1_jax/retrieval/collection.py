@@ -156,7 +156,11 @@ class Collection:
         def draw(query: Query) -> str:
             return hashlib.sha256(f"{seed}\n{query.id}".encode()).hexdigest()
 
-        chosen = {query.id for query in sorted(self.queries, key=draw)[:n]}
+        return self.with_queries(query.id for query in sorted(self.queries, key=draw)[:n])
+
+    def with_queries(self, ids: Iterable[str]) -> "Collection":
+        """The collection with these of its queries alone, in their old order."""
+        chosen = set(ids)
         return replace(
             self,
             queries=tuple(query for query in self.queries if query.id in chosen),

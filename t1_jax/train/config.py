@@ -112,14 +112,14 @@ class DataConfig:
         lengths: where texts are cut.
         near_duplicates: a training query whose text shares this much of its shingles (Jaccard
             similarity) with that of a held-out query counts as a leak; 1 wants them all.
-        leaks: whether training queries that stand in a held-out split are taken out and counted,
-            or end the run before it begins.
+        leaks: whether a held-out text in a file of records ends the run before it begins, or is
+            taken out and counted as a collection's own queries and near duplicates always are.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
     lengths: LengthConfig = LengthConfig()
     near_duplicates: float = 0.8
-    leaks: Literal["remove", "refuse"] = "remove"
+    leaks: Literal["refuse", "remove"] = "refuse"
 
     def __post_init__(self) -> None:
         if not 0 < self.near_duplicates <= 1:

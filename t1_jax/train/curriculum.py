@@ -127,6 +127,7 @@ class Curriculum:
         self._tell = tell
         self._shown = shown
         self._progress = Progress.new(config.health)
+        self._resumed: _State | None = None
         self._identity = {
             "model": student.fingerprint,
             "tokeniser": tokeniser_hash(student.origin.tokeniser),
@@ -150,6 +151,10 @@ class Curriculum:
         # Another run's checkpoint is refused before anything in the folder is touched.
         meta = {} if latest is None else self._checkpoints.meta(latest, expect=self._identity)
         todo = self._todo(meta)
+        if latest is not None:
+            stage = self._stages[todo[0]]
+            self._resumed = self._restored(stage, self._student.initial, latest, meta)
+        # Nothing refuses to go on from here.
         self._folder.take_up()
         self._folder.rewind(-1 if latest is None else latest)
         with Tracker(
@@ -164,6 +169,7 @@ class Curriculum:
         self, todo: tuple[str, ...], latest: int | None, meta: Mapping[str, Any], tracker: Tracker
     ) -> TrainResult:
         weights, first = self._student.initial, 0
+        state, self._resumed = self._resumed, None
         if latest is None and self._config.validate_first:
             stage = self._stages[todo[0]]
             if found := self._measure(UNTRAINED, weights, stage.config):
@@ -171,8 +177,7 @@ class Curriculum:
                 tracker.log(0, found.metrics)
         for name in todo:
             stage, done = self._stages[name], 0
-            if latest is not None and name == meta["stage"]:
-                state = self._restored(stage, weights, latest, meta)
+            if latest is not None and state is not None:
                 first, done = meta["first_step"], meta["stage_step"]
                 owed = self._progress.owes_validation
                 if owed and (found := self._validated(stage, state, latest)):
@@ -187,7 +192,7 @@ class Curriculum:
                 return self._result(first, self._stop.reason or "another process was stopped")
             weights = state["train"].best_weights
             # The moments of this stage go before those of the next one come.
-            del state
+            state = None
             self._export(weights, f"stages/{name}", self._progress.validations.get(name, {}))
         return self._result(first, None)
 
@@ -208,7 +213,14 @@ class Curriculum:
                 f"{self._stages[name].steps} steps, and `run` leaves that stage out",
                 mend=f"run {name} to its end first, or train in another folder",
             )
-        later = names[names.index(name) + 1 :]
+        earlier, later = names[: names.index(name)], names[names.index(name) + 1 :]
+        for other in running:
+            if other in earlier and not (self._folder.path / "stages" / other).exists():
+                raise ConfigError(
+                    f"{self._folder.path} stands in stage {name}, and {other}, which was never "
+                    "run there, comes before it",
+                    mend="train it in another folder, with the weights to begin with as model.path",
+                )
         return (name, *(other for other in running if other in later))
 
     def _stage(
@@ -242,6 +254,7 @@ class Curriculum:
                 if stopping:
                     break
         self._checkpoints.wait()
+        self._folder.drop_overwritten()
         return state, done
 
     def _measured(self, report: StepReport) -> dict[str, float]:
@@ -279,6 +292,8 @@ class Curriculum:
         self._progress.owes_validation = found is None
         if found is None:
             return None
+        for warning in self._progress.health.check(step, found.metrics):
+            self._tell(f"warning: {warning}")
         if self._progress.beats_best(found.metrics[self._config.checkpoints.metric], step):
             self._export(weights, "best", found.metrics)
         return found

@@ -6,8 +6,14 @@ from t1_jax.parallel import Placement, count_compilations, make_placement
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.curriculum import Curriculum, Stages, Tell, TrainResult
 from t1_jax.train.learner import Student, load_student, open_student
-from t1_jax.train.preflight import check_metric, check_rewards, check_run, warnings_of
-from t1_jax.train.run import Checkpoints, GracefulStop, RunFolder
+from t1_jax.train.preflight import (
+    check_metric,
+    check_output,
+    check_rewards,
+    check_run,
+    warnings_of,
+)
+from t1_jax.train.run import Checkpoints, GracefulStop, RunFolder, require_trackers
 from t1_jax.train.sources import TrainingData, load_training_data
 
 FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
@@ -33,6 +39,8 @@ def train(
     """
     is_first = jax.process_index() == 0
     tell = tell if is_first else _silent
+    check_output(config)
+    require_trackers(config.tracking)
     files = open_student(config.model)
     placement = placement or make_placement(config.mesh)
     check_run(config, files.checkpoint.config, placement.row_multiple)
@@ -51,6 +59,8 @@ def train(
         overwrite=config.overwrite,
         free=FREE_KEYS,
     )
+    if folder.overwritten is not None:
+        tell(f"the former run stays in {folder.overwritten} until this one is saved")
     folder.write_data(data.facts())
     tell(_summary(config, data, student))
     with (

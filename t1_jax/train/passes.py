@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from t1_jax.model import Decoder, unit
+from t1_jax.model import Decoder
 from t1_jax.train.batch import MicroBatch
 from t1_jax.train.log_probs import take_slots, token_log_probs
 from t1_jax.train.losses import PolicyConfig, policy_loss
@@ -125,8 +125,7 @@ def _hidden(decoder: Decoder, batch: MicroBatch) -> Float[Array, "B L D"]:
 def _read_vectors(
     decoder: Decoder, hidden: Float[Array, "B L D"], batch: MicroBatch
 ) -> Float[Array, "B M D"]:
-    taken = take_slots(decoder, hidden, batch.emb_at)
-    return unit(decoder.final_norm(taken.astype(jnp.float32)))
+    return decoder.vectors(take_slots(decoder, hidden, batch.emb_at))
 
 
 def _token_loss_and_vectors(

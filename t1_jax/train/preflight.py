@@ -1,6 +1,7 @@
 """What can be seen to fail, or to do nothing, before anything is compiled."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
@@ -10,6 +11,24 @@ from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rewards import rehearse
 from t1_jax.train.validate import score_names
+
+
+def check_output(config: TrainConfig) -> None:
+    """Refuses to overwrite what is to be read.
+
+    Raises:
+        ConfigError: the model or a file of records lies in the run folder.
+    """
+    if not config.overwrite:
+        return
+    output = config.output.resolve()
+    files = [path for source in config.data.sources.values() for path in source.records]
+    for read in (config.model.path, *files):
+        if Path(read).resolve().is_relative_to(output):
+            raise ConfigError(
+                f"overwrite=true would remove {read}, which this run reads",
+                mend="choose another output",
+            )
 
 
 def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> None:
@@ -83,6 +102,11 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
             yield (
                 f"stage {name}: the triplet loss adds nothing, since no record names a hard "
                 "negative (see t1 mine)"
+            )
+        if stage.draws_thoughts and not (stage.losses.sft or stage.losses.policy):
+            yield (
+                f"stage {name}: thoughts that are neither imitated nor rewarded soon no longer end "
+                f"before their budget; give stages.{name}.losses.sft a weight"
             )
         if stage.losses.policy and stage.policy.loss == "dr_grpo" and stage.advantage.kind == "std":
             yield (

@@ -15,6 +15,7 @@ from t1_jax.train.data import (
     LeakReport,
     TrainingRecord,
     TrainingSet,
+    find_leaks,
     read_records,
     records_from_collection,
     refuse_leaks,
@@ -34,13 +35,16 @@ class TrainingData:
         sets: by source, cleaned.
         held_out: queries that must not be learnt, by collection and split.
         validation: by collection, the queries and documents that checkpoints are compared on.
-        leaks: what was taken out.
+        leaks: what was taken out of the sets.
+        validation_leaks: queries that were taken out of the splits to validate on, since a test
+            split has them too, or nearly.
     """
 
     sets: tuple[TrainingSet, ...]
     held_out: Mapping[tuple[str, str], Collection]
     validation: Mapping[str, Collection]
     leaks: LeakReport
+    validation_leaks: int
 
     def facts(self) -> dict[str, Any]:
         """For the run folder: hashes and counts."""
@@ -62,6 +66,7 @@ class TrainingData:
                 "exact": self.leaks.exact,
                 "near": self.leaks.near,
                 "merged": self.leaks.merged,
+                "validation": self.validation_leaks,
             },
         }
 
@@ -69,16 +74,18 @@ class TrainingData:
 def load_training_data(config: DataConfig, validation: ValidationConfig) -> TrainingData:
     """Opens every source; nothing is fetched.
 
-    Training queries that stand, or nearly stand, in a held-out split are taken out, or refused.
+    Training queries that stand, or nearly stand, in a held-out split are taken out; files that hold
+    one word for word are refused, unless `config.leaks` says otherwise.
 
     Raises:
         DataError: a collection or file that is not there or malformed, a collection without the
             split to validate on, a record that names an unknown document, two sources of one
-            collection, or a leak where leaks are refused.
+            collection, or a held-out text in a file of records.
     """
     sets: list[TrainingSet] = []
     held_out: dict[tuple[str, str], Collection] = {}
     validated: dict[str, Collection] = {}
+    near, too_like_test = LeakConfig(near=config.near_duplicates), 0
     for source in config.sources.values():
         collection = open_collection(source.collection, "train")
         name = collection.name
@@ -88,9 +95,8 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 mend="give one source several files under `records`",
             )
         splits = collection_splits(source.collection)
-        for split in HELD_OUT:
-            if split in splits:
-                held_out[name, split] = open_collection(source.collection, split)
+        for split, held in held_out_splits(source.collection).items():
+            held_out[name, split] = held
         if validation.split not in splits:
             raise DataError(
                 f"the collection {name} has no split {validation.split} to validate on; it has "
@@ -98,6 +104,8 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 mend=f"judge some queries in qrels/{validation.split}.tsv",
             )
         of_validation = held_out.get((name, validation.split), collection)
+        of_validation, leaked = _apart_from_test(of_validation, held_out.get((name, "test")), near)
+        too_like_test += leaked
         validated[name] = validation_part(of_validation, validation)
         sets.append(
             TrainingSet(
@@ -106,24 +114,51 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 documents=collection.documents_by_id,
             )
         )
-    cleaned, report = _without_leaks(sets, list(held_out.values()), config)
-    return TrainingData(sets=cleaned, held_out=held_out, validation=validated, leaks=report)
-
-
-def _without_leaks(
-    sets: list[TrainingSet], held_out: list[Collection], config: DataConfig
-) -> tuple[tuple[TrainingSet, ...], LeakReport]:
+    held = tuple(held_out.values())
     if config.leaks == "refuse":
-        refuse_leaks(sets, held_out)
-    cleaned, report = remove_leaks(sets, held_out, LeakConfig(near=config.near_duplicates))
-    if config.leaks == "refuse" and report.leaks:
-        leak = report.leaks[0]
+        for item, source in zip(sets, config.sources.values(), strict=True):
+            for path in source.records:
+                records = tuple(read_records(Path(path), documents=item.documents))
+                refuse_leaks([replace(item, name=str(path), records=records)], held)
+    cleaned, report = remove_leaks(sets, held, near)
+    return TrainingData(
+        sets=cleaned,
+        held_out=held_out,
+        validation=validated,
+        leaks=report,
+        validation_leaks=too_like_test,
+    )
+
+
+def held_out_splits(collection: str) -> dict[str, Collection]:
+    """By split, the queries of a collection that must not be learnt.
+
+    Raises:
+        DataError: the collection is not there, or malformed.
+    """
+    known = collection_splits(collection)
+    return {split: open_collection(collection, split) for split in HELD_OUT if split in known}
+
+
+def _apart_from_test(
+    validation: Collection, test: Collection | None, near: LeakConfig
+) -> tuple[Collection, int]:
+    """The queries that no test query is like, and how many others there were."""
+    if test is None:
+        return validation, 0
+    asked = TrainingSet(
+        name=validation.name,
+        records=records_from_collection(validation),
+        documents=validation.documents_by_id,
+    )
+    leaked = {leak.query_id for leak in find_leaks([asked], [test], near)}
+    kept = [query.id for query in validation.queries if query.id not in leaked]
+    if not kept:
         raise DataError(
-            f"{leak.set_name}: the query {leak.query_id!r} is nearly {leak.held_out_query!r}, "
-            f"which {leak.held_out} holds out (likeness {leak.likeness:.2f}; {report.near} such)",
-            mend="take them out of the training data, or set data.leaks=remove",
+            f"every query of the split to validate on of {validation.name} is like a test query",
+            mend="judge other queries in it",
         )
-    return cleaned, report
+    return validation.with_queries(kept), len(leaked)
 
 
 def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingRecord, ...]:

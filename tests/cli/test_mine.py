@@ -13,7 +13,9 @@ def test_words_give_negatives(t1, pets, tmp_path):
     assert records["q3"].positives == {"owl": 1}
     assert set(records["q3"].negatives) == {"cat"}  # "hunts" is the only word they share
     again = tmp_path / "again.jsonl"
-    t1("mine", "-c", pets, "--split", "test", "-o", again, "negatives=2")
+    answer = t1("mine", "-c", pets, "--split", "test", "-o", again, "negatives=2")
+    assert "these are queries of test: do not train on them" in answer.out
+    assert "by words nothing is dropped as likely relevant" in answer.out
     assert again.read_bytes() == out.read_bytes()
 
 

@@ -1,5 +1,8 @@
+import dataclasses
+
 import pytest
 
+from t1_jax import hub, train
 from t1_jax.train import thoughts
 from t1_jax.train.data import TrainingRecord, read_records, write_records
 from t1_jax.train.thoughts import EndpointError
@@ -16,9 +19,15 @@ def given(tmp_path):
     return path
 
 
-def test_cold_thoughts_are_written(t1, tmp_path, monkeypatch):
+def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
+    exam = hub.open_collection(str(pets), "test")
+    leak = dataclasses.replace(record("leak", "x"), query=exam.queries[0].text)
     monkeypatch.setattr(thoughts, "cached_source", lambda name: tmp_path)
-    monkeypatch.setattr(thoughts, "cold_records", lambda name, source, split: (record("a", "x y"),))
+    monkeypatch.setattr(
+        thoughts, "cold_records", lambda name, source, split: (record("a", "x y"), leak)
+    )
+    monkeypatch.setattr(hub, "open_collection", lambda name, split: exam)
+    monkeypatch.setattr(train, "held_out_splits", lambda name: {"test": exam})
     monkeypatch.setattr(thoughts, "document_pairs", lambda name, source: (record("doc:1", "z"),))
     out = tmp_path / "cold.jsonl"
     answer = t1("thoughts", "cold", "-c", "cwe", "-o", out, "--documents", "--json")
@@ -28,6 +37,7 @@ def test_cold_thoughts_are_written(t1, tmp_path, monkeypatch):
         "mean_tokens": 1.5,
     }  # fmt: skip
     assert [item.query_id for item in read_records(out)] == ["a", "doc:1"]
+    assert "left out: 1 queries that a held-out split has too" in answer.err
     answer = t1(
         "thoughts", "cold", "-c", "cwe", "--split", "validation", "-o", tmp_path / "v.jsonl"
     )
@@ -78,11 +88,10 @@ def test_an_endpoint_teaches_and_is_taken_up_again(t1, pets, given, tmp_path, mo
     assert answer.code == 0, answer.err
     assert len(asked) == 5  # four answers and one failure
     assert answer.json["cleaning"]["thoughts"] == 4
-    assert answer.json["choice"] is None
-    assert "every thought is kept: no --judge" in answer.err
+    assert answer.json["choice"]["kept"] == 4  # the two best by words
     first, second = read_records(out)
     assert first.thoughts == ("it says 1.", "it says 2.")
-    assert second.thoughts == ("an old thought", "it says 4.", "it says 5.")
+    assert second.thoughts == ("an old thought", "it says 4.")
     assert "A cat purrs" in asked[0]["messages"][1]["content"]
 
 

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model import Decoder, RopeConfig, TokenMask, unit
+from t1_jax.model import Decoder, RopeConfig, TokenMask
+from t1_jax.model.decoder import unit
 from t1_jax.parallel import MeshConfig, make_placement
 from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.errors import ConfigError, T1Error, WeightsError
 from t1_jax.hub import read_adapter
 from t1_jax.parallel import MeshConfig, make_placement
 from t1_jax.train import TrainConfig
@@ -124,8 +124,10 @@ def test_a_killed_process_goes_on_from_its_last_checkpoint(straight, toys, monke
 
 
 def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
-    """As the experiment trains: adapters in bfloat16, vectors after own and given thoughts."""
-    stage = merged(
+    """As the experiment trains: adapters in bfloat16, vectors after own and given thoughts; and
+    stage 3 against a reference, of which adapters alone are kept.
+    """
+    joint = merged(
         S2,
         {
             "losses": {"triplet": 0},
@@ -135,6 +137,8 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
             "micro_batch": {"hold": True},
         },
     )
+    rewarded = merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "micro_batch": {"hold": True}})
+    stages = {"s2": joint, "s3": rewarded}
     model = {
         "lora": {"rank": 2, "alpha": 4.0},
         "emb_start": "end",
@@ -144,16 +148,17 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
     other = Path(shutil.copytree(toys, toys.parent / "other"))
     with monkeypatch.context() as patch:
         expected = Recorder(patch)
-        run_toy(toy_config(other, {"s2": stage}, model=model))
+        run_toy(toy_config(other, stages, model=model))
     recorder = Recorder(monkeypatch)
-    recorder.stop_after = 2
-    run_toy(toy_config(toys, {"s2": stage}, model=model))
+    for stop in (2, 6):  # in s2, and in s3
+        recorder.stop_after = stop
+        run_toy(toy_config(toys, stages, model=model))
     recorder.stop_after = None
-    changed = toy_config(toys, {"s2": stage}, model=merged(model, {"lora": {"alpha": 8.0}}))
+    changed = toy_config(toys, stages, model=merged(model, {"lora": {"alpha": 8.0}}))
     with pytest.raises(WeightsError, match="lora"):
         run_toy(replace(changed, resume=True))
-    run_toy(toy_config(toys, {"s2": stage}, model=model))
-    assert_same(recorder, expected, range(1, 5))
+    run_toy(toy_config(toys, stages, model=model))
+    assert_same(recorder, expected, range(1, 9))
 
 
 def test_another_mesh_sees_the_same_data_and_nearly_the_same_losses(straight, toys, monkeypatch):
@@ -182,6 +187,34 @@ def test_a_finished_stage_hands_its_weights_to_the_next(straight, toys, monkeypa
     assert_same(recorder, expected, range(1, 6))
     with pytest.raises(ConfigError, match="stands in stage s2, after 1 of its 4 steps"):
         run_toy(whole(toys, run=["s3"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"optimiser": {"ema": 0.9}}, "holds another state"),
+        ({"draws": {"batch_queries": 3}}, "draw settings have changed"),
+    ],
+)
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(toys, change, fault):
+    stages = {"s1": merged(S1, {"steps": 3})}
+    run_toy(toy_config(toys, stages))
+    files = [toys / "run" / name for name in ("config.yaml", "versions.json", "metrics.jsonl")]
+    before = [file.read_bytes() for file in files]
+    longer = merged(stages["s1"], {"steps": 4, **change})
+    with pytest.raises(T1Error, match=fault):
+        run_toy(toy_config(toys, {"s1": longer}, resume=True))
+    assert [file.read_bytes() for file in files] == before
+    assert not list((toys / "run").glob("*.before-*"))
+    assert run_toy(toy_config(toys, stages)).steps == 3
+
+
+def test_a_stage_that_was_passed_over_is_not_passed_over_in_silence(toys):
+    stages = {"s1": merged(S1, {"steps": 1}), "s2": S2, "s3": merged(S2, {"steps": 1})}
+    assert run_toy(toy_config(toys, stages, run=["s1", "s3"])).steps == 2
+    with pytest.raises(ConfigError, match="stands in stage s3, and s2, which was never run there"):
+        run_toy(toy_config(toys, stages, run=["s2"]))
+    assert run_toy(toy_config(toys, stages, run=["s1", "s3"])).steps == 2
 
 
 def test_a_deadline_stops_and_another_model_is_refused(toys, tiny_tokeniser):

@@ -1,14 +1,17 @@
 """Whole runs: a curriculum that learns, and bad input that is refused before anything compiles."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError, DataError, T1Error, WeightsError
+from t1_jax.config import load_config
+from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError, WeightsError
 from t1_jax.parallel import MeshConfig, count_compilations, make_placement
-from t1_jax.train import loop
+from t1_jax.train import TrainConfig, loop
+from t1_jax.train.config import SourceConfig
 from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import (
     ASKED,
@@ -22,6 +25,7 @@ from tests.train.toy_runs import (
     zoo_records,
 )
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 WORDINGS = ("What does the {} drink?", "What does the {} do?", "Does the {} eat?",
             "Is the {} old?", "Why does the {} sleep?")  # fmt: skip
 
@@ -57,6 +61,22 @@ def test_the_three_stages_lift_retrieval(toys: Path):
     assert np.mean(named) > 0.6
     for name in ("config.yaml", "versions.json", "data.json", "stages/s3", "best"):
         assert (result.folder / name).exists()
+
+
+def test_the_quickstarts_recipe_lifts_retrieval(toys: Path):
+    """As it is, but for the model, the data, and a rate and number of steps that suit them."""
+    write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
+    sizes = ["draws.batch_queries=8", "steps=60", "optimiser.learning_rate=5.0e-3"]
+    changes = [f"output={toys / 'run'}", f"model.path={toys / 'model'}", "model.dtype=float32",
+               "validation.queries=null", "validation.documents=null",
+               *(f"stages.{name}.{size}" for name in ("s1", "s2") for size in sizes)]  # fmt: skip
+    config = load_config(TrainConfig, CONFIGS / "quickstart_training.yaml", changes)
+    zoo = SourceConfig(collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),))
+    config = replace(config, data=replace(config.data, sources={"zoo": zoo}))
+    scores = [found["validation/ndcg@10"] for found in run_toy(config).validations.values()]
+    untrained, _, joint, rewarded = scores
+    assert untrained < 0.6
+    assert min(joint, rewarded) > 0.75
 
 
 @register_reward("nan_for_tests")
@@ -128,3 +148,24 @@ def test_another_config_or_other_data_are_not_mixed_into_a_run(toys):
     anew = run_toy(toy_config(toys, {"s1": short}, overwrite=True))
     assert anew.steps == 1
     assert not (toys / "run/config.before-1.yaml").exists()
+    assert not (toys / "run.before-1").exists()
+
+
+def test_a_run_that_is_not_overwritten_after_all_is_still_there(toys, monkeypatch):
+    stages = {"s1": merged(S1, {"steps": 1})}
+    run_toy(toy_config(toys, stages))
+    own = {"path": str(toys / "run/stages/s1")}
+    with pytest.raises(ConfigError, match="would remove .*run/stages/s1, which this run reads"):
+        run_toy(toy_config(toys, stages, model=own, overwrite=True))
+    monkeypatch.setattr("t1_jax.train.run.tracking.find_spec", lambda name: None)
+    with pytest.raises(UnsupportedError, match="wandb, which is not installed"):
+        run_toy(toy_config(toys, stages, tracking={"wandb": "online"}, overwrite=True))
+    assert (toys / "run/stages/s1/model.safetensors").exists()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no login")
+
+    monkeypatch.setattr("t1_jax.train.curriculum.Tracker", fail)
+    with pytest.raises(RuntimeError, match="no login"):
+        run_toy(toy_config(toys, stages, overwrite=True))
+    assert (toys / "run.before-1/stages/s1/model.safetensors").exists()

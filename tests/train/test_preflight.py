@@ -102,6 +102,14 @@ def test_a_triplet_loss_without_negatives_is_told(toys):
     assert warnings_of(config(toys, S1), [plain]) == ()
 
 
+def test_own_thoughts_that_nothing_teaches_are_told(toys):
+    alone = merged(S2, {"own_thoughts": True, "losses": {"sft": 0, "triplet": 0}})
+    (told,) = warnings_of(config(toys, alone), ())
+    assert told.startswith("stage it: thoughts that are neither imitated nor rewarded")
+    imitated = merged(alone, {"losses": {"sft": 1}})
+    assert warnings_of(config(toys, imitated), ()) == ()
+
+
 def test_dr_grpo_with_another_advantage_is_told(toys):
     told = warnings_of(config(toys, merged(S3, {"policy": {"loss": "dr_grpo"}})), ())
     assert told[0].startswith("stage it: the loss dr_grpo with advantages over their standard")

@@ -32,7 +32,7 @@ def test_records_documents_and_what_is_held_out(toys):
     assert next(query.id for query in data.validation["zoo"].queries) == "validation-cat-0"
     facts = data.facts()
     assert facts["sets"]["zoo"]["thoughts"] == 24
-    assert facts["leaks"] == {"exact": 0, "near": 0, "merged": 0}
+    assert facts["leaks"] == {"exact": 0, "near": 0, "merged": 0, "validation": 0}
     assert json.loads(json.dumps(facts)) == facts
 
 
@@ -60,24 +60,49 @@ def test_held_out_texts_are_taken_out_and_counted(toys):
     add_record(toys, query="my CAT is ill.")  # of the test split, but for case
     add_record(toys, query_id="near", query="What does the cat eat??")
     add_record(toys, query_id="again", query="Where is the cat?", positives=["dog"])
-    data = load(toys)
+    data = load(toys, leaks="remove")
     assert (data.leaks.exact, data.leaks.near, data.leaks.merged) == (1, 1, 1)
     records = {record.query_id: record for record in data.sets[0].records}
     assert not {"extra", "near", "again"} & records.keys()
     assert set(records["train-cat-0"].positives) == {"cat", "dog"}
-    assert load(toys, near_duplicates=1.0).leaks.near == 0
+    assert load(toys, near_duplicates=1.0, leaks="remove").leaks.near == 0
 
 
-@pytest.mark.parametrize(
-    ("query", "told"),
-    [("My cat is ill.", "has the text of query 'test-cat-0'"),
-     ("What does the cat eat??", "is nearly 'validation-cat-0'")],
-)  # fmt: skip
-def test_leaks_are_refused_where_asked(toys, query, told):
-    load(toys, leaks="refuse")
-    add_record(toys, query=query)
-    with pytest.raises(DataError, match=told):
-        load(toys, leaks="refuse")
+def test_validation_queries_that_the_test_split_has_too_are_taken_out_and_counted(toys):
+    queries = toys / "zoo" / "queries.jsonl"
+    lines = [json.loads(line) for line in queries.read_text().splitlines()]
+    for line in lines:
+        if line["_id"] == "validation-dog-0":
+            line["text"] = "MY CAT is ill!"
+    queries.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (toys / "zoo" / "collection.json").unlink()
+    data = load(toys)
+    assert data.validation_leaks == data.facts()["leaks"]["validation"] == 1
+    names = [query.id for query in data.validation["zoo"].queries]
+    assert len(names) == len(ANIMALS) - 1
+    assert "validation-dog-0" not in names
+
+
+@pytest.mark.parametrize("fields", [{"query": "My cat is ill."}, {"thought": "My cat is ill."}])
+def test_a_test_text_in_a_file_is_refused(toys, fields):
+    add_record(toys, **fields)
+    with pytest.raises(DataError, match=r"zoo\.jsonl: .* the text of query 'test-cat-0'") as error:
+        load(toys)
+    assert "data.leaks=remove" in str(error.value)
+
+
+def test_a_collections_own_leaks_and_near_ones_are_taken_out_and_counted(toys):
+    add_record(toys, query="What does the cat eat??")
+    assert load(toys).leaks.near == 1
+    queries = toys / "zoo" / "queries.jsonl"
+    lines = [json.loads(line) for line in queries.read_text().splitlines()]
+    for line in lines:
+        if line["_id"] == "train-dog-0":
+            line["text"] = "My cat is ill."
+    queries.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (toys / "zoo" / "collection.json").unlink()
+    source = SourceConfig(collection=str(toys / "zoo"))
+    assert load(toys, sources={"zoo": source}).leaks.exact == 1
 
 
 @pytest.mark.parametrize(

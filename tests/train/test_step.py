@@ -83,12 +83,22 @@ def test_any_cut_into_micro_batches_is_the_gradient_of_the_whole_objective(
     assert_equals_direct(stepped(learned, batch), expected)
 
 
-@pytest.mark.parametrize("mesh", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+    ("mesh", "micro"),
+    [
+        ((8, 1, 1), WHOLE),
+        ((2, 4, 1), WHOLE),
+        ((2, 2, 2), WHOLE),
+        ((2, 2, 2), MicroBatchConfig(rows=8, tokens=1024, length_step=32, hold=True)),
+    ],
+)
 def test_eight_devices_take_the_step_of_one(
-    mesh: tuple[int, int, int], expected: tuple[Any, dict[str, float]]
+    mesh: tuple[int, int, int],
+    micro: MicroBatchConfig,
+    expected: tuple[Any, dict[str, float]],
 ) -> None:
     learned = learner(mesh_of(*mesh), UNTIED)
-    found = stepped(learned, PROBLEM.batch(learned[0].placement, WHOLE))
+    found = stepped(learned, PROBLEM.batch(learned[0].placement, micro))
     assert_equals_direct(found, expected)
     for leaf, before in zip(
         jax.tree.leaves(found[0].trained), jax.tree.leaves(learned[1]), strict=True

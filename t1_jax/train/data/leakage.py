@@ -110,7 +110,7 @@ def refuse_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
         raise DataError(
             f"{leak.set_name}: the record of query {leak.query_id!r} has the text of query "
             f"{leak.held_out_query!r}, which {leak.held_out} holds out{more}",
-            mend="remove leaks from the training data first, or train on another split",
+            mend="take it out of the file, or set data.leaks=remove to have it taken out",
         )
 
 

@@ -18,3 +18,4 @@ from t1_jax.train.run.throughput import peak_flops as peak_flops
 from t1_jax.train.run.throughput import total_peak_flops as total_peak_flops
 from t1_jax.train.run.tracking import Tracker as Tracker
 from t1_jax.train.run.tracking import TrackingConfig as TrackingConfig
+from t1_jax.train.run.tracking import require_trackers as require_trackers

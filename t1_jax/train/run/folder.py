@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class RunFolder:
         path: the folder; created if it is not there.
         config: the run's config, a config dataclass.
         resume: take up a run whose config differs; the old config is kept beside the new one.
-        overwrite: remove the run that is there.
+        overwrite: begin anew; the run that is there is moved aside, see `drop_overwritten`.
         free: dotted keys that may differ without being another config, such as a time limit.
 
     Raises:
@@ -75,8 +76,10 @@ class RunFolder:
             # The first must not change what others are still looking at.
             multihost_utils.sync_global_devices("run folder checked")
         self._text = text
-        if overwrite and self._writes and self.path.exists():
-            shutil.rmtree(self.path)
+        self.overwritten: Path | None = None
+        if overwrite and self._writes and self.path.exists() and any(self.path.iterdir()):
+            self.overwritten = _free_name(self.path)
+            self.path.rename(self.overwritten)
         if not (self.path / "config.yaml").exists():
             self.take_up()
         if jax.process_count() > 1:
@@ -94,6 +97,12 @@ class RunFolder:
             write_atomically(self.metrics_file, _whole_lines(self.metrics_file))
         _replace(self.path / "config.yaml", self._text)
         _replace(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
+
+    def drop_overwritten(self) -> None:
+        """Removes the run that was overwritten; call it once this one has something to show."""
+        if self.overwritten is not None:
+            shutil.rmtree(self.overwritten)
+            self.overwritten = None
 
     @property
     def checkpoints(self) -> Path:
@@ -192,6 +201,12 @@ class RunFolder:
                 f"{file} could not be written: {error.strerror or error}",
                 mend="free disk space or check permissions, then run the command again to resume",
             ) from error
+
+
+def _free_name(folder: Path) -> Path:
+    """`NAME.before-N` beside it, for the smallest N that is not taken."""
+    names = (folder.with_name(f"{folder.name}.before-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _replace(file: Path, text: str) -> None:

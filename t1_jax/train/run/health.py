@@ -63,6 +63,11 @@ class _Limit:
     mend: str
     stops: bool = True
 
+    @property
+    def key(self) -> str:
+        """Of the count of bad checks."""
+        return f"{self.field}: {self.metric}"
+
 
 _GAP_WORD = "sampler and trainer give the same tokens different log-probabilities"
 _LIMITS = (
@@ -71,7 +76,16 @@ _LIMITS = (
         metric="rollout/forced_share",
         bad="above",
         word="most thoughts are cut off at their budget",
-        mend="raise the thought budget, reward short thoughts, or train stage 1 for longer",
+        mend="raise the thought budget, imitate given thoughts too (losses.sft), reward short "
+        "thoughts, or train stage 1 for longer",
+    ),
+    _Limit(
+        field="forced_share",
+        metric="validation/forced_share",
+        bad="above",
+        word="most thoughts about validation queries are cut off at their budget",
+        mend="",
+        stops=False,
     ),
     _Limit(
         field="no_emb_share",
@@ -163,9 +177,9 @@ class Health:
     def _checked(self, limit: _Limit, step: int, value: float) -> tuple[str, ...]:
         bound: float | None = self.config.__dict__[limit.field]
         if bound is None or not _is_bad(limit, value, bound):
-            self._bad.pop(limit.field, None)
+            self._bad.pop(limit.key, None)
             return ()
-        count = self._bad[limit.field] = self._bad.get(limit.field, 0) + 1
+        count = self._bad[limit.key] = self._bad.get(limit.key, 0) + 1
         told = f"{limit.word}: {limit.metric} is {value:.3g} (bad {limit.bad} {bound:g})"
         if limit.stops and count >= self.config.patience:
             checks = "check" if count == 1 else "checks"

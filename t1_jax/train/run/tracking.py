@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
@@ -42,6 +43,20 @@ class TrackingConfig:
             raise ConfigError(
                 f"every_steps must be at least 1 and thoughts at least 0, got {self.every_steps} "
                 f"and {self.thoughts}"
+            )
+
+
+def require_trackers(config: TrackingConfig) -> None:
+    """Makes sure that what metrics are sent by is installed.
+
+    Raises:
+        UnsupportedError: it is not.
+    """
+    wanted = {"tensorboardX": config.tensorboard, "wandb": config.wandb != "off"}
+    for package in (name for name, is_wanted in wanted.items() if is_wanted):
+        if find_spec(package) is None:
+            raise UnsupportedError(
+                f"metrics are to be sent by {package}, which is not installed", mend=_EXTRA
             )
 
 

@@ -15,7 +15,8 @@ from t1_jax.errors import DataError, T1Error
 from t1_jax.train.data import EMB_TOKEN, TrainingRecord
 from t1_jax.train.thoughts.wording import one_line, sentences, shortened
 
-_HIDDEN = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+# A chat template may have written the opening tag, which is then not in the answer.
+_HIDDEN = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
 _LABEL = re.compile(r"^(?:\W*)(?:thought|reasoning|answer)\s*:\s*", re.IGNORECASE)
 _MARKUP = re.compile(r"^\s*(?:#+|[-*>]|\d+[.)])\s+", re.MULTILINE)
 

@@ -82,8 +82,7 @@ def complete_chat(
         try:
             return _content(_post(endpoint, body))
         except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(_QUOTED).decode(errors="replace")
+            said = _said(error)
             reason = f"status {error.code}: {said or error.reason}"
             if error.code not in _WORTH_ASKING_AGAIN and error.code < 500:
                 refused = QuestionRefusedError if error.code in _OF_THE_QUESTION else EndpointError
@@ -114,6 +113,15 @@ def _post(endpoint: Endpoint, body: Mapping[str, Any]) -> Any:
     )
     with urllib.request.urlopen(request, timeout=endpoint.timeout_s) as answer:
         return json.loads(answer.read())
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    """The start of what an error response says; its body may break off, or never come."""
+    try:
+        with error:
+            return error.read(_QUOTED).decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return ""
 
 
 def _content(answer: Any) -> str:

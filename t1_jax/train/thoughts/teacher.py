@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from t1_jax.retriever import T1
 
 _QUERIES_AT_ONCE = 64
+_MOST_REFUSED = 8
+"""Questions refused before any is answered: then it is the setting that is wrong."""
 Advance = Callable[[int], None]
 
 
@@ -113,12 +115,12 @@ def ask_teacher(
         advance: told of answers as they come.
 
     Returns:
-        Query id -> answers in the order of their numbers; empty where the endpoint, which had
-        answered others, refused the question.
+        Query id -> answers in the order of their numbers. One is missing where the endpoint, which
+        answered others, refused the question; the next call asks it again.
 
     Raises:
-        EndpointError: a question failed for good. No further one is asked; the answers to those
-            under way are kept too.
+        EndpointError: a question failed for good, or all were refused. No further one is asked; the
+            answers to those under way are kept too, as they are whatever else interrupts.
     """
     bodies = {
         record.query_id: _body(record, data.documents, teacher, instruction, config)
@@ -134,12 +136,7 @@ def ask_teacher(
 
     def ask(query_id: str, sample: int) -> Answer:
         # The seed makes answers differ and, where an endpoint heeds it, come out the same again.
-        try:
-            text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
-        except QuestionRefusedError:
-            if not file.answers:  # more likely a wrong setting than a question of its own
-                raise
-            text = ""
+        text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
         return Answer(query_id=query_id, sample=sample, asked=asked[query_id], text=text)
 
     _work_off(ask, wanted, config.concurrency, file, advance)
@@ -226,29 +223,42 @@ def _work_off(
     advance: Advance,
 ) -> None:
     """Asks with a few questions under way; only this thread writes."""
-    queue = iter(wanted)
-    failure: EndpointError | None = None
+    queue, running = iter(wanted), set[Future[Answer]]()
+    answered, refusals = 0, list[QuestionRefusedError]()
+    failure: BaseException | None = None
     with ThreadPoolExecutor(concurrency) as pool:
-        running: set[Future[Answer]] = set()
         while True:
-            while failure is None and len(running) < concurrency:
-                if (item := next(queue, None)) is None:
+            try:
+                while failure is None and len(running) < concurrency:
+                    if (item := next(queue, None)) is None:
+                        break
+                    running.add(pool.submit(ask, *item))
+                if not running:
                     break
-                running.add(pool.submit(ask, *item))
-            if not running:
-                break
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    file.add(future.result())
-                    advance(1)
-                except EndpointError as error:
-                    failure = failure or error
-    if failure is not None:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    running.discard(future)
+                    try:
+                        file.add(future.result())
+                    except QuestionRefusedError as error:
+                        refusals.append(error)
+                    else:
+                        answered += 1
+                        advance(1)
+                if not answered and len(refusals) >= _MOST_REFUSED:
+                    failure = failure or refusals[0]
+            except BaseException as error:
+                if isinstance(failure, KeyboardInterrupt):
+                    raise  # a second Ctrl-C
+                failure = failure or error  # what is under way is still waited for, and kept
+    if refusals and not answered:
+        failure = failure or refusals[0]
+    if isinstance(failure, EndpointError):
         raise EndpointError(
             f"{failure.message}; {len(file.answers)} answers are kept in {file.path}",
             mend=failure.mend,
         ) from failure
+    if failure is not None:
+        raise failure
 
 
 def _body(
@@ -285,7 +295,11 @@ def _body(
 
 def _texts(asked: Mapping[str, str], samples: int, file: AnswerFile) -> dict[str, list[str]]:
     return {
-        query_id: [file.answers[(query_id, sample, what)].text for sample in range(samples)]
+        query_id: [
+            file.answers[(query_id, sample, what)].text
+            for sample in range(samples)
+            if file.has(query_id, sample, what)
+        ]
         for query_id, what in asked.items()
     }
 

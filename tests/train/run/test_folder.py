@@ -107,11 +107,19 @@ def test_resuming_with_other_packages_keeps_the_former_account(
     assert not (tmp_path / "versions.before-2.json").exists()
 
 
-def test_overwriting_begins_anew(tmp_path: Path) -> None:
-    RunFolder(tmp_path, Run()).record(1, {"loss": 2.0})
-    folder = RunFolder(tmp_path, Run(steps=4), overwrite=True)
+def test_overwriting_begins_anew_and_keeps_the_former_run_until_it_is_dropped(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "run.before-1").mkdir()
+    RunFolder(tmp_path / "run", Run()).record(1, {"loss": 2.0})
+    folder = RunFolder(tmp_path / "run", Run(steps=4), overwrite=True)
     assert folder.metrics() == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "versions.json"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["config.yaml", "versions.json"]
+    assert folder.overwritten == tmp_path / "run.before-2"
+    assert (tmp_path / "run.before-2/metrics.jsonl").exists()
+    folder.drop_overwritten()
+    folder.drop_overwritten()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run.before-1"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -87,6 +87,14 @@ def test_a_gap_between_warning_and_limit_is_only_warned_of() -> None:
     assert [len(words) for words in warned] == [1, 0, 0, 0, 0]
 
 
+def test_cut_off_thoughts_about_validation_queries_are_warned_of() -> None:
+    health = Health(HealthConfig(patience=1))
+    (warning,) = health.check(3, {"validation/forced_share": 1.0})
+    assert "most thoughts about validation queries are cut off" in warning
+    assert health.check(4, SOUND) == ()
+    assert health.check(6, {"validation/forced_share": 1.0}) == ()
+
+
 def test_a_check_that_is_off_never_stops() -> None:
     fields: dict[str, Any] = {
         "forced_share": None,

@@ -19,6 +19,8 @@ def words(text: str) -> int:
         ("  A cat\npurrs. ", "A cat purrs."),
         ("<think>let me see\n</think>\nIt is a cat.", "It is a cat."),
         ("<think>never closed", ""),
+        ("opened by the template\n</think>\n\nThe flaw", "The flaw"),
+        ("<think>a</think>Yes.<think>b</think>It is. <think>no", "It is."),
         ("Thought: it is a cat", "it is a cat"),
         ("**Reasoning:** it is a cat", "it is a cat"),
         ('"It is a cat."', "It is a cat."),

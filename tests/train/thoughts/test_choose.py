@@ -4,10 +4,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError, DataError
+from t1_jax.errors import ConfigError
 from t1_jax.retrieval import Document, build_index
 from t1_jax.train.data import TrainingRecord, TrainingSet
-from t1_jax.train.thoughts import choose_thoughts, score_queries
+from t1_jax.train.thoughts import choose_thoughts, judge_by_vectors
 
 IDS = ["a", "b", "c", "d"]
 INDEX = build_index("numpy", IDS, np.eye(4))
@@ -42,7 +42,8 @@ def data(*thoughts: str, **positives: int) -> TrainingSet:
 
 
 def chosen(given: TrainingSet, **how: Any):
-    return choose_thoughts(given, FakeModel(), INDEX, **how)  # pyright: ignore[reportArgumentType]
+    judge = judge_by_vectors(FakeModel(), INDEX)  # pyright: ignore[reportArgumentType]
+    return choose_thoughts(given, judge, **how)
 
 
 def test_the_best_thoughts_are_kept_best_first():
@@ -65,21 +66,6 @@ def test_thoughts_that_are_worse_than_none_can_be_dropped():
     assert chosen(data("bad"))[0][0].thoughts == ("bad",)
 
 
-def test_a_score_is_of_the_best_grade_and_against_neither_right_nor_excluded():
-    record = TrainingRecord(
-        query_id="q", query="x", positives={"a": 1, "b": 2, "c": 2}, excluded=frozenset({"d"})
-    )
-    assert score_queries([], INDEX, np.zeros((0, 4), np.float32)) == []
-    alone, open_ = score_queries(
-        [record, replace(record, excluded=frozenset())], INDEX, np.array([[9.0, 1, 3, 4]] * 2)
-    )
-    assert (alone.rank, open_.rank) == (1, 2)  # only d stands before c
-    assert open_.gap == pytest.approx((3 - 4) / np.sqrt(107))
-
-
 def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="keep must be at least 1"):
         chosen(data("good"), keep=0)
-    record = replace(data("good").records[0], positives={"z": 1})
-    with pytest.raises(DataError, match="the positive 'z', which the index lacks"):
-        score_queries([record], INDEX, np.ones((1, 4)))

@@ -51,6 +51,15 @@ def test_what_may_pass_is_asked_again_ever_later(fake_teacher: FakeTeacher):
     assert waited == [0.5, 1.0, 2.0, 4.0]
 
 
+def test_an_error_whose_body_breaks_off_is_asked_again(fake_teacher: FakeTeacher):
+    fake_teacher.headers = {"Transfer-Encoding": "chunked"}
+    fake_teacher.reply = lambda number, body: (503, "20\r\nonly the begin")
+    endpoint = Endpoint(url=fake_teacher.url, retries=1)
+    with pytest.raises(EndpointError, match="failed 2 times, the last time with status 503"):
+        complete_chat(endpoint, {}, sleep=lambda seconds: None)
+    assert len(fake_teacher.requests) == 2
+
+
 def test_an_endpoint_may_ask_for_patience(fake_teacher: FakeTeacher):
     fake_teacher.headers = {"Retry-After": "7"}
     fake_teacher.reply = lambda number, body: (503, "busy") if number == 1 else (200, said("yes"))

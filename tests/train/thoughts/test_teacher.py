@@ -84,21 +84,61 @@ def test_an_endpoint_that_fails_half_way_loses_nothing(fake_teacher: FakeTeacher
 
 
 @pytest.mark.enable_socket
-def test_a_question_that_is_refused_stops_no_other(fake_teacher: FakeTeacher, tmp_path: Path):
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_question_that_is_refused_stops_no_other(
+    fake_teacher: FakeTeacher, tmp_path: Path, concurrency: int
+):
     path = tmp_path / "answers.jsonl"
-    fake_teacher.reply = lambda n, body: (400, "no such model")
-    with pytest.raises(EndpointError, match="400: no such model; 0 answers are kept"):
-        asked(fake_teacher, path)
-    before = len(fake_teacher.requests)
-
     fake_teacher.reply = lambda n, body: (
-        (400, "content filter") if n == before + 8 else (200, said(f"answer {n}"))
+        (400, "content filter") if n in (1, 4) else (200, said(f"answer {n}"))
     )
-    texts = [text for found in asked(fake_teacher, path).values() for text in found]
-    assert len(texts) == 8
-    assert texts.count("") == 1
+    found = asked(fake_teacher, path, concurrency=concurrency)
+    assert sum(map(len, found.values())) == 6
+    before = path.read_text()
+    found = asked(fake_teacher, path, concurrency=concurrency)
+    assert len(fake_teacher.requests) == 8 + 2  # what was refused is asked again
+    assert sum(map(len, found.values())) == 8
+    assert path.read_text().startswith(before)
+
+
+@pytest.mark.enable_socket
+def test_a_teacher_that_refuses_everything_is_an_error(fake_teacher: FakeTeacher, tmp_path: Path):
+    path = tmp_path / "answers.jsonl"
     asked(fake_teacher, path)
-    assert len(fake_teacher.requests) == before + 8  # nor is it asked again
+    before = path.read_text()
+    fake_teacher.reply = lambda n, body: (400, "too long")
+    with pytest.raises(EndpointError, match="400: too long; 8 answers are kept"):
+        asked(fake_teacher, path, max_tokens=900)
+    assert path.read_text() == before
+    many = replace(
+        DATA, records=tuple(replace(DATA.records[0], query_id=f"m{i}") for i in range(90))
+    )
+    with pytest.raises(EndpointError, match="400: too long"):
+        asked(fake_teacher, path, data=many)
+    assert len(fake_teacher.requests) < 8 + 8 + 20  # it did not try them all
+
+
+@pytest.mark.enable_socket
+def test_whatever_interrupts_what_is_under_way_is_kept(fake_teacher: FakeTeacher, tmp_path: Path):
+    path = tmp_path / "answers.jsonl"
+    told: list[int] = []
+
+    def interrupt(answers: int) -> None:
+        told.append(answers)
+        if len(told) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ask_teacher(
+            DATA,
+            endpoint=Endpoint(url=fake_teacher.url, retries=0),
+            teacher="wise",
+            instruction="Find the animal",
+            config=replace(CONFIG, concurrency=3),
+            file=AnswerFile(path),
+            advance=interrupt,
+        )
+    assert len(path.read_text().splitlines()) == len(fake_teacher.requests) == 3
 
 
 @pytest.mark.enable_socket
