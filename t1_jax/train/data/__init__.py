@@ -1,7 +1,7 @@
 """Training data: records and their files, leaks, the stream of batches, masks and packing."""
 
-from t1_jax.train.data.draws import Draw as Draw
-from t1_jax.train.data.draws import DrawConfig as DrawConfig
+from t1_jax.train.data.draw_config import Draw as Draw
+from t1_jax.train.data.draw_config import DrawConfig as DrawConfig
 from t1_jax.train.data.draws import DrawIterator as DrawIterator
 from t1_jax.train.data.draws import draw_batches as draw_batches
 from t1_jax.train.data.draws import epoch_steps as epoch_steps
@@ -22,6 +22,7 @@ from t1_jax.train.data.packing import PADDING_SEGMENT as PADDING_SEGMENT
 from t1_jax.train.data.packing import PackedRow as PackedRow
 from t1_jax.train.data.packing import TargetRow as TargetRow
 from t1_jax.train.data.packing import pack_rows as pack_rows
+from t1_jax.train.data.records import CORPUS_PREFIX as CORPUS_PREFIX
 from t1_jax.train.data.records import EMB_TOKEN as EMB_TOKEN
 from t1_jax.train.data.records import TrainingRecord as TrainingRecord
 from t1_jax.train.data.records import TrainingSet as TrainingSet

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t1_jax.errors import DataError
-from t1_jax.train.data.draws import Draw
+from t1_jax.train.data.draw_config import Draw
 from t1_jax.train.data.records import TrainingSet, sets_by_name
 
 NO_NEGATIVE = -1

@@ -15,6 +15,10 @@ MAX_GRADE = 999_999_999
 """What qrels may hold too, and every format can."""
 
 
+CORPUS_PREFIX = "doc:"
+"""Begins the ids of records that were made of a corpus, and that nobody asked."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
     """A query, the documents that answer it and some that do not, and thoughts that lead there.
@@ -52,6 +56,11 @@ class TrainingRecord:
         """The positives that share the best grade, in id order."""
         best = max(self.positives.values())
         return tuple(sorted(item for item, grade in self.positives.items() if grade == best))
+
+    @property
+    def is_of_corpus(self) -> bool:
+        """Whether its text was taken from a corpus to stand in for a query."""
+        return self.query_id.startswith(CORPUS_PREFIX)
 
     @property
     def document_ids(self) -> tuple[str, ...]:

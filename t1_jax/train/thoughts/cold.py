@@ -105,9 +105,9 @@ def cold_records(name: str, source: Path, split: str = "train") -> tuple[Trainin
 def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
     """Records made of the corpus itself: texts about a document that are no query of any split.
 
-    Their ids are "doc:", the document's id and a number. A text that holds a validation or test
-    query, or nearly is one, is left out; so is a document that held-out queries alone ask for, as
-    the rules of a split by rule.
+    Their ids are `CORPUS_PREFIX`, the document's id and a number. A text that holds a validation
+    or test query, or nearly is one, is left out; so is a document that held-out queries alone ask
+    for, as the rules of a split by rule.
 
     Args:
         name: of a collection that has structure to write from: `cwe` or `ruff`.

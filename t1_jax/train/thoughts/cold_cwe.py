@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from t1_jax.retrieval import Collection, datasets
+from t1_jax.train.data import CORPUS_PREFIX
 from t1_jax.train.thoughts.pairs import TextPair, merged
 from t1_jax.train.thoughts.wording import (
     capitalised,
@@ -154,7 +155,7 @@ def _pairs_of(
     plain = (one_line(_REFERENCE.sub("", text)) for text in texts)
     fit = [text for text in plain if text and not _too_short(text, entry)]
     for number, text in enumerate(dict.fromkeys(shortened(text, _MOST_PIECES) for text in fit)):
-        name = f"doc:{entry.id}:{number}"
+        name = f"{CORPUS_PREFIX}{entry.id}:{number}"
         yield TextPair(
             id=name, text=text, grades=grades, thoughts=_alternatives([entry], known, name)
         )

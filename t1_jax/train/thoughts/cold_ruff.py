@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from t1_jax.retrieval import Collection, datasets
+from t1_jax.train.data import CORPUS_PREFIX
 from t1_jax.train.thoughts.pairs import TextPair, merged
 from t1_jax.train.thoughts.wording import (
     capitalised,
@@ -149,7 +150,7 @@ def _pairs_of(rule: datasets.Rule) -> Iterator[TextPair]:
     ]
     fit = [shortened(text, _MOST_PIECES) for text in texts if count_pieces(text) >= _LEAST_PIECES]
     for number, text in enumerate(dict.fromkeys(fit)):
-        name = f"doc:{rule.name}:{number}"
+        name = f"{CORPUS_PREFIX}{rule.name}:{number}"
         yield TextPair(
             id=name, text=text, grades={rule.name: 1}, thoughts=_alternatives(rule, "", name)
         )

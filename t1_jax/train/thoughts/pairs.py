@@ -13,7 +13,7 @@ class TextPair:
     """A text that stands in for a query.
 
     Attributes:
-        id: "doc:", the document's id, and a number.
+        id: `CORPUS_PREFIX`, the document's id, and a number.
         text: not a query of any split.
         grades: document id -> grade from 1.
         thoughts: alternatives, as for a query of that document.

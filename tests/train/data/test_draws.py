@@ -9,6 +9,7 @@ import pytest
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.train.data import (
+    CORPUS_PREFIX,
     Draw,
     DrawConfig,
     TrainingRecord,
@@ -61,7 +62,7 @@ def test_a_stop_while_draws_wait_leaves_no_trace():
     for stop in range(1, 8, 2):
         first = draw_batches([item], config)
         list(islice(first, stop))
-        waited += bool(first.get_state()["waiting"])
+        waited += bool(first.get_state()["lanes"][""]["waiting"])
         second = draw_batches([item], config)
         second.set_state(first.get_state())
         assert list(islice(second, 8 - stop)) == straight[stop:]
@@ -263,6 +264,68 @@ def test_mixtures_that_cannot_be_drawn(mixture: dict[str, float], fault: str):
         draw_batches(SETS, replace(CONFIG, batch_queries=42, mixture=mixture))
 
 
+def with_corpus(name: str, queries: int, pairs: int) -> TrainingSet:
+    """A set of which some records were made of the corpus."""
+    item = training_set(name, queries + pairs)
+    records = tuple(
+        replace(record, query_id=f"{CORPUS_PREFIX}d{number}:0") if number >= queries else record
+        for number, record in enumerate(item.records)
+    )
+    return replace(item, records=records)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_queries_and_texts_of_the_corpus_are_mixed_as_asked_for(share: float):
+    sets = [with_corpus("a", 30, 90), with_corpus("b", 20, 15)]
+    drawn = batches(80, sets, replace(CONFIG, corpus_share=share))
+    for name in ("a", "b"):
+        kinds = [d.record.is_of_corpus for batch in drawn for d in batch if d.set_name == name]
+        assert sum(kinds) / len(kinds) == pytest.approx(share, abs=0.02)
+    # Each kind goes on where it stood, so that all of it comes up.
+    asked = {d.record.query_id for batch in drawn for d in batch if not d.record.is_of_corpus}
+    assert len(asked) == (30 if share < 1 else 0)
+
+
+def test_both_kinds_come_up_as_often_as_there_are_any_by_default():
+    drawn = batches(80, [with_corpus("a", 30, 90)])
+    kinds = [draw.record.is_of_corpus for batch in drawn for draw in batch]
+    assert sum(kinds) / len(kinds) == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_kind_that_a_set_does_not_have():
+    with pytest.raises(DataError, match=r"a, which has none\n.*sources\.a\.documents=true"):
+        draw_batches(SETS, replace(CONFIG, corpus_share=0.5))
+    with pytest.raises(DataError, match="wants queries, and a holds none"):
+        draw_batches([with_corpus("a", 0, 9)], replace(CONFIG, corpus_share=0.5))
+    with pytest.raises(ConfigError, match="corpus_share must be a share from 0 to 1, got 1.5"):
+        replace(CONFIG, corpus_share=1.5)
+
+
+@pytest.mark.parametrize("corpus_share", [None, 0.5])
+def test_a_step_keeps_to_one_set(corpus_share: float | None):
+    sets = [with_corpus("a", 40, 43), with_corpus("b", 20, 21)]
+    config = replace(CONFIG, one_set=True, batch_queries=15, corpus_share=corpus_share)
+    straight = batches(60, sets, config)
+    names = [{draw.set_name for draw in batch} for batch in straight]
+    assert all(len(found) == 1 for found in names)
+    assert sum(found == {"a"} for found in names) / 60 == pytest.approx(83 / 124, abs=0.03)
+    for batch in straight:
+        assert len({draw.record.query for draw in batch}) == 15
+    for stop in (1, 7, 31):
+        first = draw_batches(sets, config)
+        list(islice(first, stop))
+        second = draw_batches(sets, config)
+        second.set_state(json.loads(json.dumps(first.get_state())))
+        assert list(islice(second, 60 - stop)) == straight[stop:]
+
+
+def test_a_step_of_one_set_needs_its_queries():
+    config = replace(CONFIG, one_set=True)
+    draw_batches(SETS, replace(config, batch_queries=41))
+    with pytest.raises(ConfigError, match="a batch of 42 queries would hold query 'q0' of b more"):
+        draw_batches(SETS, replace(config, batch_queries=42))
+
+
 def test_a_batch_larger_than_the_data_is_refused():
     draw_batches([SETS[1]], replace(CONFIG, batch_queries=41))
     with pytest.raises(ConfigError, match="a batch of 42 queries would hold query 'q0' of b more"):
@@ -280,6 +343,9 @@ def test_the_steps_of_an_epoch():
     drawn = batches(epoch_steps(SETS, equal), SETS, equal)
     seen = {(draw.set_name, draw.record.query_id) for batch in drawn for draw in batch}
     assert len(seen) >= 124 - 1  # one may wait
+    kinds = replace(CONFIG, corpus_share=0.25, batch_queries=10)
+    assert epoch_steps([with_corpus("a", 30, 90)], kinds) == 90 / (0.25 * 10)
+    assert epoch_steps([with_corpus("a", 30, 90)], replace(kinds, one_set=True)) == 36
 
 
 @pytest.mark.parametrize(
