@@ -84,7 +84,11 @@ def mine(
     if split != "train" and records is None:
         out.say(f"these are queries of {split}: do not train on them", style="yellow")
     if by == "words":
-        out.say("by words nothing is dropped as likely relevant: use --by both", style="yellow")
+        out.say(
+            "by words near copies of positives alone are dropped as likely relevant: "
+            "--by both drops what vectors put close to them, too",
+            style="yellow",
+        )
     if report.short:
         out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
     out.result({"output": output, **dataclasses.asdict(report)})

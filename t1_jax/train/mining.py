@@ -7,8 +7,9 @@ negatives.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,9 @@ from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run
-from t1_jax.train.data import TrainingRecord, text_key
+from t1_jax.train.data import TrainingRecord, jaccard, shingles, text_key
+
+_SHINGLE = 5  # characters, as for leaks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +35,14 @@ class MiningConfig:
             share of it: 0.95 is "TopK-PercPos" of arXiv:2407.15831. None keeps all.
         margin: a candidate is dropped if its cosine exceeds the positive's by more than this;
             0.1 in arXiv:2506.05176. None keeps all.
+        near_copies: a candidate is dropped if its text is so much like a positive's (the Jaccard
+            similarity of runs of five characters). None keeps all but equal texts.
         union: how several rankings become one. "interleave" takes one from each in turn, "rrf"
             orders by the sum of 1 / (rrf_k + rank) (reciprocal rank fusion, Cormack et al. 2009).
         rrf_k: the constant of that sum.
 
-    The two limits hold for rankings by vectors only: scores of words have no common scale. What
-    they drop, no other ranking brings back.
+    The two limits of cosines hold for rankings by vectors only: scores of words have no common
+    scale. What they drop, no other ranking brings back. Near copies are dropped from all.
 
     Raises:
         ConfigError: a value out of its range.
@@ -48,6 +53,7 @@ class MiningConfig:
     skip: int = 0
     max_ratio: float | None = 0.95
     margin: float | None = None
+    near_copies: float | None = 0.8
     union: Literal["interleave", "rrf"] = "interleave"
     rrf_k: float = 60.0
 
@@ -61,6 +67,8 @@ class MiningConfig:
         ):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
+        if self.near_copies is not None and not 0 < self.near_copies <= 1:
+            raise ConfigError(f"near_copies must be over 0 and at most 1, got {self.near_copies}")
         if self.union not in ("interleave", "rrf"):
             raise ConfigError(f"union must be interleave or rrf, got {self.union!r}")
 
@@ -91,7 +99,7 @@ class MiningReport:
         short: records that got fewer than were asked for.
         taken: ranking -> negatives that it was first to propose.
         dropped: reason -> candidates dropped for it, over all rankings: "positive", "excluded",
-            "known" (a negative already), "same text", "too close", "skipped".
+            "known" (a negative already), "same text", "near copy", "too close", "skipped".
     """
 
     records: int
@@ -173,12 +181,13 @@ def mine_negatives(
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"mining needs rankings of different names, got {names}")
     keys = {name: text_key(document.full_text) for name, document in documents.items()}
+    copies = _NearCopies(documents, config.near_copies)
     taken, dropped = Counter[str](), Counter[str]()
     mined = []
     for record in records:
         close = _too_close(record, rankings, keys, config)
         lists = {
-            ranking.name: list(_candidates(record, ranking, keys, close, config, dropped))
+            ranking.name: list(_candidates(record, ranking, keys, close, copies, config, dropped))
             for ranking in rankings
         }
         chosen = _first_of_each_text(_united(lists, config), keys)[: config.negatives]
@@ -216,6 +225,7 @@ def _candidates(
     ranking: Ranking,
     keys: Mapping[str, str],
     close: set[str],
+    copies: "_NearCopies",
     config: MiningConfig,
     dropped: Counter[str],
 ) -> Iterator[str]:
@@ -225,15 +235,38 @@ def _candidates(
     for name in list(ranking.run.get(record.query_id, {}))[: config.depth]:
         if name not in keys:
             raise DataError(f"the ranking {ranking.name} names {name!r}, which the corpus lacks")
-        if reason := _reason_against(
+        reason = _reason_against(
             record, name, settled_text=keys[name] in settled, too_close=keys[name] in close
-        ):
+        )
+        if reason is None and copies.has(record.positives, name):
+            reason = "near copy"
+        if reason:
             dropped[reason] += 1
         elif skipped < config.skip:
             skipped += 1
             dropped["skipped"] += 1
         else:
             yield name
+
+
+class _NearCopies:
+    """Which documents say nearly the same as others, in nearly the same words."""
+
+    def __init__(self, documents: Mapping[str, Document], likeness: float | None) -> None:
+        self._documents = documents
+        self._likeness = likeness
+        # Neighbouring records have candidates in common, and a corpus may be large.
+        self._shingles = lru_cache(maxsize=20_000)(self._shingles_of)
+
+    def has(self, names: Iterable[str], name: str) -> bool:
+        """Whether a document is a near copy of one of the others."""
+        if self._likeness is None:
+            return False
+        mine = self._shingles(name)
+        return any(jaccard(mine, self._shingles(other)) >= self._likeness for other in names)
+
+    def _shingles_of(self, name: str) -> frozenset[str]:
+        return shingles(self._documents[name].full_text, _SHINGLE)
 
 
 def _reason_against(

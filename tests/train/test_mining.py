@@ -90,6 +90,22 @@ def test_likely_false_negatives_are_dropped(config: MiningConfig, expected: tupl
     assert mined(RECORD, config, ranking("a", scores, positive=0.8)) == expected
 
 
+def test_near_copies_of_a_positive_are_dropped_from_every_ranking():
+    texts = TEXTS | {"ed2": "A cat purrs and hunts the mice at night.", "not": "A cat sleeps."}
+    documents = {name: Document(id=name, text=text) for name, text in texts.items()}
+    scores = {"ed2": 5.0, "owl": 3.0, "not": 2.0}
+
+    def found(near_copies: float | None) -> tuple[tuple[str, ...], dict[str, int]]:
+        config = replace(ALL, near_copies=near_copies)
+        (record,), report = mine_negatives([RECORD], documents, [ranking("a", scores)], config)
+        return record.negatives, dict(report.dropped)
+
+    # 29 of 39 runs of five characters are common.
+    assert found(0.6) == (("owl", "not"), {"near copy": 1})
+    assert found(0.9) == (("ed2", "owl", "not"), {})
+    assert found(None) == found(0.9)
+
+
 def test_a_negative_cosine_is_no_reason_to_keep_what_is_closer():
     scores = {"owl": -0.2, "dog": -0.5}
     found = mined(RECORD, MiningConfig(max_ratio=0.9), ranking("a", scores, positive=-0.4))
@@ -134,6 +150,8 @@ def test_negatives_are_never_right_nor_twice(scores: dict[str, float], n: int, u
 def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="negatives must be at least 1"):
         MiningConfig(negatives=0)
+    with pytest.raises(ConfigError, match="near_copies must be over 0 and at most 1, got 0.0"):
+        MiningConfig(near_copies=0.0)
     with pytest.raises(ConfigError, match="different names, got \\['a', 'a'\\]"):
         mine_negatives([RECORD], DOCUMENTS, [ranking("a", {}), ranking("a", {})])
     with pytest.raises(ConfigError, match="rankings of different names"):

@@ -8,7 +8,7 @@ from math import ceil
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import Collection
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
-from t1_jax.train.data.texts import normalised_text
+from t1_jax.train.data.texts import jaccard, normalised_text, shingles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,45 +207,34 @@ class _NearIndex:
         self._config = config
         self._owners = [(item.name, query.id) for item in held_out for query in item.queries]
         self._sets = [
-            _shingles(query.text, config.shingle) for item in held_out for query in item.queries
+            shingles(query.text, config.shingle) for item in held_out for query in item.queries
         ]
-        self._counts = dict(Counter(shingle for item in self._sets for shingle in item))
+        self._counts = dict(Counter(shingle for held in self._sets for shingle in held))
         self._lists: dict[str, list[int]] = {}
-        for number, shingles in enumerate(self._sets):
-            for shingle in self._prefix(shingles):
+        for number, held in enumerate(self._sets):
+            for shingle in self._prefix(held):
                 self._lists.setdefault(shingle, []).append(number)
 
     def closest(self, text: str) -> tuple[float, str, str] | None:
         """Likeness, collection and id of the held-out query nearest to `text`, if near enough."""
-        mine = _shingles(text, self._config.shingle)
+        mine = shingles(text, self._config.shingle)
         numbers = {n for shingle in self._prefix(mine) for n in self._lists.get(shingle, ())}
         best: tuple[float, str, str] | None = None
         for number in sorted(numbers):
             sizes = sorted((len(mine), len(self._sets[number])))
             if sizes[0] < self._config.near * sizes[1] - 1e-9:
                 continue  # The smaller within the larger would be too little.
-            likeness = _jaccard(mine, self._sets[number])
+            likeness = jaccard(mine, self._sets[number])
             if likeness >= self._config.near and (best is None or likeness > best[0]):
                 best = (likeness, *self._owners[number])
         return best
 
-    def _prefix(self, shingles: frozenset[str]) -> list[str]:
+    def _prefix(self, all_of_it: frozenset[str]) -> list[str]:
         # The slack covers the rounding of near * n: a longer prefix is never wrong.
-        length = len(shingles) - ceil(self._config.near * len(shingles) - 1e-9) + 1
+        length = len(all_of_it) - ceil(self._config.near * len(all_of_it) - 1e-9) + 1
         # What no held-out query has is rarest and leads to nothing; often it fills the prefix.
-        known = shingles & self._counts.keys()
-        length -= len(shingles) - len(known)
+        known = all_of_it & self._counts.keys()
+        length -= len(all_of_it) - len(known)
         if length <= 0:
             return []
         return [shingle for _, shingle in sorted((self._counts[s], s) for s in known)[:length]]
-
-
-def _shingles(text: str, size: int) -> frozenset[str]:
-    """Every run of `size` characters of the normalised text; a shorter text is its own."""
-    text = normalised_text(text)
-    return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
-
-
-def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)

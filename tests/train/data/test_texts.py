@@ -1,6 +1,6 @@
 import pytest
 
-from t1_jax.train.data import normalised_text, text_key
+from t1_jax.train.data import jaccard, normalised_text, shingles, text_key
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,9 @@ def test_texts_that_a_reader_takes_for_one(text: str, same: str):
 def test_punctuation_makes_another_text():
     assert text_key("a = b") != text_key("a == b")
     assert len(text_key("a")) == 32
+
+
+def test_shingles_are_runs_of_the_normalised_text():
+    assert shingles(" ABc  d", 3) == {"abc", "bc ", "c d"}
+    assert shingles("ab", 3) == {"ab"}
+    assert jaccard(shingles("abcd", 3), shingles("bcde", 3)) == 1 / 3
