@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -19,6 +19,7 @@ from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
+from t1_jax.retriever.vectors import mean_vectors, normalised
 from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_documents, encode_queries
 
 
@@ -228,7 +229,7 @@ class T1:
                 sampling=sampling or self.options.sampling,
                 show_progress_bar=show_progress_bar,
             )
-            vectors = _mean_vectors(drawn, self.embed_dim)
+            vectors = mean_vectors(drawn, self.embed_dim)
         else:
             if n_thoughts != 1 or budget is not None:
                 raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
@@ -291,7 +292,7 @@ class T1:
         Raises:
             DataError: a vector is zero or not finite.
         """
-        return _normalised(a) @ _normalised(b).T
+        return normalised(a) @ normalised(b).T
 
     def save_pretrained(
         self,
@@ -336,10 +337,13 @@ class T1:
         budget: int,
         sampling: SamplingOptions,
         show_progress_bar: bool = False,
+        on_thought: Callable[[], None] | None = None,
     ) -> list[list[Thought]]:
         """Thoughts about prompts that are tokens already, each query's ordered by sample number.
 
         This is what `encode_query` draws its thoughts with, and what a trainer's rollouts use.
+
+        `on_thought` is called whenever one has ended; what it raises ends the thinking.
 
         Raises:
             ConfigError: a budget or number of thoughts below 1, or a prompt that leaves no room.
@@ -352,6 +356,8 @@ class T1:
             ):
                 found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)
+                if on_thought is not None:
+                    on_thought()
         return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in found]
 
     def _text_of(self, thought: Thought) -> str:
@@ -382,19 +388,3 @@ class T1:
             max_tokens=self.options.max_document_tokens,
             items=names,
         )
-
-
-def _mean_vectors(drawn: Sequence[Sequence[Thought]], embed_dim: int) -> Float[np.ndarray, "B D"]:
-    """The normalised mean of each query's vectors (O1-Embedder, arXiv:2502.07555)."""
-    if not drawn:
-        return np.zeros((0, embed_dim), np.float32)
-    means = np.stack([np.mean([t.vector for t in thoughts], axis=0) for thoughts in drawn])
-    return _normalised(means)
-
-
-def _normalised(vectors: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
-    vectors = np.asarray(vectors, np.float32)
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    if not np.isfinite(vectors).all() or (norms == 0).any():
-        raise DataError("a vector is zero or not finite, so it has no direction")
-    return vectors / norms

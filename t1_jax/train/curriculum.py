@@ -229,10 +229,16 @@ class Curriculum:
         """Runs a stage to its end, or until the run is asked to stop."""
         if done < stage.steps:
             self._tell(f"stage {stage.name}: {done} of {stage.steps} steps done")
+        metrics: dict[str, float] = {}
         with training_bar(stage.name, stage.steps, done=done, shown=self._shown) as show:
             while done < stage.steps:
                 self._progress.meter.read()  # validations and saving are not a step's time
-                state, report = stage.step(state, first + done)
+                try:
+                    state, report = stage.step(state, first + done, self._give_up_if_asked)
+                except _GivenUp:
+                    if done:  # the stage before has saved its end
+                        self._save(stage, state, first, done, metrics)
+                    break
                 done += 1
                 step, at_end = first + done, done == stage.steps
                 self._progress.steps[stage.name] = done
@@ -256,6 +262,14 @@ class Curriculum:
         self._checkpoints.wait()
         self._folder.drop_overwritten()
         return state, done
+
+    def _give_up_if_asked(self) -> None:
+        """Between two thoughts of a rollout, which may take longer than a machine is left to us.
+
+        Several processes would have to agree there each time, so they finish the step.
+        """
+        if jax.process_count() == 1 and self._stop.requested():
+            raise _GivenUp
 
     def _measured(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._student.lora is None else "lora"
@@ -368,6 +382,10 @@ class Curriculum:
             best=self._progress.best,
             validations=self._progress.validations,
         )
+
+
+class _GivenUp(Exception):  # noqa: N818 - it is no error
+    """A step that the run does not wait for, since it was asked to stop."""
 
 
 def _as_json(lora: LoraConfig | None) -> dict[str, Any] | None:

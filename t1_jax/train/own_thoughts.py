@@ -85,7 +85,12 @@ class OwnThoughts:
             self._documents.load_state(state)
 
     def rollout(
-        self, take: TakeDraws, trained: nnx.State, step: int, clock: Clock
+        self,
+        take: TakeDraws,
+        trained: nnx.State,
+        step: int,
+        clock: Clock,
+        on_thought: Callable[[], None] | None = None,
     ) -> tuple[Rollout, dict[str, float]]:
         """Draws thoughts for the next queries and, for a policy loss, rewards them.
 
@@ -97,22 +102,24 @@ class OwnThoughts:
             trained: the weights to think with.
             step: of the whole run; thoughts and the age of document vectors depend on it.
             clock: takes the times.
+            on_thought: called whenever a thought has ended; what it raises ends the rollout.
         """
         with clock.of("rollout"):
             model = self._student.retriever(trained, self._options)
         if self._documents is None:
             draws = take()
-            found = unrewarded(draws, self._think(model, draws, step, clock))
+            found = unrewarded(draws, self._think(model, draws, step, clock, on_thought))
             return found, rollout_metrics(found)
         with clock.of("refresh"):
             self._documents.refresh(model, step)
-        found = self._groups(model, self._documents, take(), step, clock)
+        found = self._groups(model, self._documents, take(), step, clock, on_thought)
         varied = has_variance(found.rewards.total, self._config.advantage.std_floor)
         resamples = self._config.advantage.zero_variance == "resample"
         for _ in range(self._config.rollout.resample_rounds if resamples else 0):
             if np.all(found.kept):
                 break
-            found = kept_first(found, self._groups(model, self._documents, take(), step, clock))
+            others = self._groups(model, self._documents, take(), step, clock, on_thought)
+            found = kept_first(found, others)
         # What tells of rewards without variance is the share before any resampling, whatever is
         # then done with the other groups.
         measured = rollout_metrics(found) | {"rollout/kept_groups": float(np.mean(varied))}
@@ -215,7 +222,12 @@ class OwnThoughts:
         )
 
     def _think(
-        self, model: T1, draws: Sequence[Draw], step: int, clock: Clock
+        self,
+        model: T1,
+        draws: Sequence[Draw],
+        step: int,
+        clock: Clock,
+        on_thought: Callable[[], None] | None,
     ) -> list[list[Thought]]:
         """A group of thoughts for each query."""
         rollout = self._config.rollout
@@ -233,6 +245,7 @@ class OwnThoughts:
                 sampling=SamplingOptions(
                     temperature=rollout.temperature, seed=self._seed * 1_000_003 + step
                 ),
+                on_thought=on_thought,
             )
 
     def _groups(
@@ -242,9 +255,10 @@ class OwnThoughts:
         draws: Sequence[Draw],
         step: int,
         clock: Clock,
+        on_thought: Callable[[], None] | None,
     ) -> Rollout:
         """A group of thoughts for each query, and what they earned."""
-        thoughts = self._think(model, draws, step, clock)
+        thoughts = self._think(model, draws, step, clock, on_thought)
         with clock.of("reward"):
             vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
             nothink = None

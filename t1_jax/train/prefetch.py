@@ -27,6 +27,9 @@ class Drawn:
     clock: Clock
 
 
+DrawRollout = Callable[[nnx.State, int, Callable[[], None] | None], Drawn]
+
+
 class RolloutPrefetch:
     """One rollout in advance, from a thread of its own.
 
@@ -36,11 +39,12 @@ class RolloutPrefetch:
     its checkpoints need not hold it.
 
     Args:
-        draw: gives the rollout of a step by these weights.
+        draw: gives the rollout of a step by these weights; calls what it is given third between
+            thoughts.
         placement: that threads have to enter.
     """
 
-    def __init__(self, draw: Callable[[nnx.State, int], Drawn], placement: Placement) -> None:
+    def __init__(self, draw: DrawRollout, placement: Placement) -> None:
         self._draw = draw
         self._placement = placement
         self._ready: Drawn | None = None
@@ -50,10 +54,10 @@ class RolloutPrefetch:
         """Whether the rollout of the next step is there."""
         return self._ready is not None
 
-    def take(self, weights: nnx.State, step: int) -> Drawn:
-        """The rollout of this step; drawn now if it was not drawn in advance."""
+    def take(self, weights: nnx.State, step: int, check: Callable[[], None] | None = None) -> Drawn:
+        """The rollout of this step; drawn now, with calls of `check`, if it was not in advance."""
         found, self._ready = self._ready, None
-        return found or self._draw(weights, step)
+        return found or self._draw(weights, step, check)
 
     @contextmanager
     def drawing(self, weights: nnx.State, step: int) -> Iterator[None]:
@@ -71,4 +75,4 @@ class RolloutPrefetch:
     def _draw_there(self, weights: nnx.State, step: int) -> Drawn:
         # A mesh is entered thread by thread.
         with self._placement.entered():
-            return self._draw(weights, step)
+            return self._draw(weights, step, None)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,19 +134,26 @@ class Stage:
         if self._own is not None:
             self._own.load_state(host)
 
-    def step(self, state: dict[str, Any], step: int) -> tuple[dict[str, Any], StepReport]:
+    def step(
+        self,
+        state: dict[str, Any],
+        step: int,
+        check: Callable[[], None] | None = None,
+    ) -> tuple[dict[str, Any], StepReport]:
         """One step of the stage: a batch, or a rollout with its updates. Consumes the state.
 
         Args:
             state: as `start` gave it, or the step before.
             step: of the whole run.
+            check: called between the thoughts of a rollout. What it raises ends the step, which
+                then has left no trace: neither in the state nor in the stream of queries.
         """
         clock = Clock()
         measures: dict[str, float] = {}
         samples: list[dict[str, Any]] = []
         train: TrainState = state["train"]
         if self._own is not None:
-            batch, measures, samples = self._rollout(self._own, state, step, clock)
+            batch, measures, samples = self._rollout(self._own, state, step, clock, check)
         else:
             assert self._supervised is not None
             with clock.of("data"):
@@ -171,11 +178,21 @@ class Stage:
         )
 
     def _rollout(
-        self, own: OwnThoughts, state: Mapping[str, Any], step: int, clock: Clock
+        self,
+        own: OwnThoughts,
+        state: Mapping[str, Any],
+        step: int,
+        clock: Clock,
+        check: Callable[[], None] | None,
     ) -> tuple[StepBatch, dict[str, float], list[dict[str, Any]]]:
         """What to learn from thoughts, measures of them, and some of them."""
         by = state["train"].trained if state["drawing"] is None else state["drawing"]
-        drawn = self._prefetch.take(by, step)
+        before = self._draws.get_state()
+        try:
+            drawn = self._prefetch.take(by, step, check)
+        except BaseException:
+            self._draws.set_state(before)
+            raise
         clock.seconds |= drawn.clock.seconds
         rollout = drawn.rollout
         with clock.of("data"):
@@ -186,11 +203,13 @@ class Stage:
                 batch = with_columns(batch, "reference", under)
         return batch, drawn.measures, rollout_samples(rollout, _SAMPLED_QUERIES)
 
-    def _drawn(self, weights: nnx.State, step: int) -> Drawn:
+    def _drawn(
+        self, weights: nnx.State, step: int, check: Callable[[], None] | None = None
+    ) -> Drawn:
         """The rollout of a step by these weights."""
         assert self._own is not None
         clock = Clock()
-        rollout, measures = self._own.rollout(self._draws.__next__, weights, step, clock)
+        rollout, measures = self._own.rollout(self._draws.__next__, weights, step, clock, check)
         return Drawn(rollout=rollout, measures=measures, clock=clock)
 
     @contextmanager

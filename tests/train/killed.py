@@ -20,8 +20,8 @@ def main(config: str, steps: str) -> None:
     jax.config.update("jax_default_matmul_precision", "float32")
     step = Stage.step
 
-    def watched(self: Stage, state: dict[str, Any], number: int) -> Any:
-        found = step(self, state, number)
+    def watched(self: Stage, state: dict[str, Any], number: int, *more: Any) -> Any:
+        found = step(self, state, number, *more)
         if number + 1 == int(steps):
             os.kill(os.getpid(), signal.SIGKILL)
         return found

@@ -104,6 +104,21 @@ def test_stops_in_every_stage_and_between_them_change_nothing(straight, toys, mo
         assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
+def test_a_stop_within_a_rollout_does_not_wait_for_it(straight, toys, monkeypatch):
+    root, expected = straight
+    recorder = Recorder(monkeypatch)
+    # In the first step of s3, and in one of its others, of which there is no checkpoint yet.
+    for stop in (8, 11):
+        recorder.stop_within = stop
+        result = run_toy(whole(toys))
+        assert (result.steps, result.stopped) == (stop, "SIGTERM")
+        assert stop + 1 not in recorder.states
+    recorder.stop_within = None
+    assert run_toy(whole(toys)).steps == 12
+    assert_same(recorder, expected, range(1, 13))
+    assert logged(toys) == logged(root)
+
+
 @pytest.mark.parametrize("steps", [3, 7, 11])  # in each stage, just after a checkpoint
 def test_a_killed_process_goes_on_from_its_last_checkpoint(straight, toys, monkeypatch, steps):
     root, expected = straight

@@ -1,5 +1,6 @@
 """Training recipes under configs/ fit the models and the meshes that they are written for."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ OTHERS = ("quickstart", "evaluate", "evaluate_sampled", "measure")
 RECIPES = sorted(
     str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.stem not in OTHERS
 )
+
+
+@cache
+def recipe(name: str) -> TrainConfig:
+    return load_config(TrainConfig, CONFIGS / name)
 
 
 def shape(family: str, width: int, layers: int, heads: int, kv_heads: int) -> DecoderConfig:
@@ -51,7 +57,7 @@ def base_model(config: TrainConfig) -> str:
         return config.model.path
     before = next(
         found
-        for found in (load_config(TrainConfig, CONFIGS / name) for name in RECIPES)
+        for found in map(recipe, RECIPES)
         if path.parent.parent == found.output and path.name in found.stages
     )
     assert config.model.lora is None  # that of the adapter
@@ -61,7 +67,7 @@ def base_model(config: TrainConfig) -> str:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_fits_its_model_and_its_mesh(name):
-    config = load_config(TrainConfig, CONFIGS / name)
+    config = recipe(name)
     mesh = config.mesh
     devices = max(mesh.data, 1) * mesh.fsdp
     model = SHAPES[base_model(config)]
@@ -79,23 +85,23 @@ def test_a_recipe_fits_its_model_and_its_mesh(name):
 
 
 def test_every_model_that_was_promised_has_a_recipe():
-    paths = {base_model(load_config(TrainConfig, CONFIGS / name)) for name in RECIPES}
+    paths = {base_model(recipe(name)) for name in RECIPES}
     assert paths == SHAPES.keys()
 
 
 def test_no_two_recipes_share_a_run_folder():
-    outputs = [load_config(TrainConfig, CONFIGS / name).output for name in RECIPES]
+    outputs = [recipe(name).output for name in RECIPES]
     assert len(set(outputs)) == len(outputs)
 
 
 def test_the_opponent_thinks_nowhere_and_alternative_b_teaches_no_reasoning():
-    contrastive = load_config(TrainConfig, CONFIGS / "smollm2-135m-contrastive.yaml")
+    contrastive = recipe("smollm2-135m-contrastive.yaml")
     assert contrastive.running == ("contrastive",)
     assert not contrastive.stages["contrastive"].think
-    b = load_config(TrainConfig, CONFIGS / "alternative_b.yaml")
+    b = recipe("alternative_b.yaml")
     assert b.stages["s1"].fixed_thought == "The embedding is"
     assert b.running == ("s1", "s2", "s3")
-    decoupled = load_config(TrainConfig, CONFIGS / "ablations/decoupled.yaml")
+    decoupled = recipe("ablations/decoupled.yaml")
     assert decoupled.stages["s2"].losses.sft == 0
     assert decoupled.stages["s2"].losses.infonce == 1
-    assert load_config(TrainConfig, CONFIGS / "ablations/full.yaml").model.lora is None
+    assert recipe("ablations/full.yaml").model.lora is None

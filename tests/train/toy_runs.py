@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,8 @@ def toy_config(
 class Recorder:
     """Watches every step of a run, and can send SIGTERM or cut the power after one of them.
 
+    SIGTERM may also come within one: while the rollout of the step after `stop_within` is drawn.
+
     Attributes:
         states: step -> the state's arrays after it, by path.
         hosts: step -> what a checkpoint would hold beside them.
@@ -176,12 +178,15 @@ class Recorder:
         self.metrics: dict[int, dict[str, float]] = {}
         self.stop_after: int | None = None
         self.fail_after: int | None = None
+        self.stop_within: int | None = None
         step = Stage.step
 
-        def watched(stage: Stage, state: dict[str, Any], number: int) -> Any:
+        def watched(stage: Stage, state: dict[str, Any], number: int, check: Any = None) -> Any:
             if number == self.fail_after:
                 raise PowerCut
-            state, report = step(stage, state, number)
+            if number == self.stop_within:
+                check = self._stopped_after_three(check)
+            state, report = step(stage, state, number, check)
             self.states[number + 1] = leaves_of(state)
             self.hosts[number + 1] = {k: v.copy() for k, v in stage.host_state().items()}
             self.positions[number + 1] = stage.position()
@@ -193,6 +198,18 @@ class Recorder:
             return state, report
 
         monkeypatch.setattr(Stage, "step", watched)
+
+    def _stopped_after_three(self, check: Callable[[], None]) -> Callable[[], None]:
+        """SIGTERM comes when three thoughts of a rollout have ended."""
+        left = [3]
+
+        def checked() -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+            check()
+
+        return checked
 
 
 class PowerCut(BaseException):
