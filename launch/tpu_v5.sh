@@ -3,11 +3,14 @@
 # The two take different flags, and an unknown flag ends the process, so each has a file of its own.
 set -euo pipefail
 
-case ${TPU_ACCELERATOR_TYPE:-} in # set on every Cloud TPU machine, for example v5litepod-8 or v5p-8
+# In the environment on GKE; elsewhere a TPU machine's metadata say it, for example v5litepod-8 or v5p-8.
+kind=${TPU_ACCELERATOR_TYPE:-$(curl --silent --fail --max-time 3 -H 'Metadata-Flavor: Google' \
+    http://metadata.google.internal/computeMetadata/v1/instance/attributes/accelerator-type || true)}
+case $kind in
 v5lite* | v5e*) exec "$(dirname "$0")/tpu_v5e.sh" "$@" ;;
 v5p*) exec "$(dirname "$0")/tpu_v5p.sh" "$@" ;;
 *)
-    echo "TPU_ACCELERATOR_TYPE is '${TPU_ACCELERATOR_TYPE:-}', which is no TPU v5" >&2
+    echo "this machine's accelerator type is '$kind', which is no TPU v5" >&2
     echo "  mend: call launch/tpu_v5e.sh or launch/tpu_v5p.sh yourself" >&2
     exit 2
     ;;

@@ -159,7 +159,8 @@ def teacher_thoughts(
     out.say(f"{cleaning.thoughts} thoughts of {cleaning.answers} answers, kept in {file.path}")
     if refused := len(data.records) * asked.samples - cleaning.answers:
         out.say(
-            f"{refused} questions were refused; the same command asks them again", style="yellow"
+            f"{refused} questions were refused; with --overwrite they are asked again",
+            style="yellow",
         )
     choice = None
     judge = judge or ("words" if endpoint else teacher)

@@ -33,7 +33,7 @@ def train(
     goes on where it stood when the same command is given again. Nothing is fetched: `t1 pull` the
     model and the collections first.
 
-    Example: t1 train configs/smollm2-135m.yaml output=runs/mine run=[s1,s2]
+    Example: t1 train configs/experiment/t1.yaml output=runs/mine run=[s1,s2]
     """
     from t1_jax.config import load_config
     from t1_jax.parallel import start_multi_host

@@ -1,7 +1,7 @@
 """One decoding batch as the host sees it: who sits where, who leaves, who joins."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -89,8 +89,10 @@ class Batch:
         samples: int,
         budget: int,
         options: SamplingOptions,
+        between: Callable[[], None],
     ) -> None:
         self._programs = programs
+        self._between = between
         self._shapes = shapes
         self._queue = list(queue)
         self._prefix_size = prefix_size
@@ -107,6 +109,7 @@ class Batch:
     def run(self) -> Iterator[tuple[int, Thought]]:
         """Yields (index of the prompt, thought) as thoughts end."""
         while self._queue or self._flights:
+            self._between()
             with self._programs.placement.entered():
                 self._arrange()
                 finished = self._decode()

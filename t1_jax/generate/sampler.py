@@ -1,6 +1,6 @@
 """The sampler: prompts in, thoughts out, in whatever order they end."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from flax import nnx
 
@@ -20,10 +20,23 @@ class Sampler:
     Each prompt is prefilled once, whatever the number of its thoughts. Prompts of one length
     bucket share a batch; between blocks finished thoughts leave it and prompts of the queue take
     their places.
+
+    Args:
+        decoder: the model.
+        placement: that it lies on.
+        stop: tokens that end a thought.
+        shapes: of batches.
+        between: called before each block of tokens; what it raises ends the thinking.
     """
 
     def __init__(
-        self, decoder: Decoder, placement: Placement, stop: StopTokens, shapes: BatchShapes
+        self,
+        decoder: Decoder,
+        placement: Placement,
+        stop: StopTokens,
+        shapes: BatchShapes,
+        *,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         unroll = decoder.options.unroll_decode
         with placement.entered():
@@ -31,6 +44,7 @@ class Sampler:
             step = nnx.split(decoder.unrolled()) if unroll else prefill
         self._config = decoder.config
         self._shapes = shapes
+        self._between = between
         self._programs = Programs(
             placement=placement,
             stop=stop,
@@ -70,6 +84,7 @@ class Sampler:
                 samples=samples,
                 budget=budget,
                 options=options,
+                between=self._between,
             )
             yield from batch.run()
 

@@ -1,7 +1,7 @@
 """Whole rows of tokens to unit vectors, in batches of few shapes."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -34,12 +34,27 @@ def _encode(
 
 
 class Encoder:
-    """Reads the vector at `<emb_token>` of rows that are complete: documents and given thoughts."""
+    """Reads the vector at `<emb_token>` of rows that are complete: documents and given thoughts.
+
+    Args:
+        decoder: the model.
+        placement: that it lies on.
+        tokeniser: of the rows.
+        buckets: shapes of batches.
+        between: called before each batch; what it raises ends the encoding.
+    """
 
     def __init__(
-        self, decoder: Decoder, placement: Placement, tokeniser: T1Tokeniser, buckets: BucketConfig
+        self,
+        decoder: Decoder,
+        placement: Placement,
+        tokeniser: T1Tokeniser,
+        buckets: BucketConfig,
+        *,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self._placement = placement
+        self._between = between
         self._tokeniser = tokeniser
         self._buckets = buckets.within(decoder.config.max_positions)
         self._embed_dim = decoder.config.embed_dim
@@ -87,6 +102,7 @@ class Encoder:
                 advance(int(batch.lengths[batch.item_index >= 0].sum()))
 
             for batch in batches:
+                self._between()
                 waiting.append((batch, self._dispatch(batch)))
                 if len(waiting) > 1:  # the device works on one batch while the host reads another
                     collect()

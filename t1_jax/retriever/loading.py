@@ -24,7 +24,6 @@ from t1_jax.hub import (
     Tokeniser,
     export_adapter,
     export_folder,
-    give_emb_token,
     init_emb_row,
     is_adapter,
     load_decoder_state,
@@ -38,13 +37,11 @@ from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_
 from t1_jax.parallel import Placement, spread
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
-from t1_jax.text import PromptPreset, T1Tokeniser, load_preset
+from t1_jax.retriever.settling import settle
+from t1_jax.text import PromptPreset, T1Tokeniser
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
-
-
-_MODES: Mapping[str, EmbTokenMode] = {"append": "append", "unused": "unused", "spare": "spare"}
 
 
 def load_t1(
@@ -120,30 +117,17 @@ def load_parts(
     """The decoder of a checkpoint as `model_options` say, and all that belongs to it.
 
     Raises:
-        WeightsError: the adapter is one of another base model or tokeniser.
+        WeightsError: see `settle`.
     """
-    prompts = _preset(preset, checkpoint, adapter)
-    if adapter is not None:
-        # A base that had the token already keeps it, whatever the mode.
-        emb_token = _MODES.get(adapter.metadata.emb_token_mode, "auto")
-    tokeniser, emb = give_emb_token(
-        checkpoint.tokeniser, checkpoint.config.vocab_size, mode=emb_token
+    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=adapter)
+    decoder = load_decoder(
+        checkpoint, settled.origin.tokeniser, settled.emb, model_options, placement
     )
-    if adapter is not None:
-        _check_adapter(adapter, checkpoint, tokeniser, emb)
-    known = checkpoint.metadata
-    decoder = load_decoder(checkpoint, tokeniser, emb, model_options, placement)
     return Parts(
         decoder=decoder if adapter is None else with_adapter(decoder, adapter, placement),
-        tokeniser=_text_tokeniser(tokeniser, emb.id),
-        preset=prompts,
-        origin=Origin(
-            name=known.base_model if known else name,
-            fingerprint=checkpoint.fingerprint,
-            tokeniser=tokeniser,
-            emb_token_mode=known.emb_token_mode if known else emb.mode,
-            stored_dtype=checkpoint.stored_dtype,
-        ),
+        tokeniser=settled.tokeniser,
+        preset=settled.preset,
+        origin=settled.origin,
     )
 
 
@@ -278,64 +262,10 @@ def save_adapter(
     export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
 
 
-def _check_adapter(
-    adapter: Adapter, checkpoint: Checkpoint, tokeniser: Tokeniser, emb: EmbToken
-) -> None:
-    """Refuses an adapter that was trained beside other weights or on other tokens."""
-    stated = adapter.metadata
-    if stated.base_fingerprint != checkpoint.fingerprint:
-        raise WeightsError(
-            f"{adapter.path} belongs to {stated.base_model} with fingerprint "
-            f"{stated.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
-            mend="load it beside the base model it was trained on",
-        )
-    if (stated.emb_token_id, stated.tokeniser) != (emb.id, tokeniser_hash(tokeniser)):
-        raise WeightsError(
-            f"{adapter.path} was trained with <emb_token> at {stated.emb_token_id} of a tokeniser "
-            f"with hash {stated.tokeniser}; {checkpoint.path} has it at {emb.id}, hash "
-            f"{tokeniser_hash(tokeniser)}",
-            mend="load it beside the base model and tokeniser it was trained with",
-        )
-
-
 def _merged_origin(base: Origin, adapter: Adapter) -> Origin:
     """The origin of merged weights: no index of the base model's vectors fits them."""
     both = f"{base.fingerprint} {adapter.fingerprint}"
     return dataclasses.replace(base, fingerprint=hashlib.sha256(both.encode()).hexdigest())
-
-
-def _preset(
-    asked: str | Path | PromptPreset | None, checkpoint: Checkpoint, adapter: Adapter | None
-) -> PromptPreset:
-    """The preset asked for, else the adapter's or the checkpoint's own, else T1's."""
-    if isinstance(asked, PromptPreset):
-        return asked
-    if asked is not None:
-        return load_preset(asked)
-    path, metadata = checkpoint.path, checkpoint.metadata
-    if adapter is not None:
-        path, metadata = adapter.path, adapter.metadata
-    if metadata is None:
-        return load_preset("t1")
-    fields: Mapping[str, Any] = metadata.prompt
-    preset = PromptPreset(**{key: value for key, value in fields.items() if key != "hash"})
-    if preset.hash != fields.get("hash"):
-        raise WeightsError(
-            f"{path}: the prompts in t1.json do not have the hash that stands there",
-            mend="export the model again, or name a preset",
-        )
-    return preset
-
-
-def _text_tokeniser(tokeniser: Tokeniser, emb_id: int) -> T1Tokeniser:
-    pad = tokeniser.id_of_role("pad_token")
-    candidates = [pad, *tokeniser.eos_ids]
-    return T1Tokeniser(
-        tokeniser.backend,
-        emb_token_id=emb_id,
-        eos_ids=tokeniser.eos_ids,
-        pad_id=next((i for i in candidates if i is not None), 0),
-    )
 
 
 def _placed_shape(leaf: jax.ShapeDtypeStruct, placement: Placement) -> jax.ShapeDtypeStruct:

@@ -43,6 +43,7 @@ class T1:
         *,
         options: RetrieverOptions | None = None,
         origin: Origin | None = None,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         """Puts a retriever together from its parts; `T1.load` is the usual way.
 
@@ -53,6 +54,8 @@ class T1:
             placement: mesh and rules of the decoder.
             options: lengths, thinking, batch shapes.
             origin: where the weights came from; needed to save them or to fingerprint vectors.
+            between: called before each block of tokens and each batch of rows; what it raises ends
+                the work at hand, for example since the machine is about to go.
         """
         self.decoder = decoder
         self.tokeniser = tokeniser
@@ -62,8 +65,10 @@ class T1:
         self.origin = origin
         shapes = dataclasses.replace(self.options.shapes, row_multiple=placement.row_multiple)
         stop = StopTokens(emb=tokeniser.emb_token_id, eos=tuple(sorted(tokeniser.eos_ids)))
-        self._sampler = Sampler(decoder, placement, stop, shapes)
-        self._encoder = Encoder(decoder, placement, tokeniser, self.options.buckets)
+        self._sampler = Sampler(decoder, placement, stop, shapes, between=between)
+        self._encoder = Encoder(
+            decoder, placement, tokeniser, self.options.buckets, between=between
+        )
 
     @classmethod
     def load(
@@ -337,13 +342,10 @@ class T1:
         budget: int,
         sampling: SamplingOptions,
         show_progress_bar: bool = False,
-        on_thought: Callable[[], None] | None = None,
     ) -> list[list[Thought]]:
         """Thoughts about prompts that are tokens already, each query's ordered by sample number.
 
         This is what `encode_query` draws its thoughts with, and what a trainer's rollouts use.
-
-        `on_thought` is called whenever one has ended; what it raises ends the thinking.
 
         Raises:
             ConfigError: a budget or number of thoughts below 1, or a prompt that leaves no room.
@@ -356,8 +358,6 @@ class T1:
             ):
                 found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)
-                if on_thought is not None:
-                    on_thought()
         return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in found]
 
     def _text_of(self, thought: Thought) -> str:

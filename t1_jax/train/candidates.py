@@ -175,7 +175,11 @@ class CandidateDocuments:
         built = self._indexes.get(name)
         if built is None or built[0] != version.encoded_at:
             index = build_index(
-                self._config.index, version.table.ids, version.table.vectors, mesh=self._mesh
+                self._config.index,
+                version.table.ids,
+                version.table.vectors,
+                mesh=self._mesh,
+                scann=self._config.scann,
             )
             built = self._indexes[name] = (version.encoded_at, index)
         return built[1]

@@ -85,7 +85,7 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthConfig:
-    """Where texts are cut, in tokens.
+    """Where texts are cut, in tokens; the defaults have room for the posts and passages of BRIGHT.
 
     Attributes:
         query: of a query's prompt, template included.
@@ -93,9 +93,9 @@ class LengthConfig:
         document: of a document with its template and `<emb_token>`.
     """
 
-    query: int = 256
-    thought: int = 128
-    document: int = 512
+    query: int = 1024
+    thought: int = 256
+    document: int = 2048
 
     def __post_init__(self) -> None:
         for name in ("query", "thought", "document"):
@@ -173,7 +173,7 @@ class RolloutConfig:
     """
 
     thoughts: int = 8
-    budget: int = 64
+    budget: int = 256
     temperature: float = 1.0
     updates: int = 1
     prefetch: bool = False
@@ -321,7 +321,7 @@ class ValidationConfig:
 
     split: Literal["validation", "train"] = "validation"
     queries: int | None = 200
-    budget: int = 64
+    budget: int = 256
     temperature: float = 0.0
     documents: int | None = None
 

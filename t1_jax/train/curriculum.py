@@ -8,9 +8,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError
-from t1_jax.hub import tokeniser_hash
-from t1_jax.model import LoraConfig
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.exporting import account_of, export_weights
 from t1_jax.train.learner import Student
@@ -18,6 +17,7 @@ from t1_jax.train.progress import Progress
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.run import (
     Checkpoints,
+    GivenUp,
     GracefulStop,
     RunFolder,
     Tracker,
@@ -101,6 +101,7 @@ class Curriculum:
         checkpoints: where it is saved.
         stop: asks it to end early.
         tell: where warnings and milestones go.
+        identity: of the run, see `StudentFiles.identity`; checkpoints of another are refused.
         shown: whether to draw progress bars.
     """
 
@@ -115,6 +116,7 @@ class Curriculum:
         stop: GracefulStop,
         tell: Tell,
         *,
+        identity: Mapping[str, Any],
         shown: bool,
     ) -> None:
         self._config = config
@@ -128,14 +130,8 @@ class Curriculum:
         self._shown = shown
         self._progress = Progress.new(config.health)
         self._resumed: _State | None = None
-        self._identity = {
-            "model": student.fingerprint,
-            "tokeniser": tokeniser_hash(student.origin.tokeniser),
-            "prompt": student.preset.hash,
-            "emb_token": student.tokeniser.emb_token_id,
-            "lora": _as_json(student.lora),
-            "seed": config.seed,
-        }
+        self._advanced = False  # by a step or a validation, since the run was taken up
+        self._identity = identity
 
     def run(self) -> TrainResult:
         """Runs every stage; each starts from the weights of the one before.
@@ -235,11 +231,12 @@ class Curriculum:
                 self._progress.meter.read()  # validations and saving are not a step's time
                 try:
                     state, report = stage.step(state, first + done, self._give_up_if_asked)
-                except _GivenUp:
+                except GivenUp:
                     if done:  # the stage before has saved its end
                         self._save(stage, state, first, done, metrics)
                     break
                 done += 1
+                self._advanced = True
                 step, at_end = first + done, done == stage.steps
                 self._progress.steps[stage.name] = done
                 metrics, samples = self._measured(report), self._samples(report, done)
@@ -263,13 +260,18 @@ class Curriculum:
         self._folder.drop_overwritten()
         return state, done
 
-    def _give_up_if_asked(self) -> None:
-        """Between two thoughts of a rollout, which may take longer than a machine is left to us.
+    def _gives_up(self) -> bool:
+        """Whether what is under way is not waited for.
 
-        Several processes would have to agree there each time, so they finish the step.
+        A signal may be the last word before a machine is gone. A deadline is no reason before
+        anything was done: the next session would not come further either, nor the one after it.
         """
-        if jax.process_count() == 1 and self._stop.requested():
-            raise _GivenUp
+        return self._stop.requested() and (self._advanced or self._stop.by_signal())
+
+    def _give_up_if_asked(self) -> None:
+        """Within rollouts and validations, where several processes do not stop to agree."""
+        if jax.process_count() == 1 and self._gives_up():
+            raise GivenUp
 
     def _measured(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._student.lora is None else "lora"
@@ -316,7 +318,7 @@ class Curriculum:
         self, name: str, weights: nnx.State, stage: StageConfig, step: int = 0
     ) -> Validation | None:
         """The validation score of weights; None if the run was asked to stop meanwhile."""
-        if self._stop.requested():
+        if self._gives_up():
             return None
         config = self._config
         options = self._student.thinking_options(
@@ -324,15 +326,19 @@ class Curriculum:
             max_rows=stage.rollout.max_rows,
             budget=config.validation.budget,
         )
-        found = validate(
-            self._student.retriever(weights, options),
-            self._data.validation,
-            config.validation,
-            think=stage.think,
-            samples=config.tracking.thoughts,
-            stopped=self._stop.requested,
-        )
+        try:
+            found = validate(
+                self._student.retriever(weights, options, self._give_up_if_asked),
+                self._data.validation,
+                config.validation,
+                think=stage.think,
+                samples=config.tracking.thoughts,
+                stopped=self._gives_up,
+            )
+        except GivenUp:
+            return None
         if found is not None:
+            self._advanced = True
             self._progress.validations[name] = dict(found.metrics)
             told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
             self._tell(f"step {step}: validation  {told}")
@@ -354,6 +360,7 @@ class Curriculum:
         meta = {
             **self._identity,
             **self._progress.meta(),
+            "config": to_yaml(self._config),
             "stage": stage.name,
             "first_step": first,
             "stage_step": done,
@@ -382,12 +389,3 @@ class Curriculum:
             best=self._progress.best,
             validations=self._progress.validations,
         )
-
-
-class _GivenUp(Exception):  # noqa: N818 - it is no error
-    """A step that the run does not wait for, since it was asked to stop."""
-
-
-def _as_json(lora: LoraConfig | None) -> dict[str, Any] | None:
-    """As it is read back from a checkpoint."""
-    return None if lora is None else asdict(lora) | {"targets": list(lora.targets)}

@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,15 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError
 from t1_jax.generate import BatchShapes
-from t1_jax.hub import Adapter, Checkpoint, is_adapter, locate_model, open_checkpoint, read_adapter
+from t1_jax.hub import (
+    Adapter,
+    Checkpoint,
+    is_adapter,
+    locate_model,
+    open_checkpoint,
+    read_adapter,
+    tokeniser_hash,
+)
 from t1_jax.model import (
     SPLASH_MULTIPLE,
     Decoder,
@@ -25,7 +35,7 @@ from t1_jax.model import (
     trainable_filter,
 )
 from t1_jax.parallel import Placement
-from t1_jax.retriever import T1, Origin, RetrieverOptions, load_parts
+from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_parts, settle
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
 from t1_jax.train.config import LengthConfig, ModelConfig
 from t1_jax.train.step import Learner
@@ -75,8 +85,13 @@ class Student:
         with self.placement.entered():
             return nnx.merge(self.learner.graph, trained, self.learner.frozen)
 
-    def retriever(self, trained: nnx.State, options: RetrieverOptions) -> T1:
-        """A retriever with a copy of these weights in the compute dtype."""
+    def retriever(
+        self,
+        trained: nnx.State,
+        options: RetrieverOptions,
+        between: Callable[[], None] = lambda: None,
+    ) -> T1:
+        """A retriever with a copy of these weights in the compute dtype; see `T1` of `between`."""
         gathered = set(self.placement.rules.embed) - set(self.thinking.rules.embed)
         with self.placement.entered():
             weights, masks = _thinking_weights(
@@ -90,6 +105,7 @@ class Student:
             self.thinking,
             options=options,
             origin=self.origin,
+            between=between,
         )
 
     def thinking_options(
@@ -151,11 +167,38 @@ class StudentFiles:
         name: of the base model.
         checkpoint: of the base model.
         adapter: that goes on learning; None where there is none yet.
+        settled: what is known without the weights.
     """
 
     name: str
     checkpoint: Checkpoint
     adapter: Adapter | None
+    settled: Settled
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the weights that a run starts from, those of new adapters left out."""
+        plain = self.settled.origin.fingerprint
+        if self.adapter is None:
+            return plain
+        return hashlib.sha256(f"{plain} {self.adapter.fingerprint}".encode()).hexdigest()
+
+    def identity(self, lora: LoraConfig | None, seed: int) -> dict[str, Any]:
+        """What a run's checkpoints must have in common, as JSON; needs no weights.
+
+        Args:
+            lora: adapters that are asked for; those of an adapter that goes on come first.
+            seed: of the run.
+        """
+        lora = lora if self.adapter is None else self.adapter.config
+        return {
+            "model": self.fingerprint,
+            "tokeniser": tokeniser_hash(self.settled.origin.tokeniser),
+            "prompt": self.settled.preset.hash,
+            "emb_token": self.settled.tokeniser.emb_token_id,
+            "lora": None if lora is None else asdict(lora) | {"targets": list(lora.targets)},
+            "seed": seed,
+        }
 
 
 def open_student(config: ModelConfig) -> StudentFiles:
@@ -163,12 +206,20 @@ def open_student(config: ModelConfig) -> StudentFiles:
 
     Raises:
         WeightsError: nothing usable is there.
-        ConfigError: an adapter is to go on learning with another rank or other targets.
+        ConfigError: an adapter is to go on learning with another rank or other targets, or new
+            adapters would not store the row of an `<emb_token>` that the model does not have.
     """
     path = Path(config.path)
     if not is_adapter(path):
         checkpoint = open_checkpoint(locate_model(config.path))
-        return StudentFiles(name=config.path, checkpoint=checkpoint, adapter=None)
+        is_new = checkpoint.tokeniser.emb_token_id is None
+        if is_new and config.lora is not None and not config.lora.emb_row:
+            raise ConfigError(
+                f"{config.path} has no <emb_token> yet, and adapters with emb_row=false would not "
+                "store the row it is given",
+                mend="set model.lora.emb_row=true, or give the model its token first: t1 import",
+            )
+        return _files(config.path, checkpoint, None, config)
     adapter = read_adapter(path)
     if config.lora not in (None, adapter.config):
         raise ConfigError(
@@ -177,8 +228,16 @@ def open_student(config: ModelConfig) -> StudentFiles:
             f"t1 export {path} FOLDER",
         )
     name = adapter.metadata.base_model
-    checkpoint = open_checkpoint(locate_model(name))
-    return StudentFiles(name=name, checkpoint=checkpoint, adapter=adapter)
+    return _files(name, open_checkpoint(locate_model(name)), adapter, config)
+
+
+def _files(
+    name: str, checkpoint: Checkpoint, adapter: Adapter | None, config: ModelConfig
+) -> StudentFiles:
+    settled = settle(
+        checkpoint, name=name, emb_token=config.emb_token, preset=config.preset, adapter=adapter
+    )
+    return StudentFiles(name=name, checkpoint=checkpoint, adapter=adapter, settled=settled)
 
 
 def load_student(
@@ -214,9 +273,7 @@ def load_student(
         placement=placement,
         adapter=adapter,
     )
-    decoder, fingerprint = parts.decoder, parts.origin.fingerprint
-    if adapter is not None:
-        fingerprint = hashlib.sha256(f"{fingerprint} {adapter.fingerprint}".encode()).hexdigest()
+    decoder, fingerprint = parts.decoder, files.fingerprint
     with placement.entered():
         plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
         thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)

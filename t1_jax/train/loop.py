@@ -1,5 +1,8 @@
 """Training: everything is opened, checked and loaded here, and then the curriculum runs."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 
 from t1_jax.parallel import Placement, count_compilations, make_placement
@@ -44,6 +47,8 @@ def train(
     files = open_student(config.model)
     placement = placement or make_placement(config.mesh)
     check_run(config, files.checkpoint.config, placement.row_multiple)
+    identity = files.identity(config.model.lora, config.seed)
+    _check_checkpoints(config, identity)
     data = load_training_data(config.data, config.validation)
     check_rewards(config, data.sets)
     check_metric(config, data.validation)
@@ -78,11 +83,23 @@ def train(
             checkpoints,
             stop,
             tell,
+            identity=identity,
             shown=shown and is_first,
         )
         result = curriculum.run()
         tell(f"{compiled.count} programs were compiled in {compiled.seconds:.0f} s")
         return result
+
+
+def _check_checkpoints(config: TrainConfig, identity: Mapping[str, Any]) -> None:
+    """Refuses a run folder that belongs to another model, before anything is loaded."""
+    folder = config.output / "checkpoints"
+    if config.overwrite or not folder.is_dir():
+        return
+    with Checkpoints(folder, config.checkpoints, writable=False) as checkpoints:
+        latest = checkpoints.latest()
+        if latest is not None:
+            checkpoints.meta(latest, expect=identity)
 
 
 def _silent(text: str) -> None:

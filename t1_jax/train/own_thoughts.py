@@ -5,6 +5,7 @@ without a policy loss only reads them, on the way to the vectors that it compare
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
@@ -34,8 +35,18 @@ from t1_jax.train.rows import (
 from t1_jax.train.step import StepBatch
 from t1_jax.train.supervised import document_side
 
-TakeDraws = Callable[[], Sequence[Draw]]
-"""Gives the next batch of the stream."""
+
+@runtime_checkable
+class Queries(Protocol):
+    """The stream of a stage's queries; see `DrawIterator`."""
+
+    def __next__(self) -> Sequence[Draw]:
+        """Those of the next step."""
+        ...
+
+    def more(self) -> Sequence[Draw]:
+        """Others for the same step; fewer, or none, where there are no others."""
+        ...
 
 
 class OwnThoughts:
@@ -86,11 +97,11 @@ class OwnThoughts:
 
     def rollout(
         self,
-        take: TakeDraws,
+        queries: Queries,
         trained: nnx.State,
         step: int,
         clock: Clock,
-        on_thought: Callable[[], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[Rollout, dict[str, float]]:
         """Draws thoughts for the next queries and, for a policy loss, rewards them.
 
@@ -98,28 +109,27 @@ class OwnThoughts:
         those of further queries, for a few batches.
 
         Args:
-            take: gives the queries.
+            queries: to think about.
             trained: the weights to think with.
             step: of the whole run; thoughts and the age of document vectors depend on it.
             clock: takes the times.
-            on_thought: called whenever a thought has ended; what it raises ends the rollout.
+            check: called all along; what it raises ends the rollout.
         """
         with clock.of("rollout"):
-            model = self._student.retriever(trained, self._options)
+            model = self._student.retriever(trained, self._options, check)
         if self._documents is None:
-            draws = take()
-            found = unrewarded(draws, self._think(model, draws, step, clock, on_thought))
+            draws = next(queries)
+            found = unrewarded(draws, self._think(model, draws, step, clock))
             return found, rollout_metrics(found)
         with clock.of("refresh"):
             self._documents.refresh(model, step)
-        found = self._groups(model, self._documents, take(), step, clock, on_thought)
+        found = self._groups(model, self._documents, next(queries), step, clock)
         varied = has_variance(found.rewards.total, self._config.advantage.std_floor)
         resamples = self._config.advantage.zero_variance == "resample"
         for _ in range(self._config.rollout.resample_rounds if resamples else 0):
-            if np.all(found.kept):
+            if np.all(found.kept) or not (others := queries.more()):
                 break
-            others = self._groups(model, self._documents, take(), step, clock, on_thought)
-            found = kept_first(found, others)
+            found = kept_first(found, self._groups(model, self._documents, others, step, clock))
         # What tells of rewards without variance is the share before any resampling, whatever is
         # then done with the other groups.
         measured = rollout_metrics(found) | {"rollout/kept_groups": float(np.mean(varied))}
@@ -200,7 +210,7 @@ class OwnThoughts:
         counts = [actions_of(thought) for group in rollout.thoughts for thought in group]
         actions = np.where(kept, counts, 0)
         weights = config.losses.policy * token_weights(
-            actions, config.policy.resolved().aggregation, config.rollout.budget + 1
+            actions, config.policy.resolved().aggregation, config.rollout.budget
         )
         return weights.reshape(rollout.advantages.shape), int(actions.sum())
 
@@ -222,12 +232,7 @@ class OwnThoughts:
         )
 
     def _think(
-        self,
-        model: T1,
-        draws: Sequence[Draw],
-        step: int,
-        clock: Clock,
-        on_thought: Callable[[], None] | None,
+        self, model: T1, draws: Sequence[Draw], step: int, clock: Clock
     ) -> list[list[Thought]]:
         """A group of thoughts for each query."""
         rollout = self._config.rollout
@@ -245,7 +250,6 @@ class OwnThoughts:
                 sampling=SamplingOptions(
                     temperature=rollout.temperature, seed=self._seed * 1_000_003 + step
                 ),
-                on_thought=on_thought,
             )
 
     def _groups(
@@ -255,10 +259,9 @@ class OwnThoughts:
         draws: Sequence[Draw],
         step: int,
         clock: Clock,
-        on_thought: Callable[[], None] | None,
     ) -> Rollout:
         """A group of thoughts for each query, and what they earned."""
-        thoughts = self._think(model, draws, step, clock, on_thought)
+        thoughts = self._think(model, draws, step, clock)
         with clock.of("reward"):
             vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
             nothink = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from flax import nnx
@@ -10,6 +10,7 @@ from flax import nnx
 from t1_jax.parallel import Placement
 from t1_jax.train.clock import Clock
 from t1_jax.train.rollout import Rollout
+from t1_jax.train.run import GivenUp
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +28,7 @@ class Drawn:
     clock: Clock
 
 
-DrawRollout = Callable[[nnx.State, int, Callable[[], None] | None], Drawn]
+DrawRollout = Callable[[nnx.State, int, Callable[[], None]], Drawn]
 
 
 class RolloutPrefetch:
@@ -39,8 +40,8 @@ class RolloutPrefetch:
     its checkpoints need not hold it.
 
     Args:
-        draw: gives the rollout of a step by these weights; calls what it is given third between
-            thoughts.
+        draw: gives the rollout of a step by these weights, and calls what it is given third all
+            along.
         placement: that threads have to enter.
     """
 
@@ -54,25 +55,27 @@ class RolloutPrefetch:
         """Whether the rollout of the next step is there."""
         return self._ready is not None
 
-    def take(self, weights: nnx.State, step: int, check: Callable[[], None] | None = None) -> Drawn:
+    def take(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
         """The rollout of this step; drawn now, with calls of `check`, if it was not in advance."""
         found, self._ready = self._ready, None
         return found or self._draw(weights, step, check)
 
     @contextmanager
-    def drawing(self, weights: nnx.State, step: int) -> Iterator[None]:
+    def drawing(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Iterator[None]:
         """Draws the rollout of `step` while the body runs; the end waits for both.
 
         Args:
             weights: which the body must not consume.
             step: the next one.
+            check: called all along; if it raises `GivenUp`, there is no rollout in the end.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="rollout") as worker:
-            drawn = worker.submit(self._draw_there, weights, step)
+            drawn = worker.submit(self._draw_there, weights, step, check)
             yield
-        self._ready = drawn.result()
+        with suppress(GivenUp):
+            self._ready = drawn.result()
 
-    def _draw_there(self, weights: nnx.State, step: int) -> Drawn:
+    def _draw_there(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
         # A mesh is entered thread by thread.
         with self._placement.entered():
-            return self._draw(weights, step, None)
+            return self._draw(weights, step, check)

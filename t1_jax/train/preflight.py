@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import jax
+
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
@@ -68,11 +70,21 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
         try:
             if stage.pool.kind != "batch":
                 require_backend(stage.pool.index)
+                _check_processes(stage.pool.index)
             rehearse(
                 records, stage.reward, thoughts=stage.rollout.thoughts, budget=stage.rollout.budget
             )
         except T1Error as error:
             raise ConfigError(f"stage {name}: {error.message}", mend=error.mend) from error
+
+
+def _check_processes(index: str) -> None:
+    """Each process builds an index of its own, and rewards must be the same on all."""
+    if index == "scann" and jax.process_count() > 1:
+        raise UnsupportedError(
+            "ScaNN gives each process another index, and so other rewards",
+            mend="set pool.index=device, which spreads the corpus over all devices",
+        )
 
 
 def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
@@ -107,6 +119,12 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
             yield (
                 f"stage {name}: thoughts that are neither imitated nor rewarded soon no longer end "
                 f"before their budget; give stages.{name}.losses.sft a weight"
+            )
+        frozen = stage.losses.policy and stage.pool.kind == "frozen"
+        if frozen and (stage.losses.infonce or stage.losses.triplet):
+            yield (
+                f"stage {name}: rewards rank documents as they were before the stage, and its "
+                f"contrast moves them; set stages.{name}.losses.infonce and triplet to 0"
             )
         if stage.losses.policy and stage.policy.loss == "dr_grpo" and stage.advantage.kind == "std":
             yield (

@@ -22,6 +22,7 @@ from t1_jax.train.own_thoughts import OwnThoughts
 from t1_jax.train.prefetch import Drawn, RolloutPrefetch
 from t1_jax.train.rollout import rollout_samples
 from t1_jax.train.rows import RowMaker
+from t1_jax.train.run import GivenUp
 from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_columns
 from t1_jax.train.supervised import Supervised
 
@@ -138,15 +139,16 @@ class Stage:
         self,
         state: dict[str, Any],
         step: int,
-        check: Callable[[], None] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[dict[str, Any], StepReport]:
         """One step of the stage: a batch, or a rollout with its updates. Consumes the state.
 
         Args:
             state: as `start` gave it, or the step before.
             step: of the whole run.
-            check: called between the thoughts of a rollout. What it raises ends the step, which
-                then has left no trace: neither in the state nor in the stream of queries.
+            check: called all along a rollout. If it raises `GivenUp`, so does the step, which has
+                then left no trace, neither in the state nor in the stream of queries; of a rollout
+                in advance nobody hears, and it is drawn again.
         """
         clock = Clock()
         measures: dict[str, float] = {}
@@ -161,7 +163,7 @@ class Stage:
         drawing = state["drawing"]
         if drawing is not None:
             drawing = jax.tree.map(jnp.copy, train.trained)
-        with self._next_rollout(train, drawing, step + 1, clock), clock.of("update"):
+        with self._next_rollout(train, drawing, step + 1, clock, check), clock.of("update"):
             train, metrics = self._updated(train, batch)
         if "loss/policy" in metrics:
             # The weight is in its tokens; like other losses it is told without.
@@ -183,14 +185,14 @@ class Stage:
         state: Mapping[str, Any],
         step: int,
         clock: Clock,
-        check: Callable[[], None] | None,
+        check: Callable[[], None],
     ) -> tuple[StepBatch, dict[str, float], list[dict[str, Any]]]:
         """What to learn from thoughts, measures of them, and some of them."""
         by = state["train"].trained if state["drawing"] is None else state["drawing"]
         before = self._draws.get_state()
         try:
             drawn = self._prefetch.take(by, step, check)
-        except BaseException:
+        except GivenUp:
             self._draws.set_state(before)
             raise
         clock.seconds |= drawn.clock.seconds
@@ -203,18 +205,21 @@ class Stage:
                 batch = with_columns(batch, "reference", under)
         return batch, drawn.measures, rollout_samples(rollout, _SAMPLED_QUERIES)
 
-    def _drawn(
-        self, weights: nnx.State, step: int, check: Callable[[], None] | None = None
-    ) -> Drawn:
+    def _drawn(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
         """The rollout of a step by these weights."""
         assert self._own is not None
         clock = Clock()
-        rollout, measures = self._own.rollout(self._draws.__next__, weights, step, clock, check)
+        rollout, measures = self._own.rollout(self._draws, weights, step, clock, check)
         return Drawn(rollout=rollout, measures=measures, clock=clock)
 
     @contextmanager
     def _next_rollout(
-        self, train: TrainState, drawing: nnx.State | None, step: int, clock: Clock
+        self,
+        train: TrainState,
+        drawing: nnx.State | None,
+        step: int,
+        clock: Clock,
+        check: Callable[[], None],
     ) -> Iterator[None]:
         """Draws the next rollout while the body learns, if there is a next one in this stage."""
         ends = self.steps * self._updates
@@ -222,9 +227,11 @@ class Stage:
             yield
             return
         self._position_before = self._draws.get_state()
-        with self._prefetch.drawing(drawing, step):
+        with self._prefetch.drawing(drawing, step, check):
             yield
             learnt = time.perf_counter()
+        if not self._prefetch.is_ready:
+            self._draws.set_state(self._position_before)
         clock.seconds["time/wait"] = time.perf_counter() - learnt
 
     def _updated(self, train: TrainState, batch: StepBatch) -> tuple[TrainState, dict[str, float]]:

@@ -84,6 +84,17 @@ def test_v5_chooses_the_generation(launch, kind, flag):
     assert found["ARGUMENTS"] == "doctor"
 
 
+def test_v5_asks_the_machine_where_the_environment_does_not_say(launch, tmp_path):
+    curl = tmp_path / "curl"
+    curl.write_text('#!/usr/bin/env bash\n[[ "$*" == *accelerator-type* ]] && echo v5p-8\n')
+    curl.chmod(0o755)
+    assert "megacore" in _environment(launch("tpu_v5.sh", "doctor"))["LIBTPU_INIT_ARGS"]
+    curl.write_text("#!/usr/bin/env bash\nexit 22\n")
+    done = launch("tpu_v5.sh", "doctor")
+    assert done.returncode == 2
+    assert "accelerator type is ''" in done.stderr
+
+
 def test_v5_refuses_another_machine(launch):
     done = launch("tpu_v5.sh", "doctor", TPU_ACCELERATOR_TYPE="v6e-8")
     assert done.returncode == 2

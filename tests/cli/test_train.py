@@ -1,11 +1,15 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from t1_jax.cli.train import UNFINISHED
+from t1_jax.config import load_config
 from t1_jax.parallel import single_device_placement
+from t1_jax.retriever import T1
 from t1_jax.text import T1Tokeniser
+from t1_jax.train import TrainConfig
 from tests.train.toy_runs import (
     S1,
     S2,
@@ -42,8 +46,23 @@ def recipe(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def test_help_says_what_happens_to_a_stopped_run(t1):
     answer = t1("train", "--help")
     assert answer.code == 0
-    for words in ("exit code 75", "same command", "t1 train configs/smollm2-135m.yaml"):
+    for words in ("exit code 75", "same command", "t1 train configs/experiment/t1.yaml"):
         assert words in " ".join(answer.out.split())
+
+
+def test_an_adapter_is_exported_merged(t1, recipe, tmp_path):
+    answer = t1("train", recipe, "run=[s1]", "model.lora.rank=2", "model.lora.alpha=64")
+    assert answer.code == 0, answer.err
+    adapter, folder = tmp_path / "run/stages/s1", tmp_path / "merged"
+    answer = t1("export", adapter, folder, "--dtype", "float32", "--json")
+    assert answer.code == 0, answer.err
+    assert not (folder / "adapter_config.json").exists()
+    texts = ["The animal is a cat.", "Where is the dog?"]
+    merged_one, beside = (T1.load(each, dtype="float32") for each in (folder, adapter))
+    plain = T1.load(load_config(TrainConfig, recipe).model.path, dtype="float32")
+    vectors = beside.encode_document(texts)
+    np.testing.assert_allclose(merged_one.encode_document(texts), vectors, atol=1e-5)
+    assert np.abs(plain.encode_document(texts) - vectors).max() > 1e-3
 
 
 def test_a_run_for_a_machine_to_read(t1, recipe, tmp_path):

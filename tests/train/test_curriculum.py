@@ -1,6 +1,7 @@
 """A run that stops, however it stops, goes on as if nothing had happened."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,9 @@ import pytest
 from t1_jax.errors import ConfigError, T1Error, WeightsError
 from t1_jax.hub import read_adapter
 from t1_jax.parallel import MeshConfig, make_placement
-from t1_jax.train import TrainConfig
-from t1_jax.train.run import TrainingBroken
+from t1_jax.retriever import T1
+from t1_jax.train import TrainConfig, curriculum
+from t1_jax.train.run import CheckpointConfig, Checkpoints, TrainingBroken
 from tests.train.toy_runs import (
     S1,
     S2,
@@ -117,6 +119,51 @@ def test_a_stop_within_a_rollout_does_not_wait_for_it(straight, toys, monkeypatc
     assert run_toy(whole(toys)).steps == 12
     assert_same(recorder, expected, range(1, 13))
     assert logged(toys) == logged(root)
+
+
+def test_a_stop_within_a_validation_does_not_wait_for_it(straight, toys, monkeypatch):
+    root, expected = straight
+    recorder = Recorder(monkeypatch)
+    whole_validation = curriculum.validate
+
+    def stopped(model: T1, *args: Any, **kwargs: Any) -> Any:
+        """SIGTERM comes after it has begun."""
+        begin = model.encode_query
+
+        def encode_query(*args: Any, **kwargs: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return begin(*args, **kwargs)
+
+        monkeypatch.setattr(model, "encode_query", encode_query)
+        whole_validation(model, *args, **kwargs)
+        raise AssertionError("it went on to its end")
+
+    monkeypatch.setattr(curriculum, "validate", stopped)
+    assert run_toy(whole(toys)).steps == 4
+    assert "validation/ndcg@10" not in logged(toys)[4]
+    # Asked again before it has done anything, it still does not wait.
+    assert run_toy(whole(toys)).steps == 4
+    monkeypatch.setattr(curriculum, "validate", whole_validation)
+    assert run_toy(whole(toys)).steps == 12
+    assert_same(recorder, expected, range(1, 13))
+    assert logged(toys) == logged(root)
+
+
+def test_a_checkpoint_tells_its_config(straight):
+    root, _ = straight
+    with Checkpoints(root / "run/checkpoints", CheckpointConfig(), writable=False) as checkpoints:
+        told = checkpoints.meta(12)["config"]
+    assert told == (root / "run/config.yaml").read_text()
+
+
+def test_a_deadline_leaves_time_for_one_thing(toys):
+    """However short it is, sessions come to an end, since each does a step or a validation."""
+    config = toy_config(toys, {"s3": merged(S3, {"steps": 2})}, max_minutes=1e-6)
+    results = []
+    while not results or results[-1].stopped:
+        results.append(run_toy(config))
+    assert [result.steps for result in results] == [1, 2, 2]
+    assert "s3" in results[-1].validations
 
 
 @pytest.mark.parametrize("steps", [3, 7, 11])  # in each stage, just after a checkpoint

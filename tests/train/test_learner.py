@@ -126,6 +126,12 @@ def test_a_mesh_that_divides_no_weight_is_refused(toys):
         load_student(open_student(config), config, placement, seed=0)
 
 
+def test_adapters_that_would_lose_the_new_token_are_refused(toys):
+    config = ModelConfig(path=str(toys / "model"), lora=LoraConfig(rank=2, emb_row=False))
+    with pytest.raises(ConfigError, match="has no <emb_token> yet, and adapters with emb_row=fals"):
+        open_student(config)
+
+
 def test_what_is_no_model_is_refused(toys):
     with pytest.raises(WeightsError, match="nowhere"):
         open_student(ModelConfig(path="nowhere"))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.train.toy_runs import (
     merged,
     run_toy,
     toy_config,
+    write_model,
     write_zoo_records,
     zoo_records,
 )
@@ -121,6 +123,32 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
             run_toy(toy_config(toys, {"s1": S1}))
     assert compiled.count == 0
     assert not (toys / "run").exists()
+
+
+@pytest.mark.parametrize("changed", ["model", "prompt", "lora", "seed"])
+def test_anothers_checkpoint_is_refused_before_anything_compiles(
+    toys, tiny_tokeniser, monkeypatch, changed
+):
+    run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 1})}))
+    fields: dict[str, Any] = {"resume": True}
+    if changed == "model":
+        write_model(toys / "other", tiny_tokeniser, seed=1)
+        fields["model"] = {"path": str(toys / "other")}
+    elif changed == "prompt":
+        fields["model"] = {"preset": "t1-compact"}
+    elif changed == "lora":
+        fields["model"] = {"lora": {"rank": 2}}
+    else:
+        fields["seed"] = 1
+    before = {path: path.read_bytes() for path in (toys / "run").glob("*.*")}
+    monkeypatch.setattr(loop, "load_student", None)
+    with (
+        count_compilations() as compiled,
+        pytest.raises(WeightsError, match=f"belongs to another {changed}"),
+    ):
+        run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}, **fields))
+    assert compiled.count == 0
+    assert {path: path.read_bytes() for path in (toys / "run").glob("*.*")} == before
 
 
 def test_stages_that_the_data_cannot_fill_leave_no_run_folder(toys):

@@ -26,9 +26,26 @@ class Queries:
         self._batches = draw_batches(toy.data.sets, replace(config, thoughts="none"))
         self.taken = 0
 
-    def __call__(self) -> Sequence[Draw]:
+    def __next__(self) -> Sequence[Draw]:
         self.taken += 1
         return next(self._batches)
+
+    def more(self) -> Sequence[Draw]:
+        self.taken += 1
+        return self._batches.more()
+
+
+class These:
+    """Gives these queries, and no others."""
+
+    def __init__(self, draws: Sequence[Draw]) -> None:
+        self._draws = draws
+
+    def __next__(self) -> Sequence[Draw]:
+        return self._draws
+
+    def more(self) -> Sequence[Draw]:
+        return ()
 
 
 def own_thoughts(toy: ToyStages, stage: dict[str, Any]) -> OwnThoughts:
@@ -105,7 +122,7 @@ def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
     found = []
     with toy.placement.entered():
         own = own_thoughts(toy, S2_OWN)
-        rollout, measures = own.rollout(lambda: draws, toy.weights(), 0, Clock())
+        rollout, measures = own.rollout(These(draws), toy.weights(), 0, Clock())
         for shared in (True, False):
             stage = merged(S2_OWN, {"rollout": {"share_prompt": shared}})
             batch = own_thoughts(toy, stage).batch(rollout)
@@ -133,7 +150,7 @@ def test_vectors_after_given_thoughts_stand_beside_those_after_own_ones(toy, imi
     alone = at_work.prepare(draws)
     with toy.placement.entered():
         own = own_thoughts(toy, stage)
-        rollout, _ = own.rollout(lambda: draws, toy.weights(), 0, Clock())
+        rollout, _ = own.rollout(These(draws), toy.weights(), 0, Clock())
         batch = own.batch(rollout)
         vectors = step_vectors(toy.student.learner, toy.weights(), batch)
         expected = step_vectors(toy.student.learner, toy.weights(), alone)
@@ -225,6 +242,28 @@ def test_resampling_fills_up_and_reports_what_was_before(toy):
     assert after["rollout/kept_groups"] == before["rollout/kept_groups"]
     assert filled.kept.sum() >= once.kept.sum()
     assert len(filled.draws) == len(once.draws)
+    assert len({draw.record.query for draw in filled.draws}) == len(filled.draws)
+
+
+def test_resampling_ends_where_a_set_has_no_other_queries(toy):
+    stage = merged(ALIKE, {"advantage": {"zero_variance": "resample"}})
+    draws = next(Queries(toy, stage))
+    with toy.placement.entered():
+        rollout, _ = own_thoughts(toy, stage).rollout(These(draws), toy.weights(), 0, Clock())
+    assert rollout.draws == draws
+
+
+def test_dr_grpo_divides_by_the_budget(toy):
+    stage = merged(S3, {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "dr_grpo"}})
+    rollout, _ = drawn(toy, stage)
+    with toy.placement.entered():
+        batch = own_thoughts(toy, stage).batch(rollout)
+    weights = np.concatenate(
+        [np.asarray(each.micro.columns["policy_weight"]).ravel() for each in batch.micro
+         if "policy_weight" in each.micro.columns]
+    )  # fmt: skip
+    sequences, budget = int(rollout.kept.sum()) * rollout.group_size, 6
+    np.testing.assert_allclose(weights[weights > 0], 1 / (sequences * budget), rtol=1e-6)
 
 
 def test_gain_is_measured_against_no_thought(toy):
@@ -247,7 +286,7 @@ def test_gain_is_measured_against_no_thought(toy):
 
 def test_queries_without_a_thought_each_in_their_own_words(toy):
     """Records with an instruction of their own do not get the task's."""
-    (draws,) = [Queries(toy, S3)()]
+    draws = next(Queries(toy, S3))
     own = replace(draws[1].record, instruction="Find the animal")
     mixed = [draws[0], replace(draws[1], record=own), draws[2]]
     options = toy.student.thinking_options(toy.config(S3).data.lengths, max_rows=4, budget=4)

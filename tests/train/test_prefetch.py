@@ -1,6 +1,7 @@
 """Rollouts that are drawn one step ahead: older by one update, and the same after a stop."""
 
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import pytest
 from t1_jax.errors import DataError, UnsupportedError
 from t1_jax.parallel import MeshConfig, make_placement
 from t1_jax.train.own_thoughts import OwnThoughts
+from t1_jax.train.run import GivenUp
+from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
 from tests.train.toy_stages import ToyStages
 
 AHEAD: dict[str, Any] = merged(S3, {"rollout": {"prefetch": True}})
 THOUGHTS = ("rollout/length", "reward", "reward/log_rank", "rollout/reward_std")
+
+
+def thoughts_in(report: StepReport) -> dict[str, float]:
+    return {name: report.metrics[name] for name in THOUGHTS}
 
 
 def thoughts_of(toy: ToyStages, stage: dict[str, Any], steps: int) -> list[dict[str, float]]:
@@ -77,6 +84,26 @@ def test_a_run_goes_on_bit_for_bit(toys, tmp_path, monkeypatch, how):
             assert found[step].keys() == before[step].keys()
             for name, array in before[step].items():
                 np.testing.assert_array_equal(found[step][name], array, err_msg=name)
+
+
+def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):
+    """The update that it runs beside is kept, and the stream of queries stands where it stood."""
+
+    def give_up_in_the_thread() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise GivenUp
+
+    with toy.placement.entered():
+        plain, other = toy.stage(AHEAD), toy.stage(AHEAD)
+        state, first = plain.step(plain.start(toy.weights()), 0)
+        position = plain.position()
+        _, expected = plain.step(state, 1)
+        state, found = other.step(other.start(toy.weights()), 0, give_up_in_the_thread)
+        assert other.position() == position
+        _, again = other.step(state, 1)
+    assert thoughts_in(found) == thoughts_in(first)
+    assert thoughts_in(again) == thoughts_in(expected)
+    assert again.metrics["loss"] == expected.metrics["loss"]
 
 
 def test_several_devices_might_wait_for_each_other_for_ever(toys):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from t1_jax.errors import ConfigError, UnsupportedError
-from t1_jax.train import TrainConfig
+from t1_jax.train import TrainConfig, preflight
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.preflight import check_rewards, check_run, warnings_of
 from tests.train.data.toys import training_set
@@ -115,6 +115,22 @@ def test_dr_grpo_with_another_advantage_is_told(toys):
     assert told[0].startswith("stage it: the loss dr_grpo with advantages over their standard")
     whole = {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "dr_grpo"}}
     assert warnings_of(config(toys, merged(S3, whole)), ()) == ()
+
+
+def test_frozen_documents_that_contrast_would_move_are_told(toys):
+    frozen = merged(S3, {"pool": {"kind": "frozen"}})
+    (told,) = warnings_of(config(toys, frozen), ())
+    assert told.startswith("stage it: rewards rank documents as they were before the stage")
+    assert warnings_of(config(toys, merged(frozen, {"losses": {"infonce": 0}})), ()) == ()
+
+
+def test_processes_that_would_reward_differently(toys, monkeypatch):
+    stage = merged(S3, {"pool": {"kind": "corpus", "index": "scann"}})
+    monkeypatch.setattr(preflight, "require_backend", lambda kind: None)
+    check_rewards(config(toys, stage), [training_set("a", 4)])
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="stage it: ScaNN gives each process another index"):
+        check_rewards(config(toys, stage), [training_set("a", 4)])
 
 
 def test_an_index_that_cannot_be_built_here(toys, monkeypatch):

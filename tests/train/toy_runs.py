@@ -163,6 +163,7 @@ class Recorder:
     """Watches every step of a run, and can send SIGTERM or cut the power after one of them.
 
     SIGTERM may also come within one: while the rollout of the step after `stop_within` is drawn.
+    A rollout in advance is one of the next step.
 
     Attributes:
         states: step -> the state's arrays after it, by path.
@@ -185,7 +186,7 @@ class Recorder:
             if number == self.fail_after:
                 raise PowerCut
             if number == self.stop_within:
-                check = self._stopped_after_three(check)
+                check = self._stopped_at_the_second(check)
             state, report = step(stage, state, number, check)
             self.states[number + 1] = leaves_of(state)
             self.hosts[number + 1] = {k: v.copy() for k, v in stage.host_state().items()}
@@ -199,9 +200,9 @@ class Recorder:
 
         monkeypatch.setattr(Stage, "step", watched)
 
-    def _stopped_after_three(self, check: Callable[[], None]) -> Callable[[], None]:
-        """SIGTERM comes when three thoughts of a rollout have ended."""
-        left = [3]
+    def _stopped_at_the_second(self, check: Callable[[], None]) -> Callable[[], None]:
+        """SIGTERM comes before the second block of tokens or batch of rows."""
+        left = [2]
 
         def checked() -> None:
             left[0] -= 1

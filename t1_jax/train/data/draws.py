@@ -35,13 +35,23 @@ class DrawIterator(Iterator[tuple[Draw, ...]]):
         self._lanes = {name: _Lane(stream) for name, stream in streams.items()}
         self._fingerprint = _fingerprint(within, config)
         self._steps = 0
+        self._patience = 2 * sum(len(item.records) for item in within.values())
+        self._texts: set[str] = set()
 
     def __next__(self) -> tuple[Draw, ...]:
         """The next `batch_queries` draws; the same whatever the number of processes."""
-        # Grain types an element that a filter may have dropped; there is no filter here.
-        lane = self._lanes[cast("str", self._turns[self._steps])]
         self._steps += 1
-        return lane.take(self._config.batch_queries)
+        self._texts = set()
+        return self.more()
+
+    def more(self) -> tuple[Draw, ...]:
+        """As many draws again for the step at hand: of its set, and none whose text it has.
+
+        Fewer, or none, where the set has not that many other texts.
+        """
+        # Grain types an element that a filter may have dropped; there is no filter here.
+        lane = self._lanes[cast("str", self._turns[max(self._steps - 1, 0)])]
+        return lane.take(self._config.batch_queries, self._texts, self._patience)
 
     def get_state(self) -> dict[str, Any]:
         """The position, as JSON can hold it."""
@@ -75,12 +85,12 @@ class _Lane:
         self._next = 0
         self._waiting: tuple[int, ...] = ()
 
-    def take(self, count: int) -> tuple[Draw, ...]:
+    def take(self, count: int, texts: set[str], patience: int) -> tuple[Draw, ...]:
+        """Draws whose texts are not in `texts`, which they join; looks at so many for nothing."""
         chosen: list[Draw] = []
-        texts: set[str] = set()
         waiting: list[int] = []
         earlier, position = list(self._waiting), self._next
-        while len(chosen) < count:
+        while len(chosen) < count and len(waiting) < patience:
             if earlier:
                 number = earlier.pop(0)
             else:

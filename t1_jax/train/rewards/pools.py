@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.index import KINDS as INDEX_KINDS
-from t1_jax.retrieval.index import Index, VectorTable, unit_vectors
+from t1_jax.retrieval.index import Index, ScannSettings, VectorTable, unit_vectors
 from t1_jax.train.data import TrainingRecord
 from t1_jax.train.rewards.standing import Standing, standing_from_scores
 
@@ -40,6 +40,7 @@ class PoolConfig:
         index: back end that searches a corpus: "device" and "numpy" are exact; "scann" is for
             corpora too large for that, and a resumed run, which builds its index anew, may then
             find other hard negatives than the run that was stopped.
+        scann: how ScaNN searches, and the recall below which it ends the run.
 
     Raises:
         ConfigError: an unknown kind, or a value out of range.
@@ -51,6 +52,7 @@ class PoolConfig:
     refresh_steps: int = 50
     similarity_cap: float | None = None
     index: str = "device"
+    scann: ScannSettings = ScannSettings()
 
     def __post_init__(self) -> None:
         for name, known in (("kind", KINDS), ("index", INDEX_KINDS)):

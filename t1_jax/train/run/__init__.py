@@ -11,6 +11,7 @@ from t1_jax.train.run.health import Health as Health
 from t1_jax.train.run.health import HealthConfig as HealthConfig
 from t1_jax.train.run.health import TrainingBroken as TrainingBroken
 from t1_jax.train.run.leaves import abstract_like as abstract_like
+from t1_jax.train.run.stopping import GivenUp as GivenUp
 from t1_jax.train.run.stopping import GracefulStop as GracefulStop
 from t1_jax.train.run.throughput import Meter as Meter
 from t1_jax.train.run.throughput import flops_per_token as flops_per_token

@@ -10,6 +10,10 @@ from t1_jax.errors import ConfigError
 from t1_jax.train.run.agreement import any_process
 
 
+class GivenUp(Exception):  # noqa: N818 - it is no error
+    """What was under way is not waited for, since the run was asked to stop."""
+
+
 class GracefulStop:
     """A context in which SIGTERM, SIGINT and a deadline ask the loop to save and end.
 
@@ -39,6 +43,10 @@ class GracefulStop:
             return self._reason
         late = time.monotonic() - self._entered_at >= 60 * self.max_minutes
         return f"{self.max_minutes:g} minutes are over" if late else None
+
+    def by_signal(self) -> bool:
+        """Whether a signal asked some process; all processes call it together and agree."""
+        return any_process(self._reason is not None)
 
     def requested(self) -> bool:
         """Whether any process was asked to stop; all processes call it together and agree."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _QUERIES_AT_ONCE = 64
 _MOST_REFUSED = 8
-"""Questions refused before any is answered: then it is the setting that is wrong."""
+"""Queries refused before any question is answered: then it is the setting that is wrong."""
 Advance = Callable[[int], None]
 
 
@@ -119,8 +119,9 @@ def ask_teacher(
         answered others, refused the question; the next call asks it again.
 
     Raises:
-        EndpointError: a question failed for good, or all were refused. No further one is asked; the
-            answers to those under way are kept too, as they are whatever else interrupts.
+        EndpointError: a question failed for good, or all were refused, in this call and before. No
+            further one is asked; the answers to those under way are kept too, as they are whatever
+            else interrupts.
     """
     bodies = {
         record.query_id: _body(record, data.documents, teacher, instruction, config)
@@ -139,7 +140,8 @@ def ask_teacher(
         text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
         return Answer(query_id=query_id, sample=sample, asked=asked[query_id], text=text)
 
-    _work_off(ask, wanted, config.concurrency, file, advance)
+    answered = len(wanted) < len(data.records) * config.samples
+    _work_off(ask, wanted, config.concurrency, file, advance, answered=answered)
     return _texts(asked, config.samples, file)
 
 
@@ -221,10 +223,15 @@ def _work_off(
     concurrency: int,
     file: AnswerFile,
     advance: Advance,
+    *,
+    answered: bool,
 ) -> None:
-    """Asks with a few questions under way; only this thread writes."""
-    queue, running = iter(wanted), set[Future[Answer]]()
-    answered, refusals = 0, list[QuestionRefusedError]()
+    """Asks with a few questions under way; only this thread writes.
+
+    `answered` says whether the endpoint has answered such questions before.
+    """
+    queue, running = iter(wanted), dict[Future[Answer], str]()
+    refused: dict[str, QuestionRefusedError] = {}
     failure: BaseException | None = None
     with ThreadPoolExecutor(concurrency) as pool:
         while True:
@@ -232,26 +239,26 @@ def _work_off(
                 while failure is None and len(running) < concurrency:
                     if (item := next(queue, None)) is None:
                         break
-                    running.add(pool.submit(ask, *item))
+                    running[pool.submit(ask, *item)] = item[0]
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    running.discard(future)
+                    query_id = running.pop(future)
                     try:
                         file.add(future.result())
                     except QuestionRefusedError as error:
-                        refusals.append(error)
+                        refused.setdefault(query_id, error)
                     else:
-                        answered += 1
+                        answered = True
                         advance(1)
-                if not answered and len(refusals) >= _MOST_REFUSED:
-                    failure = failure or refusals[0]
+                if not answered and len(refused) >= _MOST_REFUSED:
+                    failure = failure or next(iter(refused.values()))
             except BaseException as error:
                 if isinstance(failure, KeyboardInterrupt):
                     raise  # a second Ctrl-C
                 failure = failure or error  # what is under way is still waited for, and kept
-    if refusals and not answered:
-        failure = failure or refusals[0]
+    if refused and not answered:
+        failure = failure or next(iter(refused.values()))
     if isinstance(failure, EndpointError):
         raise EndpointError(
             f"{failure.message}; {len(file.answers)} answers are kept in {file.path}",

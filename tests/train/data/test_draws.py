@@ -319,6 +319,23 @@ def test_a_step_keeps_to_one_set(corpus_share: float | None):
         assert list(islice(second, 60 - stop)) == straight[stop:]
 
 
+def test_more_queries_for_a_step_are_others_of_its_set():
+    sets = [training_set("a", 30), training_set("b", 24)]
+    for config in (CONFIG, replace(CONFIG, one_set=True)):
+        config = replace(config, batch_queries=10)
+        stream = draw_batches(sets, config)
+        for _ in range(8):
+            found = [*next(stream), *stream.more()]
+            assert len({draw.record.query for draw in found}) == 20
+            assert len({draw.set_name for draw in found}) == (1 if config.one_set else 2)
+    # In the end there are no others, and the next step begins anew.
+    stream = draw_batches([training_set("a", 30)], replace(CONFIG, batch_queries=12))
+    assert [len(next(stream)), len(stream.more()), len(stream.more()), len(stream.more())] == [
+        12, 12, 6, 0,
+    ]  # fmt: skip
+    assert len(next(stream)) == 12
+
+
 def test_a_step_of_one_set_needs_its_queries():
     config = replace(CONFIG, one_set=True)
     draw_batches(SETS, replace(config, batch_queries=41))

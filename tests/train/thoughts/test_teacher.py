@@ -102,6 +102,25 @@ def test_a_question_that_is_refused_stops_no_other(
 
 
 @pytest.mark.enable_socket
+@pytest.mark.parametrize("samples", [2, 8])
+def test_a_query_that_is_always_refused_stops_no_other_call(
+    fake_teacher: FakeTeacher, tmp_path: Path, samples: int
+):
+    """Not the first call, which begins with it, and not the next, which asks of it alone."""
+    path = tmp_path / "answers.jsonl"
+    fake_teacher.reply = lambda n, body: (
+        (400, "content filter") if "} 0" in str(body["messages"]) else (200, said(f"answer {n}"))
+    )
+    first = asked(fake_teacher, path, samples=samples)
+    assert {name: len(found) for name, found in first.items()} == {
+        "q0": 0, "q1": samples, "q2": samples, "q3": samples,
+    }  # fmt: skip
+    before = len(fake_teacher.requests)
+    assert asked(fake_teacher, path, samples=samples) == first
+    assert len(fake_teacher.requests) == before + samples
+
+
+@pytest.mark.enable_socket
 def test_a_teacher_that_refuses_everything_is_an_error(fake_teacher: FakeTeacher, tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     asked(fake_teacher, path)

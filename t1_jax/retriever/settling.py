@@ -1,0 +1,129 @@
+"""What is known of a retriever before its weights are read: tokens, prompts, where it came from."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from t1_jax.errors import WeightsError
+from t1_jax.hub import (
+    Adapter,
+    Checkpoint,
+    EmbToken,
+    EmbTokenMode,
+    Tokeniser,
+    give_emb_token,
+    tokeniser_hash,
+)
+from t1_jax.retriever.origin import Origin
+from t1_jax.text import PromptPreset, T1Tokeniser, load_preset
+
+_MODES: Mapping[str, EmbTokenMode] = {"append": "append", "unused": "unused", "spare": "spare"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Settled:
+    """What is known of a retriever before its weights are read.
+
+    Attributes:
+        tokeniser: with `<emb_token>`.
+        emb: how the token got its id.
+        preset: how queries and documents are put to the model.
+        origin: where all of it came from.
+    """
+
+    tokeniser: T1Tokeniser
+    emb: EmbToken
+    preset: PromptPreset
+    origin: Origin
+
+
+def settle(
+    checkpoint: Checkpoint,
+    *,
+    name: str,
+    emb_token: EmbTokenMode,
+    preset: str | Path | PromptPreset | None,
+    adapter: Adapter | None = None,
+) -> Settled:
+    """All that belongs to a checkpoint but the decoder; nothing is compiled.
+
+    Raises:
+        WeightsError: the adapter is one of another base model or tokeniser.
+    """
+    prompts = _preset(preset, checkpoint, adapter)
+    if adapter is not None:
+        # A base that had the token already keeps it, whatever the mode.
+        emb_token = _MODES.get(adapter.metadata.emb_token_mode, "auto")
+    tokeniser, emb = give_emb_token(
+        checkpoint.tokeniser, checkpoint.config.vocab_size, mode=emb_token
+    )
+    if adapter is not None:
+        _check_adapter(adapter, checkpoint, tokeniser, emb)
+    known = checkpoint.metadata
+    return Settled(
+        tokeniser=_text_tokeniser(tokeniser, emb.id),
+        emb=emb,
+        preset=prompts,
+        origin=Origin(
+            name=known.base_model if known else name,
+            fingerprint=checkpoint.fingerprint,
+            tokeniser=tokeniser,
+            emb_token_mode=known.emb_token_mode if known else emb.mode,
+            stored_dtype=checkpoint.stored_dtype,
+        ),
+    )
+
+
+def _check_adapter(
+    adapter: Adapter, checkpoint: Checkpoint, tokeniser: Tokeniser, emb: EmbToken
+) -> None:
+    """Refuses an adapter that was trained beside other weights or on other tokens."""
+    stated = adapter.metadata
+    if stated.base_fingerprint != checkpoint.fingerprint:
+        raise WeightsError(
+            f"{adapter.path} belongs to {stated.base_model} with fingerprint "
+            f"{stated.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
+            mend="load it beside the base model it was trained on",
+        )
+    if (stated.emb_token_id, stated.tokeniser) != (emb.id, tokeniser_hash(tokeniser)):
+        raise WeightsError(
+            f"{adapter.path} was trained with <emb_token> at {stated.emb_token_id} of a tokeniser "
+            f"with hash {stated.tokeniser}; {checkpoint.path} has it at {emb.id}, hash "
+            f"{tokeniser_hash(tokeniser)}",
+            mend="load it beside the base model and tokeniser it was trained with",
+        )
+
+
+def _preset(
+    asked: str | Path | PromptPreset | None, checkpoint: Checkpoint, adapter: Adapter | None
+) -> PromptPreset:
+    """The preset asked for, else the adapter's or the checkpoint's own, else T1's."""
+    if isinstance(asked, PromptPreset):
+        return asked
+    if asked is not None:
+        return load_preset(asked)
+    path, metadata = checkpoint.path, checkpoint.metadata
+    if adapter is not None:
+        path, metadata = adapter.path, adapter.metadata
+    if metadata is None:
+        return load_preset("t1")
+    fields: Mapping[str, Any] = metadata.prompt
+    preset = PromptPreset(**{key: value for key, value in fields.items() if key != "hash"})
+    if preset.hash != fields.get("hash"):
+        raise WeightsError(
+            f"{path}: the prompts in t1.json do not have the hash that stands there",
+            mend="export the model again, or name a preset",
+        )
+    return preset
+
+
+def _text_tokeniser(tokeniser: Tokeniser, emb_id: int) -> T1Tokeniser:
+    pad = tokeniser.id_of_role("pad_token")
+    candidates = [pad, *tokeniser.eos_ids]
+    return T1Tokeniser(
+        tokeniser.backend,
+        emb_token_id=emb_id,
+        eos_ids=tokeniser.eos_ids,
+        pad_id=next((i for i in candidates if i is not None), 0),
+    )
