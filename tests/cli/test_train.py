@@ -128,11 +128,14 @@ def test_a_file_that_is_not_there_and_an_error_for_machines(t1, tmp_path):
 
 def test_another_config_is_refused_unless_asked_for(t1, recipe):
     assert t1("train", recipe, "run=[s1]").code == 0
-    refused = t1("train", recipe, "seed=3")
+    refused = t1("train", recipe, "run=[s1]", "sample_every=3")
     assert refused.code == 2
-    assert "seed was 0, is 3" in refused.err
+    assert "sample_every was 20, is 3" in refused.err
+    assert "resume=true" in refused.err
+    assert t1("train", recipe, "run=[s1]", "sample_every=3", "resume=true").code == 0
     # The seed belongs to the checkpoint, too: no asking helps, and none spoils the run.
-    again = t1("train", recipe, "seed=3", "resume=true")
-    assert again.code == 2
-    assert "seed" in again.err
-    assert t1("train", recipe, "run=[s1]").code == 0
+    for asking in ((), ("resume=true",)):
+        again = t1("train", recipe, "seed=3", *asking)
+        assert again.code == 2
+        assert "belongs to another seed: it has 0, this run has 3" in again.err
+    assert t1("train", recipe, "run=[s1]", "resume=true").code == 0
