@@ -32,7 +32,7 @@ def free_port() -> int:
 def run_two(root: Path, stages: dict[str, dict[str, Any]], **fields: Any) -> None:
     toy_config(root, stages, mesh=MESH, **fields)  # writes toy.yaml
     address = f"127.0.0.1:{free_port()}"
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", "tests.train.worker", root / "toy.yaml", address, "2", str(n)],
@@ -43,7 +43,7 @@ def run_two(root: Path, stages: dict[str, dict[str, Any]], **fields: Any) -> Non
         )
         for n in range(2)
     ]
-    told = [worker.communicate(timeout=300)[0] for worker in workers]
+    told = [worker.communicate(timeout=800)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
     assert told[1].count("validation") == 0  # the first alone speaks
 
@@ -53,6 +53,7 @@ def lines_of(root: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.enable_socket
+@pytest.mark.timeout(900)  # two more processes on the cores of the tests
 def test_two_processes_train_as_one_does(toys, tmp_path):
     other = Path(shutil.copytree(toys, tmp_path / "other"))
     run_two(toys, STAGES)
@@ -69,6 +70,7 @@ def test_two_processes_train_as_one_does(toys, tmp_path):
 
 
 @pytest.mark.enable_socket
+@pytest.mark.timeout(900)  # two more processes on the cores of the tests
 def test_two_processes_train_and_store_adapters(toys, tmp_path):
     stages = {"s2": merged(S2, {"steps": 1})}
     model = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_start": "end"}
