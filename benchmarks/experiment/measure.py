@@ -4,7 +4,7 @@
 
 What is there already, of the same weights with the same settings, is not measured again, and
 systems that are not trained yet are passed over: call it again when there is more.
-`split=validation` leaves the test split alone; `max_queries=10 results=/tmp/look` is a quick look.
+`split=validation` leaves the test split alone; `max_queries=10 results=runs/look` is a quick look.
 """
 
 import argparse

@@ -154,7 +154,7 @@ class Plan:
         if self.max_queries and self.results == RESULTS:
             raise ConfigError(
                 f"some queries only would take the place of all of them in {RESULTS}",
-                mend="add results=/tmp/look, or another folder",
+                mend="add results=runs/look, or another folder",
             )
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}")
