@@ -1,8 +1,6 @@
 """Floor 3: T1 itself."""
 
-from t1_jax.retriever.loading import Parts as Parts
 from t1_jax.retriever.loading import load_decoder as load_decoder
-from t1_jax.retriever.loading import load_parts as load_parts
 from t1_jax.retriever.loading import save_adapter as save_adapter
 from t1_jax.retriever.options import RetrieverOptions as RetrieverOptions
 from t1_jax.retriever.origin import Origin as Origin

@@ -17,11 +17,9 @@ from t1_jax.hub import (
     CardFacts,
     Checkpoint,
     DocumentSide,
-    EmbToken,
     EmbTokenMode,
     ExportOptions,
     T1Metadata,
-    Tokeniser,
     export_adapter,
     export_folder,
     init_emb_row,
@@ -37,8 +35,8 @@ from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_
 from t1_jax.parallel import Placement, spread
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
-from t1_jax.retriever.settling import settle
-from t1_jax.text import PromptPreset, T1Tokeniser
+from t1_jax.retriever.settling import Settled, settle
+from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
@@ -65,84 +63,36 @@ def load_t1(
     checkpoint = open_checkpoint(locate_model(name))
     dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
     platform = placement.mesh.devices.flat[0].platform
-    parts = load_parts(
-        checkpoint,
-        name=name,
-        model_options=ModelOptions.for_platform(platform, dtype=dtype, attention=attention),
-        emb_token=emb_token,
-        preset=preset,
-        placement=placement,
-        adapter=beside,
-    )
+    model_options = ModelOptions.for_platform(platform, dtype=dtype, attention=attention)
+    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
+    decoder = load_decoder(checkpoint, settled, model_options, placement, adapter=beside)
     with placement.entered():
-        decoder = merge_lora(parts.decoder)
+        decoder = merge_lora(decoder)
+    origin = settled.origin
     return T1(
         decoder,
-        parts.tokeniser,
-        parts.preset,
+        settled.tokeniser,
+        settled.preset,
         placement,
         options=options,
-        origin=parts.origin if beside is None else _merged_origin(parts.origin, beside),
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Parts:
-    """What a retriever is put together from, and a training run starts from.
-
-    Attributes:
-        decoder: the language model, with `<emb_token>`, and with an adapter beside its weights
-            where one was asked for.
-        tokeniser: likewise.
-        preset: how queries and documents are put to the model.
-        origin: where all of it came from.
-    """
-
-    decoder: Decoder
-    tokeniser: T1Tokeniser
-    preset: PromptPreset
-    origin: Origin
-
-
-def load_parts(
-    checkpoint: Checkpoint,
-    *,
-    name: str,
-    model_options: ModelOptions,
-    emb_token: EmbTokenMode,
-    preset: str | Path | PromptPreset | None,
-    placement: Placement,
-    adapter: Adapter | None = None,
-) -> Parts:
-    """The decoder of a checkpoint as `model_options` say, and all that belongs to it.
-
-    Raises:
-        WeightsError: see `settle`.
-    """
-    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=adapter)
-    decoder = load_decoder(
-        checkpoint, settled.origin.tokeniser, settled.emb, model_options, placement
-    )
-    return Parts(
-        decoder=decoder if adapter is None else with_adapter(decoder, adapter, placement),
-        tokeniser=settled.tokeniser,
-        preset=settled.preset,
-        origin=settled.origin,
+        origin=origin if beside is None else _merged_origin(origin, beside),
     )
 
 
 def load_decoder(
     checkpoint: Checkpoint,
-    tokeniser: Tokeniser,
-    emb: EmbToken,
+    settled: Settled,
     options: ModelOptions,
     placement: Placement,
+    *,
+    adapter: Adapter | None = None,
 ) -> Decoder:
     """Streams a checkpoint's weights into a decoder laid out by `placement`.
 
     A new `<emb_token>` row becomes the mean of the rows in use; rows that no token has are never
-    drawn.
+    drawn. An adapter stands beside the weights, unmerged.
     """
+    emb = settled.emb
     config = dataclasses.replace(checkpoint.config, vocab_size=emb.vocab_size)
     with placement.entered():
         abstract = nnx.eval_shape(lambda: Decoder(config, options, placement, nnx.Rngs(0)))
@@ -155,7 +105,7 @@ def load_decoder(
         if emb.untrained:
             used = _padded(checkpoint.tokeniser.assigned(checkpoint.config.vocab_size), config)
             arrays = _with_emb_row(arrays, used, emb.id, placement)
-        drawable = _padded(tokeniser.assigned(config.vocab_size), config)
+        drawable = _padded(settled.origin.tokeniser.assigned(config.vocab_size), config)
         parameters = nnx.from_flat_state(
             [
                 (path, leaf.replace(arrays[_joined(path)]))
@@ -164,7 +114,8 @@ def load_decoder(
         )
         mask = spread(drawable, placement.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
-        return nnx.merge(graph, parameters, masks)
+        decoder = nnx.merge(graph, parameters, masks)
+    return decoder if adapter is None else with_adapter(decoder, adapter, placement)
 
 
 def by_path(parameters: nnx.State) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from t1_jax.model import (
     trainable_filter,
 )
 from t1_jax.parallel import Placement
-from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_parts, settle
+from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_decoder, settle
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
 from t1_jax.train.config import LengthConfig, ModelConfig
 from t1_jax.train.step import Learner
@@ -205,7 +205,7 @@ def open_student(config: ModelConfig) -> StudentFiles:
     """Opens a checkpoint, or an adapter and the base model that it names.
 
     Raises:
-        WeightsError: nothing usable is there.
+        WeightsError: nothing usable is there, or an adapter of another base model.
         ConfigError: an adapter is to go on learning with another rank or other targets, or new
             adapters would not store the row of an `<emb_token>` that the model does not have.
     """
@@ -252,7 +252,6 @@ def load_student(
         seed: of new adapters.
 
     Raises:
-        WeightsError: an adapter of another base model.
         ConfigError: the mesh does not divide a weight.
         UnsupportedError: the attention back end cannot do this here.
     """
@@ -261,19 +260,14 @@ def load_student(
     thinking = placement
     if config.gather_to_think:
         thinking = replace(placement, rules=replace(placement.rules, embed=()))
-    adapter = files.adapter
-    parts = load_parts(
+    adapter, settled = files.adapter, files.settled
+    decoder = load_decoder(
         files.checkpoint,
-        name=files.name,
-        model_options=replace(
-            options, param_dtype="float32", remat=config.remat, unroll_decode=False
-        ),
-        emb_token=config.emb_token,
-        preset=config.preset,
-        placement=placement,
+        settled,
+        replace(options, param_dtype="float32", remat=config.remat, unroll_decode=False),
+        placement,
         adapter=adapter,
     )
-    decoder, fingerprint = parts.decoder, files.fingerprint
     with placement.entered():
         plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
         thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)
@@ -282,11 +276,11 @@ def load_student(
                 decoder,
                 config.lora,
                 nnx.Rngs(seed),
-                emb_token_id=parts.tokeniser.emb_token_id,
+                emb_token_id=settled.tokeniser.emb_token_id,
             )
         is_new = adapter is None and files.checkpoint.tokeniser.emb_token_id is None
         if is_new and config.emb_start == "end":
-            start_emb_row_from(decoder, parts.tokeniser.eos_ids, parts.tokeniser.emb_token_id)
+            start_emb_row_from(decoder, settled.tokeniser.eos_ids, settled.tokeniser.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return Student(
         learner=Learner(graph=graph, frozen=frozen, placement=placement),
@@ -297,9 +291,9 @@ def load_student(
         attention=config.attention,
         shape=decoder.config,
         lora=decoder.lora,
-        tokeniser=parts.tokeniser,
-        preset=parts.preset,
-        origin=parts.origin,
-        fingerprint=fingerprint,
+        tokeniser=settled.tokeniser,
+        preset=settled.preset,
+        origin=settled.origin,
+        fingerprint=files.fingerprint,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(weights)),
     )

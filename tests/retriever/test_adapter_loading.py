@@ -11,9 +11,9 @@ from flax import nnx
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub import CardFacts, open_checkpoint, read_adapter
-from t1_jax.model import LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
+from t1_jax.model import Decoder, LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
 from t1_jax.parallel import single_device_placement
-from t1_jax.retriever import T1, Origin, Parts, load_parts, save_adapter
+from t1_jax.retriever import T1, Origin, Settled, load_decoder, save_adapter, settle
 
 TEXTS = ["one text", "another"]
 
@@ -31,26 +31,22 @@ def base(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def parts_of(base: Path, adapter: Path | None = None) -> Parts:
+def parts_of(base: Path, adapter: Path | None = None) -> tuple[Settled, Decoder]:
     """What a training run would start from."""
-    return load_parts(
-        open_checkpoint(base),
-        name=str(base),
-        model_options=ModelOptions(),
-        emb_token="auto",
-        preset=None,
-        placement=single_device_placement(),
-        adapter=None if adapter is None else read_adapter(adapter),
+    checkpoint, beside = open_checkpoint(base), None if adapter is None else read_adapter(adapter)
+    settled = settle(checkpoint, name=str(base), emb_token="auto", preset=None, adapter=beside)
+    return settled, load_decoder(
+        checkpoint, settled, ModelOptions(), single_device_placement(), adapter=beside
     )
 
 
 @pytest.fixture(scope="module")
 def trained(base: Path, tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, T1]:
     """An adapter's folder, and the retriever it stands for."""
-    parts, placement = parts_of(base), single_device_placement()
+    (parts, decoder), placement = parts_of(base), single_device_placement()
     emb = parts.tokeniser.emb_token_id
     with placement.entered():
-        decoder = add_lora(parts.decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
+        decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
         for _, leaf in nnx.to_flat_state(lora_state(decoder)):
             value = leaf.get_value()
             noise = 0.1 * np.random.default_rng(value.size).standard_normal(value.shape)
@@ -84,14 +80,14 @@ def test_both_ways_to_load_it_give_the_trained_vectors(
 
 def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_path: Path) -> None:
     folder, _ = trained
-    parts = parts_of(base, folder)
-    assert parts.decoder.lora == LoraConfig(rank=2)
+    parts, decoder = parts_of(base, folder)
+    assert decoder.lora == LoraConfig(rank=2)
     assert parts.origin.fingerprint == open_checkpoint(base).fingerprint
     again = tmp_path / "again"
-    save_adapter(again, parts.decoder, parts.preset, parts.origin, CardFacts(name="Tiny"))
+    save_adapter(again, decoder, parts.preset, parts.origin, CardFacts(name="Tiny"))
     assert read_adapter(again).metadata.base_fingerprint == parts.origin.fingerprint
     with pytest.raises(UnsupportedError, match="without an adapter"):
-        parts.decoder.unrolled()
+        decoder.unrolled()
 
 
 def test_what_is_saved_is_merged(trained: tuple[Path, T1], tmp_path: Path, tiny_t1: T1) -> None:
