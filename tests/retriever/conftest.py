@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from flax import nnx
 
@@ -54,3 +56,14 @@ def tiny_origin(tiny_t1: T1) -> Origin:
         emb_token_mode="append",
         stored_dtype="float32",
     )
+
+
+@pytest.fixture(scope="module")
+def saved_t1(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny model; tests leave it as it is."""
+    model = T1(
+        tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=tiny_origin
+    )
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    model.save_pretrained(folder)
+    return folder

@@ -13,19 +13,15 @@ from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub import CardFacts, open_checkpoint, read_adapter
 from t1_jax.model import Decoder, LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
 from t1_jax.parallel import single_device_placement
-from t1_jax.retriever import T1, Origin, Settled, load_decoder, save_adapter, settle
+from t1_jax.retriever import T1, Settled, load_decoder, save_adapter, settle
 
 TEXTS = ["one text", "another"]
 
 
 @pytest.fixture(scope="module")
-def base(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(saved_t1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model's folder, `<emb_token>` in its tokeniser."""
-    model = T1(
-        tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=tiny_origin
-    )
-    folder = tmp_path_factory.mktemp("base") / "base"
-    model.save_pretrained(folder)
+    folder = Path(shutil.copytree(saved_t1, tmp_path_factory.mktemp("base") / "base"))
     # As a base model is: it says nothing of T1.
     (folder / "t1.json").unlink()
     return folder

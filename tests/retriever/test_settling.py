@@ -1,6 +1,7 @@
 """What is known of a checkpoint before its weights are read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,8 @@ import pytest
 from t1_jax.errors import WeightsError
 from t1_jax.hub import open_checkpoint
 from t1_jax.parallel import count_compilations
-from t1_jax.retriever import T1, Origin, Settled, settle
+from t1_jax.retriever import T1, Settled, settle
 from t1_jax.text import load_preset
-
-
-@pytest.fixture(scope="module")
-def saved(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = T1(
-        tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=tiny_origin
-    )
-    folder = tmp_path_factory.mktemp("settled") / "model"
-    model.save_pretrained(folder)
-    return folder
 
 
 def settled(folder: Path, preset: str | None = None) -> Settled:
@@ -28,24 +19,20 @@ def settled(folder: Path, preset: str | None = None) -> Settled:
     )
 
 
-def test_it_is_what_a_loaded_model_has_and_compiles_nothing(saved: Path):
+def test_it_is_what_a_loaded_model_has_and_compiles_nothing(saved_t1: Path):
     with count_compilations() as compiled:
-        found = settled(saved)
+        found = settled(saved_t1)
     assert compiled.count == 0
-    model = T1.load(saved, dtype="float32")
+    model = T1.load(saved_t1, dtype="float32")
     assert found.preset == model.preset
     assert found.tokeniser.emb_token_id == model.tokeniser.emb_token_id == found.emb.id
     assert model.origin is not None
     assert found.origin.fingerprint == model.origin.fingerprint
-    assert settled(saved, "t1-compact").preset == load_preset("t1-compact")
+    assert settled(saved_t1, "t1-compact").preset == load_preset("t1-compact")
 
 
-def test_prompts_that_were_changed_by_hand_are_refused(saved: Path, tmp_path: Path):
-    folder = tmp_path / "changed"
-    folder.mkdir()
-    for file in saved.iterdir():
-        if file.is_file():
-            (folder / file.name).write_bytes(file.read_bytes())
+def test_prompts_that_were_changed_by_hand_are_refused(saved_t1: Path, tmp_path: Path):
+    folder = Path(shutil.copytree(saved_t1, tmp_path / "changed"))
     stated = json.loads((folder / "t1.json").read_text())
     stated["prompt"]["document_template"] += " "
     (folder / "t1.json").write_text(json.dumps(stated))
