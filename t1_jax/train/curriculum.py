@@ -101,7 +101,7 @@ class Curriculum:
         checkpoints: where it is saved.
         stop: asks it to end early.
         tell: where warnings and milestones go.
-        identity: of the run, see `StudentFiles.identity`; checkpoints of another are refused.
+        identity: of the run, see `StudentFiles.identity`; its checkpoints tell it.
         shown: whether to draw progress bars.
     """
 
@@ -140,12 +140,11 @@ class Curriculum:
 
         Raises:
             ConfigError: the newest checkpoint is of a stage that `run` leaves out, unfinished.
-            WeightsError: it belongs to another run, or is damaged.
+            WeightsError: it is damaged.
             TrainingBroken: see `Health`.
         """
         latest = self._checkpoints.latest()
-        # Another run's checkpoint is refused before anything in the folder is touched.
-        meta = {} if latest is None else self._checkpoints.meta(latest, expect=self._identity)
+        meta = {} if latest is None else self._checkpoints.meta(latest)
         todo = self._todo(meta)
         if latest is not None:
             stage = self._stages[todo[0]]
@@ -230,7 +229,7 @@ class Curriculum:
             while done < stage.steps:
                 self._progress.meter.read()  # validations and saving are not a step's time
                 try:
-                    state, report = stage.step(state, first + done, self._give_up_if_asked)
+                    state, report = stage.step(state, first + done, self._check_alone)
                 except GivenUp:
                     if done:  # the stage before has saved its end
                         self._save(stage, state, first, done, metrics)
@@ -260,18 +259,19 @@ class Curriculum:
         self._folder.drop_overwritten()
         return state, done
 
-    def _gives_up(self) -> bool:
-        """Whether what is under way is not waited for.
+    def _check(self) -> None:
+        """Gives up what is under way if the run was asked to stop; for all processes together.
 
         A signal may be the last word before a machine is gone. A deadline is no reason before
         anything was done: the next session would not come further either, nor the one after it.
         """
-        return self._stop.requested() and (self._advanced or self._stop.by_signal())
-
-    def _give_up_if_asked(self) -> None:
-        """Within rollouts and validations, where several processes do not stop to agree."""
-        if jax.process_count() == 1 and self._gives_up():
+        if self._stop.requested() and (self._advanced or self._stop.by_signal()):
             raise GivenUp
+
+    def _check_alone(self) -> None:
+        """The same where it is asked so often that several processes do not stop to agree."""
+        if jax.process_count() == 1:
+            self._check()
 
     def _measured(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._student.lora is None else "lora"
@@ -318,8 +318,6 @@ class Curriculum:
         self, name: str, weights: nnx.State, stage: StageConfig, step: int = 0
     ) -> Validation | None:
         """The validation score of weights; None if the run was asked to stop meanwhile."""
-        if self._gives_up():
-            return None
         config = self._config
         options = self._student.thinking_options(
             config.data.lengths,
@@ -328,20 +326,19 @@ class Curriculum:
         )
         try:
             found = validate(
-                self._student.retriever(weights, options, self._give_up_if_asked),
+                self._student.retriever(weights, options, self._check_alone),
                 self._data.validation,
                 config.validation,
                 think=stage.think,
                 samples=config.tracking.thoughts,
-                stopped=self._gives_up,
+                check=self._check,
             )
         except GivenUp:
             return None
-        if found is not None:
-            self._advanced = True
-            self._progress.validations[name] = dict(found.metrics)
-            told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
-            self._tell(f"step {step}: validation  {told}")
+        self._advanced = True
+        self._progress.validations[name] = dict(found.metrics)
+        told = "  ".join(f"{key[11:]} {value:.4f}" for key, value in found.metrics.items())
+        self._tell(f"step {step}: validation  {told}")
         return found
 
     def _export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:

@@ -57,7 +57,6 @@ class Student:
         tokeniser: with `<emb_token>`.
         preset: how queries and documents are put to the model.
         origin: where the weights came from.
-        fingerprint: of the files that they came from, those of an adapter included.
         parameters: of the decoder, adapters not counted.
     """
 
@@ -72,7 +71,6 @@ class Student:
     tokeniser: T1Tokeniser
     preset: PromptPreset
     origin: Origin
-    fingerprint: str
     parameters: int
 
     @property
@@ -294,6 +292,5 @@ def load_student(
         tokeniser=settled.tokeniser,
         preset=settled.preset,
         origin=settled.origin,
-        fingerprint=files.fingerprint,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(weights)),
     )

@@ -50,8 +50,8 @@ def validate(
     *,
     think: bool,
     samples: int,
-    stopped: Callable[[], bool],
-) -> Validation | None:
+    check: Callable[[], None] = lambda: None,
+) -> Validation:
     """Ranks each collection's documents for its queries.
 
     Args:
@@ -60,19 +60,16 @@ def validate(
         config: budget and temperature of thoughts.
         think: whether queries are embedded after a thought.
         samples: queries of each collection to keep for reading.
-        stopped: asked now and then.
-
-    Returns:
-        The measures; None if it was stopped, since half a validation compares with nothing.
+        check: called now and then, on all processes together; what it raises ends the validation,
+            half of which compares with nothing.
     """
     metrics: dict[str, float] = {}
     kept: list[dict[str, Any]] = []
     drawn: list[Thought] = []
     for name, collection in collections.items():
-        found = _encoded(model, collection, config, think=think, task=name, stopped=stopped)
-        if found is None:
-            return None
-        queries, documents, thoughts = found
+        queries, documents, thoughts = _encoded(
+            model, collection, config, think=think, task=name, check=check
+        )
         per_query = _scores(model, collection, queries, documents)
         metrics[f"validation/{name}/ndcg@10"] = float(np.mean(list(per_query.values())))
         drawn += [thought for group in thoughts for thought in group]
@@ -96,15 +93,14 @@ def _encoded(
     *,
     think: bool,
     task: str,
-    stopped: Callable[[], bool],
-) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "C D"], list[list[Thought]]] | None:
-    """Vectors of queries and documents, and the thoughts; None if it was stopped."""
+    check: Callable[[], None],
+) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "C D"], list[list[Thought]]]:
+    """Vectors of queries and documents, and the thoughts."""
     queries: list[np.ndarray] = []
     documents: list[np.ndarray] = []
     thoughts: list[list[Thought]] = []
     for some in _chunks(collection.queries):
-        if stopped():
-            return None
+        check()
         vectors, groups = model.encode_query(
             [query.text for query in some],
             query_ids=[query.id for query in some],
@@ -117,8 +113,7 @@ def _encoded(
         queries.append(vectors)
         thoughts += groups
     for some in _chunks(collection.documents):
-        if stopped():
-            return None
+        check()
         texts = [document.full_text for document in some]
         documents.append(
             model.encode_document(texts, document_ids=[document.id for document in some])

@@ -8,6 +8,7 @@ import pytest
 from t1_jax.retriever import T1
 from t1_jax.train import validate as module
 from t1_jax.train.config import ValidationConfig
+from t1_jax.train.run import GivenUp
 from t1_jax.train.validate import Validation, validate
 from tests.train.toy_runs import S1
 from tests.train.toy_stages import ToyStages
@@ -22,15 +23,15 @@ def model(toy: ToyStages) -> T1:
     return toy.student.retriever(toy.weights(), options)
 
 
-def measure(model: T1, toy: ToyStages, **arguments) -> Validation | None:
-    given = {"think": True, "samples": 2, "stopped": lambda: False, **arguments}
-    return validate(model, toy.data.validation, CONFIG, **given)
+def measure(model: T1, toy: ToyStages, **arguments) -> Validation:
+    return validate(
+        model, toy.data.validation, CONFIG, **{"think": True, "samples": 2, **arguments}
+    )
 
 
 @pytest.mark.parametrize("think", [True, False])
 def test_it_is_ndcg_of_the_whole_corpus(model, toy, think):
     found = measure(model, toy, think=think)
-    assert found is not None
     zoo = toy.data.validation["zoo"]
     documents = model.encode_document([document.full_text for document in zoo.documents])
     gains = []
@@ -60,12 +61,17 @@ def test_the_size_of_chunks_changes_nothing(model, toy, monkeypatch):
     whole = measure(model, toy)
     monkeypatch.setattr(module, "CHUNK", 3)
     parts = measure(model, toy)
-    assert whole is not None
-    assert parts is not None
     assert parts.metrics == pytest.approx(whole.metrics)
 
 
-def test_a_stop_leaves_nothing(model, toy):
-    assert measure(model, toy, stopped=lambda: True) is None
-    answers = iter([False, True])
-    assert measure(model, toy, stopped=lambda: next(answers)) is None
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_it_is_given_up_between_chunks(model, toy, chunks):
+    """Before the queries, and between them and the documents."""
+    left = iter(range(chunks - 1))
+
+    def check() -> None:
+        if next(left, None) is None:
+            raise GivenUp
+
+    with pytest.raises(GivenUp):
+        measure(model, toy, check=check)
