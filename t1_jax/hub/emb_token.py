@@ -127,7 +127,8 @@ def _is_spare(tokeniser: Tokeniser, token: str) -> bool:
     """A special token without a role, which the chat template does not write."""
     added = tokeniser.backend.get_added_tokens_decoder()
     specials = {entry.content: row for row, entry in added.items() if entry.special}
-    in_use = token in tokeniser.special_tokens.values() or token in (tokeniser.chat_template or "")
+    templates = tokeniser.chat_templates.values()
+    in_use = token in tokeniser.special_tokens.values() or any(token in text for text in templates)
     return token in specials and specials[token] not in tokeniser.eos_ids and not in_use
 
 

@@ -1,12 +1,17 @@
 """`config.json` of Hugging Face to our decoder config and back; no field is silently ignored."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.hub.hf_auto import auto_config
 from t1_jax.hub.hf_rope import rope_from_hf, rope_to_hf
+from t1_jax.hub.values import MAX_SIZE, flag, real_number, shown, whole_number
 from t1_jax.model import DecoderConfig
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 ARCHITECTURES: Mapping[str, str] = {
     "llama": "LlamaForCausalLM",
@@ -36,6 +41,22 @@ _READ = frozenset(
         "vocab_size",
     }
 )
+_FLAGS = frozenset({"attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window"})
+# The largest value of each size: far beyond any model, and small enough to be looped over.
+_SIZES: Mapping[str, int] = {
+    "head_dim": MAX_SIZE,
+    "hidden_size": MAX_SIZE,
+    "intermediate_size": MAX_SIZE,
+    "max_position_embeddings": MAX_SIZE,
+    "max_window_layers": MAX_SIZE,
+    "num_attention_heads": MAX_SIZE,
+    "num_hidden_layers": 10_000,
+    "num_key_value_heads": MAX_SIZE,
+    "sliding_window": MAX_SIZE,
+    "vocab_size": 2**26,
+}
+_READ_BY_TRANSFORMERS = _FLAGS | _SIZES.keys() | {"layer_types", "rms_norm_eps"}
+_MAY_BE_NULL = frozenset({"head_dim", "layer_types", "num_key_value_heads", "sliding_window"})
 _WINDOWS = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
 _READ_BY_FAMILY: Mapping[str, frozenset[str]] = {
     "llama": frozenset({"attention_bias", "mlp_bias"}),
@@ -131,33 +152,39 @@ NO_INFLUENCE = frozenset(
 def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     """The decoder that a `config.json` describes, exactly as transformers would build it.
 
+    A field that is absent has the default of the family's class in transformers.
+
     Raises:
         UnsupportedError: an unknown architecture, or fields that are not honoured, by name.
-        ConfigError: a field is missing, of the wrong type, or inconsistent.
+        ConfigError: a field is of the wrong type, out of bounds, or inconsistent.
     """
     family = _family(config)
     _refuse_unhonoured(config, family)
-    heads = _size(config, "num_attention_heads")
-    layers = _size(config, "num_hidden_layers")
-    biased = _flag(config, "attention_bias") if family != "qwen2" else False
+    stated = _stated(config, family)
+    rope = rope_from_hf(config)
+    layers = auto_config(family, stated)
+    heads = layers.num_attention_heads
+    # Qwen2 has no such field, but reads it where a config states it.
+    head_dim = getattr(layers, "head_dim", None) or _divided(layers.hidden_size, heads)
+    biased = family != "qwen2" and layers.attention_bias
     return DecoderConfig(
         family=family,
-        vocab_size=_size(config, "vocab_size"),
-        embed_dim=_size(config, "hidden_size"),
-        num_layers=layers,
+        vocab_size=layers.vocab_size,
+        embed_dim=layers.hidden_size,
+        num_layers=layers.num_hidden_layers,
         num_heads=heads,
-        num_kv_heads=_kv_heads(config, family, heads),
-        head_dim=_head_dim(config, family, heads),
-        mlp_dim=_size(config, "intermediate_size"),
-        norm_eps=float(_required(config, "rms_norm_eps")),
-        rope=rope_from_hf(config),
-        max_positions=_size(config, "max_position_embeddings"),
+        num_kv_heads=layers.num_key_value_heads,
+        head_dim=head_dim,
+        mlp_dim=layers.intermediate_size,
+        norm_eps=layers.rms_norm_eps,
+        rope=rope,
+        max_positions=layers.max_position_embeddings,
         qkv_bias=family == "qwen2" or biased,
         out_bias=biased,
-        mlp_bias=_flag(config, "mlp_bias"),
+        mlp_bias=family == "llama" and layers.mlp_bias,
         qk_norm=family == "qwen3",
-        tie_embeddings=_flag(config, "tie_word_embeddings"),
-        windows=_windows(config, layers) if family != "llama" else (),
+        tie_embeddings=layers.tie_word_embeddings,
+        windows=_windows(layers) if family != "llama" else (),
     )
 
 
@@ -205,16 +232,16 @@ def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **ids: Any) -> 
 
 
 def _family(config: Mapping[str, Any]) -> str:
-    family, architectures = str(config.get("model_type")), config.get("architectures")
-    if family not in ARCHITECTURES:
+    family, architectures = config.get("model_type"), config.get("architectures")
+    if not isinstance(family, str) or family not in ARCHITECTURES:
         raise UnsupportedError(
-            f"architecture {family!r} (model_type) is not implemented; "
+            f"architecture {shown(family)} (model_type) is not implemented; "
             f"known: {', '.join(ARCHITECTURES)}",
             mend="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
         )
     if architectures and architectures != [ARCHITECTURES[family]]:
         raise UnsupportedError(
-            f"architectures {architectures} is not the causal language model of {family!r}, "
+            f"architectures {shown(architectures)} is not the causal language model of {family!r}, "
             f"{ARCHITECTURES[family]}"
         )
     return family
@@ -230,7 +257,7 @@ def _refuse_unhonoured(config: Mapping[str, Any], family: str) -> None:
         if name in _ONLY and value == _ONLY[name]:
             continue
         wanted = f"only {_ONLY[name]!r} is" if name in _ONLY else suggestion(name, known)
-        refused.append(f"{name} = {value!r} ({wanted})")
+        refused.append(f"{shown(name)[1:-1]} = {shown(value)} ({wanted})")
     if refused:
         raise UnsupportedError(
             "the config has fields that are not honoured:\n  " + "\n  ".join(refused),
@@ -238,41 +265,31 @@ def _refuse_unhonoured(config: Mapping[str, Any], family: str) -> None:
         )
 
 
-def _required(config: Mapping[str, Any], name: str) -> Any:
-    if config.get(name) is None:
-        raise ConfigError(
-            f"the config has no {name}", mend="add it as the model's authors meant it"
-        )
-    return config[name]
+def _stated(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """The fields but for rope that the family's class in transformers reads, each checked."""
+    stated: dict[str, Any] = {}
+    for name in _READ_BY_TRANSFORMERS & (_READ | _READ_BY_FAMILY[family]):
+        if name not in config:
+            continue
+        value = config[name]
+        if value is None and name in _MAY_BE_NULL and (name, family) != ("head_dim", "qwen3"):
+            stated[name] = None
+        elif name in _FLAGS:
+            stated[name] = flag(name, value)
+        elif name in _SIZES:
+            least = 0 if name == "max_window_layers" else 1
+            stated[name] = whole_number(name, value, least=least, most=_SIZES[name])
+        elif name == "rms_norm_eps":
+            stated[name] = real_number(name, value)
+        else:
+            stated[name] = _kinds_of_layers(value)
+    heads, width = stated.get("num_attention_heads"), stated.get("hidden_size")
+    if stated.get("head_dim") is None and family != "qwen3" and heads and width:
+        _divided(width, heads)
+    return stated
 
 
-def _size(config: Mapping[str, Any], name: str) -> int:
-    value = _required(config, name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"{name} must be a whole number, got {value!r}")
-    return value
-
-
-def _flag(config: Mapping[str, Any], name: str) -> bool:
-    """A switch that is off in transformers' class of every family here unless it is stated."""
-    value = config.get(name) or False
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name} must be true or false, got {value!r}")
-    return value
-
-
-def _kv_heads(config: Mapping[str, Any], family: str, heads: int) -> int:
-    """As stated; N where it is null, and where a Llama older than grouped heads lacks it."""
-    grouped = config.get("num_key_value_heads") is not None
-    ungrouped = family == "llama" or "num_key_value_heads" in config
-    return heads if ungrouped and not grouped else _size(config, "num_key_value_heads")
-
-
-def _head_dim(config: Mapping[str, Any], family: str, heads: int) -> int:
-    """As stated; else D / N, which is what transformers takes for llama and qwen2 only."""
-    if config.get("head_dim") is not None or family == "qwen3":
-        return _size(config, "head_dim")
-    width = _size(config, "hidden_size")
+def _divided(width: int, heads: int) -> int:
     if width % heads:
         raise ConfigError(
             f"the config has no head_dim, and hidden_size {width} is not a multiple of "
@@ -281,25 +298,29 @@ def _head_dim(config: Mapping[str, Any], family: str, heads: int) -> int:
     return width // heads
 
 
-def _windows(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
-    """One window a layer, 0 for none, from `layer_types` or else from `max_window_layers`."""
-    on = _flag(config, "use_sliding_window") and config.get("sliding_window") is not None
-    window = _size(config, "sliding_window") if on else 0
-    kinds = config.get("layer_types")
-    if kinds is None:
-        first = _size(config, "max_window_layers") if on else layers
-        kinds = [_SLIDING if on and layer >= first else _FULL for layer in range(layers)]
-    unknown = sorted({str(kind) for kind in kinds} - {_FULL, _SLIDING})
+def _kinds_of_layers(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(kind, str) for kind in value):
+        raise ConfigError(f"layer_types must be a list of texts, got {shown(value)}")
+    unknown = sorted({*value} - {_FULL, _SLIDING})
     if unknown:
         raise UnsupportedError(
             f"layer_types {', '.join(unknown)} are not implemented; known: {_FULL}, {_SLIDING}"
         )
-    if len(kinds) != layers:
-        raise ConfigError(f"layer_types has {len(kinds)} entries for {layers} layers")
-    if _SLIDING in kinds and window <= 0:
+    return value
+
+
+def _windows(config: "PreTrainedConfig") -> tuple[int, ...]:
+    """One window a layer, 0 for none, as transformers resolves them."""
+    kinds: list[str] = config.layer_types
+    window = config.sliding_window or 0
+    if len(kinds) != config.num_hidden_layers:
+        raise ConfigError(
+            f"layer_types has {len(kinds)} entries for {config.num_hidden_layers} layers"
+        )
+    if _SLIDING in kinds and not window:
         raise ConfigError(
             f"layer_types names {_SLIDING}, but there is no window: use_sliding_window is "
-            f"{config.get('use_sliding_window')!r}, sliding_window {config.get('sliding_window')!r}"
+            f"{config.use_sliding_window}, sliding_window {config.sliding_window}"
         )
     return tuple(window if kind == _SLIDING else 0 for kind in kinds)
 

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.hub.values import flag, real_number, shown, text_mapping, whole_number
 from t1_jax.model import RopeConfig
+
+_DEFAULT_THETA = 10_000.0  # `RotaryEmbeddingConfigMixin.default_theta`
 
 # What each rope type reads beside rope_type and rope_theta; transformers ignores or warns about
 # anything else, we refuse it.
@@ -33,19 +36,18 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
 def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
     """Reads `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (before).
 
-    Defaults within a rope type are those of transformers' `modeling_rope_utils`; the base
-    `rope_theta` has none.
+    Defaults are those of transformers' `modeling_rope_utils`.
 
     Raises:
         UnsupportedError: an unknown rope type or parameter.
-        ConfigError: no `rope_theta`, two that disagree, or a parameter missing.
+        ConfigError: two values that disagree, or a parameter that is missing or out of bounds.
     """
     parameters = _one_layout(config)
     theta = parameters.pop("rope_theta")
     kind = parameters.pop("rope_type")
     if kind not in _PARAMETERS:
         raise UnsupportedError(
-            f"rope type {kind!r} is not implemented; known: {', '.join(_PARAMETERS)}",
+            f"rope type {shown(kind)} is not implemented; known: {', '.join(_PARAMETERS)}",
             mend="use a checkpoint with one of the known rope types",
         )
     unknown = sorted(parameters.keys() - _PARAMETERS[kind])
@@ -59,7 +61,10 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
     if kind == "linear":
         return RopeConfig(theta=theta, kind=kind, factor=_number(parameters, kind, "factor"))
     # transformers' own default: the context that the config states.
-    original = parameters.get("original_max_position_embeddings", _positions(config))
+    original = whole_number(
+        "original_max_position_embeddings",
+        parameters.get("original_max_position_embeddings", config.get("max_position_embeddings")),
+    )
     if kind == "llama3":
         return RopeConfig(
             theta=theta,
@@ -69,16 +74,19 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
             low_freq_factor=_number(parameters, kind, "low_freq_factor"),
             high_freq_factor=_number(parameters, kind, "high_freq_factor"),
         )
-    factor = parameters.get("factor") or _positions(config) / original
+    if "factor" not in parameters:
+        positions = config.get("max_position_embeddings")
+        parameters["factor"] = whole_number("max_position_embeddings", positions) / original
+    factor = _number(parameters, kind, "factor")
     return RopeConfig(
         theta=theta,
         kind=kind,
-        factor=float(factor),
+        factor=factor,
         original_max_positions=original,
-        beta_fast=float(parameters.get("beta_fast") or 32),
-        beta_slow=float(parameters.get("beta_slow") or 1),
-        attention_factor=_attention_factor(parameters, float(factor)),
-        truncate=parameters.get("truncate", True),
+        beta_fast=_number({"beta_fast": 32, **parameters}, kind, "beta_fast"),
+        beta_slow=_number({"beta_slow": 1, **parameters}, kind, "beta_slow"),
+        attention_factor=_attention_factor(parameters, kind, factor),
+        truncate=flag("truncate", parameters.get("truncate", True)),
     )
 
 
@@ -107,12 +115,14 @@ def rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
 
 def _one_layout(config: Mapping[str, Any]) -> dict[str, Any]:
     """The two layouts merged into one flat dict with `rope_theta` and `rope_type`."""
-    old, new = config.get("rope_scaling") or {}, config.get("rope_parameters") or {}
-    for name, layout in (("rope_scaling", old), ("rope_parameters", new)):
+    layouts = []
+    for name in ("rope_scaling", "rope_parameters"):
+        layout = text_mapping(name, config.get(name) or {})
         nested = [key for key, value in layout.items() if isinstance(value, Mapping)]
         if nested:
             raise UnsupportedError(f"{name} differs between kinds of layers: {', '.join(nested)}")
-    parts = [{"rope_theta": config.get("rope_theta")}, _spelt_out(old), _spelt_out(new)]
+        layouts.append(_spelt_out(layout))
+    parts = [{"rope_theta": config.get("rope_theta")}, *layouts]
     parts = [{key: v for key, v in part.items() if v is not None} for part in parts]
     merged: dict[str, Any] = {}
     for part in parts:
@@ -123,12 +133,11 @@ def _one_layout(config: Mapping[str, Any]) -> dict[str, Any]:
                 mend="keep either rope_parameters, or rope_theta with rope_scaling",
             )
         merged |= part
-    if "rope_theta" not in merged:
-        raise ConfigError(
-            "the config has no rope_theta, neither on its own nor in rope_parameters",
-            mend='add it; very old Llama checkpoints mean "rope_theta": 10000.0',
-        )
-    return {"rope_type": "default", **merged, "rope_theta": float(merged["rope_theta"])}
+    if not isinstance(kind := merged.setdefault("rope_type", "default"), str):
+        raise ConfigError(f"rope_type must be a text, got {shown(kind)}")
+    theta = merged.get("rope_theta", config.get("rope_theta", _DEFAULT_THETA))
+    merged["rope_theta"] = real_number("rope_theta", theta)
+    return merged
 
 
 def _spelt_out(layout: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,30 +148,22 @@ def _spelt_out(layout: Mapping[str, Any]) -> dict[str, Any]:
     return renamed
 
 
-def _positions(config: Mapping[str, Any]) -> int:
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int):
-        raise ConfigError(f"max_position_embeddings must be a whole number, got {positions!r}")
-    return positions
-
-
 def _number(parameters: Mapping[str, Any], kind: str, name: str) -> float:
-    value = parameters.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"rope type {kind!r} needs a number for {name}, got {value!r}")
-    return float(value)
+    """A parameter that a rope type needs; all of them are positive."""
+    return real_number(f"{name} of rope type {kind!r}", parameters.get(name))
 
 
-def _attention_factor(parameters: Mapping[str, Any], factor: float) -> float:
+def _attention_factor(parameters: Mapping[str, Any], kind: str, factor: float) -> float:
     """The multiplier of cos and sin, resolved as transformers does (arXiv:2309.00071, eq. 22)."""
 
     def mscale(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
-    stated = parameters.get("attention_factor")
-    if stated is not None:
-        return float(stated)
-    weight, weight_all = parameters.get("mscale"), parameters.get("mscale_all_dim")
-    if weight and weight_all:
+    if "attention_factor" in parameters:
+        return _number(parameters, kind, "attention_factor")
+    if parameters.get("mscale") and parameters.get("mscale_all_dim"):
+        weight, weight_all = (
+            _number(parameters, kind, name) for name in ("mscale", "mscale_all_dim")
+        )
         return mscale(weight) / mscale(weight_all)
     return mscale(1.0)

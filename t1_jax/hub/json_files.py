@@ -1,38 +1,86 @@
 """JSON objects from files, with the file and line of a fault."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import WeightsError
+
+_MAX_DEPTH = 100
+_DOWNLOAD_AGAIN = "download the file again"
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`.
 
     Raises:
-        WeightsError: the file is missing, not JSON (with the line), or not an object.
+        WeightsError: the file is missing or cannot be read, is not JSON (with the line), not an
+            object, nested deeper than 100 levels, or holds text that is not valid Unicode.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except FileNotFoundError as error:
         raise WeightsError(
             f"{path} is missing", mend="give the folder of a whole checkpoint"
         ) from error
     except json.JSONDecodeError as error:
         raise WeightsError(
-            f"{path}, line {error.lineno}: not JSON: {error.msg}", mend="download the file again"
+            f"{path}, line {error.lineno}: not JSON: {error.msg}", mend=_DOWNLOAD_AGAIN
         ) from error
     except UnicodeDecodeError as error:
-        raise WeightsError(f"{path} is not UTF-8 text", mend="download the file again") from error
+        raise WeightsError(f"{path} is not UTF-8 text", mend=_DOWNLOAD_AGAIN) from error
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error.strerror or error}",
+            mend="check the file and its permissions",
+        ) from error
+    except RecursionError as error:
+        raise _too_deep(path) from error
+    except ValueError as error:  # a number with thousands of digits
+        raise WeightsError(f"{path} cannot be read: {error}", mend=_DOWNLOAD_AGAIN) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds {type(content).__name__}, expected an object")
+    if _is_deep(content):
+        raise _too_deep(path)
+    if "\\ud" in text.lower() and not _is_unicode(content):
+        raise WeightsError(
+            f"{path} holds a lone surrogate, which is not valid Unicode", mend=_DOWNLOAD_AGAIN
+        )
     return content
 
 
 def read_json_if_there(path: Path) -> dict[str, Any]:
     """Like `read_json`, but an empty object where there is no such file."""
     return read_json(path) if path.exists() else {}
+
+
+def _too_deep(path: Path) -> WeightsError:
+    return WeightsError(f"{path} is nested too deeply", mend=_DOWNLOAD_AGAIN)
+
+
+def _is_deep(content: object) -> bool:
+    """Whether lists and objects are nested deeper than every step after this one can follow."""
+    level = [content]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, Mapping) else parent)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _is_unicode(content: object) -> bool:
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def to_json(content: object) -> str:

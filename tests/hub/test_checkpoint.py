@@ -114,7 +114,7 @@ def test_pickled_weights_are_never_read(folder: Path) -> None:
     [
         ({"model_type": "mamba"}, UnsupportedError, "architecture 'mamba'"),
         ({"hidden_act": "gelu"}, UnsupportedError, "hidden_act = 'gelu'"),
-        ({"hidden_size": None}, ConfigError, "no hidden_size"),
+        ({"hidden_size": None}, ConfigError, "hidden_size must be a whole number"),
         ({"vocab_size": 263}, WeightsError, "ids up to 263, the vocabulary only 263 rows"),
     ],
     ids=str,

@@ -212,14 +212,21 @@ def test_all_fields_that_are_not_honoured_are_listed_at_once() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rope_theta": None}, "no rope_theta"),
-        ({"rms_norm_eps": None}, "no rms_norm_eps"),
+        ({"rope_theta": None}, "rope_theta must be a positive finite number, got None"),
+        ({"rms_norm_eps": None}, "rms_norm_eps must be a positive finite number, got None"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive finite number, got nan"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number from 1"),
+        ({"num_hidden_layers": 10**10}, "num_hidden_layers must be a whole number from 1 to 10000"),
+        ({"vocab_size": 10**12}, "vocab_size must be a whole number"),
+        ({"tie_word_embeddings": None}, "tie_word_embeddings must be true or false, got None"),
+        ({"rope_scaling": "linear"}, "rope_scaling must be an object, got 'linear'"),
+        ({"rope_scaling": {"rope_type": ["yarn"]}}, "rope_type must be a text"),
         ({"hidden_size": "576"}, "hidden_size must be a whole number"),
         ({"hidden_size": 577}, "not a multiple of num_attention_heads"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false"),
         ({"num_key_value_heads": 2}, "num_heads 9 is not a multiple"),
         ({"rope_parameters": {"rope_theta": 1e4}}, "two values for rope_theta"),
-        ({"rope_scaling": {"rope_type": "linear"}}, "needs a number for factor"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor of rope type 'linear' must be"),
     ],
     ids=str,
 )
@@ -229,8 +236,33 @@ def test_what_is_missing_or_inconsistent_is_named(change: dict[str, Any], messag
 
 
 def test_qwen3_without_a_head_dim_is_refused_rather_than_divided() -> None:
-    with pytest.raises(ConfigError, match="no head_dim"):
+    with pytest.raises(ConfigError, match="head_dim must be a whole number"):
         decoder_config_from_hf(QWEN3_4B | {"head_dim": None})
+
+
+@pytest.mark.parametrize(
+    ("family", "absent"),
+    [
+        ("llama", ["rope_theta", "num_key_value_heads", "head_dim", "rms_norm_eps"]),
+        ("llama", ["tie_word_embeddings", "attention_bias", "mlp_bias", "architectures"]),
+        ("qwen2", ["rope_theta", "rms_norm_eps", "head_dim", "max_window_layers"]),
+        ("qwen3", ["rope_theta", "head_dim", "sliding_window", "layer_types"]),
+    ],
+    ids=str,
+)
+def test_an_absent_field_has_the_default_of_transformers(
+    tiny_config, family: str, absent: list[str]
+) -> None:
+    config = tiny_config(family, embed_dim=16, num_kv_heads=4)
+    fields = hf_config_from_decoder(config, dtype="float32")
+    fields |= {"rope_scaling": None, "rope_parameters": None}
+    fields = {name: value for name, value in fields.items() if name not in absent}
+    ours, theirs = decoder_config_from_hf(fields), CLASSES[family](**fields)
+    assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
+    assert ours.num_kv_heads == theirs.num_key_value_heads
+    assert ours.head_dim == getattr(theirs, "head_dim", 16 // 4)
+    assert ours.norm_eps == theirs.rms_norm_eps
+    assert ours.tie_embeddings == theirs.tie_word_embeddings
 
 
 @pytest.mark.parametrize(
