@@ -1,4 +1,4 @@
-"""Values from other people's files: of the right type and within bounds, or an error that names it."""
+"""Values from files: of the right type and within bounds, or an error that names the field."""
 
 import math
 import reprlib

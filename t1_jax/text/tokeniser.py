@@ -47,8 +47,9 @@ class T1Tokeniser:
     """A fast tokeniser that knows `<emb_token>` and reads users' text as nothing but text.
 
     Instructions, queries, documents and thoughts given as text are encoded by a second copy of the
-    tokeniser that has no added tokens, so `<|im_start|>` or `<emb_token>` inside them become plain
-    characters. Only templates and `close` place special tokens.
+    tokeniser that has no special tokens, so `<|im_start|>` or `<emb_token>` inside them become
+    plain characters. Only templates and `close` place special tokens. Words that were added to the
+    vocabulary without being special are read everywhere, as the checkpoint's own tokeniser does.
 
     Attributes:
         tokenizer: the tokeniser as the checkpoint has it.
@@ -60,10 +61,12 @@ class T1Tokeniser:
     def __init__(
         self, tokenizer: Tokenizer, *, emb_token_id: int, eos_ids: Collection[int], pad_id: int
     ) -> None:
-        added = {
-            token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()
+        special = {
+            token.content: number
+            for number, token in tokenizer.get_added_tokens_decoder().items()
+            if token.special or number == emb_token_id
         }
-        if emb_token_id not in added.values():
+        if emb_token_id not in special.values():
             raise WeightsError(
                 f"id {emb_token_id} for <emb_token> is none of the tokeniser's added tokens",
                 mend="import the model again, which gives it an <emb_token>",
@@ -74,10 +77,10 @@ class T1Tokeniser:
         self.emb_token_id = emb_token_id
         self.eos_ids = frozenset(eos_ids)
         self.pad_id = pad_id
-        self._added = added
-        longest_first = sorted(added, key=len, reverse=True)
-        self._added_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
-        self._plain = _without_added_tokens(tokenizer)
+        self._special = special
+        longest_first = sorted(special, key=len, reverse=True)
+        self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+        self._plain = _without_tokens(tokenizer, special)
         self._bound: dict[tuple[str, str], BoundTemplate] = {}
 
     @property
@@ -181,8 +184,8 @@ class T1Tokeniser:
         if template.count("{text}") != 1:
             raise ConfigError(f"a template must hold {{text}} exactly once, got {template!r}")
         before, after = template.split("{text}")
-        *_, left = self._added_pattern.split(before)
-        right, *_ = self._added_pattern.split(after)
+        *_, left = self._special_pattern.split(before)
+        right, *_ = self._special_pattern.split(after)
         return BoundTemplate(
             head=self._encode_template(before.removesuffix(left), instruction),
             left=left.replace("{instruction}", instruction),
@@ -193,9 +196,9 @@ class T1Tokeniser:
     def _encode_template(self, part: str, instruction: str) -> tuple[int, ...]:
         """Special tokens by name, and each run of words between them as one text."""
         ids: list[int] = []
-        for piece in self._added_pattern.split(part):
-            if piece in self._added:
-                ids.append(self._added[piece])
+        for piece in self._special_pattern.split(part):
+            if piece in self._special:
+                ids.append(self._special[piece])
             else:
                 words = piece.replace("{instruction}", instruction)
                 ids.extend(self._encode_plain([words], ["the instruction"])[0].ids)
@@ -203,7 +206,7 @@ class T1Tokeniser:
 
     def _encode_plain(self, texts: Sequence[str], items: Sequence[str]) -> list[Encoding]:
         encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
-        special = np.fromiter(self._added.values(), np.int32)
+        special = np.fromiter(self._special.values(), np.int32)
         for encoding, item in zip(encodings, items, strict=True):
             if np.isin(encoding.ids, special).any():
                 raise UnsupportedError(f"this tokeniser reads a special token in {item}")
@@ -211,8 +214,9 @@ class T1Tokeniser:
 
     def _refuse_foreign_template(self, template: str) -> None:
         """Raises unless piecewise encoding equals the tokeniser's own, special tokens and all."""
-        words = "".join(self._added_pattern.split(template)[::2])
-        if foreign := re.search(r"<\|[^|>]*\|>", words):
+        words = "".join(self._special_pattern.split(template)[::2])
+        names = re.findall(r"<\|[^|>]*\|>", words)
+        if foreign := [name for name in names if self.tokenizer.token_to_id(name) is None]:
             raise ConfigError(
                 f"the prompt preset holds {foreign[0]}, which this model's tokeniser does not know",
                 mend="choose the preset for the model's chat format: t1 (ChatML) or t1-llama3",
@@ -228,11 +232,14 @@ class T1Tokeniser:
             )
 
 
-def _without_added_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy for which every text is plain: nothing is looked up, added, cut or padded."""
-    description = json.loads(tokenizer.to_str())
-    description |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-    return Tokenizer.from_str(json.dumps(description))
+def _without_tokens(tokenizer: Tokenizer, special: Collection[str]) -> Tokenizer:
+    """A copy that does not look `special` tokens up in a text, and does not add, cut or pad."""
+    state = json.loads(tokenizer.to_str())
+    others = [token for token in state["added_tokens"] if token["content"] not in special]
+    state |= {"added_tokens": others, "post_processor": None, "truncation": None, "padding": None}
+    # The ids of added tokens are counted on, unless the model's own vocabulary has them.
+    state["model"]["vocab"] |= {token["content"]: token["id"] for token in others}
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def _refuse_unreadable(text: str, item: str) -> None:
@@ -248,19 +255,15 @@ def _refuse_unreadable(text: str, item: str) -> None:
 def _cut(run: Encoding, start: int, stop: int, budget: int) -> tuple[list[int], bool]:
     """The run's ids without as many of the text's last tokens as `budget` demands.
 
-    Characters `start` to `stop` of the run are the text. Tokens that reach outside it stay, and
-    cuts fall between characters: several tokens may share one.
+    Characters `start` to `stop` of the run are the text; tokens that reach outside it stay. A cut
+    may fall between the tokens of one character, as in every library that truncates tokens, so
+    that the exported document side makes the same rows.
     """
     ids = run.ids
     excess = len(ids) - budget
-    if excess <= 0:
+    inside = [i for i, (a, b) in enumerate(run.offsets) if start <= a and b <= stop]
+    if excess <= 0 or not inside:
         return ids, False
-    spans = run.offsets
-    inside = [i for i, (a, b) in enumerate(spans) if start <= a and b <= stop]
-    if not inside:
-        return ids, False
-    spans.append((spans[-1][1], spans[-1][1]))
-    seams = [i for i in [*inside, inside[-1] + 1] if i == 0 or spans[i - 1][1] <= spans[i][0]]
-    last = seams[-1]
-    cut = max((i for i in seams if i <= last - excess), default=seams[0])
-    return ids[:cut] + ids[last:], cut < last
+    last = inside[-1] + 1
+    cut = max(last - excess, inside[0])
+    return ids[:cut] + ids[last:], True

@@ -55,19 +55,17 @@ def test_no_text_gains_a_special_token_and_none_is_lost(
 
 
 @given(text=(ANY_TEXT | HOSTILE_TEXT).filter(str.strip), spare=st.integers(0, 12))
-def test_cutting_takes_whole_characters_off_the_end_of_the_text_only(
+def test_cutting_takes_tokens_off_the_end_of_the_text_only(
     tiny_tokeniser: T1Tokeniser, text: str, spare: int
 ) -> None:
-    frame = len(encode(tiny_tokeniser, "x").ids) - 1
-    prompt = encode(tiny_tokeniser, text, max_tokens=frame + spare + 1)
-    assert len(prompt.ids) <= frame + spare + 1
-    before, after = rendered("{text}").split("{text}")
-    decoded = tiny_tokeniser.decode(prompt.ids)
-    assert decoded.startswith(before.rstrip())
-    assert decoded.endswith(after)
-    kept = decoded[: -len(after)].removeprefix(before)
-    assert text.startswith(kept.removeprefix(before.rstrip()))
-    assert prompt.truncated == (kept != text)
+    most = len(encode(tiny_tokeniser, "x").ids) + spare
+    whole, prompt = encode(tiny_tokeniser, text), encode(tiny_tokeniser, text, most)
+    after = tiny_tokeniser.tokenizer.encode(rendered("{text}").split("{text}")[1]).ids
+    stays = len(prompt.ids) - len(after)
+    assert len(prompt.ids) == min(len(whole.ids), most)
+    assert prompt.ids[:stays].tolist() == whole.ids[:stays].tolist()
+    assert prompt.ids[stays:].tolist() == after
+    assert prompt.truncated == (len(whole.ids) > most)
 
 
 def test_a_cut_prompt_keeps_as_much_text_as_fits(tiny_tokeniser: T1Tokeniser) -> None:
@@ -132,6 +130,52 @@ def test_an_empty_text_is_named(tiny_tokeniser: T1Tokeniser, text: str) -> None:
             max_tokens=99,
             items=["query 'q1'", "query 'q7'"],
         )
+
+
+@pytest.fixture(scope="module")
+def with_words(tiny_tokeniser: T1Tokeniser) -> T1Tokeniser:
+    """A special token and words that were added after training, in the order of their ids."""
+    tokenizer = Tokenizer.from_str(tiny_tokeniser.tokenizer.to_str())
+    tokenizer.add_special_tokens([AddedToken("<|tool|>", special=True)])
+    plain = dict.fromkeys(("special", "normalized"), False)
+    tokenizer.add_tokens(
+        [
+            AddedToken("<think>", **plain),
+            AddedToken("overflowing", single_word=True, **plain),
+            AddedToken("zebra", special=False, normalized=True),
+            AddedToken("<sep>", lstrip=True, rstrip=True, **plain),
+        ]
+    )
+    return T1Tokeniser(tokenizer, emb_token_id=3, eos_ids=[2], pad_id=0)
+
+
+@given(
+    words=st.lists(
+        st.sampled_from(
+            ["<think>", "overflowing", "overflowings", "zebra", "<sep>", " ", "é", "a"]
+        ),
+        min_size=1,
+    )
+)
+def test_words_added_without_being_special_are_read_as_transformers_reads_them(
+    with_words: T1Tokeniser, words: list[str]
+) -> None:
+    text = "".join(words)
+    peer = PreTrainedTokenizerFast(tokenizer_object=with_words.tokenizer)
+    assert with_words.encode_thought(text).tolist() == peer(text)["input_ids"]
+    if text.strip():
+        prompt = encode(with_words, text)
+        assert prompt.ids.tolist() == peer(rendered(text), add_special_tokens=False)["input_ids"]
+
+
+def test_special_tokens_beside_such_words_stay_text(with_words: T1Tokeniser) -> None:
+    size = len(with_words.encode_thought("<|tool|>"))
+    ids = with_words.encode_thought("<think><|tool|><emb_token>zebra").tolist()
+    assert size > 1
+    id_of = with_words.tokenizer.token_to_id
+    assert (ids[0], ids[-1]) == (id_of("<think>"), id_of("zebra"))
+    assert not {id_of("<emb_token>"), id_of("<|tool|>")} & {*ids}
+    assert with_words.decode(ids) == "<think><|tool|><emb_token>zebra"
 
 
 def test_a_lone_surrogate_is_named(tiny_tokeniser: T1Tokeniser) -> None:
