@@ -1,11 +1,12 @@
 """The one entry: a Hugging Face folder, a T1 folder or a GGUF file, opened and checked."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from t1_jax.errors import T1Error, WeightsError
 from t1_jax.files import sha256_of
@@ -13,7 +14,7 @@ from t1_jax.hub.gguf_config import decoder_config_from_gguf
 from t1_jax.hub.gguf_file import read_gguf
 from t1_jax.hub.gguf_source import GGUFSource
 from t1_jax.hub.gguf_tokeniser import tokeniser_from_gguf
-from t1_jax.hub.hf_config import decoder_config_from_hf
+from t1_jax.hub.hf_config import decoder_config_from_hf, other_fields
 from t1_jax.hub.json_files import read_json
 from t1_jax.hub.metadata import T1Metadata, read_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
@@ -35,6 +36,7 @@ class Checkpoint:
         tokeniser: with or without `<emb_token>`.
         stored_dtype: the narrowest dtype name that holds every tensor exactly.
         metadata: what a T1 checkpoint says about itself; None for a base model.
+        other_fields: of its `config.json`, without influence on the decoder; export keeps them.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class Checkpoint:
     tokeniser: Tokeniser
     stored_dtype: str
     metadata: T1Metadata | None
+    other_fields: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -90,8 +93,9 @@ def _open_file(path: Path) -> Checkpoint:
 def _open_folder(path: Path) -> Checkpoint:
     if not (path / "config.json").exists():
         raise _not_a_model(path)
+    fields = read_json(path / "config.json")
     with _named(path / "config.json"):
-        config = decoder_config_from_hf(read_json(path / "config.json"))
+        config = decoder_config_from_hf(fields)
     if not any(path.glob("*.safetensors")) and any(path.glob("*.bin")):
         raise WeightsError(
             f"{path} has its weights in pickled .bin files, which are never read",
@@ -105,6 +109,7 @@ def _open_folder(path: Path) -> Checkpoint:
         tokeniser=tokeniser_from_folder(path),
         stored_dtype=stored_dtype(source),
         metadata=read_metadata(path),
+        other_fields=other_fields(fields),
     )
 
 

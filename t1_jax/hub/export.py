@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,12 +17,15 @@ from t1_jax.hub.json_files import to_json
 from t1_jax.hub.metadata import T1_FILE, T1Metadata
 from t1_jax.hub.safetensors_writer import write_safetensors
 from t1_jax.hub.sentence_transformers import (
+    DOCUMENT_FOLDER,
     DocumentSide,
     check_document_side,
+    write_document_tokeniser,
     write_sentence_transformers,
 )
 from t1_jax.hub.sources import STORED_DTYPES
 from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
+from t1_jax.hub.tokeniser_files import check_reads_back, write_tokeniser
 from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
 from t1_jax.model import DecoderConfig
 
@@ -52,6 +56,8 @@ def export_folder(
     document_side: DocumentSide,
     card: CardFacts,
     options: ExportOptions | None = None,
+    *,
+    other_fields: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the folder whole or not at all; host memory stays near the largest single tensor.
 
@@ -64,11 +70,12 @@ def export_folder(
         document_side: the document prompt as tokens, for sentence-transformers.
         card: what the model card says.
         options: sizes, and whether to overwrite.
+        other_fields: of `config.json`, without influence on the decoder, as the source has them.
 
     Raises:
         WeightsError: the tokeniser lacks `<emb_token>` or has more ids than there are rows, or a
             weight does not fit the dtype.
-        UnsupportedError: transformers has no class for this decoder.
+        UnsupportedError: transformers has no class for this decoder, or would tokenize otherwise.
         T1Error: the folder is taken, or the disk refused the data.
     """
     options = options or ExportOptions()
@@ -80,51 +87,45 @@ def export_folder(
         )
     tokeniser.assigned(config.vocab_size)
     check_document_side(document_side, tokeniser)
-    json_files = _json_files(config, tokeniser, metadata)
-    texts = {name: to_json(content) for name, content in json_files.items()}
-    texts["tokenizer.json"] = tokeniser.backend.to_str()
-    texts["README.md"] = render_card(card, config, metadata)
-    if tokeniser.chat_template is not None:
-        texts["chat_template.jinja"] = tokeniser.chat_template
+    fields = _config_fields(config, tokeniser, metadata.stored_dtype, other_fields or {})
+    texts = {
+        "config.json": to_json(fields),
+        "generation_config.json": to_json(_generation_fields(tokeniser, metadata)),
+        T1_FILE: to_json(metadata.to_fields()),
+        "README.md": render_card(card, config, metadata),
+    }
     with atomic_folder(folder, overwrite=options.overwrite) as scratch:
-        weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
         for name, text in texts.items():
             (scratch / name).write_text(text, encoding="utf-8")
-        write_sentence_transformers(scratch, weights, config.embed_dim, tokeniser, document_side)
+        write_tokeniser(scratch, tokeniser, max_tokens=config.max_positions)
+        write_document_tokeniser(scratch, tokeniser, document_side)
+        for part in (scratch, scratch / DOCUMENT_FOLDER):
+            check_reads_back(part, fields)
+        weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
+        write_sentence_transformers(scratch, weights, config.embed_dim, document_side)
 
 
-def _tokeniser_config(tokeniser: Tokeniser, max_tokens: int) -> dict[str, object]:
-    """`tokenizer_config.json`: the generic fast class, which takes `tokenizer.json` as it is."""
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": max_tokens,
-        "clean_up_tokenization_spaces": False,
-        "additional_special_tokens": [EMB_TOKEN],
-        **tokeniser.special_tokens,
-    }
+def _config_fields(
+    config: DecoderConfig, tokeniser: Tokeniser, dtype: str, other: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`config.json`: the source's own fields, and ids where it states none."""
+    stated = {name: value for name, value in other.items() if value is not None}
+    ids = {**_role_ids(tokeniser), "eos_token_id": list(tokeniser.eos_ids), **stated}
+    return hf_config_from_decoder(config, dtype=dtype, **{**other, **ids})
 
 
-def _json_files(
-    config: DecoderConfig, tokeniser: Tokeniser, metadata: T1Metadata
-) -> dict[str, dict[str, object]]:
-    """File name -> content."""
-    roles = {
-        f"{role}_id": index
-        for role in ("bos_token", "pad_token")
-        if (index := tokeniser.id_of_role(role)) is not None
-    }
-    ends = list(tokeniser.eos_ids)
-    fields = hf_config_from_decoder(config, dtype=metadata.stored_dtype, eos_token_id=ends, **roles)
-    # `<emb_token>` ends a thought, so it also ends a plain transformers `generate`.
-    generation = {**tokeniser.generation, **roles, "eos_token_id": [*ends, metadata.emb_token_id]}
-    special = {**tokeniser.special_tokens, "additional_special_tokens": [EMB_TOKEN]}
-    return {
-        "config.json": fields,
-        "generation_config.json": generation,
-        "special_tokens_map.json": special,
-        "tokenizer_config.json": _tokeniser_config(tokeniser, config.max_positions),
-        T1_FILE: metadata.to_fields(),
-    }
+def _generation_fields(tokeniser: Tokeniser, metadata: T1Metadata) -> dict[str, Any]:
+    """`generation_config.json`: as the source has it, and an end at `<emb_token>`.
+
+    `<emb_token>` ends a thought, so it also ends a plain transformers `generate`.
+    """
+    ends = [*tokeniser.eos_ids, metadata.emb_token_id]
+    return {**_role_ids(tokeniser), **tokeniser.generation, "eos_token_id": ends}
+
+
+def _role_ids(tokeniser: Tokeniser) -> dict[str, int]:
+    ids = {f"{role}_id": tokeniser.id_of_role(role) for role in ("bos_token", "pad_token")}
+    return {name: index for name, index in ids.items() if index is not None}
 
 
 def _write_weights(

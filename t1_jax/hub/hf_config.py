@@ -188,14 +188,20 @@ def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     )
 
 
-def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **ids: Any) -> dict[str, Any]:
+def other_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a `config.json` says beside the decoder and its weights' dtype; export keeps it."""
+    ours = {"dtype", "torch_dtype", "use_sliding_window", "_commit_hash", "_name_or_path"}
+    kept = (NO_INFLUENCE | _ONLY.keys()) - ours
+    return {name: value for name, value in config.items() if name in kept}
+
+
+def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **other: Any) -> dict[str, Any]:
     """The `config.json` that transformers builds the same decoder from.
 
     Args:
         config: the decoder; its vocabulary is written without padding.
         dtype: name of the dtype the weights are stored in.
-        ids: further fields without influence on the computation: `bos_token_id`, `eos_token_id`,
-            `pad_token_id`.
+        other: further fields without influence on the computation; see `other_fields`.
 
     Raises:
         UnsupportedError: the family's transformers class cannot express this decoder.
@@ -220,7 +226,7 @@ def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **ids: Any) -> 
         "dtype": dtype,
         "torch_dtype": dtype,
         **rope_to_hf(config.rope),
-        **ids,
+        **other,
     }
     if config.family != "qwen2":
         fields["attention_bias"] = config.qkv_bias

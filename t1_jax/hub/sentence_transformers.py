@@ -20,14 +20,16 @@ from typing import Any
 from t1_jax.errors import ConfigError
 from t1_jax.hub.json_files import to_json
 from t1_jax.hub.safetensors_source import INDEX_FILE
-from t1_jax.hub.tokeniser import Tokeniser
+from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
+from t1_jax.hub.tokeniser_files import GENERIC_CLASS, ROLES
 
 _NOTICE = (
     "Document side only. The query side of T1 must think: it writes a reasoning trajectory and "
     "reads the query's vector at the <emb_token> that ends it. Use t1_jax for queries; "
     "encode_query raises here on purpose."
 )
-_TRANSFORMER, _POOLING, _NORMALIZE = "document", "1_Pooling", "2_Normalize"
+DOCUMENT_FOLDER = "document"
+_POOLING, _NORMALIZE = "1_Pooling", "2_Normalize"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,34 +57,48 @@ def check_document_side(side: DocumentSide, tokeniser: Tokeniser) -> None:
     """
     if not side.tail_ids or side.tail_ids[-1] != tokeniser.emb_token_id:
         raise ConfigError(f"the document prompt must end with <emb_token>, got {side.tail_ids}")
-    if "pad_token" not in tokeniser.special_tokens:
+    if tokeniser.pad_token is None:
         raise ConfigError(
-            "the tokeniser has no pad_token, which sentence-transformers needs for batches",
-            mend="set pad_token to the token that ends a text",
+            "the tokeniser has neither pad_token nor eos_token, one of which sentence-transformers "
+            "needs for batches",
+            mend="state pad_token in tokenizer_config.json and import the model again",
         )
 
 
+def write_document_tokeniser(folder: Path, tokeniser: Tokeniser, side: DocumentSide) -> None:
+    """Makes the folder of the document side in an export, with its tokenizer and nothing else."""
+    settings = {
+        "tokenizer_class": GENERIC_CLASS,
+        "model_max_length": side.max_tokens,
+        "clean_up_tokenization_spaces": False,
+        "padding_side": "right",
+        "truncation_side": "right",
+        "split_special_tokens": True,  # <emb_token> inside a document is plain text
+        **dict.fromkeys(ROLES),
+        **tokeniser.special_tokens,
+        "pad_token": tokeniser.pad_token,
+    }
+    texts = {
+        "tokenizer.json": json.dumps(_document_tokeniser(tokeniser, side), ensure_ascii=False),
+        "tokenizer_config.json": to_json(settings),
+    }
+    (folder / DOCUMENT_FOLDER).mkdir()
+    for name, text in texts.items():
+        (folder / DOCUMENT_FOLDER / name).write_text(text, encoding="utf-8")
+
+
 def write_sentence_transformers(
-    folder: Path,
-    weights: Iterable[Path],
-    embed_dim: int,
-    tokeniser: Tokeniser,
-    side: DocumentSide,
+    folder: Path, weights: Iterable[Path], embed_dim: int, side: DocumentSide
 ) -> None:
-    """Adds the layout to a folder that already holds `config.json` and the weight files."""
-    transformer = folder / _TRANSFORMER
-    transformer.mkdir()
-    _link_all([*weights, folder / "config.json", folder / INDEX_FILE], transformer)
-    (transformer / "tokenizer.json").write_text(
-        json.dumps(_document_tokeniser(tokeniser, side), ensure_ascii=False), encoding="utf-8"
-    )
-    for name, content in _json_files(embed_dim, tokeniser, side).items():
+    """Adds the layout to an export that holds `config.json`, the weights and the tokenizers."""
+    _link_all([*weights, folder / "config.json", folder / INDEX_FILE], folder / DOCUMENT_FOLDER)
+    for name, content in _json_files(embed_dim, side).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(to_json(content), encoding="utf-8")
 
 
 def _json_files(
-    embed_dim: int, tokeniser: Tokeniser, side: DocumentSide
+    embed_dim: int, side: DocumentSide
 ) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
     """File name -> content."""
     modules = "sentence_transformers.models"
@@ -91,11 +107,11 @@ def _json_files(
         "modules.json": [{"idx": 0, "name": "0", "path": "", "type": f"{modules}.Router"}],
         "router_config.json": {
             "types": {
-                _TRANSFORMER: f"{modules}.Transformer",
+                DOCUMENT_FOLDER: f"{modules}.Transformer",
                 _POOLING: f"{modules}.Pooling",
                 _NORMALIZE: f"{modules}.Normalize",
             },
-            "structure": {"document": [_TRANSFORMER, _POOLING, _NORMALIZE]},
+            "structure": {"document": [DOCUMENT_FOLDER, _POOLING, _NORMALIZE]},
             "parameters": {"default_route": None, "allow_empty_key": False},
         },
         "config_sentence_transformers.json": {
@@ -105,21 +121,12 @@ def _json_files(
             "similarity_fn_name": "cosine",
             "t1_notice": _NOTICE,
         },
-        f"{_TRANSFORMER}/sentence_bert_config.json": {
+        f"{DOCUMENT_FOLDER}/sentence_bert_config.json": {
             "max_seq_length": side.max_tokens,
             "do_lower_case": False,
             "transformer_task": "feature-extraction",
             "modality_config": {"text": text},
             "module_output_name": "token_embeddings",
-        },
-        f"{_TRANSFORMER}/tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": side.max_tokens,
-            "clean_up_tokenization_spaces": False,
-            "padding_side": "right",
-            "truncation_side": "right",
-            "split_special_tokens": True,  # <emb_token> inside a document is plain text
-            "pad_token": tokeniser.special_tokens["pad_token"],
         },
         f"{_POOLING}/config.json": {
             "word_embedding_dimension": embed_dim,
@@ -138,7 +145,8 @@ def _document_tokeniser(tokeniser: Tokeniser, side: DocumentSide) -> dict[str, A
     """The tokeniser whose every output begins with the head and ends with the tail."""
     state = json.loads(tokeniser.backend.to_str())
     for added in state["added_tokens"]:
-        added["special"] = True  # so that `split_special_tokens` holds for each of them
+        # `split_special_tokens` makes text of exactly those that T1 reads as text.
+        added["special"] |= added["content"] == EMB_TOKEN
     around = {"<t1_head>": side.head_ids, "<t1_tail>": side.tail_ids}
     around = {name: ids for name, ids in around.items() if ids}
     one = [{"Sequence": {"id": "A", "type_id": 0}}]

@@ -169,6 +169,7 @@ def save_t1(
         ),
         card or CardFacts(name=folder.name),
         options,
+        other_fields=origin.other_fields,
     )
 
 

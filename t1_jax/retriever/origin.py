@@ -1,6 +1,8 @@
 """Where a retriever's weights came from: what saving and fingerprints need to know."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub import Tokeniser
@@ -16,6 +18,7 @@ class Origin:
         tokeniser: with `<emb_token>`, and with all that the checkpoint says of special tokens.
         emb_token_mode: how `<emb_token>` got its row.
         stored_dtype: of the checkpoint's tensors.
+        other_fields: of its `config.json`, without influence on the decoder; saving keeps them.
     """
 
     name: str
@@ -23,6 +26,7 @@ class Origin:
     tokeniser: Tokeniser
     emb_token_mode: str
     stored_dtype: str
+    other_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def known_origin(origin: Origin | None) -> Origin:

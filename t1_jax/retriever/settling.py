@@ -71,6 +71,7 @@ def settle(
             tokeniser=tokeniser,
             emb_token_mode=known.emb_token_mode if known else emb.mode,
             stored_dtype=checkpoint.stored_dtype,
+            other_fields=checkpoint.other_fields,
         ),
     )
 

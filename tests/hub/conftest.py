@@ -14,7 +14,14 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
+from t1_jax.hub.card import CardFacts
+from t1_jax.hub.checkpoint import open_checkpoint
+from t1_jax.hub.emb_token import give_emb_token
+from t1_jax.hub.export import export_folder
 from t1_jax.hub.hf_config import hf_config_from_decoder
+from t1_jax.hub.load import load_decoder_state
+from t1_jax.hub.metadata import T1Metadata
+from t1_jax.hub.sentence_transformers import DocumentSide
 from t1_jax.hub.sources import STORED_DTYPES
 from t1_jax.hub.tokeniser import Tokeniser
 from t1_jax.hub.weight_map import expected_tensors, our_shape, rules_for
@@ -201,3 +208,60 @@ def abstract() -> Callable[..., dict[str, jax.ShapeDtypeStruct]]:
 @pytest.fixture
 def write_folder() -> Callable[..., Path]:
     return _write_folder
+
+
+def _write_tiny_tokeniser(folder: Path, tokeniser: Tokeniser) -> None:
+    tokeniser.backend.save(str(folder / "tokenizer.json"))
+    roles = {**tokeniser.special_tokens, "unk_token": None}  # Qwen2 would have one of its own
+    config = {**roles, "chat_template": tokeniser.chat_template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_text(json.dumps(tokeniser.generation))
+
+
+@pytest.fixture
+def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_folder, abstract):
+    """HF folder -> our state -> exported folder; returns the tensors and both folders."""
+
+    def run(
+        family: str = "llama",
+        dtype: str = "float32",
+        *,
+        options=None,
+        compute=None,
+        prepare=_write_tiny_tokeniser,
+        **changes,
+    ):
+        changes = {"vocab_size": 300, "vocab_multiple": 128, "num_kv_heads": 4} | changes
+        config = tiny_config(family, **changes)
+        tensors = random_tensors(config, dtype)
+        base = write_folder(tmp_path / "base", config, tensors, dtype)
+        prepare(base, tiny_tokeniser())
+        checkpoint = open_checkpoint(base)
+        tokeniser, emb = give_emb_token(checkpoint.tokeniser, config.vocab_size)
+        state = load_decoder_state(checkpoint.source, config, abstract(config, compute or dtype))
+        metadata = T1Metadata(
+            emb_token_id=emb.id,
+            emb_token_mode=emb.mode,
+            stored_dtype=dtype,
+            prompt={"name": "t1", "version": "1", "hash": "abc"},
+            base_model="base",
+            base_fingerprint=checkpoint.fingerprint,
+        )
+        side = DocumentSide(
+            head_ids=(263,), words_before="a", tail_ids=(262, emb.id), max_tokens=64
+        )
+        folder = tmp_path / "exported"
+        export_folder(
+            folder,
+            state,
+            config,
+            tokeniser,
+            metadata,
+            side,
+            CardFacts(name="Tiny"),
+            options,
+            other_fields=checkpoint.other_fields,
+        )
+        return tensors, base, folder
+
+    return run

@@ -19,7 +19,6 @@ from t1_jax.hub.checkpoint import Checkpoint, open_checkpoint
 from t1_jax.hub.emb_token import give_emb_token
 from t1_jax.hub.export import ExportOptions, export_folder
 from t1_jax.hub.load import load_decoder_state
-from t1_jax.hub.metadata import T1Metadata
 from t1_jax.hub.sentence_transformers import DocumentSide
 
 SHAPES = [
@@ -28,42 +27,6 @@ SHAPES = [
     ("qwen2", {"tie_embeddings": False}),
     ("qwen3", {"windows": (0, 64, 64)}),
 ]
-
-
-@pytest.fixture
-def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_folder, abstract):
-    """HF folder -> our state -> exported folder; returns the tensors and both folders."""
-
-    def run(
-        family: str = "llama", dtype: str = "float32", *, options=None, compute=None, **changes
-    ):
-        changes = {"vocab_size": 300, "vocab_multiple": 128, "num_kv_heads": 4} | changes
-        config = tiny_config(family, **changes)
-        tensors = random_tensors(config, dtype)
-        base = write_folder(tmp_path / "base", config, tensors, dtype)
-        tokeniser = tiny_tokeniser()
-        tokeniser.backend.save(str(base / "tokenizer.json"))
-        checkpoint = open_checkpoint(base)
-        tokeniser, emb = give_emb_token(tokeniser, config.vocab_size)
-        state = load_decoder_state(checkpoint.source, config, abstract(config, compute or dtype))
-        metadata = T1Metadata(
-            emb_token_id=emb.id,
-            emb_token_mode=emb.mode,
-            stored_dtype=dtype,
-            prompt={"name": "t1", "version": "1", "hash": "abc"},
-            base_model="base",
-            base_fingerprint=checkpoint.fingerprint,
-        )
-        side = DocumentSide(
-            head_ids=(263,), words_before="a", tail_ids=(262, emb.id), max_tokens=64
-        )
-        folder = tmp_path / "exported"
-        export_folder(
-            folder, state, config, tokeniser, metadata, side, CardFacts(name="Tiny"), options
-        )
-        return tensors, base, folder
-
-    return run
 
 
 def export_again(folder: Path, checkpoint: Checkpoint, state, **changes: dict[str, Any]) -> None:
@@ -234,7 +197,11 @@ def test_a_value_beyond_float16_is_refused_by_tensor(export_tiny, abstract, tmp_
         ({"config": {"vocab_size": 264}}, WeightsError, "ids up to 264, the vocabulary only 264"),
         ({"without": "embed/table"}, WeightsError, "state lacks embed/table"),
         ({"side": {"tail_ids": (264, 262)}}, ConfigError, "must end with <emb_token>"),
-        ({"tokeniser": {"special_tokens": {}}}, ConfigError, "no pad_token"),
+        (
+            {"tokeniser": {"special_tokens": {}, "eos_ids": ()}},
+            ConfigError,
+            "neither pad_token nor eos_token",
+        ),
     ],
     ids=str,
 )
@@ -261,3 +228,16 @@ def test_every_file_is_valid_json(export_tiny) -> None:
     assert len(files) >= 14
     for file in files:
         json.loads(file.read_text())
+
+
+def test_a_qwen2_model_with_a_tokenizer_of_another_family_is_not_exported(
+    export_tiny, abstract, tiny_tokeniser, tmp_path: Path
+) -> None:
+    """A GGUF file may have one; transformers would read other ids than T1 does."""
+    _, _, folder = export_tiny("qwen2")
+    checkpoint = open_checkpoint(folder)
+    state = load_decoder_state(checkpoint.source, checkpoint.config, abstract(checkpoint.config))
+    foreign, _ = give_emb_token(tiny_tokeniser(), 300)
+    with pytest.raises(UnsupportedError, match=r"with Qwen2Tokenizer.*: .*pre_tokenizer"):
+        export_again(tmp_path / "x", checkpoint, state, tokeniser={"backend": foreign.backend})
+    assert not (tmp_path / "x").exists()

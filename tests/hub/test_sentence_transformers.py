@@ -9,7 +9,11 @@ import transformers
 
 from t1_jax.hub.emb_token import give_emb_token
 from t1_jax.hub.hf_config import hf_config_from_decoder
-from t1_jax.hub.sentence_transformers import DocumentSide, write_sentence_transformers
+from t1_jax.hub.sentence_transformers import (
+    DocumentSide,
+    write_document_tokeniser,
+    write_sentence_transformers,
+)
 from t1_jax.text import T1Tokeniser
 
 TEMPLATE = "<|im_start|>hell\n{text}<|end|>\n<|im_start|>he\n"
@@ -36,7 +40,8 @@ def exported(tmp_path: Path, tiny_config, tiny_tokeniser, random_tensors, write_
         max_tokens=48,
     )
     weights = [folder / "model.safetensors"]
-    write_sentence_transformers(folder, weights, config.embed_dim, tokeniser, side)
+    write_document_tokeniser(folder, tokeniser, side)
+    write_sentence_transformers(folder, weights, config.embed_dim, side)
     prompts = ours.encode_prompts(TEMPLATE, instruction="", texts=DOCUMENTS, max_tokens=47)
     return folder, side, [ours.close(prompt).ids.tolist() for prompt in prompts]
 
@@ -79,7 +84,8 @@ def test_weights_are_copied_where_links_are_not_to_be_had(
     (tmp_path / "config.json").write_text("{}")
     tokeniser, emb = give_emb_token(tiny_tokeniser(), 300)
     side = DocumentSide(head_ids=(), words_before="", tail_ids=(emb.id,), max_tokens=9)
-    write_sentence_transformers(tmp_path, [], 12, tokeniser, side)
+    write_document_tokeniser(tmp_path, tokeniser, side)
+    write_sentence_transformers(tmp_path, [], 12, side)
     assert (tmp_path / "document" / "config.json").read_text() == "{}"
 
 
@@ -125,6 +131,7 @@ def test_the_causal_model_beside_it_keeps_its_plain_tokeniser(
         json.dumps(hf_config_from_decoder(config, dtype="float32"))
     )
     side = DocumentSide(head_ids=(263,), words_before="", tail_ids=(emb.id,), max_tokens=9)
-    write_sentence_transformers(tmp_path, [], 12, tokeniser, side)
+    write_document_tokeniser(tmp_path, tokeniser, side)
+    write_sentence_transformers(tmp_path, [], 12, side)
     assert tokeniser.backend.to_str() == before
     assert not (tmp_path / "tokenizer.json").exists()
