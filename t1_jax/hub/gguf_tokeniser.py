@@ -11,6 +11,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence,
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub.gguf_file import GGUFFile
 from t1_jax.hub.tokeniser import Tokeniser
+from t1_jax.hub.values import shown
 
 # `tokenizer.ggml.token_type`
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
@@ -78,15 +79,47 @@ def tokeniser_from_gguf(file: GGUFFile) -> Tokeniser:
     fields = _Fields(file)
     variant = _variant(fields)
     tokens = fields.texts("tokens")
-    kinds = fields.get("token_type") or [1] * len(tokens)
-    if len(kinds) != len(tokens):
-        raise fields.wrong("token_type", f"{len(kinds)} entries for {len(tokens)} tokens")
+    kinds = fields.kinds(len(tokens))
+    ids = {key: fields.id_of(key, len(tokens)) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
+    try:
+        backend = _backend(
+            variant, tokens, kinds, [_pair(fields, m) for m in fields.texts("merges")]
+        )
+        bos = ids["bos_token_id"]
+        if bos is not None and fields.flag("add_bos_token", default=variant.bos_by_default):
+            name = tokens[bos]
+            backend.post_processor = processors.TemplateProcessing(
+                single=[name, "$A"], pair=[name, "$A", name, "$B"], special_tokens=[(name, bos)]
+            )
+    except WeightsError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise WeightsError(
+            f"{file.path}: the tokens and merges do not make a tokenizer: {error}",
+            mend="download the file again",
+        ) from error
+    if len(backend.get_vocab()) != sum(kind != _UNUSED for kind in kinds):
+        raise fields.wrong("tokens", "a token is listed twice")
+    return Tokeniser(
+        backend=backend,
+        special_tokens={
+            role: tokens[index]
+            for role, key in _ROLE_KEYS.items()
+            if (index := ids[key]) is not None and kinds[index] != _UNUSED
+        },
+        eos_ids=tuple(dict.fromkeys(i for key in _END_KEYS if (i := ids[key]) is not None)),
+        chat_template=_chat_template(file),
+    )
+
+
+def _backend(
+    variant: _Variant, tokens: list[str], kinds: list[int], merges: list[tuple[str, str]]
+) -> Tokenizer:
     vocabulary = {
         token: index
         for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
         if kind != _UNUSED
     }
-    merges = [_pair(fields, merge) for merge in fields.texts("merges")]
     backend = Tokenizer(BPE(vocabulary, merges, ignore_merges=variant.whole_words_first))
     backend.pre_tokenizer = variant.pre_tokeniser()
     backend.decoder = decoders.ByteLevel()
@@ -95,34 +128,18 @@ def tokeniser_from_gguf(file: GGUFFile) -> Tokeniser:
     for token, kind in zip(tokens, kinds, strict=True):
         if kind in (_CONTROL, _USER_DEFINED):
             backend.add_tokens([AddedToken(token, normalized=False, special=kind == _CONTROL)])
-    ids = {key: fields.id_of(key, len(tokens)) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
-    bos = ids["bos_token_id"]
-    if bos is not None and fields.get("add_bos_token", variant.bos_by_default):
-        name = tokens[bos]
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{name} $A", pair=f"{name} $A {name} $B", special_tokens=[(name, bos)]
-        )
-    return Tokeniser(
-        backend=backend,
-        special_tokens={
-            role: tokens[index]
-            for role, key in _ROLE_KEYS.items()
-            if (index := ids[key]) is not None
-        },
-        eos_ids=tuple(dict.fromkeys(i for key in _END_KEYS if (i := ids[key]) is not None)),
-        chat_template=_chat_template(file),
-    )
+    return backend
 
 
 def _variant(fields: "_Fields") -> _Variant:
     model, pre = fields.get("model"), fields.get("pre")
-    if model != "gpt2" or pre not in _VARIANTS:
+    if model != "gpt2" or not isinstance(pre, str) or pre not in _VARIANTS:
         raise UnsupportedError(
-            f"{fields.file.path}: tokeniser {model!r} with pre-tokeniser {pre!r} is not built from "
-            f"GGUF; known: 'gpt2' with {', '.join(map(repr, _VARIANTS))}",
+            f"{fields.file.path}: tokeniser {shown(model)} with pre-tokeniser {shown(pre)} is not "
+            f"built from GGUF; known: 'gpt2' with {', '.join(map(repr, _VARIANTS))}",
             mend="import the Hugging Face folder of the same model, which has tokenizer.json",
         )
-    return _VARIANTS[str(pre)]
+    return _VARIANTS[pre]
 
 
 def _pair(fields: "_Fields", merge: str) -> tuple[str, str]:
@@ -157,8 +174,24 @@ class _Fields:
             raise self.wrong(key, "a list of texts is missing")
         return found
 
+    def kinds(self, n_tokens: int) -> list[int]:
+        found = self.get("token_type", [1] * n_tokens)
+        if not isinstance(found, list) or not all(isinstance(kind, int) for kind in found):
+            raise self.wrong("token_type", "a list of whole numbers is missing")
+        if len(found) != n_tokens:
+            raise self.wrong("token_type", f"{len(found)} entries for {n_tokens} tokens")
+        return found
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        found = self.get(key, default)
+        if not isinstance(found, bool):
+            raise self.wrong(key, f"{shown(found)} is neither true nor false")
+        return found
+
     def id_of(self, key: str, n_tokens: int) -> int | None:
         found = self.get(key)
-        if found is not None and not (isinstance(found, int) and 0 <= found < n_tokens):
-            raise self.wrong(key, f"{found!r} is not one of {n_tokens} tokens")
+        if found is None:
+            return None
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < n_tokens:
+            raise self.wrong(key, f"{shown(found)} is not one of {n_tokens} tokens")
         return found

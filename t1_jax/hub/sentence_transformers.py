@@ -102,7 +102,6 @@ def _json_files(
 ) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
     """File name -> content."""
     modules = "sentence_transformers.models"
-    text = {"method": "forward", "method_output_name": "last_hidden_state"}
     return {
         "modules.json": [{"idx": 0, "name": "0", "path": "", "type": f"{modules}.Router"}],
         "router_config.json": {
@@ -124,9 +123,6 @@ def _json_files(
         f"{DOCUMENT_FOLDER}/sentence_bert_config.json": {
             "max_seq_length": side.max_tokens,
             "do_lower_case": False,
-            "transformer_task": "feature-extraction",
-            "modality_config": {"text": text},
-            "module_output_name": "token_embeddings",
         },
         f"{_POOLING}/config.json": {
             "word_embedding_dimension": embed_dim,

@@ -71,6 +71,12 @@ def test_control_and_user_tokens_stay_whole_and_unused_rows_have_no_token(descri
     assert tokeniser_from_gguf(described()).assigned(268).sum() == 266
 
 
+def test_a_role_on_an_unused_row_has_no_token(described) -> None:
+    tokeniser = tokeniser_from_gguf(described(padding_token_id=267))
+    assert set(tokeniser.special_tokens) == {"bos_token", "eos_token"}
+    assert tokeniser.pad_token == "<|end|>"
+
+
 def test_a_beginning_token_is_added_where_the_model_expects_one(described) -> None:
     ids = lambda *args, **changes: (  # noqa: E731
         tokeniser_from_gguf(described(*args, **changes)).backend.encode("hello").ids
@@ -83,7 +89,11 @@ def test_a_beginning_token_is_added_where_the_model_expects_one(described) -> No
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"pre": "tekken"}, "'gpt2' with pre-tokeniser 'tekken'"), ({"model": "llama"}, "'llama'")],
+    [
+        ({"pre": "tekken"}, "'gpt2' with pre-tokeniser 'tekken'"),
+        ({"model": "llama"}, "'llama'"),
+        ({"pre": ["qwen2"]}, r"pre-tokeniser \['qwen2'\]"),
+    ],
 )
 def test_other_tokenisers_are_refused_by_name(described, changes, named: str) -> None:
     with pytest.raises(UnsupportedError, match=named):
@@ -96,7 +106,13 @@ def test_other_tokenisers_are_refused_by_name(described, changes, named: str) ->
         ({"merges": None}, "merges: a list of texts is missing"),
         ({"merges": ["he"]}, "merges: 'he' is not a pair"),
         ({"token_type": [1]}, "token_type: 1 entries for 268 tokens"),
+        ({"merges": ["he zz"]}, "the tokens and merges do not make a tokenizer"),
+        ({"token_type": 5}, "token_type: a list of whole numbers is missing"),
+        ({"token_type": ["x"] * 268}, "token_type: a list of whole numbers is missing"),
         ({"eos_token_id": 300}, "eos_token_id: 300 is not one of 268 tokens"),
+        ({"eos_token_id": True}, "eos_token_id: True is not one of 268 tokens"),
+        ({"tokens": [*"ab"] * 134, "merges": []}, "tokens: a token is listed twice"),
+        ({"add_bos_token": "no"}, "add_bos_token: 'no' is neither true nor false"),
     ],
 )
 def test_inconsistent_metadata_is_refused(described, changes, message: str) -> None:
