@@ -7,6 +7,7 @@ from typing import Any
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub.json_files import read_json
+from t1_jax.hub.values import shown
 
 T1_FILE = "t1.json"
 _FORMAT = 1
@@ -79,6 +80,7 @@ def read_metadata(folder: Path) -> T1Metadata | None:
         raise WeightsError(
             f"{path} is not of format {_FORMAT}", mend="read it with a newer version of t1_jax"
         )
+    _check_types(path, fields)
     try:
         return T1Metadata(**fields)
     except TypeError as error:
@@ -103,7 +105,18 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
             f"{path} is not that of an adapter of format {_FORMAT}",
             mend="read it with a newer version of t1_jax",
         )
+    _check_types(path, fields)
     try:
         return AdapterMetadata(**fields)
     except TypeError as error:
         raise WeightsError(f"{path} is damaged: {error}", mend="export it again") from error
+
+
+def _check_types(path: Path, fields: Mapping[str, Any]) -> None:
+    """Refuses a value of another type than was written; a text is most fields' type."""
+    types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping}
+    for name, value in fields.items():
+        if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
+            raise WeightsError(
+                f"{path} is damaged: {name} is {shown(value)}", mend="export it again"
+            )

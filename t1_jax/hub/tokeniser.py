@@ -128,6 +128,11 @@ def tokeniser_from_folder(folder: Path) -> Tokeniser:
     backend.no_padding()
     backend.encode_special_tokens = False
     special_tokens = loaded.special_tokens_map
+    for role, token in special_tokens.items():
+        if backend.token_to_id(token) is None:
+            raise WeightsError(
+                f"{folder}: {role} names no token: {shown(token)}", mend=_DOWNLOAD_AGAIN
+            )
     eos = special_tokens.get("eos_token")
     eos_ids = [
         *_ids(folder / "generation_config.json", generation),
@@ -214,7 +219,8 @@ def _extra_special_tokens(
     named = config.get("extra_special_tokens")
     if isinstance(named, Mapping):
         return {role: str(getattr(loaded, role)) for role in named}
-    return tuple(str(token) for token in loaded.extra_special_tokens)
+    listed: Any = loaded.extra_special_tokens  # found by name, so it has no type
+    return tuple(str(token) for token in listed)
 
 
 def _chat_template(

@@ -110,7 +110,13 @@ def _preset(
     if metadata is None:
         return load_preset("t1")
     fields: Mapping[str, Any] = metadata.prompt
-    preset = PromptPreset(**{key: value for key, value in fields.items() if key != "hash"})
+    try:
+        preset = PromptPreset(**{key: value for key, value in fields.items() if key != "hash"})
+    except (AttributeError, TypeError) as error:
+        raise WeightsError(
+            f"{path}: the prompts in t1.json are damaged: {error}",
+            mend="export the model again, or name a preset",
+        ) from error
     if preset.hash != fields.get("hash"):
         raise WeightsError(
             f"{path}: the prompts in t1.json do not have the hash that stands there",

@@ -265,3 +265,32 @@ def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_fol
         return tensors, base, folder
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny_files() -> Callable[[], dict[str, Any]]:
+    """File name -> content of a tokenizer and what goes with it."""
+
+    def make() -> dict[str, Any]:
+        backend = _tiny_tokeniser().backend
+        added = backend.get_added_tokens_decoder()
+        entries = {str(index): token.__getstate__() for index, token in added.items()}
+        return {
+            "config.json": {"model_type": "llama", "eos_token_id": 262},
+            "generation_config.json": {"eos_token_id": [262, 5], "temperature": 0.7},
+            "tokenizer.json": json.loads(backend.to_str()),
+            "tokenizer_config.json": {
+                "added_tokens_decoder": entries,
+                "additional_special_tokens": ["<|im_start|>"],
+                "chat_template": [{"name": "default", "template": "{{ messages }}"}],
+                "eos_token": {"__type": "AddedToken", "content": "<|end|>", "special": True},
+                "model_max_length": 4096,
+                "pad_token": "<|end|>",
+                "padding_side": "left",
+                "tokenizer_class": "PreTrainedTokenizerFast",
+            },
+            "special_tokens_map.json": {"eos_token": "<|end|>", "pad_token": "<|end|>"},
+            "added_tokens.json": {"<|end|>": 262, "<|im_start|>": 263},
+        }
+
+    return make

@@ -29,7 +29,13 @@ def test_a_folder_that_is_no_t1_has_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"format": 2}, "not of format 1"), ({"colour": "red"}, "damaged: .*colour")],
+    [
+        ({"format": 2}, "not of format 1"),
+        ({"colour": "red"}, "damaged: .*colour"),
+        ({"emb_token_id": "16"}, "damaged: emb_token_id is '16'"),
+        ({"prompt": "t1"}, "damaged: prompt is 't1'"),
+        ({"base_model": None}, "damaged: base_model is None"),
+    ],
 )
 def test_what_is_not_understood_is_refused(tmp_path: Path, change, message: str) -> None:
     (tmp_path / "t1.json").write_text(json.dumps(METADATA.to_fields() | change))

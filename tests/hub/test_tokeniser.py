@@ -164,6 +164,12 @@ def test_the_chat_template_is_found_wherever_it_stands(folder: Path) -> None:
     assert tokeniser_from_folder(folder).chat_template == "file"
 
 
+def test_a_role_without_a_token_is_refused(folder: Path) -> None:
+    write(folder, "special_tokens_map.json", eos_token={})
+    with pytest.raises(WeightsError, match="eos_token names no token: ''"):
+        tokeniser_from_folder(folder)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", ""])
 def test_a_template_is_never_named_like_another_folder(folder: Path, name: str) -> None:
     named = [{"name": name, "template": "x"}]

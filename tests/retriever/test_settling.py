@@ -38,3 +38,12 @@ def test_prompts_that_were_changed_by_hand_are_refused(saved_t1: Path, tmp_path:
     (folder / "t1.json").write_text(json.dumps(stated))
     with pytest.raises(WeightsError, match="do not have the hash that stands there"):
         settled(folder)
+
+
+@pytest.mark.parametrize("prompt", [{}, {"name": 5}, {"color": "red"}], ids=str)
+def test_prompts_that_are_none_are_refused(saved_t1: Path, tmp_path: Path, prompt: dict):
+    folder = Path(shutil.copytree(saved_t1, tmp_path / "changed"))
+    stated = json.loads((folder / "t1.json").read_text())
+    (folder / "t1.json").write_text(json.dumps(stated | {"prompt": prompt}))
+    with pytest.raises(WeightsError, match=r"the prompts in t1\.json are damaged"):
+        settled(folder)
