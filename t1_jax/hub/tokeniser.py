@@ -91,13 +91,18 @@ class Tokeniser:
         """Which rows of a vocabulary stand for a token; the logits of the others are −∞.
 
         Raises:
-            WeightsError: the tokeniser has ids beyond the vocabulary.
+            WeightsError: the tokeniser, or a stated end, has ids beyond the vocabulary.
         """
         ids = np.fromiter(self.backend.get_vocab().values(), np.int64)
         if ids.max(initial=-1) >= vocab_size:
             raise WeightsError(
                 f"the tokeniser has ids up to {ids.max()}, the vocabulary only {vocab_size} rows",
                 mend="check that tokeniser and weights are of the same model",
+            )
+        if (last := max(self.eos_ids, default=-1)) >= vocab_size:
+            raise WeightsError(
+                f"eos_token_id {last} is beyond the vocabulary of {vocab_size} rows",
+                mend="correct generation_config.json or config.json",
             )
         mask = np.zeros(vocab_size, bool)
         mask[ids] = True

@@ -192,6 +192,12 @@ def test_assigned_rows_are_those_with_a_token(folder: Path) -> None:
     np.testing.assert_array_equal(np.flatnonzero(assigned), np.arange(264))
 
 
+def test_an_end_beyond_the_vocabulary_is_refused(folder: Path) -> None:
+    write(folder, "generation_config.json", eos_token_id=[5, 128001])
+    with pytest.raises(WeightsError, match="eos_token_id 128001 is beyond the vocabulary of 300"):
+        tokeniser_from_folder(folder).assigned(300)
+
+
 def test_more_ids_than_rows_are_refused(folder: Path) -> None:
     with pytest.raises(WeightsError, match="ids up to 263, the vocabulary only 263 rows"):
         tokeniser_from_folder(folder).assigned(263)
