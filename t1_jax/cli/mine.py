@@ -89,6 +89,8 @@ def mine(
             "--by both drops what vectors put close to them, too",
             style="yellow",
         )
+    if report.removed:
+        out.say(f"{report.removed} earlier negatives are the query itself or answer it: taken out")
     if report.short:
         out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
     out.result({"output": output, **dataclasses.asdict(report)})

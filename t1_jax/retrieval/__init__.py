@@ -35,6 +35,8 @@ from t1_jax.retrieval.metrics import RunScores as RunScores
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
+from t1_jax.retrieval.texts import normalised_text as normalised_text
+from t1_jax.retrieval.texts import text_key as text_key
 from t1_jax.retrieval.trec import Run as Run
 from t1_jax.retrieval.trec import read_qrels as read_qrels
 from t1_jax.retrieval.trec import read_run as read_run

@@ -55,6 +55,8 @@ def train(
     for name, notes in data.notes.items():
         for what, count in notes.items():
             tell(f"{name}: {count:,} {what}")
+    if data.removed_negatives:
+        tell(f"{data.removed_negatives} negatives are the query itself or answer it: taken out")
     for warning in warnings_of(config, data.sets):
         tell(f"warning: {warning}")
     student = load_student(files, config.model, placement, seed=config.seed)

@@ -15,6 +15,7 @@ from t1_jax.train.data import (
     LeakReport,
     TrainingRecord,
     TrainingSet,
+    exclude_known_answers,
     find_leaks,
     read_records,
     records_from_collection,
@@ -38,6 +39,8 @@ class TrainingData:
         leaks: what was taken out of the sets.
         validation_leaks: queries that were taken out of the splits to validate on, since a test
             split has them too, or nearly.
+        removed_negatives: negatives taken out of records since they are the query itself or answer
+            it, see `exclude_known_answers`.
         notes: by collection, what lenient reading dropped or accepted, and how often.
     """
 
@@ -46,6 +49,7 @@ class TrainingData:
     validation: Mapping[str, Collection]
     leaks: LeakReport
     validation_leaks: int
+    removed_negatives: int
     notes: Mapping[str, Mapping[str, int]]
 
     def facts(self) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class TrainingData:
                 "merged": self.leaks.merged,
                 "validation": self.validation_leaks,
             },
+            "removed_negatives": self.removed_negatives,
         }
 
 
@@ -130,12 +135,18 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 records = tuple(read_records(Path(path), documents=item.documents))
                 refuse_leaks([replace(item, name=str(path), records=records)], held)
     cleaned, report = remove_leaks(sets, held, near)
+    closed, removed = [], 0
+    for item in cleaned:
+        records, wrong = exclude_known_answers(item.records, item.documents)
+        closed.append(replace(item, records=records))
+        removed += wrong
     return TrainingData(
-        sets=cleaned,
+        sets=tuple(closed),
         held_out=held_out,
         validation=validated,
         leaks=report,
         validation_leaks=too_like_test,
+        removed_negatives=removed,
         notes=notes,
     )
 

@@ -180,6 +180,16 @@ def test_flaws_of_a_collection_are_accepted_when_its_source_says_so(toys):
     assert data.validation["zoo"].absent_qrels == {"validation-cat-0": {"unicorn": 1}}
 
 
+def test_no_negative_is_the_query_itself_or_answers_it(toys):
+    add_record(toys, query="Where is the cat?", negatives=["dog"], instruction="find dogs")
+    add_record(toys, query_id="owl", query="is an owl a raptor?", negatives=["owl", "dog"])
+    data = load(toys)
+    records = {record.query_id: record for record in data.sets[0].records}
+    assert records["owl"].negatives == ("dog",)
+    assert records["owl"].excluded == {"owl"}
+    assert data.facts()["removed_negatives"] == data.removed_negatives == 1
+
+
 def test_a_part_of_a_collection_keeps_what_is_judged(toys):
     whole = load_collection(toys / "zoo", "validation")
     part = validation_part(whole, ValidationConfig(queries=2, documents=3))
