@@ -1,5 +1,6 @@
 """The folder of a run: results.json, rankings, values per query, thoughts, table and report."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -7,8 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from t1_jax.errors import DataError
 from t1_jax.evaluate.facts import hardware, package_versions
+from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
 from t1_jax.evaluate.table import comparison_sentence, to_markdown
@@ -44,12 +45,10 @@ def write_results(
         overwrite: replace a folder that stands there.
 
     Raises:
-        DataError: two evaluations of one name, or ids that a TREC file cannot hold apart.
+        DataError: ids that a TREC file cannot hold apart.
         T1Error: the folder exists (without `overwrite`), or the disk refuses.
     """
-    names = [_file_name(evaluation.title) for evaluation in evaluations]
-    if len(set(names)) != len(names):
-        raise DataError(f"two evaluations share a name: {', '.join(names)}")
+    names = _file_names(evaluation.title for evaluation in evaluations)
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
         _write_json(scratch / "results.json", results_as_json(evaluations))
         (scratch / "table.md").write_text(to_markdown(evaluations), encoding="utf-8")
@@ -93,6 +92,7 @@ def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
         "rows": [_row_as_json(evaluation, row) for row in evaluation.rows],
         "comparisons": _comparisons(evaluation),
         "summary": sentence,
+        "notes": list(evaluation_notes(evaluation)),
     }
 
 
@@ -116,6 +116,7 @@ def _row_as_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
         },
         "queries": len(evaluation.query_ids),
         "queries_without_result": list(row.missing),
+        "unknown_queries": list(row.unknown),
         "seconds": row.seconds,
         "thinking": None if thinking is None else asdict(thinking),
     }
@@ -140,8 +141,10 @@ def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _write_collection(folder: Path, evaluation: Evaluation) -> None:
     folder.mkdir()
-    for row in evaluation.rows:
-        write_run(row.run, folder / f"{_file_name(row.name)}.trec", tag=_file_name(row.name))
+    for name, row in zip(
+        _file_names(row.name for row in evaluation.rows), evaluation.rows, strict=True
+    ):
+        write_run(row.run, folder / f"{name}.trec", tag=name)
     _write_lines(folder / "per_query.jsonl", _per_query(evaluation))
     _write_lines(folder / "thoughts.jsonl", _thoughts(evaluation))
 
@@ -176,5 +179,15 @@ def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"
+def _file_names(titles: Iterable[str]) -> list[str]:
+    """Names of files, all different, even where the file system ignores case."""
+    names: dict[str, str] = {}
+    for title in titles:
+        plain = re.sub(r"[^\w.-]+", "-", title).strip("-.") or "unnamed"
+        name = next(
+            each
+            for each in itertools.chain([plain], (f"{plain}-{n}" for n in itertools.count(2)))
+            if each.casefold() not in names
+        )
+        names[name.casefold()] = name
+    return list(names.values())

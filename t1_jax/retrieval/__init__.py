@@ -12,6 +12,7 @@ from t1_jax.retrieval.collection import Document as Document
 from t1_jax.retrieval.collection import Query as Query
 from t1_jax.retrieval.collection import fault_of_id as fault_of_id
 from t1_jax.retrieval.collection import fault_of_text as fault_of_text
+from t1_jax.retrieval.flaws import DROPPED_DOCUMENTS as DROPPED_DOCUMENTS
 from t1_jax.retrieval.index import KINDS as KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index import Fingerprint as Fingerprint

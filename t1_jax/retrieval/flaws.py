@@ -27,6 +27,10 @@ _TREATMENT = {
 """What lenient reading does with each flaw."""
 
 
+DROPPED_DOCUMENTS = f"{EMPTY_DOCUMENT} ({_TREATMENT[EMPTY_DOCUMENT]})"
+"""The note that counts documents which the files have and the collection has not."""
+
+
 class Flaws:
     """Counts by kind while files are read; faults are raised at the end, with their full count."""
 
