@@ -91,6 +91,8 @@ def mine(
         )
     if report.removed:
         out.say(f"{report.removed} earlier negatives are the query itself or answer it: taken out")
+    for name, count in report.unanswered.items():
+        out.say(f"{name} found nothing for {count} of {report.records} queries", style="yellow")
     if report.short:
         out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
     out.result({"output": output, **dataclasses.asdict(report)})

@@ -98,6 +98,8 @@ class MiningReport:
         mined: negatives added, of all records.
         removed: negatives that records had and that are the query itself or answer it.
         short: records that got fewer than were asked for.
+        unanswered: ranking -> records for whose query it found nothing, where there are any: BM25
+            finds nothing for a query without a word of the corpus.
         taken: ranking -> negatives that it was first to propose.
         dropped: reason -> candidates dropped for it, over all rankings: "positive", "excluded",
             "known" (a negative already), "same text", "near copy", "too close", "skipped".
@@ -107,6 +109,7 @@ class MiningReport:
     mined: int
     removed: int
     short: int
+    unanswered: Mapping[str, int]
     taken: Mapping[str, int]
     dropped: Mapping[str, int]
 
@@ -199,6 +202,10 @@ def mine_negatives(
         chosen = _first_of_each_text(_united(lists, config), keys)[: config.negatives]
         taken.update(next(n for n, ids in lists.items() if name in ids) for name in chosen)
         mined.append(replace(record, negatives=(*record.negatives, *chosen)))
+    unanswered = {
+        ranking.name: sum(not ranking.run.get(record.query_id) for record in records)
+        for ranking in rankings
+    }
     added = [
         len(new.negatives) - len(old.negatives) for new, old in zip(mined, records, strict=True)
     ]
@@ -207,6 +214,7 @@ def mine_negatives(
         mined=sum(added),
         removed=removed,
         short=sum(count < config.negatives for count in added),
+        unanswered={name: count for name, count in unanswered.items() if count},
         taken=dict(taken),
         dropped=dict(dropped),
     )
