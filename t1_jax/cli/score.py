@@ -66,4 +66,6 @@ def _with_own_ids(path: Path, run: Run, collection: Collection) -> Run:
 
 
 def _originals(ids: Iterable[str]) -> Mapping[str, str]:
-    return {written: original for original, written in trec_ids(ids).items()}
+    """Each id by what a TREC file may call it: with "_" for spaces, or as it is."""
+    written = trec_ids(ids)
+    return {name: name for name in written} | {name: own for own, name in written.items()}

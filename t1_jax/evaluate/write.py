@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from t1_jax.errors import DataError
 from t1_jax.evaluate.facts import hardware, package_versions
 from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.report import ReportOptions, render_report
@@ -45,10 +46,12 @@ def write_results(
         overwrite: replace a folder that stands there.
 
     Raises:
-        DataError: ids that a TREC file cannot hold apart.
+        DataError: two evaluations of one name, or ids that a TREC file cannot hold apart.
         T1Error: the folder exists (without `overwrite`), or the disk refuses.
     """
-    names = _file_names(evaluation.title for evaluation in evaluations)
+    names = [_file_name(evaluation.title) for evaluation in evaluations]
+    if len(set(names)) != len(names):
+        raise DataError(f"two evaluations share a name: {', '.join(names)}")
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
         _write_json(scratch / "results.json", results_as_json(evaluations))
         (scratch / "table.md").write_text(to_markdown(evaluations), encoding="utf-8")
@@ -179,15 +182,17 @@ def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _file_names(titles: Iterable[str]) -> list[str]:
-    """Names of files, all different, even where the file system ignores case."""
-    names: dict[str, str] = {}
-    for title in titles:
-        plain = re.sub(r"[^\w.-]+", "-", title).strip("-.") or "unnamed"
+def _file_names(names: Iterable[str]) -> list[str]:
+    """A file name for each row, all different, even where the file system ignores case."""
+    found: dict[str, str] = {}
+    for plain in map(_file_name, names):
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
         name = next(
-            each
-            for each in itertools.chain([plain], (f"{plain}-{n}" for n in itertools.count(2)))
-            if each.casefold() not in names
+            each for each in itertools.chain([plain], numbered) if each.casefold() not in found
         )
-        names[name.casefold()] = name
-    return list(names.values())
+        found[name.casefold()] = name
+    return list(found.values())
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"

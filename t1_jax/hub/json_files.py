@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import WeightsError
+from t1_jax.files import read_text
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def read_json(path: Path) -> dict[str, Any]:
         WeightsError: the file is missing, not JSON (with the line), or not an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except FileNotFoundError as error:
         raise WeightsError(
             f"{path} is missing", mend="give the folder of a whole checkpoint"

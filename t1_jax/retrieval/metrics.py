@@ -121,7 +121,8 @@ def _cut_ranking(
     """The best `depth` documents that are not excluded, with their scores in float32."""
     taken_out = set(excluded)
     ids = [document_id for document_id in scores if document_id not in taken_out]
-    values = np.array([scores[document_id] for document_id in ids], dtype=np.float32)
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+        values = np.array([scores[document_id] for document_id in ids], dtype=np.float32)
     try:
         order = rank_documents(values, ids, depth)
     except DataError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from t1_jax.errors import T1Error
+from t1_jax.errors import DataError, T1Error
 from t1_jax.evaluate import Evaluation, render_report, to_markdown, write_results
 from t1_jax.retrieval import read_run
 
@@ -105,13 +105,22 @@ def test_a_folder_that_stands_is_replaced_only_when_asked(folder: Path, evaluati
     assert not (folder / "toys-test").exists()
 
 
-def test_names_that_meet_in_the_file_system_are_told_apart(tmp_path: Path, evaluation: Evaluation):
-    renamed = [
-        dataclasses.replace(evaluation, split=None, collection=dataclasses.replace(
-            evaluation.collection, name=name
-        ))
-        for name in ("動物", "?", "toys", "TOYS", "toys")
-    ]  # fmt: skip
-    write_results(tmp_path / "run", renamed)
-    folders = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()}
-    assert folders == {"動物", "unnamed", "toys", "TOYS-2", "toys-3"}
+def test_two_of_one_name_leave_nothing_behind(tmp_path: Path, evaluation: Evaluation):
+    with pytest.raises(DataError, match="share a name"):
+        write_results(tmp_path / "run", [evaluation, evaluation])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_whose_names_meet_in_the_file_system_have_files_of_their_own(
+    tmp_path: Path, evaluation: Evaluation
+):
+    names = ("動物", "?", "mine", "MINE", "mine!")
+    rows = tuple(dataclasses.replace(evaluation.rows[0], name=name) for name in names)
+    write_results(tmp_path / "run", [dataclasses.replace(evaluation, rows=rows)])
+    assert {path.stem for path in (tmp_path / "run").glob("*/*.trec")} == {
+        "動物",
+        "unnamed",
+        "mine",
+        "MINE-2",
+        "mine-3",
+    }
