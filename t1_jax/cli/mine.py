@@ -81,7 +81,7 @@ def mine(
     write_records(output, mined)
     out.say(f"{output}: {report.mined} negatives for {report.records} records")
     out.say(f"taken from: {_listed(report.taken)}; dropped: {_listed(report.dropped)}")
-    if split != "train" and records is None:
+    if not split.startswith("train") and records is None:
         out.say(f"these are queries of {split}: do not train on them", style="yellow")
     if by == "words":
         out.say(

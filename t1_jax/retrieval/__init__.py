@@ -28,6 +28,7 @@ from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import read_manifest as read_manifest
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
+from t1_jax.retrieval.lines import MAX_GRADE as MAX_GRADE
 from t1_jax.retrieval.lines import Place as Place
 from t1_jax.retrieval.lines import Record as Record
 from t1_jax.retrieval.lines import read_records as read_records

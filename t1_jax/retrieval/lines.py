@@ -10,6 +10,9 @@ import t1_jax.files as files
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import fault_of_id, fault_of_text
 
+MAX_GRADE = 999_999
+"""The highest grade: trec_eval takes memory and time in proportion to it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -33,11 +36,13 @@ def integer_grade(place: Place, text: str) -> int:
     """The grade that `text` spells; "1.0" is 1, as trec_eval reads it.
 
     Raises:
-        DataError: it is not an integer of at most nine digits.
+        DataError: it is not an integer, or its magnitude exceeds `MAX_GRADE`.
     """
-    match = re.fullmatch(r"([+-]?[0-9]{1,9})(\.0*)?", text)
+    match = re.fullmatch(r"([+-]?[0-9]{1,6})(\.0*)?", text)
     if match is None:
-        raise place.fault(f"the grade must be an integer, found {text!r}")
+        raise place.fault(
+            f"the grade must be an integer of at most {len(str(MAX_GRADE))} digits, found {text!r}"
+        )
     return int(match[1])
 
 

@@ -81,13 +81,13 @@ def test_fields_are_checked(tmp_path: Path):
     assert record.optional_text("none") == record.optional_text("gone") == ""
 
 
-@given(st.integers(-999_999_999, 999_999_999))
+@given(st.integers(-999_999, 999_999))
 def test_a_grade_is_an_integer(grade: int):
     assert integer_grade(HERE, str(grade)) == integer_grade(HERE, f"{grade:+d}.0") == grade
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1.5", ".0", " 1", "1_0", "one", "٣", "--1", "1e3", "1234567890"]
+    "text", ["", "1.5", ".0", " 1", "1_0", "one", "٣", "--1", "1e3", "1234567"]
 )
 def test_a_grade_is_nothing_else(text: str):
     with pytest.raises(DataError, match=r"qrels\.tsv:7: the grade must be an integer"):

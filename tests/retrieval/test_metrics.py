@@ -55,6 +55,11 @@ def test_queries_without_a_relevant_document_and_without_judgements_are_set_apar
         score_run({}, {"zero": {"a": 0}})
 
 
+def test_a_grade_that_would_fill_the_memory_is_refused():
+    with pytest.raises(DataError, match="query 'q' has the grade 1000000000, above 999999"):
+        score_run({"q": {"a": 1.0}}, {"q": {"a": 10**9}})
+
+
 def test_a_negative_grade_is_worth_nothing_as_in_trec_eval():
     run = {"q": {"bad": 3.0, "good": 2.0, "fair": 1.0}}
     scores = score_run(

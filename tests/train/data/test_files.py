@@ -29,7 +29,7 @@ def a_record(draw: Callable, query_id: str) -> dict[str, object]:
     return {
         "query_id": query_id,
         "query": draw(texts),
-        "positives": {name: draw(st.integers(1, 999_999_999)) for name in names[:cut]},
+        "positives": {name: draw(st.integers(1, 999_999)) for name in names[:cut]},
         "negatives": tuple(names[cut:-1]),
         "excluded": frozenset(names[-1:]),
         "thoughts": tuple(draw(st.lists(thoughts, max_size=3))),
