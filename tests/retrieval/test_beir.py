@@ -134,7 +134,12 @@ def test_no_content_raises_anything_but_our_own_error(folder_of_session, content
         ("corpus.jsonl", '{"_id": "d3", "text": 3}', "corpus.jsonl:3", "must be a string"),
         ("corpus.jsonl", '{"_id": "d2", "text": "2"}', "corpus.jsonl:3", "other content"),
         ("queries.jsonl", '{"_id": "q2", "text": "x"}', "queries.jsonl:3", "other content"),
-        ("qrels/test.tsv", "q1\td1\t1.5", "test.tsv:3", "must be an integer, found '1.5'"),
+        (
+            "qrels/test.tsv",
+            "q1\td1\t1.5",
+            "test.tsv:3",
+            "must be an integer of at most 6 digits, found '1.5'",
+        ),
         ("qrels/test.tsv", "q1\td2\t2", "test.tsv:3", "judges document 'd2' twice, with other"),
         ("qrels/test.tsv", "q1 d1 1", "test.tsv:3", "expected 3 fields separated by tabs, found 1"),
         ("qrels/test.tsv", 'q1\t"d1\t1', "test.tsv:3", "malformed tab-separated line"),

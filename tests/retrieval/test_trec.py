@@ -74,7 +74,7 @@ def test_faults_of_a_run_have_their_line(tmp_path: Path, line: str, fault: str):
     ("line", "fault"),
     [
         ("q d 1", "expected 4 fields"),
-        ("q 0 d high", "must be an integer, found 'high'"),
+        ("q 0 d high", "must be an integer of at most 6 digits, found 'high'"),
         ("q 0 a 0", "query 'q' judges document 'a' twice"),
     ],
 )
