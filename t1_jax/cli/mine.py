@@ -81,7 +81,7 @@ def mine(
     write_records(output, mined)
     out.say(f"{output}: {report.mined} negatives for {report.records} records")
     out.say(f"taken from: {_listed(report.taken)}; dropped: {_listed(report.dropped)}")
-    if split != "train" and records is None:
+    if not split.startswith("train") and records is None:
         out.say(f"these are queries of {split}: do not train on them", style="yellow")
     if by == "words":
         out.say(
@@ -89,6 +89,10 @@ def mine(
             "--by both drops what vectors put close to them, too",
             style="yellow",
         )
+    if report.removed:
+        out.say(f"{report.removed} earlier negatives are the query itself or answer it: taken out")
+    for name, count in report.unanswered.items():
+        out.say(f"{name} found nothing for {count} of {report.records} queries", style="yellow")
     if report.short:
         out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
     out.result({"output": output, **dataclasses.asdict(report)})

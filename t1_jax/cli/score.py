@@ -1,14 +1,12 @@
 """A run of anybody's scored as the rows of an evaluation are, beside BM25."""
 
-import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from t1_jax.errors import DataError
-from t1_jax.evaluate import BM25Baseline, Evaluation, EvaluationConfig, evaluate_baseline
-from t1_jax.retrieval import Collection, Run, read_run, trec_ids
+from t1_jax.evaluate import Evaluation, EvaluationConfig, evaluate_baselines
+from t1_jax.retrieval import DROPPED_DOCUMENTS, Collection, Run, read_run, trec_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,62 +30,42 @@ def score_run_file(
     Raises:
         DataError: a malformed line, a document that the collection lacks, or no query of it.
     """
-    started, start = datetime.now(UTC), time.perf_counter()
-    scorable = _scorable(collection)
     given = _with_own_ids(path, read_run(path), collection)
-    if config.max_queries:
-        scorable = scorable.subset_queries(config.max_queries, seed=config.query_seed)
-    if not any(query.id in given for query in scorable.queries):
+    if not any(query.id in given for query in collection.queries):
         raise DataError(
-            f"{path} ranks documents for none of the {len(scorable.queries)} queries of "
+            f"{path} ranks documents for none of the {len(collection.queries)} queries of "
             f"{collection.name}/{split}",
             mend="check the collection and --split",
         )
-    baselines = [GivenRun(name=path.stem, label=path.name, run=given)]
-    rows = [evaluate_baseline(baseline, scorable, config) for baseline in baselines]
-    if config.bm25:
-        rows.insert(0, evaluate_baseline(BM25Baseline(), scorable, config))
-    return Evaluation(
-        collection=scorable,
-        split=split,
-        left_out=len(collection.queries) - len(scorable.queries),
-        rows=tuple(rows),
-        systems=(),
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - start,
-        bootstrap_samples=config.bootstrap_samples,
-        bootstrap_seed=config.bootstrap_seed,
-    )
-
-
-def _scorable(collection: Collection) -> Collection:
-    """The collection with the queries that have a relevant document."""
-    kept = {query.id for query in collection.queries if collection.gold_documents(query.id)}
-    return replace(
-        collection,
-        queries=tuple(query for query in collection.queries if query.id in kept),
-        qrels={key: grades for key, grades in collection.qrels.items() if key in kept},
-        excluded={key: ids for key, ids in collection.excluded.items() if key in kept},
-    )
+    run = GivenRun(name=path.stem, label=path.name, run=given)
+    return evaluate_baselines([run], collection, config, split=split)
 
 
 def _with_own_ids(path: Path, run: Run, collection: Collection) -> Run:
     """The run in the collection's ids, which a TREC file writes without spaces."""
-    documents = _originals(document.id for document in collection.documents)
+    absent = (name for row in collection.absent_qrels.values() for name in row)
+    documents = _originals(
+        [*(document.id for document in collection.documents), *dict.fromkeys(absent)]
+    )
     queries = _originals(query.id for query in collection.queries)
-    for query_id, scores in run.items():
-        if unknown := [name for name in scores if name not in documents]:
-            raise DataError(
-                f"{path}: query {query_id!r} ranks the document {unknown[0]!r}, which "
-                f"{collection.name} does not have",
-                mend="check the collection",
-            )
+    unknown = {name: query for query, row in run.items() for name in row if name not in documents}
+    # Such a document may be one that lenient reading dropped, and then it is merely unjudged.
+    if len(unknown) > collection.notes.get(DROPPED_DOCUMENTS, 0):
+        name, query_id = next(iter(unknown.items()))
+        raise DataError(
+            f"{path}: query {query_id!r} ranks the document {name!r}, which {collection.name} does "
+            f"not have ({len(unknown):,} such documents)",
+            mend="check the collection",
+        )
     return {
-        queries[query_id]: {documents[name]: score for name, score in scores.items()}
+        queries.get(query_id, query_id): {
+            documents.get(name, name): score for name, score in scores.items()
+        }
         for query_id, scores in run.items()
-        if query_id in queries
     }
 
 
 def _originals(ids: Iterable[str]) -> Mapping[str, str]:
-    return {written: original for original, written in trec_ids(ids).items()}
+    """Each id by what a TREC file may call it: with "_" for spaces, or as it is."""
+    written = trec_ids(ids)
+    return {name: name for name in written} | {name: own for own, name in written.items()}

@@ -14,6 +14,7 @@ from t1_jax.evaluate.encoders import Encoder as Encoder
 from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
 from t1_jax.evaluate.facts import hardware as hardware
 from t1_jax.evaluate.facts import package_versions as package_versions
+from t1_jax.evaluate.notes import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.protocol import Baseline as Baseline
 from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline

@@ -30,6 +30,9 @@ class EvaluationConfig:
         index: back end that searches; "numpy" and "device" are exact, "scann" is not, and its
             measured recall is reported.
         max_queries: queries to evaluate, drawn by `query_seed`; 0 takes all.
+        exclude_same_id: whether a document with the query's own id is taken out of its ranking,
+            unless it is judged relevant. For corpora that hold the queries (BEIR's ArguAna), whose
+            published scores are computed so.
         query_seed: which queries, where `max_queries` cuts them.
         bootstrap_samples: resamples behind every interval and p-value.
         bootstrap_seed: of the resamples.
@@ -47,6 +50,7 @@ class EvaluationConfig:
     top_k: int = 100
     measures: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
     index: Literal["numpy", "device", "scann"] = "numpy"
+    exclude_same_id: bool = False
     max_queries: int = 0
     query_seed: int = 0
     bootstrap_samples: int = 10_000

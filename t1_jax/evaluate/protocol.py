@@ -1,7 +1,8 @@
 """A collection evaluated: documents once, thoughts once, every control, every measure."""
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
@@ -83,7 +84,8 @@ def evaluate_collection(
     config = config or EvaluationConfig()
     started, start = datetime.now(UTC), time.perf_counter()
     evaluated = scorable_queries(collection, config)
-    rows = [*_baseline_rows(baselines, evaluated, config)]
+    own_names = [_row_name(system, name) for name in config.controls]
+    rows = [*_baseline_rows(baselines, evaluated, config, collection, own_names)]
     documents = _encode_documents(model, evaluated, show_progress_bar)
     queries = ControlQueries(model, evaluated, config, show_progress_bar=show_progress_bar)
     embedded = {name: queries.embed(name) for name in config.controls}
@@ -139,7 +141,7 @@ def evaluate_baselines(
         collection=evaluated,
         split=split,
         left_out=len(collection.queries) - len(evaluated.queries),
-        rows=_baseline_rows(baselines, evaluated, config),
+        rows=_baseline_rows(baselines, evaluated, config, collection),
         systems=(),
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - start,
@@ -149,10 +151,33 @@ def evaluate_baselines(
 
 
 def _baseline_rows(
-    baselines: Sequence[Baseline], collection: Collection, config: EvaluationConfig
+    baselines: Sequence[Baseline],
+    evaluated: Collection,
+    config: EvaluationConfig,
+    collection: Collection,
+    taken: Iterable[str] = (),
 ) -> tuple[Row, ...]:
+    """A row for each baseline, BM25 first; one whose name or label is taken gets a number."""
     with_bm25 = [BM25Baseline(), *baselines] if config.bm25 else baselines
-    return tuple(evaluate_baseline(baseline, collection, config) for baseline in with_bm25)
+    known = {query.id for query in collection.queries}
+    names, labels, rows = set(taken), set[str](), []
+    for baseline in with_bm25:
+        row = evaluate_baseline(baseline, evaluated, config, known_queries=known)
+        row = replace(
+            row,
+            name=free_name(row.name, names, "{}-{}"),
+            label=free_name(row.label, labels, "{} ({})"),
+        )
+        names.add(row.name)
+        labels.add(row.label)
+        rows.append(row)
+    return tuple(rows)
+
+
+def free_name(name: str, taken: Container[str], form: str) -> str:
+    """The name, or if it is taken the first of `form` with it and 2, 3, ... that is not."""
+    numbered = (form.format(name, number) for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
 def scorable_queries(collection: Collection, config: EvaluationConfig) -> Collection:
@@ -161,24 +186,45 @@ def scorable_queries(collection: Collection, config: EvaluationConfig) -> Collec
     Raises:
         DataError: none can be.
     """
-    kept = {query.id for query in collection.queries if collection.gold_documents(query.id)}
+    kept = [
+        key
+        for key, grades in collection.all_qrels.items()
+        if any(grade > 0 for grade in grades.values())
+    ]
     if not kept:
         raise DataError(f"{collection.name}: no query has a relevant document")
-    scorable = replace(
-        collection,
-        queries=tuple(query for query in collection.queries if query.id in kept),
-        qrels={key: grades for key, grades in collection.qrels.items() if key in kept},
-        excluded={key: ids for key, ids in collection.excluded.items() if key in kept},
-    )
+    scorable = collection.with_queries(kept)
+    if config.exclude_same_id:
+        scorable = _without_queries_themselves(scorable)
     if config.max_queries:
         return scorable.subset_queries(config.max_queries, seed=config.query_seed)
     return scorable
 
 
+def _without_queries_themselves(collection: Collection) -> Collection:
+    excluded = dict(collection.excluded)
+    for query in collection.queries:
+        judged = collection.qrels.get(query.id, {})
+        if query.id in collection.documents_by_id and judged.get(query.id, 0) <= 0:
+            excluded[query.id] = excluded.get(query.id, frozenset()) | {query.id}
+    return replace(collection, excluded=excluded)
+
+
 def evaluate_baseline(
-    baseline: Baseline, collection: Collection, config: EvaluationConfig | None = None
+    baseline: Baseline,
+    collection: Collection,
+    config: EvaluationConfig | None = None,
+    *,
+    known_queries: Container[str] = (),
 ) -> Row:
-    """The row of another retriever, on all queries of the collection."""
+    """The row of another retriever, on all queries of the collection.
+
+    Args:
+        baseline: the retriever.
+        collection: with the queries to score.
+        config: how.
+        known_queries: further queries that it may rank; others are counted, see `Row.unknown`.
+    """
     config = config or EvaluationConfig()
     start = time.perf_counter()
     found = baseline.retrieve(collection, config.top_k)
@@ -191,6 +237,7 @@ def evaluate_baseline(
         run=run,
         values=values,
         missing=missing,
+        unknown=tuple(name for name in found if name not in run and name not in known_queries),
         judged_ranks=ranks_in_run(run, collection),
         seconds=seconds,
     )
@@ -211,7 +258,7 @@ def score(
     """Measure -> value of each of the collection's queries, in their order; and those missing."""
     scores = score_run(
         run,
-        collection.qrels,
+        collection.all_qrels,
         measures=config.measures,
         excluded=collection.excluded,
         depth=config.top_k,
@@ -226,10 +273,12 @@ def score(
 def ranks_in_run(run: Run, collection: Collection) -> dict[str, dict[str, int]]:
     """Query id -> relevant document id -> its place in the run's ranking, where it has one."""
     ranks: dict[str, dict[str, int]] = {}
-    for query_id, grades in collection.qrels.items():
-        places = {name: place for place, name in enumerate(ranking(run.get(query_id, {})), 1)}
-        ranks[query_id] = {
-            name: places[name] for name, grade in grades.items() if grade > 0 and name in places
+    for query in collection.queries:
+        places = {name: place for place, name in enumerate(ranking(run.get(query.id, {})), 1)}
+        ranks[query.id] = {
+            name: places[name]
+            for name, grade in collection.qrels.get(query.id, {}).items()
+            if grade > 0 and name in places
         }
     return ranks
 
@@ -264,6 +313,10 @@ def _encode_documents(
     )
 
 
+def _row_name(system: str, control: str) -> str:
+    return f"{system.lower()}-{control}"
+
+
 def _control_row(
     name: str,
     queries: QueryVectors,
@@ -278,7 +331,7 @@ def _control_row(
     run = index.search(queries.vectors, config.top_k, excluded).to_run(ids, index.ids)
     values, missing = score(run, collection, config)
     return Row(
-        name=f"{system.lower()}-{name}",
+        name=_row_name(system, name),
         label=f"{system}, {control.label}",
         system=system,
         control=name,
@@ -304,7 +357,7 @@ def _all_ranks(
     wanted = {
         query.id: [
             name
-            for name, grade in collection.qrels[query.id].items()
+            for name, grade in collection.qrels.get(query.id, {}).items()
             if grade > 0 and name not in collection.excluded.get(query.id, ())
         ]
         for query in collection.queries

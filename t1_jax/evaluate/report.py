@@ -14,6 +14,7 @@ from t1_jax.evaluate.cards import Card, make_cards
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.controls import CONTROLS
 from t1_jax.evaluate.facts import hardware, package_versions
+from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
 from t1_jax.evaluate.table import comparison_sentence
 
@@ -108,6 +109,7 @@ class Section:
         references: for each measure where no thought lies on the axis, in percent; None without it.
         axis_ends: for each measure the value at the right end of the axis.
         sentence: what thinking was worth.
+        notes: what to know beside the numbers.
         cards: single queries.
         code: whether queries are set like code, which is so where most have several lines.
     """
@@ -118,6 +120,7 @@ class Section:
     references: tuple[float | None, ...]
     axis_ends: tuple[float, ...]
     sentence: str | None
+    notes: tuple[str, ...]
     cards: tuple[Card, ...]
     code: bool
 
@@ -160,6 +163,7 @@ def make_section(evaluation: Evaluation, options: ReportOptions, place: int = 0)
         ),
         axis_ends=ends,
         sentence=comparison_sentence(evaluation),
+        notes=evaluation_notes(evaluation),
         cards=make_cards(
             evaluation,
             helped=options.helped,

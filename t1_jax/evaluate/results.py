@@ -82,6 +82,7 @@ class Row:
         run: rankings, best `top_k` documents of each query.
         values: measure -> value of each query, in the order of the evaluation's `query_ids`.
         missing: queries without any result; they count 0.
+        unknown: queries that a run ranks and the split does not have; they count nothing.
         judged_ranks: query id -> relevant document id -> rank among all documents, where known.
         thoughts: query id -> its thoughts.
         seconds: wall time for the queries: thinking, embedding, or a baseline's search.
@@ -95,6 +96,7 @@ class Row:
     run: Run
     values: Mapping[str, Float[np.ndarray, " B"]]
     missing: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
     judged_ranks: Mapping[str, Mapping[str, int]]
     thoughts: Mapping[str, tuple[ThoughtRecord, ...]] = field(default_factory=dict)
     seconds: float

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from t1_jax.evaluate.bootstrap import LEVEL, Interval, PairedDifference
 from t1_jax.evaluate.config import HEADLINE
+from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.results import Evaluation, Row
 
 _BEST = "*"
@@ -42,6 +43,8 @@ class ResultsTable:
         for evaluation in self._evaluations:
             if sentence := comparison_sentence(evaluation):
                 yield Text(sentence)
+            for note in evaluation_notes(evaluation):
+                yield Text(note, style="yellow")
         yield Text(_LEGEND, style="dim")
 
 
@@ -97,6 +100,7 @@ def to_markdown(evaluations: Sequence[Evaluation]) -> str:
             cells.append(f"**{text}**" if _is_best(evaluation, name, measure) else text)
         lines.append("| " + " | ".join([_markdown(label), *cells]) + " |")
     notes = [sentence for each in evaluations if (sentence := comparison_sentence(each))]
+    notes += [note for each in evaluations for note in evaluation_notes(each)]
     legend = _LEGEND.replace(f"{_BEST} best", "Bold: best")
     return "\n".join([*lines, "", *(f"{_markdown(note)}\n" for note in notes), legend, ""])
 

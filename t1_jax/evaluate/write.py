@@ -1,5 +1,6 @@
 """The folder of a run: results.json, rankings, values per query, thoughts, table and report."""
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from t1_jax.errors import DataError
 from t1_jax.evaluate.facts import hardware, package_versions
+from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
 from t1_jax.evaluate.table import comparison_sentence, to_markdown
@@ -93,6 +95,7 @@ def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
         "rows": [_row_as_json(evaluation, row) for row in evaluation.rows],
         "comparisons": _comparisons(evaluation),
         "summary": sentence,
+        "notes": list(evaluation_notes(evaluation)),
     }
 
 
@@ -116,6 +119,7 @@ def _row_as_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
         },
         "queries": len(evaluation.query_ids),
         "queries_without_result": list(row.missing),
+        "unknown_queries": list(row.unknown),
         "seconds": row.seconds,
         "thinking": None if thinking is None else asdict(thinking),
     }
@@ -140,8 +144,10 @@ def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _write_collection(folder: Path, evaluation: Evaluation) -> None:
     folder.mkdir()
-    for row in evaluation.rows:
-        write_run(row.run, folder / f"{_file_name(row.name)}.trec", tag=_file_name(row.name))
+    for name, row in zip(
+        _file_names(row.name for row in evaluation.rows), evaluation.rows, strict=True
+    ):
+        write_run(row.run, folder / f"{name}.trec", tag=name)
     _write_lines(folder / "per_query.jsonl", _per_query(evaluation))
     _write_lines(folder / "thoughts.jsonl", _thoughts(evaluation))
 
@@ -176,5 +182,17 @@ def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _file_names(names: Iterable[str]) -> list[str]:
+    """A file name for each row, all different, even where the file system ignores case."""
+    found: dict[str, str] = {}
+    for plain in map(_file_name, names):
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        name = next(
+            each for each in itertools.chain([plain], numbered) if each.casefold() not in found
+        )
+        found[name.casefold()] = name
+    return list(found.values())
+
+
 def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "unnamed"
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "unnamed"

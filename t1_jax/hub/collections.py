@@ -28,17 +28,18 @@ def pull_collection(name: str) -> tuple[Path, Mapping[str, Collection]]:
     return folder, splits
 
 
-def open_collection(name_or_folder: str, split: str = "test") -> Collection:
+def open_collection(name_or_folder: str, split: str = "test", lenient: bool = False) -> Collection:
     """One split of a collection that lies on this machine; nothing is fetched.
 
     Args:
         name_or_folder: a folder in the BEIR layout, or a name that `t1 pull` knows.
         split: whose queries and judgements.
+        lenient: see `t1_jax.retrieval.load_collection`.
 
     Raises:
         DataError: there is nothing of that name here, or the files are malformed.
     """
-    return load_collection(_located(name_or_folder), split)
+    return load_collection(_located(name_or_folder), split, lenient=lenient)
 
 
 def collection_splits(name_or_folder: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import WeightsError
+from t1_jax.files import read_text
 
 _MAX_DEPTH = 100
 _DOWNLOAD_AGAIN = "download the file again"
@@ -19,7 +20,7 @@ def read_json(path: Path) -> dict[str, Any]:
             object, nested deeper than 100 levels, or holds text that is not valid Unicode.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         content = json.loads(text)
     except FileNotFoundError as error:
         raise WeightsError(

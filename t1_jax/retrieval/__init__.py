@@ -12,6 +12,7 @@ from t1_jax.retrieval.collection import Document as Document
 from t1_jax.retrieval.collection import Query as Query
 from t1_jax.retrieval.collection import fault_of_id as fault_of_id
 from t1_jax.retrieval.collection import fault_of_text as fault_of_text
+from t1_jax.retrieval.flaws import DROPPED_DOCUMENTS as DROPPED_DOCUMENTS
 from t1_jax.retrieval.index import KINDS as KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index import Fingerprint as Fingerprint
@@ -27,6 +28,7 @@ from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import read_manifest as read_manifest
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
+from t1_jax.retrieval.lines import MAX_GRADE as MAX_GRADE
 from t1_jax.retrieval.lines import Place as Place
 from t1_jax.retrieval.lines import Record as Record
 from t1_jax.retrieval.lines import read_records as read_records
@@ -35,6 +37,8 @@ from t1_jax.retrieval.metrics import RunScores as RunScores
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
+from t1_jax.retrieval.texts import normalised_text as normalised_text
+from t1_jax.retrieval.texts import text_key as text_key
 from t1_jax.retrieval.trec import Run as Run
 from t1_jax.retrieval.trec import read_qrels as read_qrels
 from t1_jax.retrieval.trec import read_run as read_run

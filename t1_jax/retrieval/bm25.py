@@ -1,4 +1,4 @@
-"""The BM25 baseline: bm25s with English stop words and the Snowball stemmer.
+"""The BM25 baseline: bm25s over the terms of `words.py`.
 
 bm25s tries JAX out when it is imported, which starts JAX's back end. It is imported here inside the
 functions that need it, so that importing this room does not; with several processes, start
@@ -8,15 +8,15 @@ functions that need it, so that importing this room does not; with several proce
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import Stemmer
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.collection import Collection, Query
 from t1_jax.retrieval.ranking import rank_documents
 from t1_jax.retrieval.trec import Run
+from t1_jax.retrieval.words import is_letters_only, letters, stems
 
 if TYPE_CHECKING:
     import bm25s
@@ -32,10 +32,13 @@ class BM25:
     Attributes:
         ids: the documents, as rows of `words`.
         words: bm25s's sparse matrix of term weights.
+        letters: the same of words of one letter, for queries that have no others, such as "C";
+            None where no document has one.
     """
 
     ids: tuple[str, ...]
     words: "bm25s.BM25"
+    letters: "bm25s.BM25 | None"
 
     @classmethod
     def build(cls, collection: Collection, *, k1: float = 1.5, b: float = 0.75) -> "BM25":
@@ -58,12 +61,23 @@ class BM25:
 
         # bm25s asks for debug messages, which show once any library gives the root a handler.
         logging.getLogger("bm25s").setLevel(logging.WARNING)
-        tokens = _tokenise([document.full_text for document in collection.documents])
-        if not any(tokens):
+        texts = [document.full_text for document in collection.documents]
+
+        def indexed(tokens: list[list[str]]) -> "bm25s.BM25 | None":
+            if not any(tokens):
+                return None
+            index = bm25s.BM25(method="lucene", k1=k1, b=b)
+            index.index(tokens, show_progress=False)
+            return index
+
+        words = indexed(stems(texts))
+        if words is None:
             raise DataError(f"BM25 finds no word in the documents of {collection.name}")
-        words = bm25s.BM25(method="lucene", k1=k1, b=b)
-        words.index(tokens, show_progress=False)
-        return cls(ids=tuple(document.id for document in collection.documents), words=words)
+        return cls(
+            ids=tuple(document.id for document in collection.documents),
+            words=words,
+            letters=indexed(letters(texts)),
+        )
 
     def search(
         self,
@@ -75,32 +89,26 @@ class BM25:
 
         Excluded documents are taken out before the cut. A query without a known word has no result.
         """
-        tokens = _tokenise([query.text for query in queries])
+        texts = [query.text for query in queries]
+        tokens = zip(queries, stems(texts), letters(texts), strict=True)
         return {
-            query.id: self._search_one(words, k, (excluded or {}).get(query.id, ()))
-            for query, words in zip(queries, tokens, strict=True)
+            query.id: self._search_one(
+                *((self.letters, own) if is_letters_only(query.text) else (self.words, terms)),
+                k,
+                (excluded or {}).get(query.id, ()),
+            )
+            for query, terms, own in tokens
         }
 
-    def _search_one(self, words: list[str], k: int, excluded: Iterable[str]) -> dict[str, float]:
-        known = self.words.get_tokens_ids(words)
-        if not known:
+    def _search_one(
+        self, index: "bm25s.BM25 | None", terms: list[str], k: int, excluded: Iterable[str]
+    ) -> dict[str, float]:
+        known = index.get_tokens_ids(terms) if index is not None else []
+        if index is None or not known:
             return {}
-        scores = self.words.get_scores_from_ids(known)
+        scores = index.get_scores_from_ids(known)
         taken_out = set(excluded)
         matching = np.flatnonzero(scores > 0).tolist()
         rows = [row for row in matching if self.ids[row] not in taken_out]
         order = rank_documents(scores[rows], [self.ids[row] for row in rows], k)
         return {self.ids[rows[place]]: float(scores[rows[place]]) for place in order.tolist()}
-
-
-def _tokenise(texts: list[str]) -> list[list[str]]:
-    import bm25s
-
-    words = bm25s.tokenize(
-        texts,
-        stopwords="en",
-        stemmer=Stemmer.Stemmer("english"),
-        return_ids=False,
-        show_progress=False,
-    )
-    return cast("list[list[str]]", words)

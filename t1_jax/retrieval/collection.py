@@ -15,7 +15,7 @@ class Document:
 
     Attributes:
         id: unique in its collection; no control characters. Spaces are allowed, as BRIGHT has them.
-        text: the body, never blank.
+        text: the body; blank only if there is a title.
         title: may be empty.
 
     Raises:
@@ -27,12 +27,15 @@ class Document:
     title: str = ""
 
     def __post_init__(self) -> None:
-        _check("document", self.id, fault_of_text(self.text))
+        title_only = self.title and not self.text.strip()
+        _check("document", self.id, None if title_only else fault_of_text(self.text))
         _check("title of document", self.id, self.title and fault_of_text(self.title))
 
     @property
     def full_text(self) -> str:
         """What a retriever reads: the title on a line of its own, then the text."""
+        if not self.text.strip():
+            return self.title
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
@@ -63,6 +66,10 @@ class Collection:
         excluded: query id -> ids of documents that are taken out of that query's ranking before it
             is cut to the top k.
         metadata: source, licence, attribution and hashes of what the collection was built from.
+        absent_qrels: judgments, in the form of `qrels`, of documents that the collection lacks. No
+            ranking can hold them, but scores count them, as trec_eval does; see `all_qrels`.
+        notes: what the files held beyond a consistent collection and how often, as sentences for
+            a user; see `t1_jax.retrieval.load_collection`. Not compared.
 
     Raises:
         DataError: an id twice, or a judgement or exclusion that names an unknown id.
@@ -74,6 +81,8 @@ class Collection:
     qrels: Mapping[str, Mapping[str, int]]
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    absent_qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         documents = self._unique_ids("document", self.documents)
@@ -88,6 +97,12 @@ class Collection:
                             f"{self.name}: {kind} of query {query_id!r} name the unknown document "
                             f"{unknown!r}"
                         )
+        for query_id, document_ids in self.absent_qrels.items():
+            if query_id not in queries or not documents.isdisjoint(document_ids):
+                raise DataError(
+                    f"{self.name}: the absent judgments of query {query_id!r} name a document that "
+                    "is there, or the query is not"
+                )
 
     def _unique_ids(self, kind: str, items: Iterable[Document | Query]) -> set[str]:
         seen: set[str] = set()
@@ -101,6 +116,17 @@ class Collection:
     def documents_by_id(self) -> Mapping[str, Document]:
         """Every document under its id."""
         return {document.id: document for document in self.documents}
+
+    @cached_property
+    def all_qrels(self) -> Mapping[str, Mapping[str, int]]:
+        """What a run is scored against: `qrels` and `absent_qrels` together."""
+        if not self.absent_qrels:
+            return self.qrels
+        return {
+            query.id: {**self.qrels.get(query.id, {}), **self.absent_qrels.get(query.id, {})}
+            for query in self.queries
+            if query.id in self.qrels or query.id in self.absent_qrels
+        }
 
     @cached_property
     def data_hash(self) -> str:
@@ -117,11 +143,11 @@ class Collection:
             (
                 query.id,
                 query.text,
-                sorted(self.qrels.get(query.id, {}).items()),
+                sorted(self.all_qrels[query.id].items()),
                 sorted(self.excluded.get(query.id, ())),
             )
             for query in sorted(self.queries, key=lambda query: query.id)
-            if self.qrels.get(query.id)
+            if self.all_qrels.get(query.id)
         )
 
     def gold_documents(self, query_id: str) -> tuple[Document, ...]:
@@ -166,6 +192,7 @@ class Collection:
             queries=tuple(query for query in self.queries if query.id in chosen),
             qrels={key: grades for key, grades in self.qrels.items() if key in chosen},
             excluded={key: ids for key, ids in self.excluded.items() if key in chosen},
+            absent_qrels={key: row for key, row in self.absent_qrels.items() if key in chosen},
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytrec_eval
 
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.retrieval.lines import MAX_GRADE
 from t1_jax.retrieval.ranking import rank_documents
 
 DEFAULT_MEASURES = ("nDCG@10", "recall@10", "recall@100", "MRR", "MAP")
@@ -75,8 +76,8 @@ def score_run(
 
     Raises:
         ConfigError: a measure of another name.
-        DataError: a score that is NaN or infinite, with its query and document; or no judged query
-            has a relevant document.
+        DataError: a score that is NaN or infinite, with its query and document; a grade above
+            `MAX_GRADE`; or no judged query has a relevant document.
     """
     names = {measure: _trec_name(measure) for measure in measures}
     scorable = {
@@ -91,6 +92,9 @@ def score_run(
         for query_id in scorable
         if run.get(query_id)
     }
+    for query_id, grades in scorable.items():
+        if (highest := max(grades.values())) > MAX_GRADE:
+            raise DataError(f"query {query_id!r} has the grade {highest}, above {MAX_GRADE}")
     evaluator = pytrec_eval.RelevanceEvaluator(scorable, {name for name, _ in names.values()})
     found = evaluator.evaluate(rankings) if rankings else {}
     return RunScores(
@@ -121,7 +125,8 @@ def _cut_ranking(
     """The best `depth` documents that are not excluded, with their scores in float32."""
     taken_out = set(excluded)
     ids = [document_id for document_id in scores if document_id not in taken_out]
-    values = np.array([scores[document_id] for document_id in ids], dtype=np.float32)
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+        values = np.array([scores[document_id] for document_id in ids], dtype=np.float32)
     try:
         order = rank_documents(values, ids, depth)
     except DataError as error:

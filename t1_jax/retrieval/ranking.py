@@ -20,7 +20,8 @@ def rank_documents(
     Raises:
         DataError: a score is NaN or infinite; the error names its document.
     """
-    compared = np.asarray(scores, dtype=np.float32)
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+        compared = np.asarray(scores, dtype=np.float32)
     for position in np.flatnonzero(~np.isfinite(compared)).tolist():
         raise DataError(f"document {ids[position]!r} has the score {compared[position]}")
     candidates = np.arange(len(ids)) if k >= len(ids) else _at_least_kth(compared, k)

@@ -1,15 +1,18 @@
 """Runs and judgements in TREC form, and the type of a run."""
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import SupportsFloat, TypeAlias
 
+import numpy as np
+
 from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
 from t1_jax.retrieval.lines import Place, integer_grade, read_lines
 from t1_jax.retrieval.ranking import rank_documents
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id -> document id -> score; the order is that of `rank_documents`, not of insertion."""
@@ -65,7 +68,8 @@ def read_run(path: Path) -> Run:
 
     Raises:
         DataError: with file and line, a line of other than six fields, a score that is not a finite
-            number, or a document listed twice for one query.
+            number in float32, in which trec_eval compares, or a document listed twice for one
+            query.
     """
     run: Run = {}
     for place, (query_id, _, document_id, _, score, _) in _read_rows(Path(path), 6):
@@ -114,19 +118,21 @@ def _id_maps(table: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, str],
 
 def _read_rows(path: Path, width: int) -> Iterator[tuple[Place, list[str]]]:
     for place, line in read_lines(path):
-        fields = line.split()
+        # Not at every space of Unicode: trec_eval separates fields by those of ASCII.
+        fields = re.findall(r"[^ \t\r\f\v]+", line)
         if len(fields) != width:
             raise place.fault(
-                f"expected {width} fields separated by whitespace, found {len(fields)}"
+                f"expected {width} fields separated by whitespace, found {len(fields)}",
+                mend='write an id that has spaces with "_" in their place, as pyserini does',
             )
         yield place, fields
 
 
 def _finite(place: Place, text: str) -> float:
     try:
-        value = float(text)
+        value = float(text if text.isascii() and "_" not in text else "")
     except ValueError as error:
         raise place.fault(f"the score must be a number, found {text!r}") from error
-    if not math.isfinite(value):
-        raise place.fault(f"the score must be finite, found {text!r}")
+    if not abs(value) <= _LARGEST:
+        raise place.fault(f"the score must be finite in float32, found {text!r}")
     return value

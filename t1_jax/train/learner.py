@@ -37,7 +37,8 @@ from t1_jax.model import (
 from t1_jax.parallel import Placement
 from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_decoder, settle
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
-from t1_jax.train.config import LengthConfig, ModelConfig
+from t1_jax.train.config import ModelConfig
+from t1_jax.train.data_config import LengthConfig
 from t1_jax.train.step import Learner
 
 

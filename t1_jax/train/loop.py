@@ -52,6 +52,11 @@ def train(
     data = load_training_data(config.data, config.validation)
     check_rewards(config, data.sets)
     check_metric(config, data.validation)
+    for name, notes in data.notes.items():
+        for what, count in notes.items():
+            tell(f"{name}: {count:,} {what}")
+    if data.removed_negatives:
+        tell(f"{data.removed_negatives} negatives are the query itself or answer it: taken out")
     for warning in warnings_of(config, data.sets):
         tell(f"warning: {warning}")
     student = load_student(files, config.model, placement, seed=config.seed)

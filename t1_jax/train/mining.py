@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run
-from t1_jax.train.data import TrainingRecord, jaccard, shingles, text_key
+from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run, text_key
+from t1_jax.train.data import TrainingRecord, exclude_known_answers, jaccard, shingles
 
 _SHINGLE = 5  # characters, as for leaks
 
@@ -96,7 +96,10 @@ class MiningReport:
     Attributes:
         records: how many were given.
         mined: negatives added, of all records.
+        removed: negatives that records had and that are the query itself or answer it.
         short: records that got fewer than were asked for.
+        unanswered: ranking -> records for whose query it found nothing, where there are any: BM25
+            finds nothing for a query without a word of the corpus.
         taken: ranking -> negatives that it was first to propose.
         dropped: reason -> candidates dropped for it, over all rankings: "positive", "excluded",
             "known" (a negative already), "same text", "near copy", "too close", "skipped".
@@ -104,7 +107,9 @@ class MiningReport:
 
     records: int
     mined: int
+    removed: int
     short: int
+    unanswered: Mapping[str, int]
     taken: Mapping[str, int]
     dropped: Mapping[str, int]
 
@@ -166,6 +171,9 @@ def mine_negatives(
 ) -> tuple[tuple[TrainingRecord, ...], MiningReport]:
     """The records with hard negatives, those they had in front.
 
+    A document that is the query itself, or answers a record of the same query, is no candidate and
+    joins the record's exclusions; see `exclude_known_answers`.
+
     Args:
         records: with the ids of documents that are known to be right or excluded.
         documents: the whole corpus, under their ids.
@@ -180,6 +188,7 @@ def mine_negatives(
     names = [ranking.name for ranking in rankings]
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"mining needs rankings of different names, got {names}")
+    records, removed = exclude_known_answers(records, documents)
     keys = {name: text_key(document.full_text) for name, document in documents.items()}
     copies = _NearCopies(documents, config.near_copies)
     taken, dropped = Counter[str](), Counter[str]()
@@ -193,13 +202,19 @@ def mine_negatives(
         chosen = _first_of_each_text(_united(lists, config), keys)[: config.negatives]
         taken.update(next(n for n, ids in lists.items() if name in ids) for name in chosen)
         mined.append(replace(record, negatives=(*record.negatives, *chosen)))
+    unanswered = {
+        ranking.name: sum(not ranking.run.get(record.query_id) for record in records)
+        for ranking in rankings
+    }
     added = [
         len(new.negatives) - len(old.negatives) for new, old in zip(mined, records, strict=True)
     ]
     return tuple(mined), MiningReport(
         records=len(records),
         mined=sum(added),
+        removed=removed,
         short=sum(count < config.negatives for count in added),
+        unanswered={name: count for name, count in unanswered.items() if count},
         taken=dict(taken),
         dropped=dict(dropped),
     )

@@ -9,22 +9,24 @@ from t1_jax.errors import DataError
 from t1_jax.hub import collection_splits, open_collection
 from t1_jax.retrieval import Collection
 from t1_jax.retrieval.datasets import DATASETS
-from t1_jax.train.config import DataConfig, SourceConfig, ValidationConfig
+from t1_jax.train.config import ValidationConfig
 from t1_jax.train.data import (
     LeakConfig,
     LeakReport,
     TrainingRecord,
     TrainingSet,
+    exclude_known_answers,
     find_leaks,
     read_records,
     records_from_collection,
     refuse_leaks,
     remove_leaks,
 )
+from t1_jax.train.data_config import DataConfig, SourceConfig
 from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
 
-HELD_OUT = ("validation", "test")
-"""Splits whose queries must not be learnt, where a collection has them."""
+TRAINING_PREFIX = "train"
+"""Begins the names of splits that may be learned from; every other split is held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class TrainingData:
         leaks: what was taken out of the sets.
         validation_leaks: queries that were taken out of the splits to validate on, since a test
             split has them too, or nearly.
+        removed_negatives: negatives taken out of records since they are the query itself or answer
+            it, see `exclude_known_answers`.
+        notes: by collection, what lenient reading dropped or accepted, and how often.
     """
 
     sets: tuple[TrainingSet, ...]
@@ -45,6 +50,8 @@ class TrainingData:
     validation: Mapping[str, Collection]
     leaks: LeakReport
     validation_leaks: int
+    removed_negatives: int
+    notes: Mapping[str, Mapping[str, int]]
 
     def facts(self) -> dict[str, Any]:
         """For the run folder: hashes and counts."""
@@ -55,6 +62,7 @@ class TrainingData:
                     "documents": len(each.documents),
                     "thoughts": sum(len(record.thoughts) for record in each.records),
                     "hash": each.data_hash,
+                    "notes": dict(self.notes.get(each.name, {})),
                 }
                 for each in self.sets
             },
@@ -68,6 +76,7 @@ class TrainingData:
                 "merged": self.leaks.merged,
                 "validation": self.validation_leaks,
             },
+            "removed_negatives": self.removed_negatives,
         }
 
 
@@ -85,25 +94,31 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
     sets: list[TrainingSet] = []
     held_out: dict[tuple[str, str], Collection] = {}
     validated: dict[str, Collection] = {}
+    notes: dict[str, Mapping[str, int]] = {}
     near, too_like_test = LeakConfig(near=config.near_duplicates), 0
     for source in config.sources.values():
-        collection = open_collection(source.collection, "train")
+        splits = collection_splits(source.collection)
+        if validation.split not in splits:
+            raise DataError(
+                f"the collection {source.collection} has no split {validation.split} to validate "
+                f"on; it has {', '.join(splits)}",
+                mend=f"set validation.split, or judge some queries in qrels/{validation.split}.tsv",
+            )
+        # Files of records need the documents alone, which every split has.
+        split = validation.split if source.records and "train" not in splits else "train"
+        collection = open_collection(source.collection, split, source.lenient)
         name = collection.name
+        notes[name] = collection.notes
         if any(each.name == name for each in sets):
             raise DataError(
                 f"two sources are named {name}",
                 mend="give one source several files under `records`",
             )
-        splits = collection_splits(source.collection)
-        for split, held in held_out_splits(source.collection).items():
+        for split, held in held_out_splits(source.collection, source.lenient).items():
             held_out[name, split] = held
-        if validation.split not in splits:
-            raise DataError(
-                f"the collection {name} has no split {validation.split} to validate on; it has "
-                f"{', '.join(splits)}",
-                mend=f"judge some queries in qrels/{validation.split}.tsv",
-            )
-        of_validation = held_out.get((name, validation.split), collection)
+        of_validation = held_out.get((name, validation.split))
+        if of_validation is None:
+            of_validation = open_collection(source.collection, validation.split, source.lenient)
         of_validation, leaked = _apart_from_test(of_validation, held_out.get((name, "test")), near)
         too_like_test += leaked
         validated[name] = validation_part(of_validation, validation)
@@ -121,23 +136,40 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 records = tuple(read_records(Path(path), documents=item.documents))
                 refuse_leaks([replace(item, name=str(path), records=records)], held)
     cleaned, report = remove_leaks(sets, held, near)
+    closed, removed = [], 0
+    for item in cleaned:
+        records, wrong = exclude_known_answers(item.records, item.documents)
+        closed.append(replace(item, records=records))
+        removed += wrong
     return TrainingData(
-        sets=cleaned,
+        sets=tuple(closed),
         held_out=held_out,
         validation=validated,
         leaks=report,
         validation_leaks=too_like_test,
+        removed_negatives=removed,
+        notes=notes,
     )
 
 
-def held_out_splits(collection: str) -> dict[str, Collection]:
-    """By split, the queries of a collection that must not be learnt.
+def held_out_splits(collection: str, lenient: bool = False) -> dict[str, Collection]:
+    """By split, the queries of a collection that must not be learned: all but those of training.
+
+    A split is for training if its name begins with "train"; `validation`, BEIR's `dev` and `test`,
+    and any other, are held out.
+
+    Args:
+        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
+        lenient: see `t1_jax.retrieval.load_collection`.
 
     Raises:
         DataError: the collection is not there, or malformed.
     """
-    known = collection_splits(collection)
-    return {split: open_collection(collection, split) for split in HELD_OUT if split in known}
+    return {
+        split: open_collection(collection, split, lenient)
+        for split in collection_splits(collection)
+        if not split.startswith(TRAINING_PREFIX)
+    }
 
 
 def _apart_from_test(

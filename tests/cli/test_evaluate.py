@@ -32,6 +32,30 @@ def test_a_run_of_anybodys_is_scored(t1, pets, run):
     assert mine["measures"]["recall@10"]["mean"] == pytest.approx(0.75)
     assert mine["measures"]["nDCG@10"]["mean"] == pytest.approx((1 + 1 + 0.63093 + 0) / 4, abs=1e-4)
     assert mine["queries_without_result"] == ["q4"]
+    assert mine["unknown_queries"] == ["other"]
+    told = [
+        "pets/test: mine.trec found nothing for 1 of 4 queries, which count 0.",
+        "pets/test: mine.trec ranks 1 queries that the split does not have, such as 'other'.",
+    ]
+    assert answer.json["collections"][0]["notes"] == told
+    printed = " ".join(answer.err.split())
+    assert all(sentence in printed for sentence in told)
+
+
+def test_a_run_named_as_the_baseline_has_a_row_of_its_own(t1, pets, run, tmp_path):
+    own = run.rename(tmp_path / "bm25.trec")
+    answer = t1(
+        "evaluate", "--run", own, "-c", pets, "--json", "bootstrap_samples=50", "-o", tmp_path / "o"
+    )
+    assert answer.code == 0, answer.err
+    bm25, mine = answer.json["collections"][0]["rows"]
+    assert (bm25["name"], mine["name"], mine["label"]) == ("bm25", "bm25-2", "bm25.trec")
+    assert mine["measures"]["recall@10"]["mean"] == pytest.approx(0.75)
+    assert bm25["measures"] != mine["measures"]
+    assert {path.name for path in (tmp_path / "o" / "pets-test").glob("*.trec")} == {
+        "bm25.trec",
+        "bm25-2.trec",
+    }
 
 
 @pytest.mark.parametrize(

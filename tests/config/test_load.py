@@ -120,6 +120,12 @@ def test_malformed_yaml_is_named_with_its_line(tmp_path: Path, text: str, where:
     assert where in caught.value.message
 
 
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\xef\xbb\xbfname: first\n")
+    assert load_config(Recipe, path).name == "first"
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.yaml cannot be read"):
         load_config(Recipe, tmp_path / "absent.yaml")

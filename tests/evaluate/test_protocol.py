@@ -11,9 +11,11 @@ from t1_jax.evaluate import (
     evaluate_baseline,
     evaluate_baselines,
     evaluate_collection,
+    evaluation_notes,
+    scorable_queries,
     to_markdown,
 )
-from t1_jax.evaluate.protocol import ranks_in_run
+from t1_jax.evaluate.protocol import ranks_in_run, score
 from t1_jax.retrieval import Collection, Document, Query, Run, score_run
 from tests.evaluate.toys import LetterModel, letters
 
@@ -175,3 +177,87 @@ def test_exact_back_ends_agree(
     found = evaluate_collection(model, collection, there, facts=facts)
     assert found.systems[0].index_recall_at_10 == 1
     assert found.row("t1-own").judged_ranks["q1"]["ball"] == 1
+
+
+def test_judgments_of_absent_documents_count_as_trec_eval_counts_them(collection: Collection):
+    """By hand: q2 has two relevant documents and q4 one, of which the corpus has the doll alone."""
+    lenient = dataclasses.replace(
+        collection, absent_qrels={"q2": {"gone": 1}, "q4": {"gone": 1, "lost": 0}}
+    )
+    assert lenient.judgement_hash != collection.judgement_hash
+    scorable = scorable_queries(lenient, EvaluationConfig())
+    assert [query.id for query in scorable.queries] == ["q1", "q2", "q3", "q4"]
+    run = {"q2": {"doll": 2.0, "ball": 1.0}, "q4": {"egg": 1.0}}
+    values, missing = score(run, scorable, EvaluationConfig())
+    assert values["recall@10"].tolist() == [0.0, 0.5, 0.0, 0.0]
+    assert values["nDCG@10"][1] == pytest.approx(1 / (1 + 1 / np.log2(3)))
+    assert missing == ("q1", "q3")
+
+
+BASELINES_ONLY = EvaluationConfig(bm25=False, bootstrap_samples=50)
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    name: str
+    run: Run
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def retrieve(self, collection: Collection, k: int) -> Run:
+        return self.run
+
+
+def arguments() -> Collection:
+    """As ArguAna: arguments that are queries too; what answers one is its counter."""
+    return Collection(
+        name="arguments",
+        documents=tuple(
+            Document(id=name, title="zoo", text=text)
+            for name, text in {
+                "pro": "zoos are cruel to animals",
+                "con": "animals thrive in zoos",
+                "other": "Zoos cost taxes",
+                "judged": "zoos teach",
+            }.items()
+        ),
+        queries=(
+            Query(id="pro", text="Zoos are cruel to  animals"),
+            Query(id="q", text="zoos cost taxes"),
+            Query(id="judged", text="zoos teach"),
+        ),
+        qrels={"pro": {"con": 1}, "q": {"con": 1}, "judged": {"judged": 1}},
+    )
+
+
+def test_a_query_in_the_corpus_is_told_and_taken_out_when_asked():
+    perfect: Run = {
+        "pro": {"pro": 9.0, "con": 1.0},
+        "q": {"other": 9.0, "con": 1.0},
+        "judged": {"judged": 1.0},
+    }
+    plain = evaluate_baselines([Given("run", perfect)], arguments(), BASELINES_ONLY)
+    assert plain.rows[0].values["nDCG@10"] == pytest.approx([1 / np.log2(3), 1 / np.log2(3), 1])
+    by_id, by_text = evaluation_notes(plain)
+    assert "1 queries have the id of a document" in by_id
+    assert "exclude_same_id=true" in by_id
+    assert "1 queries have the text of a document of another id" in by_text
+    assert by_id in to_markdown([plain])
+    config = dataclasses.replace(BASELINES_ONLY, exclude_same_id=True)
+    without = evaluate_baselines([Given("run", perfect)], arguments(), config)
+    assert without.rows[0].values["nDCG@10"] == pytest.approx([1, 1 / np.log2(3), 1])
+    assert evaluation_notes(without) == (by_text,)
+    assert without.collection.judgement_hash != plain.collection.judgement_hash
+
+
+def test_baselines_of_one_name_keep_their_own_rows(collection: Collection):
+    runs: list[Run] = [{"q2": {"doll": 1.0}}, {"q2": {"ball": 1.0}}]
+    found = evaluate_baselines([Given("bm25", run) for run in runs], collection)
+    assert [(row.name, row.label) for row in found.rows] == [
+        ("bm25", "BM25"),
+        ("bm25-2", "bm25"),
+        ("bm25-3", "bm25 (2)"),
+    ]
+    assert [row.run["q2"] for row in found.rows[1:]] == [run["q2"] for run in runs]

@@ -109,3 +109,18 @@ def test_two_of_one_name_leave_nothing_behind(tmp_path: Path, evaluation: Evalua
     with pytest.raises(DataError, match="share a name"):
         write_results(tmp_path / "run", [evaluation, evaluation])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_whose_names_meet_in_the_file_system_have_files_of_their_own(
+    tmp_path: Path, evaluation: Evaluation
+):
+    names = ("動物", "?", "mine", "MINE", "mine!")
+    rows = tuple(dataclasses.replace(evaluation.rows[0], name=name) for name in names)
+    write_results(tmp_path / "run", [dataclasses.replace(evaluation, rows=rows)])
+    assert {path.stem for path in (tmp_path / "run").glob("*/*.trec")} == {
+        "動物",
+        "unnamed",
+        "mine",
+        "MINE-2",
+        "mine-3",
+    }

@@ -34,3 +34,9 @@ def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes, message: s
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(WeightsError, match=message):
         read_json(tmp_path / "x.json")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    assert read_json(path) == {"a": 1}

@@ -1,10 +1,13 @@
 import math
+import unicodedata
 from dataclasses import replace
 
 import pytest
+import Stemmer
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import BM25, Collection, Document, Query
+from t1_jax.retrieval.words import stems
 
 
 def test_it_finds_the_document_that_shares_the_stem(collection: Collection):
@@ -33,13 +36,70 @@ def test_excluded_documents_leave_before_the_cut(collection: Collection):
 def test_ties_go_by_id_descending():
     documents = tuple(Document(id=key, text="same words") for key in ("1", "3", "2"))
     collection = Collection(name="c", documents=documents, queries=(), qrels={})
-    run = BM25.build(collection).search([Query(id="q", text="words")], 2)
-    assert list(run["q"]) == ["3", "2"]
+    bm25 = BM25.build(collection)
+    assert list(bm25.search([Query(id="q", text="words")], 2)["q"]) == ["3", "2"]
+    assert list(bm25.search([Query(id="q", text="words")], 10**12)["q"]) == ["3", "2", "1"]
 
 
 def test_queries_without_a_known_word_find_nothing(collection: Collection):
     queries = [Query(id="stop", text="the and of"), Query(id="new", text="xylophone")]
     assert BM25.build(collection).search(queries, 5) == {"stop": {}, "new": {}}
+
+
+TEXTS = {
+    "zh": "北京是中华人民共和国的首都",
+    "zh2": "上海的猫很多",
+    "ja": "東京タワーは東京都港区にある電波塔です",
+    "th": "กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย",
+    "ko": "서울은 대한민국의 수도이다",
+    "hi": "दिल्ली भारत की राजधानी है",
+    "c": "The language C has pointers.",
+    "r": "The language R has vectors; see R's manual.",
+}
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("中国的首都", ["zh"]),
+        ("猫", ["zh2"]),
+        ("東京タワーの場所", ["ja"]),
+        ("ﾀﾜｰ", ["ja"]),  # half-width
+        ("เมืองหลวงของไทย", ["th"]),
+        ("대한민국", ["ko"]),
+        (unicodedata.normalize("NFD", "서울"), ["ko"]),
+        ("राजधानी", ["hi"]),
+        ("C", ["c"]),
+        ("R?", ["r"]),
+    ],
+)
+def test_scripts_without_spaces_and_one_letter_queries(query: str, found: list[str]):
+    documents = tuple(Document(id=name, text=text) for name, text in TEXTS.items())
+    collection = Collection(name="c", documents=documents, queries=(), qrels={})
+    run = BM25.build(collection).search([Query(id="q", text=query)], 10)
+    assert list(run["q"])[: len(found)] == found
+    assert set(found) <= set(run["q"])
+
+
+def test_english_terms_are_those_of_bm25s():
+    import bm25s
+
+    texts = ["It's a test of C++17's std::vector<T>, isn't it? under_score x1", "Fishes swim.", "É"]
+    assert stems(texts) == bm25s.tokenize(
+        texts,
+        stopwords="en",
+        stemmer=Stemmer.Stemmer("english"),
+        return_ids=False,
+        show_progress=False,
+    )
+
+
+def test_accented_and_mixed_words_stay_whole():
+    assert stems(["naïve café", "naïve café", "Pythonで書く"]) == [
+        ["naïv", "café"],
+        ["naïv", "café"],
+        ["python", "で書", "書く"],
+    ]
 
 
 def test_documents_without_words_are_carried_along(collection: Collection):

@@ -55,7 +55,25 @@ def test_queries_without_a_relevant_document_and_without_judgements_are_set_apar
         score_run({}, {"zero": {"a": 0}})
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan")])
+def test_a_grade_that_would_fill_the_memory_is_refused():
+    with pytest.raises(DataError, match="query 'q' has the grade 1000000000, above 999999"):
+        score_run({"q": {"a": 1.0}}, {"q": {"a": 10**9}})
+
+
+def test_a_negative_grade_is_worth_nothing_as_in_trec_eval():
+    run = {"q": {"bad": 3.0, "good": 2.0, "fair": 1.0}}
+    scores = score_run(
+        run,
+        {"q": {"good": 2, "bad": -1, "fair": 1}},
+        measures=["nDCG@10", "MAP", "P@2", "recall@2"],
+    )
+    ideal = 2 + 1 / np.log2(3)
+    assert scores.mean("nDCG@10") == pytest.approx((2 / np.log2(3) + 1 / 2) / ideal, abs=1e-6)
+    assert scores.mean("MAP") == pytest.approx((1 / 2 + 2 / 3) / 2, abs=1e-6)
+    assert (scores.mean("P@2"), scores.mean("recall@2")) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan"), 1e39])
 def test_scores_that_are_not_finite_name_query_and_document(bad):
     with pytest.raises(DataError, match="query 'q': document 'a' has the score"):
         score_run({"q": {"a": bad, "b": 1.0}}, QRELS)

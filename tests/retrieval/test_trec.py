@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,10 @@ def test_a_tag_is_one_word(tmp_path: Path, tag: str):
         ("q Q0 d 1 1.0", "expected 6 fields separated by whitespace, found 5"),
         ("", "expected 6 fields separated by whitespace, found 0"),
         ("q Q0 d 1 high t", "must be a number, found 'high'"),
-        ("q Q0 d 1 nan t", "must be finite, found 'nan'"),
+        ("q Q0 d 1 1_0 t", "must be a number, found '1_0'"),
+        ("q Q0 d 1 nan t", "must be finite in float32, found 'nan'"),
+        ("q Q0 d 1 1e39 t", "must be finite in float32, found '1e39'"),
+        ("q Q0 my\tdog 1 1.0 t", "found 7"),
         ("q Q0 a 1 2.0 t", "query 'q' lists document 'a' twice"),
     ],
 )
@@ -70,7 +74,7 @@ def test_faults_of_a_run_have_their_line(tmp_path: Path, line: str, fault: str):
     ("line", "fault"),
     [
         ("q d 1", "expected 4 fields"),
-        ("q 0 d high", "must be an integer, found 'high'"),
+        ("q 0 d high", "must be an integer of at most 6 digits, found 'high'"),
         ("q 0 a 0", "query 'q' judges document 'a' twice"),
     ],
 )
@@ -79,3 +83,10 @@ def test_faults_of_qrels_have_their_line(tmp_path: Path, line: str, fault: str):
     path.write_text(f"q 0 a 1\n{line}\n")
     with pytest.raises(DataError, match=f"qrels:2: .*{fault}"):
         read_qrels(path)
+
+
+def test_a_run_is_read_whatever_its_file_is_packed_in(tmp_path: Path):
+    """Spaces that are not ASCII are part of an id, and a byte order mark of nothing."""
+    lines = "\ufeffq Q0 d\u3000e 1 2.0 t\r\nq\tQ0\tf 2 1e-3 t\n".encode()
+    (tmp_path / "run.gz").write_bytes(gzip.compress(lines))
+    assert read_run(tmp_path / "run.gz") == {"q": {"d\u3000e": 2.0, "f": 0.001}}

@@ -51,6 +51,12 @@ def test_words_find_what_shares_them():
     assert report.dropped == {"positive": 1, "same text": 1}
     assert (report.records, report.mined, report.short) == (1, 3, 1)
     assert report.taken == {"bm25": 3}
+    assert report.unanswered == {}
+    strange = replace(RECORD, query_id="s", query="xylophone")
+    _, report = mine_negatives(
+        [RECORD, strange], DOCUMENTS, [rank_by_words([RECORD, strange], DOCUMENTS, 100)]
+    )
+    assert report.unanswered == {"bm25": 1}
 
 
 def test_what_is_known_is_no_candidate():

@@ -56,7 +56,8 @@ class DeviceIndex(Index):
         """See `Index.search`."""
         units = self.table.checked_queries(queries)
         left_out = self._positions(self.table.checked_rows(excluded, len(units), "excluded"))
-        result = empty_result(len(units), k)
+        result = empty_result(len(units), k, len(self.ids))
+        k = result.rows.shape[1]
         wanted = min(_bucket(k), self._shard_rows * self._mesh.size)
         for part, block, left_out_block in self._blocks(units, left_out):
             scores, positions = _search(

@@ -56,7 +56,7 @@ def exact_search(
 ) -> SearchResult:
     """The best `k` rows by comparing every row; see `Index.search`."""
     units = table.checked_queries(queries)
-    result = empty_result(len(units), k)
+    result = empty_result(len(units), k, len(table.ids))
     left_out = table.checked_rows(excluded, len(units), "excluded")
     for start, scores in _score_blocks(table, units):
         for query, row_scores in enumerate(scores, start):
@@ -87,17 +87,18 @@ def exact_ranks(
     return ranks
 
 
-def empty_result(n_queries: int, k: int) -> SearchResult:
-    """A result in which no query has found anything yet.
+def empty_result(n_queries: int, k: int, n_rows: int) -> SearchResult:
+    """A result in which no query has found anything yet: the best `k`, or all rows if fewer.
 
     Raises:
         DataError: `k` is below 1.
     """
     if k < 1:
         raise DataError(f"the best {k} rows were asked for; at least 1")
+    width = min(k, n_rows)
     return SearchResult(
-        scores=np.full((n_queries, k), -np.inf, dtype=np.float32),
-        rows=np.full((n_queries, k), -1, dtype=np.int64),
+        scores=np.full((n_queries, width), -np.inf, dtype=np.float32),
+        rows=np.full((n_queries, width), -1, dtype=np.int64),
     )
 
 

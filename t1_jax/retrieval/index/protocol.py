@@ -17,6 +17,8 @@ from t1_jax.retrieval.trec import Run
 class SearchResult:
     """The best rows of each query, best first, in the order of `t1_jax.retrieval.ranking`.
 
+    K is the number that was asked for, or that of all rows if there are fewer.
+
     Attributes:
         scores: cosines; −inf where a query has fewer than K results.
         rows: rows of the index; −1 where a query has fewer than K results.
@@ -70,7 +72,7 @@ class Index(Protocol):
 
         Args:
             queries: vectors; they need not have unit length.
-            k: at least 1; may exceed the number of rows.
+            k: at least 1; more than there are rows asks for all.
             excluded: for each query the rows taken out of its ranking before the cut.
         """
         ...

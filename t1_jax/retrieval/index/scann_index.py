@@ -164,7 +164,8 @@ class ScannIndex(Index):
     ) -> SearchResult:
         """See `Index.search`."""
         units = self.table.checked_queries(queries)
-        result = empty_result(len(units), k)
+        result = empty_result(len(units), k, len(self.ids))
+        k = result.rows.shape[1]
         left_out = self.table.checked_rows(excluded, len(units), "excluded")
         if not len(units):
             return result

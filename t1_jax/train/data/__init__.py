@@ -1,5 +1,7 @@
 """Training data: records and their files, leaks, the stream of batches, masks and packing."""
 
+from t1_jax.retrieval import normalised_text as normalised_text
+from t1_jax.retrieval import text_key as text_key
 from t1_jax.train.data.draw_config import Draw as Draw
 from t1_jax.train.data.draw_config import DrawConfig as DrawConfig
 from t1_jax.train.data.draws import DrawIterator as DrawIterator
@@ -7,6 +9,7 @@ from t1_jax.train.data.draws import draw_batches as draw_batches
 from t1_jax.train.data.draws import epoch_steps as epoch_steps
 from t1_jax.train.data.files import read_records as read_records
 from t1_jax.train.data.files import write_records as write_records
+from t1_jax.train.data.known import exclude_known_answers as exclude_known_answers
 from t1_jax.train.data.leakage import Leak as Leak
 from t1_jax.train.data.leakage import LeakConfig as LeakConfig
 from t1_jax.train.data.leakage import LeakReport as LeakReport
@@ -28,6 +31,4 @@ from t1_jax.train.data.records import TrainingRecord as TrainingRecord
 from t1_jax.train.data.records import TrainingSet as TrainingSet
 from t1_jax.train.data.records import records_from_collection as records_from_collection
 from t1_jax.train.data.texts import jaccard as jaccard
-from t1_jax.train.data.texts import normalised_text as normalised_text
 from t1_jax.train.data.texts import shingles as shingles
-from t1_jax.train.data.texts import text_key as text_key

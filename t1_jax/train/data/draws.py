@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.retrieval import normalised_text
 from t1_jax.train.data.draw_config import Draw, DrawConfig
 from t1_jax.train.data.records import TrainingRecord, TrainingSet, sets_by_name
 from t1_jax.train.data.streams import Portion, draw_streams, number_of, portions_of
-from t1_jax.train.data.texts import normalised_text
 
 if TYPE_CHECKING:
     from grain import MapDataset

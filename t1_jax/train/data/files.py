@@ -129,12 +129,13 @@ def _positives(item: Record) -> dict[str, int]:
             raise item.place.fault('field "positives" names a document twice')
         return positives
     for name, grade in value.items():
-        # JSON's true is an int to Python.
-        if not isinstance(grade, int) or isinstance(grade, bool):
+        # JSON's true is an int to Python. A grade may be written 1.0, as in qrels.
+        whole = isinstance(grade, int | float) and grade == grade // 1
+        if not whole or isinstance(grade, bool):
             raise item.place.fault(
                 f'field "positives": the grade of {name!r} must be an integer, found {grade!r}'
             )
-    return {str(name): grade for name, grade in value.items()}
+    return {str(name): int(grade) for name, grade in value.items()}
 
 
 def _thoughts(item: Record) -> tuple[str, ...]:

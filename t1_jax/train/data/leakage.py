@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import Collection
+from t1_jax.retrieval import Collection, normalised_text
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
-from t1_jax.train.data.texts import jaccard, normalised_text, shingles
+from t1_jax.train.data.texts import jaccard, shingles
 
 
 @dataclass(frozen=True, kw_only=True)

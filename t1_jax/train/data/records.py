@@ -8,12 +8,7 @@ from functools import cached_property
 
 from t1_jax.errors import DataError
 from t1_jax.hub import EMB_TOKEN
-from t1_jax.retrieval import Collection, Document, fault_of_id, fault_of_text
-from t1_jax.train.data.texts import text_key
-
-MAX_GRADE = 999_999_999
-"""What qrels may hold too, and every format can."""
-
+from t1_jax.retrieval import MAX_GRADE, Collection, Document, fault_of_id, fault_of_text, text_key
 
 CORPUS_PREFIX = "doc:"
 """Begins the ids of records that were made of a corpus, and that nobody asked."""

@@ -114,7 +114,8 @@ def standing_from_index(
         flat, positive_rows.repeat(thoughts, axis=0), _repeated(left_out, thoughts)
     )
     hidden = [ours | outside for ours, outside in zip(own, left_out, strict=True)]
-    hardest = index.search(flat, HARDEST, _repeated(hidden, thoughts)).scores
+    found = index.search(flat, HARDEST, _repeated(hidden, thoughts)).scores
+    hardest = _best(found, HARDEST)  # a small index finds fewer
     units = unit_vectors(flat, [f"thought {row}" for row in range(len(flat))])
     documents = index.vectors[np.maximum(positive_rows, 0)]
     scores = np.einsum("pgd,prd->pgr", units.reshape(vectors.shape), documents)

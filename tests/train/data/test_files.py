@@ -29,7 +29,7 @@ def a_record(draw: Callable, query_id: str) -> dict[str, object]:
     return {
         "query_id": query_id,
         "query": draw(texts),
-        "positives": {name: draw(st.integers(1, 999_999_999)) for name in names[:cut]},
+        "positives": {name: draw(st.integers(1, 999_999)) for name in names[:cut]},
         "negatives": tuple(names[cut:-1]),
         "excluded": frozenset(names[-1:]),
         "thoughts": tuple(draw(st.lists(thoughts, max_size=3))),
@@ -89,7 +89,8 @@ def test_any_object_is_a_record_or_a_fault_with_its_line(
         ({"query_id": ""}, 'field "query_id": the id is empty'),
         ({"positives": "cat"}, 'field "positives" must be a list of strings'),
         ({"positives": []}, "query 'q2': it has no positive"),
-        ({"positives": {"cat": 1.0}}, "the grade of 'cat' must be an integer, found 1.0"),
+        ({"positives": {"cat": 1.5}}, "the grade of 'cat' must be an integer, found 1.5"),
+        ({"positives": {"cat": float("inf")}}, "the grade of 'cat' must be an integer, found inf"),
         ({"positives": {"cat": True}}, "the grade of 'cat' must be an integer, found True"),
         ({"positives": {"cat": 0}}, "query 'q2': the positive 'cat' has grade 0, below 1"),
         ({"positives": ["cat", "cat"]}, 'field "positives" names a document twice'),
@@ -217,3 +218,13 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path):
     with pytest.raises(DataError, match="unknown format"):
         write_records(tmp_path / "train.txt", [record])
     assert not list(tmp_path.iterdir())
+
+
+def test_records_as_others_write_them(tmp_path: Path):
+    """A byte order mark, ids and grades as numbers."""
+    path = tmp_path / "records.jsonl"
+    line = '{"query_id": 7, "query": "who purrs?", "positives": {"1": 2.0}, "negatives": [3]}\n'
+    path.write_bytes(b"\xef\xbb\xbf" + line.encode())
+    (record,) = read_records(path)
+    assert (record.query_id, record.positives, record.negatives) == ("7", {"1": 2}, ("3",))
+    assert type(record.positives["1"]) is int

@@ -28,7 +28,7 @@ RECORD = TrainingRecord(
         ({"query": "\ud800"}, "half of a surrogate"),
         ({"positives": {}}, "it has no positive"),
         ({"positives": {"cat": 0}}, "the positive 'cat' has grade 0, below 1"),
-        ({"positives": {"cat": 10**9}}, "has grade 1000000000, above 999999999"),
+        ({"positives": {"cat": 10**9}}, "has grade 1000000000, above 999999"),
         ({"positives": {"a\tb": 1}}, "control character"),
         ({"positives": {"dog": 1}}, "'dog' is both positive and negative"),
         ({"positives": {"wolf": 1}}, "'wolf' is both positive and excluded"),
