@@ -276,6 +276,7 @@ class OwnThoughts:
                 standing=documents.standing(model, draws, vectors),
                 nothink=nothink,
                 budget=self._config.rollout.budget,
+                special_ids=self._rows.tokeniser.special_ids,
             )
             rewards = compute_rewards(context, self._config.reward)
             advantages, kept = group_advantages(rewards.total, self._config.advantage)

@@ -64,9 +64,9 @@ def candidate_mask(
     """Which candidates stand in the denominator of which query's contrastive loss.
 
     False where a candidate is, by id or by equal text, the query's positive, another positive of
-    it, or excluded for it, and where its text is the query itself. The one exception is the column of the drawn positive itself, which is
-    True: the denominator holds it once, and a copy of it under another id does not add to it. All
-    else is True, documents of other sets too.
+    it, or excluded for it, and where its text is that of the query itself. The one exception is
+    the column of the drawn positive itself, which is True: the denominator holds it once, and a
+    copy of it under another id does not add to it. All else is True, documents of other sets too.
 
     Args:
         draws: the queries.
