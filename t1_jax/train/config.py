@@ -162,7 +162,7 @@ class RolloutConfig:
         thoughts: G, drawn for each query; a policy loss compares at least two.
         budget: most tokens of a thought.
         temperature: at which they are drawn.
-        updates: of the weights for each rollout.
+        num_iterations: updates of the weights for each rollout; with one, no clip does anything.
         prefetch: thoughts of the next step are drawn and rewarded while this one is learnt from, by
             the weights before it; for devices that one of the two does not fill. It costs a copy of
             the weights that learn.
@@ -176,7 +176,7 @@ class RolloutConfig:
     thoughts: int = 8
     budget: int = 256
     temperature: float = 1.0
-    updates: int = 1
+    num_iterations: int = 1
     prefetch: bool = False
     share_prompt: bool = True
     max_rows: int = 64
@@ -186,7 +186,7 @@ class RolloutConfig:
         for name, least in (
             ("thoughts", 1),
             ("budget", 1),
-            ("updates", 1),
+            ("num_iterations", 1),
             ("max_rows", 1),
             ("resample_rounds", 0),
         ):

@@ -81,7 +81,7 @@ def test_losses_that_contradict_themselves(fields, told):
         ({"data": {"near_duplicates": 1.5}}, "near_duplicates must be over 0"),
         ({"data": {"leaks": "keep"}}, "data.leaks"),
         ({"data": {"lengths": {"query": 1}}}, "data.lengths: query must be at least 8"),
-        ({"stages": {"s1": {"rollout": {"updates": 0}}}}, "stages.s1.rollout: updates must be"),
+        ({"stages": {"s1": {"rollout": {"num_iterations": 0}}}}, "num_iterations must be"),
         ({"stages": {"s1": {"rollout": {"temperature": 0.0}}}}, "a greedy rollout"),
         ({"stages": {"s1": {"rollout": {"temperature": float("nan")}}}}, "temperature must lie"),
         ({"stages": {"s1": {"rollout": {"temperature": float("inf")}}}}, "temperature must lie"),
