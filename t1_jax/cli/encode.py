@@ -31,6 +31,7 @@ from t1_jax.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
+    from t1_jax.generate import SamplingOptions
     from t1_jax.retrieval import Collection
     from t1_jax.retriever import T1
 
@@ -69,9 +70,11 @@ def encode(
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
     from t1_jax.cli.model import check_task, refuse_taken
+    from t1_jax.generate import SamplingOptions
     from t1_jax.retriever import T1
 
     out = Output(as_json)
+    sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
     refuse_taken(output, overwrite)
     texts = _texts(collection, source, side, split)
     loaded = T1.load(model, dtype=dtype, preset=preset)
@@ -87,8 +90,7 @@ def encode(
             "task": texts.name if task is None and instruction is None else task,
             "instruction": instruction,
         }
-        drawing = {"temperature": temperature, "top_p": top_p, "seed": seed}
-        report = _encode_queries(loaded, texts, how, drawing, output, overwrite=overwrite)
+        report = _encode_queries(loaded, texts, how, sampling, output, overwrite=overwrite)
     seconds = time.perf_counter() - start
     out.say(
         f"{output}: {report['count']} {side} vectors of {report['width']} dimensions "
@@ -118,23 +120,23 @@ def _encode_queries(
     model: "T1",
     texts: "Collection",
     how: dict[str, Any],
-    drawing: dict[str, Any],
+    sampling: "SamplingOptions",
     output: Path,
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
     from t1_jax.cli.model import query_fingerprint
-    from t1_jax.generate import SamplingOptions
     from t1_jax.retrieval import build_index
 
     ids = [query.id for query in texts.documents]
     vectors = model.encode_query(
         [query.text for query in texts.documents],
         query_ids=ids,
-        sampling=SamplingOptions(**drawing),
+        sampling=sampling,
         show_progress_bar=True,
         **how,
     )
+    drawing = {name: sampling.__dict__[name] for name in ("temperature", "top_p", "seed")}
     fingerprint = query_fingerprint(model, texts.data_hash, {**how, **drawing})
     build_index("numpy", ids, vectors).save(output, fingerprint, overwrite=overwrite)
     return _report(vectors, fingerprint, truncated=0)

@@ -67,6 +67,7 @@ def search(
 
     out = Output(as_json)
     given_queries([query], None)
+    sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
     stated = read_manifest(index).fingerprint
     texts = _texts(collection, stated)
     loaded = T1.load(model, dtype=dtype, preset=preset)
@@ -83,7 +84,7 @@ def search(
         think=think,
         task=task,
         instruction=instruction,
-        sampling=SamplingOptions(temperature=temperature, top_p=top_p, seed=seed),
+        sampling=sampling,
     )
     ranked = found.search(vectors, k).to_run(["query"], found.ids)["query"]
     if show_thought:

@@ -10,20 +10,37 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.errors import ConfigError
 
+MIN_TEMPERATURE = 0.01
+"""The lowest temperature above 0, as in vLLM: below it, logits / temperature may overflow float32.
+Sampling at 0.01 is greedy in all but name."""
+MAX_TEMPERATURE = 100.0
+"""The highest temperature: log-probabilities are then all but uniform for any trained model."""
+
+
+_ORDERED_MINUS_INFINITY = np.uint32(0x007FFFFF)
+"""The bits of minus infinity, flipped as `_threshold` flips those of negative numbers."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
     """How thoughts are drawn. The filters apply in the order in which they stand here.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most likely token.
+        temperature: divides the logits; 0 takes the most likely token, else from
+            `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
         top_k: keep the k most likely tokens, and those tied with the last; 0 keeps all.
-        top_p: keep the most likely tokens whose probabilities first sum to this; 1 keeps all.
-        min_p: keep tokens at least this share as likely as the most likely one; 0 keeps all.
+        top_p: keep the smallest set of most likely tokens whose probabilities sum to at least this,
+            and those tied with the last (arXiv:1904.09751); 1 keeps all. The most likely token is
+            always kept.
+        min_p: keep tokens at least this share as likely as the most likely one
+            (arXiv:2407.01082); 0 keeps all.
         repetition_penalty: logits of tokens that stand in the prompt or the thought are divided
             by this where positive and multiplied where negative (arXiv:1909.05858); 1 is off.
         min_length: tokens before `<emb_token>` or an end of text may be drawn.
         seed: of the whole run; each thought derives its own stream from it.
+
+    Raises:
+        ConfigError: a value out of its range, NaN or infinite.
     """
 
     temperature: float = 1.0
@@ -35,17 +52,39 @@ class SamplingOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        bounds = {
-            "temperature": (self.temperature, 0.0, math.inf),
-            "top_k": (self.top_k, 0, math.inf),
-            "top_p": (self.top_p, 1e-6, 1.0),
-            "min_p": (self.min_p, 0.0, 1.0),
-            "repetition_penalty": (self.repetition_penalty, 1e-3, math.inf),
-            "min_length": (self.min_length, 0, math.inf),
-        }
-        for name, (value, low, high) in bounds.items():
+        check_temperature("temperature", self.temperature)
+        for name, value, low, high in (
+            ("top_p", self.top_p, 1e-6, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repetition_penalty", self.repetition_penalty, 0.01, 100.0),
+            ("top_k", self.top_k, 0, 2**31 - 1),
+            ("min_length", self.min_length, 0, 2**31 - 1),
+        ):
             if not low <= value <= high:
-                raise ConfigError(f"{name} must lie between {low} and {high}, got {value}")
+                raise ConfigError(f"{name} must lie between {low:g} and {high:g}, got {value}")
+
+
+def check_temperature(name: str, value: float, *, greedy: bool = True) -> None:
+    """Refuses a temperature that cannot be sampled at.
+
+    Args:
+        name: of the setting, for the error.
+        value: the temperature.
+        greedy: whether 0, which takes the most likely token, is one.
+
+    Raises:
+        ConfigError: NaN, infinite, negative, or too close to 0.
+    """
+    if MIN_TEMPERATURE <= value <= MAX_TEMPERATURE or (greedy and value == 0):
+        return
+    mend = f"set {name}=1"
+    if greedy and 0 < value < MIN_TEMPERATURE:
+        mend = f"set {name}=0 to always take the most likely token"
+    raise ConfigError(
+        f"{name} must lie between {MIN_TEMPERATURE:g} and {MAX_TEMPERATURE:g}"
+        f"{', or be 0 (greedy)' if greedy else ''}, got {value}",
+        mend=mend,
+    )
 
 
 def choose_tokens(
@@ -77,11 +116,12 @@ def choose_tokens(
         k = min(options.top_k, logits.shape[-1])
         kept = _threshold(logits, lambda above: jnp.sum(above, axis=-1) >= k)
         logits = jnp.where(logits >= kept[:, None], logits, -jnp.inf)
-    if np.float32(options.top_p) < 1:  # probabilities are float32, and may sum to less than 1
-        probabilities = jax.nn.softmax(logits, axis=-1)
+    if np.float32(options.top_p) < 1:
+        weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
+        # A share of the sum that float32 has: a softmax may sum to less than a top_p close to 1.
+        target = np.float32(options.top_p) * jnp.sum(weights, axis=-1)
         kept = _threshold(
-            logits,
-            lambda above: jnp.sum(jnp.where(above, probabilities, 0), axis=-1) >= options.top_p,
+            logits, lambda above: jnp.sum(jnp.where(above, weights, 0), axis=-1) >= target
         )
         logits = jnp.where(logits >= kept[:, None], logits, -jnp.inf)
     if options.min_p > 0:
@@ -92,6 +132,8 @@ def choose_tokens(
 
 def _threshold(logits: Float[Array, "B V"], enough) -> Float[Array, " B"]:
     """The largest value t of each row such that `enough(logits >= t)`, without sorting.
+
+    Minus infinity, which keeps everything, where no value is enough: sums round.
 
     Floats order like their bits once negative ones are flipped, so 32 halvings of the range of
     bits find t exactly; each is one pass over the row, where a sort costs log V passes and more.
@@ -104,6 +146,7 @@ def _threshold(logits: Float[Array, "B V"], enough) -> Float[Array, " B"]:
         return jnp.where(enough(ordered >= candidate[:, None]), candidate, low)
 
     found = jax.lax.fori_loop(0, 32, halve, jnp.zeros(logits.shape[0], jnp.uint32))
+    found = jnp.maximum(found, _ORDERED_MINUS_INFINITY)
     bits = jnp.where(found >> 31 == 1, found & jnp.uint32((1 << 31) - 1), ~found)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 

@@ -167,6 +167,12 @@ class T1Tokeniser:
         """The text of `ids`, special tokens written out."""
         return self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids of all special tokens, `<emb_token>` included."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
+
     def bind(self, template: str, instruction: str) -> BoundTemplate:
         """The template with its instruction in place, taken apart around `{text}`.
 

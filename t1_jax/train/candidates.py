@@ -1,4 +1,9 @@
-"""The documents that thoughts are ranked against, and where positives stand among them."""
+"""The documents that thoughts are ranked against, and where positives stand among them.
+
+Documents of equal text have equal vectors. So a copy of a positive under another id is never a
+candidate, in batches, pools and corpora alike, and neither is a copy of an excluded document or of
+the query itself (`TrainingSet.for_ranking`).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -8,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.retrieval import Index, build_index
-from t1_jax.train.data import Draw, TrainingSet
+from t1_jax.train.data import Draw, TrainingSet, text_key
 from t1_jax.train.rewards import (
     DocumentStore,
     PoolConfig,
@@ -129,23 +134,30 @@ class CandidateDocuments:
         self, model: DocumentEncoder, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
     ) -> Standing:
         """Among the documents of the step, encoded by the model as it is."""
+        records = [self._sets[draw.set_name].for_ranking(draw.record) for draw in draws]
         keys = list(
             dict.fromkeys(
                 (draw.set_name, name)
-                for draw in draws
-                for name in (*draw.record.positives, *draw.negatives)
+                for draw, record in zip(draws, records, strict=True)
+                for name in (*record.positives, *draw.negatives)
             )
         )
+        texts = [self._sets[name].text_key(document) for name, document in keys]
         encoded = model.encode_document(
             [self._sets[name].documents[document].full_text for name, document in keys]
         )
         grades = np.zeros((len(draws), len(keys)), np.int64)
         allowed = np.ones((len(draws), len(keys)), bool)
-        for number, draw in enumerate(draws):
+        for number, (draw, record) in enumerate(zip(draws, records, strict=True)):
+            own = self._sets[draw.set_name]
+            # By text, as candidates of other sets have ids of their own.
+            hidden = {own.text_key(item) for item in (*record.positives, *record.excluded)}
+            hidden.add(text_key(record.query))
             for column, (name, document) in enumerate(keys):
                 if name == draw.set_name:
-                    grades[number, column] = draw.record.positives.get(document, 0)
-                    allowed[number, column] = document not in draw.record.excluded
+                    grades[number, column] = record.positives.get(document, 0)
+                if not grades[number, column]:
+                    allowed[number, column] = texts[column] not in hidden
         return standing_from_scores(vectors @ encoded.T, grades, allowed)
 
     def _among_set(
@@ -156,7 +168,7 @@ class CandidateDocuments:
         near: Float[np.ndarray, "P D"],
     ) -> Standing:
         index = self._index(name)
-        records = [draw.record for draw in draws]
+        records = [self._sets[name].for_ranking(draw.record) for draw in draws]
         if self._config.kind == "pool":
             pools = build_pools(records, near, index, config=self._config, seed=self._seed)
             return standing_from_pools(records, vectors, pools, self._stores[name].current.table)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from t1_jax.errors import ConfigError
+from t1_jax.generate import check_temperature
 from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
@@ -79,9 +80,9 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         values = [self.sft, self.infonce, self.triplet, self.policy]
-        if min(values) < 0 or max(values) == 0:
+        if not all(0 <= value < float("inf") for value in values) or max(values) == 0:
             raise ConfigError(
-                "losses need weights of 0 or more, and at least one above 0",
+                "losses need finite weights of 0 or more, and at least one above 0",
                 mend="for example losses.sft=1",
             )
 
@@ -94,7 +95,7 @@ class RolloutConfig:
         thoughts: G, drawn for each query; a policy loss compares at least two.
         budget: most tokens of a thought.
         temperature: at which they are drawn.
-        updates: of the weights for each rollout.
+        num_iterations: updates of the weights for each rollout; with one, no clip does anything.
         prefetch: thoughts of the next step are drawn and rewarded while this one is learnt from, by
             the weights before it; for devices that one of the two does not fill. It costs a copy of
             the weights that learn.
@@ -108,7 +109,7 @@ class RolloutConfig:
     thoughts: int = 8
     budget: int = 256
     temperature: float = 1.0
-    updates: int = 1
+    num_iterations: int = 1
     prefetch: bool = False
     share_prompt: bool = True
     max_rows: int = 64
@@ -118,14 +119,15 @@ class RolloutConfig:
         for name, least in (
             ("thoughts", 1),
             ("budget", 1),
-            ("updates", 1),
+            ("num_iterations", 1),
             ("max_rows", 1),
             ("resample_rounds", 0),
         ):
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
-        if self.temperature <= 0:
+        if self.temperature == 0:
             raise ConfigError("a greedy rollout gives G equal thoughts; use a temperature above 0")
+        check_temperature("temperature", self.temperature, greedy=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,8 +270,7 @@ class ValidationConfig:
         for name in ("queries", "budget", "documents"):
             if self.__dict__[name] is not None and self.__dict__[name] < 1:
                 raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
-        if self.temperature < 0:
-            raise ConfigError(f"temperature must be at least 0, got {self.temperature}")
+        check_temperature("temperature", self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,18 +25,21 @@ def token_log_probs(
     targets: Int[Array, "B A"],
     *,
     temperature: float = 1.0,
+    entropy_gradient: bool = False,
 ) -> tuple[Float[Array, "B A"], Float[Array, "B A"]]:
     """Log-probability of each target and entropy of its distribution, in nats and float32.
 
     Logits are divided by the temperature at which the tokens were drawn, so that trainer and
     sampler speak of one distribution. The backward pass computes the logits again. Gradients flow
-    to the log-probabilities alone; the entropy is for watching.
+    to the log-probabilities and, where asked for, to the entropy, in the same pass.
 
     Args:
         decoder: for its final norm and head.
         hidden: states before the final norm that predict the targets.
         targets: token ids.
         temperature: of sampling; 1 for supervised losses.
+        entropy_gradient: whether the entropy has a gradient, for an entropy bonus; otherwise it is
+            a constant, which saves the backward pass the work.
     """
 
     def chunk(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -46,11 +49,14 @@ def token_log_probs(
         # A comparison, not a gather: the vocabulary stays split over devices.
         is_target = jnp.arange(logits.shape[-1]) == ids[..., None]
         picked = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
-        fixed, log_total = jax.lax.stop_gradient((logits, total))
-        probabilities = jnp.exp(fixed - log_total[..., None])
-        # Where the vocabulary is padded the logit is -inf, and 0 * -inf is no number.
-        mean_logit = jnp.sum(jnp.where(probabilities > 0, probabilities * fixed, 0.0), axis=-1)
-        return picked - total, log_total - mean_logit
+        own, log_total = (logits, total)
+        if not entropy_gradient:
+            own, log_total = jax.lax.stop_gradient((logits, total))
+        probabilities = jnp.exp(own - log_total[..., None])
+        # Where the vocabulary is padded the logit is -inf, and 0 * -inf is no number, in the
+        # gradient neither.
+        finite = jnp.where(probabilities > 0, own, 0.0)
+        return picked - total, log_total - jnp.sum(probabilities * finite, axis=-1)
 
     actions = targets.shape[1]
     size = min(CHUNK, actions)

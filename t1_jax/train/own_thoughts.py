@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from t1_jax.generate import Prompt, SamplingOptions, Thought
+from t1_jax.generate import EndReason, Prompt, SamplingOptions, Thought
 from t1_jax.retriever import T1
 from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.candidates import CandidateDocuments
@@ -207,9 +207,11 @@ class OwnThoughts:
         config = self._config
         if not config.losses.policy:
             return None, 0
+        thoughts = [thought for group in rollout.thoughts for thought in group]
         kept = np.repeat(rollout.kept, rollout.group_size)
-        counts = [actions_of(thought) for group in rollout.thoughts for thought in group]
-        actions = np.where(kept, counts, 0)
+        if config.policy.mask_truncated_completions:
+            kept = kept & [thought.end is not EndReason.BUDGET for thought in thoughts]
+        actions = np.where(kept, [actions_of(thought) for thought in thoughts], 0)
         weights = config.losses.policy * token_weights(
             actions, config.policy.resolved().aggregation, config.rollout.budget
         )
@@ -277,6 +279,7 @@ class OwnThoughts:
                 standing=documents.standing(model, draws, vectors),
                 nothink=nothink,
                 budget=self._config.rollout.budget,
+                special_ids=self._rows.tokeniser.special_ids,
             )
             rewards = compute_rewards(context, self._config.reward)
             advantages, kept = group_advantages(rewards.total, self._config.advantage)

@@ -144,8 +144,13 @@ def _token_loss(
 ) -> tuple[Array, dict[str, Array], Float[Array, "B A"]]:
     """The weighted sums of imitation and policy loss, and what is worth logging of them."""
     states = take_slots(decoder, hidden, batch.read_at)
+    bonus = objective.policy is not None and objective.policy.entropy_coef > 0
     log_probs, entropy = token_log_probs(
-        decoder, states, batch.targets, temperature=objective.temperature
+        decoder,
+        states,
+        batch.targets,
+        temperature=objective.temperature,
+        entropy_gradient=bonus,
     )
     value, sums = jnp.zeros(()), {}
     if "sft_weight" in batch.columns:
@@ -167,6 +172,7 @@ def _token_loss(
             old=old,
             sampler=columns["sampler"],
             reference=columns.get("reference"),
+            entropy=entropy,
             advantages=columns["advantage"],
             mask=mask,
             sequence=batch.sequence,
@@ -181,6 +187,7 @@ def _token_loss(
             "policy/entropy": jnp.sum(mask * entropy),
             "policy/clipped": jnp.sum(mask * terms.clipped),
             "policy/kl": jnp.sum(mask * terms.kl),
+            "policy/sampler_capped": jnp.sum(mask * terms.sampler_capped),
             "policy/gap": jnp.sum(mask * jnp.abs(old - columns["sampler"])),
         }
     return value, sums, log_probs

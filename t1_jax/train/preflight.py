@@ -126,11 +126,26 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
                 f"stage {name}: rewards rank documents as they were before the stage, and its "
                 f"contrast moves them; set stages.{name}.losses.infonce and triplet to 0"
             )
-        if stage.losses.policy and stage.policy.loss == "dr_grpo" and stage.advantage.kind == "std":
-            yield (
-                f"stage {name}: the loss dr_grpo with advantages over their standard deviation is "
-                f"not Dr.GRPO; set stages.{name}.advantage.kind=dr_grpo"
-            )
+        if stage.losses.policy:
+            yield from _policy_warnings(name, stage)
+
+
+def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
+    policy = stage.policy
+    if policy.loss == "dr_grpo" and stage.advantage.kind == "grpo":
+        yield (
+            f"stage {name}: the loss dr_grpo with advantages over their standard deviation is "
+            f"not Dr.GRPO; set stages.{name}.advantage.kind=dr_grpo"
+        )
+    clips = [field for field in ("clip_low", "clip_high", "dual_clip") if policy.__dict__[field]]
+    if policy.loss in ("dapo", "gspo"):
+        clips.insert(0, f"the clip of loss={policy.loss}")
+    if clips and stage.rollout.num_iterations == 1:
+        yield (
+            f"stage {name}: {', '.join(clips)} will do nothing, since with one update per rollout "
+            f"the importance ratio is 1; set stages.{name}.rollout.num_iterations above 1, or take "
+            "loss=grpo"
+        )
 
 
 def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:

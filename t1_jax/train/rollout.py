@@ -109,6 +109,7 @@ def _reward_metrics(rollout: Rollout) -> dict[str, float]:
         # Within a group; what differs between queries teaches nothing.
         "rollout/reward_std": float(rewards.total.std(axis=1).mean()),
         "rollout/kept_groups": float(np.mean(rollout.kept)),
+        "rollout/advantage_abs": float(np.abs(rollout.advantages).mean()),
         **{f"reward/{name}": float(term.mean()) for name, term in rewards.terms.items()},
     }
 

@@ -80,7 +80,7 @@ class Stage:
         _check_thoughts(name, self.config, draws, sets)
         self._draws = draw_batches(sets, draws)
         self.steps = _steps(self.config, epoch_steps(sets, draws))
-        self._updates = self.config.rollout.updates if self.config.draws_thoughts else 1
+        self._updates = self.config.rollout.num_iterations if self.config.draws_thoughts else 1
         self.optimiser = Optimiser(self.config.optimiser, self.steps * self._updates)
         self._supervised, self._own = None, None
         if self.config.rollout.prefetch and student.placement.mesh.size > 1:

@@ -238,4 +238,5 @@ def _token_metrics(sums: Sequence[Mapping[str, Array]]) -> dict[str, float]:
         metrics["rollout/log_prob_gap"] = total["policy/gap"] / count
         metrics["policy/clipped"] = total["policy/clipped"] / count
         metrics["policy/kl"] = total["policy/kl"] / count
+        metrics["policy/sampler_capped"] = total["policy/sampler_capped"] / count
     return metrics

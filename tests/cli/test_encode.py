@@ -74,3 +74,11 @@ def test_a_doubled_id_and_a_malformed_line(t1, base_model, tmp_path):
     answer = t1("encode", "-i", path, "-m", base_model, "-o", tmp_path / "v")
     assert answer.code == 2
     assert "texts.jsonl:2: malformed JSON" in answer.err
+
+
+def test_sampling_options_are_checked_before_a_model_is_opened(t1, pets, tmp_path):
+    answer = t1(
+        "encode", "-c", pets, "-m", tmp_path / "none", "-o", tmp_path / "v", "--temperature", "inf"
+    )
+    assert answer.code == 2
+    assert "temperature must lie between 0.01 and 100, or be 0 (greedy), got inf" in answer.err

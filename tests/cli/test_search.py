@@ -58,3 +58,9 @@ def test_an_empty_query_and_no_index(t1, pets_index, how, tmp_path):
     assert answer.code == 2
     assert "manifest.json" in answer.err
     assert t1("search", pets_index, "who?", "-k", 0, *how).code == 2
+
+
+def test_sampling_options_are_checked_before_a_model_is_opened(t1, pets_index, tmp_path):
+    answer = t1("search", pets_index, "who purrs?", "-m", tmp_path / "none", "--temperature", "inf")
+    assert answer.code == 2
+    assert "temperature must lie between 0.01 and 100, or be 0 (greedy), got inf" in answer.err

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis.extra import numpy as hnp
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate.sampling import SamplingOptions, choose_tokens, token_log_probs
+from t1_jax.generate.sampling import (
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    SamplingOptions,
+    choose_tokens,
+    token_log_probs,
+)
 
 LOGITS = hnp.arrays(np.float32, (1, 24), elements=st.floats(-8, 8, width=16), unique=True)
 
@@ -71,6 +77,35 @@ def test_a_top_p_that_rounds_to_one_filters_nothing():
         assert drawn == choose(logits, np.array([uniform], np.float32))
 
 
+@pytest.mark.parametrize("top_p", [1 - 2**-24, 1 - 2**-23, 1 - 1e-6])
+@pytest.mark.parametrize("vocabulary", [300, 151_936])
+def test_a_top_p_just_below_one_masks_next_to_nothing(vocabulary: int, top_p: float):
+    """A float32 softmax over a whole vocabulary may sum to less than such a top_p."""
+    logits = np.random.default_rng(3).normal(size=(1, vocabulary)).astype(np.float32) * 2
+    uniform = np.array([0.0, 0.25, 0.5, 0.75, np.nextafter(np.float32(1), np.float32(0))])
+    probabilities = softmax(logits)[0]
+    drawn = choose(logits, uniform, top_p=top_p)
+    last = np.cumsum(probabilities)[drawn]
+    assert np.all((last - probabilities[drawn] <= uniform + 1e-5) & (uniform <= last + 1e-5))
+
+
+@pytest.mark.parametrize(
+    ("weights", "top_p", "kept"),
+    [
+        ([4, 2, 1, 1], 0.5, {0}),  # exactly 4 of 8
+        ([4, 2, 1, 1], 0.51, {0, 1}),
+        ([4, 2, 1, 1], 0.75, {0, 1}),
+        ([4, 2, 1, 1], 0.8, {0, 1, 2, 3}),  # the last two tie
+        ([4, 2, 1, 1], 1e-6, {0}),
+        ([1, 1, 1, 1], 1e-6, {0, 1, 2, 3}),
+        ([1, 0, 0, 0], 1 - 2**-24, {0}),
+    ],
+)
+def test_top_p_worked_by_hand(weights: list[float], top_p: float, kept: set[int]):
+    with np.errstate(divide="ignore"):
+        assert reachable(np.log(np.array([weights], np.float32)), top_p=top_p) == kept
+
+
 @given(LOGITS, st.integers(1, 24))
 def test_top_k_keeps_the_k_most_likely(logits: np.ndarray, k: int):
     expected = set(np.argsort(-logits[0])[:k].tolist())
@@ -116,14 +151,28 @@ def test_log_probs_are_those_of_the_plain_distribution_at_both_temperatures():
 @pytest.mark.parametrize(
     "options",
     [
-        {"temperature": -1.0},
-        {"temperature": math.nan},
-        {"top_k": -1},
-        {"top_p": 0.0},
-        {"min_p": 1.5},
-        {"repetition_penalty": 0.0},
+        *({"temperature": value} for value in (-1.0, math.nan, math.inf, 1e-38, 0.0099, 101.0)),
+        *({"top_k": value} for value in (-1, 2**31)),
+        *({"top_p": value} for value in (0.0, -0.5, 1.0001, math.nan, math.inf, 1e-38)),
+        *({"min_p": value} for value in (-0.1, 1.5, math.nan, math.inf)),
+        *({"repetition_penalty": value} for value in (0.0, -1.0, 1e-38, math.nan, math.inf)),
+        {"min_length": -1},
     ],
+    ids=str,
 )
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(options))):
         SamplingOptions(**options)
+
+
+def test_a_temperature_that_is_all_but_greedy_is_answered_with_greedy():
+    with pytest.raises(ConfigError, match="mend: set temperature=0 to always take the most likely"):
+        SamplingOptions(temperature=1e-38)
+
+
+@pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, MAX_TEMPERATURE])
+def test_the_outermost_temperatures_are_the_softmax(temperature: float):
+    logits = np.array([[30.0, 29.99, -30.0, -np.inf]], np.float32)
+    grid = (np.arange(20_000) + 0.5) / 20_000
+    drawn = np.bincount(choose(logits, grid, temperature=temperature), minlength=4) / len(grid)
+    np.testing.assert_allclose(drawn, softmax(logits.astype(float) / temperature)[0], atol=2e-4)

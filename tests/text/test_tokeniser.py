@@ -40,6 +40,18 @@ def test_tokens_equal_those_of_transformers_on_the_rendered_prompt(
     assert not prompt.truncated
 
 
+def test_special_ids_are_those_of_special_tokens_alone(tiny_tokeniser: T1Tokeniser) -> None:
+    copy = Tokenizer.from_str(tiny_tokeniser.tokenizer.to_str())
+    copy.add_tokens([AddedToken("<think>", special=False)])
+    both = T1Tokeniser(
+        copy,
+        emb_token_id=tiny_tokeniser.emb_token_id,
+        eos_ids=tiny_tokeniser.eos_ids,
+        pad_id=tiny_tokeniser.pad_id,
+    )
+    assert both.special_ids == tiny_tokeniser.special_ids == frozenset(range(len(SPECIALS)))
+
+
 @given(text=(ANY_TEXT | HOSTILE_TEXT).filter(str.strip), thought=st.text() | HOSTILE_TEXT)
 def test_no_text_gains_a_special_token_and_none_is_lost(
     tiny_tokeniser: T1Tokeniser, text: str, thought: str

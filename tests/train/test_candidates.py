@@ -177,3 +177,48 @@ def test_joining_keeps_the_order_and_pads():
     )  # fmt: skip
     np.testing.assert_array_equal(joined.positive_ranks[:, 0], [[3, 1], [1, -1], [2, -1]])
     np.testing.assert_array_equal(joined.candidates, [3, 1, 2])
+
+
+TWINS = circle(
+    "twins",
+    # A copy of each positive, of the excluded document and of the query; only f is a negative.
+    {"a": 0.0, "a2": 0.0, "b": 0.5, "b2": 0.5, "x": 0.3, "x2": 0.3, "q": 0.1, "f": 2.0},
+    [
+        TrainingRecord(
+            query_id="t0",
+            query="0.1",
+            positives={"a": 1, "b": 1, "b2": 2},
+            negatives=("a2", "f"),
+            excluded=frozenset({"x"}),
+        )
+    ],
+)
+ELSEWHERE = circle("elsewhere", {"a3": 0.0, "g": 2.5}, [asked("e0", "a3"), asked("e1", "g")])
+
+
+@pytest.mark.parametrize("kind", ["batch", "pool", "corpus", "frozen"])
+def test_copies_of_a_positive_are_no_negatives(kind: str):
+    """By hand: positives a and b2 (the better grade of b's text) against f, at an angle of 0.1."""
+    sets = (TWINS, ELSEWHERE)
+    config = PoolConfig(index="numpy", kind=kind, hard=3, random=3)
+    documents = CandidateDocuments(config, sets, single_device_placement().mesh, seed=0)
+    documents.refresh(Encoder(), 0)
+    query = draw(TWINS, 0, negatives=("a2", "f"))
+    (found,) = [documents.standing(Encoder(), [query], angles(0.1))]
+    assert found.candidates.tolist() == [3]
+    assert sorted(found.positive_grades[0].tolist()) == [1, 2]
+    assert sorted(found.positive_ranks[0, 0].tolist()) == [1, 2]
+    hardest = found.hardest_negatives[0, 0]
+    assert hardest[0] == pytest.approx(np.cos(1.9), abs=1e-6)
+    assert not np.isfinite(hardest[1:]).any()
+
+
+def test_a_copy_in_another_set_of_the_step_is_no_negative():
+    sets = (TWINS, ELSEWHERE)
+    config = PoolConfig(kind="batch")
+    documents = CandidateDocuments(config, sets, single_device_placement().mesh, seed=0)
+    step = [draw(TWINS, 0, negatives=("f",)), draw(ELSEWHERE, 0), draw(ELSEWHERE, 1)]
+    found = documents.standing(Encoder(), step, angles(0.1, 0.1, 2.5))
+    # t0: a, b2, f, g without a3; e0: a3 against b2, f, g; e1: all five.
+    assert found.candidates.tolist() == [4, 4, 5]
+    assert found.positive_ranks[:, 0].tolist() == [[1, 2], [1, -1], [1, -1]]

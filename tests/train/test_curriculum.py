@@ -36,7 +36,7 @@ from tests.train.toy_runs import (
 STAGES: dict[str, dict[str, Any]] = {
     "s1": merged(S1, {"pack": True}),
     "s2": merged(S2, {"optimiser": {"ema": 0.9}}),
-    "s3": merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "rollout": {"updates": 2}}),
+    "s3": merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "rollout": {"num_iterations": 2}}),
 }
 CHECKPOINTS = {"every_steps": 2, "keep_last": 20}
 

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from t1_jax.generate import EndReason
 from t1_jax.train.clock import Clock
 from t1_jax.train.data import Draw, draw_batches
 from t1_jax.train.optimiser import Optimiser
 from t1_jax.train.own_thoughts import OwnThoughts, without_thoughts
 from t1_jax.train.rollout import Rollout
+from t1_jax.train.rows import actions_of
 from t1_jax.train.step import StepBatch, step_vectors, train_step
 from t1_jax.train.supervised import Supervised
 from tests.train.toy_runs import S1, S2, S3, leaves_of, merged
@@ -264,6 +266,30 @@ def test_dr_grpo_divides_by_the_budget(toy):
     )  # fmt: skip
     sequences, budget = int(rollout.kept.sum()) * rollout.group_size, 6
     np.testing.assert_allclose(weights[weights > 0], 1 / (sequences * budget), rtol=1e-6)
+
+
+def test_truncated_thoughts_are_masked_out_of_the_policy_loss(toy):
+    """Of the loss and its denominators; they still have rewards, advantages and vectors."""
+    rollout, _ = drawn(toy, S3)
+    ends = [EndReason.BUDGET, EndReason.EMB_TOKEN, EndReason.EOS]
+    groups = [
+        [replace(thought, end=ends[n % 3]) for n, thought in enumerate(group)]
+        for group in rollout.thoughts
+    ]
+    rollout = replace(rollout, thoughts=groups, kept=np.ones_like(rollout.kept))
+    counts = [actions_of(each) for group in groups for each in group]
+    whole = [each.end is not EndReason.BUDGET for group in groups for each in group]
+    for masks, expected in ((False, sum(counts)), (True, int(np.dot(counts, whole)))):
+        stage = merged(S3, {"policy": {"mask_truncated_completions": masks}})
+        with toy.placement.entered():
+            batch = own_thoughts(toy, stage).batch(rollout)
+        weights = np.concatenate(
+            [np.asarray(each.micro.columns["policy_weight"]).ravel() for each in batch.micro
+             if "policy_weight" in each.micro.columns]
+        )  # fmt: skip
+        assert batch.action_tokens == np.count_nonzero(weights) == expected
+        np.testing.assert_allclose(weights[weights > 0], 1 / expected, rtol=1e-6)
+        assert batch.num_vectors >= len(counts)
 
 
 def test_gain_is_measured_against_no_thought(toy):

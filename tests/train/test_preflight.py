@@ -111,10 +111,25 @@ def test_own_thoughts_that_nothing_teaches_are_told(toys):
 
 
 def test_dr_grpo_with_another_advantage_is_told(toys):
-    told = warnings_of(config(toys, merged(S3, {"policy": {"loss": "dr_grpo"}})), ())
-    assert told[0].startswith("stage it: the loss dr_grpo with advantages over their standard")
-    whole = {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "dr_grpo"}}
-    assert warnings_of(config(toys, merged(S3, whole)), ()) == ()
+    divided = {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "grpo"}}
+    (told,) = warnings_of(config(toys, merged(S3, divided)), ())
+    assert told.startswith("stage it: the loss dr_grpo with advantages over their standard")
+    assert warnings_of(config(toys, merged(S3, {"policy": {"loss": "dr_grpo"}})), ()) == ()
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        ({"loss": "dapo"}, "the clip of loss=dapo"),
+        ({"loss": "gspo", "clip_low": 0.1}, "the clip of loss=gspo, clip_low"),
+        ({"clip_high": 0.28, "dual_clip": 3.0}, "clip_high, dual_clip"),
+    ],
+)
+def test_clips_that_one_update_never_meets_are_told(toys, policy, named):
+    (told,) = warnings_of(config(toys, merged(S3, {"policy": policy})), ())
+    assert told.startswith(f"stage it: {named} will do nothing, since with one update per rollout")
+    several = {"policy": policy, "rollout": {"num_iterations": 2}}
+    assert warnings_of(config(toys, merged(S3, several)), ()) == ()
 
 
 def test_frozen_documents_that_contrast_would_move_are_told(toys):

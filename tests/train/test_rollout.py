@@ -50,6 +50,7 @@ def test_measures():
         "rollout/forced_share": 0.5,
         "rollout/no_emb_share": 0.5,
         "rollout/kept_groups": 0.5,
+        "rollout/advantage_abs": 0.5,
         "reward/format": 0.5,
     }
     assert all(type(value) is float for value in found.values())

@@ -53,7 +53,7 @@ def test_the_second_update_is_held_by_the_policy_before_the_first(toy):
     stage = merged(S3, {"policy": policy, "losses": {"infonce": 0}, "draws": {"batch_queries": 8}})
     state, (once,) = toy.run(toy.stage(stage), 1)
     assert once["policy/clipped"] == 0
-    twice_state, (twice,) = toy.run(toy.stage(merged(stage, {"rollout": {"updates": 2}})), 1)
+    twice_state, (twice,) = toy.run(toy.stage(merged(stage, {"rollout": {"num_iterations": 2}})), 1)
     assert 0.1 < twice["policy/clipped"] < 0.5  # the mean of none, and of nearly one half
     assert twice["rollout/log_prob_gap"] < 1e-4
     assert twice["rollout/length"] == once["rollout/length"]

@@ -138,7 +138,15 @@ def test_adapters_alone_learn() -> None:
 
 def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -> None:
     whole = replace(
-        problem(queries=0, documents=8, seed=4), policy=PolicyConfig(loss="dapo", beta=0.3)
+        problem(queries=0, documents=8, seed=4),
+        policy=PolicyConfig(
+            loss="dapo",
+            beta=0.3,
+            sampler_is_cap=4.0,
+            sampler_is_mode="token_mask",
+            use_bias_correction_kl=True,
+            entropy_coef=0.2,
+        ),
     )
     learned = learner()
     model, trained = learned
@@ -153,7 +161,7 @@ def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -
     _, metrics, log_probs = stepped(learned, later)
     (index,) = [n for n, placed in enumerate(later.micro) if "old" in placed.micro.columns]
     columns = {name: np.asarray(x) for name, x in later.micro[index].micro.columns.items()}
-    expected = kl = gap = 0.0
+    expected = kl = gap = capped = 0.0
     for at in np.argwhere(columns["policy_weight"] > 0):
         now, old, sampler, base, advantage = (
             float(array[tuple(at)])
@@ -164,12 +172,17 @@ def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -
         )
         ratio = np.exp(now - old)
         objective = min(ratio * advantage, np.clip(ratio, 0.8, 1.28) * advantage)
-        divergence = np.exp(base - now) - (base - now) - 1
-        expected += -min(np.exp(old - sampler), 2.0) * objective + 0.3 * divergence
+        divergence = ratio * (np.exp(base - now) - (base - now) - 1)
+        weight = np.exp(old - sampler) if 1 / 4 <= np.exp(old - sampler) <= 4 else 0.0
+        expected += -weight * objective + 0.3 * divergence
+        capped += weight == 0
         kl, gap = kl + divergence, gap + abs(old - sampler)
     count = int((columns["policy_weight"] > 0).sum())
     assert count == sum(actions_of(one) for _, group in whole.groups for one in group)
+    expected -= 0.2 * metrics["rollout/entropy"] * count
     assert metrics["loss/policy"] == pytest.approx(whole.policy_weight * expected, rel=1e-4)
+    assert 0 < capped < count
+    assert metrics["policy/sampler_capped"] == pytest.approx(capped / count)
     assert metrics["policy/kl"] == pytest.approx(kl / count, rel=1e-4)
     assert metrics["rollout/log_prob_gap"] == pytest.approx(gap / count, rel=1e-4)
     assert 0 < metrics["policy/clipped"] < 1

@@ -117,7 +117,7 @@ S3: dict[str, Any] = {
     "steps": 4,
     "rollout": {"thoughts": 4, "budget": 6, "max_rows": 16},
     "pool": {"kind": "corpus", "refresh_steps": 3},
-    "policy": {"loss": "dapo"},
+    "policy": {"loss": "grpo", "beta": 0.0},
 }
 NO_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "entropy": None,
                   "mean_cosine": None}  # fmt: skip

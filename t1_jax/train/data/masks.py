@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from t1_jax.errors import DataError
 from t1_jax.train.data.draw_config import Draw
 from t1_jax.train.data.records import TrainingSet, sets_by_name
+from t1_jax.train.data.texts import text_key
 
 NO_NEGATIVE = -1
 """Fills the rows of queries that drew fewer negatives than others."""
@@ -63,9 +64,9 @@ def candidate_mask(
     """Which candidates stand in the denominator of which query's contrastive loss.
 
     False where a candidate is, by id or by equal text, the query's positive, another positive of
-    it, or excluded for it. The one exception is the column of the drawn positive itself, which is
-    True: the denominator holds it once, and a copy of it under another id does not add to it. All
-    else is True, documents of other sets too.
+    it, or excluded for it, and where its text is that of the query itself. The one exception is
+    the column of the drawn positive itself, which is True: the denominator holds it once, and a
+    copy of it under another id does not add to it. All else is True, documents of other sets too.
 
     Args:
         draws: the queries.
@@ -82,6 +83,7 @@ def candidate_mask(
     for row, draw in enumerate(draws):
         for name in (*draw.record.positives, *draw.record.excluded):
             mask[row, columns.get(named[draw.set_name].text_key(name), [])] = False
+        mask[row, columns.get(text_key(draw.record.query), [])] = False
         if (column := own.get((draw.set_name, draw.positive))) is not None:
             mask[row, column] = True
     return mask

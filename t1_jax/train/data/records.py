@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from t1_jax.errors import DataError
@@ -119,6 +119,9 @@ class TrainingSet:
     records: tuple[TrainingRecord, ...]
     documents: Mapping[str, Document]
     _text_keys: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _for_ranking: dict[str, TrainingRecord] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not self.records:
@@ -144,6 +147,42 @@ class TrainingSet:
         if document_id not in self._text_keys:
             self._text_keys[document_id] = text_key(self.documents[document_id].full_text)
         return self._text_keys[document_id]
+
+    def for_ranking(self, record: TrainingRecord) -> TrainingRecord:
+        """The record as rankings of this set's documents read it, where equal texts count once.
+
+        Positives of equal text become one, with the best grade of them (the first one's id). Other
+        documents with the text of a positive, of an excluded document or of the query itself are
+        excluded: a vector cannot tell such a copy from the original, so it is no negative.
+        """
+        if record.query_id not in self._for_ranking:
+            self._for_ranking[record.query_id] = self._without_copies(record)
+        return self._for_ranking[record.query_id]
+
+    def _without_copies(self, record: TrainingRecord) -> TrainingRecord:
+        positives: dict[str, str] = {}
+        for name, grade in record.positives.items():
+            kept = positives.setdefault(self.text_key(name), name)
+            if grade > record.positives[kept]:
+                positives[self.text_key(name)] = name
+        texts = {*positives, *map(self.text_key, record.excluded), text_key(record.query)}
+        names = set(positives.values())
+        copies = {name for text in texts for name in self._names_by_text.get(text, ())}
+        excluded = frozenset((copies | record.excluded) - names)
+        return replace(
+            record,
+            positives={name: grade for name, grade in record.positives.items() if name in names},
+            negatives=tuple(name for name in record.negatives if name not in excluded),
+            excluded=excluded,
+        )
+
+    @cached_property
+    def _names_by_text(self) -> dict[str, list[str]]:
+        """Text key -> documents that have it."""
+        names: dict[str, list[str]] = {}
+        for name in self.documents:
+            names.setdefault(self.text_key(name), []).append(name)
+        return names
 
     def _check_documents(self) -> None:
         unknown = [

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
 
-KINDS = ("std", "dr_grpo", "leave_one_out")
+KINDS = ("grpo", "dr_grpo", "rloo")
 ZERO_VARIANCE = ("drop", "zero", "resample")
 
 
@@ -17,21 +17,26 @@ class AdvantageConfig:
     """How the rewards of a group become advantages.
 
     Attributes:
-        kind: "std": (r − mean)/(std + eps), arXiv:2402.03300; "dr_grpo": r − mean,
-            arXiv:2503.20783; "leave_one_out": r − mean of the others, arXiv:2402.14740.
-        eps: ε_A, added to the standard deviation.
+        kind: "dr_grpo": r − mean, arXiv:2503.20783; "grpo": (r − mean)/(std + eps),
+            arXiv:2402.03300; "rloo": r − mean of the others, arXiv:2402.14740. The default does not
+            divide: rewards of retrieval are continuous, and once all thoughts of a group are well
+            formed and rank the positive first, what is left are differences of some thousandths in
+            a cosine. Division would give that jitter the same weight as a rank gained. Without it
+            advantages are in the unit of the reward, mostly well below 1: the losses beside the
+            policy's and β weigh more in proportion. `rollout/advantage_abs` is their mean size.
+        eps: ε_A, added to the standard deviation by "grpo".
         std_floor: a group whose rewards differ by less than this standard deviation has nothing to
-            teach; dividing by it would blow rounding up into a signal.
+            teach and counts as one without variance, with every kind.
         zero_variance: what becomes of such a group. "drop": it leaves the loss and its
             denominators. "zero": its advantages are 0, but it counts in the denominators, and the
             KL term still holds it. "resample": as "drop", and other queries are drawn in its
             place (DAPO, arXiv:2503.14476), which is the caller's part.
 
     Raises:
-        ConfigError: an unknown name, or a negative number.
+        ConfigError: an unknown name, or a number that is negative or not finite.
     """
 
-    kind: str = "std"
+    kind: str = "dr_grpo"
     eps: float = 1e-4
     std_floor: float = 1e-3
     zero_variance: str = "drop"
@@ -42,8 +47,10 @@ class AdvantageConfig:
             if value not in known:
                 raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
         for name in ("eps", "std_floor"):
-            if not self.__dict__[name] >= 0:
-                raise ConfigError(f"{name} must be at least 0, got {self.__dict__[name]}")
+            if not 0 <= self.__dict__[name] < float("inf"):
+                raise ConfigError(
+                    f"{name} must be finite and at least 0, got {self.__dict__[name]}"
+                )
 
 
 def group_advantages(
@@ -59,9 +66,9 @@ def group_advantages(
     varied = has_variance(rewards, config.std_floor)
     exact = rewards.astype(np.float64)
     advantages = exact - exact.mean(axis=1, keepdims=True)
-    if config.kind == "std":
+    if config.kind == "grpo":
         advantages /= np.where(varied, _sample_std(exact) + config.eps, 1.0)[:, None]
-    elif config.kind == "leave_one_out":
+    elif config.kind == "rloo":
         # r_i − Σ_{j≠i} r_j/(G−1) = G/(G−1) (r_i − mean); a group of one has no variance.
         samples = rewards.shape[1]
         advantages *= samples / max(samples - 1, 1)

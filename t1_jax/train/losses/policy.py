@@ -3,14 +3,16 @@
 For action t of thought i, with π the policy in training, π_old the policy before the update,
 μ the sampler, π_ref the reference and A the advantage, the loss is
 
-    ℓ_it = −w_it J_it + β k_it
+    ℓ_it = −w_it J_it + β k_it − c_H H_it
     J_it = min(ρ_it A_i, clip(ρ_it, 1 − ε_lo, 1 + ε_hi) A_i),    ρ_it = π(o_it)/π_old(o_it)
-    w_it = sg[min(π_old(o_it)/μ(o_it), C)]
+    w_it = sg[min(r_it, C)] or sg[r_it where 1/C ≤ r_it ≤ C, else 0],    r_it = π_old(o_it)/μ(o_it)
+    H_it = −Σ_v π(v) log π(v), over the vocabulary at action t
 
 and the step's loss is Σ_it weight_i ℓ_it, with one weight for each thought that already holds the
 denominators of the whole step (`token_weights`). So micro-batches and devices simply add up.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -38,8 +40,12 @@ class PolicyRule:
     kl: str = "k3"
     beta: float = 0.0
     aggregation: str = "token_mean"
-    importance: str = "token"
-    truncation: float | None = 2.0
+    importance_level: str = "token"
+    sampler_is_cap: float | None = 2.0
+    sampler_is_mode: str = "token_truncate"
+    use_bias_correction_kl: bool = False
+    entropy_coef: float = 0.0
+    mask_truncated_completions: bool = False
 
 
 PRESETS: Mapping[str, PolicyRule] = MappingProxyType(
@@ -51,11 +57,11 @@ PRESETS: Mapping[str, PolicyRule] = MappingProxyType(
             clip_low=3e-4,
             clip_high=4e-4,
             aggregation="seq_mean_token_mean",
-            importance="sequence",
+            importance_level="sequence",
         ),
     }
 )
-"""What each named loss means. All start from ε = 0.2, token importance, k3, token mean, β = 0."""
+"""What each named loss means. All start from ε = 0.2, ratios of tokens, k3, token mean, β = 0."""
 
 _KNOWN = {
     "loss": tuple(PRESETS),
@@ -66,7 +72,8 @@ _KNOWN = {
         "seq_mean_token_sum",
         "seq_mean_token_sum_norm",
     ),
-    "importance": ("token", "sequence", "product"),
+    "importance_level": ("token", "sequence", "product"),
+    "sampler_is_mode": ("token_truncate", "token_mask"),
 }
 
 
@@ -90,14 +97,28 @@ class PolicyConfig:
             of KL(π_ref‖π).
         beta: weight of the KL term; at 0 no reference is needed.
         aggregation: how tokens are averaged, see `token_weights`.
-        importance: what ρ is a ratio of. "token"; "sequence": the geometric mean over the thought
-            (GSPO); "product": their product (LREM, arXiv:2510.14321). The last two give every
-            token of a thought the same J, which `aggregation: seq_mean_token_mean` counts once.
-        truncation: C of the truncated importance weight between sampler and trainer, as verl and
-            TRL have it; None trusts the sampler.
+        importance_level: what ρ is a ratio of. "token"; "sequence": the geometric mean over the
+            thought (GSPO); "product": their product (LREM, arXiv:2510.14321). The last two give
+            every token of a thought the same J, which `aggregation: seq_mean_token_mean` counts
+            once.
+        sampler_is_cap: C of the importance weight w between sampler and trainer; None trusts the
+            sampler. 2, as in verl.
+        sampler_is_mode: "token_truncate": w = min(r, C), truncated importance sampling. It keeps
+            every token, with a bias where r > C. "token_mask": w = r where 1/C ≤ r ≤ C, else 0:
+            tokens on which sampler and trainer disagree leave J (not the KL term, nor the
+            denominators), masked importance sampling as IcePop and `token_mask` of TRL have it.
+        use_bias_correction_kl: multiplies the KL term by the token's own ratio. With k1 and k3
+            ρ_it k_it is an unbiased estimate of KL(π‖π_ref), its gradient included, also in later
+            updates, when π_old drew the tokens (DeepSeek-V3.2, arXiv:2512.02556 eq. 7). It needs
+            β above 0.
+        entropy_coef: c_H, the weight of an entropy bonus at the sampling temperature, averaged as
+            J is (arXiv:1602.01783); 0 is none.
+        mask_truncated_completions: DAPO's overlong filter (arXiv:2503.14476): thoughts that were
+            cut off at their budget leave the loss and its denominators, but not the baseline of
+            their group.
 
     Raises:
-        ConfigError: an unknown name, or a number out of range.
+        ConfigError: an unknown name, a number out of range, or an option that would do nothing.
     """
 
     loss: str = "grpo"
@@ -107,8 +128,12 @@ class PolicyConfig:
     kl: str | None = None
     beta: float | None = None
     aggregation: str | None = None
-    importance: str | None = None
-    truncation: float | None = 2.0
+    importance_level: str | None = None
+    sampler_is_cap: float | None = 2.0
+    sampler_is_mode: str = "token_truncate"
+    use_bias_correction_kl: bool = False
+    entropy_coef: float = 0.0
+    mask_truncated_completions: bool = False
 
     def __post_init__(self) -> None:
         for name, known in _KNOWN.items():
@@ -120,17 +145,28 @@ class PolicyConfig:
             ("clip_high", lambda x: x > 0, "above 0"),
             ("dual_clip", lambda x: x > 1, "above 1"),
             ("beta", lambda x: x >= 0, "at least 0"),
-            ("truncation", lambda x: x > 0, "above 0"),
+            ("sampler_is_cap", lambda x: x >= 1, "at least 1"),
+            ("entropy_coef", lambda x: x >= 0, "at least 0"),
         ):
             value = self.__dict__[name]
-            if value is not None and not good(value):
-                raise ConfigError(f"{name} must be {range_}, got {value}")
+            if value is not None and not (good(value) and math.isfinite(value)):
+                raise ConfigError(f"{name} must be finite and {range_}, got {value}")
+        if self.sampler_is_mode == "token_mask" and self.sampler_is_cap is None:
+            raise ConfigError(
+                "sampler_is_mode=token_mask needs the ratio beyond which a token is masked",
+                mend="set sampler_is_cap=2",
+            )
+        if self.use_bias_correction_kl and not self.resolved().beta:
+            raise ConfigError(
+                f"use_bias_correction_kl corrects the KL term, and {self.loss} has none: beta is 0",
+                mend="set beta=0.001, or use_bias_correction_kl=false",
+            )
 
     def resolved(self) -> PolicyRule:
         """The preset named by `loss`, with this config's own values on top."""
         own = {name: value for name, value in self.__dict__.items() if value is not None}
         del own["loss"]
-        return replace(PRESETS[self.loss], **{**own, "truncation": self.truncation})
+        return replace(PRESETS[self.loss], **{**own, "sampler_is_cap": self.sampler_is_cap})
 
 
 class PolicyTerms(NamedTuple):
@@ -140,13 +176,15 @@ class PolicyTerms(NamedTuple):
         loss: ℓ_it, not yet weighted.
         ratio: ρ_it.
         clipped: where a clip holds J, so that the policy term has no gradient.
-        kl: k_it in nats, without β.
+        kl: k_it in nats, without β, and with the ratio of `use_bias_correction_kl`.
+        sampler_capped: where the sampler's ratio lies beyond its cap: w is truncated, or 0.
     """
 
     loss: Float[Array, "B A"]
     ratio: Float[Array, "B A"]
     clipped: Bool[Array, "B A"]
     kl: Float[Array, "B A"]
+    sampler_capped: Bool[Array, "B A"]
 
 
 def token_weights(
@@ -162,7 +200,8 @@ def token_weights(
         seq_mean_token_sum_norm  1/(B L)        Dr.GRPO, arXiv:2503.20783
 
     Args:
-        lengths: n_i of all thoughts of the step, on all devices; 0 for a thought that is dropped.
+        lengths: n_i of all thoughts of the step, on all devices; 0 for a thought that is dropped
+            or masked.
         aggregation: one of the four.
         max_tokens: L, the budget.
     """
@@ -183,6 +222,7 @@ def policy_loss(
     old: Float[Array, "B A"],
     sampler: Float[Array, "B A"],
     reference: Float[Array, "B A"] | None,
+    entropy: Float[Array, "B A"] | None = None,
     advantages: Float[Array, "B A"],
     mask: Float[Array, "B A"] | Bool[Array, "B A"],
     sequence: Int[Array, "B A"],
@@ -194,11 +234,13 @@ def policy_loss(
     All log-probabilities are at the sampling temperature, in nats.
 
     Args:
-        log_probs: log π, the only input that gradients flow to.
+        log_probs: log π. Gradients flow to it and to `entropy` alone.
         old: log π_old. For the first update of a rollout give `stop_gradient(log_probs)`: then
             ρ = 1 and the gradient is w A ∇log π.
         sampler: log μ, as the sampler reported it.
         reference: log π_ref; may be None where β is 0.
+        entropy: H of the distribution that each token was drawn from, in nats; may be None where
+            its coefficient is 0.
         advantages: A of the thought that a token belongs to.
         mask: which tokens are actions of a kept thought; elsewhere the inputs may hold anything.
         sequence: which of its row's thoughts a token belongs to, from 0.
@@ -206,7 +248,7 @@ def policy_loss(
         config: the loss.
 
     Raises:
-        ConfigError: β is above 0 and there is no reference.
+        ConfigError: β is above 0 and there is no reference, or likewise for the entropy.
     """
     rule = config.resolved()
     if rule.beta > 0 and reference is None:
@@ -214,26 +256,34 @@ def policy_loss(
             f"beta={rule.beta} needs log-probabilities under the reference model",
             mend="load the reference, or set beta=0",
         )
+    if rule.entropy_coef > 0 and entropy is None:
+        raise ConfigError(f"entropy_coef={rule.entropy_coef} needs the entropy of each token")
     real = mask.astype(bool)
     advantages = jnp.where(real, jax.lax.stop_gradient(advantages), 0.0)
-    log_ratio = _difference(log_probs, jax.lax.stop_gradient(old), real)
-    if rule.importance != "token":
+    token_log_ratio = _difference(log_probs, jax.lax.stop_gradient(old), real)
+    log_ratio = token_log_ratio
+    if rule.importance_level != "token":
         log_ratio = _over_sequences(
-            log_ratio, real, sequence, num_sequences, mean=rule.importance == "sequence"
+            log_ratio, real, sequence, num_sequences, mean=rule.importance_level == "sequence"
         )
     ratio = jnp.exp(_cut(log_ratio))
     objective, clipped = _clipped_objective(ratio, advantages, rule)
-    weight = _sampler_weight(old, sampler, real, rule.truncation)
+    weight, capped = _sampler_weight(old, sampler, real, rule)
     loss, kl = -weight * objective, jnp.zeros_like(log_probs)
     if rule.beta > 0 and reference is not None:
         kl = _divergence(_difference(jax.lax.stop_gradient(reference), log_probs, real), rule.kl)
+        if rule.use_bias_correction_kl:
+            kl = jnp.exp(_cut(token_log_ratio)) * kl
         loss = loss + rule.beta * kl
+    if rule.entropy_coef > 0 and entropy is not None:
+        loss = loss - rule.entropy_coef * jnp.where(real, entropy, 0.0)
     zero = jnp.zeros_like(loss)
     return PolicyTerms(
         loss=jnp.where(real, loss, zero),
         ratio=jnp.where(real, ratio, zero),
         clipped=real & clipped,
         kl=jnp.where(real, kl, zero),
+        sampler_capped=real & capped,
     )
 
 
@@ -282,13 +332,17 @@ def _sampler_weight(
     old: Float[Array, "B A"],
     sampler: Float[Array, "B A"],
     real: Bool[Array, "B A"],
-    truncation: float | None,
-) -> Float[Array, "B A"]:
-    """w, a constant of the loss; 1 throughout without truncation."""
-    if truncation is None:
-        return jnp.ones_like(old)
-    gap = _difference(old, sampler, real)
-    return jax.lax.stop_gradient(jnp.minimum(jnp.exp(_cut(gap)), truncation))
+    rule: PolicyRule,
+) -> tuple[Float[Array, "B A"], Bool[Array, "B A"]]:
+    """w, a constant of the loss, and where the cap decides it; 1 throughout without a cap."""
+    if rule.sampler_is_cap is None:
+        return jnp.ones_like(old), jnp.zeros_like(real)
+    gap = jax.lax.stop_gradient(_cut(_difference(old, sampler, real)))
+    limit = math.log(rule.sampler_is_cap)
+    if rule.sampler_is_mode == "token_mask":
+        beyond = jnp.abs(gap) > limit
+        return jnp.where(beyond, 0.0, jnp.exp(gap)), beyond
+    return jnp.exp(jnp.minimum(gap, limit)), gap > limit
 
 
 def _divergence(u: Float[Array, "B A"], kind: str) -> Float[Array, "B A"]:

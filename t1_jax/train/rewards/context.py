@@ -1,7 +1,10 @@
 """What a reward function is given."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Thought
@@ -46,6 +49,8 @@ class RewardOptions:
 class RewardContext:
     """P prompts with G thoughts each, and what the thoughts brought up.
 
+    `compute_rewards` gives every reward read-only arrays.
+
     Attributes:
         thoughts: P groups of G.
         records: the P queries.
@@ -53,6 +58,7 @@ class RewardContext:
         nothink: where the query's vector without a thought puts them, [P, 1, R]; None unless a
             reward needs it (`RewardConfig.needs_nothink`).
         budget: most reasoning tokens of a thought.
+        special_ids: of the tokenizer's special tokens; a thought of nothing else says nothing.
         options: settings of the built-in rewards; `compute_rewards` puts those of its config here.
 
     Raises:
@@ -64,6 +70,7 @@ class RewardContext:
     standing: Standing
     nothink: Standing | None = None
     budget: int
+    special_ids: frozenset[int] = frozenset()
     options: RewardOptions = field(default_factory=RewardOptions)
 
     def __post_init__(self) -> None:
@@ -84,3 +91,25 @@ class RewardContext:
     def shape(self) -> tuple[int, int]:
         """P prompts, G thoughts each: the shape of every reward."""
         return self.standing.shape
+
+    def read_only(self) -> "RewardContext":
+        """The same context with views of its arrays that cannot be written to."""
+        return replace(
+            self,
+            thoughts=tuple(tuple(map(_read_only, group)) for group in self.thoughts),
+            standing=_read_only(self.standing),
+            nothink=None if self.nothink is None else _read_only(self.nothink),
+        )
+
+
+T = TypeVar("T", Thought, Standing)
+
+
+def _read_only(item: T) -> T:
+    """A copy of a dataclass with read-only views in place of its arrays."""
+    views = {
+        name: value.view() for name, value in vars(item).items() if isinstance(value, np.ndarray)
+    }
+    for view in views.values():
+        view.flags.writeable = False
+    return replace(item, **views)

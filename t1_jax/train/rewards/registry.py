@@ -9,13 +9,15 @@ A user's reward is a function of a `RewardContext` that returns a float array [P
 A config then weighs it by name, `terms: {short: 0.1}`; or, without a line of registration, by the
 place where Python finds it, `terms: {"my_package.my_module:short": 0.1}`. One that compares with no
 thought is registered in either case, with `needs_nothink=True`.
+
+Arrays of a context are read-only, since all terms read the same ones: copy before you change one.
 """
 
-import importlib
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +25,12 @@ from jaxtyping import Float
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error
 from t1_jax.train.rewards.context import RewardContext, RewardOptions
+from t1_jax.train.rewards.user_code import (
+    check_signature,
+    describe_error,
+    import_function,
+    place_of_function,
+)
 
 RewardFunction: TypeAlias = Callable[[RewardContext], np.ndarray]
 
@@ -48,12 +56,17 @@ def register_reward(
         needs_nothink: whether it reads `RewardContext.nothink`.
 
     Raises:
-        ConfigError: the name has a colon, or belongs to another function.
+        ConfigError: the name has a colon or belongs to another function, or the function cannot be
+            called with one argument.
     """
     if ":" in name:
         raise ConfigError(f"the reward name {name!r} has a colon, which marks a dotted path")
 
     def register(function: RewardFunction) -> RewardFunction:
+        try:
+            check_signature(function)
+        except ConfigError as error:
+            raise ConfigError(f"the reward {name!r}: {error.message}", mend=error.mend) from error
         known = _REGISTRY.get(name)
         if known is not None and _place(known.function) != _place(function):
             raise ConfigError(
@@ -81,8 +94,8 @@ class RewardConfig(RewardOptions):
             override join the defaults.
 
     Raises:
-        ConfigError: an unknown name, a path that leads nowhere, a weight that is no number, or no
-            term left.
+        ConfigError: an unknown name, a path that leads to no function of one argument, a weight
+            that is no number, or no term left.
     """
 
     terms: dict[str, float] = field(
@@ -129,11 +142,11 @@ def compute_rewards(context: RewardContext, config: RewardConfig) -> Rewards:
     """Σ_term weight · term, every term checked.
 
     Raises:
-        T1Error: a term returns something else than finite floats [P, G]; the error names the term
-            and the query.
+        T1Error: a term raises, or returns something else than finite floats [P, G]; the error
+            names the term with its file and line, or the query.
     """
-    context = replace(context, options=config)
-    terms = {name: _checked(name, _function_of(name)(context), context) for name in config.weights}
+    context = replace(context, options=config).read_only()
+    terms = {name: _checked(name, _called(name, context), context) for name in config.weights}
     total = sum((weight * terms[name] for name, weight in config.weights.items()), start=0.0)
     return Rewards(total=np.asarray(total, dtype=np.float64), terms=terms)
 
@@ -152,22 +165,30 @@ def _function_of(name: str) -> RewardFunction:
 
 def _imported(path: str) -> RewardFunction:
     """The function at package.module:function."""
-    module_name, _, attribute = path.partition(":")
     try:
-        function = vars(importlib.import_module(module_name)).get(attribute)
-    except (ImportError, ValueError) as error:
-        raise ConfigError(
-            f"the reward {path!r}: the module {module_name!r} cannot be imported: {error}",
-            mend="check the spelling, and put the module's folder on PYTHONPATH",
+        return import_function(path)
+    except ConfigError as error:
+        raise ConfigError(f"the reward {path!r}: {error.message}", mend=error.mend) from error
+
+
+def _called(name: str, context: RewardContext) -> object:
+    """What a term returned; what it raised is told with its name, file and line."""
+    function = _function_of(name)
+    try:
+        return function(context)
+    except T1Error:
+        raise
+    except Exception as error:
+        raise T1Error(
+            f"the reward {name!r} raised {describe_error(error)}",
+            mend="a reward must give a number for every thought, also for an empty one, and may "
+            "not change the arrays it is given",
         ) from error
-    if not callable(function):
-        raise ConfigError(f"the reward {path!r}: {module_name} has no function {attribute!r}")
-    return cast(RewardFunction, function)
 
 
 def _checked(name: str, found: object, context: RewardContext) -> Float[np.ndarray, "P G"]:
     """What a term returned, if it is what a term must return."""
-    where = f"the reward {name!r}, computed for query {context.records[0].query_id!r} and others,"
+    where = f"the reward {name!r} ({place_of_function(_function_of(name))})"
     if not isinstance(found, np.ndarray):
         raise T1Error(f"{where} returned {type(found).__name__}", mend="return a numpy array")
     if found.shape != context.shape or not np.issubdtype(found.dtype, np.floating):
@@ -178,12 +199,14 @@ def _checked(name: str, found: object, context: RewardContext) -> Float[np.ndarr
         )
     for prompt, sample in np.argwhere(~np.isfinite(found)).tolist():
         raise T1Error(
-            f"the reward {name!r} for thought {sample} of query "
-            f"{context.records[prompt].query_id!r} is {found[prompt, sample]}",
+            f"{where} gave {found[prompt, sample]} for thought {sample} of query "
+            f"{context.records[prompt].query_id!r}",
             mend="return a finite number for every thought, also for an empty one",
         )
     return found.astype(np.float64)
 
 
 def _place(function: RewardFunction) -> str:
-    return f"{function.__module__}:{function.__qualname__}"
+    if inspect.isroutine(function):
+        return f"{function.__module__}:{function.__qualname__}"
+    return repr(function)  # such as a functools.partial

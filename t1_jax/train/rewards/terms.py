@@ -22,13 +22,21 @@ T = TypeVar("T")
 
 @register_reward("format")
 def format_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """1 if the model itself ended a non-empty thought with its only `<emb_token>`, else 0."""
-    return _of_each_thought(context, _well_formed)
+    """1 if the model itself ended a non-empty thought with its only `<emb_token>`, else 0.
+
+    White space and special tokens alone are an empty thought.
+    """
+    return _of_each_thought(context, lambda thought: _well_formed(thought, context.special_ids))
 
 
 @register_reward("length")
 def length_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """clip(2 − n/L_r, 0, 1) of n reasoning tokens: no price up to L_r, nothing from 2 L_r on."""
+    """clip(2 − n/L_r, 0, 1) of n reasoning tokens: 1 up to L_r, falling to 0 at 2 L_r.
+
+    With L_r = L/2 this is 1 + DAPO's soft overlong punishment with a cache of L/2
+    (arXiv:2503.14476 eq. 13); the 1 cancels in advantages. An empty thought earns 1: "format" is
+    what it fails.
+    """
     target = context.options.length_target or context.budget / 2
     lengths = _of_each_thought(context, lambda thought: thought.reasoning_tokens)
     return np.clip(2.0 - lengths / target, 0.0, 1.0)
@@ -36,13 +44,19 @@ def length_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 
 @register_reward("log_rank")
 def log_rank_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """1 − log rank(d⁺)/log n_c of the best-placed positive, LREM (arXiv:2510.14321)."""
+    """1 − log rank(d⁺)/log n_c of the best-placed positive, LREM (arXiv:2510.14321).
+
+    From 0, the last rank or a tie with all candidates, to 1, the first rank or a single candidate.
+    """
     return _log_rank(context.standing)
 
 
 @register_reward("ndcg")
 def ndcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """nDCG@k with linear grades, as trec_eval computes it: for several or graded positives."""
+    """nDCG@k with linear grades, as trec_eval computes it: for several or graded positives.
+
+    Documents that tie all have the lowest of their ranks, positives among themselves, too.
+    """
     return _ndcg(context.standing, context.options.ndcg_k)
 
 
@@ -65,7 +79,8 @@ def cosine_dcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 def gap_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """Mean cosine of the positives − mean cosine of the hardest negatives.
 
-    Continuous, so that groups rarely tie, and still alive when the positive ranks first.
+    Continuous, so that groups rarely tie, and still alive when the positive ranks first. From −2 to
+    2; without negatives it is the mean cosine of the positives.
     """
     return _gap(context.standing)
 
@@ -89,7 +104,10 @@ def gain_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 
 @register_reward("repetition")
 def repetition_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """−(share of the thought's 4-grams of tokens that occurred in it before), from −1 to 0."""
+    """−(share of the thought's 4-grams of tokens that occurred in it before), from −1 to 0.
+
+    4 is `repetition_ngram`; a thought of fewer tokens repeats nothing.
+    """
     size = context.options.repetition_ngram
 
     def repeated(thought: Thought) -> float:
@@ -101,7 +119,11 @@ def repetition_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 
 @register_reward("copying")
 def copying_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """−(share of the thought's 4-grams of words that stand in the query), from −1 to 0."""
+    """−(share of the thought's 4-grams of words that occur in the query), from −1 to 0.
+
+    Words are what white space separates. A thought of fewer than 4 of them, or one in a script
+    without spaces, copies nothing.
+    """
     size = context.options.repetition_ngram
     rewards = np.zeros(context.shape)
     for prompt, (record, group) in enumerate(zip(context.records, context.thoughts, strict=True)):
@@ -119,13 +141,13 @@ def _of_each_thought(
     return np.array([[value(thought) for thought in group] for group in context.thoughts], float)
 
 
-def _well_formed(thought: Thought) -> bool:
-    """Whether the thought ends as it should; white space alone is no reasoning.
+def _well_formed(thought: Thought, special_ids: frozenset[int]) -> bool:
+    """Whether the thought ends as it should, after words.
 
     A thought whose text was never decoded has an empty one and is judged by its tokens.
     """
     *reasoning, emb_token = thought.token_ids.tolist()
-    blank = thought.reasoning_tokens == 0 or (thought.text != "" and not thought.text.strip())
+    blank = special_ids.issuperset(reasoning) or (thought.text != "" and not thought.text.strip())
     return emb_token not in reasoning and not thought.forced and not blank
 
 

@@ -123,7 +123,8 @@ _LIMITS = (
         metric="rollout/entropy",
         bad="below",
         word="the policy's entropy has collapsed: it always thinks the same",
-        mend="lower the learning rate, raise clip_high or the temperature, or add a KL term",
+        mend="lower the learning rate, raise the temperature, or add an entropy bonus "
+        "(policy.entropy_coef) or a KL term (policy.beta)",
     ),
     _Limit(
         field="mean_cosine",

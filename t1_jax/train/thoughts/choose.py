@@ -58,10 +58,10 @@ def choose_thoughts(
     if keep < 1:
         raise ConfigError(f"keep must be at least 1, got {keep}")
     thoughtful = [record for record in data.records if record.thoughts]
-    scores = iter(
-        judge([(record, thought) for record in thoughtful for thought in record.thoughts])
-    )
-    without = judge([(record, None) for record in thoughtful])
+    # A copy of a positive under another id ranks as high and is no rival.
+    ranked = [data.for_ranking(record) for record in thoughtful]
+    scores = iter(judge([(record, thought) for record in ranked for thought in record.thoughts]))
+    without = judge([(record, None) for record in ranked])
     alternatives = {
         record.query_id: [next(scores) for _ in record.thoughts] for record in thoughtful
     }

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingOptions, check_temperature
 from t1_jax.retrieval import Document
 from t1_jax.train.data import TrainingRecord, TrainingSet
 from t1_jax.train.thoughts.answers import Answer, AnswerFile
@@ -82,8 +82,7 @@ class TeacherConfig:
         ):
             if value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
-        if self.temperature < 0:
-            raise ConfigError(f"temperature must be at least 0, got {self.temperature}")
+        check_temperature("temperature", self.temperature)
         if self.question.count("{query}") != 1:
             raise ConfigError("the teacher's question must have {query} exactly once")
         if self.see_documents and "{documents}" not in self.question:

@@ -110,7 +110,7 @@ def test_a_mask_by_hand():
         name="x",
         records=(record,),
         documents={f"d{i}": Document(id=f"d{i}", text=f"text {i}") for i in range(7)}
-        | {"copy": Document(id="copy", text="Text  0")},
+        | {"copy": Document(id="copy", text="Text  0"), "asked": Document(id="asked", text="x")},
     )
     other = TrainingSet(
         name="y",
@@ -124,6 +124,7 @@ def test_a_mask_by_hand():
         ("x", "d1"): False,  # another positive
         ("x", "d2"): False,  # excluded
         ("x", "d6"): True,
+        ("x", "asked"): False,  # the query itself, as a document
         ("y", "d2"): True,  # an excluded id, but of another set
         ("y", "c"): False,  # the words of another positive
     }

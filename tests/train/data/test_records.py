@@ -101,6 +101,33 @@ def test_documents_of_equal_text_share_a_key():
     assert item.text_key("copy") == item.text_key("d0") != item.text_key("d1")
 
 
+def test_rankings_read_each_text_once():
+    texts = {"a": "one", "a2": "One", "b": "two", "b2": "two ", "x": "ex", "x2": "ex", "q": "why?"}
+    record = TrainingRecord(
+        query_id="q0",
+        query="Why?",
+        positives={"a": 3, "b": 1, "b2": 2},
+        negatives=("a2", "n"),
+        excluded=frozenset({"x"}),
+        thoughts=("because",),
+    )
+    item = TrainingSet(
+        name="s",
+        records=(record,),
+        documents={key: Document(id=key, text=text) for key, text in texts.items()}
+        | {"n": Document(id="n", text="no")},
+    )
+    assert item.for_ranking(record) == replace(
+        record,
+        positives={"a": 3, "b2": 2},
+        negatives=("n",),
+        excluded=frozenset({"a2", "b", "x", "x2", "q"}),
+    )
+    # A positive that says what the query says stays one.
+    twin = replace(record, query_id="q1", positives={"q": 1}, negatives=(), excluded=frozenset())
+    assert item.for_ranking(twin) == twin
+
+
 def test_records_of_a_collection():
     collection = Collection(
         name="pets",

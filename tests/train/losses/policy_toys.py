@@ -10,12 +10,21 @@ from t1_jax.train.losses import PolicyConfig, PolicyTerms, policy_loss
 
 CONFIGS = [
     PolicyConfig(loss="grpo", beta=0.1),
-    PolicyConfig(loss="grpo", beta=0.1, kl="k1", truncation=None),
+    PolicyConfig(loss="grpo", beta=0.1, kl="k1", sampler_is_cap=None),
     PolicyConfig(loss="grpo", beta=0.1, kl="k2", dual_clip=1.3),
-    PolicyConfig(loss="dr_grpo", truncation=1.05),
+    PolicyConfig(loss="dr_grpo", sampler_is_cap=1.05),
     PolicyConfig(loss="dapo"),
     PolicyConfig(loss="gspo", clip_low=0.05, clip_high=0.08, beta=0.1),
-    PolicyConfig(loss="grpo", importance="product", dual_clip=2.0),
+    PolicyConfig(loss="grpo", beta=0.1, use_bias_correction_kl=True, entropy_coef=0.05),
+    PolicyConfig(
+        loss="gspo",
+        beta=0.1,
+        kl="k1",
+        use_bias_correction_kl=True,
+        sampler_is_cap=1.2,
+        sampler_is_mode="token_mask",
+    ),
+    PolicyConfig(loss="grpo", importance_level="product", dual_clip=2.0),
 ]
 MAX_SEQUENCES = 3
 
@@ -32,6 +41,7 @@ def problem(seed: int, rows: int = 8, actions: int = 10) -> dict[str, np.ndarray
         "old": log_probs + 0.2 * rng.standard_normal(shape),
         "sampler": log_probs + 0.2 * rng.standard_normal(shape),
         "reference": log_probs + 0.5 * rng.standard_normal(shape),
+        "entropy": rng.uniform(0.1, 3.0, shape),
         "advantages": np.take_along_axis(per_thought, sequence, axis=1),
         "mask": rng.random(shape) < 0.8,
         "sequence": sequence.astype(np.int32),
@@ -40,7 +50,7 @@ def problem(seed: int, rows: int = 8, actions: int = 10) -> dict[str, np.ndarray
 
 def run(data: dict[str, Any], config: PolicyConfig) -> PolicyTerms:
     """In float32, unless the data are float64 under `enable_x64`."""
-    arrays = {name: jnp.asarray(value) for name, value in data.items()}
+    arrays: dict[str, Any] = {k: None if v is None else jnp.asarray(v) for k, v in data.items()}
     return policy_loss(
         arrays.pop("log_probs"),
         **arrays,
@@ -64,16 +74,23 @@ def plain_loss(data: dict[str, np.ndarray], config: PolicyConfig) -> np.ndarray:
             "token": math.exp(data["log_probs"][row, t] - data["old"][row, t]),
             "sequence": math.prod(ratios) ** (1 / len(ratios)),
             "product": math.prod(ratios),
-        }[rule.importance]
+        }[rule.importance_level]
         advantage = data["advantages"][row, t]
         inside = min(max(ratio, 1 - rule.clip_low), 1 + rule.clip_high)
         objective = min(ratio * advantage, inside * advantage)
         if rule.dual_clip is not None and advantage < 0:
             objective = max(objective, rule.dual_clip * advantage)
         weight = 1.0
-        if rule.truncation is not None:
-            weight = min(math.exp(data["old"][row, t] - data["sampler"][row, t]), rule.truncation)
+        if rule.sampler_is_cap is not None:
+            weight = math.exp(data["old"][row, t] - data["sampler"][row, t])
+            if rule.sampler_is_mode == "token_mask":
+                weight *= 1 / rule.sampler_is_cap <= weight <= rule.sampler_is_cap
+            else:
+                weight = min(weight, rule.sampler_is_cap)
         u = data["reference"][row, t] - data["log_probs"][row, t]
         divergence = {"k1": -u, "k2": u * u / 2, "k3": math.exp(u) - u - 1}[rule.kl]
-        losses[row, t] = -weight * objective + rule.beta * divergence
+        if rule.use_bias_correction_kl:
+            divergence *= math.exp(data["log_probs"][row, t] - data["old"][row, t])
+        bonus = rule.entropy_coef * data["entropy"][row, t]
+        losses[row, t] = -weight * objective + rule.beta * divergence - bonus
     return losses

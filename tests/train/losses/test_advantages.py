@@ -11,7 +11,7 @@ from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.train.losses import AdvantageConfig, group_advantages, has_variance
 
-KINDS = ["std", "dr_grpo", "leave_one_out"]
+KINDS = ["grpo", "dr_grpo", "rloo"]
 
 GROUPS = st.integers(2, 6).flatmap(
     lambda g: st.lists(
@@ -24,10 +24,10 @@ def plain_advantage(group: list[float], i: int, kind: str) -> float:
     """The textbook's sentence, with the standard library."""
     if statistics.stdev(group) < 1e-3:
         return 0.0
-    if kind == "leave_one_out":
+    if kind == "rloo":
         return group[i] - statistics.fmean(group[:i] + group[i + 1 :])
     centred = group[i] - statistics.fmean(group)
-    return centred / (statistics.stdev(group) + 1e-4) if kind == "std" else centred
+    return centred / (statistics.stdev(group) + 1e-4) if kind == "grpo" else centred
 
 
 @given(groups=GROUPS, kind=st.sampled_from(KINDS))
@@ -45,11 +45,11 @@ def test_advantages_are_their_formulas(groups: list[list[float]], kind: str):
         # Dr.GRPO without scale, the example of Twinkle's guide.
         ("dr_grpo", [[0, 1, 0, 1], [1, 0, 0, 0]], [[-0.5, 0.5, -0.5, 0.5], [0.75] + [-0.25] * 3]),
         # Leave-one-out, from the tests of Tunix and of Marin.
-        ("leave_one_out", [[1, 2, 3], [4, 5, 6]], [[-1.5, 0, 1.5], [-1.5, 0, 1.5]]),
-        ("leave_one_out", [[0, 1, 0], [0, 0.5, 1]], [[-0.5, 1, -0.5], [-0.75, 0, 0.75]]),
+        ("rloo", [[1, 2, 3], [4, 5, 6]], [[-1.5, 0, 1.5], [-1.5, 0, 1.5]]),
+        ("rloo", [[0, 1, 0], [0, 0.5, 1]], [[-0.5, 1, -0.5], [-0.75, 0, 0.75]]),
         # GRPO with the sample deviation, from the tests of Tunix (ε 1e-6; ours is 1e-4).
-        ("std", [[1, 2, 3]], [[-1.0, 0.0, 1.0]]),
-        ("std", [[1, 2, 3, 4]], [[-1.161895, -0.387298, 0.387298, 1.161895]]),
+        ("grpo", [[1, 2, 3]], [[-1.0, 0.0, 1.0]]),
+        ("grpo", [[1, 2, 3, 4]], [[-1.161895, -0.387298, 0.387298, 1.161895]]),
     ],
 )
 def test_worked_numbers(kind: str, rewards: list[list[float]], expected: list[list[float]]):
@@ -77,8 +77,18 @@ def test_a_group_of_one_teaches_nothing(kind: str):
     assert (advantages.tolist(), kept.tolist()) == ([[0.0]], [True])
 
 
+def test_the_default_gives_jitter_the_size_of_jitter():
+    """Of two groups, one differs by a fiftieth of the other, and so do its advantages."""
+    rewards = np.array([[2.000, 2.004, 2.000, 2.004], [1.0, 1.2, 1.0, 1.2]])
+    found, kept = group_advantages(rewards, AdvantageConfig())
+    np.testing.assert_allclose(found[:, 1], [0.002, 0.1], rtol=1e-4)
+    divided, _ = group_advantages(rewards, AdvantageConfig(kind="grpo"))
+    np.testing.assert_allclose(divided[:, 1], [0.83, 0.865], atol=5e-3)  # as if they were alike
+    assert kept.all()
+
+
 def test_equal_rewards_never_divide_by_nothing():
-    config = AdvantageConfig(std_floor=0.0, eps=0.0)
+    config = AdvantageConfig(kind="grpo", std_floor=0.0, eps=0.0)
     advantages, kept = group_advantages(np.full((1, 3), 0.5), config)
     assert not advantages.any()
     assert not kept.any()
@@ -92,7 +102,7 @@ def test_a_reward_that_is_no_number_is_refused(bad: float):
 
 def test_config_is_documented_and_reads_from_overrides():
     assert undocumented_fields(AdvantageConfig) == []
-    assert load_config(AdvantageConfig, overrides=["kind=dr_grpo"]).kind == "dr_grpo"
+    assert load_config(AdvantageConfig, overrides=["kind=rloo"]).kind == "rloo"
 
 
 @pytest.mark.parametrize(
@@ -100,8 +110,9 @@ def test_config_is_documented_and_reads_from_overrides():
     [
         ({"kind": "drgrpo"}, "did you mean 'dr_grpo'"),
         ({"zero_variance": "dropp"}, "did you mean 'drop'"),
-        ({"eps": -1.0}, "eps must be at least 0"),
-        ({"std_floor": float("nan")}, "std_floor must be at least 0"),
+        ({"eps": -1.0}, "eps must be finite and at least 0"),
+        ({"std_floor": float("nan")}, "std_floor must be finite and at least 0"),
+        ({"std_floor": float("inf")}, "std_floor must be finite and at least 0"),
     ],
 )
 def test_config_refuses(change: dict, message: str):

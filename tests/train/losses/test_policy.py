@@ -248,15 +248,85 @@ def test_eight_devices_are_one(config: PolicyConfig):
     assert not spread[1].sharding.is_fully_replicated
 
 
+@pytest.mark.parametrize(
+    ("mode", "weights"),
+    [
+        ("token_truncate", [1.0, 2.0, 2.0, 0.5, 0.4, 2.0]),
+        ("token_mask", [1.0, 2.0, 0.0, 0.5, 0.0, 0.0]),
+    ],
+)
+def test_the_sampler_correction_by_hand(mode: str, weights: list[float]):
+    """With A = 1 and ρ = 1 the loss of a token is −w; the cap is 2."""
+    ratios = np.array([[1.0, 2.0, 2.01, 0.5, 0.4, np.inf]], np.float32)
+    zeros = jnp.zeros(ratios.shape)
+    terms = policy_loss(
+        zeros,
+        old=zeros,
+        sampler=-jnp.log(ratios),
+        reference=None,
+        advantages=zeros + 1,
+        mask=zeros + 1,
+        sequence=zeros.astype(jnp.int32),
+        num_sequences=1,
+        config=PolicyConfig(loss="dapo", sampler_is_cap=2.0, sampler_is_mode=mode),
+    )
+    np.testing.assert_allclose(-terms.loss[0], weights, rtol=1e-6)
+    capped = [False, False, True, False, mode == "token_mask", True]
+    assert terms.sampler_capped[0].tolist() == capped
+
+
+@pytest.mark.parametrize("kl", ["k1", "k3"])
+def test_the_corrected_kl_is_unbiased_in_later_updates(kl: str):
+    """Over all actions of a bandit, drawn by π_old: value and gradient of KL(π‖π_ref) itself."""
+    config = PolicyConfig(loss="dapo", beta=1.0, kl=kl, use_bias_correction_kl=True)
+    plain = PolicyConfig(loss="dapo", beta=1.0, kl=kl)
+    rng = np.random.default_rng(9)
+    logits, before, reference = (jnp.asarray(rng.normal(size=5)) for _ in range(3))
+    old, base = jax.nn.log_softmax(before), jax.nn.log_softmax(reference)
+
+    def estimate(logits: jax.Array, config: PolicyConfig) -> jax.Array:
+        terms = policy_loss(
+            jax.nn.log_softmax(logits)[None],
+            old=old[None],
+            sampler=old[None],
+            reference=base[None],
+            advantages=jnp.zeros((1, 5)),
+            mask=jnp.ones((1, 5)),
+            sequence=jnp.zeros((1, 5), jnp.int32),
+            num_sequences=1,
+            config=config,
+        )
+        return jnp.sum(jnp.exp(old) * terms.loss[0])
+
+    def divergence(logits: jax.Array) -> jax.Array:
+        now = jax.nn.log_softmax(logits)
+        return jnp.sum(jnp.exp(now) * (now - base))
+
+    exact = jax.value_and_grad(divergence)(logits)
+    found = jax.value_and_grad(estimate)(logits, config)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, exact)
+    assert np.abs(jax.grad(estimate)(logits, plain) - exact[1]).max() > 0.05
+
+
+def test_an_entropy_bonus_is_subtracted():
+    data = problem(11)
+    with_bonus = run(data, PolicyConfig(loss="dapo", entropy_coef=0.25)).loss
+    without = run(data, PolicyConfig(loss="dapo")).loss
+    expected = np.where(data["mask"], 0.25 * data["entropy"], 0.0)
+    np.testing.assert_allclose(without - with_bonus, expected, atol=1e-5)
+    with pytest.raises(ConfigError, match=r"entropy_coef=0\.25 needs the entropy"):
+        run({**data, "entropy": None}, PolicyConfig(loss="dapo", entropy_coef=0.25))
+
+
 def test_presets_and_what_overrides_them():
     assert PolicyConfig().resolved().beta == 0.001
     assert PolicyConfig(loss="dapo").resolved().clip_high == 0.28
     gspo = PolicyConfig(loss="gspo", beta=0.2).resolved()
-    assert (gspo.importance, gspo.aggregation) == ("sequence", "seq_mean_token_mean")
+    assert (gspo.importance_level, gspo.aggregation) == ("sequence", "seq_mean_token_mean")
     assert (gspo.clip_low, gspo.clip_high, gspo.beta) == (3e-4, 4e-4, 0.2)
-    dr_grpo = PolicyConfig(loss="dr_grpo", truncation=None, dual_clip=3.0).resolved()
+    dr_grpo = PolicyConfig(loss="dr_grpo", sampler_is_cap=None, dual_clip=3.0).resolved()
     assert dr_grpo.aggregation == "seq_mean_token_sum_norm"
-    assert (dr_grpo.truncation, dr_grpo.dual_clip, dr_grpo.beta) == (None, 3.0, 0.0)
+    assert (dr_grpo.sampler_is_cap, dr_grpo.dual_clip, dr_grpo.beta) == (None, 3.0, 0.0)
 
 
 def test_a_reference_is_asked_for_only_where_it_counts():
@@ -273,8 +343,8 @@ def test_a_reference_is_asked_for_only_where_it_counts():
 
 def test_config_is_documented_and_reads_from_overrides():
     assert undocumented_fields(PolicyConfig) == []
-    config = load_config(PolicyConfig, overrides=["loss=dapo", "beta=0.01", "truncation=null"])
-    assert (config.loss, config.beta, config.truncation) == ("dapo", 0.01, None)
+    config = load_config(PolicyConfig, overrides=["loss=dapo", "beta=0.01", "sampler_is_cap=null"])
+    assert (config.loss, config.beta, config.sampler_is_cap) == ("dapo", 0.01, None)
     assert config.clip_high is None
 
 
@@ -284,13 +354,19 @@ def test_config_is_documented_and_reads_from_overrides():
         ({"loss": "drgrpo"}, "unknown loss 'drgrpo'\n  mend: did you mean 'dr_grpo'"),
         ({"kl": "k4"}, "unknown kl 'k4'"),
         ({"aggregation": "token-mean"}, "did you mean 'token_mean'"),
-        ({"importance": "sequences"}, "did you mean 'sequence'"),
-        ({"clip_low": 0.0}, "clip_low must be above 0"),
-        ({"clip_low": 1.5}, "clip_low must be above 0 and at most 1"),
-        ({"clip_high": -0.1}, "clip_high must be above 0"),
-        ({"dual_clip": 1.0}, "dual_clip must be above 1"),
-        ({"beta": math.nan}, "beta must be at least 0"),
-        ({"truncation": 0.0}, "truncation must be above 0"),
+        ({"importance_level": "sequences"}, "did you mean 'sequence'"),
+        ({"clip_low": 0.0}, "clip_low must be finite and above 0"),
+        ({"clip_low": 1.5}, "clip_low must be finite and above 0 and at most 1"),
+        ({"clip_high": -0.1}, "clip_high must be finite and above 0"),
+        ({"dual_clip": 1.0}, "dual_clip must be finite and above 1"),
+        ({"beta": math.nan}, "beta must be finite and at least 0"),
+        ({"beta": math.inf}, "beta must be finite"),
+        ({"sampler_is_cap": 0.9}, "sampler_is_cap must be finite and at least 1"),
+        ({"sampler_is_mode": "mask"}, "unknown sampler_is_mode 'mask'"),
+        ({"sampler_is_mode": "token_mask", "sampler_is_cap": None}, "mend: set sampler_is_cap=2"),
+        ({"entropy_coef": -0.1}, "entropy_coef must be finite and at least 0"),
+        ({"entropy_coef": math.nan}, "entropy_coef must be finite and at least 0"),
+        ({"loss": "dapo", "use_bias_correction_kl": True}, "dapo has none: beta is 0"),
     ],
 )
 def test_config_refuses(change: dict[str, Any], message: str):

@@ -74,7 +74,7 @@ def test_the_default_is_documented_and_a_file_may_change_it():
         ({"logrank": 1.0}, "unknown reward 'logrank'\n  mend: did you mean 'log_rank'"),
         ({"no_such_module:f": 1.0}, "module 'no_such_module' cannot be imported"),
         ({f"{HERE}:nothing": 1.0}, "has no function 'nothing'"),
-        ({f"{HERE}:HERE": 1.0}, "has no function 'HERE'"),
+        ({f"{HERE}:HERE": 1.0}, "test_registry.py has no function, but a value, 'HERE'"),
         ({":f": 1.0}, "cannot be imported"),
         ({"gap": float("nan")}, "the weight of the reward 'gap' is nan"),
         ({"gap": 0.0}, "no reward has a weight"),
@@ -119,16 +119,46 @@ def returns_a_list(context: RewardContext) -> np.ndarray:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("returns_nan", "'.*returns_nan' for thought 1 of query 'q0' is nan"),
-        ("returns_the_wrong_shape", r"query 'q0' .*returned float64\[2\], not float\[1, 2\]"),
+        ("returns_nan", r"gave nan for thought 1 of query 'q0'"),
+        ("returns_the_wrong_shape", r"returned float64\[2\], not float\[1, 2\]"),
         ("returns_whole_numbers", r"returned int64\[1, 2\]"),
         ("returns_a_list", "returned list"),
     ],
 )
 def test_what_is_no_reward_is_refused(function: str, message: str):
     config = RewardConfig(terms={"gap": 1.0, f"{HERE}:{function}": 1.0})
-    with pytest.raises(T1Error, match=message):
+    line = globals()[function].__code__.co_firstlineno
+    where = rf"{function}' \(.*test_registry.py:{line}\) "
+    with pytest.raises(T1Error, match=where + message):
         compute_rewards(context(WHERE), config)
+
+
+def writes_to_the_scores(context: RewardContext) -> np.ndarray:
+    context.standing.positive_scores[:] = 1.0
+    return np.zeros(context.shape)
+
+
+def writes_to_a_vector(context: RewardContext) -> np.ndarray:
+    context.thoughts[0][1].vector[:] = 0.0
+    return np.zeros(context.shape)
+
+
+def writes_to_the_nothink_ranks(context: RewardContext) -> np.ndarray:
+    assert context.nothink is not None
+    context.nothink.positive_ranks[:] = 1
+    return np.zeros(context.shape)
+
+
+@pytest.mark.parametrize(
+    "function", ["writes_to_the_scores", "writes_to_a_vector", "writes_to_the_nothink_ranks"]
+)
+def test_a_reward_cannot_change_what_others_read(function: str):
+    given = context(WHERE, nothink=standing([[3]]))
+    config = RewardConfig(terms={f"{HERE}:{function}": 1.0, "gap": 1.0})
+    raised = rf"{function}' raised ValueError: .*read-only \(.*test_registry.py:\d+\)"
+    with pytest.raises(T1Error, match=raised):
+        compute_rewards(given, config)
+    assert given.standing.positive_scores.flags.writeable  # the caller's own stay as they were
 
 
 def test_a_context_is_of_one_size():

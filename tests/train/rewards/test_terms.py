@@ -1,6 +1,7 @@
 """Each reward against its formula, worked by hand or by trec_eval."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from t1_jax.generate import EndReason
 from t1_jax.retrieval import score_run
 from t1_jax.train.rewards import (
     RewardOptions,
+    Standing,
     copying_reward,
     cosine_dcg_reward,
     format_reward,
@@ -40,6 +42,62 @@ def test_format_pays_for_one_drawn_token_after_some_reasoning():
     ]
     found = format_reward(context(standing([[1]] * len(group)), thoughts=group))
     assert found.tolist() == [[1, 1, 0, 0, 0, 0, 0]]
+
+
+def test_format_of_special_tokens_alone():
+    special = frozenset({7, 8, EMB})
+    group = [
+        thought([7, 8], text="<|im_start|>"),
+        thought([7, 1], text="<|im_start|>a"),
+        thought([7]),
+    ]
+    given_ = replace(context(standing([[1]] * len(group)), thoughts=group), special_ids=special)
+    assert format_reward(given_).tolist() == [[0, 1, 0]]
+
+
+def test_length_is_soft_overlong_punishment():
+    """DAPO eq. 13 with L_max 8 and a cache of 4, by its three cases."""
+    lengths = range(9)
+    group = [thought([1] * length) for length in lengths]
+    punished = [0.0 if n <= 8 - 4 else ((8 - 4) - n) / 4 if n <= 8 else -1.0 for n in lengths]
+    found = length_reward(context(standing([[1]] * len(group)), thoughts=group, budget=8))
+    np.testing.assert_allclose(found, [1 + np.array(punished)])
+
+
+ONE_CANDIDATE = standing([[1]], scores=[[0.7]], candidates=1)
+ALL_TIE = standing([[100]], scores=[[0.7]], negatives=[0.7] * 10)
+BOTH_TIE = standing([[2, 2]], scores=[[0.7, 0.7]], candidates=2)
+OPPOSITE = standing([[100]], scores=[[-1.0]], negatives=[1.0] * 10)
+
+
+@pytest.mark.parametrize(
+    ("where", "log_rank", "ndcg", "cosine_dcg", "gap"),
+    [
+        (ONE_CANDIDATE, 1.0, 1.0, 0.7, 0.7),
+        (ALL_TIE, 0.0, 0.0, 0.7 / math.log2(101), 0.0),
+        (BOTH_TIE, 0.0, 2 / (1 + math.log2(3)), 1.4 / (1 + math.log2(3)), 0.7),
+        (OPPOSITE, 0.0, 0.0, 0.0, -2.0),
+    ],
+)
+def test_rankings_at_their_edges(
+    where: Standing, log_rank: float, ndcg: float, cosine_dcg: float, gap: float
+):
+    given_ = context(where, nothink=where)
+    for reward, expected in (
+        (log_rank_reward, log_rank),
+        (ndcg_reward, ndcg),
+        (cosine_dcg_reward, cosine_dcg),
+        (gap_reward, gap),
+        (gain_reward, 0.0),
+    ):
+        assert reward(given_).item() == pytest.approx(expected, abs=1e-12), reward
+
+
+def test_an_empty_thought():
+    given_ = context(ANY, thoughts=[thought([])])
+    found = [r(given_).item() for r in (format_reward, length_reward)]
+    assert found == [0.0, 1.0]
+    assert repetition_reward(given_).item() == copying_reward(given_).item() == 0.0
 
 
 @pytest.mark.parametrize(

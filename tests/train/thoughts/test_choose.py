@@ -66,6 +66,14 @@ def test_thoughts_that_are_worse_than_none_can_be_dropped():
     assert chosen(data("bad"))[0][0].thoughts == ("bad",)
 
 
+def test_a_copy_of_the_positive_is_no_rival():
+    """The thought "bad" is nearest to b; where b says what the positive c says, c ranks first."""
+    given = data("bad", c=1)
+    assert chosen(given)[1].first == 0
+    copies = {**given.documents, "b": Document(id="b", text="C")}
+    assert chosen(replace(given, documents=copies))[1].first == 1
+
+
 def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="keep must be at least 1"):
         chosen(data("good"), keep=0)

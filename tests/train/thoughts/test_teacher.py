@@ -223,7 +223,8 @@ def test_our_own_model_thinks_and_goes_on_where_it_stopped(tmp_path: Path):
     ("change", "fault"),
     [
         ({"samples": 0}, "samples must be at least 1"),
-        ({"temperature": -0.1}, "temperature must be at least 0"),
+        ({"temperature": float("nan")}, "temperature must lie"),
+        ({"temperature": -0.1}, "temperature must lie"),
         ({"question": "{documents}"}, "must have {query} exactly once"),
         ({"question": "{query}"}, "its question has no {documents}\n  mend: add"),
     ],
