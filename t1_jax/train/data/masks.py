@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t1_jax.errors import DataError
+from t1_jax.retrieval import text_key
 from t1_jax.train.data.draw_config import Draw
 from t1_jax.train.data.records import TrainingSet, sets_by_name
-from t1_jax.train.data.texts import text_key
 
 NO_NEGATIVE = -1
 """Fills the rows of queries that drew fewer negatives than others."""
