@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from t1_jax.config import suggestion
@@ -38,7 +39,8 @@ def open_collection(name_or_folder: str, split: str = "test") -> Collection:
     Raises:
         DataError: there is nothing of that name here, or the files are malformed.
     """
-    return load_collection(_located(name_or_folder), split)
+    found = load_collection(_located(name_or_folder), split)
+    return replace(found, task=name_or_folder) if name_or_folder in datasets.DATASETS else found
 
 
 def collection_splits(name_or_folder: str) -> tuple[str, ...]:

@@ -24,8 +24,10 @@ from t1_jax.retrieval.index import ScannSettings as ScannSettings
 from t1_jax.retrieval.index import SearchResult as SearchResult
 from t1_jax.retrieval.index import VectorTable as VectorTable
 from t1_jax.retrieval.index import build_index as build_index
+from t1_jax.retrieval.index import index_documents as index_documents
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import read_manifest as read_manifest
+from t1_jax.retrieval.index import require_backend as require_backend
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
 from t1_jax.retrieval.lines import Place as Place
 from t1_jax.retrieval.lines import Record as Record

@@ -62,6 +62,9 @@ class Collection:
         qrels: query id -> document id -> grade. A grade above 0 means relevant, higher is better.
         excluded: query id -> ids of documents that are taken out of that query's ranking before it
             is cut to the top k.
+        task: name of the instruction in a prompt preset that these queries are to be put with. Only
+            a collection that is opened by its known name has one: the name of a folder or of a
+            file never chooses an instruction.
         metadata: source, licence, attribution and hashes of what the collection was built from.
 
     Raises:
@@ -74,6 +77,7 @@ class Collection:
     qrels: Mapping[str, Mapping[str, int]]
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    task: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         documents = self._unique_ids("document", self.documents)

@@ -90,7 +90,7 @@ def test_other_layouts_have_errors_of_their_own(folder: Path):
     edit_manifest(folder, version=0)
     with pytest.raises(OldIndexError, match="layout 0"):
         read_index(folder, MINE)
-    edit_manifest(folder, version=2, future="field")
+    edit_manifest(folder, version=3, future="field")
     with pytest.raises(NewIndexError, match="install a newer t1_jax"):
         read_index(folder, MINE)
 
