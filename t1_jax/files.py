@@ -92,3 +92,60 @@ def write_atomically(target: Path, content: str | bytes) -> None:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+def check_new_folder(target: Path, *, overwrite: bool) -> None:
+    """Refuses a folder that `atomic_folder` could not write, before the work for it is done.
+
+    Raises:
+        T1Error: it is a file, it is not empty (without `overwrite`), or no folder can be made there.
+    """
+    target = Path(target)
+    with _readable(target):
+        if target.is_file():
+            raise T1Error(f"{target} is a file, not a folder", mend="choose another folder")
+        if not overwrite and target.exists() and any(target.iterdir()):
+            raise T1Error(
+                f"{target} already exists and is not empty",
+                mend="choose another folder, or pass --overwrite to replace it",
+            )
+        _check_writable_parent(target)
+
+
+def check_new_file(target: Path, *, overwrite: bool) -> None:
+    """Refuses a file that `write_atomically` could not write, before the work for it is done.
+
+    Raises:
+        T1Error: it is a folder, it exists (without `overwrite`), or no file can be made there.
+    """
+    target = Path(target)
+    with _readable(target):
+        if target.is_dir():
+            raise T1Error(f"{target} is a folder, not a file", mend="add a file name to it")
+        if not overwrite and target.exists():
+            raise T1Error(f"{target} already exists", mend="choose another, or pass --overwrite")
+        _check_writable_parent(target)
+
+
+@contextmanager
+def _readable(target: Path) -> Iterator[None]:
+    """Turns what the system says of a path into an error about it: too long, not permitted."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise T1Error(f"{target} cannot be written: {reason}", mend="choose another path") from error
+
+
+def _check_writable_parent(target: Path) -> None:
+    """Looks at the closest folder above `target` that exists, in which the rest would be made."""
+    above = next((each for each in target.absolute().parents if os.path.lexists(each)), None)
+    if above is None or not above.is_dir():
+        raise T1Error(
+            f"{target} cannot be written: {above} is not a folder", mend="choose another path"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise T1Error(
+            f"{target} cannot be written: {above} does not permit it",
+            mend="choose another path, or change the permissions",
+        )

@@ -24,6 +24,7 @@ from t1_jax.retrieval.index import ScannSettings as ScannSettings
 from t1_jax.retrieval.index import SearchResult as SearchResult
 from t1_jax.retrieval.index import VectorTable as VectorTable
 from t1_jax.retrieval.index import build_index as build_index
+from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index import index_documents as index_documents
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import read_manifest as read_manifest

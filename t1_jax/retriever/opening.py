@@ -105,6 +105,8 @@ class OpenedModel:
             items=names,
         )
         budget = self.options.budget if budget is None else budget
+        if think and budget < 1:
+            raise ConfigError(f"a thought's budget must be at least 1 token, got {budget}")
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
         needed, most = longest + (budget if think else 0) + 1, self.checkpoint.config.max_positions
         if needed > most:

@@ -154,12 +154,7 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Vector
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest.fingerprint != fingerprint:
-        raise ForeignIndexError(
-            f"{folder} belongs to another encoder, prompt or collection\n"
-            + _comparison(manifest.fingerprint, fingerprint),
-            mend="index the collection again with this model, or load the model it was made with",
-        )
+    check_fingerprint(folder, manifest, fingerprint)
     _check_files(folder, manifest)
     try:
         ids = json.loads((folder / "ids.json").read_bytes())
@@ -233,6 +228,20 @@ def _write_documents(path: Path, documents: Iterable[Document]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.write(first + "\n")
         file.writelines(line + "\n" for line in lines)
+
+
+def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint) -> None:
+    """Refuses an index that belongs to something else.
+
+    Raises:
+        ForeignIndexError: with both fingerprints.
+    """
+    if manifest.fingerprint != fingerprint:
+        raise ForeignIndexError(
+            f"{folder} belongs to another encoder, prompt or collection\n"
+            + _comparison(manifest.fingerprint, fingerprint),
+            mend="index the collection again with this model, or load the model it was made with",
+        )
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
