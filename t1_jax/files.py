@@ -1,14 +1,64 @@
-"""Writing files so that nothing half written is ever taken for complete, and hashing them."""
+"""Files: text read in one way, nothing half written ever taken for complete, and hashes."""
 
+import codecs
+import gzip
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from t1_jax.errors import T1Error
+from t1_jax.errors import DataError, T1Error
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, without the byte order mark that some editors put in front.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return path.read_text(encoding="utf-8-sig")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields the number, from 1, and the text of each line; a `.gz` file is unpacked, and `-`
+    is standard input.
+
+    Raises:
+        DataError: the file cannot be read or unpacked, or a line is not UTF-8.
+    """
+    if str(path) == "-":
+        yield from decode_lines(sys.stdin.buffer, "standard input")
+        return
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            yield from decode_lines(file, str(path))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} cannot be unpacked: {error}", mend="get the file again") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def decode_lines(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
+    """Yields the number, from 1, and the text of each line, without line ends and byte order mark.
+
+    Raises:
+        DataError: a line is not UTF-8; names it with `name`.
+    """
+    for number, raw in enumerate(file, 1):
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        try:
+            yield number, line.decode().rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{name}:{number}: byte {error.start} of the line is not UTF-8",
+                mend="save the file as UTF-8",
+            ) from error
 
 
 def sha256_of(path: Path, chunk_bytes: int = 1 << 22) -> str:
@@ -134,7 +184,9 @@ def _readable(target: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise T1Error(f"{target} cannot be written: {reason}", mend="choose another path") from error
+        raise T1Error(
+            f"{target} cannot be written: {reason}", mend="choose another path"
+        ) from error
 
 
 def _check_writable_parent(target: Path) -> None:

@@ -174,9 +174,7 @@ def _encode_queries(
     return _report(vectors, fingerprint, truncated=0)
 
 
-def _report(
-    vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int
-) -> dict[str, Any]:
+def _report(vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int) -> dict[str, Any]:
     count, width = vectors.shape
     return {
         "count": count,

@@ -2,12 +2,18 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from t1_jax.errors import DataError
-from t1_jax.evaluate import BM25Baseline, Evaluation, EvaluationConfig, evaluate_baseline
+from t1_jax.evaluate import (
+    BM25Baseline,
+    Evaluation,
+    EvaluationConfig,
+    evaluate_baseline,
+    scorable_queries,
+)
 from t1_jax.retrieval import Collection, Run, read_run, trec_ids
 
 
@@ -33,10 +39,8 @@ def score_run_file(
         DataError: a malformed line, a document that the collection lacks, or no query of it.
     """
     started, start = datetime.now(UTC), time.perf_counter()
-    scorable = _scorable(collection)
+    scorable = scorable_queries(collection, config)
     given = _with_own_ids(path, read_run(path), collection)
-    if config.max_queries:
-        scorable = scorable.subset_queries(config.max_queries, seed=config.query_seed)
     if not any(query.id in given for query in scorable.queries):
         raise DataError(
             f"{path} ranks documents for none of the {len(scorable.queries)} queries of "
@@ -57,17 +61,6 @@ def score_run_file(
         seconds=time.perf_counter() - start,
         bootstrap_samples=config.bootstrap_samples,
         bootstrap_seed=config.bootstrap_seed,
-    )
-
-
-def _scorable(collection: Collection) -> Collection:
-    """The collection with the queries that have a relevant document."""
-    kept = {query.id for query in collection.queries if collection.gold_documents(query.id)}
-    return replace(
-        collection,
-        queries=tuple(query for query in collection.queries if query.id in kept),
-        qrels={key: grades for key, grades in collection.qrels.items() if key in kept},
-        excluded={key: ids for key, ids in collection.excluded.items() if key in kept},
     )
 
 

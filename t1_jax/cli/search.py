@@ -59,9 +59,7 @@ def search(
             "--k", "-k", min=1, help=f"Documents a query. Default: {_SHOWN}; in a run {_OF_A_RUN}."
         ),
     ] = None,
-    bm25: Annotated[
-        bool, typer.Option("--bm25", help="Rank by BM25; no model is needed.")
-    ] = False,
+    bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25; no model is needed.")] = False,
     n: Thoughts = 1,
     budget: Budget = None,
     think: Annotated[

@@ -245,9 +245,7 @@ def _refuse_contradictions(
     if given["task"] is not None or given["instruction"] is not None:
         asked = query_instruction(stored, given["task"], given["instruction"])
         if asked != record["instruction"]:
-            differing.append(
-                f"the instruction {asked!r}: the index has {record['instruction']!r}"
-            )
+            differing.append(f"the instruction {asked!r}: the index has {record['instruction']!r}")
     if differing:
         raise ConfigError(
             f"{folder} was made with other settings\n" + "\n".join(differing),

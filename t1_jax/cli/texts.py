@@ -53,14 +53,9 @@ def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection"
     Raises:
         DataError: nothing of that name is here, or the file is malformed.
     """
-    from t1_jax.hub import located_collection
-    from t1_jax.retrieval import load_documents
+    from t1_jax.hub import open_documents as open_them
 
-    is_file = source == str(STANDARD_INPUT) or Path(source).is_file()
-    found = load_documents(
-        Path(source) if is_file else located_collection(source), lenient=lenient
-    )
-    return told(with_known_task(found, source), out)
+    return told(open_them(source, lenient=lenient), out)
 
 
 def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
@@ -85,15 +80,6 @@ def open_split(name_or_folder: str, split: str, out: "Output", *, lenient: bool)
     from t1_jax.hub import open_collection
 
     return told(open_collection(name_or_folder, split, lenient=lenient), out)
-
-
-def with_known_task(collection: "Collection", name: str) -> "Collection":
-    """The collection, with its task if `name` is one that `t1 pull` knows."""
-    from dataclasses import replace
-
-    from t1_jax.retrieval.datasets import DATASETS
-
-    return replace(collection, task=name) if name in DATASETS else collection
 
 
 def told(collection: "Collection", out: "Output") -> "Collection":

@@ -61,7 +61,7 @@ def given_training_set(
         items = read_records(records, documents=documents)
         return TrainingSet(name=found.name, records=items, documents=documents)
     item = TrainingSet(name=found.name, records=records_from_collection(found), documents=documents)
-    return learnable_set(out, collection, item) if split == "train" else item
+    return learnable_set(out, collection, item) if split.startswith("train") else item
 
 
 def learnable_set(out: Output, collection: str, item: "TrainingSet") -> "TrainingSet":

@@ -200,14 +200,14 @@ def _hit(collection: Collection, query_id: str, document_id: str, rank: int, sco
         document_id=document_id,
         title=title_of(document),
         snippet=words[:_SNIPPET_CHARACTERS].rstrip() + "…" if cut else words,
-        grade=collection.qrels[query_id].get(document_id),
+        grade=collection.qrels.get(query_id, {}).get(document_id),
     )
 
 
 def _judged(
     collection: Collection, query_id: str, own: Row, without: Row | None
 ) -> tuple[JudgedDocument, ...]:
-    grades = collection.qrels[query_id]
+    grades = collection.qrels.get(query_id, {})
     relevant = sorted(
         (name for name, grade in grades.items() if grade > 0),
         key=lambda name: (-grades[name], name),

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
@@ -161,15 +161,14 @@ def scorable_queries(collection: Collection, config: EvaluationConfig) -> Collec
     Raises:
         DataError: none can be.
     """
-    kept = {query.id for query in collection.queries if collection.gold_documents(query.id)}
+    kept = [
+        key
+        for key, grades in collection.all_qrels.items()
+        if any(grade > 0 for grade in grades.values())
+    ]
     if not kept:
         raise DataError(f"{collection.name}: no query has a relevant document")
-    scorable = replace(
-        collection,
-        queries=tuple(query for query in collection.queries if query.id in kept),
-        qrels={key: grades for key, grades in collection.qrels.items() if key in kept},
-        excluded={key: ids for key, ids in collection.excluded.items() if key in kept},
-    )
+    scorable = collection.with_queries(kept)
     if config.max_queries:
         return scorable.subset_queries(config.max_queries, seed=config.query_seed)
     return scorable
@@ -211,7 +210,7 @@ def score(
     """Measure -> value of each of the collection's queries, in their order; and those missing."""
     scores = score_run(
         run,
-        collection.qrels,
+        collection.all_qrels,
         measures=config.measures,
         excluded=collection.excluded,
         depth=config.top_k,
@@ -226,10 +225,12 @@ def score(
 def ranks_in_run(run: Run, collection: Collection) -> dict[str, dict[str, int]]:
     """Query id -> relevant document id -> its place in the run's ranking, where it has one."""
     ranks: dict[str, dict[str, int]] = {}
-    for query_id, grades in collection.qrels.items():
-        places = {name: place for place, name in enumerate(ranking(run.get(query_id, {})), 1)}
-        ranks[query_id] = {
-            name: places[name] for name, grade in grades.items() if grade > 0 and name in places
+    for query in collection.queries:
+        places = {name: place for place, name in enumerate(ranking(run.get(query.id, {})), 1)}
+        ranks[query.id] = {
+            name: places[name]
+            for name, grade in collection.qrels.get(query.id, {}).items()
+            if grade > 0 and name in places
         }
     return ranks
 
@@ -304,7 +305,7 @@ def _all_ranks(
     wanted = {
         query.id: [
             name
-            for name, grade in collection.qrels[query.id].items()
+            for name, grade in collection.qrels.get(query.id, {}).items()
             if grade > 0 and name not in collection.excluded.get(query.id, ())
         ]
         for query in collection.queries

@@ -4,6 +4,8 @@ The collections that can be built here are in `t1_jax.retrieval.datasets`.
 """
 
 from t1_jax.retrieval.beir import load_collection as load_collection
+from t1_jax.retrieval.beir import load_documents as load_documents
+from t1_jax.retrieval.beir import load_queries as load_queries
 from t1_jax.retrieval.beir import save_collection as save_collection
 from t1_jax.retrieval.beir import splits_of as splits_of
 from t1_jax.retrieval.bm25 import BM25 as BM25

@@ -10,52 +10,130 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from t1_jax.errors import DataError
 from t1_jax.files import atomic_folder
 from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.flaws import (
+    ABSENT_DOCUMENT,
+    ABSENT_QUERY,
+    EMPTY_DOCUMENT,
+    EMPTY_QUERY,
+    EXCLUDED_ABSENT_DOCUMENT,
+    EXCLUSION_OF_ABSENT_QUERY,
+    REPEATED_DOCUMENT,
+    REPEATED_JUDGMENT,
+    REPEATED_QUERY,
+    Flaws,
+)
 from t1_jax.retrieval.lines import Place, Record, integer_grade, read_lines, read_records
-
-Duplicates = Literal["error", "keep_first"]
-"""What a second document or query with the same id and the same text means to a reader."""
 
 _Item = TypeVar("_Item", Document, Query)
 _QRELS_HEADER = ["query-id", "corpus-id", "score"]
+_NOTHING_EXCLUDED = ["N/A"]
+"""How BRIGHT writes that a query excludes no document."""
+
 _SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
-def load_collection(
-    folder: Path, split: str = "test", *, duplicates: Duplicates = "error"
-) -> Collection:
+def load_collection(folder: Path, split: str = "test", *, lenient: bool = False) -> Collection:
     """Reads one split: every document, and the queries that the split judges.
+
+    Sets are read as published where that changes no score: files may be packed (`.gz`), an id may
+    be an integer, a grade may be written `1.0`, a title may be blank, the text too if there is a
+    title, `["N/A"]` excludes nothing (as in BRIGHT), and equal lines may repeat (as in BEIR's
+    reader; `Collection.notes` counts them). A second line with the same id and other content is
+    always an error.
 
     Args:
         folder: where `corpus.jsonl` lies.
         split: names `qrels/<split>.tsv`.
-        duplicates: an id that comes back with a different text is always an error; with the same
-            text it is one too, unless "keep_first".
+        lenient: whether to accept documents and queries without any text and judgments and
+            exclusions that name what is not there. Documents and queries without text, and
+            judgments of absent queries, are dropped, as are such exclusions; judgments of absent
+            documents go to `Collection.absent_qrels`, so that scores are those of trec_eval.
+            `Collection.notes` counts each kind.
 
     Raises:
         DataError: with file and line, whatever is malformed, missing, doubled or unknown; or the
-            content is not what `collection.json` says was written.
+            content is not what `collection.json` says was written. What `lenient` accepts is
+            counted over all files first.
     """
     folder = Path(folder)
-    documents = _read_items(folder / "corpus.jsonl", _document, duplicates)
-    queries = _read_items(folder / "queries.jsonl", _query, duplicates)
-    qrels = _read_qrels(_qrels_path(folder, split), queries, documents)
+    flaws = Flaws()
+    documents = _read_items(_path(folder, "corpus.jsonl"), _document, flaws)
+    queries = _read_items(_path(folder, "queries.jsonl"), _query, flaws)
+    qrels = _read_qrels(_qrels_path(folder, split), queries, documents, flaws)
+    excluded = _read_excluded(_path(folder, "excluded.jsonl"), queries, documents, flaws)
+    present = {
+        query_id: {name: grade for name, grade in grades.items() if name in documents}
+        for query_id, grades in qrels.items()
+    }
+    absent = {
+        query_id: {name: grades[name] for name in grades if name not in documents}
+        for query_id, grades in qrels.items()
+    }
+    flaws.raise_unless(lenient)
+    if not qrels:
+        raise DataError(f"{folder}: the split {split} has no judgment of a query")
     manifest = _read_manifest(folder / "collection.json")
     collection = Collection(
-        name=manifest.name if manifest else folder.name,
+        name=manifest.name if manifest else folder.resolve().name,
         documents=tuple(documents.values()),
         queries=tuple(query for query in queries.values() if query.id in qrels),
-        qrels=qrels,
-        excluded=_read_excluded(folder / "excluded.jsonl", queries, documents, qrels),
+        qrels={query_id: grades for query_id, grades in present.items() if grades},
+        excluded={query_id: excluded[query_id] for query_id in qrels if query_id in excluded},
         metadata=manifest.metadata if manifest else {},
+        absent_qrels={query_id: grades for query_id, grades in absent.items() if grades},
+        notes=flaws.notes(),
     )
     if manifest:
         _check_hashes(folder, split, collection, manifest)
     return collection
+
+
+def load_documents(path: Path, *, lenient: bool = False) -> Collection:
+    """The documents alone of a folder with `corpus.jsonl`, or of a JSONL file; no qrels are needed.
+
+    Args:
+        path: the folder or the file, which may be packed (`.gz`); `-` is standard input.
+        lenient: whether to drop documents without any text, see `load_collection`.
+
+    Raises:
+        DataError: with file and line, whatever is malformed, missing or doubled.
+    """
+    path, flaws = Path(path), Flaws()
+    file = _path(path, "corpus.jsonl") if path.is_dir() else path
+    documents = _read_items(file, _document, flaws)
+    flaws.raise_unless(lenient)
+    manifest = _read_manifest(path / "collection.json") if path.is_dir() else None
+    return Collection(
+        name=manifest.name if manifest else path.resolve().name.split(".")[0],
+        documents=tuple(documents.values()),
+        queries=(),
+        qrels={},
+        metadata=manifest.metadata if manifest else {},
+        notes=flaws.notes(),
+    )
+
+
+def load_queries(path: Path, *, lenient: bool = False) -> Collection:
+    """The queries of a JSONL file, as a collection without documents; see `load_documents`.
+
+    Raises:
+        DataError: with file and line, whatever is malformed, missing or doubled.
+    """
+    path, flaws = Path(path), Flaws()
+    queries = _read_items(path, _query, flaws)
+    flaws.raise_unless(lenient)
+    return Collection(
+        name=path.resolve().name.split(".")[0],
+        documents=(),
+        queries=tuple(queries.values()),
+        qrels={},
+        notes=flaws.notes(),
+    )
 
 
 def save_collection(
@@ -103,46 +181,65 @@ def splits_of(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError: the folder has no `qrels/<split>.tsv`.
     """
-    names = sorted(path.stem for path in (Path(folder) / "qrels").glob("*.tsv"))
+    files = [path.name.removesuffix(".gz") for path in (Path(folder) / "qrels").glob("*.tsv*")]
+    names = sorted({name.removesuffix(".tsv") for name in files if name.endswith(".tsv")})
     if not names:
         raise DataError(f"{folder} is not a collection in the BEIR layout: no qrels/<split>.tsv")
     return tuple(names)
 
 
-def _document(record: Record) -> Document:
-    return Document(
-        id=record.id("_id"), title=record.optional_text("title"), text=record.text("text")
-    )
+def _path(folder: Path, name: str) -> Path:
+    """The file of that name, plain or packed; the plain name where there is neither."""
+    plain, packed = folder / name, folder / f"{name}.gz"
+    if plain.exists() and packed.exists():
+        raise DataError(f"{folder} has both {plain.name} and {packed.name}", mend="delete one")
+    return packed if packed.exists() else plain
 
 
-def _query(record: Record) -> Query:
-    return Query(id=record.id("_id"), text=record.text("text"))
+def _identifier(record: Record) -> str:
+    """The id under BEIR's name for it, or under the plainer one."""
+    return record.id("id" if "_id" not in record.fields and "id" in record.fields else "_id")
+
+
+def _document(record: Record, flaws: Flaws) -> Document | None:
+    identifier, title = _identifier(record), record.optional_text("title")
+    text = record.nullable_text("text")
+    if not text and not title:
+        flaws.fault(EMPTY_DOCUMENT, record.place, f"document {identifier!r}")
+        return None
+    return Document(id=identifier, title=title, text=text)
+
+
+def _query(record: Record, flaws: Flaws) -> Query | None:
+    identifier, text = _identifier(record), record.nullable_text("text")
+    if not text:
+        flaws.fault(EMPTY_QUERY, record.place, f"query {identifier!r}")
+        return None
+    return Query(id=identifier, text=text)
 
 
 def _read_items(
-    path: Path, parse: Callable[[Record], _Item], duplicates: Duplicates
+    path: Path, parse: Callable[[Record, Flaws], _Item | None], flaws: Flaws
 ) -> dict[str, _Item]:
     items: dict[str, _Item] = {}
     for record in read_records(path):
-        item = parse(record)
+        item = parse(record, flaws)
+        if item is None:
+            continue
         known = items.setdefault(item.id, item)
         if known is item:
             continue
         if known != item:
             raise record.place.fault(f"id {item.id!r} came before with other content")
-        if duplicates == "error":
-            raise record.place.fault(
-                f"id {item.id!r} came before with the same content",
-                mend="delete the line, or read with duplicates='keep_first'",
-            )
+        flaws.accept(REPEATED_DOCUMENT if isinstance(item, Document) else REPEATED_QUERY)
     if not items:
-        raise DataError(f"{path} is empty")
+        raise DataError(f"{path} has nothing with a text")
     return items
 
 
 def _qrels_path(folder: Path, split: str) -> Path:
-    path = folder / "qrels" / f"{split}.tsv"
-    if not _SPLIT.fullmatch(split) or not path.is_file():
+    path = _path(folder, f"qrels/{split}.tsv") if _SPLIT.fullmatch(split) else None
+    if path is None or not path.is_file():
         raise DataError(
             f"{folder} has no split {split!r}", mend=f"choose one of {', '.join(splits_of(folder))}"
         )
@@ -150,8 +247,9 @@ def _qrels_path(folder: Path, split: str) -> Path:
 
 
 def _read_qrels(
-    path: Path, queries: Mapping[str, Query], documents: Mapping[str, Document]
+    path: Path, queries: Mapping[str, Query], documents: Mapping[str, Document], flaws: Flaws
 ) -> dict[str, dict[str, int]]:
+    """The judgments of known queries, those of unknown documents among them."""
     qrels: dict[str, dict[str, int]] = {}
     for place, line in read_lines(path):
         row = _split_row(place, line)
@@ -162,17 +260,21 @@ def _read_qrels(
                     mend="add the header, separated by tabs: readers of BEIR skip the first line",
                 )
             continue
-        query_id, document_id, grade = row
+        query_id, document_id, grade = row[0], row[1], integer_grade(place, row[2])
         if query_id not in queries:
-            raise place.fault(f"unknown query {query_id!r}")
-        if document_id not in documents:
-            raise place.fault(f"unknown document {document_id!r}")
+            flaws.fault(ABSENT_QUERY, place, f"unknown query {query_id!r}")
+            continue
         grades = qrels.setdefault(query_id, {})
         if document_id in grades:
-            raise place.fault(f"query {query_id!r} judges document {document_id!r} twice")
-        grades[document_id] = integer_grade(place, grade)
-    if not qrels:
-        raise DataError(f"{path} has no judgement")
+            if grades[document_id] != grade:
+                raise place.fault(
+                    f"query {query_id!r} judges document {document_id!r} twice, with other grades"
+                )
+            flaws.accept(REPEATED_JUDGMENT)
+            continue
+        if document_id not in documents:
+            flaws.fault(ABSENT_DOCUMENT, place, f"unknown document {document_id!r}")
+        grades[document_id] = grade
     return qrels
 
 
@@ -187,10 +289,7 @@ def _split_row(place: Place, line: str) -> list[str]:
 
 
 def _read_excluded(
-    path: Path,
-    queries: Mapping[str, Query],
-    documents: Mapping[str, Document],
-    judged: Iterable[str],
+    path: Path, queries: Mapping[str, Query], documents: Mapping[str, Document], flaws: Flaws
 ) -> dict[str, frozenset[str]]:
     if not path.is_file():
         return {}
@@ -198,13 +297,16 @@ def _read_excluded(
     for record in read_records(path):
         query_id, ids = record.id("_id"), record.ids("excluded")
         if query_id not in queries:
-            raise record.place.fault(f"unknown query {query_id!r}")
+            flaws.fault(EXCLUSION_OF_ABSENT_QUERY, record.place, f"unknown query {query_id!r}")
+            continue
         if query_id in excluded:
             raise record.place.fault(f"query {query_id!r} came before")
+        if ids == _NOTHING_EXCLUDED and ids[0] not in documents:
+            ids = []
         for unknown in (document_id for document_id in ids if document_id not in documents):
-            raise record.place.fault(f"unknown document {unknown!r}")
-        excluded[query_id] = frozenset(ids)
-    return {query_id: excluded[query_id] for query_id in judged if query_id in excluded}
+            flaws.fault(EXCLUDED_ABSENT_DOCUMENT, record.place, f"unknown document {unknown!r}")
+        excluded[query_id] = frozenset(name for name in ids if name in documents)
+    return {query_id: ids for query_id, ids in excluded.items() if ids}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,7 +380,7 @@ def _write_qrels(path: Path, collection: Collection) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
         writer.writerow(_QRELS_HEADER)
-        for query_id, grades in collection.qrels.items():
+        for query_id, grades in collection.all_qrels.items():
             writer.writerows(
                 (query_id, document_id, grade) for document_id, grade in grades.items()
             )

@@ -15,7 +15,7 @@ class Document:
 
     Attributes:
         id: unique in its collection; no control characters. Spaces are allowed, as BRIGHT has them.
-        text: the body, never blank.
+        text: the body; blank only if there is a title.
         title: may be empty.
 
     Raises:
@@ -27,12 +27,15 @@ class Document:
     title: str = ""
 
     def __post_init__(self) -> None:
-        _check("document", self.id, fault_of_text(self.text))
+        title_only = self.title and not self.text.strip()
+        _check("document", self.id, None if title_only else fault_of_text(self.text))
         _check("title of document", self.id, self.title and fault_of_text(self.title))
 
     @property
     def full_text(self) -> str:
         """What a retriever reads: the title on a line of its own, then the text."""
+        if not self.text.strip():
+            return self.title
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
@@ -62,10 +65,14 @@ class Collection:
         qrels: query id -> document id -> grade. A grade above 0 means relevant, higher is better.
         excluded: query id -> ids of documents that are taken out of that query's ranking before it
             is cut to the top k.
+        metadata: source, licence, attribution and hashes of what the collection was built from.
+        absent_qrels: judgments, in the form of `qrels`, of documents that the collection lacks. No
+            ranking can hold them, but scores count them, as trec_eval does; see `all_qrels`.
+        notes: what the files held beyond a consistent collection and how often, as sentences for
+            a user; see `t1_jax.retrieval.load_collection`. Not compared.
         task: name of the instruction in a prompt preset that these queries are to be put with. Only
             a collection that is opened by its known name has one: the name of a folder or of a
             file never chooses an instruction.
-        metadata: source, licence, attribution and hashes of what the collection was built from.
 
     Raises:
         DataError: an id twice, or a judgement or exclusion that names an unknown id.
@@ -77,6 +84,8 @@ class Collection:
     qrels: Mapping[str, Mapping[str, int]]
     excluded: Mapping[str, frozenset[str]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    absent_qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict, compare=False)
     task: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +101,12 @@ class Collection:
                             f"{self.name}: {kind} of query {query_id!r} name the unknown document "
                             f"{unknown!r}"
                         )
+        for query_id, document_ids in self.absent_qrels.items():
+            if query_id not in queries or not documents.isdisjoint(document_ids):
+                raise DataError(
+                    f"{self.name}: the absent judgments of query {query_id!r} name a document that "
+                    "is there, or the query is not"
+                )
 
     def _unique_ids(self, kind: str, items: Iterable[Document | Query]) -> set[str]:
         seen: set[str] = set()
@@ -105,6 +120,17 @@ class Collection:
     def documents_by_id(self) -> Mapping[str, Document]:
         """Every document under its id."""
         return {document.id: document for document in self.documents}
+
+    @cached_property
+    def all_qrels(self) -> Mapping[str, Mapping[str, int]]:
+        """What a run is scored against: `qrels` and `absent_qrels` together."""
+        if not self.absent_qrels:
+            return self.qrels
+        return {
+            query.id: {**self.qrels.get(query.id, {}), **self.absent_qrels.get(query.id, {})}
+            for query in self.queries
+            if query.id in self.qrels or query.id in self.absent_qrels
+        }
 
     @cached_property
     def data_hash(self) -> str:
@@ -121,11 +147,11 @@ class Collection:
             (
                 query.id,
                 query.text,
-                sorted(self.qrels.get(query.id, {}).items()),
+                sorted(self.all_qrels[query.id].items()),
                 sorted(self.excluded.get(query.id, ())),
             )
             for query in sorted(self.queries, key=lambda query: query.id)
-            if self.qrels.get(query.id)
+            if self.all_qrels.get(query.id)
         )
 
     def gold_documents(self, query_id: str) -> tuple[Document, ...]:
@@ -170,6 +196,7 @@ class Collection:
             queries=tuple(query for query in self.queries if query.id in chosen),
             qrels={key: grades for key, grades in self.qrels.items() if key in chosen},
             excluded={key: ids for key, ids in self.excluded.items() if key in chosen},
+            absent_qrels={key: row for key, row in self.absent_qrels.items() if key in chosen},
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import t1_jax.files as files
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import fault_of_id, fault_of_text
 
@@ -23,35 +24,21 @@ class Place:
 
 
 def read_lines(path: Path) -> Iterator[tuple[Place, str]]:
-    """Yields each line without its line feed, decoded as UTF-8.
-
-    Raises:
-        DataError: the file cannot be opened, or a line is not UTF-8.
-    """
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    with file:
-        for number, raw in enumerate(file, 1):
-            place = Place(path=path, line=number)
-            try:
-                yield place, raw.decode().rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise place.fault(
-                    f"byte {error.start} of the line is not UTF-8", mend="save the file as UTF-8"
-                ) from error
+    """Yields each line with its place; see `t1_jax.files.read_lines`."""
+    for number, line in files.read_lines(path):
+        yield Place(path=path, line=number), line
 
 
 def integer_grade(place: Place, text: str) -> int:
-    """The grade that `text` spells.
+    """The grade that `text` spells; "1.0" is 1, as trec_eval reads it.
 
     Raises:
         DataError: it is not an integer of at most nine digits.
     """
-    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+    match = re.fullmatch(r"([+-]?[0-9]{1,9})(\.0*)?", text)
+    if match is None:
         raise place.fault(f"the grade must be an integer, found {text!r}")
-    return int(text)
+    return int(match[1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +49,33 @@ class Record:
     fields: dict[str, object]
 
     def id(self, name: str) -> str:
-        """The identifier under `name`."""
-        return self._checked(name, fault_of_id(value := self._string(name)), value)
+        """The identifier under `name`; an integer is taken as its digits, as BEIR's readers do."""
+        value = self._present(name)
+        value = str(value) if _is_integer(value) else self._string(name)
+        return self._checked(name, fault_of_id(value), value)
 
     def text(self, name: str) -> str:
         """The text under `name`, which may not be blank."""
         return self._checked(name, fault_of_text(value := self._string(name)), value)
 
     def optional_text(self, name: str) -> str:
-        """The text under `name`, or "" where the field is absent, null or empty."""
-        return self.text(name) if self.fields.get(name) not in (None, "") else ""
+        """The text under `name`, or "" where the field is absent, null or blank."""
+        value = self.fields.get(name)
+        blank = value is None or (isinstance(value, str) and not value.strip())
+        return "" if blank else self.text(name)
+
+    def nullable_text(self, name: str) -> str:
+        """The text under `name`, which must be there; "" where it is null or blank."""
+        self._present(name)
+        return self.optional_text(name)
 
     def ids(self, name: str) -> list[str]:
-        """The list of identifiers under `name`."""
+        """The list of identifiers under `name`; see `id`."""
         value = self._present(name)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        items = value if isinstance(value, list) else [None]
+        if not all(isinstance(item, str) or _is_integer(item) for item in items):
             raise self.place.fault(f'field "{name}" must be a list of strings')
-        for item in value:
-            self._checked(name, fault_of_id(item), item)
-        return value
+        return [self._checked(name, fault_of_id(str(item)), str(item)) for item in items]
 
     def _present(self, name: str) -> object:
         if name not in self.fields:
@@ -101,6 +96,10 @@ class Record:
         if fault:
             raise self.place.fault(f'field "{name}": {fault}')
         return value
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)  # JSON's true is an int to Python
 
 
 def read_records(path: Path) -> Iterator[Record]:

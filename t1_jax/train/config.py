@@ -69,6 +69,8 @@ class SourceConfig:
         records: JSONL or Parquet files of training records; none takes the collection's training
             queries, with thoughts from its own structure where the package knows it.
         documents: records made from the corpus itself join those (of a known collection).
+        lenient: whether flaws of the collection's files are accepted, see
+            `t1_jax.retrieval.load_collection`; the run folder counts them.
         shortest_thoughts: of each record's thoughts the so many shortest are learnt from; None
             takes all.
     """
@@ -76,6 +78,7 @@ class SourceConfig:
     collection: str
     records: tuple[str, ...] = ()
     documents: bool = False
+    lenient: bool = False
     shortest_thoughts: int | None = None
 
     def __post_init__(self) -> None:
@@ -311,7 +314,8 @@ class ValidationConfig:
     """How checkpoints are compared. The split `test` is never touched.
 
     Attributes:
-        split: of the sources' collections; `train` shows how much is learnt by heart.
+        split: of the sources' collections, such as `validation` or BEIR's `dev`; `train` shows how
+            much is learnt by heart.
         queries: most queries of each collection; None takes all.
         budget: most tokens of a thought.
         temperature: of thoughts; 0 is greedy.
@@ -319,13 +323,18 @@ class ValidationConfig:
             None takes all. A part is quicker, and its scores compare with each other alone.
     """
 
-    split: Literal["validation", "train"] = "validation"
+    split: str = "validation"
     queries: int | None = 200
     budget: int = 256
     temperature: float = 0.0
     documents: int | None = None
 
     def __post_init__(self) -> None:
+        if self.split == "test":
+            raise ConfigError(
+                "a checkpoint that is chosen on the split test says nothing on that split",
+                mend="validate on another split, for example validation.split=dev",
+            )
         for name in ("queries", "budget", "documents"):
             if self.__dict__[name] is not None and self.__dict__[name] < 1:
                 raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")

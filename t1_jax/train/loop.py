@@ -52,6 +52,9 @@ def train(
     data = load_training_data(config.data, config.validation)
     check_rewards(config, data.sets)
     check_metric(config, data.validation)
+    for name, notes in data.notes.items():
+        for what, count in notes.items():
+            tell(f"{name}: {count:,} {what}")
     for warning in warnings_of(config, data.sets):
         tell(f"warning: {warning}")
     student = load_student(files, config.model, placement, seed=config.seed)

@@ -23,8 +23,8 @@ from t1_jax.train.data import (
 )
 from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
 
-HELD_OUT = ("validation", "test")
-"""Splits whose queries must not be learnt, where a collection has them."""
+TRAINING_PREFIX = "train"
+"""Begins the names of splits that may be learned from; every other split is held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class TrainingData:
         leaks: what was taken out of the sets.
         validation_leaks: queries that were taken out of the splits to validate on, since a test
             split has them too, or nearly.
+        notes: by collection, what lenient reading dropped or accepted, and how often.
     """
 
     sets: tuple[TrainingSet, ...]
@@ -45,6 +46,7 @@ class TrainingData:
     validation: Mapping[str, Collection]
     leaks: LeakReport
     validation_leaks: int
+    notes: Mapping[str, Mapping[str, int]]
 
     def facts(self) -> dict[str, Any]:
         """For the run folder: hashes and counts."""
@@ -55,6 +57,7 @@ class TrainingData:
                     "documents": len(each.documents),
                     "thoughts": sum(len(record.thoughts) for record in each.records),
                     "hash": each.data_hash,
+                    "notes": dict(self.notes.get(each.name, {})),
                 }
                 for each in self.sets
             },
@@ -85,25 +88,31 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
     sets: list[TrainingSet] = []
     held_out: dict[tuple[str, str], Collection] = {}
     validated: dict[str, Collection] = {}
+    notes: dict[str, Mapping[str, int]] = {}
     near, too_like_test = LeakConfig(near=config.near_duplicates), 0
     for source in config.sources.values():
-        collection = open_collection(source.collection, "train")
+        splits = collection_splits(source.collection)
+        if validation.split not in splits:
+            raise DataError(
+                f"the collection {source.collection} has no split {validation.split} to validate "
+                f"on; it has {', '.join(splits)}",
+                mend=f"set validation.split, or judge some queries in qrels/{validation.split}.tsv",
+            )
+        # Files of records need the documents alone, which every split has.
+        split = validation.split if source.records and "train" not in splits else "train"
+        collection = open_collection(source.collection, split, source.lenient)
         name = collection.name
+        notes[name] = collection.notes
         if any(each.name == name for each in sets):
             raise DataError(
                 f"two sources are named {name}",
                 mend="give one source several files under `records`",
             )
-        splits = collection_splits(source.collection)
-        for split, held in held_out_splits(source.collection).items():
+        for split, held in held_out_splits(source.collection, source.lenient).items():
             held_out[name, split] = held
-        if validation.split not in splits:
-            raise DataError(
-                f"the collection {name} has no split {validation.split} to validate on; it has "
-                f"{', '.join(splits)}",
-                mend=f"judge some queries in qrels/{validation.split}.tsv",
-            )
-        of_validation = held_out.get((name, validation.split), collection)
+        of_validation = held_out.get((name, validation.split))
+        if of_validation is None:
+            of_validation = open_collection(source.collection, validation.split, source.lenient)
         of_validation, leaked = _apart_from_test(of_validation, held_out.get((name, "test")), near)
         too_like_test += leaked
         validated[name] = validation_part(of_validation, validation)
@@ -127,17 +136,28 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
         validation=validated,
         leaks=report,
         validation_leaks=too_like_test,
+        notes=notes,
     )
 
 
-def held_out_splits(collection: str) -> dict[str, Collection]:
-    """By split, the queries of a collection that must not be learnt.
+def held_out_splits(collection: str, lenient: bool = False) -> dict[str, Collection]:
+    """By split, the queries of a collection that must not be learned: all but those of training.
+
+    A split is for training if its name begins with "train"; `validation`, BEIR's `dev` and `test`,
+    and any other, are held out.
+
+    Args:
+        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
+        lenient: see `t1_jax.retrieval.load_collection`.
 
     Raises:
         DataError: the collection is not there, or malformed.
     """
-    known = collection_splits(collection)
-    return {split: open_collection(collection, split) for split in HELD_OUT if split in known}
+    return {
+        split: open_collection(collection, split, lenient)
+        for split in collection_splits(collection)
+        if not split.startswith(TRAINING_PREFIX)
+    }
 
 
 def _apart_from_test(

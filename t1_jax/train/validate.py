@@ -139,7 +139,7 @@ def _scores(
     left_out = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
     run = index.search(queries, _DEPTH, left_out).to_run(ids, index.ids)
     return score_run(
-        run, collection.qrels, measures=[MEASURE], excluded=collection.excluded
+        run, collection.all_qrels, measures=[MEASURE], excluded=collection.excluded
     ).per_query[MEASURE]
 
 

@@ -11,9 +11,10 @@ from t1_jax.evaluate import (
     evaluate_baseline,
     evaluate_baselines,
     evaluate_collection,
+    scorable_queries,
     to_markdown,
 )
-from t1_jax.evaluate.protocol import ranks_in_run
+from t1_jax.evaluate.protocol import ranks_in_run, score
 from t1_jax.retrieval import Collection, Document, Query, Run, score_run
 from tests.evaluate.toys import LetterModel, letters
 
@@ -175,3 +176,18 @@ def test_exact_back_ends_agree(
     found = evaluate_collection(model, collection, there, facts=facts)
     assert found.systems[0].index_recall_at_10 == 1
     assert found.row("t1-own").judged_ranks["q1"]["ball"] == 1
+
+
+def test_judgments_of_absent_documents_count_as_trec_eval_counts_them(collection: Collection):
+    """By hand: q2 has two relevant documents and q4 one, of which the corpus has the doll alone."""
+    lenient = dataclasses.replace(
+        collection, absent_qrels={"q2": {"gone": 1}, "q4": {"gone": 1, "lost": 0}}
+    )
+    assert lenient.judgement_hash != collection.judgement_hash
+    scorable = scorable_queries(lenient, EvaluationConfig())
+    assert [query.id for query in scorable.queries] == ["q1", "q2", "q3", "q4"]
+    run = {"q2": {"doll": 2.0, "ball": 1.0}, "q4": {"egg": 1.0}}
+    values, missing = score(run, scorable, EvaluationConfig())
+    assert values["recall@10"].tolist() == [0.0, 0.5, 0.0, 0.0]
+    assert values["nDCG@10"][1] == pytest.approx(1 / (1 + 1 / np.log2(3)))
+    assert missing == ("q1", "q3")

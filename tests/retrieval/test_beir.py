@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,12 @@ from t1_jax.retrieval import (
     save_collection,
     splits_of,
 )
+
+
+def append(path: Path, *lines: str) -> None:
+    with path.open("a") as stream:
+        stream.writelines(line + "\n" for line in lines)
+
 
 HEADER = "query-id\tcorpus-id\tscore\n"
 
@@ -122,20 +129,17 @@ def test_no_content_raises_anything_but_our_own_error(folder_of_session, content
         ("corpus.jsonl", "{oops", "corpus.jsonl:3", "malformed JSON"),
         ("corpus.jsonl", "", "corpus.jsonl:3", "the line is empty"),
         ("corpus.jsonl", '{"_id": "d3"}', "corpus.jsonl:3", 'field "text" is missing'),
-        ("corpus.jsonl", '{"_id": 3, "text": "x"}', "corpus.jsonl:3", "must be a string"),
-        ("corpus.jsonl", '{"_id": "d3", "text": " "}', "corpus.jsonl:3", "the text is empty"),
-        ("corpus.jsonl", '{"_id": "d2", "text": "two"}', "corpus.jsonl:3", "the same content"),
+        ("corpus.jsonl", '{"_id": 3.5, "text": "x"}', "corpus.jsonl:3", "must be a string"),
+        ("corpus.jsonl", '{"_id": true, "text": "x"}', "corpus.jsonl:3", "must be a string"),
+        ("corpus.jsonl", '{"_id": "d3", "text": 3}', "corpus.jsonl:3", "must be a string"),
         ("corpus.jsonl", '{"_id": "d2", "text": "2"}', "corpus.jsonl:3", "other content"),
         ("queries.jsonl", '{"_id": "q2", "text": "x"}', "queries.jsonl:3", "other content"),
-        ("qrels/test.tsv", "q9\td1\t1", "test.tsv:3", "unknown query 'q9'"),
-        ("qrels/test.tsv", "q1\td9\t1", "test.tsv:3", "unknown document 'd9'"),
-        ("qrels/test.tsv", "q1\td1\t1.0", "test.tsv:3", "must be an integer, found '1.0'"),
-        ("qrels/test.tsv", "q1\td2\t1", "test.tsv:3", "judges document 'd2' twice"),
+        ("qrels/test.tsv", "q1\td1\t1.5", "test.tsv:3", "must be an integer, found '1.5'"),
+        ("qrels/test.tsv", "q1\td2\t2", "test.tsv:3", "judges document 'd2' twice, with other"),
         ("qrels/test.tsv", "q1 d1 1", "test.tsv:3", "expected 3 fields separated by tabs, found 1"),
         ("qrels/test.tsv", 'q1\t"d1\t1', "test.tsv:3", "malformed tab-separated line"),
         ("qrels/test.tsv", "", "test.tsv:3", "expected 3 fields separated by tabs, found 0"),
-        ("excluded.jsonl", '{"_id": "q9", "excluded": []}', "excluded.jsonl:1", "unknown query"),
-        ("excluded.jsonl", '{"_id": "q1", "excluded": ["d9"]}', "excluded.jsonl:1", "unknown doc"),
+        ("excluded.jsonl", '{"_id": "q1", "excluded": "d1"}', "excluded.jsonl:1", "a list"),
     ],
 )
 def test_every_fault_has_its_file_and_line(
@@ -149,12 +153,94 @@ def test_every_fault_has_its_file_and_line(
     assert fault in caught.value.message
 
 
-def test_equal_duplicates_are_dropped_only_when_asked(folder: Path):
-    with (folder / "corpus.jsonl").open("a") as stream:
-        stream.write('{"_id": "d2", "text": "two"}\n')
-    assert len(load_collection(folder, duplicates="keep_first").documents) == 2
-    with pytest.raises(DataError, match="keep_first"):
+def test_what_changes_no_score_is_read_as_published(folder: Path):
+    append(
+        folder / "corpus.jsonl",
+        '{"_id": "d2", "text": "two"}',
+        '{"_id": 3, "title": " ", "text": "three"}',
+        '{"_id": "d4", "title": "only a title", "text": ""}',
+        '{"_id": "d5", "title": "five", "text": null}',
+    )
+    append(folder / "queries.jsonl", '{"_id": "q1", "text": "first"}')
+    append(folder / "qrels" / "test.tsv", "q1\td2\t1", "q1\t3\t2.0", "q2\td4\t1")
+    append(
+        folder / "excluded.jsonl",
+        '{"_id": "q1", "excluded": ["N/A"]}',
+        '{"_id": "q2", "excluded": [3]}',
+    )
+    collection = load_collection(folder)
+    assert [item.full_text for item in collection.documents] == [
+        "one",
+        "two",
+        "three",
+        "only a title",
+        "five",
+    ]
+    assert collection.qrels == {"q1": {"d2": 1, "3": 2}, "q2": {"d4": 1}}
+    assert collection.excluded == {"q2": frozenset({"3"})}
+    assert collection.notes == {
+        "repeated lines in the corpus (ignored)": 1,
+        "repeated lines in the queries (ignored)": 1,
+        "repeated lines in the qrels (ignored)": 1,
+    }
+    plain = collection
+    for path in [*folder.glob("*.jsonl"), folder / "qrels" / "test.tsv"]:
+        path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+        with pytest.raises(DataError, match="delete one"):
+            load_collection(folder)
+        path.unlink()
+    assert splits_of(folder) == ("test",)
+    assert load_collection(folder) == plain
+
+
+def test_what_is_not_there_is_counted_and_read_only_when_lenient(folder: Path):
+    append(folder / "corpus.jsonl", '{"_id": "d3", "text": " "}', '{"_id": "d4", "text": ""}')
+    append(folder / "queries.jsonl", '{"_id": "q3", "text": ""}')
+    append(
+        folder / "qrels" / "test.tsv",
+        "q1\td9\t2",
+        "q1\td4\t1",
+        "q2\td8\t1",
+        "q3\td1\t1",
+        "q9\td1\t1",
+    )
+    append(
+        folder / "excluded.jsonl",
+        '{"_id": "q9", "excluded": ["d1"]}',
+        '{"_id": "q1", "excluded": ["d1", "d7"]}',
+    )
+    with pytest.raises(DataError) as caught:
         load_collection(folder)
+    assert [line.partition(f"{folder}/")[2] for line in caught.value.message.splitlines()] == [
+        "corpus.jsonl:3: document 'd3' (2 documents without title and text)",
+        "queries.jsonl:3: query 'q3' (1 queries without text)",
+        "qrels/test.tsv:3: unknown document 'd9' (3 judgments of documents that the corpus lacks)",
+        "qrels/test.tsv:6: unknown query 'q3' (2 judgments of queries that do not exist)",
+        "excluded.jsonl:1: unknown query 'q9' (1 exclusions for queries that do not exist)",
+        "excluded.jsonl:2: unknown document 'd7' (1 excluded documents that the corpus lacks)",
+    ]
+    assert "--lenient" in str(caught.value.mend)
+    collection = load_collection(folder, lenient=True)
+    assert [item.id for item in collection.documents] == ["d1", "d2"]
+    assert [item.id for item in collection.queries] == ["q1", "q2"]
+    assert collection.qrels == {"q1": {"d2": 1}}
+    assert collection.all_qrels == {"q1": {"d2": 1, "d9": 2, "d4": 1}, "q2": {"d8": 1}}
+    assert collection.excluded == {"q1": frozenset({"d1"})}
+    assert collection.notes == {
+        "documents without title and text (dropped)": 2,
+        "queries without text (dropped)": 1,
+        "judgments of documents that the corpus lacks (kept for scores, as in trec_eval)": 3,
+        "judgments of queries that do not exist (dropped)": 2,
+        "exclusions for queries that do not exist (dropped)": 1,
+        "excluded documents that the corpus lacks (dropped)": 1,
+    }
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(folder: Path):
+    expected = load_collection(folder)
+    for path in [*folder.glob("*.jsonl"), folder / "qrels" / "test.tsv"]:
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_collection(folder) == expected
 
 
 def test_qrels_need_their_header_because_readers_skip_it(folder: Path):
@@ -166,7 +252,7 @@ def test_qrels_need_their_header_because_readers_skip_it(folder: Path):
 @pytest.mark.parametrize("content", ["", HEADER])
 def test_a_split_without_a_judgement_is_refused(folder: Path, content: str):
     (folder / "qrels" / "test.tsv").write_text(content)
-    with pytest.raises(DataError, match=r"test\.tsv has no judgement"):
+    with pytest.raises(DataError, match="split test has no judgment"):
         load_collection(folder)
 
 

@@ -1,3 +1,4 @@
+import gzip
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_a_byte_that_is_not_utf8_is_found(tmp_path: Path):
         list(read_lines(written(tmp_path, b"ok\na\xff")))
 
 
+def test_a_damaged_archive_is_named(tmp_path: Path):
+    packed = gzip.compress(b"a line\n" * 100)
+    for content in (b"not packed", packed[:-9], packed[:20] + b"????" + packed[24:]):
+        path = tmp_path / "lines.gz"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"lines\.gz cannot be unpacked"):
+            list(read_lines(path))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"nothing\.txt cannot be read: No such file"):
         list(read_lines(tmp_path / "nothing.txt"))
@@ -53,12 +63,12 @@ def test_lines_that_are_no_object_are_faults(tmp_path: Path, line: bytes, fault:
 
 def test_fields_are_checked(tmp_path: Path):
     content = (
-        b'{"n": 1, "id": "a\\tb", "blank": " ", "ids": ["a", 1], "half": "\\ud800", "none": null}'
+        b'{"n": 1.5, "id": "a\\tb", "blank": " ", "ids": [1.5], "half": "\\ud800", "none": null}'
     )
     (record,) = read_records(written(tmp_path, content))
     with pytest.raises(DataError, match=r':1: field "gone" is missing; found blank, half, id'):
         record.text("gone")
-    with pytest.raises(DataError, match='field "n" must be a string, found int 1'):
+    with pytest.raises(DataError, match='field "n" must be a string, found float 1.5'):
         record.id("n")
     with pytest.raises(DataError, match='field "id": the id has a control character'):
         record.id("id")
@@ -73,10 +83,12 @@ def test_fields_are_checked(tmp_path: Path):
 
 @given(st.integers(-999_999_999, 999_999_999))
 def test_a_grade_is_an_integer(grade: int):
-    assert integer_grade(HERE, str(grade)) == integer_grade(HERE, f"{grade:+d}") == grade
+    assert integer_grade(HERE, str(grade)) == integer_grade(HERE, f"{grade:+d}.0") == grade
 
 
-@pytest.mark.parametrize("text", ["", "1.0", " 1", "1_0", "one", "٣", "--1", "1e3", "1234567890"])
+@pytest.mark.parametrize(
+    "text", ["", "1.5", ".0", " 1", "1_0", "one", "٣", "--1", "1e3", "1234567890"]
+)
 def test_a_grade_is_nothing_else(text: str):
     with pytest.raises(DataError, match=r"qrels\.tsv:7: the grade must be an integer"):
         integer_grade(HERE, text)

@@ -143,6 +143,43 @@ def test_the_split_to_validate_on(toys):
         load(toys)
 
 
+def test_every_split_but_those_for_training_is_held_out(toys):
+    """BEIR calls its validation split dev."""
+    (toys / "zoo/collection.json").unlink()
+    qrels = toys / "zoo/qrels"
+    (qrels / "validation.tsv").rename(qrels / "dev.tsv")
+    header = (qrels / "test.tsv").read_text().partition("\n")[0]
+    (qrels / "held-out.tsv").write_text(f"{header}\ntrain-cat-0\tcat\t1\n")
+    (qrels / "train-large.tsv").write_text(f"{header}\ntrain-dog-0\tdog\t1\n")
+    data = load(toys, ValidationConfig(split="dev"), leaks="remove")
+    assert set(data.held_out) == {("zoo", "dev"), ("zoo", "test"), ("zoo", "held-out")}
+    assert len(data.validation["zoo"].queries) == len(ANIMALS)
+    assert data.leaks.exact == 1
+    learned = {record.query_id for record in data.sets[0].records}
+    assert "train-dog-0" in learned
+    assert "train-cat-0" not in learned
+    (qrels / "train.tsv").unlink()  # of files of records the collection gives the documents alone
+    assert load(toys, ValidationConfig(split="dev"), leaks="remove").sets == data.sets
+    with pytest.raises(ConfigError, match="chosen on the split test"):
+        ValidationConfig(split="test")
+
+
+def test_flaws_of_a_collection_are_accepted_when_its_source_says_so(toys):
+    with (toys / "zoo" / "qrels" / "validation.tsv").open("a") as file:
+        file.write("validation-cat-0\tunicorn\t1\n")
+    with (toys / "zoo" / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "nothing", "title": "", "text": ""}\n')
+    (toys / "zoo" / "collection.json").unlink()
+    with pytest.raises(DataError, match=r"1 documents without title and text(?s:.*)lenient=true"):
+        load(toys)
+    source = SourceConfig(
+        collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),), lenient=True
+    )
+    data = load(toys, sources={"zoo": source})
+    assert data.facts()["sets"]["zoo"]["notes"] == {"documents without title and text (dropped)": 1}
+    assert data.validation["zoo"].absent_qrels == {"validation-cat-0": {"unicorn": 1}}
+
+
 def test_a_part_of_a_collection_keeps_what_is_judged(toys):
     whole = load_collection(toys / "zoo", "validation")
     part = validation_part(whole, ValidationConfig(queries=2, documents=3))
