@@ -148,7 +148,7 @@ def check_new_folder(target: Path, *, overwrite: bool) -> None:
     """Refuses a folder that `atomic_folder` could not write, before the work for it is done.
 
     Raises:
-        T1Error: it is a file, it is not empty (without `overwrite`), or no folder can be made there.
+        T1Error: it is a file, it is not empty (without `overwrite`), or no folder can be made.
     """
     target = Path(target)
     with _readable(target):

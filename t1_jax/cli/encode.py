@@ -89,7 +89,11 @@ def encode(
         report = encode_documents(opened.load(), texts, output, encoding, overwrite=overwrite)
     else:
         opened.check_queries(
-            [query.text for query in texts.queries], instruction=chosen, think=think, budget=budget
+            [query.text for query in texts.queries],
+            instruction=chosen,
+            think=think,
+            n_thoughts=n,
+            budget=budget,
         )
         how = {"think": think, "n_thoughts": n, "budget": budget, "instruction": chosen}
         report = _encode_queries(

@@ -35,11 +35,11 @@ def export_model(
     Example: t1 export smollm2-135m-instruct models/for-hugging-face --dtype bfloat16
     """
     from t1_jax.cli.machine import size
-    from t1_jax.cli.model import refuse_taken
+    from t1_jax.files import check_new_folder
     from t1_jax.retriever import T1
 
     out = Output(as_json)
-    refuse_taken(folder, overwrite)
+    check_new_folder(folder, overwrite=overwrite)
     shard_bytes = _bytes(max_shard_size)
     loaded = T1.load(model, dtype=dtype, preset=preset)
     loaded.save_pretrained(folder, max_shard_bytes=shard_bytes, overwrite=overwrite)

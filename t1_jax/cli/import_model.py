@@ -39,11 +39,11 @@ def import_model(
 
     Example: t1 import smollm2-135m-instruct models/my-t1
     """
-    from t1_jax.cli.model import refuse_taken
+    from t1_jax.files import check_new_folder
     from t1_jax.retriever import T1
 
     out = Output(as_json)
-    refuse_taken(folder, overwrite)
+    check_new_folder(folder, overwrite=overwrite)
     model = T1.load(source, dtype=dtype, emb_token=emb_token, preset=preset)
     model.save_pretrained(folder, overwrite=overwrite)
     assert model.origin is not None

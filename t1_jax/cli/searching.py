@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from t1_jax.errors import ConfigError, DataError
 
@@ -12,40 +12,6 @@ if TYPE_CHECKING:
     from t1_jax.generate import Thought
     from t1_jax.retrieval import BM25, Collection, Document, Index, Manifest, Run
     from t1_jax.retriever import OpenedModel
-
-
-class Searcher(Protocol):
-    """Ranks documents for queries.
-
-    Attributes:
-        tag: of its runs.
-        documents: by id, as far as their texts are known.
-    """
-
-    tag: str
-    documents: "dict[str, Document]"
-
-    @property
-    def count(self) -> int:
-        """Number of documents."""
-        ...
-
-    def check_ids(self, asked: "Collection", *, as_run: bool) -> None:
-        """Refuses ids that a run cannot hold, and excluded documents that are not here."""
-        ...
-
-    def search(
-        self, asked: "Collection", k: int, *, many: bool
-    ) -> "tuple[Run, list[list[Thought]]]":
-        """The best `k` documents of each query, and the thoughts about each, if there are any.
-
-        Args:
-            asked: the queries, and what each excludes.
-            k: documents a query.
-            many: whether these are queries of a file, which have ids of their own and a progress
-                bar; the thought about a single query depends on its text instead.
-        """
-        ...
 
 
 def check_run_output(path: Path, asked: "Collection", *, overwrite: bool) -> None:
@@ -94,17 +60,24 @@ class BM25Search:
 
     @property
     def count(self) -> int:
-        """See `Searcher.count`."""
+        """Number of documents."""
         return len(self.documents)
 
     def check_ids(self, asked: "Collection", *, as_run: bool) -> None:
-        """See `Searcher.check_ids`."""
+        """Refuses ids that a run cannot hold, and excluded documents that are not here."""
         _check_ids(self.documents, asked, as_run=as_run)
 
     def search(
         self, asked: "Collection", k: int, *, many: bool
     ) -> "tuple[Run, list[list[Thought]]]":
-        """See `Searcher.search`."""
+        """The best `k` documents of each query, and the thoughts about each (BM25 has none).
+
+        Args:
+            asked: the queries, and what each excludes.
+            k: documents a query.
+            many: whether these are queries of a file, which have ids of their own and a progress
+                bar; the thought about a single query depends on its text instead.
+        """
         from t1_jax.progress import track
 
         found: Run = {}
@@ -129,17 +102,24 @@ class DenseSearch:
 
     @property
     def count(self) -> int:
-        """See `Searcher.count`."""
+        """Number of documents."""
         return self.manifest.count
 
     def check_ids(self, asked: "Collection", *, as_run: bool) -> None:
-        """See `Searcher.check_ids`."""
+        """Refuses ids that a run cannot hold, and excluded documents that are not here."""
         _check_ids(self.ids, asked, as_run=as_run)
 
     def search(
         self, asked: "Collection", k: int, *, many: bool
     ) -> "tuple[Run, list[list[Thought]]]":
-        """See `Searcher.search`."""
+        """The best `k` documents of each query, and the thoughts about each (BM25 has none).
+
+        Args:
+            asked: the queries, and what each excludes.
+            k: documents a query.
+            many: whether these are queries of a file, which have ids of their own and a progress
+                bar; the thought about a single query depends on its text instead.
+        """
         from t1_jax.retrieval import load_index
 
         index: Index = load_index(self.folder, self.manifest.fingerprint)
@@ -208,9 +188,7 @@ def open_dense(
     stored = record.get("instruction")
     chosen = stored or query_instruction(opened.preset, given["task"], given["instruction"])
     out.note(f"instruction of queries: {chosen}")
-    opened.check_queries(
-        queries, instruction=chosen, think=thinking["think"], budget=thinking["budget"]
-    )
+    opened.check_queries(queries, instruction=chosen, **thinking)
     asked = document_fingerprint(opened, manifest.fingerprint.data)
     check_fingerprint(folder, manifest, asked)
     ids = json.loads((folder / "ids.json").read_bytes())
@@ -223,6 +201,8 @@ def open_dense(
         documents={document.id: document for document in index_documents(folder)},
     )
 
+
+Searcher: TypeAlias = BM25Search | DenseSearch
 
 _LIMITS = ("max_query_tokens", "max_document_tokens")
 

@@ -76,6 +76,7 @@ class OpenedModel:
         task: str | None = None,
         instruction: str | None = None,
         think: bool = True,
+        n_thoughts: int = 1,
         budget: int | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
@@ -86,6 +87,7 @@ class OpenedModel:
             task: name of an instruction in the preset.
             instruction: the instruction itself.
             think: whether thoughts are drawn.
+            n_thoughts: thoughts per query.
             budget: most tokens of a thought; default that of the options.
             names: what an error calls each query.
 
@@ -104,9 +106,14 @@ class OpenedModel:
             think=think,
             items=names,
         )
+        if not think and (n_thoughts != 1 or budget is not None):
+            raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
         budget = self.options.budget if budget is None else budget
-        if think and budget < 1:
-            raise ConfigError(f"a thought's budget must be at least 1 token, got {budget}")
+        if budget < 1 or n_thoughts < 1:
+            raise ConfigError(
+                f"thoughts per query ({n_thoughts}) and their budget ({budget} tokens) must be at "
+                "least 1"
+            )
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
         needed, most = longest + (budget if think else 0) + 1, self.checkpoint.config.max_positions
         if needed > most:

@@ -6,8 +6,8 @@ def how(base_model):
     return ("-m", base_model, "--dtype", "float32", "--budget", 4)
 
 
-def test_documents_with_titles_and_thoughts(t1, pets, pets_index, how):
-    answer = t1("search", pets_index, "who purrs?", "-k", 3, "-c", pets, *how, "--json",
+def test_documents_with_titles_and_thoughts(t1, pets_index, how):
+    answer = t1("search", pets_index, "who purrs?", "-k", 3, *how, "--json",
                 "--show-thought")  # fmt: skip
     assert answer.code == 0, answer.err
     results = answer.json["results"]
