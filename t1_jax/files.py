@@ -9,7 +9,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
@@ -76,14 +76,10 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         T1Error: `target` exists and is not an empty folder (unless `overwrite`), or the disk
-            refused the data; in both cases whatever stood at `target` before still stands there.
+            refused the data; in both cases whatever was at `target` before is still there.
     """
     target = Path(target)
-    if not overwrite and target.exists() and (target.is_file() or any(target.iterdir())):
-        raise T1Error(
-            f"{target} already exists and is not empty",
-            mend="choose another folder, or pass --overwrite to replace it",
-        )
+    check_new_folder(target, overwrite=overwrite)
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +99,8 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def _replace_folder(scratch: Path, target: Path) -> None:
     """Moves `scratch` to `target`; an older `target` is set aside first and restored on failure."""
+    if target.is_symlink() and not target.exists():
+        target.unlink()  # a link to a folder that is gone
     if not target.exists():
         scratch.rename(target)
         return
@@ -181,6 +179,8 @@ def check_new_file(target: Path, *, overwrite: bool) -> None:
 def _readable(target: Path) -> Iterator[None]:
     """Turns what the system says of a path into an error about it: too long, not permitted."""
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(target)
         yield
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

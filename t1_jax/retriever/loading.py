@@ -9,13 +9,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     Adapter,
     AdapterMetadata,
     CardFacts,
     Checkpoint,
-    DocumentSide,
     ExportOptions,
     T1Metadata,
     export_adapter,
@@ -27,7 +26,7 @@ from t1_jax.hub import (
 )
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
 from t1_jax.parallel import Placement, spread
-from t1_jax.retriever.opening import OpenedModel
+from t1_jax.retriever.opening import OpenedModel, document_side
 from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.retriever.settling import Settled
 from t1_jax.text import PromptPreset
@@ -116,13 +115,6 @@ def save_t1(
     """See `T1.save_pretrained`."""
     origin = known_origin(model.origin)
     preset = model.preset
-    bound = model.tokeniser.bind(preset.document_template, preset.instruction())
-    if bound.right:
-        raise ConfigError(
-            f"the preset {preset.name} has words between {{text}} and the next special token "
-            f"({bound.right!r}), which sentence-transformers cannot express",
-            mend="end {text} with a special token in document_template",
-        )
     export_folder(
         folder,
         {
@@ -139,12 +131,7 @@ def save_t1(
             base_model=origin.name,
             base_fingerprint=origin.fingerprint,
         ),
-        DocumentSide(
-            head_ids=bound.head,
-            words_before=bound.left,
-            tail_ids=(*bound.tail, model.tokeniser.emb_token_id),
-            max_tokens=model.options.max_document_tokens,
-        ),
+        document_side(preset, model.tokeniser, model.options.max_document_tokens),
         card or CardFacts(name=folder.name),
         options,
     )

@@ -11,6 +11,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.hub import (
     Adapter,
     Checkpoint,
+    DocumentSide,
     EmbTokenMode,
     is_adapter,
     locate_model,
@@ -21,7 +22,7 @@ from t1_jax.parallel import Placement
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin
 from t1_jax.retriever.settling import Settled, settle
-from t1_jax.text import PromptPreset, encode_documents, encode_queries
+from t1_jax.text import PromptPreset, T1Tokeniser, encode_documents, encode_queries
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
@@ -137,6 +138,15 @@ class OpenedModel:
             max_tokens=self.options.max_document_tokens,
         )
 
+    def check_export(self) -> None:
+        """Refuses prompts that an exported folder could not express.
+
+        Raises:
+            ConfigError: see `document_side`.
+        """
+        self.check_document_prompt()
+        document_side(self.preset, self.settled.tokeniser, self.options.max_document_tokens)
+
     def load(self, placement: Placement | None = None, *, attention: str = "xla") -> "T1":
         """The retriever, its weights read; see `T1.load`."""
         from t1_jax.parallel import default_placement
@@ -172,6 +182,28 @@ def open_model(
         settled=settled,
         dtype=checkpoint.stored_dtype if dtype == "stored" else dtype,
         options=(options or RetrieverOptions()).within(checkpoint.config.max_positions),
+    )
+
+
+def document_side(preset: PromptPreset, tokeniser: T1Tokeniser, max_tokens: int) -> DocumentSide:
+    """The document prompt as sentence-transformers needs it.
+
+    Raises:
+        ConfigError: words follow the text, which sentence-transformers cannot express, or the
+            template does not fit the tokenizer.
+    """
+    bound = tokeniser.bind(preset.document_template, preset.instruction())
+    if bound.right:
+        raise ConfigError(
+            f"the preset {preset.name} has words between {{text}} and the next special token "
+            f"({bound.right!r}), which sentence-transformers cannot express",
+            mend="end {text} with a special token in document_template",
+        )
+    return DocumentSide(
+        head_ids=bound.head,
+        words_before=bound.left,
+        tail_ids=(*bound.tail, tokeniser.emb_token_id),
+        max_tokens=max_tokens,
     )
 
 
