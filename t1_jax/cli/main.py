@@ -59,7 +59,7 @@ class _Commands(TyperGroup):
             print_error(error, as_json=ctx.meta["as_json"])
             raise typer.Exit(USER_MISTAKE) from error
         except OSError as error:
-            # What the system says of a file is the user's to mend; a closed pipe is no fault at all.
+            # What the system says of a file is no fault of ours; a closed pipe is no fault at all.
             if error.errno == errno.EPIPE or error.filename is None:
                 raise
             named = T1Error(f"{error.filename}: {error.strerror}", mend=_HINTS.get(error.errno))

@@ -74,6 +74,8 @@ def mine(
     config = load_config(MiningConfig, None, settings or ())
     refuse_taken_file(output, overwrite)
     data = given_training_set(out, collection, split, records, lenient=lenient)
+    if by != "words" and thought == "given":
+        _refuse_bare(data)
     opened = None if by == "words" else open_model(model, dtype=dtype, preset=preset)
     if opened is not None:
         _check_model(data, opened, index, thought)
@@ -99,18 +101,22 @@ def mine(
     out.result({"output": output, **dataclasses.asdict(report)})
 
 
-def _check_model(
-    data: "TrainingSet", model: "OpenedModel", index: Path | None, thought: QuerySide
-) -> None:
-    """Refuses records without thoughts, a foreign index and prompts that do not fit the model."""
-    from t1_jax.cli.model import document_fingerprint
-    from t1_jax.retrieval import check_fingerprint, read_manifest
-
-    if thought == "given" and (bare := [r.query_id for r in data.records if not r.thoughts]):
+def _refuse_bare(data: "TrainingSet") -> None:
+    """Raises ConfigError for records that have no thought to be read with."""
+    if bare := [record.query_id for record in data.records if not record.thoughts]:
         raise ConfigError(
             f"{len(bare)} records have no thought, the first is {bare[0]!r}",
             mend="add --records with a file of thoughts, or --thought own",
         )
+
+
+def _check_model(
+    data: "TrainingSet", model: "OpenedModel", index: Path | None, thought: QuerySide
+) -> None:
+    """Refuses a foreign index, and prompts that do not fit the model."""
+    from t1_jax.cli.model import document_fingerprint
+    from t1_jax.retrieval import check_fingerprint, read_manifest
+
     if index is not None:
         check_fingerprint(
             index, read_manifest(index), document_fingerprint(model, corpus_of(data).data_hash)

@@ -110,7 +110,8 @@ def _check_weights(folder: Path | None) -> None:
 
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     """Fetches whatever is not here yet; returns the split of each collection."""
-    from t1_jax.hub import MODELS, open_collection, pull_collection, pull_model
+    from t1_jax.cli.texts import open_split
+    from t1_jax.hub import MODELS, pull_collection, pull_model
     from t1_jax.retrieval import datasets
 
     if config.model in MODELS or config.source == "hub":
@@ -120,7 +121,7 @@ def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     for name in config.collections:
         if name in datasets.DATASETS:
             pull_collection(name)
-        collection = open_collection(name, config.split)
+        collection = open_split(name, config.split, out, lenient=config.lenient)
         out.note(
             f"collection {name}: {len(collection.documents)} documents, "
             f"{len(collection.queries)} {config.split} queries"

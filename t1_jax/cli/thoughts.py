@@ -148,11 +148,11 @@ def teacher_thoughts(
     refuse_taken_file(output, overwrite)
     if split == "test" and records is None:
         raise ConfigError("thoughts are not written for the test split", mend="--split train")
+    data = given_training_set(out, collection, split, records, lenient=lenient)
     judge = judge or ("words" if endpoint else teacher)
     models = {} if endpoint else {teacher: open_model(teacher, dtype=dtype, preset=preset)}
     if judge not in ("words", "none", *models):
         models[judge] = open_model(judge, dtype=dtype, preset=preset)
-    data = given_training_set(out, collection, split, records, lenient=lenient)
     file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
     reach = {"timeout_s": timeout_s, "retries": retries}
     for opened in models.values():

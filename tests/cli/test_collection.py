@@ -12,7 +12,8 @@ def flawed(tmp_path):
     (folder / "qrels").mkdir(parents=True)
     documents = [("d1", "A cat purrs."), ("d2", "a  CAT purrs."), ("d3", "A dog barks loudly."),
                  ("a b", "A fish swims."), ("a_b", "A bird flies."), ("void", "")]  # fmt: skip
-    queries = [("q1", "who purrs like that in the house"), ("q2", "Who  purrs like THAT in the house"),
+    queries = [("q1", "who purrs like that in the house"),
+               ("q2", "WHO  purrs like that in the house"),
                ("d3", "who barks"), ("q4", "A fish swims."), ("q5", "who is nobody"),
                ("q6", "who purrs like that in the house?")]  # fmt: skip
     for name, rows in (("corpus", documents), ("queries", queries)):

@@ -55,7 +55,7 @@ def test_damage_is_noticed(t1, pets_index, tmp_path):
     assert "the SHA-256 of vectors.npy is not" in answer.err
     answer = t1("index", "info", tmp_path)
     assert answer.code == 2
-    assert "is not a whole index" in answer.err
+    assert "is not an index" in answer.err
 
 
 def test_what_to_index_is_said_once(t1, pets, pets_index, tmp_path):

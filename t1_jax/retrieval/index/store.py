@@ -178,6 +178,11 @@ def read_manifest(folder: Path) -> Manifest:
         OldIndexError: the layout is older than this package reads.
         NewIndexError: the layout is newer.
     """
+    if not (Path(folder) / "manifest.json").is_file():
+        raise CorruptIndexError(
+            f"{folder} is not an index: it has no manifest.json",
+            mend="build one: t1 index build FOLDER -c COLLECTION",
+        )
     try:
         fields = json.loads((Path(folder) / "manifest.json").read_bytes())
         version = int(fields["version"])

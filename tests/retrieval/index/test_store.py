@@ -82,7 +82,7 @@ def test_a_malformed_manifest_is_damage(folder: Path, content: str):
 
 
 def test_a_folder_that_is_no_index_is_damage(tmp_path: Path):
-    with pytest.raises(CorruptIndexError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(CorruptIndexError, match=r"it has no manifest\.json"):
         read_index(tmp_path, MINE)
 
 
