@@ -5,10 +5,11 @@ import gzip
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
@@ -25,11 +26,15 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the number, from 1, and the text of each line; a `.gz` file is unpacked.
+    """Yields the number, from 1, and the text of each line; a `.gz` file is unpacked, and `-`
+    is standard input.
 
     Raises:
         DataError: the file cannot be read or unpacked, or a line is not UTF-8.
     """
+    if str(path) == "-":
+        yield from decode_lines(sys.stdin.buffer, "standard input")
+        return
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield from decode_lines(file, str(path))
@@ -71,14 +76,10 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         T1Error: `target` exists and is not an empty folder (unless `overwrite`), or the disk
-            refused the data; in both cases whatever stood at `target` before still stands there.
+            refused the data; in both cases whatever was at `target` before is still there.
     """
     target = Path(target)
-    if not overwrite and target.exists() and (target.is_file() or any(target.iterdir())):
-        raise T1Error(
-            f"{target} already exists and is not empty",
-            mend="choose another folder, or pass --overwrite to replace it",
-        )
+    check_new_folder(target, overwrite=overwrite)
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,8 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def _replace_folder(scratch: Path, target: Path) -> None:
     """Moves `scratch` to `target`; an older `target` is set aside first and restored on failure."""
+    if target.is_symlink() and not target.exists():
+        target.unlink()  # a link to a folder that is gone
     if not target.exists():
         scratch.rename(target)
         return
@@ -137,3 +140,64 @@ def write_atomically(target: Path, content: str | bytes) -> None:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+def check_new_folder(target: Path, *, overwrite: bool) -> None:
+    """Refuses a folder that `atomic_folder` could not write, before the work for it is done.
+
+    Raises:
+        T1Error: it is a file, it is not empty (without `overwrite`), or no folder can be made.
+    """
+    target = Path(target)
+    with _readable(target):
+        if target.is_file():
+            raise T1Error(f"{target} is a file, not a folder", mend="choose another folder")
+        if not overwrite and target.exists() and any(target.iterdir()):
+            raise T1Error(
+                f"{target} already exists and is not empty",
+                mend="choose another folder, or pass --overwrite to replace it",
+            )
+        _check_writable_parent(target)
+
+
+def check_new_file(target: Path, *, overwrite: bool) -> None:
+    """Refuses a file that `write_atomically` could not write, before the work for it is done.
+
+    Raises:
+        T1Error: it is a folder, it exists (without `overwrite`), or no file can be made there.
+    """
+    target = Path(target)
+    with _readable(target):
+        if target.is_dir():
+            raise T1Error(f"{target} is a folder, not a file", mend="add a file name to it")
+        if not overwrite and target.exists():
+            raise T1Error(f"{target} already exists", mend="choose another, or pass --overwrite")
+        _check_writable_parent(target)
+
+
+@contextmanager
+def _readable(target: Path) -> Iterator[None]:
+    """Turns what the system says of a path into an error about it: too long, not permitted."""
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(target)
+        yield
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise T1Error(
+            f"{target} cannot be written: {reason}", mend="choose another path"
+        ) from error
+
+
+def _check_writable_parent(target: Path) -> None:
+    """Looks at the closest folder above `target` that exists, in which the rest would be made."""
+    above = next((each for each in target.absolute().parents if os.path.lexists(each)), None)
+    if above is None or not above.is_dir():
+        raise T1Error(
+            f"{target} cannot be written: {above} is not a folder", mend="choose another path"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise T1Error(
+            f"{target} cannot be written: {above} does not permit it",
+            mend="choose another path, or change the permissions",
+        )

@@ -87,20 +87,18 @@ def evaluate_all(
     split: str,
     config: "EvaluationConfig",
     say: Callable[[str], None],
-) -> "list[Evaluation]":
-    """Evaluates collection after collection, with an estimate of the time for all of them."""
+) -> "Iterator[Evaluation]":
+    """Yields an evaluation of each collection, with an estimate of the time for all of them."""
     from t1_jax.evaluate import evaluate_collection
 
     steps = [
         step for collection in collections for step in plan_collection(model, collection, config)
     ]
     countdown = Countdown(model, steps, say)
-    return [
-        evaluate_collection(
+    for collection in collections:
+        yield evaluate_collection(
             countdown, collection, config, facts=facts, split=split, show_progress_bar=True
         )
-        for collection in collections
-    ]
 
 
 class Countdown:

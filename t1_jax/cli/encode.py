@@ -11,9 +11,11 @@ from t1_jax.cli.options import (
     DEFAULT_MODEL,
     AsJson,
     Budget,
-    CollectionName,
+    CorpusName,
     Dtype,
+    InputFile,
     Instruction,
+    Lenient,
     Model,
     OutputFolder,
     Overwrite,
@@ -32,17 +34,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from t1_jax.generate import SamplingOptions
-    from t1_jax.retrieval import Collection
+    from t1_jax.retrieval import Collection, Fingerprint
     from t1_jax.retriever import T1
 
 
 def encode(
     output: OutputFolder,
-    collection: CollectionName = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--input", "-i", help="JSONL with _id, text and maybe title; - reads stdin."),
-    ] = None,
+    collection: CorpusName = None,
+    source: InputFile = None,
     side: Annotated[
         Literal["document", "query"], typer.Option("--side", help="Which side to encode.")
     ] = "document",
@@ -60,37 +59,46 @@ def encode(
     instruction: Instruction = None,
     preset: Preset = None,
     dtype: Dtype = "bfloat16",
+    lenient: Lenient = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the vectors of documents or queries: vectors.npy, ids.json and manifest.json.
 
-    The folder is an exact index, so `t1 search` and `t1 index info` read it as it is.
+    The folder of documents is an exact index, so `t1 search` and `t1 index info` read it as it is.
 
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
-    from t1_jax.cli.model import check_task, refuse_taken
+    from t1_jax.cli.model import encoding_record, query_instruction
+    from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingOptions
-    from t1_jax.retriever import T1
+    from t1_jax.retriever import open_model
 
     out = Output(as_json)
+    given = one_source(collection, source)
+    check_new_folder(output, overwrite=overwrite)
     sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
-    refuse_taken(output, overwrite)
-    texts = _texts(collection, source, side, split)
-    loaded = T1.load(model, dtype=dtype, preset=preset)
-    check_task(loaded, task)
+    texts = _texts(given, side, split, out, lenient=lenient)
+    opened = open_model(model, dtype=dtype, preset=preset)
+    chosen = query_instruction(opened.preset, task, instruction, texts.task)
+    encoding = encoding_record(opened, model, chosen)
+    out.say(f"instruction of queries: {chosen}")
     start = time.perf_counter()
     if side == "document":
-        report = encode_documents(loaded, texts, output, overwrite=overwrite)
+        opened.check_document_prompt()
+        report = encode_documents(opened.load(), texts, output, encoding, overwrite=overwrite)
     else:
-        how = {
-            "think": think,
-            "n_thoughts": n,
-            "budget": budget,
-            "task": texts.name if task is None and instruction is None else task,
-            "instruction": instruction,
-        }
-        report = _encode_queries(loaded, texts, how, sampling, output, overwrite=overwrite)
+        opened.check_queries(
+            [query.text for query in texts.queries],
+            instruction=chosen,
+            think=think,
+            n_thoughts=n,
+            budget=budget,
+        )
+        how = {"think": think, "n_thoughts": n, "budget": budget, "instruction": chosen}
+        report = _encode_queries(
+            opened.load(), texts, how, sampling, output, encoding, overwrite=overwrite
+        )
     seconds = time.perf_counter() - start
     out.say(
         f"{output}: {report['count']} {side} vectors of {report['width']} dimensions "
@@ -98,11 +106,33 @@ def encode(
     )
     if report["truncated"]:
         out.say(f"{report['truncated']} texts were cut at their end", style="yellow")
-    out.result({"output": output, "side": side, **report, "seconds": seconds})
+    out.result(
+        {"output": output, "side": side, "instruction": chosen, **report, "seconds": seconds}
+    )
+
+
+def one_source(collection: str | None, source: Path | None) -> str:
+    """What is to be encoded: a collection's name or folder, or a file.
+
+    Raises:
+        ConfigError: neither, or both.
+    """
+    given = [str(each) for each in (collection, source) if each is not None]
+    if len(given) != 1:
+        raise ConfigError(
+            "say what to encode: a collection or an input file (not both)",
+            mend="add --collection cwe, or --input texts.jsonl",
+        )
+    return given[0]
 
 
 def encode_documents(
-    model: "T1", texts: "Collection", output: Path, *, overwrite: bool
+    model: "T1",
+    texts: "Collection",
+    output: Path,
+    encoding: dict[str, Any],
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Encodes documents and writes them as an exact index; returns what was written."""
     from t1_jax.cli.model import document_fingerprint
@@ -112,7 +142,9 @@ def encode_documents(
     bodies = [document.full_text for document in texts.documents]
     vectors = model.encode_document(bodies, document_ids=ids, show_progress_bar=True)
     fingerprint = document_fingerprint(model, texts.data_hash)
-    build_index("numpy", ids, vectors).save(output, fingerprint, overwrite=overwrite)
+    build_index("numpy", ids, vectors).save(
+        output, fingerprint, encoding=encoding, documents=texts.documents, overwrite=overwrite
+    )
     return _report(vectors, fingerprint, truncated=model.count_truncated(bodies))
 
 
@@ -122,27 +154,31 @@ def _encode_queries(
     how: dict[str, Any],
     sampling: "SamplingOptions",
     output: Path,
+    encoding: dict[str, Any],
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    from t1_jax.cli.model import query_fingerprint
+    from t1_jax.cli.model import digest, query_fingerprint
     from t1_jax.retrieval import build_index
 
-    ids = [query.id for query in texts.documents]
+    ids = [query.id for query in texts.queries]
     vectors = model.encode_query(
-        [query.text for query in texts.documents],
+        [query.text for query in texts.queries],
         query_ids=ids,
         sampling=sampling,
         show_progress_bar=True,
         **how,
     )
-    drawing = {name: sampling.__dict__[name] for name in ("temperature", "top_p", "seed")}
-    fingerprint = query_fingerprint(model, texts.data_hash, {**how, **drawing})
-    build_index("numpy", ids, vectors).save(output, fingerprint, overwrite=overwrite)
+    drawing = dataclasses.asdict(sampling)
+    data_hash = digest([(query.id, query.text) for query in texts.queries])
+    fingerprint = query_fingerprint(model, data_hash, {**how, **drawing})
+    build_index("numpy", ids, vectors).save(
+        output, fingerprint, encoding={**encoding, **how, **drawing}, overwrite=overwrite
+    )
     return _report(vectors, fingerprint, truncated=0)
 
 
-def _report(vectors: "np.ndarray", fingerprint: Any, *, truncated: int) -> dict[str, Any]:
+def _report(vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int) -> dict[str, Any]:
     count, width = vectors.shape
     return {
         "count": count,
@@ -152,23 +188,9 @@ def _report(vectors: "np.ndarray", fingerprint: Any, *, truncated: int) -> dict[
     }
 
 
-def _texts(collection: str | None, source: Path | None, side: str, split: str) -> "Collection":
-    """What is to be encoded, as the documents of a collection, whichever side it is."""
-    from t1_jax.cli.texts import read_documents
-    from t1_jax.hub import open_collection
-    from t1_jax.retrieval import Collection, Document
+def _texts(source: str, side: str, split: str, out: Output, *, lenient: bool) -> "Collection":
+    from t1_jax.cli.texts import open_documents, open_queries
 
-    if (collection is None) == (source is None):
-        raise ConfigError(
-            "say what to encode: a collection or an input file (not both)",
-            mend="add --collection cwe, or --input texts.jsonl",
-        )
-    if source is not None:
-        documents = tuple(read_documents(source))
-        return Collection(name=source.stem, documents=documents, queries=(), qrels={})
-    assert collection is not None
-    found = open_collection(collection, split)
     if side == "document":
-        return found
-    queries = tuple(Document(id=query.id, text=query.text) for query in found.queries)
-    return Collection(name=found.name, documents=queries, queries=(), qrels={})
+        return open_documents(source, out, lenient=lenient)
+    return open_queries(source, split, out, lenient=lenient)

@@ -1,17 +1,28 @@
 """`t1 evaluate`: a model, or a run of anybody's, on judged collections."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Model, Overwrite, Preset, Split
+from t1_jax.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Dtype,
+    Lenient,
+    Model,
+    Overwrite,
+    Preset,
+    Split,
+)
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation, EvaluationConfig
+    from t1_jax.retrieval import Collection
+    from t1_jax.retriever import OpenedModel
 
 
 def evaluate(
@@ -43,6 +54,7 @@ def evaluate(
     ] = None,
     preset: Preset = None,
     dtype: Dtype = "bfloat16",
+    lenient: Lenient = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -53,56 +65,113 @@ def evaluate(
 
     Example: t1 evaluate --collection ruff budget=128 max_queries=50 --output runs/ruff
     """
-    from t1_jax.cli.model import refuse_taken
+    from t1_jax.cli.texts import open_split
     from t1_jax.config import load_config
     from t1_jax.evaluate import EvaluationConfig, ResultsTable, results_as_json, write_results
+    from t1_jax.files import check_new_folder
 
     out = Output(as_json)
     if not collections:
         raise ConfigError("no collection was given", mend="add --collection cwe")
+    if run is not None and len(collections) > 1:
+        raise ConfigError("a run belongs to one collection", mend="give --collection once")
     if output is not None:
-        refuse_taken(output, overwrite)
+        check_new_folder(output, overwrite=overwrite)
     settled = load_config(EvaluationConfig, config, settings or ())
-    if run is not None:
-        evaluations = [_score_run(run, collections, split, settled)]
-    else:
-        evaluations = _evaluate_model(out, model, dtype, preset, collections, split, settled)
+    opened = [open_split(each, split, out, lenient=lenient) for each in collections]
     if output is not None:
-        write_results(output, evaluations, overwrite=overwrite)
-    out.show(ResultsTable(evaluations))
+        check_can_be_written(opened, split)
+    found: list[Evaluation] = []
+    each_evaluation = (
+        _evaluated(out, model, dtype, preset, opened, split, settled)
+        if run is None
+        else _scored(run, opened, split, settled)
+    )
+    for evaluation in each_evaluation:
+        found.append(evaluation)
+        if output is not None:  # a later collection may fail
+            write_results(output, found, overwrite=overwrite or len(found) > 1)
+    out.show(ResultsTable(found))
     if output is not None:
         out.say(f"report: {(output / 'report.html').resolve()}")
-    out.result({"output": output, **results_as_json(evaluations)})
+    out.result({"output": output, **results_as_json(found)})
 
 
-def _evaluate_model(
+def check_can_be_written(collections: "Sequence[Collection]", split: str) -> None:
+    """Refuses what `write_results` would refuse for its names, before anything is computed.
+
+    Raises:
+        DataError: two collections would share a folder, or two ids become one in a TREC file.
+    """
+    from t1_jax.evaluate import folder_names
+    from t1_jax.retrieval import trec_ids
+
+    folder_names([f"{collection.name}/{split}" for collection in collections])
+    for collection in collections:
+        trec_ids(query.id for query in collection.queries)
+        trec_ids(document.id for document in collection.documents)
+
+
+def check_model(
+    out: Output,
+    model: "OpenedModel",
+    collections: "Sequence[Collection]",
+    config: "EvaluationConfig",
+) -> None:
+    """Refuses what an evaluation would stumble over after hours; tells which instructions it uses.
+
+    Raises:
+        ConfigError: an unknown task, or prompts and thoughts that do not fit the model.
+        DataError: a collection none of whose queries can be scored.
+        UnsupportedError: the index's back end is not installed.
+    """
+    from t1_jax.cli.model import check_task
+    from t1_jax.evaluate import scorable_queries
+    from t1_jax.retrieval import require_backend
+
+    require_backend(config.index)
+    check_task(model.preset, config.task)
+    model.check_document_prompt()
+    for collection in collections:
+        scorable = scorable_queries(collection, config)
+        task = config.task or collection.task
+        out.note(f"{collection.name}: instruction of queries: {model.preset.instruction(task)}")
+        model.check_queries(
+            [query.text for query in scorable.queries],
+            task=task,
+            n_thoughts=config.n_thoughts,
+            budget=config.budget,
+            names=[f"query {query.id!r}" for query in scorable.queries],
+        )
+
+
+def _evaluated(
     out: Output,
     name: str,
     dtype: str,
     preset: str | None,
-    collections: Sequence[str],
+    collections: "Sequence[Collection]",
     split: str,
     config: "EvaluationConfig",
-) -> "list[Evaluation]":
+) -> "Iterator[Evaluation]":
     from t1_jax.cli.countdown import evaluate_all
     from t1_jax.cli.documents import RememberedDocuments
     from t1_jax.cli.model import model_facts
-    from t1_jax.hub import open_collection
-    from t1_jax.retriever import T1
+    from t1_jax.retriever import open_model
 
-    opened = [open_collection(each, split) for each in collections]
-    model = T1.load(name, dtype=dtype, preset=preset)
+    opened = open_model(name, dtype=dtype, preset=preset)
+    check_model(out, opened, collections, config)
+    model = opened.load()
     facts = model_facts(model, Path(name).name)
-    return evaluate_all(RememberedDocuments(model, None), facts, opened, split, config, out.note)
+    remembered = RememberedDocuments(model, None)
+    yield from evaluate_all(remembered, facts, collections, split, config, out.note)
 
 
-def _score_run(
-    path: Path, collections: Sequence[str], split: str, config: "EvaluationConfig"
-) -> "Evaluation":
+def _scored(
+    path: Path, collections: "Sequence[Collection]", split: str, config: "EvaluationConfig"
+) -> "Iterator[Evaluation]":
     """The run's row beside BM25's."""
     from t1_jax.cli.score import score_run_file
-    from t1_jax.hub import open_collection
 
-    if len(collections) > 1:
-        raise ConfigError("a run belongs to one collection", mend="give --collection once")
-    return score_run_file(path, open_collection(collections[0], split), split, config)
+    for collection in collections:
+        yield score_run_file(path, collection, split, config)

@@ -35,13 +35,15 @@ def export_model(
     Example: t1 export smollm2-135m-instruct models/for-hugging-face --dtype bfloat16
     """
     from t1_jax.cli.machine import size
-    from t1_jax.cli.model import refuse_taken
-    from t1_jax.retriever import T1
+    from t1_jax.files import check_new_folder
+    from t1_jax.retriever import open_model
 
     out = Output(as_json)
-    refuse_taken(folder, overwrite)
+    check_new_folder(folder, overwrite=overwrite)
     shard_bytes = _bytes(max_shard_size)
-    loaded = T1.load(model, dtype=dtype, preset=preset)
+    opened = open_model(model, dtype=dtype, preset=preset)
+    opened.check_export()
+    loaded = opened.load()
     loaded.save_pretrained(folder, max_shard_bytes=shard_bytes, overwrite=overwrite)
     weights = {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))}
     stored = loaded.decoder.options.param_dtype

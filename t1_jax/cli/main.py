@@ -1,6 +1,8 @@
 """The command `t1` itself: its subcommands, and what happens when one fails."""
 
+import errno
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from typer.core import TyperGroup
 
 from t1_jax import __version__
 from t1_jax.cli.bench import bench
+from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
@@ -32,10 +35,18 @@ from t1_jax.errors import T1Error
 USER_MISTAKE = 2
 _CACHE = Path(os.environ.get("T1_CACHE") or Path.home() / ".cache" / "t1_jax")
 INTERRUPTED = 130
+_HINTS: dict[int | None, str] = {
+    errno.EACCES: "check its permissions",
+    errno.ENOENT: "check the path, and whether a link leads to a file that is gone",
+    errno.EISDIR: "give a file instead of a folder",
+    errno.ENOTDIR: "give a folder instead of a file",
+    errno.ENOSPC: "free disk space, then run the command again",
+    errno.ENAMETOOLONG: "give a shorter path",
+}
 
 
 class _Commands(TyperGroup):
-    """Turns a user's mistake into two lines and exit code 2; any other fault stays a traceback."""
+    """Turns a user's mistake into two lines and exit code 2; other faults stay a traceback."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["as_json"] = "--json" in args
@@ -46,6 +57,13 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except T1Error as error:
             print_error(error, as_json=ctx.meta["as_json"])
+            raise typer.Exit(USER_MISTAKE) from error
+        except OSError as error:
+            # What the system says of a file is no fault of ours; a closed pipe is no fault at all.
+            if error.errno == errno.EPIPE or error.filename is None:
+                raise
+            named = T1Error(f"{error.filename}: {error.strerror}", mend=_HINTS.get(error.errno))
+            print_error(named, as_json=ctx.meta["as_json"])
             raise typer.Exit(USER_MISTAKE) from error
         except KeyboardInterrupt as error:
             print("stopped", file=sys.stderr)
@@ -81,6 +99,9 @@ index_app = typer.Typer(help="Build an index of documents, or look at one.", no_
 _add(index_app, None, build=build_index, info=index_info)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, evaluate=evaluate)
+collection_app = typer.Typer(help="Look at a collection, or divide it.", no_args_is_help=True)
+_add(collection_app, None, check=check_collection, split=split_collection)
+app.add_typer(collection_app, name="collection", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help=True)
 _add(thoughts_app, None, cold=cold_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
@@ -111,4 +132,7 @@ def main() -> None:
     """The entry point of the command."""
     # What XLA compiled once is kept for the next start; JAX reads this when it is imported.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "xla"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may lack a character
+            stream.reconfigure(errors="backslashreplace")
     app()

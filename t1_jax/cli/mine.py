@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Model, Overwrite, Preset
+from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Lenient, Model, Overwrite, Preset
 from t1_jax.cli.output import Output
 from t1_jax.cli.training_records import (
     RecordsFile,
@@ -20,8 +20,8 @@ from t1_jax.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from t1_jax.retrieval import Index
-    from t1_jax.retriever import T1
+    from t1_jax.retrieval import Collection, Index
+    from t1_jax.retriever import T1, OpenedModel
     from t1_jax.train import Ranking
     from t1_jax.train.data import TrainingSet
 
@@ -51,6 +51,7 @@ def mine(
     model: Model = DEFAULT_MODEL,
     preset: Preset = None,
     dtype: Dtype = "bfloat16",
+    lenient: Lenient = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -63,6 +64,7 @@ def mine(
     """
     from t1_jax.cli.training_records import given_training_set, refuse_taken_file
     from t1_jax.config import load_config
+    from t1_jax.retriever import open_model
     from t1_jax.train import MiningConfig, mine_negatives, rank_by_words
     from t1_jax.train.data import write_records
 
@@ -71,12 +73,17 @@ def mine(
         raise ConfigError("words need no index", mend="add --by vectors or --by both")
     config = load_config(MiningConfig, None, settings or ())
     refuse_taken_file(output, overwrite)
-    data = given_training_set(out, collection, split, records)
+    data = given_training_set(out, collection, split, records, lenient=lenient)
+    if by != "words" and thought == "given":
+        _refuse_bare(data)
+    opened = None if by == "words" else open_model(model, dtype=dtype, preset=preset)
+    if opened is not None:
+        _check_model(data, opened, index, thought)
     rankings: list[Ranking] = []
     if by != "vectors":
         rankings.append(rank_by_words(data.records, data.documents, config.depth))
-    if by != "words":
-        rankings.append(_by_vectors(data, model, preset, dtype, index, thought, config.depth))
+    if opened is not None:
+        rankings.append(_by_vectors(data, opened.load(), index, thought, config.depth))
     mined, report = mine_negatives(data.records, data.documents, rankings, config)
     write_records(output, mined)
     out.say(f"{output}: {report.mined} negatives for {report.records} records")
@@ -98,37 +105,62 @@ def mine(
     out.result({"output": output, **dataclasses.asdict(report)})
 
 
-def _by_vectors(
-    data: "TrainingSet",
-    name: str,
-    preset: str | None,
-    dtype: str,
-    index: Path | None,
-    thought: QuerySide,
-    depth: int,
-) -> "Ranking":
-    from t1_jax.retriever import T1
-    from t1_jax.train import rank_by_vectors
-
-    if thought == "given" and (bare := [r.query_id for r in data.records if not r.thoughts]):
+def _refuse_bare(data: "TrainingSet") -> None:
+    """Raises ConfigError for records that have no thought to be read with."""
+    if bare := [record.query_id for record in data.records if not record.thoughts]:
         raise ConfigError(
             f"{len(bare)} records have no thought, the first is {bare[0]!r}",
             mend="add --records with a file of thoughts, or --thought own",
         )
-    model = T1.load(name, dtype=dtype, preset=preset)
+
+
+def _check_model(
+    data: "TrainingSet", model: "OpenedModel", index: Path | None, thought: QuerySide
+) -> None:
+    """Refuses a foreign index, and prompts that do not fit the model."""
+    from t1_jax.cli.model import document_fingerprint
+    from t1_jax.retrieval import check_fingerprint, read_manifest
+
+    if index is not None:
+        check_fingerprint(
+            index, read_manifest(index), document_fingerprint(model, corpus_of(data).data_hash)
+        )
+    model.check_document_prompt()
+    for instruction in dict.fromkeys(record.instruction for record in data.records):
+        model.check_queries(
+            [record.query for record in data.records if record.instruction == instruction],
+            task=data.task,
+            instruction=instruction,
+            think=thought == "own",
+        )
+
+
+def _by_vectors(
+    data: "TrainingSet", model: "T1", index: Path | None, thought: QuerySide, depth: int
+) -> "Ranking":
+    from t1_jax.train import rank_by_vectors
+
     found = document_index(data, model, index)
     queries = _query_vectors(data, model, thought)
     return rank_by_vectors(data.records, found, queries, depth, name="vectors")
 
 
+def corpus_of(data: "TrainingSet") -> "Collection":
+    """The set's documents as a collection without queries."""
+    from t1_jax.retrieval import Collection
+
+    documents = tuple(data.documents.values())
+    return Collection(name=data.name, documents=documents, queries=(), qrels={})
+
+
 def document_index(data: "TrainingSet", model: "T1", folder: Path | None) -> "Index":
     """The documents' vectors: those of an index that is this model's, or encoded now."""
     from t1_jax.cli.model import document_fingerprint
-    from t1_jax.retrieval import Collection, build_index, load_index
+    from t1_jax.retrieval import build_index, load_index
 
-    documents = tuple(data.documents.values())
+    corpus = corpus_of(data)
+    documents = corpus.documents
     if folder is not None:
-        corpus = Collection(name=data.name, documents=documents, queries=(), qrels={})
         return load_index(folder, document_fingerprint(model, corpus.data_hash))
     ids = [document.id for document in documents]
     vectors = model.encode_document(
@@ -149,7 +181,7 @@ def _query_vectors(data: "TrainingSet", model: "T1", thought: QuerySide) -> "np.
             query_ids=[record.query_id for record in chosen],
             think=thought != "none",
             thoughts=[record.thoughts[0] for record in chosen] if thought == "given" else None,
-            task=None if instruction else data.name,
+            task=None if instruction else data.task,
             instruction=instruction,
             show_progress_bar=True,
         )

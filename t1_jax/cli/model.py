@@ -1,49 +1,70 @@
 """What commands ask of a loaded model: checked settings, and the fingerprint its vectors carry."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t1_jax.errors import ConfigError, T1Error
+from t1_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from t1_jax.evaluate import ModelFacts
     from t1_jax.retrieval import Fingerprint
-    from t1_jax.retriever import T1
+    from t1_jax.retriever import T1, OpenedModel
+    from t1_jax.text import PromptPreset
 
 
-def check_task(model: "T1", task: str | None) -> None:
-    """Refuses a task that the model's prompts have no instruction for, instead of ignoring it.
+def check_task(preset: "PromptPreset", task: str | None) -> None:
+    """Refuses a task that the prompts have no instruction for, instead of ignoring it.
 
     Raises:
         ConfigError: with the closest task there is.
     """
     from t1_jax.config import suggestion
 
-    known = model.preset.instructions
+    known = preset.instructions
     if task is not None and task not in known:
         raise ConfigError(
-            f"the prompts {model.preset.name!r} have no instruction for the task {task!r}",
+            f"the prompts {preset.name!r} have no instruction for the task {task!r}",
             mend=f"{suggestion(task, known)} Or write one: --instruction TEXT",
         )
 
 
-def refuse_taken(folder: Path, overwrite: bool) -> None:
-    """Refuses a target that is taken before hours of work are done for it.
+def query_instruction(
+    preset: "PromptPreset", task: str | None, instruction: str | None, known_task: str | None = None
+) -> str:
+    """The instruction that queries are put with.
+
+    Args:
+        preset: the prompts.
+        task: the task asked for.
+        instruction: the text asked for.
+        known_task: of a collection that was named as `t1 pull` knows it; used where neither is
+            given. The name of a folder or file never counts.
 
     Raises:
-        T1Error: the folder is not empty, and may not be overwritten.
+        ConfigError: an unknown task, or a task and an instruction.
     """
-    if not overwrite and folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise T1Error(
-            f"{folder} already exists and is not empty",
-            mend="choose another folder, or pass --overwrite to replace it",
-        )
+    if task is not None and instruction is not None:
+        raise ConfigError("--task and --instruction exclude each other", mend="give one")
+    check_task(preset, task)
+    return instruction if instruction is not None else preset.instruction(task or known_task)
 
 
-def document_fingerprint(model: "T1", data_hash: str) -> "Fingerprint":
+def encoding_record(opened: "OpenedModel", model: str, instruction: str) -> dict[str, Any]:
+    """How vectors are made, for the manifest of an index: `t1 search` reads it back."""
+    return {
+        "model": model,
+        "dtype": opened.dtype,
+        "preset": dataclasses.asdict(opened.preset),
+        "instruction": instruction,
+        "max_query_tokens": opened.options.max_query_tokens,
+        "max_document_tokens": opened.options.max_document_tokens,
+    }
+
+
+def document_fingerprint(model: "T1 | OpenedModel", data_hash: str) -> "Fingerprint":
     """Of document vectors: encoder, document prompt, and the documents' own hash."""
     from t1_jax.retrieval import Fingerprint
 

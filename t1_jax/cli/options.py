@@ -35,7 +35,27 @@ CollectionName = Annotated[
         help="A name that `t1 pull` knows (cwe, ruff), or a folder in the BEIR layout.",
     ),
 ]
-Split = Annotated[str, typer.Option("--split", help="Which split's queries and judgements.")]
+CorpusName = Annotated[
+    str | None,
+    typer.Option(
+        "--collection",
+        "-c",
+        help="A name that `t1 pull` knows (cwe, ruff), or a folder with corpus.jsonl.",
+    ),
+]
+InputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--input", "-i", help="JSONL or .jsonl.gz with _id, text, maybe title; - is standard input."
+    ),
+]
+Lenient = Annotated[
+    bool,
+    typer.Option(
+        "--lenient", help="Accept empty texts and qrels of absent ids; what was dropped is counted."
+    ),
+]
+Split = Annotated[str, typer.Option("--split", help="Which split's queries and qrels.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the target.")]
 Task = Annotated[
     str | None,

@@ -16,8 +16,11 @@ _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t
 
 
 def visible(text: str) -> str:
-    """The text with control characters drawn: texts and thoughts must not steer the terminal."""
-    return text.translate(_PICTURES)
+    """The text with control characters drawn: texts and thoughts must not steer the terminal.
+
+    Halves of surrogate pairs, which arguments and file names may hold, are escaped.
+    """
+    return text.translate(_PICTURES).encode(errors="backslashreplace").decode()
 
 
 class Output:

@@ -53,7 +53,7 @@ def pull(
         # All names are checked before the first is fetched.
         for name in names or ():
             _check_name(name)
-    pulled = [_pull_one(out, each, source, revision) for each in names or known]
+    pulled = [_pull_one(out, each, source, revision) for each in dict.fromkeys(names or known)]
     out.result({"cache": cache_folder(), "pulled": pulled})
 
 

@@ -1,7 +1,7 @@
 """`t1 quickstart`: real weights and real data to one table and one page, with one command."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,14 +9,14 @@ import typer
 
 from t1_jax.cli.options import AsJson
 from t1_jax.cli.output import Output
-from t1_jax.cli.quickstart_training import learn
+from t1_jax.cli.quickstart_training import learn, training_config
 from t1_jax.errors import ConfigError, T1Error
 
 if TYPE_CHECKING:
     from t1_jax.cli.quickstart_config import QuickstartConfig
     from t1_jax.evaluate import Evaluation
     from t1_jax.retrieval import Collection
-    from t1_jax.retriever import T1
+    from t1_jax.retriever import T1, OpenedModel
     from t1_jax.train import TrainResult
 
 _DEFAULT_CONFIG = Path("configs/quickstart.yaml")
@@ -39,6 +39,7 @@ def quickstart(
 
     Example: t1 quickstart collections=[ruff] evaluation.budget=128
     """
+    from t1_jax.cli.evaluate import check_can_be_written, check_model
     from t1_jax.cli.quickstart_config import QuickstartConfig
     from t1_jax.config import load_config, save_config
     from t1_jax.evaluate import ResultsTable, results_as_json, write_results
@@ -49,12 +50,19 @@ def quickstart(
     config = load_config(QuickstartConfig, path, overrides)
     _check_output(config.output)
     _check_weights(config.weights)
+    training = None if config.training is None else training_config(config.training, _name(config))
     collections = _fetch(out, config)
-    trained = None if config.training is None else learn(out, config.training, _name(config))
+    check_can_be_written(collections, config.split)
+    check_model(
+        out, _opened(config, config.weights or _name(config)), collections, config.evaluation
+    )
+    trained = None if training is None else learn(out, training)
     model = _load(out, config, trained)
-    evaluations = _evaluate(out, config, model, collections)
-    write_results(config.output, evaluations, report=config.report, overwrite=True)
-    save_config(config, config.output / "config.yaml")
+    evaluations: list[Evaluation] = []
+    for evaluation in _evaluate(out, config, model, collections):
+        evaluations.append(evaluation)
+        write_results(config.output, evaluations, report=config.report, overwrite=True)
+        save_config(config, config.output / "config.yaml")
     out.show(ResultsTable(evaluations))
     _conclude(out, config, trained, time.perf_counter() - start)
     out.result(
@@ -102,7 +110,8 @@ def _check_weights(folder: Path | None) -> None:
 
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     """Fetches whatever is not here yet; returns the split of each collection."""
-    from t1_jax.hub import MODELS, open_collection, pull_collection, pull_model
+    from t1_jax.cli.texts import open_split
+    from t1_jax.hub import MODELS, pull_collection, pull_model
     from t1_jax.retrieval import datasets
 
     if config.model in MODELS or config.source == "hub":
@@ -112,7 +121,7 @@ def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     for name in config.collections:
         if name in datasets.DATASETS:
             pull_collection(name)
-        collection = open_collection(name, config.split)
+        collection = open_split(name, config.split, out, lenient=config.lenient)
         out.note(
             f"collection {name}: {len(collection.documents)} documents, "
             f"{len(collection.queries)} {config.split} queries"
@@ -123,19 +132,19 @@ def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
 
 def _load(out: Output, config: "QuickstartConfig", trained: "TrainResult | None") -> "T1":
     from t1_jax.cli.model import devices_in_words
-    from t1_jax.retriever import T1
 
-    model = T1.load(
-        _weights(config, trained),
-        dtype=config.dtype,
-        preset=config.preset,
-        options=config.retriever,
-    )
+    model = _opened(config, _weights(config, trained)).load()
     out.note(
         f"loaded in {config.dtype} on {devices_in_words(model)}; "
         "each shape of batch is compiled once"
     )
     return model
+
+
+def _opened(config: "QuickstartConfig", weights: str | Path) -> "OpenedModel":
+    from t1_jax.retriever import open_model
+
+    return open_model(weights, dtype=config.dtype, preset=config.preset, options=config.retriever)
 
 
 def _weights(config: "QuickstartConfig", trained: "TrainResult | None") -> str | Path:
@@ -156,7 +165,7 @@ def _name(config: "QuickstartConfig") -> str:
 
 def _evaluate(
     out: Output, config: "QuickstartConfig", model: "T1", collections: "list[Collection]"
-) -> "list[Evaluation]":
+) -> "Iterator[Evaluation]":
     from t1_jax.cli.countdown import evaluate_all
     from t1_jax.cli.documents import RememberedDocuments
     from t1_jax.cli.model import model_facts

@@ -23,6 +23,7 @@ class QuickstartConfig:
             training found best, or `model` as it is where nothing is trained.
         collections: names that `t1 pull` knows, or folders in the BEIR layout.
         split: of the collections.
+        lenient: accept flaws of published collections, see `t1_jax.retrieval.load_collection`.
         dtype: of weights and activations.
         preset: prompts; default those of the model.
         retriever: lengths and batch shapes.
@@ -41,6 +42,7 @@ class QuickstartConfig:
     weights: Path | None = None
     collections: tuple[str, ...] = ("cwe", "ruff")
     split: str = "test"
+    lenient: bool = False
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
     preset: str | None = None
     retriever: RetrieverOptions = field(

@@ -8,17 +8,27 @@ from rich.table import Table
 from t1_jax.cli.output import Output
 
 if TYPE_CHECKING:
-    from t1_jax.train import TrainResult
+    from t1_jax.train import TrainConfig, TrainResult
 
 
-def learn(out: Output, config: Path, model: str) -> "TrainResult":
-    """Trains `model` as `config` says, from the beginning; shows the score after each stage."""
+def training_config(config: Path, model: str) -> "TrainConfig":
+    """The config of a training of `model` from the beginning.
+
+    Raises:
+        ConfigError: the file cannot be read as one.
+    """
     from t1_jax.config import load_config
-    from t1_jax.train import TrainConfig, train
+    from t1_jax.train import TrainConfig
 
-    out.note(f"training: {config}, all three stages in a few minutes")
-    settled = load_config(TrainConfig, config, [f"model.path={model}", "overwrite=true"])
-    result = train(settled, tell=out.note)
+    return load_config(TrainConfig, config, [f"model.path={model}", "overwrite=true"])
+
+
+def learn(out: Output, config: "TrainConfig") -> "TrainResult":
+    """Trains as `config` says; shows the score after each stage."""
+    from t1_jax.train import train
+
+    out.note("training: all three stages in a few minutes")
+    result = train(config, tell=out.note)
     out.show(_table(result))
     if result.stopped is not None:
         out.say(f"training was cut short: {result.stopped}", style="yellow")

@@ -1,37 +1,65 @@
-"""`t1 search`: think about a query, and find documents in an index."""
+"""`t1 search`: find documents, by thinking about the query first or by BM25."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from t1_jax.cli.options import (
-    DEFAULT_MODEL,
     AsJson,
     Budget,
-    CollectionName,
-    Dtype,
     Instruction,
-    Model,
+    Lenient,
+    Overwrite,
     Preset,
     Seed,
+    Split,
     Task,
     Temperature,
     Thoughts,
     TopP,
 )
 from t1_jax.cli.output import Output
+from t1_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from t1_jax.retrieval import Collection, Fingerprint
+    from t1_jax.cli.searching import Searcher
+    from t1_jax.retrieval import Collection, Document
 
 _TITLE_CHARACTERS = 80
+_SHOWN, _OF_A_RUN = 10, 100
 
 
 def search(
-    index: Annotated[Path, typer.Argument(help="An index, or vectors that `t1 encode` wrote.")],
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    k: Annotated[int, typer.Option("--k", "-k", min=1, help="Documents to show.")] = 10,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INDEX",
+            help="An index, or vectors that `t1 encode` wrote; with --bm25 also a collection or a "
+            "JSONL file of documents.",
+        ),
+    ],
+    query: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            "--queries",
+            "-q",
+            help="Many queries instead of one: JSONL with _id and text, or a collection.",
+        ),
+    ] = None,
+    split: Split = "test",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="TREC run to write for --queries.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option(
+            "--k", "-k", min=1, help=f"Documents a query. Default: {_SHOWN}; in a run {_OF_A_RUN}."
+        ),
+    ] = None,
+    bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25; no model is needed.")] = False,
     n: Thoughts = 1,
     budget: Budget = None,
     think: Annotated[
@@ -40,85 +68,138 @@ def search(
     show_thought: Annotated[
         bool, typer.Option("--show-thought", help="Print the thoughts too.")
     ] = False,
-    collection: CollectionName = None,
-    model: Model = DEFAULT_MODEL,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Default: the one that made the index.")
+    ] = None,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
     task: Task = None,
     instruction: Instruction = None,
     preset: Preset = None,
-    dtype: Dtype = "bfloat16",
+    dtype: Annotated[
+        Literal["bfloat16", "float32"] | None,
+        typer.Option("--dtype", help="Of weights and activations. Default: the index's."),
+    ] = None,
+    lenient: Lenient = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Think about the query, and show the documents whose vectors are nearest.
+    """Think about a query and show the nearest documents, or write a TREC run for many queries.
 
-    An index made by another model, prompt or dtype is refused. Titles are shown where the
-    collection is here; name your own with --collection.
+    The index knows its model, prompts, instruction and lengths, and they are used; options that
+    contradict it are errors. With --bm25 documents are ranked by their words alone.
 
     Example: t1 search runs/cwe-index "a form field is copied into a page unescaped" --show-thought
     """
-    from t1_jax.cli.model import check_task, document_fingerprint
-    from t1_jax.cli.texts import given_queries
-    from t1_jax.cli.think import show_thoughts, thought_fields
-    from t1_jax.generate import SamplingOptions
-    from t1_jax.retrieval import load_index, read_manifest
-    from t1_jax.retriever import T1
+    from t1_jax.cli.searching import BM25Search, check_run_output, open_dense
 
     out = Output(as_json)
-    given_queries([query], None)
-    sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
-    stated = read_manifest(index).fingerprint
-    texts = _texts(collection, stated)
-    loaded = T1.load(model, dtype=dtype, preset=preset)
-    check_task(loaded, task)
-    data_hash = stated.data if texts is None else texts.data_hash
-    found = load_index(index, document_fingerprint(loaded, data_hash))
-    if texts is not None and task is None and instruction is None:
-        task = texts.name
-    vectors, thoughts = loaded.encode_query(
-        [query],
-        n_thoughts=n,
-        budget=budget,
-        return_thoughts=True,
-        think=think,
-        task=task,
-        instruction=instruction,
-        sampling=sampling,
+    if (query is None) == (queries is None):
+        raise ConfigError(
+            "say what to look for: one query, or --queries with many (not both)",
+            mend=f't1 search {source} "your query"',
+        )
+    if (queries is None) != (output is None):
+        raise ConfigError(
+            "--queries and --output belong together: a run is written for many queries",
+            mend="add --queries FILE --output run.trec, or neither",
+        )
+    asked = _asked(query, queries, split, out, lenient=lenient)
+    if output is not None:
+        check_run_output(output, asked, overwrite=overwrite)
+    if bm25:
+        _refuse_model_options(
+            model=model, preset=preset, dtype=dtype, task=task, instruction=instruction,
+            budget=budget, show_thought=show_thought or None,
+        )  # fmt: skip
+        searcher: Searcher = BM25Search.open(source, out, lenient=lenient)
+    else:
+        searcher = open_dense(
+            source,
+            [each.text for each in asked.queries],
+            given={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
+            model=model,
+            thinking={"think": think, "n_thoughts": n, "budget": budget},
+            sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
+            out=out,
+        )
+    searcher.check_ids(asked, as_run=output is not None)
+    k = min(k or (_SHOWN if output is None else _OF_A_RUN), searcher.count)
+    found, thoughts = searcher.search(asked, k, many=output is not None)
+    if output is not None:
+        _write(out, output, asked, found, searcher.tag)
+    else:
+        _show(out, asked, found, thoughts, searcher.documents, show_thought=show_thought)
+
+
+def _asked(
+    query: str | None, queries: str | None, split: str, out: Output, *, lenient: bool
+) -> "Collection":
+    """The queries as a collection without documents of its own, or the one they belong to."""
+    from t1_jax.cli.texts import given_queries, open_queries
+    from t1_jax.retrieval import Collection, Query
+
+    if queries is not None:
+        return open_queries(queries, split, out, lenient=lenient)
+    (text,) = given_queries([query or ""], None)
+    one = Query(id="query", text=text)
+    return Collection(name="query", documents=(), queries=(one,), qrels={})
+
+
+def _refuse_model_options(**given: Any) -> None:
+    if named := [name for name, value in given.items() if value is not None]:
+        flags = ", ".join("--" + name.replace("_", "-") for name in named)
+        raise ConfigError(f"BM25 uses no model, so {flags} would do nothing", mend="leave it out")
+
+
+def _write(
+    out: Output, path: Path, asked: "Collection", run: dict[str, dict[str, float]], tag: str
+) -> None:
+    from t1_jax.retrieval import write_run
+
+    write_run(run, path, tag=tag)
+    empty = [query.id for query in asked.queries if not run.get(query.id)]
+    out.say(f"{path}: {len(asked.queries)} queries, {sum(map(len, run.values()))} results")
+    if empty:
+        out.say(f"{len(empty)} queries have no result, the first is {empty[0]!r}", style="yellow")
+    out.result(
+        {"output": path, "queries": len(asked.queries), "queries_without_result": empty, "tag": tag}
     )
-    ranked = found.search(vectors, k).to_run(["query"], found.ids)["query"]
+
+
+def _show(
+    out: Output,
+    asked: "Collection",
+    run: dict[str, dict[str, float]],
+    thoughts: Sequence[Any],
+    documents: "dict[str, Document]",
+    *,
+    show_thought: bool,
+) -> None:
+    from t1_jax.cli.think import show_thoughts, thought_fields
+
+    (query,) = asked.queries
+    drawn = thoughts[0] if thoughts else []
     if show_thought:
-        show_thoughts(out, query, thoughts[0])
-    titles = {name: _title(texts, name) for name in ranked}
+        show_thoughts(out, query.text, drawn)
+    results = [
+        {"rank": rank, "id": name, "score": score, "title": _title(documents.get(name))}
+        for rank, (name, score) in enumerate(run[query.id].items(), 1)
+    ]
     out.table(
         ("rank>", "score>", "document", "title"),
-        [
-            (str(rank), f"{score:.4f}", name, titles[name])
-            for rank, (name, score) in enumerate(ranked.items(), 1)
-        ],
+        [(str(r["rank"]), f"{r['score']:.4f}", r["id"], r["title"]) for r in results],
     )
     out.result(
         {
-            "query": query,
-            "thoughts": [thought_fields(thought) for thought in thoughts[0]],
-            "results": [
-                {"rank": rank, "id": name, "score": score, "title": titles[name]}
-                for rank, (name, score) in enumerate(ranked.items(), 1)
-            ],
+            "query": query.text,
+            "thoughts": [thought_fields(thought) for thought in drawn],
+            "results": results,
         }
     )
 
 
-def _texts(collection: str | None, stated: "Fingerprint") -> "Collection | None":
-    """The documents behind the index: those named, or a known collection that is here."""
-    from t1_jax.hub import known_collection, open_collection
-
-    if collection is not None:
-        return open_collection(collection)
-    return known_collection(stated.data)
-
-
-def _title(texts: "Collection | None", document_id: str) -> str:
-    if texts is None:
-        return ""
-    return texts.documents_by_id[document_id].full_text.splitlines()[0][:_TITLE_CHARACTERS]
+def _title(document: "Document | None") -> str:
+    lines = document.full_text.strip().splitlines() if document is not None else []
+    return lines[0][:_TITLE_CHARACTERS] if lines else ""

@@ -1,15 +1,15 @@
-"""Texts a user hands to a command: arguments, lines of a file or of standard input, or JSONL."""
+"""Texts a user hands to a command: arguments, lines, JSONL files, corpora and collections."""
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t1_jax.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from t1_jax.retrieval import Document
+    from t1_jax.cli.output import Output
+    from t1_jax.retrieval import Collection
 
 STANDARD_INPUT = Path("-")
 
@@ -19,77 +19,71 @@ def given_queries(texts: Sequence[str], file: Path | None) -> list[str]:
 
     Raises:
         ConfigError: none of them, or arguments and a file both.
-        DataError: an empty query, or a file that cannot be read; names file and line.
+        DataError: an empty query, one that is not valid Unicode, or a file that cannot be read;
+            names file and line.
     """
+    from t1_jax.files import read_lines
+    from t1_jax.retrieval import fault_of_text
+
     if texts and file is not None:
         raise ConfigError("queries were given both as arguments and as a file", mend="give one")
     if not texts and file is None and sys.stdin.isatty():
         raise ConfigError("no query was given", mend='write it: t1 think "why is the sky blue?"')
+    source = file or STANDARD_INPUT
+    name = "standard input" if source == STANDARD_INPUT else str(source)
     if texts:
         found = [(f"query {number}", text) for number, text in enumerate(texts, 1)]
     else:
-        found = list(_lines(file or STANDARD_INPUT))
+        found = [(f"{name}:{number}", text) for number, text in read_lines(source)]
     for place, text in found:
         if not text.strip():
             raise DataError(f"{place} is empty", mend="remove it, or give it a text")
+        if fault := fault_of_text(text):
+            raise DataError(f"{place}: {fault}", mend="write it as UTF-8")
     if not found:
-        raise DataError(f"{file or 'standard input'} has no query", mend="write one a line")
+        raise DataError(f"{name} has no query", mend="write one a line")
     return [text for _, text in found]
 
 
-def read_documents(path: Path) -> "list[Document]":
-    """The documents (or queries) of a JSONL file with `_id` or `id`, `text`, and maybe `title`.
+def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection":
+    """The documents of a known collection, of a folder with corpus.jsonl, or of a JSONL file.
+
+    Queries and qrels are not needed, and not read; what lenient reading dropped is told to `out`.
 
     Raises:
-        DataError: with file and line, whatever is malformed or missing.
+        DataError: nothing of that name is here, or the file is malformed.
     """
-    from t1_jax.retrieval import Document
+    from t1_jax.hub import open_documents as open_them
 
-    documents = []
-    for place, line in _lines(path):
-        fields = _object(place, line)
-        identifier = _string(place, fields, "_id" if "_id" in fields else "id")
-        text = _string(place, fields, "text")
-        title = _string(place, fields, "title") if fields.get("title") else ""
-        try:
-            documents.append(Document(id=identifier, text=text, title=title))
-        except DataError as error:
-            raise DataError(f"{place}: {error.message}", mend=error.mend) from error
-    if not documents:
-        raise DataError(f"{path} is empty")
-    return documents
+    return told(open_them(source, lenient=lenient), out)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Each line with its place, `file:line`."""
-    try:
-        raw = sys.stdin.buffer.read() if path == STANDARD_INPUT else path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    name = "standard input" if path == STANDARD_INPUT else str(path)
-    for number, line in enumerate(raw.splitlines(), 1):
-        try:
-            yield f"{name}:{number}", line.decode()
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{name}:{number}: byte {error.start} of the line is not UTF-8",
-                mend="save the file as UTF-8",
-            ) from error
+def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
+    """The queries of a JSONL file, or of a split of a collection with what each query excludes.
+
+    Raises:
+        DataError: nothing of that name is here, or a file is malformed.
+    """
+    from t1_jax.retrieval import load_queries
+
+    if source == str(STANDARD_INPUT) or Path(source).is_file():
+        return told(load_queries(Path(source), lenient=lenient), out)
+    return open_split(source, split, out, lenient=lenient)
 
 
-def _object(place: str, line: str) -> dict[str, object]:
-    try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: malformed JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise DataError(f"{place}: expected a JSON object, found {type(fields).__name__}")
-    return fields
+def open_split(name_or_folder: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
+    """One split of a collection on this machine; what lenient reading dropped is told to `out`.
+
+    Raises:
+        DataError: nothing of that name is here, or a file is malformed.
+    """
+    from t1_jax.hub import open_collection
+
+    return told(open_collection(name_or_folder, split, lenient=lenient), out)
 
 
-def _string(place: str, fields: dict[str, object], name: str) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str):
-        found = f"{type(value).__name__}" if name in fields else f"only {', '.join(sorted(fields))}"
-        raise DataError(f'{place}: field "{name}" must be a string, found {found}')
-    return value
+def told(collection: "Collection", out: "Output") -> "Collection":
+    """The collection, after a line for each kind of flaw that its readers counted."""
+    for note, count in collection.notes.items():
+        out.note(f"{collection.name}: {count:,} {note}")
+    return collection

@@ -52,21 +52,21 @@ def think(
     Example: t1 think "why is the sky blue?" --n 3 --temperature 0.7
     """
     queries = given_queries(texts or [], file)
-    from t1_jax.cli.model import check_task
+    from t1_jax.cli.model import query_instruction
     from t1_jax.generate import SamplingOptions
-    from t1_jax.retriever import T1
+    from t1_jax.retriever import open_model
 
     sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
     out = Output(as_json)
-    loaded = T1.load(model, dtype=dtype, preset=preset)
-    check_task(loaded, task)
-    _, thoughts = loaded.encode_query(
+    opened = open_model(model, dtype=dtype, preset=preset)
+    chosen = query_instruction(opened.preset, task, instruction)
+    opened.check_queries(queries, instruction=chosen, n_thoughts=n, budget=budget)
+    _, thoughts = opened.load().encode_query(
         queries,
         n_thoughts=n,
         budget=budget,
         return_thoughts=True,
-        task=task,
-        instruction=instruction,
+        instruction=chosen,
         sampling=sampling,
         show_progress_bar=True,
     )
@@ -75,6 +75,7 @@ def think(
     out.result(
         {
             "model": model,
+            "instruction": chosen,
             "queries": [
                 {"query": query, "thoughts": [thought_fields(thought) for thought in drawn]}
                 for query, drawn in zip(queries, thoughts, strict=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Overwrite, Preset, Seed
+from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Lenient, Overwrite, Preset, Seed
 from t1_jax.cli.output import Output
 from t1_jax.cli.training_records import (
     RecordsFile,
@@ -20,6 +20,7 @@ from t1_jax.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from t1_jax.retriever import T1, OpenedModel
     from t1_jax.train.data import TrainingSet
     from t1_jax.train.thoughts import AnswerFile, TeacherConfig
 
@@ -124,6 +125,7 @@ def teacher_thoughts(
     seed: Seed = 0,
     preset: Preset = None,
     dtype: Dtype = "bfloat16",
+    lenient: Lenient = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -137,6 +139,7 @@ def teacher_thoughts(
     """
     from t1_jax.cli.training_records import given_training_set, refuse_taken_file
     from t1_jax.config import load_config
+    from t1_jax.retriever import open_model
     from t1_jax.train.data import write_records
     from t1_jax.train.thoughts import AnswerFile, TeacherConfig, count_pieces, with_thoughts
 
@@ -145,11 +148,17 @@ def teacher_thoughts(
     refuse_taken_file(output, overwrite)
     if split == "test" and records is None:
         raise ConfigError("thoughts are not written for the test split", mend="--split train")
-    data = given_training_set(out, collection, split, records)
+    data = given_training_set(out, collection, split, records, lenient=lenient)
+    judge = judge or ("words" if endpoint else teacher)
+    models = {} if endpoint else {teacher: open_model(teacher, dtype=dtype, preset=preset)}
+    if judge not in ("words", "none", *models):
+        models[judge] = open_model(judge, dtype=dtype, preset=preset)
     file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
     reach = {"timeout_s": timeout_s, "retries": retries}
+    for opened in models.values():
+        _check_model(data, opened, asked.max_thought_tokens)
     if endpoint is None:
-        texts, count = _ask_ours(data, teacher, preset, dtype, asked, file, seed)
+        texts, count = _ask_ours(data, models[teacher].load(), asked, file, seed)
     else:
         texts = _ask_endpoint(data, endpoint, teacher, preset, asked, file, reach)
         count = count_pieces
@@ -163,13 +172,12 @@ def teacher_thoughts(
             style="yellow",
         )
     choice = None
-    judge = judge or ("words" if endpoint else teacher)
     if judge == "none":
         out.say("every thought is kept")
     else:
         found = dataclasses.replace(data, records=thinking)
         how = {"keep": keep, "only_helpful": only_helpful}
-        thinking, choice = _choose(out, found, judge, preset, dtype, how)
+        thinking, choice = _choose(out, found, models.get(judge), how)
     write_records(output, thinking)
     out.say(f"{output}: {len(thinking)} records")
     fields = {"output": output, "answers": file.path, "cleaning": dataclasses.asdict(cleaning)}
@@ -196,31 +204,38 @@ def _ask_endpoint(
             data,
             endpoint=endpoint,
             teacher=teacher,
-            instruction=load_preset(preset or "t1").instruction(data.name),
+            instruction=load_preset(preset or "t1").instruction(data.task),
             config=config,
             file=file,
             advance=advance,
         )
 
 
+def _check_model(data: "TrainingSet", model: "OpenedModel", budget: int) -> None:
+    """Refuses queries whose prompt and thought do not fit the model."""
+    for instruction in dict.fromkeys(record.instruction for record in data.records):
+        model.check_queries(
+            [record.query for record in data.records if record.instruction == instruction],
+            task=data.task,
+            instruction=instruction,
+            budget=budget,
+        )
+
+
 def _ask_ours(
     data: "TrainingSet",
-    teacher: str,
-    preset: str | None,
-    dtype: str,
+    model: "T1",
     config: "TeacherConfig",
     file: "AnswerFile",
     seed: int,
 ) -> tuple[dict[str, list[str]], "Callable[[str], int]"]:
     from t1_jax.progress import track
-    from t1_jax.retriever import T1
     from t1_jax.train.thoughts import think_locally
 
-    model = T1.load(teacher, dtype=dtype, preset=preset)
     total = len(data.records) * config.samples
     with track("thinking", total, "thoughts", shown=True) as advance:
         texts = think_locally(
-            data, model, task=data.name, config=config, file=file, seed=seed, advance=advance
+            data, model, task=data.task, config=config, file=file, seed=seed, advance=advance
         )
     return texts, lambda text: len(model.tokeniser.encode_thought(text))
 
@@ -228,21 +243,18 @@ def _ask_ours(
 def _choose(
     out: Output,
     data: "TrainingSet",
-    name: str,
-    preset: str | None,
-    dtype: str,
+    opened: "OpenedModel | None",
     how: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     from t1_jax.cli.mine import document_index
-    from t1_jax.retriever import T1
     from t1_jax.train.thoughts import choose_thoughts, judge_by_vectors, judge_by_words
 
-    if name == "words":
+    if opened is None:
         judge = judge_by_words(data.documents)
     else:
-        model = T1.load(name, dtype=dtype, preset=preset)
+        model = opened.load()
         index = document_index(data, model, None)
-        judge = judge_by_vectors(model, index, task=data.name, show_progress_bar=True)
+        judge = judge_by_vectors(model, index, task=data.task, show_progress_bar=True)
     kept, report = choose_thoughts(data, judge, **how)
     ranks = report.mean_reciprocal_rank
     out.say(

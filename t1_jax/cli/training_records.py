@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from t1_jax.cli.output import Output
-from t1_jax.errors import DataError, T1Error
+from t1_jax.errors import DataError
 
 if TYPE_CHECKING:
     from t1_jax.train.data import TrainingRecord, TrainingSet
@@ -30,20 +30,21 @@ def refuse_taken_file(file: Path, overwrite: bool) -> None:
     """Refuses a target that cannot be written before hours of work are done for it.
 
     Raises:
-        T1Error: the file exists, and may not be overwritten.
+        T1Error: the file exists and may not be overwritten, or cannot be made there.
         DataError: its name says no known format.
     """
+    from t1_jax.files import check_new_file
+
     if file.suffix not in (".jsonl", ".parquet"):
         raise DataError(
             f"{file} is of an unknown format",
             mend="give the file a name that ends in .jsonl or .parquet",
         )
-    if file.exists() and not overwrite:
-        raise T1Error(f"{file} already exists", mend="choose another, or pass --overwrite")
+    check_new_file(file, overwrite=overwrite)
 
 
 def given_training_set(
-    out: Output, collection: str, split: str, records: Path | None
+    out: Output, collection: str, split: str, records: Path | None, *, lenient: bool
 ) -> "TrainingSet":
     """The records of a file, or else of the split's queries, with the collection's documents.
 
@@ -52,19 +53,24 @@ def given_training_set(
     Raises:
         DataError: neither is here, one is malformed, or a record names an unknown document.
     """
-    from t1_jax.hub import open_collection
+    from t1_jax.cli.texts import open_split
     from t1_jax.train.data import TrainingSet, read_records, records_from_collection
 
-    found = open_collection(collection, split)
+    found = open_split(collection, split, out, lenient=lenient)
     documents = found.documents_by_id
-    if records is not None:
+    if records is None:
+        items = records_from_collection(found)
+    else:
         items = read_records(records, documents=documents)
-        return TrainingSet(name=found.name, records=items, documents=documents)
-    item = TrainingSet(name=found.name, records=records_from_collection(found), documents=documents)
-    return learnable_set(out, collection, item) if split.startswith("train") else item
+    item = TrainingSet(name=found.name, records=items, documents=documents, task=found.task)
+    if records is not None or not split.startswith("train"):
+        return item
+    return learnable_set(out, collection, item, lenient=lenient)
 
 
-def learnable_set(out: Output, collection: str, item: "TrainingSet") -> "TrainingSet":
+def learnable_set(
+    out: Output, collection: str, item: "TrainingSet", *, lenient: bool = False
+) -> "TrainingSet":
     """The set as training will use it: without held-out queries, each query once; told to `out`.
 
     Raises:
@@ -73,7 +79,7 @@ def learnable_set(out: Output, collection: str, item: "TrainingSet") -> "Trainin
     from t1_jax.train import held_out_splits
     from t1_jax.train.data import remove_leaks
 
-    (kept,), report = remove_leaks([item], tuple(held_out_splits(collection).values()))
+    (kept,), report = remove_leaks([item], tuple(held_out_splits(collection, lenient).values()))
     if len(kept.records) < len(item.records):
         out.say(
             f"left out: {report.exact} queries that a held-out split has too, {report.near} that "

@@ -23,7 +23,8 @@ class EvaluationConfig:
         n_thoughts: thoughts per query; the query's vector is their normalised mean.
         budget: most tokens of a thought.
         sampling: how thoughts are drawn; the default takes the most likely token each time.
-        task: name of the prompt preset's instruction; by default the collection's name.
+        task: name of the instruction in the prompt preset; by default that of a collection known by
+            name, and the general one for any other.
         bm25: whether BM25 is the table's first row.
         top_k: length of the rankings, from which all measures are computed.
         measures: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.

@@ -74,7 +74,7 @@ class ControlQueries:
         self.config = config
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
-        self._task = collection.name if config.task is None else config.task
+        self._task = collection.task if config.task is None else config.task
         self._show_progress_bar = show_progress_bar
 
     def embed(self, control: ControlName) -> QueryVectors:

@@ -15,7 +15,7 @@ from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS, ControlQueries, QueryVectors
 from t1_jax.evaluate.encoders import DocumentEncoder, Encoder
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
-from t1_jax.retrieval import BM25, Collection, Index, Run, build_index, score_run
+from t1_jax.retrieval import BM25, Collection, Index, Run, ScannSettings, build_index, score_run
 
 
 @runtime_checkable
@@ -93,6 +93,7 @@ def evaluate_collection(
         config.index,
         [document.id for document in evaluated.documents],
         documents.vectors,
+        scann=ScannSettings(minimum_recall=0.0),  # a low one is reported, not refused at the end
         sample_queries=next(iter(embedded.values())).vectors,
     )
     rows += [

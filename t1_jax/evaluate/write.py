@@ -14,7 +14,7 @@ from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
 from t1_jax.evaluate.table import comparison_sentence, to_markdown
-from t1_jax.files import atomic_folder
+from t1_jax.files import atomic_folder, write_atomically
 from t1_jax.retrieval import write_run
 
 FORMAT_VERSION = 1
@@ -28,7 +28,9 @@ def write_results(
     report: ReportOptions | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes everything an evaluation found; the folder appears whole or not at all.
+    """Writes everything an evaluation found, and then the page.
+
+    The folder appears whole or not at all; should the page fail, all else is there.
 
     ```
     results.json              means, intervals, comparisons, configs, versions, hashes, machine
@@ -49,16 +51,30 @@ def write_results(
         DataError: two evaluations of one name, or ids that a TREC file cannot hold apart.
         T1Error: the folder exists (without `overwrite`), or the disk refuses.
     """
-    names = [_file_name(evaluation.title) for evaluation in evaluations]
-    if len(set(names)) != len(names):
-        raise DataError(f"two evaluations share a name: {', '.join(names)}")
+    names = folder_names([evaluation.title for evaluation in evaluations])
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
         _write_json(scratch / "results.json", results_as_json(evaluations))
         (scratch / "table.md").write_text(to_markdown(evaluations), encoding="utf-8")
-        page = render_report(evaluations, report)
-        (scratch / "report.html").write_text(page, encoding="utf-8")
         for name, evaluation in zip(names, evaluations, strict=True):
             _write_collection(scratch / name, evaluation)
+    write_atomically(Path(folder) / "report.html", render_report(evaluations, report))
+
+
+def folder_names(titles: Sequence[str]) -> list[str]:
+    """The subfolder of each evaluation: its title, with what file names should not have replaced.
+
+    Raises:
+        DataError: two would share a folder.
+    """
+    names = [_file_name(title) for title in titles]
+    for place, name in enumerate(names):
+        if (first := names.index(name)) != place:
+            raise DataError(
+                f"the collections {titles[first]!r} and {titles[place]!r} would be written to one "
+                f"folder, {name}",
+                mend="rename the folder of one of them, or evaluate them in two runs",
+            )
+    return names
 
 
 def results_as_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
 from t1_jax.hub.collections import collection_splits as collection_splits
 from t1_jax.hub.collections import known_collection as known_collection
 from t1_jax.hub.collections import open_collection as open_collection
+from t1_jax.hub.collections import open_documents as open_documents
 from t1_jax.hub.collections import pull_collection as pull_collection
 from t1_jax.hub.emb_token import EmbToken as EmbToken
 from t1_jax.hub.emb_token import EmbTokenMode as EmbTokenMode

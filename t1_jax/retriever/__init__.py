@@ -2,6 +2,8 @@
 
 from t1_jax.retriever.loading import load_decoder as load_decoder
 from t1_jax.retriever.loading import save_adapter as save_adapter
+from t1_jax.retriever.opening import OpenedModel as OpenedModel
+from t1_jax.retriever.opening import open_model as open_model
 from t1_jax.retriever.options import RetrieverOptions as RetrieverOptions
 from t1_jax.retriever.origin import Origin as Origin
 from t1_jax.retriever.settling import Settled as Settled

@@ -1,7 +1,6 @@
 """Checkpoints to retrievers and back."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,72 +9,50 @@ import jax
 import numpy as np
 from flax import nnx
 
-from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     Adapter,
     AdapterMetadata,
     CardFacts,
     Checkpoint,
-    DocumentSide,
-    EmbTokenMode,
     ExportOptions,
     T1Metadata,
     export_adapter,
     export_folder,
     init_emb_row,
-    is_adapter,
     load_decoder_state,
-    locate_model,
-    open_checkpoint,
-    read_adapter,
     tokeniser_hash,
     with_adapter,
 )
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
 from t1_jax.parallel import Placement, spread
-from t1_jax.retriever.options import RetrieverOptions
+from t1_jax.retriever.opening import OpenedModel, document_side
 from t1_jax.retriever.origin import Origin, known_origin
-from t1_jax.retriever.settling import Settled, settle
+from t1_jax.retriever.settling import Settled
 from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
 
 
-def load_t1(
-    path_or_name: str | Path,
-    *,
-    adapter: str | Path | None,
-    dtype: str,
-    attention: str,
-    emb_token: EmbTokenMode,
-    preset: str | Path | PromptPreset | None,
-    placement: Placement,
-    options: RetrieverOptions | None,
-) -> "T1":
+def load_opened(opened: OpenedModel, placement: Placement, *, attention: str) -> "T1":
     """See `T1.load`."""
     from t1_jax.retriever.t1 import T1
 
-    name, beside = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
-    if beside is None and is_adapter(Path(path_or_name)):
-        beside = read_adapter(Path(path_or_name))
-        name = beside.metadata.base_model
-    checkpoint = open_checkpoint(locate_model(name))
-    dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
     platform = placement.mesh.devices.flat[0].platform
-    model_options = ModelOptions.for_platform(platform, dtype=dtype, attention=attention)
-    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
-    decoder = load_decoder(checkpoint, settled, model_options, placement, adapter=beside)
+    options = ModelOptions.for_platform(platform, dtype=opened.dtype, attention=attention)
+    decoder = load_decoder(
+        opened.checkpoint, opened.settled, options, placement, adapter=opened.adapter
+    )
     with placement.entered():
         decoder = merge_lora(decoder)
-    origin = settled.origin
     return T1(
         decoder,
-        settled.tokeniser,
-        settled.preset,
+        opened.settled.tokeniser,
+        opened.preset,
         placement,
-        options=options,
-        origin=origin if beside is None else _merged_origin(origin, beside),
+        options=opened.options,
+        origin=opened.origin,
     )
 
 
@@ -138,13 +115,6 @@ def save_t1(
     """See `T1.save_pretrained`."""
     origin = known_origin(model.origin)
     preset = model.preset
-    bound = model.tokeniser.bind(preset.document_template, preset.instruction())
-    if bound.right:
-        raise ConfigError(
-            f"the preset {preset.name} has words between {{text}} and the next special token "
-            f"({bound.right!r}), which sentence-transformers cannot express",
-            mend="end {text} with a special token in document_template",
-        )
     export_folder(
         folder,
         {
@@ -161,12 +131,7 @@ def save_t1(
             base_model=origin.name,
             base_fingerprint=origin.fingerprint,
         ),
-        DocumentSide(
-            head_ids=bound.head,
-            words_before=bound.left,
-            tail_ids=(*bound.tail, model.tokeniser.emb_token_id),
-            max_tokens=model.options.max_document_tokens,
-        ),
+        document_side(preset, model.tokeniser, model.options.max_document_tokens),
         card or CardFacts(name=folder.name),
         options,
         other_fields=origin.other_fields,
@@ -212,12 +177,6 @@ def save_adapter(
         scores=scores or {},
     )
     export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
-
-
-def _merged_origin(base: Origin, adapter: Adapter) -> Origin:
-    """The origin of merged weights: no index of the base model's vectors fits them."""
-    both = f"{base.fingerprint} {adapter.fingerprint}"
-    return dataclasses.replace(base, fingerprint=hashlib.sha256(both.encode()).hexdigest())
 
 
 def _placed_shape(leaf: jax.ShapeDtypeStruct, placement: Placement) -> jax.ShapeDtypeStruct:

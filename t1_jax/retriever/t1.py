@@ -1,8 +1,6 @@
 """T1 itself: queries are thought about and then embedded, documents are embedded at once."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -14,9 +12,10 @@ from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingOptions, StopTokens, Thought
 from t1_jax.hub import CardFacts, EmbTokenMode, ExportOptions
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement, default_placement
+from t1_jax.parallel import Placement
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder
+from t1_jax.retriever.opening import encoder_fingerprint, open_model
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.retriever.vectors import mean_vectors, normalised
@@ -101,18 +100,15 @@ class T1:
         Raises:
             WeightsError: nothing usable is there, or the adapter is of another base model.
         """
-        from t1_jax.retriever.loading import load_t1
-
-        return load_t1(
+        opened = open_model(
             path_or_name,
             adapter=adapter,
             dtype=dtype,
-            attention=attention,
             emb_token=emb_token,
             preset=preset,
-            placement=placement or default_placement(),
             options=options,
         )
+        return opened.load(placement, attention=attention)
 
     @property
     def embed_dim(self) -> int:
@@ -126,14 +122,12 @@ class T1:
         Raises:
             WeightsError: the model was put together by hand, so nothing is known of its weights.
         """
-        options = self.decoder.options
-        parts = {
-            "weights": known_origin(self.origin).fingerprint,
-            "emb_token_id": self.tokeniser.emb_token_id,
-            "dtype": options.dtype,
-            "max_document_tokens": self.options.max_document_tokens,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return encoder_fingerprint(
+            known_origin(self.origin),
+            emb_token_id=self.tokeniser.emb_token_id,
+            dtype=self.decoder.options.dtype,
+            max_document_tokens=self.options.max_document_tokens,
+        )
 
     @overload
     def encode_query(

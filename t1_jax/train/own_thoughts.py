@@ -293,7 +293,7 @@ def without_thoughts(model: T1, draws: Sequence[Draw]) -> Float[np.ndarray, "P D
     by_wording: dict[tuple[str | None, str | None], list[int]] = {}
     for number, draw in enumerate(draws):
         instruction = draw.record.instruction
-        task = draw.set_name if instruction is None else None
+        task = draw.task if instruction is None else None
         by_wording.setdefault((task, instruction), []).append(number)
     vectors = np.zeros((len(draws), model.embed_dim), np.float32)
     for (task, instruction), members in by_wording.items():

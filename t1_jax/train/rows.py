@@ -55,7 +55,7 @@ class RowMaker:
         """The query's prompt, which ends where a thought begins."""
         key = (draw.set_name, draw.record.query_id, think)
         if key not in self._prompts:
-            preset, task = self._preset, draw.set_name
+            preset, task = self._preset, draw.task
             if draw.record.instruction is not None:
                 preset, task = preset.with_instruction(draw.record.instruction), None
             self._prompts[key] = encode_queries(

@@ -127,6 +127,7 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 name=name,
                 records=_records(source, collection),
                 documents=collection.documents_by_id,
+                task=collection.task,
             )
         )
     held = tuple(held_out.values())

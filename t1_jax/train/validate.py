@@ -56,7 +56,7 @@ def validate(
 
     Args:
         model: with the weights of the moment.
-        collections: by name, which is also the preset's task.
+        collections: by name.
         config: budget and temperature of thoughts.
         think: whether queries are embedded after a thought.
         samples: queries of each collection to keep for reading.
@@ -68,7 +68,7 @@ def validate(
     drawn: list[Thought] = []
     for name, collection in collections.items():
         queries, documents, thoughts = _encoded(
-            model, collection, config, think=think, task=name, check=check
+            model, collection, config, think=think, task=collection.task, check=check
         )
         per_query = _scores(model, collection, queries, documents)
         metrics[f"validation/{name}/ndcg@10"] = float(np.mean(list(per_query.values())))
@@ -92,7 +92,7 @@ def _encoded(
     config: ValidationConfig,
     *,
     think: bool,
-    task: str,
+    task: str | None,
     check: Callable[[], None],
 ) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "C D"], list[list[Thought]]]:
     """Vectors of queries and documents, and the thoughts."""

@@ -1,5 +1,7 @@
 import pytest
 
+from t1_jax import evaluate as evaluation
+
 
 def test_a_model_on_a_collection(t1, base_model, pets, tmp_path):
     answer = t1(
@@ -89,3 +91,81 @@ def test_bad_input(t1, base_model, given, named):
     answer = t1("evaluate", *given, "-m", base_model)
     assert answer.code == 2
     assert named in answer.err
+
+
+def _copy(pets, folder, **replaced):
+    for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        text = (pets / name).read_text()
+        for old, new in replaced.items():
+            text = text.replace(old, new)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    monkeypatch.setattr("t1_jax.retriever.loading.load_opened", None)
+
+
+def test_names_that_clash_are_found_before_weights_are_read(
+    t1, base_model, pets, tmp_path, no_weights
+):
+    twins = [_copy(pets, tmp_path / part / "pets") for part in "ab"]
+    out = ("-o", tmp_path / "run", "-m", base_model)
+    answer = t1("evaluate", "-c", twins[0], "-c", twins[1], *out)
+    assert answer.code == 2
+    assert "'pets/test' and 'pets/test' would be written to one folder, pets-test" in answer.err
+    spaced = _copy(pets, tmp_path / "c", cat="a b", owl="a_b")
+    answer = t1("evaluate", "-c", spaced, *out)
+    assert answer.code == 2
+    assert "both become 'a_b' in a TREC file" in answer.err
+    answer = t1("evaluate", "-c", pets, *out, "budget=4096")
+    assert answer.code == 2
+    assert "positions, and the model has 4096" in answer.err
+    answer = t1("evaluate", "-c", pets, *out, "task=biologie")
+    assert answer.code == 2
+    assert "did you mean 'biology'?" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+FAST = ("budget=4", "controls=[no-think]", "bootstrap_samples=20")
+
+
+def test_results_survive_a_failed_report_and_a_later_collection(
+    t1, base_model, pets, tmp_path, monkeypatch
+):
+    other = _copy(pets, tmp_path / "\u732b")  # its folder keeps a name in another script
+    calls = []
+
+    def fail(*_: object) -> str:
+        calls.append(None)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("t1_jax.evaluate.write.render_report", fail)
+    out = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError):
+        t1("evaluate", *FAST, "-c", other, "-m", base_model, "-o", out)
+    assert calls
+    assert {path.name for path in out.iterdir()} == {"results.json", "table.md", "\u732b-test"}
+
+    monkeypatch.undo()
+    evaluate = evaluation.evaluate_collection
+
+    def second_fails(model, collection, *given, **how):
+        if collection.name == "pets":
+            raise MemoryError
+        return evaluate(model, collection, *given, **how)
+
+    monkeypatch.setattr(evaluation, "evaluate_collection", second_fails)
+    with pytest.raises(MemoryError):
+        t1("evaluate", *FAST, "-c", other, "-c", pets, "-m", base_model, "-o", out, "--overwrite")
+    assert (out / "report.html").exists()
+
+
+def test_a_folders_name_chooses_no_instruction(t1, base_model, pets, tmp_path):
+    posts = _copy(pets, tmp_path / "biology")
+    answer = t1("evaluate", *FAST, "-c", posts, "-m", base_model)
+    assert "biology: instruction of queries: Given a query, retrieve relevant" in answer.err
+    answer = t1("evaluate", *FAST, "task=biology", "-c", posts, "-m", base_model)
+    assert "biology: instruction of queries: Given a biology post" in answer.err

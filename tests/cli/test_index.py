@@ -1,7 +1,12 @@
+import gzip
 import json
+import sys
 
 import numpy as np
 import pytest
+
+from t1_jax import retrieval
+from t1_jax.errors import IndexContractError
 
 
 def test_info_says_what_it_holds(t1, pets_index):
@@ -50,7 +55,7 @@ def test_damage_is_noticed(t1, pets_index, tmp_path):
     assert "the SHA-256 of vectors.npy is not" in answer.err
     answer = t1("index", "info", tmp_path)
     assert answer.code == 2
-    assert "is not a whole index" in answer.err
+    assert "is not an index" in answer.err
 
 
 def test_what_to_index_is_said_once(t1, pets, pets_index, tmp_path):
@@ -66,3 +71,73 @@ def test_a_target_in_use_stays(t1, pets_index):
     assert answer.code == 2
     assert "already exists" in answer.err
     assert json.loads((pets_index / "manifest.json").read_text()) == before
+
+
+def test_documents_alone_are_enough(t1, base_model, pets, tmp_path):
+    """No queries, no qrels; a packed corpus; and a document without text if that is accepted."""
+    with gzip.open(tmp_path / "corpus.jsonl.gz", "wt") as file:
+        file.write((pets / "corpus.jsonl").read_text() + '{"_id": "void", "text": " "}\n')
+    how = ("index", "build", tmp_path / "i", "-c", tmp_path, "-m", base_model, "--json")
+    answer = t1(*how)
+    assert answer.code == 2
+    assert "corpus.jsonl.gz:13: document 'void' (1 documents without title and text)" in answer.err
+    assert "--lenient" in answer.err
+    answer = t1(*how, "--lenient")
+    assert answer.code == 0, answer.err
+    assert answer.json["count"] == 12
+    assert "1 documents without title and text (dropped)" in answer.err
+
+
+def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monkeypatch):
+    how = ("index", "build", tmp_path / "i", "-c", pets, "-m", base_model, "--kind", "scann")
+    build = retrieval.build_index
+
+    def fail(kind, *given, **how):
+        if kind == "scann":
+            raise IndexContractError("ScaNN finds too little", mend="search more leaves")
+        return build(kind, *given, **how)
+
+    monkeypatch.setattr(retrieval, "build_index", fail)
+    answer = t1(*how)
+    assert answer.code == 2
+    kept = tmp_path / "i.vectors"
+    assert f"the vectors are kept in {kept}" in answer.err
+    assert "mend: search more leaves; t1 index build" in answer.err
+    assert not (tmp_path / "i").exists()
+    exact = t1("index", "build", tmp_path / "exact", "--vectors", kept, "--json")
+    assert exact.code == 0, exact.err
+
+    monkeypatch.undo()
+    monkeypatch.setattr("t1_jax.retriever.loading.load_opened", None)  # nothing is encoded again
+    answer = t1(*how, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["kind"] == "scann"
+    assert answer.json["encoding"] == exact.json["encoding"]
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--kind", "scann", "method=tree"), "a tree needs at least 16 rows, there are 12"),
+        (("--kind", "scann", "leaves=13", "method=brute_force"), "13 leaves over 12 rows"),
+        (("--task", "cwee"), "did you mean 'cwe'?"),
+        (("--task", "cwe", "--instruction", "x"), "exclude each other"),
+        (("--preset", "t2"), "unknown prompt preset"),
+    ],
+)
+def test_mistakes_are_found_before_weights_are_read(
+    t1, base_model, pets, tmp_path, monkeypatch, given, named
+):
+    monkeypatch.setattr("t1_jax.retriever.loading.load_opened", None)
+    answer = t1("index", "build", tmp_path / "i", "-c", pets, "-m", base_model, *given)
+    assert answer.code == 2
+    assert named in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scann_that_is_not_installed_is_told_first(t1, pets, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scann", None)
+    answer = t1("index", "build", tmp_path / "i", "-c", pets, "--kind", "scann")
+    assert answer.code == 2
+    assert "ScaNN is not installed" in answer.err

@@ -14,7 +14,8 @@ from t1_jax.errors import DataError
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ("pull",), ("import",), ("export",), ("think",), ("encode",), ("index",), ("index", "build"),
-    ("index", "info"), ("search",), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
+    ("index", "info"), ("search",), ("collection",), ("collection", "check"),
+    ("collection", "split"), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
     ("thoughts",), ("thoughts", "cold"), ("thoughts", "teacher"), ("mine",),
 )  # fmt: skip
 
@@ -37,7 +38,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
 def test_every_command_has_help_with_an_example(t1, command):
     answer = t1(*command, "--help")
     assert answer.code == 0
-    if command not in (("index",), ("thoughts",)):
+    if command not in (("index",), ("thoughts",), ("collection",)):
         assert f"Example: t1 {' '.join(command)}" in answer.out
         assert "--json" in answer.out
 
@@ -95,6 +96,18 @@ def test_our_own_fault_is_code_1_and_an_interruption_130():
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "stopped\n")
     result = CliRunner().invoke(_app_that_raises(DataError("no [mend] here")), ["boom"])
     assert (result.exit_code, result.stderr) == (2, "error: no [mend] here\n")
+
+
+def test_what_the_system_says_of_a_file_is_two_lines():
+    error = FileNotFoundError(2, "No such file or directory", "model/tokenizer.json")
+    result = CliRunner().invoke(_app_that_raises(error), ["boom"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "error: model/tokenizer.json: No such file or directory\n"
+        "  mend: check the path, and whether a link leads to a file that is gone\n"
+    )
+    result = CliRunner().invoke(_app_that_raises(OSError("no file is named")), ["boom"])
+    assert isinstance(result.exception, OSError)
 
 
 def test_errors_keep_their_lines_and_brackets(t1, tmp_path):

@@ -7,10 +7,9 @@ from t1_jax.cli.model import (
     is_base_model,
     model_facts,
     query_fingerprint,
-    refuse_taken,
 )
-from t1_jax.errors import ConfigError, T1Error
-from t1_jax.retriever import T1
+from t1_jax.errors import ConfigError
+from t1_jax.retriever import T1, open_model
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +17,13 @@ def model(base_model):
     return T1.load(base_model, dtype="float32")
 
 
-def test_fingerprints_of_the_two_sides_never_meet(model):
+def test_fingerprints_of_the_two_sides_never_meet(model, base_model):
     documents = document_fingerprint(model, "ab")
     queries = query_fingerprint(model, "ab", {"think": True})
     assert documents.encoder == queries.encoder == model.fingerprint
     assert documents.prompt != queries.prompt
+    opened = open_model(base_model, dtype="float32")
+    assert document_fingerprint(opened, "ab") == documents  # known before weights are read
     assert queries != query_fingerprint(model, "ab", {"think": False})
 
 
@@ -36,10 +37,10 @@ def test_facts_for_readers(model):
 
 
 def test_a_task_without_instruction_is_refused(model):
-    check_task(model, None)
-    check_task(model, "cwe")
+    check_task(model.preset, None)
+    check_task(model.preset, "cwe")
     with pytest.raises(ConfigError, match="did you mean 'ruff'"):
-        check_task(model, "rufff")
+        check_task(model.preset, "rufff")
 
 
 def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):
@@ -47,16 +48,6 @@ def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):
     assert is_base_model("smollm2-135m-instruct")
     assert t1("import", base_model, tmp_path / "t1").code == 0
     assert not is_base_model(str(tmp_path / "t1"))
-
-
-def test_only_an_empty_or_new_folder_is_free(tmp_path):
-    refuse_taken(tmp_path / "new", False)
-    refuse_taken(tmp_path, False)
-    (tmp_path / "file").write_text("x")
-    refuse_taken(tmp_path, True)
-    for taken in (tmp_path, tmp_path / "file"):
-        with pytest.raises(T1Error, match="already exists"):
-            refuse_taken(taken, False)
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():

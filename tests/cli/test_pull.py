@@ -64,7 +64,7 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     assert answer.json["pulled"][0]["sha256"] == hub.MODELS["smollm2-135m-instruct"].sha256
     assert t1("pull", "smollm2-135m-instruct", "--from", "hub").code == 0
     assert t1("pull", "some/model", "--source", "hub", "--revision", "main").code == 0
-    assert t1("pull", "one/model", "other/model", "--source", "hub").code == 0
+    assert t1("pull", "one/model", "other/model", "one/model", "--source", "hub").code == 0
     assert asked == [
         ("smollm2-135m-instruct", "packages", None),
         ("smollm2-135m-instruct", "hub", None),

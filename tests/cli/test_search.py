@@ -1,4 +1,10 @@
+import gzip
+import json
+import shutil
+
 import pytest
+
+from t1_jax.retrieval import read_run
 
 
 @pytest.fixture
@@ -6,8 +12,8 @@ def how(base_model):
     return ("-m", base_model, "--dtype", "float32", "--budget", 4)
 
 
-def test_documents_with_titles_and_thoughts(t1, pets, pets_index, how):
-    answer = t1("search", pets_index, "who purrs?", "-k", 3, "-c", pets, *how, "--json",
+def test_documents_with_titles_and_thoughts(t1, pets_index, how):
+    answer = t1("search", pets_index, "who purrs?", "-k", 3, *how, "--json",
                 "--show-thought")  # fmt: skip
     assert answer.code == 0, answer.err
     results = answer.json["results"]
@@ -29,25 +35,135 @@ def test_a_document_finds_itself_without_thinking(t1, pets_index, how):
     assert len(answer.json["results"]) == 10
 
 
-def test_another_encoder_is_refused_with_both_fingerprints(t1, pets_index, base_model):
-    stated = t1("index", "info", pets_index, "--json").json["fingerprint"]["encoder"]
-    answer = t1("search", pets_index, "who purrs?", "-m", base_model, "--dtype", "bfloat16")
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Fails if weights are read."""
+
+    def load(*_: object, **__: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr("t1_jax.retriever.loading.load_opened", load)
+
+
+def test_another_encoder_is_refused_with_both_fingerprints(
+    t1, pets_index, how, tmp_path, no_weights
+):
+    shutil.copytree(pets_index, tmp_path / "i")
+    path = tmp_path / "i" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    stated = manifest["fingerprint"]["encoder"]
+    path.write_text(path.read_text().replace(stated, "ab" * 32))
+    answer = t1("search", tmp_path / "i", "who purrs?", *how)
     assert answer.code == 2
     assert stated in answer.err
+    assert "ab" * 32 in answer.err
     assert answer.err.count("<- differs") == 1
-    assert "asked for" in answer.err
 
 
-def test_another_collection_is_refused(t1, pets_index, how, tmp_path, pets):
-    for name in ("queries.jsonl", "qrels/test.tsv"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text((pets / name).read_text())
-    corpus = (pets / "corpus.jsonl").read_text().replace("purrs", "sleeps")
-    (tmp_path / "corpus.jsonl").write_text(corpus)
-    answer = t1("search", pets_index, "who purrs?", "-c", tmp_path, *how)
+def test_the_index_says_how_queries_are_put(
+    t1, base_model, pets, tmp_path, no_weights, monkeypatch
+):
+    """A name never chooses the instruction: not that of a folder, nor that of a file."""
+    texts = tmp_path / "biology.jsonl"
+    texts.write_text((pets / "corpus.jsonl").read_text())
+    common = ("index", "build", "-m", base_model, "--dtype", "float32", "--json")
+    plain = t1(*common, tmp_path / "biology", "-i", texts)
+    assert plain.code == 0, plain.err
+    assert plain.json["encoding"]["instruction"].startswith("Given a query, retrieve relevant")
+    asked = t1(*common, tmp_path / "posts", "-i", texts, "--task", "biology")
+    assert asked.json["encoding"]["instruction"].startswith("Given a biology post")
+    answer = t1("search", tmp_path / "posts", "who purrs?", "--budget", 4, "--json")
+    assert answer.code == 0, answer.err
+    assert "instruction of queries: Given a biology post" in answer.err
+    for given, named in (
+        (("--dtype", "bfloat16"), "--dtype bfloat16: the index has float32"),
+        (("--task", "economics"), "the instruction 'Given a economics post"),
+        (("--instruction", "Find it"), "the instruction 'Find it'"),
+        (("--preset", "t1-compact"), "the index has the prompts 't1'"),
+    ):
+        answer = t1("search", tmp_path / "posts", "who purrs?", *given)
+        assert answer.code == 2
+        assert named in answer.err
+    assert t1("search", tmp_path / "posts", "who?", "--task", "biology", "--budget", 4).code == 0
+
+
+def _ranked(run, query_id):
+    return sorted(run[query_id], key=lambda name: -run[query_id][name])
+
+
+def test_many_queries_become_a_run(t1, pets, pets_index, base_model, tmp_path):
+    queries, out = tmp_path / "queries.jsonl.gz", tmp_path / "run.trec"
+    with gzip.open(queries, "wt") as file:
+        file.write((pets / "queries.jsonl").read_text())
+    how = ("--budget", 4, "--json")
+    answer = t1("search", pets_index, "--queries", queries, "-o", out, *how)
+    assert answer.code == 0, answer.err
+    run = read_run(out)
+    assert {name: len(scores) for name, scores in run.items()} == dict.fromkeys(run, 12)
+    again = tmp_path / "again.trec"
+    assert t1("search", pets_index, "-q", pets, "-k", 3, "-o", again, *how).code == 0
+    best = {name: _ranked(run, name)[:3] for name in run}
+    found = read_run(again)
+    assert {name: _ranked(found, name) for name in found} == best
+    scored = t1("evaluate", "--run", again, "-c", pets, "bootstrap_samples=50", "--json")
+    assert scored.code == 0, scored.err
+
+
+def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
+    for source in (pets, pets / "corpus.jsonl", pets_index):
+        answer = t1("search", source, "who barks at the house", "--bm25", "--json")
+        assert answer.code == 0, answer.err
+        assert answer.json["results"][0]["id"] == "dog"
+        assert answer.json["results"][0]["title"] == "Dog"
+    out = tmp_path / "bm25.trec"
+    answer = t1("search", pets, "--queries", pets, "--bm25", "-o", out, "--json")
+    assert answer.json == {
+        "output": str(out), "queries": 4, "queries_without_result": [], "tag": "bm25"
+    }  # fmt: skip
+    answer = t1("search", pets, "x", "--bm25", "-m", "some-model", "--budget", 3)
     assert answer.code == 2
-    assert "data" in answer.err
-    assert "<- differs" in answer.err
+    assert "BM25 uses no model, so --model, --budget would do nothing" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ((), "say what to look for"),
+        (("x", "-q", "PETS", "-o", "run"), "say what to look for"),
+        (("-q", "PETS"), "--queries and --output belong together"),
+        (("x", "-o", "run"), "--queries and --output belong together"),
+        (("-q", "PETS", "-o", "PETS"), "is a folder, not a file"),
+        (("-q", "PETS", "-o", "PETS/corpus.jsonl"), "already exists"),
+        (("-q", "PETS", "-o", "PETS/corpus.jsonl/run"), "corpus.jsonl is not a folder"),
+        (("-q", "PETS", "-o", "run", "--split", "dev"), "has no split 'dev'"),
+        (("-q", "nowhere", "-o", "run"), "neither a folder nor a collection"),
+        (("x", "--budget", "0"), "must be at least 1"),
+        (("x", "--budget", "5000"), "positions, and the model has 4096"),
+        (("x", "-n", "0"), "must be at least 1"),
+        (("x", "-m", "nowhere"), "neither a path on this machine nor a model"),
+        (("\udcff",), "surrogate"),
+    ],
+)
+def test_mistakes_are_found_before_weights_are_read(
+    t1, pets, pets_index, tmp_path, monkeypatch, no_weights, given, named
+):
+    monkeypatch.chdir(tmp_path)
+    given = [word.replace("PETS", str(pets)) for word in given]
+    answer = t1("search", pets_index, *given)
+    assert answer.code == 2
+    assert named in answer.err
+
+
+def test_k_beyond_the_index_and_ids_that_collide(t1, pets, pets_index, tmp_path):
+    answer = t1("search", pets, "who hunts at night", "--bm25", "-k", 10**12, "--json")
+    assert {result["id"] for result in answer.json["results"]} == {"owl", "cat"}
+    answer = t1("search", pets_index, "who?", "-k", 10**12, "--budget", 4, "--json")
+    assert len(answer.json["results"]) == 12
+    queries = tmp_path / "q.jsonl"
+    queries.write_text('{"_id": "a b", "text": "x"}\n{"_id": "a_b", "text": "y"}\n')
+    answer = t1("search", pets_index, "-q", queries, "-o", tmp_path / "run")
+    assert answer.code == 2
+    assert "both become 'a_b'" in answer.err
 
 
 def test_an_empty_query_and_no_index(t1, pets_index, how, tmp_path):

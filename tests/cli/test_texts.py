@@ -1,7 +1,8 @@
 import pytest
 
-from t1_jax.cli.texts import given_queries, read_documents
+from t1_jax.cli.texts import given_queries
 from t1_jax.errors import DataError
+from t1_jax.retrieval import load_documents
 
 
 @pytest.mark.parametrize(
@@ -9,26 +10,26 @@ from t1_jax.errors import DataError
     [
         ('{"_id": "a", "text": "x"', "malformed JSON"),
         ('["a"]', "expected a JSON object, found list"),
-        ('{"text": "x"}', 'field "id" must be a string, found only text'),
-        ('{"_id": "a"}', 'field "text" must be a string, found only _id'),
-        ('{"_id": 3, "text": "x"}', 'field "_id" must be a string, found int'),
-        ('{"_id": "a", "text": " "}', "the text is empty"),
+        ('{"text": "x"}', 'field "_id" is missing; found text'),
+        ('{"_id": "a"}', 'field "text" is missing; found _id'),
+        ('{"_id": 3.5, "text": "x"}', 'field "_id" must be a string, found float'),
+        ('{"_id": "a", "text": " "}', "documents without title and text"),
         ('{"_id": "a", "text": "\\ud800"}', "surrogate"),
-        ("", "malformed JSON"),
+        ("", "the line is empty"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, named):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"_id": "z", "text": "good"}\n' + line + "\n")
     with pytest.raises(DataError, match=r"texts.jsonl:2: ") as caught:
-        read_documents(path)
+        load_documents(path)
     assert named in caught.value.message
 
 
 def test_documents_with_either_kind_of_id(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"_id": "a", "title": "T", "text": "x"}\n{"id": "b", "text": "y"}\n')
-    assert [(item.id, item.full_text) for item in read_documents(path)] == [
+    assert [(item.id, item.full_text) for item in load_documents(path).documents] == [
         ("a", "T\nx"),
         ("b", "y"),
     ]
@@ -36,10 +37,10 @@ def test_documents_with_either_kind_of_id(tmp_path):
 
 def test_unreadable_files(tmp_path):
     with pytest.raises(DataError, match="No such file"):
-        read_documents(tmp_path / "nothing.jsonl")
+        load_documents(tmp_path / "nothing.jsonl")
     (tmp_path / "latin.txt").write_bytes(b"good\ncaf\xe9\n")
     with pytest.raises(DataError, match=r"latin.txt:2: byte 3 of the line is not UTF-8"):
         given_queries([], tmp_path / "latin.txt")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match=r"empty.jsonl is empty"):
-        read_documents(tmp_path / "empty.jsonl")
+    with pytest.raises(DataError, match=r"empty.jsonl has nothing with a text"):
+        load_documents(tmp_path / "empty.jsonl")

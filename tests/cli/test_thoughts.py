@@ -27,7 +27,7 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
         thoughts, "cold_records", lambda name, source, split: (record("a", "x y"), leak)
     )
     monkeypatch.setattr(hub, "open_collection", lambda name, split: exam)
-    monkeypatch.setattr(train, "held_out_splits", lambda name: {"test": exam})
+    monkeypatch.setattr(train, "held_out_splits", lambda name, lenient: {"test": exam})
     monkeypatch.setattr(thoughts, "document_pairs", lambda name, source: (record("doc:1", "z"),))
     out = tmp_path / "cold.jsonl"
     answer = t1("thoughts", "cold", "-c", "cwe", "-o", out, "--documents", "--json")

@@ -14,16 +14,16 @@ from t1_jax.train.data import TrainingRecord, write_records
 
 
 def test_records_are_the_splits_queries_or_a_files(pets, tmp_path):
-    found = given_training_set(Output(False), str(pets), "test", None)
+    found = given_training_set(Output(False), str(pets), "test", None, lenient=False)
     assert [record.query_id for record in found.records] == ["q1", "q2", "q3", "q4"]
     path = tmp_path / "r.jsonl"
     write_records(path, [TrainingRecord(query_id="x", query="y", positives={"gone": 1})])
     with pytest.raises(DataError, match="names the document 'gone'"):
-        given_training_set(Output(False), str(pets), "test", path)
+        given_training_set(Output(False), str(pets), "test", path, lenient=False)
 
 
 def test_what_is_held_out_is_no_training_set(pets, capsys):
-    exam = given_training_set(Output(False), str(pets), "test", None)
+    exam = given_training_set(Output(False), str(pets), "test", None, lenient=False)
     first, *others = exam.records
     own = [replace(first, query_id=name, query="something new") for name in ("new", "again")]
     found = learnable_set(Output(False), str(pets), replace(exam, records=(*own, first)))

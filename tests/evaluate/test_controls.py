@@ -100,14 +100,16 @@ def test_another_querys_thought_says_whose_it_is(
 def test_own_thoughts_are_drawn_once_with_the_collections_task_and_the_configs_budget(
     model: LetterModel, three: Collection, config: EvaluationConfig
 ):
-    queries = ControlQueries(model, three, config)
+    queries = ControlQueries(model, dataclasses.replace(three, task="riddles"), config)
     CONTROLS["random"].embed(queries)
     CONTROLS["own"].embed(queries)
     drawn = [call for call in model.calls if call["think"] and call["thoughts"] is None]
-    assert drawn == [{"think": True, "thoughts": None, "task": "toys", "budget": 9, "n": 1}]
+    assert drawn == [{"think": True, "thoughts": None, "task": "riddles", "budget": 9, "n": 1}]
     named = ControlQueries(model, three, dataclasses.replace(config, task="games"))
     CONTROLS["empty"].embed(named)
     assert model.calls[-1]["task"] == "games"
+    CONTROLS["empty"].embed(ControlQueries(model, three, config))
+    assert model.calls[-1]["task"] is None  # the collection's name alone chooses no instruction
 
 
 def test_a_forced_ending_is_told_and_left_out_of_the_log_probability(

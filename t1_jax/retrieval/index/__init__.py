@@ -13,6 +13,8 @@ from t1_jax.retrieval.index.store import ForeignIndexError as ForeignIndexError
 from t1_jax.retrieval.index.store import Manifest as Manifest
 from t1_jax.retrieval.index.store import NewIndexError as NewIndexError
 from t1_jax.retrieval.index.store import OldIndexError as OldIndexError
+from t1_jax.retrieval.index.store import check_fingerprint as check_fingerprint
+from t1_jax.retrieval.index.store import index_documents as index_documents
 from t1_jax.retrieval.index.store import read_manifest as read_manifest
 from t1_jax.retrieval.index.vectors import RowLists as RowLists
 from t1_jax.retrieval.index.vectors import VectorTable as VectorTable

@@ -9,7 +9,6 @@ programs are shared by all indexes of one size, so a refreshed index compiles no
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -20,7 +19,6 @@ from jaxtyping import Array, Float, Float32, Int
 
 from t1_jax.retrieval.index.numpy_index import empty_result
 from t1_jax.retrieval.index.protocol import Index, SearchResult
-from t1_jax.retrieval.index.store import Fingerprint, write_index
 from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 
 _SCORE_BYTES = 1 << 28
@@ -88,10 +86,6 @@ class DeviceIndex(Index):
             )
             ranks[part] = np.asarray(found)[: part.stop - part.start, : rows.shape[1]]
         return np.where(rows < 0, -1, ranks)
-
-    def save(self, folder: Path, fingerprint: Fingerprint, *, overwrite: bool = False) -> None:
-        """See `Index.save`."""
-        write_index(folder, self.kind, self.table, fingerprint, overwrite=overwrite)
 
     def _place_shards(self) -> Float32[Array, "rows E"]:
         """The vectors in device order, zero rows at the end so that every shard has as many."""

@@ -1,7 +1,6 @@
 """Exact search in numpy: the reference that every other back end is held to."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -9,7 +8,6 @@ from jaxtyping import Float, Float32, Int
 
 from t1_jax.errors import DataError
 from t1_jax.retrieval.index.protocol import Index, SearchResult
-from t1_jax.retrieval.index.store import Fingerprint, write_index
 from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 from t1_jax.retrieval.ranking import best_positions
 
@@ -42,10 +40,6 @@ class NumpyIndex(Index):
     ) -> Int[np.ndarray, "B R"]:
         """See `Index.rank_of`."""
         return exact_ranks(self.table, queries, rows, excluded)
-
-    def save(self, folder: Path, fingerprint: Fingerprint, *, overwrite: bool = False) -> None:
-        """See `Index.save`."""
-        write_index(folder, self.kind, self.table, fingerprint, overwrite=overwrite)
 
 
 def exact_search(

@@ -1,14 +1,15 @@
 """What every index back end does; one conformance test holds them all to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from t1_jax.retrieval.index.store import Fingerprint
+from t1_jax.retrieval.collection import Document
+from t1_jax.retrieval.index.store import Fingerprint, write_index
 from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 from t1_jax.retrieval.trec import Run
 
@@ -94,10 +95,38 @@ class Index(Protocol):
         """
         ...
 
-    def save(self, folder: Path, fingerprint: Fingerprint, *, overwrite: bool = False) -> None:
+    def save(
+        self,
+        folder: Path,
+        fingerprint: Fingerprint,
+        *,
+        encoding: Mapping[str, Any] | None = None,
+        documents: Iterable[Document] = (),
+        overwrite: bool = False,
+    ) -> None:
         """Writes the index so that `load_index` restores it wherever the folder is moved.
+
+        Args:
+            folder: becomes the index.
+            fingerprint: whose vectors these are.
+            encoding: how they were made, see `Manifest.encoding`.
+            documents: kept beside the vectors.
+            overwrite: replace what is at `folder`.
 
         Raises:
             T1Error: the folder exists (without `overwrite`), or the disk refuses.
         """
-        ...
+        write_index(
+            folder,
+            self.kind,
+            self.table,
+            fingerprint,
+            encoding=encoding,
+            documents=documents,
+            overwrite=overwrite,
+            **self._backend_files(),
+        )
+
+    def _backend_files(self) -> dict[str, Any]:
+        """The arguments of `write_index` that belong to this back end."""
+        return {}

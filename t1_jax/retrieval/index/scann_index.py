@@ -22,7 +22,7 @@ from t1_jax.retrieval.index.numpy_index import (
     fill_result,
 )
 from t1_jax.retrieval.index.protocol import Index, SearchResult
-from t1_jax.retrieval.index.store import CorruptIndexError, Fingerprint, Manifest, write_index
+from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
 from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 
 _FOLDER = "scann"
@@ -192,18 +192,12 @@ class ScannIndex(Index):
         """See `Index.rank_of`; exact, so it costs a comparison with every row."""
         return exact_ranks(self.table, queries, rows, excluded)
 
-    def save(self, folder: Path, fingerprint: Fingerprint, *, overwrite: bool = False) -> None:
-        """See `Index.save`."""
-        write_index(
-            folder,
-            self.kind,
-            self.table,
-            fingerprint,
-            recall_at_10=self.recall_at_10,
-            settings=asdict(self.settings),
-            write_more=self._write_searcher,
-            overwrite=overwrite,
-        )
+    def _backend_files(self) -> dict[str, Any]:
+        return {
+            "recall_at_10": self.recall_at_10,
+            "settings": asdict(self.settings),
+            "write_more": self._write_searcher,
+        }
 
     def _candidates(
         self, units: Float32[np.ndarray, "B E"], wanted: int

@@ -1,25 +1,31 @@
-"""An index on disk: manifest.json, ids.json, vectors.npy, and what a back end adds.
+"""An index on disk: manifest, ids, vectors, documents, and what a back end adds.
 
 Paths in a manifest are relative, so a folder may be moved; every file is listed with its SHA-256,
-so damage is noticed; and the fingerprint says whose vectors these are.
+so damage is noticed; and the fingerprint says whose vectors these are. `documents.jsonl` is
+optional: with it, results have titles and the same documents can be searched by BM25.
 """
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from t1_jax.errors import IndexContractError
 from t1_jax.files import atomic_folder, sha256_of
+from t1_jax.retrieval.collection import Document
 from t1_jax.retrieval.index.vectors import VectorTable
+from t1_jax.retrieval.lines import read_records
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the folder's layout. It rises whenever an older reader would misread what is written."""
 
 OLDEST_READABLE = 1
+
+DOCUMENTS_FILE = "documents.jsonl"
 
 
 class CorruptIndexError(IndexContractError):
@@ -74,6 +80,8 @@ class Manifest:
         recall_at_10: share of the exact ten best that the back end found when it was built; 1 for
             exact ones.
         settings: of the back end.
+        encoding: how the vectors were made and how queries are to be encoded (model, dtype,
+            preset, instruction, limits), as JSON values; empty where that was not recorded.
         files: SHA-256 of every other file, under its path relative to the folder.
     """
 
@@ -84,6 +92,7 @@ class Manifest:
     fingerprint: Fingerprint
     recall_at_10: float = 1.0
     settings: Mapping[str, object] = field(default_factory=dict)
+    encoding: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str]
 
 
@@ -95,6 +104,8 @@ def write_index(
     *,
     recall_at_10: float = 1.0,
     settings: Mapping[str, object] | None = None,
+    encoding: Mapping[str, Any] | None = None,
+    documents: Iterable[Document] = (),
     write_more: Callable[[Path], None] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -107,6 +118,8 @@ def write_index(
         fingerprint: whose vectors these are.
         recall_at_10: as measured at build.
         settings: JSON values that the back end wants back.
+        encoding: see `Manifest.encoding`.
+        documents: kept in the index, so that results have titles and texts; may be empty.
         write_more: adds the back end's own files to the folder it is given.
         overwrite: replace what stands at `folder`.
 
@@ -116,6 +129,7 @@ def write_index(
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
         np.save(scratch / "vectors.npy", table.vectors, allow_pickle=False)
         (scratch / "ids.json").write_text(json.dumps(table.ids), encoding="utf-8")
+        _write_documents(scratch / DOCUMENTS_FILE, documents)
         if write_more:
             write_more(scratch)
         manifest = Manifest(
@@ -125,6 +139,7 @@ def write_index(
             fingerprint=fingerprint,
             recall_at_10=recall_at_10,
             settings=settings or {},
+            encoding=encoding or {},
             files={name: sha256_of(scratch / name) for name in _files_in(scratch)},
         )
         text = json.dumps(asdict(manifest), indent=2)
@@ -139,12 +154,7 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Vector
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest.fingerprint != fingerprint:
-        raise ForeignIndexError(
-            f"{folder} belongs to another encoder, prompt or collection\n"
-            + _comparison(manifest.fingerprint, fingerprint),
-            mend="index the collection again with this model, or load the model it was made with",
-        )
+    check_fingerprint(folder, manifest, fingerprint)
     _check_files(folder, manifest)
     try:
         ids = json.loads((folder / "ids.json").read_bytes())
@@ -168,6 +178,11 @@ def read_manifest(folder: Path) -> Manifest:
         OldIndexError: the layout is older than this package reads.
         NewIndexError: the layout is newer.
     """
+    if not (Path(folder) / "manifest.json").is_file():
+        raise CorruptIndexError(
+            f"{folder} is not an index: it has no manifest.json",
+            mend="build one: t1 index build FOLDER -c COLLECTION",
+        )
     try:
         fields = json.loads((Path(folder) / "manifest.json").read_bytes())
         version = int(fields["version"])
@@ -187,6 +202,51 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**(fields | {"fingerprint": Fingerprint(**fields["fingerprint"])}))
     except (TypeError, KeyError) as error:
         raise _corrupt(folder, f"manifest.json is malformed ({error})") from error
+
+
+def index_documents(folder: Path) -> tuple[Document, ...]:
+    """The documents that an index keeps; none where it was built from vectors alone.
+
+    Raises:
+        CorruptIndexError: the file is not the one that the manifest lists.
+    """
+    folder = Path(folder)
+    digest = read_manifest(folder).files.get(DOCUMENTS_FILE)
+    if digest is None:
+        return ()
+    path = folder / DOCUMENTS_FILE
+    if not path.is_file() or sha256_of(path) != digest:
+        raise _corrupt(folder, f"the SHA-256 of {DOCUMENTS_FILE} is not {digest}")
+    return tuple(
+        Document(
+            id=record.id("_id"), title=str(record.fields["title"]), text=str(record.fields["text"])
+        )
+        for record in read_records(path)
+    )
+
+
+def _write_documents(path: Path, documents: Iterable[Document]) -> None:
+    lines = (json.dumps({"_id": d.id, "title": d.title, "text": d.text}) for d in documents)
+    first = next(lines, None)
+    if first is None:
+        return
+    with path.open("w", encoding="utf-8") as file:
+        file.write(first + "\n")
+        file.writelines(line + "\n" for line in lines)
+
+
+def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint) -> None:
+    """Refuses an index that belongs to something else.
+
+    Raises:
+        ForeignIndexError: with both fingerprints.
+    """
+    if manifest.fingerprint != fingerprint:
+        raise ForeignIndexError(
+            f"{folder} belongs to another encoder, prompt or collection\n"
+            + _comparison(manifest.fingerprint, fingerprint),
+            mend="index the collection again with this model, or load the model it was made with",
+        )
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:

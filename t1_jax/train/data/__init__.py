@@ -30,5 +30,8 @@ from t1_jax.train.data.records import EMB_TOKEN as EMB_TOKEN
 from t1_jax.train.data.records import TrainingRecord as TrainingRecord
 from t1_jax.train.data.records import TrainingSet as TrainingSet
 from t1_jax.train.data.records import records_from_collection as records_from_collection
+from t1_jax.train.data.splitting import SplitConfig as SplitConfig
+from t1_jax.train.data.splitting import overlap as overlap
+from t1_jax.train.data.splitting import split_queries as split_queries
 from t1_jax.train.data.texts import jaccard as jaccard
 from t1_jax.train.data.texts import shingles as shingles

@@ -67,6 +67,7 @@ class Draw:
         positive: the chosen positive.
         negatives: the chosen negatives, none twice.
         thought: the chosen alternative; None where there is none.
+        task: of the set, see `TrainingSet.task`.
     """
 
     set_name: str
@@ -74,3 +75,4 @@ class Draw:
     positive: str
     negatives: tuple[str, ...]
     thought: str | None
+    task: str | None = None

@@ -107,9 +107,11 @@ class TrainingSet:
     """Records of one collection with its documents; consistent by construction.
 
     Attributes:
-        name: the collection's, by which presets know their instruction.
+        name: the collection's.
         records: in a fixed order; ids are unique; at least one.
         documents: id -> document; every id that a record names is here.
+        task: name of the preset's instruction for records that have none of their own; see
+            `Collection.task`.
 
     Raises:
         DataError: no record, an id twice, or a record that names an unknown document.
@@ -118,6 +120,7 @@ class TrainingSet:
     name: str
     records: tuple[TrainingRecord, ...]
     documents: Mapping[str, Document]
+    task: str | None = None
     _text_keys: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _for_ranking: dict[str, TrainingRecord] = field(
         default_factory=dict, init=False, repr=False, compare=False

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from t1_jax.config import suggestion
@@ -124,14 +124,14 @@ def _stream(item: TrainingSet, config: DrawConfig) -> "MapDataset[Draw]":
     from grain import MapDataset
 
     kinds = _kinds(item, config)
-    ordered = [_ordered(item.name, records, config) for _, records in kinds]
+    ordered = [_ordered(item, records, config) for _, records in kinds]
     if len(ordered) == 1:
         return ordered[0]
     return MapDataset.mix(ordered, _whole([share for share, _ in kinds]))
 
 
 def _ordered(
-    name: str, records: tuple[TrainingRecord, ...], config: DrawConfig
+    item: TrainingSet, records: tuple[TrainingRecord, ...], config: DrawConfig
 ) -> "MapDataset[Draw]":
     """Pass after pass over the records, each in an order of its own."""
     from grain import MapDataset
@@ -139,9 +139,10 @@ def _ordered(
     size = len(records)
 
     def draw(number: int, record_number: int) -> Draw:
-        return _drawn(name, records[record_number], number // size, config)
+        drawn = _drawn(item.name, records[record_number], number // size, config)
+        return replace(drawn, task=item.task)
 
-    order = MapDataset.source(range(size)).seed(number_of(config.seed, "order", name) >> 33)
+    order = MapDataset.source(range(size)).seed(number_of(config.seed, "order", item.name) >> 33)
     return order.shuffle().repeat().map_with_index(draw)
 
 

@@ -1,0 +1,220 @@
+"""A model before its weights are read: what can be known and checked without them."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t1_jax.errors import ConfigError
+from t1_jax.hub import (
+    Adapter,
+    Checkpoint,
+    DocumentSide,
+    EmbTokenMode,
+    is_adapter,
+    locate_model,
+    open_checkpoint,
+    read_adapter,
+)
+from t1_jax.parallel import Placement
+from t1_jax.retriever.options import RetrieverOptions
+from t1_jax.retriever.origin import Origin
+from t1_jax.retriever.settling import Settled, settle
+from t1_jax.text import PromptPreset, T1Tokeniser, encode_documents, encode_queries
+
+if TYPE_CHECKING:
+    from t1_jax.retriever.t1 import T1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedModel:
+    """A checkpoint whose files fit each other; `load` reads its weights.
+
+    Attributes:
+        checkpoint: of the base model.
+        adapter: to merge into it.
+        settled: tokenizer, prompts, and where they came from.
+        dtype: of weights and activations.
+        options: lengths within the model's context, thinking, batch shapes.
+    """
+
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    settled: Settled
+    dtype: str
+    options: RetrieverOptions
+
+    @property
+    def preset(self) -> PromptPreset:
+        """How queries and documents are put to the model."""
+        return self.settled.preset
+
+    @property
+    def origin(self) -> Origin:
+        """Where the weights come from; merged weights have a fingerprint of their own."""
+        origin = self.settled.origin
+        if self.adapter is None:
+            return origin
+        both = f"{origin.fingerprint} {self.adapter.fingerprint}"
+        return dataclasses.replace(origin, fingerprint=hashlib.sha256(both.encode()).hexdigest())
+
+    @property
+    def fingerprint(self) -> str:
+        """`T1.fingerprint` of the loaded model."""
+        return encoder_fingerprint(
+            self.origin,
+            emb_token_id=self.settled.emb.id,
+            dtype=self.dtype,
+            max_document_tokens=self.options.max_document_tokens,
+        )
+
+    def check_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        think: bool = True,
+        n_thoughts: int = 1,
+        budget: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Refuses what `T1.encode_query` would refuse for the lengths of prompts and thoughts.
+
+        Args:
+            texts: the queries.
+            task: name of an instruction in the preset.
+            instruction: the instruction itself.
+            think: whether thoughts are drawn.
+            n_thoughts: thoughts per query.
+            budget: most tokens of a thought; default that of the options.
+            names: what an error calls each query.
+
+        Raises:
+            DataError: an empty query, or one that is not valid Unicode.
+            ConfigError: the prompt does not fit into `max_query_tokens`, or a prompt and a thought
+                do not fit into the model's context.
+        """
+        preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
+        prompts = encode_queries(
+            self.settled.tokeniser,
+            preset,
+            texts,
+            max_tokens=self.options.max_query_tokens,
+            task=task if instruction is None else None,
+            think=think,
+            items=names,
+        )
+        if not think and (n_thoughts != 1 or budget is not None):
+            raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
+        budget = self.options.budget if budget is None else budget
+        if budget < 1 or n_thoughts < 1:
+            raise ConfigError(
+                f"thoughts per query ({n_thoughts}) and their budget ({budget} tokens) must be at "
+                "least 1"
+            )
+        longest = max((len(prompt.ids) for prompt in prompts), default=0)
+        needed, most = longest + (budget if think else 0) + 1, self.checkpoint.config.max_positions
+        if needed > most:
+            raise ConfigError(
+                f"the longest query prompt has {longest} tokens; with a thought of up to "
+                f"{budget if think else 0} and <emb_token> it needs {needed} positions, and the "
+                f"model has {most}",
+                mend="lower the budget, or shorten the queries",
+            )
+
+    def check_document_prompt(self) -> None:
+        """Refuses a document prompt that does not fit this tokenizer or `max_document_tokens`.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        encode_documents(
+            self.settled.tokeniser,
+            self.preset,
+            ["x"],
+            max_tokens=self.options.max_document_tokens,
+        )
+
+    def check_export(self) -> None:
+        """Refuses prompts that an exported folder could not express.
+
+        Raises:
+            ConfigError: see `document_side`.
+        """
+        self.check_document_prompt()
+        document_side(self.preset, self.settled.tokeniser, self.options.max_document_tokens)
+
+    def load(self, placement: Placement | None = None, *, attention: str = "xla") -> "T1":
+        """The retriever, its weights read; see `T1.load`."""
+        from t1_jax.parallel import default_placement
+        from t1_jax.retriever.loading import load_opened
+
+        return load_opened(self, placement or default_placement(), attention=attention)
+
+
+def open_model(
+    path_or_name: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    dtype: str = "bfloat16",
+    emb_token: EmbTokenMode = "auto",
+    preset: str | Path | PromptPreset | None = None,
+    options: RetrieverOptions | None = None,
+) -> OpenedModel:
+    """Opens what `T1.load` loads, and reads no weight; the arguments are those of `T1.load`.
+
+    Raises:
+        WeightsError: nothing usable is there, or the adapter is of another base model.
+        ConfigError: an unknown preset.
+    """
+    name, beside = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
+    if beside is None and is_adapter(Path(path_or_name)):
+        beside = read_adapter(Path(path_or_name))
+        name = beside.metadata.base_model
+    checkpoint = open_checkpoint(locate_model(name))
+    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
+    return OpenedModel(
+        checkpoint=checkpoint,
+        adapter=beside,
+        settled=settled,
+        dtype=checkpoint.stored_dtype if dtype == "stored" else dtype,
+        options=(options or RetrieverOptions()).within(checkpoint.config.max_positions),
+    )
+
+
+def document_side(preset: PromptPreset, tokeniser: T1Tokeniser, max_tokens: int) -> DocumentSide:
+    """The document prompt as sentence-transformers needs it.
+
+    Raises:
+        ConfigError: words follow the text, which sentence-transformers cannot express, or the
+            template does not fit the tokenizer.
+    """
+    bound = tokeniser.bind(preset.document_template, preset.instruction())
+    if bound.right:
+        raise ConfigError(
+            f"the preset {preset.name} has words between {{text}} and the next special token "
+            f"({bound.right!r}), which sentence-transformers cannot express",
+            mend="end {text} with a special token in document_template",
+        )
+    return DocumentSide(
+        head_ids=bound.head,
+        words_before=bound.left,
+        tail_ids=(*bound.tail, tokeniser.emb_token_id),
+        max_tokens=max_tokens,
+    )
+
+
+def encoder_fingerprint(
+    origin: Origin, *, emb_token_id: int, dtype: str, max_document_tokens: int
+) -> str:
+    """Hex SHA-256 of all that a document's vector depends on but its text and the prompt."""
+    parts = {
+        "weights": origin.fingerprint,
+        "emb_token_id": emb_token_id,
+        "dtype": dtype,
+        "max_document_tokens": max_document_tokens,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
