@@ -10,28 +10,33 @@ _BLOCK = 1 << 20
 
 
 def split_folder(
-    folder: Path, target: Path, *, piece_bytes: int, name: str = "pack", compress: int = 1
+    folder: Path, target: Path, *, most_bytes: int, name: str = "pack", even: bool = False
 ) -> list[Path]:
     """Writes `folder` as a compressed archive, cut into pieces.
 
     Args:
         folder: what to pack; its own name is left out.
         target: gets the pieces `<name>.00`, `<name>.01` ... and `<name>.manifest.json`.
-        piece_bytes: most bytes of a piece.
+        most_bytes: of a piece.
         name: of the pieces.
-        compress: gzip's level.
+        even: all pieces have about one size, rather than the last one what is left.
 
     Returns:
         The pieces in order.
     """
     target.mkdir(parents=True, exist_ok=True)
+    for stale in target.glob(f"{name}.*"):
+        stale.unlink()
     archive = target / f"{name}.tar.gz"
-    with tarfile.open(archive, "w:gz", compresslevel=compress) as tar:
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
         for item in sorted(folder.iterdir()):
             tar.add(item, arcname=item.name)
+    if even:
+        size = archive.stat().st_size
+        most_bytes = -(-size // -(-size // most_bytes))
     pieces = []
     with archive.open("rb") as source:
-        while content := source.read(piece_bytes):
+        while content := source.read(most_bytes):
             piece = target / f"{name}.{len(pieces):02d}"
             piece.write_bytes(content)
             pieces.append(piece)

@@ -116,9 +116,7 @@ def chosen(names: Sequence[str]) -> tuple[Part, ...]:
     known = {part.name for part in PARTS} | {part.group for part in PARTS}
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"unknown parts: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return tuple(
-        part for part in PARTS if not names or part.name in names or part.group in names
-    )
+    return tuple(part for part in PARTS if not names or part.name in names or part.group in names)
 
 
 def limit_of(part: Part, left: float) -> float:
