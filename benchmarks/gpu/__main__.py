@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`: the check of one GPU; launch/gpu_check.sh prepares its environment."""
+"""`python -m benchmarks.gpu`: the check of one GPU; launch/gpu_check.sh sets its environment."""
 
 import argparse
 import sys

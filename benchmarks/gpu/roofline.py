@@ -19,7 +19,7 @@ _BANDWIDTHS = (
     ("a100-sxm4-80gb", 2.04e12),
     ("a100 80gb", 1.94e12),
     ("a100", 1.56e12),
-    ("l40s", 0.864e12),
+    ("l40", 0.864e12),
     ("l4", 0.3e12),
 )
 """Bytes/s of device memory by what a card's name contains; the first entry that fits counts."""

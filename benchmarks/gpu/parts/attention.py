@@ -130,7 +130,7 @@ def _errors(
 
 
 def _packed(record: Record, placement: Placement) -> None:
-    """cuDNN would ignore segment ids without a word, so they must be refused."""
+    """CuDNN would ignore segment ids without a word, so they must be refused."""
     x = jnp.zeros((1, 32, 2, 8), jnp.bfloat16)
     try:
         causal_attention(

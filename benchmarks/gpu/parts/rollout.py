@@ -45,7 +45,7 @@ def check(setting: Setting, record: Record) -> None:
             measure(name, student if name == "SmolLM2-135M" else _enlarged(student, placement))
 
 
-def _measure(record: Record, config, data, setting: Setting, name: str, student: Student) -> None:  # noqa: ANN001
+def _measure(record: Record, config, data, setting: Setting, name: str, student: Student) -> None:
     rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
     stage = Stage("s3", config, student, data.sets, rows)
     reports = []
