@@ -17,6 +17,6 @@ launch/gpu_pack.sh --toy --output "$state/pieces"
 start=$SECONDS
 # XLA need not make toy programs fast; compiling is most of the work here.
 flags=--xla_backend_optimization_level=0
-JAX_PLATFORMS=cpu XLA_FLAGS=$flags PYTHON=$(realpath "$environment/bin/python") T1_CHECK_STATE=$state \
+JAX_PLATFORMS=cpu XLA_FLAGS=$flags PYTHON=$PWD/$environment/bin/python T1_CHECK_STATE=$state \
     launch/gpu_check.sh "$state/pieces" --toy
 echo "the rehearsal took $((SECONDS - start)) s"

@@ -48,8 +48,9 @@ def main() -> None:
     if not arguments.toy:
         _add_model_and_data(content)
     if arguments.training is not None:
-        for piece in sorted(arguments.training.glob("training.*")):
-            shutil.copy(piece, content)
+        for name in ("adapters", "training"):
+            for piece in arguments.training.rglob(f"{name}.*"):
+                shutil.copy(piece, content)
     _add_reference(setting)
     (content / "pack.json").write_text(json.dumps(_facts(), indent=1), encoding="utf-8")
     sizes = _cut(content, output, arguments.trip_mib * _MIB)
@@ -67,7 +68,7 @@ def _parse() -> argparse.Namespace:
         "--trip-mib", type=int, default=60, help="most MiB of a trip, this repository included"
     )
     parser.add_argument(
-        "--training", type=Path, help="output folder of a check whose training is to go on"
+        "--training", type=Path, help="folder with adapters.* and training.* of an earlier check"
     )
     return parser.parse_args()
 

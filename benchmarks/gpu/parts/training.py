@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.gpu.experiment import experiment_config
-from benchmarks.gpu.pieces import join_folder, split_folder
+from benchmarks.gpu.pieces import MANIFEST, join_folder, split_folder
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.train import train
@@ -41,9 +41,10 @@ def check(setting: Setting, record: Record) -> None:
 
 def _take_up(setting: Setting, run: Path, record: Record) -> None:
     """Goes on with the run that lies in the work folder, or that an earlier check packed."""
-    if run.exists() or not list(setting.pack.glob("training.manifest.json")):
+    if run.exists() or not list(setting.pack.rglob(f"training.{MANIFEST}")):
         return
-    join_folder(setting.pack, run, name="training")
+    for name in ("training", "adapters"):
+        join_folder(setting.pack, run, name=name)
     record.fact("training goes on", "from the pack")
 
 
@@ -86,21 +87,29 @@ def _log(run: Path) -> Iterator[dict[str, Any]]:
 
 
 def _keep(setting: Setting, run: Path, record: Record) -> None:
-    """The exported adapters, then the whole run with its newest checkpoint, as pieces."""
-    stages = run / "stages"
-    if stages.is_dir():
-        _pieces(setting, stages, "adapters", record)
-    if run.is_dir():
-        whole = setting.work / "training-kept"
-        shutil.rmtree(whole, ignore_errors=True)
-        shutil.copytree(run, whole)
-        _pieces(setting, whole, "training", record)
-        shutil.rmtree(whole)
+    """The exported adapters; and in the work folder what a second run needs beside them."""
+    if not run.is_dir():
+        return
+    folders = [folder for folder in (run / "stages", run / "best") if folder.is_dir()]
+    if folders:
+        _pieces(setting, folders, setting.output, "adapters", record)
+    rest = [item for item in run.iterdir() if item.name not in ("stages", "best")]
+    _pieces(setting, rest, setting.work / "kept", "training", record)
 
 
-def _pieces(setting: Setting, folder: Path, name: str, record: Record) -> None:
-    pieces = split_folder(folder, setting.output, most_bytes=_PIECE_BYTES, name=name)
-    record.fact(f"{name} kept in", f"{len(pieces)} pieces of at most 15 MiB")
+def _pieces(
+    setting: Setting, items: Sequence[Path], target: Path, name: str, record: Record
+) -> None:
+    scratch = setting.work / f"{name}-kept"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    for item in items:
+        copy = shutil.copytree if item.is_dir() else shutil.copy
+        copy(item, scratch / item.name)
+    pieces = split_folder(scratch, target, most_bytes=_PIECE_BYTES, name=name)
+    shutil.rmtree(scratch)
+    size = sum(piece.stat().st_size for piece in pieces)
+    record.fact(f"{name} kept", f"{len(pieces)} pieces, {size / (1 << 20):.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def test_a_limit_never_exceeds_what_is_left():
     assert limit_of(machine, 500.0) == machine.seconds
     assert limit_of(machine, 3.0) == 3.0
     assert limit_of(training, 300.0) == 300.0
+    assert limit_of(machine, 500.0, toy=True) > machine.seconds
 
 
 def test_the_plan_is_told_on_a_machine_without_jax():

@@ -1,8 +1,9 @@
-"""The runner: a part that fails, crashes or hangs neither takes others along nor its own results."""
+"""The runner: a part that fails, crashes or hangs takes neither others nor its results along."""
 
 import json
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_a_crash_a_failure_and_an_exception_end_their_part_alone(run):
 
 
 def test_a_part_that_hangs_is_ended_with_all_it_started_and_keeps_its_rows(run):
-    parts = [part("slow", seconds=2.0), part("next")]
+    parts = [part("slow", seconds=0.5), part("next")]
     found, folders = run({"slow": HANGING, "next": GOOD}, parts=parts)
     assert found["slow"]["status"] == "out of time"
     assert found["slow"]["wall_s"] < 15
@@ -96,6 +97,4 @@ def test_a_stale_result_is_not_taken_for_a_new_one(run):
 
 
 def _alive(pid):
-    from pathlib import Path
-
     return Path(f"/proc/{pid}/stat").exists()
