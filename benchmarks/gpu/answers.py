@@ -20,7 +20,7 @@ from t1_jax.text import encode_queries
 DTYPES = ("float32", "bfloat16")
 TEXTS = 8
 _BUDGET = 24
-_POSITIONS = 2
+_POSITIONS = 1
 """Slots of each row whose logits are kept: the last ones."""
 
 
@@ -40,8 +40,8 @@ def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
     Returns:
         `documents` and `plain` (queries without a thought) as unit vectors [8 D]; `prompts` and
         `thoughts` as token ids [8 L], padded with -1; `drawn` [8], how many tokens of a thought the
-        model chose itself; `vectors` [8 D] after the thoughts; `logits` [8 2 V] at the last
-        positions of prompt and thought together.
+        model chose itself; `vectors` [8 D] after the thoughts; `logits` [8 1 V] at the last
+        position of prompt and thought together.
     """
     documents = model.encode_document([d.full_text for d in collection.documents[:TEXTS]])
     queries = [query.text for query in collection.queries[:TEXTS]]

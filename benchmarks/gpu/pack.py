@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,8 @@ def _add_reference(setting: Setting) -> None:
     folder.mkdir()
     for dtype in DTYPES:
         model = load(path, dtype, toy=setting.toy)
-        np.savez_compressed(folder / f"{dtype}.npz", **answers(model, collection))
+        found: dict[str, Any] = dict(answers(model, collection))
+        np.savez_compressed(folder / f"{dtype}.npz", **found)
 
 
 def _facts() -> dict[str, str]:

@@ -29,7 +29,7 @@ class Part:
 
     name: str
     group: str
-    seconds: int
+    seconds: float
     what: str
     xla_flags: str = ""
     takes_the_rest: bool = False
@@ -134,7 +134,7 @@ def plan_table(parts: Sequence[Part]) -> str:
     """The parts with their limits as text."""
     lines = [f"{'part':<11}{'group':<13}{'limit':>6}  what"]
     for part in parts:
-        limit = "rest" if part.takes_the_rest else f"{part.seconds} s"
+        limit = "rest" if part.takes_the_rest else f"{part.seconds:g} s"
         lines.append(f"{part.name:<11}{part.group:<13}{limit:>6}  {part.what}")
     lines.append(f"all parts together: at most {TOTAL_SECONDS} s")
     return "\n".join(lines)

@@ -70,9 +70,7 @@ def run_parts(
             results[part.name] = {"status": "not started", "wall_s": 0.0}
         else:
             words = (command or _command)(part)
-            results[part.name] = _run(
-                part, folders, words, limit_of(part, left, toy=toy), toy=toy
-            )
+            results[part.name] = _run(part, folders, words, limit_of(part, left, toy=toy), toy=toy)
         found = results[part.name]
         tell(f"{part.name}: {found['status']} after {found['wall_s']:.0f} s")
         _save(results, folders)

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import flax
 import jax
@@ -74,7 +75,7 @@ def _card() -> str:
         return ""
 
 
-def _capability(device: jax.Device) -> str:
+def _capability(device: Any) -> str:
     return str(getattr(device, "compute_capability", "none"))
 
 

@@ -40,8 +40,9 @@ def check(setting: Setting, record: Record) -> None:
     if device == "cpu" and not setting.toy:
         record.skip("transformers with SDPA", "PyTorch sees no GPU")
         return
-    sizes: dict[str, Any] = _TOY_SIZES if setting.toy else _SIZES
-    config = Qwen3Config(**sizes, attn_implementation="sdpa", tie_word_embeddings=True)
+    sizes: dict[str, Any] = dict(_TOY_SIZES if setting.toy else _SIZES)
+    sizes |= {"attn_implementation": "sdpa", "tie_word_embeddings": True}
+    config = Qwen3Config(**sizes)
     with torch.device(device):
         model = Qwen3ForCausalLM(config).to(torch.bfloat16).eval()
 

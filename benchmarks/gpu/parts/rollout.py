@@ -21,9 +21,10 @@ from t1_jax.model import (
     trainable_filter,
 )
 from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.train import TrainConfig
 from t1_jax.train.learner import Student, load_student, open_student
 from t1_jax.train.rows import RowMaker
-from t1_jax.train.sources import load_training_data
+from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stage
 from t1_jax.train.step import Learner
 
@@ -45,7 +46,15 @@ def check(setting: Setting, record: Record) -> None:
             measure(name, student if name == "SmolLM2-135M" else _enlarged(student, placement))
 
 
-def _measure(record: Record, config, data, setting: Setting, name: str, student: Student) -> None:
+def _measure(
+    record: Record,
+    config: TrainConfig,
+    data: TrainingData,
+    setting: Setting,
+    name: str,
+    student: Student,
+) -> None:
+    """Some steps, the first of which compiles; medians of the others."""
     rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
     stage = Stage("s3", config, student, data.sets, rows)
     reports = []
