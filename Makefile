@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test bench lint parity clean
+.PHONY: help setup quickstart test bench lint parity gpu-rehearsal clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' Makefile
 
 setup: $(INSTALLED) ## make the environment, with the newest supported Python found
 $(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts/install
@@ -35,6 +35,9 @@ parity: setup ## add PyTorch (CPU) and peft to a Python 3.11 environment; the te
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
 	  "parity needs Python 3.11\n  mend: make parity VENV=.venv311 T1_PYTHON=3.11")'
 	@$(BIN)/python -m pip install --quiet torch peft --constraint constraints/py311.txt
+
+gpu-rehearsal: setup ## the check of one GPU at toy size on this CPU, with a bare machine's packages alone
+	@PYTHON=$(BIN)/python launch/gpu_rehearsal.sh
 
 clean: ## remove the environment and what tools leave behind
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

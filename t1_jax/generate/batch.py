@@ -15,7 +15,7 @@ from t1_jax.generate.shapes import BatchShapes, smallest_fit
 from t1_jax.generate.state import Arrivals, DecodeState, rearrange, start_batch
 from t1_jax.generate.thought import EndReason, Thought
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement, spread, whole
+from t1_jax.parallel import Placement, all_whole, spread, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +242,9 @@ class Batch:
             stop=programs.stop,
             block=self._shapes.block,
         )
-        tokens, log_probs, log_probs_at_1, block_steps = map(whole, output)
         self._state = state
-        live, steps = whole(state.live), int(block_steps)
+        tokens, log_probs, log_probs_at_1, block_steps, live = all_whole([*output, state.live])
+        steps = int(block_steps)
         self._slot += steps
         finished: list[tuple[int, Thought]] = []
         vectors: np.ndarray | None = None

@@ -2,6 +2,7 @@
 
 from t1_jax.parallel.compiles import Compilations as Compilations
 from t1_jax.parallel.compiles import count_compilations as count_compilations
+from t1_jax.parallel.hosts import all_whole as all_whole
 from t1_jax.parallel.hosts import spread as spread
 from t1_jax.parallel.hosts import whole as whole
 from t1_jax.parallel.mesh import MeshConfig as MeshConfig

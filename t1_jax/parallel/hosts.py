@@ -3,6 +3,8 @@
 Every process of a job holds the same NumPy arrays and makes the same calls in the same order.
 """
 
+from collections.abc import Iterable
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
@@ -20,3 +22,12 @@ def whole(array: jax.Array) -> np.ndarray:
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def all_whole(arrays: Iterable[jax.Array]) -> list[np.ndarray]:
+    """`whole` of several arrays, whose copies to this host run beside one another."""
+    arrays = list(arrays)
+    for array in arrays:
+        if array.is_fully_addressable:
+            array.copy_to_host_async()
+    return [whole(array) for array in arrays]

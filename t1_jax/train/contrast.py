@@ -131,13 +131,15 @@ def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
 
 
 def contrast(
-    vectors: Float[np.ndarray, "T D"],
+    vectors: Float[Array | np.ndarray, "T D"],
     plan: ContrastPlan,
     *,
     config: ContrastiveConfig,
     weights: ContrastWeights,
-) -> tuple[dict[str, float], Float[np.ndarray, "T D"]]:
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, "T D"]]:
     """The losses of a step, and the gradient of their weighted sum with respect to its vectors.
+
+    Nothing is read back to the host, so that the device goes on without a pause.
 
     Args:
         vectors: unit vectors of the step, in the order of their numbers.
@@ -158,23 +160,31 @@ def contrast(
     }
     # NumPy arrays, equal in every process, are whole on every device of a mesh of many processes.
     losses, query_pulls, candidate_pulls = _vector_gradients(
-        _rows(vectors, plan.queries),
-        _rows(vectors, plan.candidates),
+        rows_of(vectors, plan.queries),
+        rows_of(vectors, plan.candidates),
         columns,
         config=config,
         weights=weights,
     )
-    pulls = np.zeros_like(vectors)
-    for numbers, of in ((plan.queries, query_pulls), (plan.candidates, candidate_pulls)):
-        kept = numbers >= 0
-        np.add.at(pulls, numbers[kept], np.asarray(of)[kept])
-    return {name: float(value) for name, value in losses.items()}, pulls
+    pulls = _scattered(
+        ((plan.queries, query_pulls), (plan.candidates, candidate_pulls)), len(vectors)
+    )
+    return losses, pulls
 
 
-def _rows(
-    vectors: Float[np.ndarray, "T D"], numbers: Int[np.ndarray, " N"]
-) -> Float[np.ndarray, "N D"]:
-    """The vectors of these numbers, zero where there is none."""
-    found = vectors[np.maximum(numbers, 0)]
-    found[numbers < 0] = 0.0
-    return found
+@jax.jit
+def rows_of(vectors: Float[Array, "T D"], numbers: Int[Array, "*N"]) -> Float[Array, "*N D"]:
+    """The vectors of these numbers, zero where there is none (-1)."""
+    return jnp.where(numbers[..., None] >= 0, vectors[jnp.maximum(numbers, 0)], 0.0)
+
+
+@functools.partial(jax.jit, static_argnames=("count",))
+def _scattered(
+    parts: tuple[tuple[Int[Array, " _"], Float[Array, "_ D"]], ...], count: int
+) -> Float[Array, "T D"]:
+    """Rows at their numbers among `count`; those of one number are summed, of -1 left out."""
+    table = jnp.zeros((count, parts[0][1].shape[-1]), jnp.float32)
+    for numbers, rows in parts:
+        # A negative number would count from the end; one beyond the end is dropped.
+        table = table.at[jnp.where(numbers < 0, count, numbers)].add(rows, mode="drop")
+    return table

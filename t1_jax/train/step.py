@@ -5,6 +5,7 @@ the micro-batches as one gradient for each vector; so the number and the order o
 devices and hosts change a step by no more than rounding.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from t1_jax.model import Decoder
 from t1_jax.parallel import Placement, whole
-from t1_jax.train.batch import PlacedBatch, place_rows
-from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast
+from t1_jax.train.batch import PlacedBatch
+from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast, rows_of
 from t1_jax.train.losses import ContrastiveConfig
 from t1_jax.train.optimiser import Optimiser, TrainState
 from t1_jax.train.passes import (
@@ -82,22 +83,46 @@ def step_vectors(
 
     Call it inside `placement.entered()`.
     """
+    return whole(_by_number(*_vectors(learner, trained, batch), batch))[: batch.num_vectors]
+
+
+def _vectors(
+    learner: Learner, trained: nnx.State, batch: StepBatch
+) -> tuple[list[PlacedBatch], list[Float[Array, "_ _ D"]]]:
+    """The micro-batches that have vectors, and the vectors."""
     with_vectors = [placed for placed in batch.micro if placed.vectors.shape[1]]
     graph, frozen = learner.graph, learner.frozen
-    found = [vectors_of(graph, trained, frozen, placed.micro) for placed in with_vectors]
-    return _by_number(with_vectors, found, batch.num_vectors)
+    return with_vectors, [
+        vectors_of(graph, trained, frozen, placed.micro) for placed in with_vectors
+    ]
 
 
 def _by_number(
-    micro: Sequence[PlacedBatch], found: Sequence[Float[Array, "_ _ D"]], count: int
-) -> Float[np.ndarray, "T D"]:
-    """The vectors of all micro-batches in the order of their numbers, on every host."""
-    vectors = np.zeros((count, found[0].shape[-1]), np.float32)
+    micro: Sequence[PlacedBatch], found: Sequence[Float[Array, "_ _ D"]], batch: StepBatch
+) -> Float[Array, "T D"]:
+    """The vectors of all micro-batches in the order of their numbers, whole on every device.
+
+    They stay on the devices. Rows beyond the step's vectors are zero: the table is as long as the
+    padded plan, so that steps of different numbers share their programs.
+    """
+    count = batch.num_vectors
+    if batch.plan is not None:
+        count = max(count, len(batch.plan.queries) + len(batch.plan.candidates))
+    vectors = jnp.zeros((count, found[0].shape[-1]), jnp.float32)
     for placed, own in zip(micro, found, strict=True):
-        kept = placed.vectors >= 0
-        if kept.any():
-            vectors[placed.vectors[kept]] = whole(own)[kept]
+        vectors = _stored(vectors, own, placed.vectors)
     return vectors
+
+
+@functools.partial(jax.jit, donate_argnames=("table",))
+def _stored(
+    table: Float[Array, "T D"], found: Float[Array, "B M D"], numbers: Int[Array, "B M"]
+) -> Float[Array, "T D"]:
+    """The table with the vectors found at their numbers; those of -1 are left out."""
+    rows = jax.reshard(found, jax.P()).reshape(-1, found.shape[-1])
+    at = numbers.reshape(-1)
+    # A negative number would count from the end; one beyond the end is dropped.
+    return table.at[jnp.where(at < 0, len(table), at)].set(rows, mode="drop")
 
 
 def with_columns(batch: StepBatch, name: str, columns: Sequence[Float[Array, "_ _"]]) -> StepBatch:
@@ -148,23 +173,25 @@ def train_step(
     accumulate = _accumulate_held if batch.plan is not None and batch.hold else _accumulate
     gradients, metrics, sums, all_log_probs = accumulate(learner, state.trained, batch)
     state, update = optimiser.apply(state, gradients)
-    metrics |= {name: float(value) for name, value in update.items()}
-    return state, metrics | _token_metrics(sums), all_log_probs
+    # All that is told of the step comes to the host at once, after its last program was started.
+    measured, sums = jax.device_get((metrics | update, sums))
+    told = {name: float(value) for name, value in measured.items()}
+    return state, told | _token_metrics(sums), all_log_probs
 
 
 _Accumulated = tuple[
-    nnx.State, dict[str, float], list[Mapping[str, Array]], list[Float[Array, "_ _"]]
+    nnx.State, dict[str, Array], list[Mapping[str, Array]], list[Float[Array, "_ _"]]
 ]
 """Gradients, metrics of the vectors, and the sums and log-probabilities of each micro-batch."""
 
 
 def _accumulate(learner: Learner, trained: nnx.State, batch: StepBatch) -> _Accumulated:
     """One micro-batch after the other; where vectors are compared, each is run twice."""
-    metrics: dict[str, float] = {}
-    pulls: np.ndarray | None = None
+    metrics: dict[str, Array] = {}
+    pulls: Array | None = None
     if batch.plan is not None:
         metrics, pulls = contrast(
-            step_vectors(learner, trained, batch),
+            _by_number(*_vectors(learner, trained, batch), batch),
             batch.plan,
             config=batch.contrastive,
             weights=batch.weights,
@@ -194,7 +221,7 @@ def _accumulate_held(learner: Learner, trained: nnx.State, batch: StepBatch) -> 
         hold(learner.graph, trained, learner.frozen, placed.micro, batch.objective)
         for placed in batch.micro
     ]
-    vectors = _by_number(batch.micro, [own for own, *_ in held], batch.num_vectors)
+    vectors = _by_number(batch.micro, [own for own, *_ in held], batch)
     metrics, pulls = contrast(vectors, batch.plan, config=batch.contrastive, weights=batch.weights)
     gradients = _zeros(trained)
     sums: list[Mapping[str, Array]] = []
@@ -213,15 +240,13 @@ def _zeros(trained: nnx.State) -> nnx.State:
 
 
 def _pulls_of(
-    placed: PlacedBatch, pulls: Float[np.ndarray, "T D"], placement: Placement
+    placed: PlacedBatch, pulls: Float[Array, "T D"], placement: Placement
 ) -> Float[Array, "B M D"]:
     """The gradient of each vector of a micro-batch; 0 for those that only fill it up."""
-    chosen = pulls[np.maximum(placed.vectors, 0)]
-    chosen[placed.vectors < 0] = 0.0
-    return place_rows(chosen, "bld", placement)
+    return jax.reshard(rows_of(pulls, placed.vectors), placement.activation("bld"))
 
 
-def _token_metrics(sums: Sequence[Mapping[str, Array]]) -> dict[str, float]:
+def _token_metrics(sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """Means over all micro-batches, from sums and counts."""
     total: dict[str, float] = {}
     for each in sums:

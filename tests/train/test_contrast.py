@@ -36,8 +36,8 @@ def test_losses_and_gradients_of_all_vectors(padded: bool) -> None:
     assert losses["loss/triplet"] == pytest.approx(float(margins), rel=1e-5)
     expected = np.asarray(jax.grad(loss)(jnp.asarray(VECTORS), WEIGHTS))
     np.testing.assert_allclose(pulls, expected, atol=1e-5)
-    assert not pulls[[2, 3, 8]].any()
-    assert pulls[[0, 1, 4, 5, 6, 7, 9]].any(axis=1).all()
+    moved = np.asarray(pulls).any(axis=1)
+    assert np.flatnonzero(~moved).tolist() == [2, 3, 8]
     # Queries 0 and 2 are thoughts of one query, so that two pairs are of different ones.
     a, b, c = VECTORS[PLAN.queries]
     assert losses["embedding/mean_cosine"] == pytest.approx((a @ b + c @ b) / 2, abs=1e-5)
@@ -81,7 +81,8 @@ def test_a_mesh_changes_nothing() -> None:
     expected, alone = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
     with mesh_of(2, 2, 2).entered():
         losses, pulls = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
-    assert losses == pytest.approx(expected, rel=1e-5)
+    found = jax.tree.map(float, losses)
+    assert found == pytest.approx(jax.tree.map(float, expected), rel=1e-5)
     np.testing.assert_allclose(pulls, alone, atol=1e-6)
 
 

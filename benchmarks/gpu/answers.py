@@ -1,0 +1,136 @@
+"""What a model answers to fixed texts: the numbers that two machines must agree on."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from t1_jax.generate import EndReason, Prompt, SamplingOptions, Thought
+from t1_jax.model import Decoder
+from t1_jax.retrieval import Collection
+from t1_jax.retriever import T1, RetrieverOptions
+from t1_jax.text import encode_queries
+
+DTYPES = ("float32", "bfloat16")
+TEXTS = 8
+_BUDGET = 24
+_POSITIONS = 1
+"""Slots of each row whose logits are kept: the last ones."""
+
+
+def load(path: str | Path, dtype: str, *, toy: bool) -> T1:
+    """The model whose answers are compared: the trained one that ships, or the toy."""
+    options = RetrieverOptions(max_query_tokens=96, max_document_tokens=128, budget=_BUDGET)
+    return T1.load(path, dtype=dtype, options=options, preset="t1" if toy else None)
+
+
+def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
+    """Embeddings of documents, greedy thoughts and their vectors, and logits along them.
+
+    Args:
+        model: loaded by `load`.
+        collection: its first documents and queries are asked.
+
+    Returns:
+        `documents` and `plain` (queries without a thought) as unit vectors [8 D]; `prompts` and
+        `thoughts` as token ids [8 L], padded with -1; `drawn` [8], how many tokens of a thought the
+        model chose itself; `vectors` [8 D] after the thoughts; `logits` [8 1 V] at the last
+        position of prompt and thought together.
+    """
+    documents = model.encode_document([d.full_text for d in collection.documents[:TEXTS]])
+    queries = [query.text for query in collection.queries[:TEXTS]]
+    plain = model.encode_query(queries, think=False, task=collection.name)
+    rows = encode_queries(
+        model.tokeniser, model.preset, queries, max_tokens=96, task=collection.name
+    )
+    prompts = [row.ids.tolist() for row in rows]
+    thoughts = greedy(model, prompts)
+    texts = [
+        [*prompt, *thought.token_ids] for prompt, thought in zip(prompts, thoughts, strict=True)
+    ]
+    logits = row_logits(model, texts)
+    ends = [len(text) for text in texts]
+    return {
+        "documents": documents,
+        "plain": plain,
+        "prompts": padded(prompts),
+        "thoughts": padded([thought.token_ids for thought in thoughts]),
+        "drawn": np.array([_drawn(thought) for thought in thoughts], np.int32),
+        "vectors": np.stack([thought.vector for thought in thoughts]),
+        "logits": np.stack(
+            [row[end - _POSITIONS : end] for row, end in zip(logits, ends, strict=True)]
+        ),
+    }
+
+
+def greedy(model: T1, prompts: Sequence[Sequence[int]]) -> list[Thought]:
+    """The likeliest thought about each prompt."""
+    asked = [
+        Prompt(query_id=str(number), token_ids=prompt) for number, prompt in enumerate(prompts)
+    ]
+    options = SamplingOptions(temperature=0.0)
+    return [
+        group[0] for group in model.think(asked, n_thoughts=1, budget=_BUDGET, sampling=options)
+    ]
+
+
+def row_logits(model: T1, texts: Sequence[Sequence[int]]) -> Float[np.ndarray, "B L V"]:
+    """Logits of whole rows in one batch, by the forward pass that trains and encodes."""
+    table = np.maximum(padded(texts), 0)
+    length = -(-table.shape[1] // 32) * 32
+    table = np.pad(table, ((0, 0), (0, length - table.shape[1])))
+    with model.placement.entered():
+        graph, weights = nnx.split(model.decoder)
+        tokens = jax.device_put(table, model.placement.activation("bl"))
+        return np.asarray(_logits(graph, weights, tokens))
+
+
+@functools.partial(jax.jit, static_argnames=("graph",))
+def _logits(graph: nnx.GraphDef[Decoder], weights: nnx.State, tokens: Any) -> jax.Array:
+    decoder = nnx.merge(graph, weights)
+    return decoder.logits(decoder.hidden(tokens)).astype(jnp.float32)
+
+
+def largest_gap(
+    model: T1,
+    prompts: Sequence[Sequence[int]],
+    thoughts: Sequence[Sequence[int]],
+    drawn: Sequence[int],
+) -> float:
+    """How far, in nats, a chosen token ever was below the likeliest by the model's own reading.
+
+    A greedy thought has a gap of 0 but for rounding, whatever near ties do to its text.
+    """
+    texts = [[*prompt, *thought] for prompt, thought in zip(prompts, thoughts, strict=True)]
+    logits = row_logits(model, texts)
+    worst = 0.0
+    for row, prompt, thought, count in zip(logits, prompts, thoughts, drawn, strict=True):
+        steps = np.arange(count)
+        at = row[len(prompt) - 1 + steps]
+        gap = at.max(axis=-1) - at[steps, np.asarray(thought)[:count]]
+        worst = max(worst, float(gap.max(initial=0.0)))
+    return worst
+
+
+def _drawn(thought: Thought) -> int:
+    """Tokens that the model chose: all but an `<emb_token>` that was appended."""
+    return len(thought.token_ids) - (thought.end is not EndReason.EMB_TOKEN)
+
+
+def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """Rows as a table, filled up with -1."""
+    table = np.full((len(rows), max(map(len, rows))), -1, np.int32)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
+
+
+def unpadded(table: np.ndarray) -> list[list[int]]:
+    """The rows of such a table."""
+    return [row[row >= 0].tolist() for row in table]

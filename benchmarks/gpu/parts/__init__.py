@@ -1,0 +1,1 @@
+"""The parts of the check; each is a program: `python -m benchmarks.gpu.parts.<name>`."""

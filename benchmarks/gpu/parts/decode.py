@@ -1,0 +1,143 @@
+"""Decoding: tokens/s and the share of the memory bandwidth, with the sampler's own programs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from benchmarks.gpu.models import random_decoder, shape
+from benchmarks.gpu.record import Record
+from benchmarks.gpu.roofline import bandwidth, decode_bytes, share, timed
+from benchmarks.gpu.setting import Setting, run_part
+from t1_jax.generate import SamplingOptions, StopTokens
+from t1_jax.generate.loop import decode_block
+from t1_jax.generate.state import Arrivals, DecodeState, start_batch
+from t1_jax.model import DecoderConfig, ModelOptions
+from t1_jax.parallel import Placement, single_device_placement
+
+_BLOCK = 64
+_BLOCKS = 3
+_STOP = StopTokens(emb=1, eos=(2,))
+_OPTIONS = SamplingOptions(min_length=1_000_000)  # no thought ends while it is timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A batch of P prompts of S tokens with G thoughts each."""
+
+    model: str
+    prompts: int
+    samples: int
+    prefix: int
+
+    @property
+    def name(self) -> str:
+        what = f"shared prefix of {self.prefix:,}" if self.samples > 1 else f"prompts {self.prefix}"
+        return f"decode {self.model}, batch {self.prompts * self.samples}, {what}"
+
+
+_CASES = (
+    *(_Case(model="Qwen3-0.6B", prompts=p, samples=1, prefix=64) for p in (1, 32, 256)),
+    *(_Case(model="Qwen3-0.6B", prompts=1, samples=g, prefix=1024) for g in (32, 256)),
+    _Case(model="Qwen3-0.6B", prompts=32, samples=8, prefix=1024),
+    *(_Case(model="Qwen3-4B", prompts=p, samples=1, prefix=64) for p in (1, 32, 256)),
+    *(_Case(model="Qwen3-4B", prompts=1, samples=g, prefix=1024) for g in (32, 256)),
+)
+
+
+def check(setting: Setting, record: Record) -> None:
+    """Blocks of 64 steps on a batch whose suffix cache holds them all."""
+    placement = single_device_placement()
+    platform = placement.mesh.devices.flat[0].platform
+    options = ModelOptions.for_platform(platform, dtype="bfloat16")
+    cases = _CASES
+    if setting.toy:
+        cases = (
+            _Case(model="Qwen3-0.6B", prompts=2, samples=1, prefix=64),
+            _Case(model="Qwen3-0.6B", prompts=1, samples=4, prefix=64),
+        )
+    made: dict[str, Any] = {}
+    for case in cases:
+        config = shape(case.model, toy=setting.toy)
+        with record.case(case.name), placement.entered():
+            if case.model not in made:
+                made.clear()  # one model in memory at a time
+                decoder = random_decoder(config, options, placement)
+                prefill = nnx.split(decoder)
+                step = nnx.split(decoder.unrolled()) if options.unroll_decode else prefill
+                made[case.model] = (prefill, step)
+            _measure(record, case, config, made[case.model], options, placement, setting)
+
+
+def _measure(
+    record: Record,
+    case: _Case,
+    config: DecoderConfig,
+    programs: Any,
+    options: ModelOptions,
+    placement: Placement,
+    setting: Setting,
+) -> None:
+    block = 4 if setting.toy else _BLOCK
+    prefill, step = programs
+    arrivals = _arrivals(case, config, placement)
+    slots = 1 << (block * (_BLOCKS + 1) - 1).bit_length()
+
+    def start() -> DecodeState:
+        return start_batch(
+            *prefill, arrivals, placement=placement, unroll=options.unroll_decode, slots=slots
+        )
+
+    first, prefill_seconds = timed(start, rounds=2)
+    state = start()
+
+    def decode() -> Any:
+        nonlocal state
+        state, output = decode_block(
+            *step, state, np.int32(1_000_000), options=_OPTIONS, stop=_STOP, block=block
+        )
+        return output
+
+    compiled, seconds = timed(decode, rounds=_BLOCKS)
+    batch = case.prompts * case.samples
+    moved = decode_bytes(
+        config,
+        prompts=case.prompts,
+        samples=case.samples,
+        prefix=case.prefix,
+        suffix=block * (_BLOCKS + 2) / 2,
+    )
+    rate = batch * block / seconds
+    record.measure(
+        case.name,
+        rate,
+        "tokens/s",
+        share=share(moved * block / seconds, bandwidth(jax.devices()[0].device_kind)),
+        of="memory bandwidth",
+        note=f"{1e3 * seconds / block:.2f} ms a step; first call {compiled:.1f} s; prefill "
+        f"{1e3 * prefill_seconds:.1f} ms, first {first:.1f} s",
+    )
+
+
+def _arrivals(case: _Case, config: DecoderConfig, placement: Placement) -> Arrivals:
+    random = np.random.default_rng(0)
+    tokens = random.integers(3, config.vocab_size, (case.prompts, case.prefix), np.int32)
+    keys = random.integers(0, 1 << 32, (case.prompts, case.samples, 2), np.uint32)
+
+    def put(array: np.ndarray, letters: str) -> jax.Array:
+        return jax.device_put(array, placement.activation(letters))
+
+    return Arrivals(
+        tokens=put(tokens, "ps"),
+        lengths=put(np.full(case.prompts, case.prefix, np.int32), "p"),
+        last_token=put(tokens[:, -1], "p"),
+        keys=put(keys, "pg"),
+        live=put(np.ones((case.prompts, case.samples), bool), "pg"),
+        seen=None,
+    )
+
+
+if __name__ == "__main__":
+    run_part(check)

@@ -1,0 +1,125 @@
+"""One update of each stage on the accelerator against the same update on the CPU, at toy size."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from benchmarks.gpu.record import Record
+from benchmarks.gpu.setting import Setting, run_part
+from benchmarks.gpu.toy import STAGES, toy_config, toy_files
+from t1_jax.parallel import MeshConfig, Placement, make_placement, single_device_placement
+from t1_jax.train import TrainConfig
+from t1_jax.train.clock import Clock
+from t1_jax.train.data import draw_batches
+from t1_jax.train.learner import Student, load_student, open_student
+from t1_jax.train.optimiser import Optimiser, OptimiserConfig
+from t1_jax.train.own_thoughts import OwnThoughts
+from t1_jax.train.rollout import Rollout
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.sources import TrainingData, load_training_data
+from t1_jax.train.step import StepBatch, train_step
+from t1_jax.train.supervised import Supervised
+
+_ALLOWED = 1e-4
+"""Largest ‖update − CPU's‖ / ‖CPU's‖ of a weight, in float32."""
+_PLAIN = OptimiserConfig(
+    learning_rate=1.0, schedule="constant", warmup=0.0, epsilon=1.0, clip_norm=0.0
+)
+"""The first update is -g/(|g| + 1): a smooth function of the gradient g, which shows all of it."""
+
+
+def check(setting: Setting, record: Record) -> None:
+    """Thoughts of stage 3 are drawn on the CPU, so that both learn from the same ones."""
+    files = toy_files(setting.work / "toy")
+    cpu = make_placement(MeshConfig(data=1), devices=jax.local_devices(backend="cpu")[:1])
+    places = (cpu, single_device_placement())
+    students = data = None
+    for name in ("s3",) if setting.toy else STAGES:
+        with record.case(f"gradients of {name}"), jax.default_matmul_precision("highest"):
+            config = toy_config(files, setting.work / "gradients", (name,))
+            if students is None:
+                student_files = open_student(config.model)
+                students = [
+                    load_student(student_files, config.model, place, seed=0) for place in places
+                ]
+                data = load_training_data(config.data, config.validation)
+            assert data is not None
+            rollout = _rollout(config, name, students[0], data)
+            updates = [_update(config, name, student, data, rollout) for student in students]
+            _compare(record, name, *updates)
+    if places[1].mesh.devices.flat[0].platform == "cpu":
+        record.skip("accelerator", "there is none: the CPU was compared with itself")
+
+
+def _rollout(config: TrainConfig, name: str, student: Student, data: TrainingData) -> Any:
+    """Thoughts and rewards, where the stage has any."""
+    if not config.stages[name].draws_thoughts:
+        return None
+    own = _own_thoughts(config, name, student, data)
+    queries = draw_batches(data.sets, config.stages[name].draws)
+    return own.rollout(queries, student.initial, 0, Clock())[0]
+
+
+def _own_thoughts(
+    config: TrainConfig, name: str, student: Student, data: TrainingData
+) -> OwnThoughts:
+    rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
+    lengths = config.data.lengths
+    return OwnThoughts(config.stages[name], rows, data.sets, student, lengths, seed=0)
+
+
+def _update(
+    config: TrainConfig, name: str, student: Student, data: TrainingData, rollout: Rollout | None
+) -> dict[str, np.ndarray]:
+    """How much each weight moved, by its path."""
+    learner = student.learner
+    with learner.placement.entered():
+        batch = _batch(config, name, student, data, rollout, learner.placement)
+        # Donated by the step, and needed again: a copy that is the step's alone.
+        trained = jax.tree.map(lambda leaf: leaf + 0, student.initial)
+        optimiser = Optimiser(_PLAIN, steps=10)
+        state, _, _ = train_step(learner, optimiser, optimiser.start(trained), batch)
+    before, after = _numbers(student.initial), _numbers(state.trained)
+    return {path: after[path] - before[path] for path in before}
+
+
+def _batch(
+    config: TrainConfig,
+    name: str,
+    student: Student,
+    data: TrainingData,
+    rollout: Rollout | None,
+    placement: Placement,
+) -> StepBatch:
+    if rollout is not None:
+        return _own_thoughts(config, name, student, data).batch(rollout)
+    stage = config.stages[name]
+    rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
+    return Supervised(stage, rows, data.sets, placement).prepare(
+        next(draw_batches(data.sets, stage.draws))
+    )
+
+
+def _numbers(state: nnx.State) -> dict[str, np.ndarray]:
+    return {
+        jax.tree_util.keystr(path): np.asarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(state)
+    }
+
+
+def _compare(
+    record: Record, name: str, expected: dict[str, np.ndarray], found: dict[str, np.ndarray]
+) -> None:
+    size = np.sqrt(sum(float(np.sum(one**2)) for one in expected.values()))
+    # Against the whole update: a weight that hardly moves has no error worth the name.
+    worst = max(
+        float(np.linalg.norm(found[path] - one)) / max(float(np.linalg.norm(one)), 1e-2 * size)
+        for path, one in expected.items()
+    )
+    record.check(f"{name}: update of the worst weight", worst, _ALLOWED)
+
+
+if __name__ == "__main__":
+    run_part(check)

@@ -1,0 +1,139 @@
+"""The training step: tokens/s and MFU with adapters and with all weights learning."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from flax import nnx
+
+from benchmarks.gpu.models import random_decoder, shape
+from benchmarks.gpu.record import Record
+from benchmarks.gpu.roofline import mfu, timed
+from benchmarks.gpu.setting import Setting, run_part
+from t1_jax.model import DecoderConfig, LoraConfig, ModelOptions, add_lora, trainable_filter
+from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
+from t1_jax.train.optimiser import Optimiser, OptimiserConfig
+from t1_jax.train.passes import TokenObjective
+from t1_jax.train.step import Learner, StepBatch, train_step
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """A model, what learns, and how it is computed."""
+
+    model: str
+    work: str
+    attention: str
+    remat: str
+    rows: int
+    length: int = 512
+
+    @property
+    def name(self) -> str:
+        what = {"lora": "LoRA", "train": "all weights"}[self.work]
+        return f"train {self.model}, {what}, {self.rows} x {self.length}, {self.attention}"
+
+
+_CASES = (
+    _Case(model="Qwen3-0.6B", work="train", attention="cudnn", remat="projections", rows=32),
+    _Case(model="Qwen3-0.6B", work="lora", attention="cudnn", remat="projections", rows=32),
+    _Case(model="Qwen3-0.6B", work="lora", attention="xla", remat="projections", rows=32),
+    _Case(model="Qwen3-4B", work="lora", attention="cudnn", remat="full", rows=16),
+)
+_READ = 0.5
+"""Share of a row's tokens that are imitated: a thought after a prompt of the same length."""
+
+
+def check(setting: Setting, record: Record) -> None:
+    """Supervised rows, two micro-batches a step, as stage 1 trains."""
+    placement = single_device_placement()
+    platform = placement.mesh.devices.flat[0].platform
+    cases = _CASES
+    if setting.toy:
+        cases = tuple(
+            _Case(model="Qwen3-0.6B", work=w, attention="xla", remat="none", rows=2, length=16)
+            for w in ("lora",)
+        )
+    for case in cases:
+        with record.case(case.name), placement.entered():
+            _measure(record, case, placement, platform, setting)
+
+
+def _measure(
+    record: Record, case: _Case, placement: Placement, platform: str, setting: Setting
+) -> None:
+    config = shape(case.model, toy=setting.toy)
+    learner, trained = _learner(config, case, placement, platform)
+    optimiser = Optimiser(OptimiserConfig(), steps=100)
+    batch = _batch(config, case, placement)
+    state = optimiser.start(trained)
+
+    def step() -> object:
+        nonlocal state
+        state, _, log_probs = train_step(learner, optimiser, state, batch)
+        return state.trained, log_probs
+
+    first, seconds = timed(step, rounds=2 if setting.toy else 4)
+    rate = batch.tokens / seconds
+    record.measure(
+        case.name,
+        rate,
+        "tokens/s",
+        share=mfu(
+            config,
+            rate,
+            work="lora" if case.work == "lora" else "train",
+            context=case.length / 2,
+            read=_READ,
+        ),
+        of="peak FLOP/s",
+        note=f"remat {case.remat}; {1e3 * seconds:.0f} ms a step; first step {first:.1f} s",
+    )
+
+
+def _learner(
+    config: DecoderConfig, case: _Case, placement: Placement, platform: str
+) -> tuple[Learner, nnx.State]:
+    """Float32 masters and products in bf16, as `load_student` builds a model that learns."""
+    options = ModelOptions(
+        dtype="bfloat16",
+        param_dtype="float32",
+        attention=case.attention,
+        remat=case.remat,
+        attention_by_row=platform == "cpu",
+    )
+    decoder = random_decoder(config, options, placement)
+    if case.work == "lora":
+        decoder = add_lora(decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=1)
+    graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
+    return Learner(graph=graph, frozen=frozen, placement=placement), trained
+
+
+def _batch(config: DecoderConfig, case: _Case, placement: Placement) -> StepBatch:
+    random = np.random.default_rng(0)
+    learnt = int(case.length * _READ)
+    count = 2 * case.rows
+    rows = []
+    for _ in range(count):
+        tokens = random.integers(2, config.vocab_size, case.length, np.int32)
+        rows.append(
+            Row(
+                tokens=tokens,
+                read_at=np.arange(case.length - learnt - 1, case.length - 1, dtype=np.int32),
+                targets=tokens[case.length - learnt :],
+                sequence=np.zeros(learnt, np.int32),
+                columns={"sft_weight": np.full(learnt, 1 / (learnt * count), np.float32)},
+            )
+        )
+    micro = MicroBatchConfig(
+        rows=case.rows, tokens=case.rows * case.length, length_step=case.length
+    )
+    return StepBatch(
+        micro=micro_batches(rows, micro, placement, pad_id=0),
+        objective=TokenObjective(),
+        action_tokens=learnt * count,
+    )
+
+
+if __name__ == "__main__":
+    run_part(check)

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Checks one NVIDIA GPU: launch/gpu_check.sh PIECES [--plan] [--only a,b] [--output FOLDER] [--toy]
+# PIECES is the folder with what launch/gpu_pack.sh built, at any depth; see docs/gpu_check.md.
+set -euo pipefail
+pieces=$(realpath "${1:?the folder with the pieces of launch/gpu_pack.sh}")
+shift
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+state=${T1_CHECK_STATE:-build/gpu_check}
+
+if [ ! -e "$state/pack/pack.json" ]; then
+    mkdir -p "$state"
+    "$python" -c 'import sys; from pathlib import Path; from benchmarks.gpu.pieces import join_folder
+join_folder(Path(sys.argv[1]), Path(sys.argv[2]))' "$pieces" "$state/pack"
+fi
+pack=$(realpath "$state/pack")
+
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} # fail at once where there is no GPU
+# JAX takes 75 % of the memory at the start unless told otherwise; nothing else should run here.
+export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-.92}
+# Compiled programs are kept between parts and checks, also those that compile quickly.
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/$state/xla}
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+export HF_HUB_OFFLINE=1
+export T1_CACHE=$pack/cache
+export PYTHONPATH=$PWD:$pack/site${PYTHONPATH:+:$PYTHONPATH}
+# Where the machine's own flax does not go with its jax, the one that was tested takes its place.
+if ! "$python" -c 'from flax import nnx' 2>/dev/null; then
+    export PYTHONPATH=$pack/flax:$PYTHONPATH
+fi
+exec "$python" -m benchmarks.gpu --pack "$pack" --work "$state/work" --output "$state/output" "$@"
