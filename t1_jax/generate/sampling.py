@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.errors import ConfigError
+from t1_jax.seeds import check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class SamplingOptions:
         for name, (value, low, high) in bounds.items():
             if not low <= value <= high:
                 raise ConfigError(f"{name} must lie between {low} and {high}, got {value}")
+        check_seed(self.seed)
 
 
 def choose_tokens(

@@ -8,8 +8,10 @@ from t1_jax.errors import ConfigError
 from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
+from t1_jax.seeds import check_seed
 from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.data import DrawConfig
+from t1_jax.train.data_config import DataConfig
 from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
 from t1_jax.train.optimiser import OptimiserConfig
 from t1_jax.train.rewards import PoolConfig, RewardConfig
@@ -57,74 +59,6 @@ class ModelConfig:
             raise ConfigError(
                 "emb_start=end moves the row of <emb_token>, which emb_row=false does not store",
                 mend="set model.lora.emb_row=true or model.emb_start=mean",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceConfig:
-    """One set of training queries and the corpus that they are asked of.
-
-    Attributes:
-        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
-        records: JSONL or Parquet files of training records; none takes the collection's training
-            queries, with thoughts from its own structure where the package knows it.
-        documents: records made from the corpus itself join those (of a known collection).
-        shortest_thoughts: of each record's thoughts the so many shortest are learnt from; None
-            takes all.
-    """
-
-    collection: str
-    records: tuple[str, ...] = ()
-    documents: bool = False
-    shortest_thoughts: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.shortest_thoughts is not None and self.shortest_thoughts < 1:
-            raise ConfigError(f"shortest_thoughts must be at least 1, got {self.shortest_thoughts}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LengthConfig:
-    """Where texts are cut, in tokens; the defaults have room for the posts and passages of BRIGHT.
-
-    Attributes:
-        query: of a query's prompt, template included.
-        thought: of a thought that is given.
-        document: of a document with its template and `<emb_token>`.
-    """
-
-    query: int = 1024
-    thought: int = 256
-    document: int = 2048
-
-    def __post_init__(self) -> None:
-        for name in ("query", "thought", "document"):
-            if self.__dict__[name] < 8:
-                raise ConfigError(f"{name} must be at least 8 tokens, got {self.__dict__[name]}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What is learnt from.
-
-    Attributes:
-        sources: by name.
-        lengths: where texts are cut.
-        near_duplicates: a training query whose text shares this much of its shingles (Jaccard
-            similarity) with that of a held-out query counts as a leak; 1 wants them all.
-        leaks: whether a held-out text in a file of records ends the run before it begins, or is
-            taken out and counted as a collection's own queries and near duplicates always are.
-    """
-
-    sources: dict[str, SourceConfig] = field(default_factory=dict)
-    lengths: LengthConfig = LengthConfig()
-    near_duplicates: float = 0.8
-    leaks: Literal["refuse", "remove"] = "refuse"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.near_duplicates <= 1:
-            raise ConfigError(
-                f"near_duplicates must be over 0 and at most 1, got {self.near_duplicates}"
             )
 
 
@@ -386,6 +320,7 @@ class TrainConfig:
                 f"run names unknown stages: {', '.join(unknown)}",
                 mend=f"known are {', '.join(self.stages)}",
             )
+        check_seed(self.seed)
         if self.sample_every < 1:
             raise ConfigError(f"sample_every must be at least 1, got {self.sample_every}")
         if self.max_minutes is not None and self.max_minutes <= 0:

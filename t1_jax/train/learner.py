@@ -36,8 +36,10 @@ from t1_jax.model import (
 )
 from t1_jax.parallel import Placement
 from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_decoder, settle
+from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
-from t1_jax.train.config import LengthConfig, ModelConfig
+from t1_jax.train.config import ModelConfig
+from t1_jax.train.data_config import LengthConfig
 from t1_jax.train.step import Learner
 
 
@@ -273,7 +275,7 @@ def load_student(
             decoder = add_lora(
                 decoder,
                 config.lora,
-                nnx.Rngs(seed),
+                nnx.Rngs(jax.random.wrap_key_data(key_data(seed, "lora"), impl="threefry2x32")),
                 emb_token_id=settled.tokeniser.emb_token_id,
             )
         is_new = adapter is None and files.checkpoint.tokeniser.emb_token_id is None

@@ -13,12 +13,14 @@ from jaxtyping import Float
 
 from t1_jax.generate import Prompt, SamplingOptions, Thought
 from t1_jax.retriever import T1
+from t1_jax.seeds import stable_hash
 from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.candidates import CandidateDocuments
 from t1_jax.train.clock import Clock
-from t1_jax.train.config import LengthConfig, StageConfig
+from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import Draw, TrainingSet
+from t1_jax.train.data_config import LengthConfig
 from t1_jax.train.learner import Student
 from t1_jax.train.losses import group_advantages, has_variance, token_weights
 from t1_jax.train.passes import TokenObjective
@@ -248,7 +250,7 @@ class OwnThoughts:
                 n_thoughts=rollout.thoughts,
                 budget=rollout.budget,
                 sampling=SamplingOptions(
-                    temperature=rollout.temperature, seed=self._seed * 1_000_003 + step
+                    temperature=rollout.temperature, seed=stable_hash(self._seed, step)
                 ),
             )
 

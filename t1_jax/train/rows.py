@@ -10,8 +10,8 @@ from t1_jax.generate import Thought
 from t1_jax.retrieval import Document
 from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_documents, encode_queries
 from t1_jax.train.batch import Row
-from t1_jax.train.config import LengthConfig
 from t1_jax.train.data import Draw, TrainingSet
+from t1_jax.train.data_config import LengthConfig
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from t1_jax.errors import DataError
 from t1_jax.hub import collection_splits, open_collection
 from t1_jax.retrieval import Collection
 from t1_jax.retrieval.datasets import DATASETS
-from t1_jax.train.config import DataConfig, SourceConfig, ValidationConfig
+from t1_jax.train.config import ValidationConfig
 from t1_jax.train.data import (
     LeakConfig,
     LeakReport,
@@ -21,6 +21,7 @@ from t1_jax.train.data import (
     refuse_leaks,
     remove_leaks,
 )
+from t1_jax.train.data_config import DataConfig, SourceConfig
 from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
 
 HELD_OUT = ("validation", "test")

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from t1_jax.errors import DataError, UnsupportedError
+from t1_jax.seeds import stable_hash
 from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
@@ -76,7 +77,7 @@ class Stage:
         self.config: StageConfig = config.stages[name]
         self._student = student
         sets = _with_thought(sets, self.config.fixed_thought)
-        draws = _draw_config(self.config, config.seed)
+        draws = _draw_config(self.config, stable_hash(config.seed, name, "examples"))
         _check_thoughts(name, self.config, draws, sets)
         self._draws = draw_batches(sets, draws)
         self.steps = _steps(self.config, epoch_steps(sets, draws))
@@ -98,7 +99,7 @@ class Stage:
                 sets,
                 student,
                 config.data.lengths,
-                seed=config.seed * 1009 + list(config.stages).index(name),
+                seed=stable_hash(config.seed, name, "thoughts"),
             )
         else:
             self._supervised = Supervised(self.config, rows, sets, student.placement)
@@ -266,13 +267,13 @@ def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _draw_config(config: StageConfig, seed: int) -> DrawConfig:
-    """The stage's draws under the run's seed, without thoughts where they are not read."""
+    """The stage's draws under a seed of its own, without thoughts where they are not read."""
     reads_thoughts = (
         config.losses.sft or config.given_vectors or (config.think and not config.draws_thoughts)
     )
     return replace(
         config.draws,
-        seed=seed * 1009 + config.draws.seed,
+        seed=stable_hash(seed, config.draws.seed),
         thoughts=config.draws.thoughts if reads_thoughts else "none",
     )
 

@@ -11,7 +11,8 @@ from t1_jax.errors import ConfigError, WeightsError
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig, make_placement, single_device_placement
 from t1_jax.retriever import T1
-from t1_jax.train.config import LengthConfig, ModelConfig
+from t1_jax.train.config import ModelConfig
+from t1_jax.train.data_config import LengthConfig
 from t1_jax.train.learner import Student, load_student, open_student
 from tests.train.toy_runs import SHAPE
 

@@ -12,7 +12,7 @@ from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError, WeightsError
 from t1_jax.parallel import MeshConfig, count_compilations, make_placement
 from t1_jax.train import TrainConfig, loop
-from t1_jax.train.config import SourceConfig
+from t1_jax.train.data_config import SourceConfig
 from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import (
     ASKED,

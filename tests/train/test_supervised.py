@@ -9,8 +9,9 @@ import pytest
 from t1_jax.parallel import Placement, single_device_placement
 from t1_jax.text import T1Tokeniser
 from t1_jax.train.batch import MicroBatchConfig
-from t1_jax.train.config import LengthConfig, LossWeights, StageConfig
+from t1_jax.train.config import LossWeights, StageConfig
 from t1_jax.train.data import DrawConfig
+from t1_jax.train.data_config import LengthConfig
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.step import StepBatch
 from t1_jax.train.supervised import Supervised, document_side
