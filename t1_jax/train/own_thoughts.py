@@ -160,6 +160,7 @@ class OwnThoughts:
             hold=config.micro_batch.hold,
             num_vectors=len(rollout.draws) * rollout.group_size + len(given) + len(documents),
             action_tokens=actions,
+            truncated_thoughts=self._rows.count_truncated(rollout.draws),
         )
 
     def _given_numbers(self, rollout: Rollout) -> dict[int, int]:
