@@ -72,14 +72,7 @@ def export_folder(
         T1Error: the folder is taken, or the disk refused the data.
     """
     options = options or ExportOptions()
-    if tokeniser.emb_token_id != metadata.emb_token_id:
-        raise WeightsError(
-            f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
-            f"{metadata.emb_token_id}",
-            mend="give the tokeniser the token first, in one of its three modes",
-        )
-    tokeniser.assigned(config.vocab_size)
-    check_document_side(document_side, tokeniser)
+    check_export(config, tokeniser, metadata, document_side)
     json_files = _json_files(config, tokeniser, metadata)
     texts = {name: to_json(content) for name, content in json_files.items()}
     texts["tokenizer.json"] = tokeniser.backend.to_str()
@@ -91,6 +84,27 @@ def export_folder(
         for name, text in texts.items():
             (scratch / name).write_text(text, encoding="utf-8")
         write_sentence_transformers(scratch, weights, config.embed_dim, tokeniser, document_side)
+
+
+def check_export(
+    config: DecoderConfig, tokeniser: Tokeniser, metadata: T1Metadata, document_side: DocumentSide
+) -> None:
+    """Rejects what could not be exported, without the weights; arguments as `export_folder` has.
+
+    Raises:
+        WeightsError: the tokeniser lacks `<emb_token>` or has more ids than there are rows.
+        ConfigError: the document prompt does not suit sentence-transformers.
+        UnsupportedError: transformers has no class for this decoder.
+    """
+    if tokeniser.emb_token_id != metadata.emb_token_id:
+        raise WeightsError(
+            f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
+            f"{metadata.emb_token_id}",
+            mend="give the tokeniser the token first, in one of its three modes",
+        )
+    tokeniser.assigned(config.vocab_size)
+    check_document_side(document_side, tokeniser)
+    _json_files(config, tokeniser, metadata)
 
 
 def _tokeniser_config(tokeniser: Tokeniser, max_tokens: int) -> dict[str, object]:

@@ -20,6 +20,7 @@ from t1_jax.hub import (
     EmbTokenMode,
     ExportOptions,
     T1Metadata,
+    check_export,
     export_adapter,
     export_folder,
     init_emb_row,
@@ -36,7 +37,7 @@ from t1_jax.parallel import Placement, spread
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.retriever.settling import Settled, settle
-from t1_jax.text import PromptPreset
+from t1_jax.text import PromptPreset, T1Tokeniser
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
@@ -137,14 +138,8 @@ def save_t1(
 ) -> None:
     """See `T1.save_pretrained`."""
     origin = known_origin(model.origin)
-    preset = model.preset
-    bound = model.tokeniser.bind(preset.document_template, preset.instruction())
-    if bound.right:
-        raise ConfigError(
-            f"the preset {preset.name} has words between {{text}} and the next special token "
-            f"({bound.right!r}), which sentence-transformers cannot express",
-            mend="end {text} with a special token in document_template",
-        )
+    emb_id, preset = model.tokeniser.emb_token_id, model.preset
+    stored_dtype = dtype or model.decoder.options.param_dtype
     export_folder(
         folder,
         {
@@ -153,22 +148,59 @@ def save_t1(
         },
         model.decoder.config,
         origin.tokeniser,
-        T1Metadata(
-            emb_token_id=model.tokeniser.emb_token_id,
-            emb_token_mode=origin.emb_token_mode,
-            stored_dtype=dtype or model.decoder.options.param_dtype,
-            prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-            base_model=origin.name,
-            base_fingerprint=origin.fingerprint,
-        ),
-        DocumentSide(
-            head_ids=bound.head,
-            words_before=bound.left,
-            tail_ids=(*bound.tail, model.tokeniser.emb_token_id),
-            max_tokens=model.options.max_document_tokens,
-        ),
+        _metadata(origin, preset, emb_id, stored_dtype),
+        _document_side(model.tokeniser, preset, model.options.max_document_tokens),
         card or CardFacts(name=folder.name),
         options,
+    )
+
+
+def check_savable(
+    settled: Settled, config: DecoderConfig, *, dtype: str, max_document_tokens: int
+) -> None:
+    """Rejects a model that could not be saved, before its weights are loaded.
+
+    Args:
+        settled: as `settle` found it.
+        config: of the checkpoint.
+        dtype: that the weights will be stored in.
+        max_document_tokens: where documents are cut.
+
+    Raises:
+        T1Error: see `check_export`; or the preset has words after `{text}`.
+    """
+    check_export(
+        dataclasses.replace(config, vocab_size=settled.emb.vocab_size),
+        settled.origin.tokeniser,
+        _metadata(settled.origin, settled.preset, settled.emb.id, dtype),
+        _document_side(settled.tokeniser, settled.preset, max_document_tokens),
+    )
+
+
+def _metadata(origin: Origin, preset: PromptPreset, emb_id: int, dtype: str) -> T1Metadata:
+    return T1Metadata(
+        emb_token_id=emb_id,
+        emb_token_mode=origin.emb_token_mode,
+        stored_dtype=dtype,
+        prompt={**dataclasses.asdict(preset), "hash": preset.hash},
+        base_model=origin.name,
+        base_fingerprint=origin.fingerprint,
+    )
+
+
+def _document_side(tokeniser: T1Tokeniser, preset: PromptPreset, max_tokens: int) -> DocumentSide:
+    bound = tokeniser.bind(preset.document_template, preset.instruction())
+    if bound.right:
+        raise ConfigError(
+            f"the preset {preset.name} has words between {{text}} and the next special token "
+            f"({bound.right!r}), which sentence-transformers cannot express",
+            mend="end {text} with a special token in document_template",
+        )
+    return DocumentSide(
+        head_ids=bound.head,
+        words_before=bound.left,
+        tail_ids=(*bound.tail, tokeniser.emb_token_id),
+        max_tokens=max_tokens,
     )
 
 
