@@ -272,10 +272,11 @@ def load_student(
         plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
         thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)
         if config.lora is not None and adapter is None:
+            bits = jnp.asarray(key_data(seed, "lora"))
             decoder = add_lora(
                 decoder,
                 config.lora,
-                nnx.Rngs(jax.random.wrap_key_data(key_data(seed, "lora"), impl="threefry2x32")),
+                nnx.Rngs(jax.random.wrap_key_data(bits, impl="threefry2x32")),
                 emb_token_id=settled.tokeniser.emb_token_id,
             )
         is_new = adapter is None and files.checkpoint.tokeniser.emb_token_id is None

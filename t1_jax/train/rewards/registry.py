@@ -13,6 +13,7 @@ thought is registered in either case, with `needs_nothink=True`.
 
 import importlib
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
@@ -129,11 +130,11 @@ def compute_rewards(context: RewardContext, config: RewardConfig) -> Rewards:
     """Σ_term weight · term, every term checked.
 
     Raises:
-        T1Error: a term returns something else than finite floats [P, G]; the error names the term
-            and the query.
+        T1Error: a term raises, or returns something else than finite floats [P, G]; the error
+            names the term.
     """
     context = replace(context, options=config)
-    terms = {name: _checked(name, _function_of(name)(context), context) for name in config.weights}
+    terms = {name: _checked(name, _called(name, context), context) for name in config.weights}
     total = sum((weight * terms[name] for name, weight in config.weights.items()), start=0.0)
     return Rewards(total=np.asarray(total, dtype=np.float64), terms=terms)
 
@@ -163,6 +164,19 @@ def _imported(path: str) -> RewardFunction:
     if not callable(function):
         raise ConfigError(f"the reward {path!r}: {module_name} has no function {attribute!r}")
     return cast(RewardFunction, function)
+
+
+def _called(name: str, context: RewardContext) -> object:
+    """What a term returned; what it raised is told with its name and line."""
+    try:
+        return _function_of(name)(context)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise T1Error(
+            f"the reward {name!r} raised {type(error).__name__}: {error} "
+            f"({place.filename}:{place.lineno})",
+            mend="a reward must give a number for every thought, also for an empty one",
+        ) from error
 
 
 def _checked(name: str, found: object, context: RewardContext) -> Float[np.ndarray, "P G"]:
