@@ -22,6 +22,14 @@ class ConfigError(T1Error):
     """A configuration key, value or combination that cannot be honoured."""
 
 
+class RetryableError(T1Error):
+    """A failure outside of the program, such as a full disk or a user's function that raised.
+
+    The same command may succeed later. The command line exits with code 75 (EX_TEMPFAIL of
+    sysexits.h), by which a supervisor knows that it may try again.
+    """
+
+
 class DataError(T1Error):
     """A collection, run, judgement or record file that is malformed or inconsistent."""
 

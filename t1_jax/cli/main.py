@@ -29,8 +29,8 @@ from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import cold_thoughts, teacher_thoughts
-from t1_jax.cli.train import train
-from t1_jax.errors import T1Error
+from t1_jax.cli.train import UNFINISHED, train
+from t1_jax.errors import RetryableError, T1Error
 
 USER_MISTAKE = 2
 _CACHE = Path(os.environ.get("T1_CACHE") or Path.home() / ".cache" / "t1_jax")
@@ -46,7 +46,10 @@ _HINTS: dict[int | None, str] = {
 
 
 class _Commands(TyperGroup):
-    """Turns a user's mistake into two lines and exit code 2; other faults stay a traceback."""
+    """Turns a user's mistake into two lines and exit code 2; any other fault stays a traceback.
+
+    A failure that a later attempt may not meet has exit code 75.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta["as_json"] = "--json" in args
@@ -57,7 +60,8 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except T1Error as error:
             print_error(error, as_json=ctx.meta["as_json"])
-            raise typer.Exit(USER_MISTAKE) from error
+            later = isinstance(error, RetryableError)
+            raise typer.Exit(UNFINISHED if later else USER_MISTAKE) from error
         except OSError as error:
             # What the system says of a file is no fault of ours; a closed pipe is no fault at all.
             if error.errno == errno.EPIPE or error.filename is None:

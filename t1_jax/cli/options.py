@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from t1_jax.seeds import MAX_SEED
+
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 Model = Annotated[
@@ -76,5 +78,8 @@ Temperature = Annotated[
 TopP = Annotated[
     float, typer.Option("--top-p", help="Draw from the likeliest tokens that sum to this.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same query: same thought.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, max=MAX_SEED, help="Same seed, same query: same thought."),
+]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]

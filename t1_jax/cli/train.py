@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from t1_jax.train import TrainResult
 
 UNFINISHED = 75
-"""Exit code of a run that was stopped before its end; sysexits.h: try again later."""
+"""Exit code of a run that ended early and is saved; EX_TEMPFAIL of sysexits.h: try again later."""
 
 
 def train(
@@ -30,8 +30,8 @@ def train(
     """Train T1: reasoning cold start, joint reasoning and contrast, GRPO with a retrieval reward.
 
     A run that was stopped, by Ctrl-C, SIGTERM or max_minutes, saves, ends with exit code 75, and
-    goes on where it stood when the same command is given again. Nothing is fetched: `t1 pull` the
-    model and the collections first.
+    goes on where it stood when the same command is given again. So does a run that a full disk or a
+    reward of yours has ended. Nothing is fetched: `t1 pull` the model and the collections first.
 
     Example: t1 train configs/experiment/t1.yaml output=runs/mine run=[s1,s2]
     """

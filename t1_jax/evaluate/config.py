@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from t1_jax.errors import ConfigError
 from t1_jax.generate import SamplingOptions
 from t1_jax.retrieval import score_run
+from t1_jax.seeds import check_seed
 
 ControlName: TypeAlias = Literal["own", "no-think", "empty", "random", "repeated", "gold"]
 
@@ -67,6 +68,8 @@ class EvaluationConfig:
         ):
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
+        check_seed(self.query_seed, "query_seed")
+        check_seed(self.bootstrap_seed, "bootstrap_seed")
         if self.n_thoughts > 1 and self.sampling.temperature == 0:
             raise ConfigError(
                 f"n_thoughts={self.n_thoughts} at temperature 0 draws the same thought each time",

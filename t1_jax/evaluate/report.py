@@ -17,6 +17,7 @@ from t1_jax.evaluate.facts import hardware, package_versions
 from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
 from t1_jax.evaluate.table import comparison_sentence
+from t1_jax.seeds import check_seed
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -47,6 +48,7 @@ class ReportOptions:
         for name in ("helped", "hurt", "random"):
             if self.__dict__[name] < 0:
                 raise ConfigError(f"{name} must not be negative, got {self.__dict__[name]}")
+        check_seed(self.seed)
         if self.documents < 1:
             raise ConfigError(f"documents must be at least 1, got {self.documents}")
 

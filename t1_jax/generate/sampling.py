@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.errors import ConfigError
+from t1_jax.seeds import check_seed
 
 MIN_TEMPERATURE = 0.01
 """The lowest temperature above 0, as in vLLM: below it, logits / temperature may overflow float32.
@@ -62,6 +63,7 @@ class SamplingOptions:
         ):
             if not low <= value <= high:
                 raise ConfigError(f"{name} must lie between {low:g} and {high:g}, got {value}")
+        check_seed(self.seed)
 
 
 def check_temperature(name: str, value: float, *, greedy: bool = True) -> None:

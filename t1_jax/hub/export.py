@@ -79,14 +79,7 @@ def export_folder(
         T1Error: the folder is taken, or the disk refused the data.
     """
     options = options or ExportOptions()
-    if tokeniser.emb_token_id != metadata.emb_token_id:
-        raise WeightsError(
-            f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
-            f"{metadata.emb_token_id}",
-            mend="give the tokeniser the token first, in one of its three modes",
-        )
-    tokeniser.assigned(config.vocab_size)
-    check_document_side(document_side, tokeniser)
+    check_export(config, tokeniser, metadata, document_side)
     fields = _config_fields(config, tokeniser, metadata.stored_dtype, other_fields or {})
     texts = {
         "config.json": to_json(fields),
@@ -103,6 +96,27 @@ def export_folder(
             check_reads_back(part, fields)
         weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
         write_sentence_transformers(scratch, weights, config.embed_dim, document_side)
+
+
+def check_export(
+    config: DecoderConfig, tokeniser: Tokeniser, metadata: T1Metadata, document_side: DocumentSide
+) -> None:
+    """Rejects what could not be exported, without the weights; arguments as `export_folder` has.
+
+    Raises:
+        WeightsError: the tokeniser lacks `<emb_token>` or has more ids than there are rows.
+        ConfigError: the document prompt does not suit sentence-transformers.
+        UnsupportedError: transformers has no class for this decoder.
+    """
+    if tokeniser.emb_token_id != metadata.emb_token_id:
+        raise WeightsError(
+            f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
+            f"{metadata.emb_token_id}",
+            mend="give the tokeniser the token first, in one of its three modes",
+        )
+    tokeniser.assigned(config.vocab_size)
+    check_document_side(document_side, tokeniser)
+    _config_fields(config, tokeniser, metadata.stored_dtype, {})
 
 
 def _config_fields(

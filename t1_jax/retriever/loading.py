@@ -17,6 +17,7 @@ from t1_jax.hub import (
     Checkpoint,
     ExportOptions,
     T1Metadata,
+    check_export,
     export_adapter,
     export_folder,
     init_emb_row,
@@ -114,7 +115,8 @@ def save_t1(
 ) -> None:
     """See `T1.save_pretrained`."""
     origin = known_origin(model.origin)
-    preset = model.preset
+    emb_id, preset = model.tokeniser.emb_token_id, model.preset
+    stored_dtype = dtype or model.decoder.options.param_dtype
     export_folder(
         folder,
         {
@@ -123,18 +125,44 @@ def save_t1(
         },
         model.decoder.config,
         origin.tokeniser,
-        T1Metadata(
-            emb_token_id=model.tokeniser.emb_token_id,
-            emb_token_mode=origin.emb_token_mode,
-            stored_dtype=dtype or model.decoder.options.param_dtype,
-            prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-            base_model=origin.name,
-            base_fingerprint=origin.fingerprint,
-        ),
+        _metadata(origin, preset, emb_id, stored_dtype),
         document_side(preset, model.tokeniser, model.options.max_document_tokens),
         card or CardFacts(name=folder.name),
         options,
         other_fields=origin.other_fields,
+    )
+
+
+def check_savable(
+    settled: Settled, config: DecoderConfig, *, dtype: str, max_document_tokens: int
+) -> None:
+    """Rejects a model that could not be saved, before its weights are loaded.
+
+    Args:
+        settled: as `settle` found it.
+        config: of the checkpoint.
+        dtype: that the weights will be stored in.
+        max_document_tokens: where documents are cut.
+
+    Raises:
+        T1Error: see `check_export`; or the preset has words after `{text}`.
+    """
+    check_export(
+        dataclasses.replace(config, vocab_size=settled.emb.vocab_size),
+        settled.origin.tokeniser,
+        _metadata(settled.origin, settled.preset, settled.emb.id, dtype),
+        document_side(settled.preset, settled.tokeniser, max_document_tokens),
+    )
+
+
+def _metadata(origin: Origin, preset: PromptPreset, emb_id: int, dtype: str) -> T1Metadata:
+    return T1Metadata(
+        emb_token_id=emb_id,
+        emb_token_mode=origin.emb_token_mode,
+        stored_dtype=dtype,
+        prompt={**dataclasses.asdict(preset), "hash": preset.hash},
+        base_model=origin.name,
+        base_fingerprint=origin.fingerprint,
     )
 
 

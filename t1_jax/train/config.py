@@ -9,6 +9,7 @@ from t1_jax.generate import check_temperature
 from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
+from t1_jax.seeds import check_seed
 from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.data import DrawConfig
 from t1_jax.train.data_config import DataConfig
@@ -326,6 +327,7 @@ class TrainConfig:
                 f"run names unknown stages: {', '.join(unknown)}",
                 mend=f"known are {', '.join(self.stages)}",
             )
+        check_seed(self.seed)
         if self.sample_every < 1:
             raise ConfigError(f"sample_every must be at least 1, got {self.sample_every}")
         if self.max_minutes is not None and self.max_minutes <= 0:

@@ -1,6 +1,7 @@
 """A run in progress: one stage after another, each step measured, checked, logged and saved."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,10 @@ from typing import Any
 import jax
 from flax import nnx
 
-from t1_jax.config import to_yaml
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, T1Error
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.exporting import account_of, export_weights
 from t1_jax.train.learner import Student
 from t1_jax.train.progress import Progress
-from t1_jax.train.rows import RowMaker
 from t1_jax.train.run import (
     Checkpoints,
     GivenUp,
@@ -23,11 +21,13 @@ from t1_jax.train.run import (
     Tracker,
     TrainingBroken,
     abstract_like,
+    any_process,
     flops_per_token,
     training_bar,
 )
+from t1_jax.train.saver import RunSaver
 from t1_jax.train.sources import TrainingData
-from t1_jax.train.stage import Stage, StepReport
+from t1_jax.train.stage import Stage, Stages, StepReport
 from t1_jax.train.validate import Validation, validate
 
 Tell = Callable[[str], None]
@@ -57,36 +57,6 @@ class TrainResult:
     stopped: str | None
     best: tuple[float, int] | None
     validations: Mapping[str, Mapping[str, float]]
-
-
-class Stages:
-    """The stages of a run, made from its config as they are asked for.
-
-    Args:
-        config: of the run.
-        data: that it learns from.
-        student: the model that learns.
-
-    Raises:
-        ConfigError: batches that the data cannot fill.
-        DataError: thoughts to learn from, and none there.
-    """
-
-    def __init__(self, config: TrainConfig, data: TrainingData, student: Student) -> None:
-        self._config = config
-        self._data = data
-        self._student = student
-        self._rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
-        self._made: dict[str, Stage] = {}
-        # All at once, so that none is refused after those before it have run.
-        for name in config.running:
-            self[name]
-
-    def __getitem__(self, name: str) -> Stage:
-        """The stage of this name in the config."""
-        if name not in self._made:
-            self._made[name] = Stage(name, self._config, self._student, self._data.sets, self._rows)
-        return self._made[name]
 
 
 class Curriculum:
@@ -128,10 +98,14 @@ class Curriculum:
         self._stop = stop
         self._tell = tell
         self._shown = shown
-        self._progress = Progress.new(config.health)
+        self._saver = RunSaver(config, data, student, folder, checkpoints, identity=identity)
         self._resumed: _State | None = None
         self._advanced = False  # by a step or a validation, since the run was taken up
-        self._identity = identity
+        self._failure: OSError | T1Error | None = None  # of what follows a step: it is saved first
+
+    @property
+    def _progress(self) -> Progress:
+        return self._saver.progress
 
     def run(self) -> TrainResult:
         """Runs every stage; each starts from the weights of the one before.
@@ -142,6 +116,7 @@ class Curriculum:
             ConfigError: the newest checkpoint is of a stage that `run` leaves out, unfinished.
             WeightsError: it is damaged.
             TrainingBroken: see `Health`.
+            RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
         """
         latest = self._checkpoints.latest()
         meta = {} if latest is None else self._checkpoints.meta(latest)
@@ -158,7 +133,13 @@ class Curriculum:
             run_config=asdict(self._config),
             resumed_at=latest or 0,
         ) as tracker:
-            return self._all(todo, latest, meta, tracker)
+            try:
+                return self._all(todo, latest, meta, tracker)
+            except (OSError, T1Error) as error:
+                # Other kinds of T1Error are told as they are: trying again would not help.
+                if isinstance(error, OSError) or type(error) is T1Error:
+                    raise self._saver.retryable(error) from error
+                raise
 
     def _all(
         self, todo: tuple[str, ...], latest: int | None, meta: Mapping[str, Any], tracker: Tracker
@@ -178,6 +159,9 @@ class Curriculum:
                 if owed and (found := self._validated(stage, state, latest)):
                     self._folder.write_thoughts(latest, found.samples)
                     tracker.log(latest, found.metrics)
+                    self._saver.save(stage, state, first, done, found.metrics, replace=True)
+                # Also where the run ended between a checkpoint and the export of its weights.
+                self._saver.export_best(stage, state, latest)
             else:
                 state = stage.start(weights)
             state, done = self._stage(stage, state, first, done, tracker)
@@ -188,7 +172,7 @@ class Curriculum:
             weights = state["train"].best_weights
             # The moments of this stage go before those of the next one come.
             state = None
-            self._export(weights, f"stages/{name}", self._progress.validations.get(name, {}))
+            self._saver.export(weights, f"stages/{name}", self._progress.validations.get(name, {}))
         return self._result(first, None)
 
     def _todo(self, meta: Mapping[str, Any]) -> tuple[str, ...]:
@@ -232,27 +216,44 @@ class Curriculum:
                     state, report = stage.step(state, first + done, self._check_alone)
                 except GivenUp:
                     if done:  # the stage before has saved its end
-                        self._save(stage, state, first, done, metrics)
+                        self._saver.save(stage, state, first, done, metrics)
                     break
+                except Exception as error:
+                    if done:
+                        self._saver.rescue(stage, state, first, done, metrics, error)
+                    raise
                 done += 1
                 self._advanced = True
                 step, at_end = first + done, done == stage.steps
                 self._progress.steps[stage.name] = done
                 metrics, samples = self._measured(report), self._samples(report, done)
-                self._check_health(step, metrics, report, tracker)
                 due, found = self._is_validated(stage, done), None
+                self._progress.owes_validation = due
+                try:
+                    self._check_health(step, metrics, report, tracker)
+                except TrainingBroken as broken:
+                    if broken.is_sound:
+                        self._saver.rescue(stage, state, first, done, metrics, broken)
+                    raise
                 if due:
-                    found = self._validated(stage, state, step)
+                    with self._failure_kept():
+                        found = self._validated(stage, state, step)
                 if found is not None:
                     metrics, samples = {**metrics, **found.metrics}, [*samples, *found.samples]
-                if found or at_end or step % self._config.tracking.every_steps == 0:
-                    tracker.log(step, metrics)
-                if samples:
-                    self._folder.write_thoughts(step, samples)
+                with self._failure_kept():
+                    if found or at_end or step % self._config.tracking.every_steps == 0:
+                        tracker.log(step, metrics)
+                    if samples:
+                        self._folder.write_thoughts(step, samples)
                 show(done, metrics)
-                stopping = self._stop.requested()
+                failed = any_process(self._failure is not None)
+                stopping = failed or self._stop.requested()
                 if self._checkpoints.due(step) or due or stopping:
-                    self._save(stage, state, first, done, metrics)
+                    self._saver.save(stage, state, first, done, metrics)
+                if self._failure is not None:
+                    raise self._failure
+                if found is not None:
+                    self._saver.export_best(stage, state, step)
                 if stopping:
                     break
         self._checkpoints.wait()
@@ -302,17 +303,25 @@ class Curriculum:
         return done == stage.steps or bool(every and done % every == 0)
 
     def _validated(self, stage: Stage, state: _State, step: int) -> Validation | None:
-        """Measures on held-out queries, and exports what is best so far."""
-        weights = state["train"].best_weights
-        found = self._measure(stage.name, weights, stage.config, step)
+        """Measures on held-out queries; None if the run was asked to stop meanwhile."""
+        found = self._measure(stage.name, state["train"].best_weights, stage.config, step)
         self._progress.owes_validation = found is None
         if found is None:
             return None
         for warning in self._progress.health.check(step, found.metrics):
             self._tell(f"warning: {warning}")
-        if self._progress.beats_best(found.metrics[self._config.checkpoints.metric], step):
-            self._export(weights, "best", found.metrics)
+        self._progress.beats_best(found.metrics[self._config.checkpoints.metric], step)
         return found
+
+    @contextmanager
+    def _failure_kept(self) -> Iterator[None]:
+        """Keeps the failure of what follows a step, so that the step is saved before it is told."""
+        try:
+            yield
+        except TrainingBroken:
+            raise
+        except (OSError, T1Error) as error:
+            self._failure = self._failure or error
 
     def _measure(
         self, name: str, weights: nnx.State, stage: StageConfig, step: int = 0
@@ -341,30 +350,6 @@ class Curriculum:
         self._tell(f"step {step}: validation  {told}")
         return found
 
-    def _export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
-        config = self._config
-        account = account_of(config, self._data, self._student.lora, self._progress.steps, scores)
-        export_weights(self._student, weights, self._folder.path / name, config, account)
-
-    def _save(
-        self,
-        stage: Stage,
-        state: _State,
-        first: int,
-        done: int,
-        metrics: Mapping[str, float],
-    ) -> None:
-        meta = {
-            **self._identity,
-            **self._progress.meta(),
-            "config": to_yaml(self._config),
-            "stage": stage.name,
-            "first_step": first,
-            "stage_step": done,
-            "draws": stage.position(),
-        }
-        self._checkpoints.save(first + done, state, stage.host_state(), meta, metrics)
-
     def _restored(
         self, stage: Stage, initial: nnx.State, step: int, meta: Mapping[str, Any]
     ) -> _State:
@@ -374,7 +359,7 @@ class Curriculum:
             leaf.delete()  # others take their place; they would lie in memory for the whole run
         found = self._checkpoints.restore(step, abstract)
         stage.restore(meta["draws"], found.host)
-        self._progress = Progress.restored(self._config.health, meta)
+        self._saver.progress = Progress.restored(self._config.health, meta)
         self._tell(f"resumed at step {step}, in stage {stage.name}")
         return found.state
 

@@ -36,6 +36,7 @@ from t1_jax.model import (
 )
 from t1_jax.parallel import Placement
 from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_decoder, settle
+from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
 from t1_jax.train.config import ModelConfig
 from t1_jax.train.data_config import LengthConfig
@@ -271,10 +272,11 @@ def load_student(
         plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
         thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)
         if config.lora is not None and adapter is None:
+            bits = jnp.asarray(key_data(seed, "lora"))
             decoder = add_lora(
                 decoder,
                 config.lora,
-                nnx.Rngs(seed),
+                nnx.Rngs(jax.random.wrap_key_data(bits, impl="threefry2x32")),
                 emb_token_id=settled.tokeniser.emb_token_id,
             )
         is_new = adapter is None and files.checkpoint.tokeniser.emb_token_id is None

@@ -60,20 +60,26 @@ def token_log_probs(
 
     actions = targets.shape[1]
     size = min(CHUNK, actions)
+    # Reshapes of a single row lose its sharding unless they are told it.
+    by_row = decoder.rules.spec(activation_axes("bl"))
     # One program for all chunks: a packed row has thousands of action tokens.
     log_probs, entropies = jax.lax.map(
-        jax.checkpoint(chunk, prevent_cse=False), (_chunks(hidden, size), _chunks(targets, size))
+        jax.checkpoint(chunk, prevent_cse=False),
+        (_chunks(hidden, size, by_row), _chunks(targets, size, by_row)),
     )
-    return _joined(log_probs, actions), _joined(entropies, actions)
+    return _joined(log_probs, actions, by_row), _joined(entropies, actions, by_row)
 
 
-def _chunks(array: Shaped[Array, "B A *D"], size: int) -> Shaped[Array, "K B C *D"]:
+def _chunks(array: Shaped[Array, "B A *D"], size: int, spec: jax.P) -> Shaped[Array, "K B C *D"]:
     """K pieces of C slots, the last one filled up with zeros."""
     rows, actions, *rest = array.shape
     padding = [(0, 0), (0, -actions % size), *[(0, 0)] * len(rest)]
-    return jnp.moveaxis(jnp.pad(array, padding).reshape(rows, -1, size, *rest), 1, 0)
+    padded = jnp.pad(array, padding)
+    pieces = jnp.reshape(padded, (rows, -1, size, *rest), out_sharding=spec)
+    return jnp.moveaxis(pieces, 1, 0)
 
 
-def _joined(pieces: Float[Array, "K B C"], actions: int) -> Float[Array, "B A"]:
+def _joined(pieces: Float[Array, "K B C"], actions: int, spec: jax.P) -> Float[Array, "B A"]:
     """The pieces side by side again, without what filled them up."""
-    return jnp.moveaxis(pieces, 0, 1).reshape(pieces.shape[1], -1)[:, :actions]
+    rows = pieces.shape[1]
+    return jnp.reshape(jnp.moveaxis(pieces, 0, 1), (rows, -1), out_sharding=spec)[:, :actions]

@@ -6,18 +6,31 @@ from typing import Any
 import jax
 
 from t1_jax.parallel import Placement, count_compilations, make_placement
+from t1_jax.retriever import check_savable
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.curriculum import Curriculum, Stages, Tell, TrainResult
+from t1_jax.train.curriculum import Curriculum, Tell, TrainResult
 from t1_jax.train.learner import Student, load_student, open_student
 from t1_jax.train.preflight import (
     check_metric,
     check_output,
+    check_prompts,
     check_rewards,
     check_run,
+    disk_warning,
+    truncation_warning,
     warnings_of,
 )
-from t1_jax.train.run import Checkpoints, GracefulStop, RunFolder, require_trackers
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.run import (
+    Checkpoints,
+    GracefulStop,
+    RunFolder,
+    check_data,
+    check_run_folder,
+    require_trackers,
+)
 from t1_jax.train.sources import TrainingData, load_training_data
+from t1_jax.train.stage import Stages
 
 FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
 """Settings that a run may be taken up with other values of."""
@@ -39,6 +52,7 @@ def train(
         DataError: training data that cannot be read, or that leaks.
         WeightsError: a model or a checkpoint that cannot be used, or belongs to another run.
         TrainingBroken: the run went wrong in a way that going on would not mend.
+        RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
     """
     is_first = jax.process_index() == 0
     tell = tell if is_first else _silent
@@ -47,9 +61,27 @@ def train(
     files = open_student(config.model)
     placement = placement or make_placement(config.mesh)
     check_run(config, files.checkpoint.config, placement.row_multiple)
+    settled, shape = files.settled, files.checkpoint.config
+    if config.model.lora is None and files.adapter is None:
+        check_savable(
+            settled,
+            shape,
+            dtype=config.model.stored_dtype,
+            max_document_tokens=config.data.lengths.document,
+        )
     identity = files.identity(config.model.lora, config.seed)
     _check_checkpoints(config, identity)
+    check_run_folder(
+        config.output,
+        config,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        free=FREE_KEYS,
+    )
     data = load_training_data(config.data, config.validation)
+    if not config.overwrite:
+        check_data(config.output, data.facts())
+    check_prompts(config, settled.tokeniser, settled.preset, data.sets)
     check_rewards(config, data.sets)
     check_metric(config, data.validation)
     for name, notes in data.notes.items():
@@ -57,10 +89,16 @@ def train(
             tell(f"{name}: {count:,} {what}")
     if data.removed_negatives:
         tell(f"{data.removed_negatives} negatives are the query itself or answer it: taken out")
-    for warning in warnings_of(config, data.sets):
+    rows = RowMaker(settled.tokeniser, settled.preset, data.sets, config.data.lengths)
+    warnings = (
+        *warnings_of(config, data.sets),
+        truncation_warning(config, rows, data.sets),
+        disk_warning(config, shape),
+    )
+    for warning in filter(None, warnings):
         tell(f"warning: {warning}")
     student = load_student(files, config.model, placement, seed=config.seed)
-    stages = Stages(config, data, student)
+    stages = Stages(config, data, student, rows)
     # From here on there is a run folder.
     folder = RunFolder(
         config.output,

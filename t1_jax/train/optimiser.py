@@ -149,7 +149,8 @@ class Optimiser:
 
         Returns:
             The new state, the norm of the gradient before it is clipped, the learning rate of this
-            update, and how many gradients of the stage were not finite.
+            update, how many updates of the stage were skipped since their gradient was not finite,
+            and how many of them are the last ones in a row.
         """
         return _apply(self.rule, self.schedule, self.config.ema, state, gradients)
 
@@ -191,6 +192,9 @@ def _apply(
     state: TrainState,
     gradients: nnx.State,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
+    norm = optax.tree.norm(gradients)
+    # A norm may overflow where no gradient does: such an update is skipped too.
+    gradients = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(norm), leaf, jnp.nan), gradients)
     # Optax types every tree as any tree.
     updates, new = rule.update(gradients, state.optimiser, state.trained)
     optimiser = cast("optax.ApplyIfFiniteState", new)
@@ -201,10 +205,11 @@ def _apply(
     step = cast("jax.Array", state.step)
     skipped = state.optimiser.total_notfinite
     measures = {
-        "grad_norm": optax.tree.norm(gradients),
+        "grad_norm": norm,
         # Updates that are left out do not count for the schedule.
         "learning_rate": jnp.asarray(schedule(step - skipped), jnp.float32),
         "skipped_updates": optimiser.total_notfinite,
+        "skipped_in_a_row": optimiser.notfinite_count,
     }
     return replace(
         state, trained=trained, optimiser=optimiser, average=average, step=step + 1

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from t1_jax.generate import EndReason, Prompt, SamplingOptions, Thought
 from t1_jax.retriever import T1
+from t1_jax.seeds import stable_hash
 from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.candidates import CandidateDocuments
 from t1_jax.train.clock import Clock
@@ -159,6 +160,7 @@ class OwnThoughts:
             hold=config.micro_batch.hold,
             num_vectors=len(rollout.draws) * rollout.group_size + len(given) + len(documents),
             action_tokens=actions,
+            truncated_thoughts=self._rows.count_truncated(rollout.draws),
         )
 
     def _given_numbers(self, rollout: Rollout) -> dict[int, int]:
@@ -251,7 +253,7 @@ class OwnThoughts:
                 n_thoughts=rollout.thoughts,
                 budget=rollout.budget,
                 sampling=SamplingOptions(
-                    temperature=rollout.temperature, seed=self._seed * 1_000_003 + step
+                    temperature=rollout.temperature, seed=stable_hash(self._seed, step)
                 ),
             )
 

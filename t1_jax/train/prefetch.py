@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flax import nnx
@@ -49,6 +49,7 @@ class RolloutPrefetch:
         self._draw = draw
         self._placement = placement
         self._ready: Drawn | None = None
+        self._failure: Exception | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -56,13 +57,21 @@ class RolloutPrefetch:
         return self._ready is not None
 
     def take(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
-        """The rollout of this step; drawn now, with calls of `check`, if it was not in advance."""
+        """The rollout of this step; drawn now, with calls of `check`, if it was not in advance.
+
+        What went wrong with it in advance is raised here, where the step before is complete.
+        """
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         found, self._ready = self._ready, None
         return found or self._draw(weights, step, check)
 
     @contextmanager
     def drawing(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Iterator[None]:
         """Draws the rollout of `step` while the body runs; the end waits for both.
+
+        If drawing fails, there is no rollout in the end, and `take` raises the error.
 
         Args:
             weights: which the body must not consume.
@@ -72,8 +81,12 @@ class RolloutPrefetch:
         with ThreadPoolExecutor(1, thread_name_prefix="rollout") as worker:
             drawn = worker.submit(self._draw_there, weights, step, check)
             yield
-        with suppress(GivenUp):
+        try:
             self._ready = drawn.result()
+        except GivenUp:
+            pass
+        except Exception as error:
+            self._failure = error
 
     def _draw_there(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
         # A mesh is entered thread by thread.

@@ -1,5 +1,7 @@
 """What can be seen to fail, or to do nothing, before anything is compiled."""
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,18 +11,37 @@ from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
 from t1_jax.retrieval.index import require_backend
+from t1_jax.text import PromptPreset, T1Tokeniser, encode_documents, encode_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rewards import rehearse
+from t1_jax.train.rows import RowMaker
+from t1_jax.train.run import body_parameters
 from t1_jax.train.validate import score_names
+
+_SAMPLED_THOUGHTS = 2000
+"""Given thoughts whose length is looked at before a run."""
+
+_TEXT, _ANY = "x", 2**31
+"""A text of about one token, and no limit to it."""
+
+_LEAST_TEXT = 8
+"""Tokens of a text that a prompt must leave room for."""
 
 
 def check_output(config: TrainConfig) -> None:
-    """Refuses to overwrite what is to be read.
+    """Rejects a run folder that cannot be written, or that holds what is to be read.
 
     Raises:
-        ConfigError: the model or a file of records lies in the run folder.
+        ConfigError: the model or a file of records lies in a run folder that is overwritten.
+        T1Error: the folder cannot be created or written.
     """
+    parent = _existing_parent(config.output)
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise T1Error(
+            f"{config.output} cannot be written: {parent} is no folder in which you may write",
+            mend="choose another output",
+        )
     if not config.overwrite:
         return
     output = config.output.resolve()
@@ -51,6 +72,60 @@ def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> N
         stage = config.stages[name]
         _check_attention(name, stage, config, shape)
         _check_micro_batches(name, stage, config, shape, row_multiple)
+
+
+def check_prompts(
+    config: TrainConfig,
+    tokeniser: T1Tokeniser,
+    preset: PromptPreset,
+    sets: Sequence[TrainingSet],
+) -> None:
+    """Rejects lengths that the prompts leave no room for a text in.
+
+    Raises:
+        ConfigError: a prompt with its instruction takes nearly all of `data.lengths`, or a fixed
+            thought is longer than its limit.
+    """
+    lengths = config.data.lengths
+    for each in sets:
+        own = sorted({record.instruction for record in each.records} - {None}, key=str)
+        wordings = [preset, *(preset.with_instruction(words) for words in own if words is not None)]
+        for number, wording in enumerate(wordings):
+            task = None if number else each.name
+            for think in (True, False):
+                (row,) = encode_queries(
+                    tokeniser, wording, [_TEXT], max_tokens=_ANY, task=task, think=think
+                )
+                _check_room("query", f"a query of {each.name}", len(row.ids), lengths.query)
+    (row,) = encode_documents(tokeniser, preset, [_TEXT], max_tokens=_ANY)
+    _check_room("document", "a document", len(row.ids), lengths.document)
+    for name in config.running:
+        thought = config.stages[name].fixed_thought
+        if thought is None:
+            continue
+        size = len(tokeniser.encode_thought(thought))
+        if size > lengths.thought:
+            raise ConfigError(
+                f"stage {name}: fixed_thought has {size} tokens, more than data.lengths.thought "
+                f"({lengths.thought})",
+                mend=f"set data.lengths.thought={size}",
+            )
+
+
+def _check_room(field: str, text: str, prompt: int, most: int) -> None:
+    if prompt + _LEAST_TEXT > most:
+        raise ConfigError(
+            f"the prompt of {text} takes {prompt} of data.lengths.{field}={most} tokens, which "
+            "leaves no room for the text",
+            mend=f"set data.lengths.{field} to at least {prompt + _LEAST_TEXT}, better to the "
+            "length of your texts more",
+        )
+
+
+def _existing_parent(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists."""
+    path = path.absolute()
+    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
@@ -106,6 +181,57 @@ def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, 
     return tuple(_warnings(config, sets))
 
 
+def truncation_warning(
+    config: TrainConfig, rows: RowMaker, sets: Sequence[TrainingSet]
+) -> str | None:
+    """A sentence about given thoughts that are longer than their limit, if there are any."""
+    reading = [
+        stage
+        for stage in map(config.stages.__getitem__, config.running)
+        if stage.think
+        and not stage.fixed_thought
+        and stage.draws.thoughts != "none"
+        and (stage.losses.sft or stage.given_vectors or not stage.draws_thoughts)
+    ]
+    texts = [text for each in sets for record in each.records for text in record.thoughts]
+    if not reading or not texts:
+        return None
+    some = texts[:: -(-len(texts) // _SAMPLED_THOUGHTS)]
+    truncated = sum(rows.thought(text)[1] for text in some)
+    if not truncated:
+        return None
+    return (
+        f"{truncated} of {len(some)} given thoughts have more than {config.data.lengths.thought} "
+        "tokens (data.lengths.thought); their end is cut off, and is not imitated as an end"
+    )
+
+
+def disk_warning(config: TrainConfig, shape: DecoderConfig) -> str | None:
+    """A sentence about a disk too small for one checkpoint and one export, if it is."""
+    if config.model.lora is not None:
+        return None
+    tables = (1 if shape.tie_embeddings else 2) * shape.vocab_size * shape.embed_dim
+    parameters = body_parameters(shape) + tables
+    copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
+    stored = 4 if config.model.stored_dtype == "float32" else 2
+    needed = parameters * (4 * copies + stored)
+    parent = _existing_parent(config.output)
+    free = shutil.disk_usage(parent).free
+    if free >= needed:
+        return None
+    return (
+        f"a checkpoint and the weights exported from it take about {needed / 1e9:.1f} GB, and "
+        f"{parent} has {free / 1e9:.1f} GB left"
+    )
+
+
+def _copies_in_checkpoint(stage: StageConfig) -> int:
+    """How many float32 copies of the weights a checkpoint of a stage holds."""
+    reference = bool(stage.losses.policy) and stage.policy.resolved().beta > 0
+    drawing = stage.draws_thoughts and stage.rollout.prefetch
+    return 3 + (stage.optimiser.ema is not None) + reference + drawing
+
+
 def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]:
     mined = any(record.negatives for each in sets for record in each.records)
     for name in config.running:
@@ -114,6 +240,11 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
             yield (
                 f"stage {name}: the triplet loss adds nothing, since no record names a hard "
                 "negative (see t1 mine)"
+            )
+        if stage.losses.infonce and stage.draws.batch_queries == 1 and not mined:
+            yield (
+                f"stage {name}: infonce adds nothing, since a step of one query without hard "
+                f"negatives has one document; set stages.{name}.draws.batch_queries above 1"
             )
         if stage.draws_thoughts and not (stage.losses.sft or stage.losses.policy):
             yield (

@@ -49,7 +49,7 @@ class RowMaker:
         }
         self._prompts: dict[tuple[str, str, bool], PromptTokens] = {}
         self._document_rows: dict[tuple[str, str], PromptTokens] = {}
-        self._thoughts: dict[str, Int[np.ndarray, " L"]] = {}
+        self._thoughts: dict[str, tuple[Int[np.ndarray, " L"], bool]] = {}
 
     def prompt(self, draw: Draw, *, think: bool) -> PromptTokens:
         """The query's prompt, which ends where a thought begins."""
@@ -69,12 +69,25 @@ class RowMaker:
             )[0]
         return self._prompts[key]
 
-    def thought(self, text: str) -> Int[np.ndarray, " L"]:
-        """The tokens of a thought that is given; a long one loses its end."""
+    def thought(self, text: str) -> tuple[Int[np.ndarray, " L"], bool]:
+        """The tokens of a thought that is given, and whether it was truncated at the limit."""
         if text not in self._thoughts:
-            ids = self.tokeniser.encode_thought(text)
-            self._thoughts[text] = ids[: self._lengths.thought]
+            ids, most = self.tokeniser.encode_thought(text), self._lengths.thought
+            self._thoughts[text] = ids[:most], len(ids) > most
         return self._thoughts[text]
+
+    def count_truncated(self, draws: Sequence[Draw]) -> int:
+        """How many of the thoughts that are given were truncated."""
+        given = [draw.thought for draw in draws if draw.thought is not None]
+        return sum(self.thought(text)[1] for text in given)
+
+    def _imitated(self, text: str, emb_token_learns: bool) -> int:
+        """Tokens of a given thought that are imitated, with `<emb_token>`.
+
+        After a truncated thought it is not: the model would learn to stop in mid-sentence.
+        """
+        ids, truncated = self.thought(text)
+        return len(ids) + (emb_token_learns and not truncated)
 
     def given_branch(
         self,
@@ -90,21 +103,22 @@ class RowMaker:
             draw: the record and its thought.
             vector: number of the vector read at `<emb_token>`; None reads none.
             weight: of each imitated token in the step's loss; 0 imitates nothing.
-            emb_token_learns: whether `<emb_token>` is imitated, too.
+            emb_token_learns: whether `<emb_token>` is imitated, too, after a thought that is whole.
         """
         if draw.thought is None:
             return None
-        ids = np.append(self.thought(draw.thought), self.tokeniser.emb_token_id).astype(np.int32)
+        thought, _ = self.thought(draw.thought)
+        ids = np.append(thought, self.tokeniser.emb_token_id).astype(np.int32)
         if not weight:
             return Branch(tokens=ids, vector=vector)
-        actions = len(ids) - (not emb_token_learns)
+        actions = self._imitated(draw.thought, emb_token_learns)
         columns = {"sft_weight": np.full(actions, weight, np.float32)}
         return Branch(tokens=ids, actions=actions, columns=columns, vector=vector)
 
     def count_imitated(self, draws: Sequence[Draw], *, emb_token_learns: bool = True) -> int:
         """Tokens that a step imitates: the denominator of its loss."""
         return sum(
-            len(self.thought(draw.thought)) + emb_token_learns
+            self._imitated(draw.thought, emb_token_learns)
             for draw in draws
             if draw.thought is not None
         )
@@ -141,16 +155,16 @@ class RowMaker:
             think: whether the thought stands between prompt and `<emb_token>`.
             weight: of each imitated token in the step's loss, denominators included; 0 imitates
                 nothing.
-            emb_token_learns: whether `<emb_token>` is imitated, too.
+            emb_token_learns: whether `<emb_token>` is imitated, too, after a thought that is whole.
         """
         prompt = self.prompt(draw, think=think)
-        thought, learns = np.zeros(0, np.int32), False
+        thought, imitated = np.zeros(0, np.int32), 0
         if think and draw.thought is not None:
-            thought, learns = self.thought(draw.thought), weight > 0
+            thought, _ = self.thought(draw.thought)
+            imitated = self._imitated(draw.thought, emb_token_learns) if weight else 0
         ids = self.tokeniser.close(prompt, thought).ids
         first = len(prompt.ids)
-        last = len(ids) - (not emb_token_learns)
-        targets = ids[first:last] if learns else ids[:0]
+        targets = ids[first : first + imitated]
         return Row(
             tokens=ids,
             read_at=np.arange(first - 1, first - 1 + len(targets), dtype=np.int32),

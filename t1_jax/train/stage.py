@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t1_jax.errors import DataError, UnsupportedError
+from t1_jax.errors import DataError, T1Error, UnsupportedError
+from t1_jax.seeds import stable_hash
 from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
@@ -22,9 +23,13 @@ from t1_jax.train.own_thoughts import OwnThoughts
 from t1_jax.train.prefetch import Drawn, RolloutPrefetch
 from t1_jax.train.rollout import rollout_samples
 from t1_jax.train.rows import RowMaker
-from t1_jax.train.run import GivenUp
+from t1_jax.train.run import any_process
+from t1_jax.train.sources import TrainingData
 from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_columns
 from t1_jax.train.supervised import Supervised
+
+SKIPPED = ("skipped_updates", "skipped_in_a_row")
+"""Counts that the optimiser keeps over a stage."""
 
 _SAMPLED_QUERIES = 4
 
@@ -76,7 +81,7 @@ class Stage:
         self.config: StageConfig = config.stages[name]
         self._student = student
         sets = _with_thought(sets, self.config.fixed_thought)
-        draws = _draw_config(self.config, config.seed)
+        draws = _draw_config(self.config, stable_hash(config.seed, name, "examples"))
         _check_thoughts(name, self.config, draws, sets)
         self._draws = draw_batches(sets, draws)
         self.steps = _steps(self.config, epoch_steps(sets, draws))
@@ -98,7 +103,7 @@ class Stage:
                 sets,
                 student,
                 config.data.lengths,
-                seed=config.seed * 1009 + list(config.stages).index(name),
+                seed=stable_hash(config.seed, name, "thoughts"),
             )
         else:
             self._supervised = Supervised(self.config, rows, sets, student.placement)
@@ -146,9 +151,14 @@ class Stage:
         Args:
             state: as `start` gave it, or the step before.
             step: of the whole run.
-            check: called all along a rollout. If it raises `GivenUp`, so does the step, which has
-                then left no trace, neither in the state nor in the stream of queries; of a rollout
-                in advance nobody hears, and it is drawn again.
+            check: called all along a rollout. If it raises `GivenUp`, so does the step; a rollout
+                in advance is then drawn again.
+
+        Raises:
+            GivenUp: `check` raised it.
+            T1Error: the rollout failed, for example in a reward; on all processes together.
+
+        Either has left no trace, neither in the state nor in the stream of queries.
         """
         clock = Clock()
         measures: dict[str, float] = {}
@@ -171,6 +181,7 @@ class Stage:
         metrics = measures | metrics | clock.seconds
         metrics["loss"] = self._total(metrics)
         metrics["action_tokens"] = float(batch.action_tokens)
+        metrics["truncated_thoughts"] = float(batch.truncated_thoughts)
         return {**state, "train": train, "drawing": drawing}, StepReport(
             metrics=metrics,
             tokens=batch.tokens * self._updates,
@@ -190,11 +201,18 @@ class Stage:
         """What to learn from thoughts, measures of them, and some of them."""
         by = state["train"].trained if state["drawing"] is None else state["drawing"]
         before = self._draws.get_state()
+        drawn, failure = None, None
         try:
             drawn = self._prefetch.take(by, step, check)
-        except GivenUp:
+        except T1Error as error:
+            failure = error
+        except Exception:
             self._draws.set_state(before)
             raise
+        failed = any_process(drawn is None)
+        if drawn is None or failed:
+            self._draws.set_state(before)
+            raise failure or T1Error("the rollout failed in another process")
         clock.seconds |= drawn.clock.seconds
         rollout = drawn.rollout
         with clock.of("data"):
@@ -255,24 +273,61 @@ class Stage:
         )
 
 
+class Stages:
+    """The stages of a run, made from its config as they are asked for.
+
+    Args:
+        config: of the run.
+        data: that it learns from.
+        student: the model that learns.
+        rows: lays rows out.
+
+    Raises:
+        ConfigError: batches that the data cannot fill.
+        DataError: thoughts to learn from, and none there.
+    """
+
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, student: Student, rows: RowMaker
+    ) -> None:
+        self._config = config
+        self._data = data
+        self._student = student
+        self._rows = rows
+        self._made: dict[str, Stage] = {}
+        # All at once, so that none is refused after those before it have run.
+        for name in config.running:
+            self[name]
+
+    def __getitem__(self, name: str) -> Stage:
+        """The stage of this name in the config."""
+        if name not in self._made:
+            self._made[name] = Stage(name, self._config, self._student, self._data.sets, self._rows)
+        return self._made[name]
+
+
 def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over the updates of a rollout; `rollout/...` are of the first, whose policy drew it."""
-    return {
+    """Means over the updates of a rollout; `rollout/...` are of the first, whose policy drew it.
+
+    Counts of skipped updates are those after the last one.
+    """
+    means = {
         name: value
         if name.startswith("rollout/")
         else float(np.mean([metrics[name] for metrics in found]))
         for name, value in found[0].items()
     }
+    return means | {name: found[-1][name] for name in SKIPPED}
 
 
 def _draw_config(config: StageConfig, seed: int) -> DrawConfig:
-    """The stage's draws under the run's seed, without thoughts where they are not read."""
+    """The stage's draws under a seed of its own, without thoughts where they are not read."""
     reads_thoughts = (
         config.losses.sft or config.given_vectors or (config.think and not config.draws_thoughts)
     )
     return replace(
         config.draws,
-        seed=seed * 1009 + config.draws.seed,
+        seed=stable_hash(seed, config.draws.seed),
         thoughts=config.draws.thoughts if reads_thoughts else "none",
     )
 

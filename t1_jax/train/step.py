@@ -44,6 +44,7 @@ class StepBatch:
         hold: keep residuals between the vectors' pass and the backward pass.
         num_vectors: T, vectors of the step.
         action_tokens: that have a weight in a token loss.
+        truncated_thoughts: given thoughts that were longer than their limit.
     """
 
     micro: Sequence[PlacedBatch]
@@ -54,6 +55,7 @@ class StepBatch:
     hold: bool = False
     num_vectors: int = 0
     action_tokens: int = 0
+    truncated_thoughts: int = 0
 
     @property
     def tokens(self) -> int:

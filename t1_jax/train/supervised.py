@@ -80,6 +80,7 @@ class Supervised:
             hold=config.micro_batch.hold,
             num_vectors=0 if plan is None else len(draws) + int((plan.candidates >= 0).sum()),
             action_tokens=imitated,
+            truncated_thoughts=self._rows.count_truncated(draws) if config.think else 0,
         )
 
 

@@ -6,6 +6,7 @@ import yaml
 
 from t1_jax.cli.train import UNFINISHED
 from t1_jax.config import load_config
+from t1_jax.errors import T1Error
 from t1_jax.parallel import single_device_placement
 from t1_jax.retriever import T1
 from t1_jax.text import T1Tokeniser
@@ -124,6 +125,18 @@ def test_a_file_that_is_not_there_and_an_error_for_machines(t1, tmp_path):
     assert answer.code == 2
     assert answer.json["error"]["kind"] == "ConfigError"
     assert "nowhere.yaml" in answer.json["error"]["message"]
+
+
+def test_a_full_disk_is_worth_another_try(t1, recipe, monkeypatch):
+    def full(*_: object) -> None:
+        raise T1Error("metrics.jsonl could not be written: no space", mend="free disk space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("t1_jax.train.run.folder.RunFolder.record", full)
+        answer = t1("train", recipe, "run=[s1]")
+    assert answer.code == UNFINISHED
+    assert "no space; the run is saved at step" in " ".join(answer.err.split())
+    assert t1("train", recipe, "run=[s1]").code == 0
 
 
 def test_another_config_is_refused_unless_asked_for(t1, recipe):

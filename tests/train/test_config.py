@@ -73,6 +73,9 @@ def test_losses_that_contradict_themselves(fields, told):
     ("fields", "told"),
     [
         ({"sample_every": 0}, "sample_every must be at least 1"),
+        ({"seed": 2**64}, "seed must be an integer from 0 to"),
+        ({"stages": {"s1": {"draws": {"seed": -1}}}}, "stages.s1.draws: seed must be an integer"),
+        ({"health": {"max_skipped_updates": -1}}, "health: max_skipped_updates must be at least 0"),
         ({"max_minutes": 0.0}, "max_minutes must be above 0"),
         ({"resume": True, "overwrite": True}, "contradict each other"),
         ({"run": ["s4"]}, "unknown stages: s4"),

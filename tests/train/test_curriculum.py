@@ -21,6 +21,7 @@ from t1_jax.retriever import T1
 from t1_jax.train import TrainConfig, curriculum
 from t1_jax.train.run import CheckpointConfig, Checkpoints, TrainingBroken
 from tests.train.toy_runs import (
+    FLAT_REWARD,
     S1,
     S2,
     S3,
@@ -147,6 +148,16 @@ def test_a_stop_within_a_validation_does_not_wait_for_it(straight, toys, monkeyp
     assert run_toy(whole(toys)).steps == 12
     assert_same(recorder, expected, range(1, 13))
     assert logged(toys) == logged(root)
+    # The checkpoint of step 4 has the score too, although it is older than the validation.
+    found = []
+    for folder in (root, toys):
+        config = CheckpointConfig(keep_last=20)
+        with Checkpoints(folder / "run/checkpoints", config, writable=False) as checkpoints:
+            metas = [checkpoints.meta(step) for step in (4, 12)]
+            told = [(meta["best"], meta["validations"], meta["validation_owed"]) for meta in metas]
+            found.append((checkpoints.values(), told))
+    assert found[0] == found[1]
+    assert set(found[0][0]) == {4, 8, 12}
 
 
 def test_a_checkpoint_tells_its_config(straight):
@@ -291,13 +302,13 @@ def test_a_deadline_stops_and_another_model_is_refused(toys, tiny_tokeniser):
 
 
 def test_a_broken_run_stops_with_its_last_step_on_record(toys, monkeypatch):
-    """No group of two equal thoughts differs; three steps of that are enough."""
+    """No group differs in its reward; three steps of that are enough."""
     stage = merged(
         S3,
         {
             "steps": 9,
             "losses": {"infonce": 0},
-            "reward": {"terms": {"length": 1, "format": 0, "log_rank": 0, "gap": 0}},
+            "reward": FLAT_REWARD,
             "rollout": {"thoughts": 2, "budget": 1},
         },
     )

@@ -20,10 +20,10 @@ LENGTHS = LengthConfig(query=96, thought=8, document=64)
 TEXTS = ["The animal is a cat.", "It is an owl."]
 
 
-def student(toys, placement=None, **fields) -> Student:
+def student(toys, placement=None, *, seed=0, **fields) -> Student:
     config = ModelConfig(path=str(toys / "model"), **{"dtype": "float32", **fields})
     return load_student(
-        open_student(config), config, placement or single_device_placement(), seed=0
+        open_student(config), config, placement or single_device_placement(), seed=seed
     )
 
 
@@ -118,6 +118,15 @@ def test_the_new_token_starts_as_the_end_of_an_answer(toys, lora, mesh):
         # An adapter is loaded onto a base whose row is the mean.
         base = np.asarray(mine.decoder(mine.initial).embed.table[...])
         np.testing.assert_array_equal(base, kept)
+
+
+def test_every_seed_starts_other_adapters(toys):
+    lora = LoraConfig(rank=2, targets=("q",))
+    found = set()
+    for seed in (0, 2**32, 2**64 - 1):
+        leaves = jax.tree.leaves(student(toys, lora=lora, seed=seed).initial)
+        found.add(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
+    assert len(found) == 3
 
 
 def test_a_mesh_that_divides_no_weight_is_refused(toys):

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError, WeightsError
 from t1_jax.parallel import MeshConfig, count_compilations, make_placement
+from t1_jax.text import presets
 from t1_jax.train import TrainConfig, loop
 from t1_jax.train.data_config import SourceConfig
 from t1_jax.train.rewards import RewardContext, register_reward
@@ -28,6 +30,7 @@ from tests.train.toy_runs import (
 )
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+PRESETS = Path(presets.__file__).with_suffix("")
 WORDINGS = ("What does the {} drink?", "What does the {} do?", "Does the {} eat?",
             "Is the {} old?", "Why does the {} sleep?")  # fmt: skip
 
@@ -107,6 +110,13 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
             loop.train(toy_config(toys, {"s1": S1}, mesh={"data": 3}), tell=print)
         with pytest.raises(WeightsError, match="nowhere"):
             run_toy(toy_config(toys, {"s1": S1}, model={"path": "nowhere"}))
+        with pytest.raises(ConfigError, match="a query of zoo takes .* of data.lengths.query=20"):
+            run_toy(toy_config(toys, {"s1": S1}, data={"lengths": {"query": 20}}))
+        preset = yaml.safe_load((PRESETS / "t1.yaml").read_text())
+        preset["document_template"] = "<|im_start|>user\n{text} in short<|im_end|>"
+        (toys / "words.yaml").write_text(yaml.safe_dump(preset))
+        with pytest.raises(ConfigError, match="which sentence-transformers cannot express"):
+            run_toy(toy_config(toys, {"s1": S1}, model={"preset": str(toys / "words.yaml")}))
         metric = {"metric": "validation/zo/ndcg@10"}
         with pytest.raises(ConfigError, match="checkpoints.metric=validation/zo/ndcg@10 is not"):
             run_toy(toy_config(toys, {"s1": S1}, checkpoints=metric))
@@ -162,17 +172,21 @@ def test_stages_that_the_data_cannot_fill_leave_no_run_folder(toys):
     assert not (toys / "run").exists()
 
 
-def test_another_config_or_other_data_are_not_mixed_into_a_run(toys):
+def test_another_config_or_other_data_are_not_mixed_into_a_run(toys, monkeypatch):
     short = merged(S1, {"steps": 1})
     run_toy(toy_config(toys, {"s1": short}))
-    with pytest.raises(ConfigError, match="stages.s1.steps was 1, is 2"):
-        run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "load_student", None)
+        with pytest.raises(ConfigError, match="stages.s1.steps was 1, is 2"):
+            run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
     longer = run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}, resume=True))
     assert longer.steps == 2
     with (toys / "zoo.jsonl").open("a") as file:
         file.write('{"query_id": "x", "query": "A new one", "positives": ["cat"]}\n')
-    with pytest.raises(DataError, match="was trained on other data"):
-        run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "load_student", None)
+        with pytest.raises(DataError, match="was trained on other data"):
+            run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
     anew = run_toy(toy_config(toys, {"s1": short}, overwrite=True))
     assert anew.steps == 1
     assert not (toys / "run/config.before-1.yaml").exists()

@@ -147,13 +147,14 @@ def test_the_average_follows_the_weights_and_is_what_is_evaluated() -> None:
     assert state.best_weights is state.average
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e38])  # the norm of the last overflows
 def test_a_gradient_that_is_no_number_changes_nothing(bad: float) -> None:
     config = OptimiserConfig(learning_rate=0.1, schedule="linear", warmup=0.0, ema=0.5)
     state, measures = updated(config, [(1.0, 0.5), *[(bad, 1.0)] * 5, (0.3, -1.0)])
     straight, expected = updated(config, [(1.0, 0.5), (0.3, -1.0)])
     assert not np.isfinite(measures[1]["grad_norm"])
     assert [each["skipped_updates"] for each in measures] == [0, 1, 2, 3, 4, 5, 5]
+    assert [each["skipped_in_a_row"] for each in measures] == [0, 1, 2, 3, 4, 5, 0]
     assert measures[-1]["learning_rate"] == pytest.approx(expected[-1]["learning_rate"])
     np.testing.assert_array_equal(value(state.trained), value(straight.trained))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

@@ -113,7 +113,9 @@ def test_several_devices_might_wait_for_each_other_for_ever(toys):
     assert not (toys / "run").exists()
 
 
-def test_what_goes_wrong_in_the_thread_ends_the_step(toy, monkeypatch):
+def test_what_goes_wrong_in_the_thread_ends_the_step_that_needs_it(toy, monkeypatch):
+    """The step beside it is complete, and can be saved."""
+
     def broken(*args: object) -> None:
         raise DataError("the endpoint is gone")
 
@@ -121,5 +123,8 @@ def test_what_goes_wrong_in_the_thread_ends_the_step(toy, monkeypatch):
     with toy.placement.entered():
         state, _ = stage.step(stage.start(toy.weights()), 0)
         monkeypatch.setattr(OwnThoughts, "rollout", broken)
+        state, _ = stage.step(state, 1)
+        position = stage.position()
         with pytest.raises(DataError, match="the endpoint is gone"):
-            stage.step(state, 1)
+            stage.step(state, 2)
+        assert stage.position() == position

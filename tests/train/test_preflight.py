@@ -7,12 +7,23 @@ from typing import Any
 
 import pytest
 
-from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.train import TrainConfig, preflight
 from t1_jax.train.data import TrainingSet
-from t1_jax.train.preflight import check_rewards, check_run, warnings_of
+from t1_jax.train.preflight import (
+    check_output,
+    check_prompts,
+    check_rewards,
+    check_run,
+    disk_warning,
+    truncation_warning,
+    warnings_of,
+)
+from t1_jax.train.rows import RowMaker
 from tests.train.data.toys import training_set
 from tests.train.toy_runs import S1, S2, S3, SHAPE, merged, toy_config
+from tests.train.toy_texts import PRESET
+from tests.train.toy_texts import sets as toy_sets
 
 
 def config(toys: Path, stage: dict[str, Any], **fields: Any) -> TrainConfig:
@@ -164,3 +175,75 @@ def test_a_given_thought_with_a_vector_makes_the_row_longer(toys):
     given = merged(stage, {"given_vectors": True, "losses": {"infonce": 1}})
     with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 704 tokens"):
         check_run(config(toys, given, **lengths), SHAPE, 1)
+
+
+def test_a_prompt_that_leaves_no_room_for_the_text(toys, tiny_tokeniser):
+    data = toy_sets()
+    prompt = len(tiny_tokeniser.encode_thought("search: x think")) + 2  # the longer instruction
+
+    def check(stage: dict[str, Any] = S1, **lengths: int) -> None:
+        fields = {"data": {"lengths": lengths}}
+        check_prompts(config(toys, stage, **fields), tiny_tokeniser, PRESET, data)
+
+    check(query=prompt + 8)
+    with pytest.raises(ConfigError, match=f"a query of a takes {prompt} of data.lengths.query="):
+        check(query=prompt + 7)
+    document = len(tiny_tokeniser.encode_thought("x")) + 3
+    check(document=document + 8)
+    with pytest.raises(ConfigError, match=f"a document takes {document} of data.lengths.document"):
+        check(document=document + 7)
+    fixed = merged(S1, {"fixed_thought": "the end of an array " * 5})
+    with pytest.raises(ConfigError, match="stage it: fixed_thought has .* more than"):
+        check(fixed, thought=8)
+    check(fixed, thought=100)
+
+
+def test_given_thoughts_that_are_truncated_are_told(toys, tiny_tokeniser):
+    data = toy_sets()
+
+    def told(stage: dict[str, Any], most: int) -> str | None:
+        run = config(toys, stage, data={"lengths": {"thought": most}})
+        rows = RowMaker(tiny_tokeniser, PRESET, data, run.data.lengths)
+        return truncation_warning(run, rows, data)
+
+    found = told(S1, 12)
+    assert found is not None
+    assert found.startswith("1 of 2 given thoughts have more than 12 tokens (data.lengths.thought)")
+    assert told(S1, 60) is None
+    assert told(S3, 12) is None  # it reads none
+    assert told(merged(S1, {"fixed_thought": "It is"}), 12) is None
+
+
+def test_a_run_folder_that_cannot_be_written(toys):
+    (toys / "file").write_text("")
+    with pytest.raises(T1Error, match="file is no folder in which you may write"):
+        check_output(config(toys, S1, output=str(toys / "file" / "run")))
+    check_output(config(toys, S1, output=str(toys / "new" / "run")))
+    assert not (toys / "new").exists()
+
+
+def test_a_disk_that_is_too_small_for_a_checkpoint_is_told(toys, monkeypatch):
+    def has(free: int) -> None:
+        usage = type("Usage", (), {"free": free})
+        monkeypatch.setattr("t1_jax.train.preflight.shutil.disk_usage", lambda path: usage)
+
+    layer = 32 * 4 * 32 + 3 * 32 * 48  # q, k, v, o; and three matrices of the feed-forward part
+    tables = (1 if SHAPE.tie_embeddings else 2) * SHAPE.vocab_size * 32
+    # Weights and two moments, and the exported weights in bfloat16.
+    needed = (2 * layer + tables) * (3 * 4 + 2)
+    has(needed)
+    assert disk_warning(config(toys, S1), SHAPE) is None
+    has(needed - 1)
+    told = disk_warning(config(toys, S1), SHAPE)
+    assert told is not None
+    assert "a checkpoint and the weights exported from it take about" in told
+    assert disk_warning(config(toys, S1, model={"lora": {"rank": 2}}), SHAPE) is None
+    has(needed)
+    reference = merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "optimiser": {"ema": 0.9}})
+    assert disk_warning(config(toys, reference), SHAPE) is not None
+
+
+def test_a_contrast_with_one_document_is_told(toys):
+    stage = merged(S2, {"losses": {"triplet": 0}, "draws": {"batch_queries": 1}})
+    (told,) = warnings_of(config(toys, stage), [training_set("a", 4, negatives=0)])
+    assert told.startswith("stage it: infonce adds nothing, since a step of one query without")

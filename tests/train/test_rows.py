@@ -42,14 +42,26 @@ def test_a_forced_emb_token_is_read_but_not_imitated(maker: RowMaker) -> None:
     assert row.tokens[row.emb_at[0]] == EMB
 
 
-def test_a_long_thought_loses_its_end(maker: RowMaker) -> None:
+def test_a_truncated_thought_is_not_taught_to_end_there(maker: RowMaker) -> None:
     draw = draws()[1]
     assert draw.thought is not None
     whole = maker.tokeniser.encode_thought(draw.thought)
     assert len(whole) > LENGTHS.thought
-    row = maker.query(draw, None, think=True, weight=1.0)
-    np.testing.assert_array_equal(row.targets, [*whole[:12], EMB])
-    assert (list(row.emb_at), list(row.vectors)) == ([], [])
+    row = maker.query(draw, 4, think=True, weight=1.0)
+    np.testing.assert_array_equal(row.targets, whole[:12])
+    np.testing.assert_array_equal(row.tokens[row.read_at + 1], row.targets)
+    # Its vector is still read, as that of a thought that was cut off at its budget.
+    assert row.tokens[-1] == EMB
+    assert (list(row.emb_at), list(row.vectors)) == ([len(row.tokens) - 1], [4])
+    branch = maker.given_branch(draw, 4, weight=1.0)
+    assert branch is not None
+    np.testing.assert_array_equal(branch.tokens, [*whole[:12], EMB])
+    assert branch.actions == 12
+    short = draws()[0]
+    assert short.thought is not None
+    both = len(maker.tokeniser.encode_thought(short.thought)) + 1 + 12
+    assert maker.count_imitated([short, draw]) == both
+    assert maker.count_truncated(draws()) == 1
 
 
 def test_where_there_is_no_thought_nothing_is_imitated(maker: RowMaker) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from t1_jax.errors import DataError
 from t1_jax.train.rewards import RewardContext, register_reward
-from tests.train.toy_runs import S1, S2, S3, leaves_of, merged
+from tests.train.toy_runs import FLAT_REWARD, S1, S2, S3, leaves_of, merged
 from tests.train.toy_stages import LORA, ToyStages
 
 
@@ -126,3 +126,36 @@ def test_a_policy_reaches_a_known_optimum(toy):
     rewards = [each["reward"] for each in metrics]
     assert np.mean(rewards[:3]) < 0.65
     assert np.mean(rewards[-3:]) > 0.97
+
+
+def test_seeds_2_to_the_32_apart_and_beyond_think_differently(toy):
+    stage = merged(S3, {"draws": {"batch_queries": 8}})
+    found = [
+        toy.run(toy.stage(stage, seed=seed), 1)[1][0]["rollout/log_prob_gap"]
+        for seed in (0, 2**32, 2**64 - 1)
+    ]
+    assert len(set(found)) == 3
+
+
+@pytest.mark.parametrize("zero_variance", ["drop", "resample", "zero"])
+def test_the_smallest_stage_of_rewards_that_tell_nothing(toy, zero_variance):
+    """One query, one row in a micro-batch, and no advantage: a step without a gradient."""
+    stage = merged(
+        S3,
+        {
+            "steps": 1,
+            "losses": {"infonce": 0},
+            "draws": {"batch_queries": 1, "hard_negatives": 0},
+            "micro_batch": {"rows": 1},
+            "rollout": {"thoughts": 2, "max_rows": 1},
+            "reward": FLAT_REWARD,
+            "advantage": {"zero_variance": zero_variance},
+        },
+    )
+    state, (metrics,) = toy.run(toy.stage(stage), 1)
+    assert metrics["grad_norm"] == metrics["loss"] == 0
+    assert ("rollout/entropy" in metrics) == (zero_variance == "zero")
+    for before, after in zip(
+        jax.tree.leaves(toy.student.initial), jax.tree.leaves(state["train"].trained), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)

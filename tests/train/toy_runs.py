@@ -18,6 +18,7 @@ from t1_jax.retrieval import Collection, Document, Query, save_collection
 from t1_jax.text import T1Tokeniser
 from t1_jax.train import TrainConfig, TrainResult, train
 from t1_jax.train.data import TrainingRecord, write_records
+from t1_jax.train.rewards import RewardContext, register_reward
 from t1_jax.train.stage import Stage
 from tests.hf_folder import write_hf_folder
 
@@ -121,6 +122,18 @@ S3: dict[str, Any] = {
 }
 NO_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "entropy": None,
                   "mean_cosine": None}  # fmt: skip
+
+
+FLAT_REWARD: dict[str, Any] = {
+    "terms": {"flat_for_tests": 1, "format": 0, "length": 0, "log_rank": 0, "gap": 0}
+}
+"""Groups without variance."""
+
+
+@register_reward("flat_for_tests")
+def flat_for_tests(context: RewardContext) -> np.ndarray:
+    """The same for every thought."""
+    return np.ones(context.shape)
 
 
 def toy_fields(

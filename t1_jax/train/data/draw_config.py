@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from t1_jax.errors import ConfigError
+from t1_jax.seeds import check_seed
 from t1_jax.train.data.records import TrainingRecord
 
 
@@ -43,6 +44,7 @@ class DrawConfig:
     def __post_init__(self) -> None:
         if self.batch_queries < 1:
             raise ConfigError(f"batch_queries must be at least 1, got {self.batch_queries}")
+        check_seed(self.seed)
         if self.hard_negatives < 0:
             raise ConfigError(f"hard_negatives must be at least 0, got {self.hard_negatives}")
         for name, weight in self.mixture.items():

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import normalised_text
+from t1_jax.seeds import stable_hash
 from t1_jax.train.data.draw_config import Draw, DrawConfig
 from t1_jax.train.data.records import TrainingRecord, TrainingSet, sets_by_name
-from t1_jax.train.data.streams import Portion, draw_streams, number_of, portions_of
+from t1_jax.train.data.streams import Portion, draw_streams, portions_of
 
 if TYPE_CHECKING:
     from grain import MapDataset
@@ -143,7 +144,7 @@ def _within(sets: Sequence[TrainingSet], part: tuple[float, float]) -> list[Trai
     start, end = part
 
     def has(record: TrainingRecord) -> bool:
-        return start <= number_of("part", normalised_text(record.query)) / 2**64 < end
+        return start <= stable_hash("part", normalised_text(record.query)) / 2**64 < end
 
     found = []
     for item in sets:

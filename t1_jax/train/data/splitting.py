@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import Collection
+from t1_jax.retrieval import Collection, text_key
 from t1_jax.retrieval.datasets import group_keys
+from t1_jax.seeds import stable_hash
 from t1_jax.train.data.leakage import Leak, LeakConfig, find_leaks
 from t1_jax.train.data.records import TrainingSet, records_from_collection
-from t1_jax.train.data.streams import number_of
-from t1_jax.train.data.texts import text_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +76,7 @@ def _assigned(
     groups: dict[str, list[str]] = {}
     for query in collection.queries:
         groups.setdefault(group_of[_node(query.id)], []).append(query.id)
-    order = sorted(groups, key=lambda name: number_of(seed, "split", *sorted(groups[name])))
+    order = sorted(groups, key=lambda name: stable_hash(seed, "split", *sorted(groups[name])))
     total, chosen, waiting = len(collection.queries), {}, list(order)
     for split, share in shares.items():
         ids = chosen[split] = set[str]()

@@ -1,7 +1,5 @@
 """Endless streams of draws, in Grain: the order of records, and how kinds and sets are mixed."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.seeds import stable_hash
 from t1_jax.train.data.draw_config import Draw, DrawConfig
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
 
@@ -69,12 +68,6 @@ def draw_streams(
         return {"": mixed}, MapDataset.source([""]).repeat()
     names = [MapDataset.source([name]).repeat() for name in parts]
     return parts, MapDataset.mix(names, [shares[name] for name in parts])
-
-
-def number_of(*key: object) -> int:
-    """64 bits that depend on every part of the key."""
-    content = json.dumps(key).encode()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
 def _set_shares(sets: Mapping[str, TrainingSet], config: DrawConfig) -> dict[str, int]:
@@ -142,7 +135,7 @@ def _ordered(
         drawn = _drawn(item.name, records[record_number], number // size, config)
         return replace(drawn, task=item.task)
 
-    order = MapDataset.source(range(size)).seed(number_of(config.seed, "order", item.name) >> 33)
+    order = MapDataset.source(range(size)).seed(stable_hash(config.seed, "order", item.name) >> 33)
     return order.shuffle().repeat().map_with_index(draw)
 
 
@@ -151,7 +144,7 @@ def _drawn(set_name: str, record: TrainingRecord, epoch: int, config: DrawConfig
         """Uniform over (0, 1), another number for each choice."""
         # Hashes rather than a generator: NumPy may change its streams from version to version.
         key = (config.seed, set_name, record.query_id, epoch, kind, choice)
-        return (number_of(*key) + 1) / (2**64 + 1)
+        return (stable_hash(*key) + 1) / (2**64 + 1)
 
     if config.positives == "best":
         positive = min(record.best_positives, key=lambda name: rank("positive", name))

@@ -25,9 +25,10 @@ from orbax.checkpoint import v1 as ocp
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
 from t1_jax.train.run.agreement import any_process
-from t1_jax.train.run.leaves import described, named, rebuilt
+from t1_jax.train.run.leaves import described, differences, named, rebuilt
 
 _PARTS = ("state", "host")
+_REPLACED = ".replaced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,7 @@ class Checkpoints:
         logging.getLogger("absl").addFilter(_not_from_orbax)
         if writable:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._settle_replaced()
             self._set_aside_incomplete()
         self._orbax = self._opened()
 
@@ -117,10 +119,12 @@ class Checkpoints:
         host: Mapping[str, np.ndarray],
         meta: Mapping[str, Any],
         metrics: Mapping[str, float | int] | None = None,
+        *,
+        replace: bool = False,
     ) -> None:
         """Begins to save; returns once the arrays are copied, and writes in the background.
 
-        A step that already has its checkpoint is left as it is.
+        A step that already has its checkpoint is left as it is, unless `replace`.
 
         Args:
             step: steps done.
@@ -129,6 +133,8 @@ class Checkpoints:
             meta: JSON; what `restore` compares and what a person wants to know.
             metrics: measured after this step; `config.metric` among them makes it a candidate
                 for the best.
+            replace: write a checkpoint of this step again, because more is known of it. The former
+                one goes only once the new one is complete, for which this call waits.
 
         Raises:
             T1Error: the disk refused this or the previous checkpoint (earlier ones still stand),
@@ -137,6 +143,8 @@ class Checkpoints:
         if not self._writable:
             raise T1Error(f"{self.folder} was opened for reading; nothing is saved there")
         self.wait()
+        if replace:
+            self._set_aside(step)
         steps = self.steps()
         if step in steps:
             return
@@ -157,6 +165,9 @@ class Checkpoints:
             raise self._refused(step, error) from error
         self._saved_at = time.monotonic()
         self._pending = None if response is None else (step, response)
+        if replace:
+            self.wait()
+            self._settle_replaced()
 
     def wait(self) -> None:
         """Waits until the last checkpoint is complete on disk.
@@ -296,6 +307,7 @@ class Checkpoints:
         """The error to raise; Orbax is opened anew, which removes what it left half written."""
         with suppress(OSError, ValueError, RuntimeError):  # tells the same fault once more
             self._orbax.close()
+        self._settle_replaced()
         self._orbax = self._opened()
         return T1Error(
             f"the checkpoint of step {step} could not be written to {self.folder}: "
@@ -309,6 +321,26 @@ class Checkpoints:
         at = self.folder / str(step)
         files = (at / part / name for part in _PARTS for name in ("_METADATA", "manifest.ocdbt"))
         return (at / "_CHECKPOINT_METADATA").is_file() and all(file.is_file() for file in files)
+
+    def _set_aside(self, step: int) -> None:
+        """Renames the checkpoint of a step, if there is one; Orbax then knows nothing of it."""
+        self._orbax.close()
+        if jax.process_index() == 0 and (self.folder / str(step)).exists():
+            (self.folder / str(step)).rename(self.folder / f"{step}{_REPLACED}")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("checkpoint set aside")
+        self._orbax = self._opened()
+
+    def _settle_replaced(self) -> None:
+        """Removes checkpoints that have been replaced; where that failed, they take their place."""
+        if jax.process_index() == 0:
+            for former in self.folder.glob(f"*{_REPLACED}"):
+                at = former.with_name(former.name.removesuffix(_REPLACED))
+                if self._complete(int(at.name)):
+                    shutil.rmtree(former)
+                else:
+                    shutil.rmtree(at, ignore_errors=True)
+                    former.rename(at)
 
     def _set_aside_incomplete(self) -> None:
         """Moves step folders that lack parts out of the way: Orbax would count them as kept.
@@ -346,13 +378,7 @@ def _refuse_other(where: Path, meta: Mapping[str, Any], expect: Mapping[str, Any
 
 def _refuse_other_arrays(where: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Compares names, shapes and types, of which Orbax would cast or cut some silently."""
-    faults = [f"{name} is missing" for name in sorted(wanted.keys() - saved.keys())]
-    faults += [f"{name} is not expected" for name in sorted(saved.keys() - wanted.keys())]
-    for name in sorted(wanted.keys() & saved.keys()):
-        has, expected = (f"{leaf.dtype}{list(leaf.shape)}" for leaf in (saved[name], wanted[name]))
-        if has != expected:
-            faults.append(f"{name} has {has}, expected {expected}")
-    if faults:
+    if faults := differences(saved, wanted):
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise WeightsError(
             f"{where} holds another state: {'; '.join(faults[:5])}{more}",

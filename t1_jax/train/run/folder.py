@@ -70,12 +70,11 @@ class RunFolder:
     ) -> None:
         self.path = Path(path)
         self._writes = jax.process_index() == 0
-        text = to_yaml(config)
-        self._check(text, resume=resume, overwrite=overwrite, free=free)
+        check_run_folder(self.path, config, resume=resume, overwrite=overwrite, free=free)
         if jax.process_count() > 1:
             # The first must not change what others are still looking at.
             multihost_utils.sync_global_devices("run folder checked")
-        self._text = text
+        self._text = to_yaml(config)
         self.overwritten: Path | None = None
         if overwrite and self._writes and self.path.exists() and any(self.path.iterdir()):
             self.overwritten = _free_name(self.path)
@@ -135,17 +134,10 @@ class RunFolder:
         Raises:
             DataError: the run was started on other data; what differs is shown.
         """
+        check_data(self.path, facts)
         file = self.path / "data.json"
-        fresh = json.loads(json.dumps(facts))
-        if file.exists():
-            former = json.loads(file.read_text(encoding="utf-8"))
-            if differing := _differences(former, fresh):
-                raise DataError(
-                    f"{self.path} was trained on other data: {_told(differing)}",
-                    mend="train in another folder, or begin anew with overwrite=true",
-                )
-        elif self._writes:
-            write_atomically(file, json.dumps(fresh, indent=2, ensure_ascii=False) + "\n")
+        if self._writes and not file.exists():
+            write_atomically(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def write_thoughts(self, step: int, thoughts: Iterable[Mapping[str, Any]]) -> None:
         """Writes samples of thoughts to `thoughts/step-N.jsonl`, replacing those of that step."""
@@ -166,29 +158,6 @@ class RunFolder:
             if number.isdigit() and int(number) > step:
                 file.unlink()
 
-    def _check(self, text: str, *, resume: bool, overwrite: bool, free: Collection[str]) -> None:
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
-            return
-        if not (self.path / "config.yaml").is_file():
-            raise T1Error(
-                f"{self.path} exists and is not the folder of a run: it has no config.yaml",
-                mend="choose another folder",
-            )
-        if resume or overwrite:
-            return
-        former = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        differing = {
-            key: values
-            for key, values in _differences(former, yaml.safe_load(text)).items()
-            if key not in free
-        }
-        if differing:
-            raise ConfigError(
-                f"{self.path} holds a run with another config: {_told(differing)}",
-                mend="choose another folder, go on with the new config by resume=true, or "
-                "begin anew with overwrite=true",
-            )
-
     def _append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         if not self._writes:
             return
@@ -201,6 +170,60 @@ class RunFolder:
                 f"{file} could not be written: {error.strerror or error}",
                 mend="free disk space or check permissions, then run the command again to resume",
             ) from error
+
+
+def check_run_folder(
+    path: Path,
+    config: Any,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    free: Collection[str] = (),
+) -> None:
+    """Rejects a folder that `RunFolder` would not open; nothing is written.
+
+    Raises:
+        ConfigError: the folder's run has another config; the keys that differ are shown.
+        T1Error: the folder holds something that is not a run.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / "config.yaml").is_file():
+        raise T1Error(
+            f"{path} exists and is not the folder of a run: it has no config.yaml",
+            mend="choose another folder",
+        )
+    if resume or overwrite:
+        return
+    former = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    differing = {
+        key: values
+        for key, values in _differences(former, yaml.safe_load(to_yaml(config))).items()
+        if key not in free
+    }
+    if differing:
+        raise ConfigError(
+            f"{path} holds a run with another config: {_told(differing)}",
+            mend="choose another folder, go on with the new config by resume=true, or "
+            "begin anew with overwrite=true",
+        )
+
+
+def check_data(path: Path, facts: Mapping[str, Any]) -> None:
+    """Rejects a run folder whose run was started on other data.
+
+    Raises:
+        DataError: it was; what differs is shown.
+    """
+    file = path / "data.json"
+    if not file.exists():
+        return
+    former = json.loads(file.read_text(encoding="utf-8"))
+    if differing := _differences(former, json.loads(json.dumps(facts))):
+        raise DataError(
+            f"{path} was trained on other data: {_told(differing)}",
+            mend="train in another folder, or begin anew with overwrite=true",
+        )
 
 
 def _free_name(folder: Path) -> Path:

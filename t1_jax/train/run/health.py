@@ -9,7 +9,18 @@ from t1_jax.errors import ConfigError, T1Error
 
 
 class TrainingBroken(T1Error):  # noqa: N818 - it names a state of the run, as health reports do
-    """A run whose metrics say that going on would waste time; its checkpoints still stand."""
+    """A run whose metrics say that going on would waste time; its checkpoints still stand.
+
+    Args:
+        message: see `T1Error`.
+        mend: likewise.
+        is_sound: whether the weights are still sound, so that they are worth saving: only updates
+            that were skipped were bad.
+    """
+
+    def __init__(self, message: str, *, mend: str | None = None, is_sound: bool = False) -> None:
+        super().__init__(message, mend=mend)
+        self.is_sound = is_sound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +28,10 @@ class HealthConfig:
     """Where a metric becomes a fault. Null turns a check off; so does a metric never logged.
 
     Attributes:
-        patience: checks in a row that must be bad before the run stops; a loss or gradient norm
-            that is not finite stops it at once.
+        patience: checks in a row that must be bad before the run stops; a loss that is not finite
+            although its gradient is stops it at once.
+        max_skipped_updates: an update whose gradient is not finite is skipped, and leaves weights
+            and moments as they were; after more than so many in a row the run is saved and stops.
         forced_share: share of thoughts cut off at their budget, above which it is a fault.
         no_emb_share: share of thoughts in which `<emb_token>` was not sampled; likewise.
         kept_groups: share of groups whose rewards differ at all, below which it is a fault.
@@ -31,6 +44,7 @@ class HealthConfig:
     """
 
     patience: int = 10
+    max_skipped_updates: int = 5
     forced_share: float | None = 0.8
     no_emb_share: float | None = 0.8
     kept_groups: float | None = 0.1
@@ -42,6 +56,10 @@ class HealthConfig:
     def __post_init__(self) -> None:
         if self.patience < 1:
             raise ConfigError(f"patience must be at least 1, got {self.patience}")
+        if self.max_skipped_updates < 0:
+            raise ConfigError(
+                f"max_skipped_updates must be at least 0, got {self.max_skipped_updates}"
+            )
         for name in ("forced_share", "no_emb_share", "kept_groups", "mean_cosine"):
             value = self.__dict__[name]
             if value is not None and not 0 <= value <= 1:
@@ -156,23 +174,46 @@ class Health:
     def check(self, step: int, metrics: Mapping[str, float | int]) -> tuple[str, ...]:
         """Warnings, each said when a metric turns bad and not again until it has recovered.
 
+        A skipped update is told every time.
+
         Raises:
-            TrainingBroken: a loss or gradient norm is not finite, or a metric has been bad for
-                `patience` checks.
+            TrainingBroken: too many updates were skipped, a loss is not finite although its
+                gradient is, or a metric has been bad for `patience` checks.
         """
-        for name, value in metrics.items():
-            is_vital = name == "grad_norm" or name.split("/")[0] == "loss"
-            if is_vital and not math.isfinite(value):
-                raise TrainingBroken(
-                    f"step {step}: {name} is {value}",
-                    mend="lower the learning rate or clip gradients harder, check dtypes and "
-                    "data, and resume from the last checkpoint",
-                )
-        return tuple(
-            warning
-            for limit in _LIMITS
-            if limit.metric in metrics
-            for warning in self._checked(limit, step, metrics[limit.metric])
+        return (
+            *self._skipped(step, metrics),
+            *(
+                warning
+                for limit in _LIMITS
+                if limit.metric in metrics
+                for warning in self._checked(limit, step, metrics[limit.metric])
+            ),
+        )
+
+    def _skipped(self, step: int, metrics: Mapping[str, float | int]) -> tuple[str, ...]:
+        """What there is to say of numbers that are not finite."""
+        if math.isfinite(metrics.get("grad_norm", 0.0)):
+            for name, value in metrics.items():
+                if name.split("/")[0] == "loss" and not math.isfinite(value):
+                    raise TrainingBroken(
+                        f"step {step}: {name} is {value}",
+                        mend="lower the learning rate or clip gradients harder, check dtypes and "
+                        "data, and resume from the last checkpoint",
+                    )
+            return ()
+        count, most = int(metrics["skipped_in_a_row"]), self.config.max_skipped_updates
+        if count > most:
+            updates = "1 update" if count == 1 else f"{count} updates in a row"
+            raise TrainingBroken(
+                f"step {step}: the gradient of {updates} was not finite, and "
+                f"health.max_skipped_updates is {most}; the weights are those before",
+                mend="lower the learning rate, clip gradients harder, or compute in float32 "
+                "(model.dtype), with resume=true; the same command goes on after these batches",
+                is_sound=True,
+            )
+        return (
+            f"step {step}: the gradient is not finite, so the update was skipped ({count} in a "
+            f"row; the run stops after {most})",
         )
 
     def _checked(self, limit: _Limit, step: int, value: float) -> tuple[str, ...]:

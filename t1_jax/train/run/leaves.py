@@ -53,6 +53,17 @@ def described(abstract: Any) -> dict[str, jax.ShapeDtypeStruct]:
     return _stored(dict(zip(_names(abstract), plain, strict=True)))
 
 
+def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What differs between the names, shapes and types of two sets of arrays, in words."""
+    faults = [f"{name} is missing" for name in sorted(wanted.keys() - saved.keys())]
+    faults += [f"{name} is not expected" for name in sorted(saved.keys() - wanted.keys())]
+    for name in sorted(wanted.keys() & saved.keys()):
+        has, expected = (f"{leaf.dtype}{list(leaf.shape)}" for leaf in (saved[name], wanted[name]))
+        if has != expected:
+            faults.append(f"{name} has {has}, expected {expected}")
+    return faults
+
+
 def rebuilt(abstract: Any, loaded: Mapping[str, jax.Array]) -> Any:
     """The state whose arrays were read back; the inverse of `named`."""
     leaves = []

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 
-from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.files import write_atomically
 from t1_jax.train.run.folder import RunFolder
 
@@ -63,6 +63,8 @@ def require_trackers(config: TrackingConfig) -> None:
 class _Sink(Protocol):
     """Somewhere that metrics go."""
 
+    name: str
+
     def log(self, step: int, metrics: Mapping[str, float | int]) -> None: ...
 
     def close(self) -> None: ...
@@ -100,10 +102,22 @@ class Tracker:
             self._sinks.append(_WandB(config, folder.path, run_config or {}))
 
     def log(self, step: int, metrics: Mapping[str, float | int]) -> None:
-        """Logs the metrics of `step`; `metrics.jsonl` is flushed before this returns."""
+        """Logs the metrics of `step`; `metrics.jsonl` is flushed before this returns.
+
+        Raises:
+            T1Error: the disk, TensorBoard or W&B failed.
+        """
         self.folder.record(step, metrics)
         for sink in self._sinks:
-            sink.log(step, metrics)
+            try:
+                sink.log(step, metrics)
+            except Exception as error:
+                raise T1Error(
+                    f"the metrics of step {step} could not be sent to {sink.name}: "
+                    f"{type(error).__name__}: {error}",
+                    mend="check disk space and connection, or turn the tracker off, with "
+                    "resume=true",
+                ) from error
 
     def close(self) -> None:
         """Flushes and closes what was opened."""
@@ -124,6 +138,8 @@ class Tracker:
 
 class _TensorBoard:
     """Event files, by tensorboardX: the writer alone, without TensorFlow or PyTorch."""
+
+    name = "TensorBoard"
 
     def __init__(self, folder: Path, resumed_at: int) -> None:
         try:
@@ -146,6 +162,8 @@ class _TensorBoard:
 
 
 class _WandB:
+    name = "W&B"
+
     def __init__(self, config: TrackingConfig, folder: Path, run_config: Mapping[str, Any]) -> None:
         try:
             import wandb

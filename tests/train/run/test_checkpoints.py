@@ -161,6 +161,30 @@ def test_a_step_that_stands_is_not_written_again(tmp_path: Path) -> None:
             checkpoints.save(1, {"w": jnp.ones(2)}, {}, {})
 
 
+def test_a_checkpoint_of_which_more_is_known_is_replaced(tmp_path: Path) -> None:
+    state = {"w": jnp.ones(2)}
+    with Checkpoints(tmp_path, CheckpointConfig(metric="m")) as checkpoints:
+        checkpoints.save(1, state, {}, {"n": 1})
+        checkpoints.save(1, state, {}, {"n": 2}, {"m": 0.5}, replace=True)
+        assert (checkpoints.meta(1), checkpoints.values()) == ({"n": 2}, {1: 0.5})
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    # The run was killed before the new one was complete: the former one takes its place again.
+    (tmp_path / "1").rename(tmp_path / "1.replaced")
+    (tmp_path / "1" / "state").mkdir(parents=True)
+    with Checkpoints(tmp_path, CheckpointConfig(metric="m")) as checkpoints:
+        assert (checkpoints.steps(), checkpoints.values()) == ([1], {1: 0.5})
+
+
+def test_a_replacement_that_fails_leaves_the_former_checkpoint(tmp_path: Path) -> None:
+    state = {"w": jax.random.normal(jax.random.key(0), (64, 64))}
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        save_and_wait(checkpoints, 1, state)
+        with full_disk(), pytest.raises(T1Error, match="step 1 could not be written"):
+            checkpoints.save(1, state, {}, {}, replace=True)
+        assert checkpoints.steps() == [1]
+        assert_same(checkpoints.restore(1, abstract_like(state)).state, state)
+
+
 def test_a_checkpoint_of_another_model_is_refused_with_both(tmp_path: Path) -> None:
     state = {"w": jnp.ones(2)}
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:

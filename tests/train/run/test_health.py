@@ -36,13 +36,26 @@ def test_a_sound_run_goes_on_without_a_word() -> None:
     assert health.check(6, {"reward": float("nan")}) == ()
 
 
-@pytest.mark.parametrize("name", ["loss", "loss/policy", "grad_norm"])
+@pytest.mark.parametrize("name", ["loss", "loss/policy"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_stop_at_once(name: str, value: float) -> None:
+def test_losses_that_are_not_finite_stop_at_once(name: str, value: float) -> None:
     health = Health(HealthConfig(patience=100))
     with pytest.raises(TrainingBroken, match=f"step 7: {name} is {value}") as caught:
         health.check(7, SOUND | {name: value})
     assert "learning rate" in (caught.value.mend or "")
+
+
+def test_a_few_skipped_updates_are_told_and_more_stop_the_run() -> None:
+    health = Health(HealthConfig(max_skipped_updates=2))
+    bad = SOUND | {"grad_norm": float("nan"), "loss": float("nan")}
+    for count in (1, 2):
+        (told,) = health.check(count, bad | {"skipped_in_a_row": count})
+        assert f"step {count}: the gradient is not finite" in told
+        assert f"({count} in a row; the run stops after 2)" in told
+    with pytest.raises(TrainingBroken, match="step 3: the gradient of 3 updates in a row") as error:
+        health.check(3, bad | {"skipped_in_a_row": 3})
+    assert error.value.is_sound
+    assert health.check(4, SOUND | {"skipped_in_a_row": 0}) == ()
 
 
 @pytest.mark.parametrize("metric", FAULTS)
