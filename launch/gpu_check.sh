@@ -6,20 +6,23 @@ pieces=$(realpath "${1:?the folder with the pieces of launch/gpu_pack.sh}")
 shift
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-state=${T1_CHECK_STATE:-build/gpu_check}
+state=$(realpath -m "${T1_CHECK_STATE:-build/gpu_check}")
 
+case " $* " in
+*" --plan "*) exec "$python" -m benchmarks.gpu "$@" ;;
+esac
 if [ ! -e "$state/pack/pack.json" ]; then
     mkdir -p "$state"
     "$python" -c 'import sys; from pathlib import Path; from benchmarks.gpu.pieces import join_folder
 join_folder(Path(sys.argv[1]), Path(sys.argv[2]))' "$pieces" "$state/pack"
 fi
-pack=$(realpath "$state/pack")
+pack=$state/pack
 
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} # fail at once where there is no GPU
 # JAX takes 75 % of the memory at the start unless told otherwise; nothing else should run here.
 export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-.92}
 # Compiled programs are kept between parts and checks, also those that compile quickly.
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/$state/xla}
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$state/xla}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 export HF_HUB_OFFLINE=1
 export T1_CACHE=$pack/cache

@@ -3,7 +3,7 @@
 #   usage: launch/gpu_rehearsal.sh [ENVIRONMENT]      made once, about 6 GB with PyTorch; T1_PYTHON=python3.12
 set -euo pipefail
 cd "$(dirname "$0")/.."
-environment=${1:-.venv-gpu}
+environment=$(realpath -m "${1:-.venv-gpu}")
 state=build/gpu_rehearsal
 
 if [ ! -e "$environment/ready" ]; then
@@ -17,6 +17,6 @@ launch/gpu_pack.sh --toy --output "$state/pieces"
 start=$SECONDS
 # XLA need not make toy programs fast; compiling is most of the work here.
 flags=--xla_backend_optimization_level=0
-JAX_PLATFORMS=cpu XLA_FLAGS=$flags PYTHON=$PWD/$environment/bin/python T1_CHECK_STATE=$state \
+JAX_PLATFORMS=cpu XLA_FLAGS=$flags PYTHON=$environment/bin/python T1_CHECK_STATE=$state \
     launch/gpu_check.sh "$state/pieces" --toy
 echo "the rehearsal took $((SECONDS - start)) s"

@@ -32,8 +32,11 @@ _PLAIN = OptimiserConfig(
 
 def check(setting: Setting, record: Record) -> None:
     """Thoughts of stage 3 are drawn on the CPU, so that both learn from the same ones."""
+    if setting.toy:
+        # Two CPU devices, so that one of them is not the default, as the CPU beside a GPU is not.
+        jax.config.update("jax_num_cpu_devices", 2)
     files = toy_files(setting.work / "toy")
-    cpu = make_placement(MeshConfig(data=1), devices=jax.local_devices(backend="cpu")[:1])
+    cpu = make_placement(MeshConfig(data=1), devices=jax.local_devices(backend="cpu")[-1:])
     places = (cpu, single_device_placement())
     students = data = None
     for name in ("s3",) if setting.toy else STAGES:
