@@ -6,14 +6,16 @@ from typing import Any
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.hub.hf_rope import rope_from_hf, rope_to_hf
-from t1_jax.model import DecoderConfig
+from t1_jax.model import MAX_LAYERS, DecoderConfig
 
 ARCHITECTURES: Mapping[str, str] = {
     "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
 
+_MISTRAL_WINDOW = 4096  # of transformers' MistralConfig
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 # Fields that `decoder_config_from_hf` reads, for every family and for some.
@@ -39,6 +41,7 @@ _READ = frozenset(
 _WINDOWS = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
 _READ_BY_FAMILY: Mapping[str, frozenset[str]] = {
     "llama": frozenset({"attention_bias", "mlp_bias"}),
+    "mistral": frozenset({"sliding_window"}),
     "qwen2": _WINDOWS,
     "qwen3": _WINDOWS | {"attention_bias"},
 }
@@ -139,7 +142,9 @@ def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     _refuse_unhonoured(config, family)
     heads = _size(config, "num_attention_heads")
     layers = _size(config, "num_hidden_layers")
-    biased = _flag(config, "attention_bias") if family != "qwen2" else False
+    if layers > MAX_LAYERS:
+        raise ConfigError(f"num_hidden_layers must be at most {MAX_LAYERS}, got {layers}")
+    biased = _flag(config, "attention_bias")
     return DecoderConfig(
         family=family,
         vocab_size=_size(config, "vocab_size"),
@@ -157,7 +162,7 @@ def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
         mlp_bias=_flag(config, "mlp_bias"),
         qk_norm=family == "qwen3",
         tie_embeddings=_flag(config, "tie_word_embeddings"),
-        windows=_windows(config, layers) if family != "llama" else (),
+        windows=_windows(config, family, layers),
     )
 
 
@@ -195,10 +200,12 @@ def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **ids: Any) -> 
         **rope_to_hf(config.rope),
         **ids,
     }
-    if config.family != "qwen2":
+    if config.family in ("llama", "qwen3"):
         fields["attention_bias"] = config.qkv_bias
     if config.family == "llama":
         fields["mlp_bias"] = config.mlp_bias
+    elif config.family == "mistral":
+        fields["sliding_window"] = config.windows[0] or None
     else:
         fields |= _window_fields(config)
     return fields
@@ -212,10 +219,18 @@ def _family(config: Mapping[str, Any]) -> str:
             f"known: {', '.join(ARCHITECTURES)}",
             mend="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
         )
-    if architectures and architectures != [ARCHITECTURES[family]]:
+    causal = ARCHITECTURES[family]
+    # Embedding models are saved without a head: Qwen3Model has the weights of Qwen3ForCausalLM.
+    if architectures and architectures not in ([causal], [causal.replace("ForCausalLM", "Model")]):
         raise UnsupportedError(
             f"architectures {architectures} is not the causal language model of {family!r}, "
-            f"{ARCHITECTURES[family]}"
+            f"{causal}"
+        )
+    if config.get("quantization_config") is not None:
+        raise UnsupportedError(
+            "the checkpoint is quantized (quantization_config = "
+            f"{config['quantization_config']!r}), and such weights are not read",
+            mend="take the unquantized checkpoint of the same model, or a GGUF file of it",
         )
     return family
 
@@ -273,6 +288,8 @@ def _head_dim(config: Mapping[str, Any], family: str, heads: int) -> int:
     if config.get("head_dim") is not None or family == "qwen3":
         return _size(config, "head_dim")
     width = _size(config, "hidden_size")
+    if heads <= 0:
+        raise ConfigError(f"num_attention_heads must be positive, got {heads}")
     if width % heads:
         raise ConfigError(
             f"the config has no head_dim, and hidden_size {width} is not a multiple of "
@@ -281,8 +298,20 @@ def _head_dim(config: Mapping[str, Any], family: str, heads: int) -> int:
     return width // heads
 
 
-def _windows(config: Mapping[str, Any], layers: int) -> tuple[int, ...]:
-    """One window a layer, 0 for none, from `layer_types` or else from `max_window_layers`."""
+def _windows(config: Mapping[str, Any], family: str, layers: int) -> tuple[int, ...]:
+    """One window a layer, 0 for none, from `layer_types` or else from `max_window_layers`.
+
+    Mistral has one window for all layers: null is none, and absent is transformers' default.
+    """
+    if family == "llama":
+        return ()
+    if family == "mistral":
+        if config.get("sliding_window", _MISTRAL_WINDOW) is None:
+            return ()
+        window = _size({"sliding_window": _MISTRAL_WINDOW, **config}, "sliding_window")
+        if window <= 0:
+            raise ConfigError(f"sliding_window must be positive or null, got {window}")
+        return (window,) * layers
     on = _flag(config, "use_sliding_window") and config.get("sliding_window") is not None
     window = _size(config, "sliding_window") if on else 0
     kinds = config.get("layer_types")
@@ -324,12 +353,18 @@ def _refuse_inexpressible(config: DecoderConfig) -> None:
         faults.append(f"qk_norm={config.qk_norm}")
     if family == "qwen2" and not (config.qkv_bias and not config.out_bias):
         faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
-    if family != "qwen2" and config.qkv_bias != config.out_bias:
+    if family == "mistral" and (config.qkv_bias or config.out_bias):
+        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+    if family in ("llama", "qwen3") and config.qkv_bias != config.out_bias:
         faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
     if family != "llama" and config.mlp_bias:
         faults.append("mlp_bias=True")
     windows = {window for window in config.windows if window}
-    if len(windows) > 1 or (windows and family == "llama"):
+    if (
+        len(windows) > 1
+        or (windows and family == "llama")
+        or (family == "mistral" and config.uniform_window is None)
+    ):
         faults.append(f"windows={config.windows}")
     if faults:
         raise UnsupportedError(

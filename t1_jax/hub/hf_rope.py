@@ -12,6 +12,7 @@ from t1_jax.model import RopeConfig
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "default": frozenset(),
     "linear": frozenset({"factor"}),
+    "dynamic": frozenset({"factor"}),
     "llama3": frozenset(
         {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     ),
@@ -56,7 +57,7 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
         )
     if kind == "default":
         return RopeConfig(theta=theta)
-    if kind == "linear":
+    if kind in ("linear", "dynamic"):
         return RopeConfig(theta=theta, kind=kind, factor=_number(parameters, kind, "factor"))
     # transformers' own default: the context that the config states.
     original = parameters.get("original_max_position_embeddings", _positions(config))

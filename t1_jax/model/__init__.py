@@ -4,6 +4,7 @@ from t1_jax.model.attention import SPLASH_MULTIPLE as SPLASH_MULTIPLE
 from t1_jax.model.cache import LayerCache as LayerCache
 from t1_jax.model.cache import PrefixCache as PrefixCache
 from t1_jax.model.cache import SuffixCache as SuffixCache
+from t1_jax.model.config import MAX_LAYERS as MAX_LAYERS
 from t1_jax.model.config import DecoderConfig as DecoderConfig
 from t1_jax.model.config import RopeConfig as RopeConfig
 from t1_jax.model.decoder import Decoder as Decoder
