@@ -34,8 +34,8 @@ def import_model(
 ) -> None:
     """Make a T1 folder of a checkpoint: weights, tokeniser with <emb_token>, prompts, and a card.
 
-    Families llama, mistral, qwen2 (2.5) and qwen3. The new token's row starts as the mean of the others, so
-    the model embeds at once, but poorly until it is trained.
+    Families llama, mistral, qwen2 (2.5) and qwen3. The new token's row starts as the mean of the
+    others, so the model embeds at once, but poorly until it is trained.
 
     Example: t1 import smollm2-135m-instruct models/my-t1
     """

@@ -25,7 +25,7 @@ from t1_jax.hub.card import CardFacts, render_adapter_card
 from t1_jax.hub.json_files import read_json, to_json
 from t1_jax.hub.metadata import T1_FILE, AdapterMetadata, read_adapter_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
-from t1_jax.hub.sources import STORED_DTYPES
+from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
 from t1_jax.hub.tokeniser import Tokeniser
 from t1_jax.hub.weight_map import Rule, hf_names, rules_for, to_hf, to_ours
 from t1_jax.model import LORA_TARGETS, Decoder, DecoderConfig, LoraConfig, LoraParam, add_lora
@@ -171,7 +171,7 @@ def with_adapter(decoder: Decoder, adapter: Adapter, placement: Placement) -> De
     emb = adapter.metadata.emb_token_id
     with placement.entered():
         adapted = add_lora(decoder, adapter.config, nnx.Rngs(0), emb_token_id=emb)
-    source = SafetensorsSource(adapter.path)
+    source = SafetensorsSource(adapter.path / ADAPTER_WEIGHTS)
     leaves = {
         "/".join(map(str, path)): leaf
         for path, leaf in nnx.to_flat_state(nnx.state(adapted, LoraParam))
@@ -308,7 +308,13 @@ def _to_peft(decoder: Decoder, emb: int, dtype: np.dtype) -> dict[str, np.ndarra
             found[name] = to_hf(rule, stacked[layer], config)
     for name, (path, _) in _rows(lora, config).items():
         found[name] = (_base_row(decoder, path, emb) + whole(state[path]))[None]
-    return {name: _cast(values, dtype, name) for name, values in found.items()}
+    cast = CheckedCast(dtype)
+    stored = {
+        name: np.ascontiguousarray(cast.cast(values, f"tensor {name}"))
+        for name, values in found.items()
+    }
+    cast.refuse_misfits()
+    return stored
 
 
 def _base_row(decoder: Decoder, path: str, emb: int) -> np.ndarray:
@@ -323,14 +329,6 @@ def _base_row(decoder: Decoder, path: str, emb: int) -> np.ndarray:
     assert isinstance(table.sharding, jax.NamedSharding)
     everywhere = jax.NamedSharding(table.sharding.mesh, jax.P(None))
     return whole(place.get(out_sharding=everywhere)).astype(np.float32)
-
-
-def _cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(values).astype(dtype)
-    if not np.isfinite(stored.astype(np.float32)).all():
-        raise WeightsError(f"tensor {name} has values that are not finite in {dtype.name}")
-    return stored
 
 
 def _check_names(adapter: Adapter, source: SafetensorsSource, expected: set[str]) -> None:

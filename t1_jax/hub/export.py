@@ -20,7 +20,7 @@ from t1_jax.hub.sentence_transformers import (
     check_document_side,
     write_sentence_transformers,
 )
-from t1_jax.hub.sources import STORED_DTYPES
+from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
 from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
 from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
 from t1_jax.model import DecoderConfig
@@ -148,10 +148,13 @@ def _write_weights(
     def read(name: str) -> np.ndarray:
         rule, layer = places[name]
         values = _on_host(state[rule.path], layer)
-        return _cast(to_hf(rule, values, config), dtype, name)
+        return cast.cast(to_hf(rule, values, config), f"tensor {name}")
 
+    cast = CheckedCast(dtype)
     shapes = {name: hf_shape(rule, config) for name, (rule, _) in places.items()}
-    return write_safetensors(folder, shapes, dtype, read, max_shard_bytes=options.max_shard_bytes)
+    files = write_safetensors(folder, shapes, dtype, read, max_shard_bytes=options.max_shard_bytes)
+    cast.refuse_misfits()
+    return files
 
 
 def _places(config: DecoderConfig) -> dict[str, tuple[Rule, int | None]]:
@@ -181,14 +184,3 @@ def _on_host(leaf: jax.Array | np.ndarray, layer: int | None) -> np.ndarray:
 @jax.jit
 def _layer(stacked: Shaped[Array, "Y ..."], layer: Int[Array, ""] | int) -> Shaped[Array, "..."]:
     return jax.lax.dynamic_index_in_dim(stacked, layer, axis=0, keepdims=False)
-
-
-def _cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    try:
-        with np.errstate(over="raise"):
-            return values.astype(dtype, copy=False)
-    except FloatingPointError as error:
-        raise WeightsError(
-            f"tensor {name} has values beyond the range of {dtype.name}",
-            mend="export as bfloat16 or float32",
-        ) from error

@@ -72,7 +72,7 @@ def read_metadata(folder: Path) -> T1Metadata | None:
         WeightsError: the file is damaged, or written by a newer version of this package.
     """
     path = folder / T1_FILE
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
     fields = read_json(path)
     if fields.pop("format", None) != _FORMAT:
