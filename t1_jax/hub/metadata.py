@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import WeightsError
-from t1_jax.hub.json_files import read_json
+from t1_jax.files import write_atomically
+from t1_jax.hub.json_files import read_json, to_json
 
 T1_FILE = "t1.json"
 _FORMAT = 1
@@ -63,6 +64,11 @@ class AdapterMetadata:
     def to_fields(self) -> dict[str, Any]:
         """The JSON object."""
         return {"format": _FORMAT, "kind": _ADAPTER, **asdict(self)}
+
+
+def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
+    """Replaces the `t1.json` of an adapter."""
+    write_atomically(folder / T1_FILE, to_json(metadata.to_fields()))
 
 
 def read_metadata(folder: Path) -> T1Metadata | None:

@@ -14,6 +14,7 @@ from t1_jax.config import suggestion
 from t1_jax.errors import T1Error, WeightsError
 from t1_jax.files import atomic_folder, replace_folder, sha256_of
 from t1_jax.hub.assets import MODELS, ModelAsset, model_asset
+from t1_jax.hub.json_files import check_link
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
@@ -89,6 +90,7 @@ def locate_model(name_or_path: str | Path) -> Path:
         WeightsError: nothing of that name is here; the mend is the command that fetches it.
     """
     path, name = Path(name_or_path), str(name_or_path)
+    check_link(path)
     if path.exists():
         return path
     if name in MODELS:

@@ -35,7 +35,7 @@ from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_
 from t1_jax.parallel import Placement, spread
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
-from t1_jax.retriever.settling import Settled, settle
+from t1_jax.retriever.settling import Settled, open_base, settle
 from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def load_t1(
     if beside is None and is_adapter(Path(path_or_name)):
         beside = read_adapter(Path(path_or_name))
         name = beside.metadata.base_model
-    checkpoint = open_checkpoint(locate_model(name))
+        checkpoint = open_base(beside)
+    else:
+        checkpoint = open_checkpoint(locate_model(name))
     dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
     platform = placement.mesh.devices.flat[0].platform
     model_options = ModelOptions.for_platform(platform, dtype=dtype, attention=attention)
@@ -206,7 +208,7 @@ def save_adapter(
         emb_token_mode=origin.emb_token_mode,
         tokeniser=tokeniser_hash(origin.tokeniser),
         prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-        base_model=origin.name,
+        base_model=origin.location,
         base_fingerprint=origin.fingerprint,
         scores=scores or {},
     )

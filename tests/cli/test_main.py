@@ -16,6 +16,7 @@ COMMANDS = (
     ("pull",), ("import",), ("export",), ("think",), ("encode",), ("index",), ("index", "build"),
     ("index", "info"), ("search",), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
     ("thoughts",), ("thoughts", "cold"), ("thoughts", "teacher"), ("mine",),
+    ("rebase",),
 )  # fmt: skip
 
 
