@@ -20,6 +20,26 @@ def sha256_of(path: Path, chunk_bytes: int = 1 << 22) -> str:
     return digest.hexdigest()
 
 
+def check_target(folder: Path, *, overwrite: bool = False) -> None:
+    """Refuses a target folder before hours of work are done for it.
+
+    Raises:
+        T1Error: it is not empty and may not be overwritten, or cannot be made where it is asked
+            for.
+    """
+    if not overwrite and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise T1Error(
+            f"{folder} already exists and is not empty",
+            mend="choose another folder, or pass --overwrite to replace it",
+        )
+    parent = next(path for path in folder.absolute().parents if path.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise T1Error(
+            f"{folder} cannot be made: {parent} is {'read-only' if parent.is_dir() else 'a file'}",
+            mend="choose a folder that you may write to",
+        )
+
+
 @contextmanager
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty sibling folder that becomes `target` only if the block succeeds.
@@ -29,11 +49,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             refused the data; in both cases whatever stood at `target` before still stands there.
     """
     target = Path(target)
-    if not overwrite and target.exists() and (target.is_file() or any(target.iterdir())):
-        raise T1Error(
-            f"{target} already exists and is not empty",
-            mend="choose another folder, or pass --overwrite to replace it",
-        )
+    check_target(target, overwrite=overwrite)
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -35,14 +35,12 @@ def export_model(
     Example: t1 export smollm2-135m-instruct models/for-hugging-face --dtype bfloat16
     """
     from t1_jax.cli.machine import size
-    from t1_jax.cli.model import refuse_taken
-    from t1_jax.retriever import T1
+    from t1_jax.hub import ExportOptions
+    from t1_jax.retriever import convert_t1
 
     out = Output(as_json)
-    refuse_taken(folder, overwrite)
-    shard_bytes = _bytes(max_shard_size)
-    loaded = T1.load(model, dtype=dtype, preset=preset)
-    loaded.save_pretrained(folder, max_shard_bytes=shard_bytes, overwrite=overwrite)
+    options = ExportOptions(max_shard_bytes=_bytes(max_shard_size), overwrite=overwrite)
+    loaded = convert_t1(model, folder, dtype=dtype, preset=preset, options=options)
     weights = {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))}
     stored = loaded.decoder.options.param_dtype
     out.say(f"{folder}: {len(weights)} weight files, {size(sum(weights.values()))} in {stored}")

@@ -39,13 +39,18 @@ def import_model(
 
     Example: t1 import smollm2-135m-instruct models/my-t1
     """
-    from t1_jax.cli.model import refuse_taken
-    from t1_jax.retriever import T1
+    from t1_jax.hub import ExportOptions
+    from t1_jax.retriever import convert_t1
 
     out = Output(as_json)
-    refuse_taken(folder, overwrite)
-    model = T1.load(source, dtype=dtype, emb_token=emb_token, preset=preset)
-    model.save_pretrained(folder, overwrite=overwrite)
+    model = convert_t1(
+        source,
+        folder,
+        dtype=dtype,
+        emb_token=emb_token,
+        preset=preset,
+        options=ExportOptions(overwrite=overwrite),
+    )
     assert model.origin is not None
     out.say(
         f"{folder}: {model.decoder.config.family}, {model.decoder.options.param_dtype}, "

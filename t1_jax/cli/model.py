@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from t1_jax.errors import ConfigError, T1Error
+from t1_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from t1_jax.evaluate import ModelFacts
@@ -31,16 +31,14 @@ def check_task(model: "T1", task: str | None) -> None:
 
 
 def refuse_taken(folder: Path, overwrite: bool) -> None:
-    """Refuses a target that is taken before hours of work are done for it.
+    """Refuses a target that is taken or cannot be made before hours of work are done for it.
 
     Raises:
-        T1Error: the folder is not empty, and may not be overwritten.
+        T1Error: the folder is not empty and may not be overwritten, or cannot be written.
     """
-    if not overwrite and folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise T1Error(
-            f"{folder} already exists and is not empty",
-            mend="choose another folder, or pass --overwrite to replace it",
-        )
+    from t1_jax.files import check_target
+
+    check_target(folder, overwrite=overwrite)
 
 
 def document_fingerprint(model: "T1", data_hash: str) -> "Fingerprint":

@@ -20,6 +20,7 @@ from t1_jax.hub.emb_token import EmbToken as EmbToken
 from t1_jax.hub.emb_token import EmbTokenMode as EmbTokenMode
 from t1_jax.hub.emb_token import give_emb_token as give_emb_token
 from t1_jax.hub.export import ExportOptions as ExportOptions
+from t1_jax.hub.export import check_export as check_export
 from t1_jax.hub.export import export_folder as export_folder
 from t1_jax.hub.hf_config import decoder_config_from_hf as decoder_config_from_hf
 from t1_jax.hub.hf_config import hf_config_from_decoder as hf_config_from_decoder

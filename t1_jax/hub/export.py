@@ -1,7 +1,7 @@
 """A T1 checkpoint as a folder that transformers, sentence-transformers and t1_jax all load."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -72,14 +72,13 @@ def export_folder(
         T1Error: the folder is taken, or the disk refused the data.
     """
     options = options or ExportOptions()
+    check_export(config, tokeniser, document_side, metadata.stored_dtype)
     if tokeniser.emb_token_id != metadata.emb_token_id:
         raise WeightsError(
             f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
             f"{metadata.emb_token_id}",
             mend="give the tokeniser the token first, in one of its three modes",
         )
-    tokeniser.assigned(config.vocab_size)
-    check_document_side(document_side, tokeniser)
     json_files = _json_files(config, tokeniser, metadata)
     texts = {name: to_json(content) for name, content in json_files.items()}
     texts["tokenizer.json"] = tokeniser.backend.to_str()
@@ -90,7 +89,46 @@ def export_folder(
         weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
         for name, text in texts.items():
             (scratch / name).write_text(text, encoding="utf-8")
-        write_sentence_transformers(scratch, weights, config.embed_dim, tokeniser, document_side)
+        write_sentence_transformers(
+            scratch, weights, config.embed_dim, _with_pad_token(tokeniser), document_side
+        )
+
+
+def check_export(
+    config: DecoderConfig, tokeniser: Tokeniser, document_side: DocumentSide, dtype: str
+) -> None:
+    """Refuses what `export_folder` could not write; needs no weights.
+
+    Args:
+        config: of the decoder, its vocabulary with `<emb_token>`.
+        tokeniser: with `<emb_token>`.
+        document_side: the document prompt as tokens.
+        dtype: name of the dtype that weights are to be stored in.
+
+    Raises:
+        ConfigError: an unknown dtype, or a document prompt that sentence-transformers cannot use.
+        WeightsError: the tokeniser has more ids than there are rows.
+        UnsupportedError: transformers has no class for this decoder.
+    """
+    if dtype not in STORED_DTYPES:
+        raise ConfigError(f"weights are not stored as {dtype!r}; known: {', '.join(STORED_DTYPES)}")
+    hf_config_from_decoder(config, dtype=dtype)
+    tokeniser.assigned(config.vocab_size)
+    check_document_side(document_side, _with_pad_token(tokeniser))
+
+
+def _with_pad_token(tokeniser: Tokeniser) -> Tokeniser:
+    """A tokeniser that can fill up a batch: with the end of a text where no token is for that.
+
+    Llama 3 has none. Filled places are masked, so it does not matter which token it is.
+    """
+    if "pad_token" in tokeniser.special_tokens:
+        return tokeniser
+    ends = (tokeniser.backend.id_to_token(index) for index in tokeniser.eos_ids)
+    pad = tokeniser.special_tokens.get("eos_token") or next(filter(None, ends), None)
+    if pad is None:
+        return tokeniser
+    return replace(tokeniser, special_tokens={**tokeniser.special_tokens, "pad_token": pad})
 
 
 def _tokeniser_config(tokeniser: Tokeniser, max_tokens: int) -> dict[str, object]:
@@ -135,10 +173,6 @@ def _write_weights(
     options: ExportOptions,
 ) -> list[Path]:
     """Every tensor in the Hugging Face layout, one layer after the other."""
-    if dtype_name not in STORED_DTYPES:
-        raise ConfigError(
-            f"weights are not stored as {dtype_name!r}; known: {', '.join(STORED_DTYPES)}"
-        )
     dtype = STORED_DTYPES[dtype_name]
     places = _places(config)
     absent = sorted({rule.path for rule, _ in places.values()} - state.keys())

@@ -1,5 +1,7 @@
 """Floor 3: T1 itself."""
 
+from t1_jax.retriever.loading import check_savable as check_savable
+from t1_jax.retriever.loading import convert_t1 as convert_t1
 from t1_jax.retriever.loading import load_decoder as load_decoder
 from t1_jax.retriever.loading import save_adapter as save_adapter
 from t1_jax.retriever.options import RetrieverOptions as RetrieverOptions

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from t1_jax.errors import ConfigError, WeightsError
+from t1_jax.files import check_target
 from t1_jax.hub import (
     Adapter,
     AdapterMetadata,
@@ -20,6 +21,7 @@ from t1_jax.hub import (
     EmbTokenMode,
     ExportOptions,
     T1Metadata,
+    check_export,
     export_adapter,
     export_folder,
     init_emb_row,
@@ -32,11 +34,11 @@ from t1_jax.hub import (
     with_adapter,
 )
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
-from t1_jax.parallel import Placement, spread
+from t1_jax.parallel import Placement, default_placement, spread
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.retriever.settling import Settled, open_base, settle
-from t1_jax.text import PromptPreset
+from t1_jax.text import PromptPreset, T1Tokeniser
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
@@ -54,8 +56,25 @@ def load_t1(
     options: RetrieverOptions | None,
 ) -> "T1":
     """See `T1.load`."""
-    from t1_jax.retriever.t1 import T1
+    opened = _open(path_or_name, adapter, emb_token, preset)
+    return _load(opened, dtype, attention, placement, options)
 
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class _Opened:
+    """The files of a retriever, opened and checked; no weight has been read."""
+
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    settled: Settled
+
+
+def _open(
+    path_or_name: str | Path,
+    adapter: str | Path | None,
+    emb_token: EmbTokenMode,
+    preset: str | Path | PromptPreset | None,
+) -> _Opened:
     name, beside = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
     if beside is None and is_adapter(Path(path_or_name)):
         beside = read_adapter(Path(path_or_name))
@@ -63,10 +82,23 @@ def load_t1(
         checkpoint = open_base(beside)
     else:
         checkpoint = open_checkpoint(locate_model(name))
+    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
+    return _Opened(checkpoint=checkpoint, adapter=beside, settled=settled)
+
+
+def _load(
+    opened: _Opened,
+    dtype: str,
+    attention: str,
+    placement: Placement,
+    options: RetrieverOptions | None,
+) -> "T1":
+    from t1_jax.retriever.t1 import T1
+
+    checkpoint, settled, beside = opened.checkpoint, opened.settled, opened.adapter
     dtype = checkpoint.stored_dtype if dtype == "stored" else dtype
     platform = placement.mesh.devices.flat[0].platform
     model_options = ModelOptions.for_platform(platform, dtype=dtype, attention=attention)
-    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
     decoder = load_decoder(checkpoint, settled, model_options, placement, adapter=beside)
     with placement.entered():
         decoder = merge_lora(decoder)
@@ -79,6 +111,69 @@ def load_t1(
         options=options,
         origin=origin if beside is None else _merged_origin(origin, beside),
     )
+
+
+def convert_t1(
+    path_or_name: str | Path,
+    folder: Path,
+    *,
+    dtype: str = "stored",
+    emb_token: EmbTokenMode = "auto",
+    preset: str | Path | PromptPreset | None = None,
+    placement: Placement | None = None,
+    options: ExportOptions | None = None,
+) -> "T1":
+    """Loads a model and saves it as `T1.save_pretrained` does, after checking that it can be.
+
+    Args:
+        path_or_name: as for `T1.load`.
+        folder: becomes the Hugging Face folder.
+        dtype: of the stored weights; `stored` for that of the checkpoint.
+        emb_token: how a checkpoint without `<emb_token>` gets one.
+        preset: prompts; default the checkpoint's own, else `t1`.
+        placement: mesh and rules; default all accelerators of this host, or the CPU.
+        options: sizes, and whether to overwrite.
+
+    Raises:
+        T1Error: nothing usable is there, or it cannot be written: found before weights are read,
+            but for values that do not fit the dtype and a full disk.
+    """
+    options = options or ExportOptions()
+    check_target(folder, overwrite=options.overwrite)
+    opened = _open(path_or_name, None, emb_token, preset)
+    source = opened.checkpoint if opened.adapter is None else opened.adapter
+    if Path(folder).resolve() in source.path.resolve().parents:
+        raise ConfigError(
+            f"{folder} holds {source.path}, which is to be read, and would be replaced",
+            mend="choose another folder",
+        )
+    stored = opened.checkpoint.stored_dtype if dtype == "stored" else dtype
+    check_savable(opened.settled, opened.checkpoint.config, stored)
+    model = _load(opened, dtype, "xla", placement or default_placement(), None)
+    save_t1(model, folder, dtype=None, options=options)
+    return model
+
+
+def check_savable(
+    settled: Settled,
+    config: DecoderConfig,
+    dtype: str,
+    max_document_tokens: int = RetrieverOptions.max_document_tokens,
+) -> None:
+    """Refuses a model that could not be saved as a Hugging Face folder; needs no weights.
+
+    Args:
+        settled: tokens and prompts.
+        config: of the decoder, as the checkpoint has it.
+        dtype: name of the dtype that weights are to be stored in.
+        max_document_tokens: longest document.
+
+    Raises:
+        T1Error: a family, dtype, prompt or tokeniser that the layout has no room for.
+    """
+    config = dataclasses.replace(config, vocab_size=settled.emb.vocab_size)
+    side = _document_side(settled.tokeniser, settled.preset, max_document_tokens)
+    check_export(config, settled.origin.tokeniser, side, dtype)
 
 
 def load_decoder(
@@ -140,13 +235,7 @@ def save_t1(
     """See `T1.save_pretrained`."""
     origin = known_origin(model.origin)
     preset = model.preset
-    bound = model.tokeniser.bind(preset.document_template, preset.instruction())
-    if bound.right:
-        raise ConfigError(
-            f"the preset {preset.name} has words between {{text}} and the next special token "
-            f"({bound.right!r}), which sentence-transformers cannot express",
-            mend="end {text} with a special token in document_template",
-        )
+    side = _document_side(model.tokeniser, preset, model.options.max_document_tokens)
     export_folder(
         folder,
         {
@@ -163,14 +252,30 @@ def save_t1(
             base_model=origin.name,
             base_fingerprint=origin.fingerprint,
         ),
-        DocumentSide(
-            head_ids=bound.head,
-            words_before=bound.left,
-            tail_ids=(*bound.tail, model.tokeniser.emb_token_id),
-            max_tokens=model.options.max_document_tokens,
-        ),
+        side,
         card or CardFacts(name=folder.name),
         options,
+    )
+
+
+def _document_side(tokeniser: T1Tokeniser, preset: PromptPreset, max_tokens: int) -> DocumentSide:
+    """The document prompt as tokens.
+
+    Raises:
+        ConfigError: a prompt that sentence-transformers cannot express.
+    """
+    bound = tokeniser.bind(preset.document_template, preset.instruction())
+    if bound.right:
+        raise ConfigError(
+            f"the preset {preset.name} has words between {{text}} and the next special token "
+            f"({bound.right!r}), which sentence-transformers cannot express",
+            mend="end {text} with a special token in document_template",
+        )
+    return DocumentSide(
+        head_ids=bound.head,
+        words_before=bound.left,
+        tail_ids=(*bound.tail, tokeniser.emb_token_id),
+        max_tokens=max_tokens,
     )
 
 

@@ -35,7 +35,16 @@ from t1_jax.model import (
     trainable_filter,
 )
 from t1_jax.parallel import Placement
-from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_decoder, open_base, settle
+from t1_jax.retriever import (
+    T1,
+    Origin,
+    RetrieverOptions,
+    Settled,
+    check_savable,
+    load_decoder,
+    open_base,
+    settle,
+)
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
 from t1_jax.train.config import LengthConfig, ModelConfig
 from t1_jax.train.step import Learner
@@ -234,6 +243,8 @@ def _files(
     settled = settle(
         checkpoint, name=name, emb_token=config.emb_token, preset=config.preset, adapter=adapter
     )
+    if config.lora is None and adapter is None:
+        check_savable(settled, checkpoint.config, config.stored_dtype)
     return StudentFiles(name=name, checkpoint=checkpoint, adapter=adapter, settled=settled)
 
 

@@ -236,7 +236,11 @@ def test_a_value_beyond_float16_is_refused_by_tensor(export_tiny, abstract, tmp_
         ({"config": {"vocab_size": 264}}, WeightsError, "ids up to 264, the vocabulary only 264"),
         ({"without": "embed/table"}, WeightsError, "state lacks embed/table"),
         ({"side": {"tail_ids": (264, 262)}}, ConfigError, "must end with <emb_token>"),
-        ({"tokeniser": {"special_tokens": {}}}, ConfigError, "no pad_token"),
+        (
+            {"tokeniser": {"special_tokens": {}, "eos_ids": ()}},
+            ConfigError,
+            "no pad_token",
+        ),
     ],
     ids=str,
 )
@@ -263,3 +267,19 @@ def test_every_file_is_valid_json(export_tiny) -> None:
     assert len(files) >= 14
     for file in files:
         json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("stated", [{"eos_token": "<|end|>"}, {}], ids=["eos_token", "eos id"])
+def test_without_a_pad_token_the_end_of_a_text_fills_up_batches(
+    export_tiny, abstract, tmp_path: Path, stated: dict[str, str]
+) -> None:
+    """Llama 3 has none. What the tokeniser itself says stays as it is."""
+    _, _, folder = export_tiny()
+    checkpoint = open_checkpoint(folder)
+    state = load_decoder_state(checkpoint.source, checkpoint.config, abstract(checkpoint.config))
+    again = tmp_path / "again"
+    export_again(again, checkpoint, state, tokeniser={"special_tokens": stated})
+    inner = json.loads((again / "document" / "tokenizer_config.json").read_text())
+    assert inner["pad_token"] == "<|end|>"
+    assert "pad_token" not in json.loads((again / "tokenizer_config.json").read_text())
+    assert "pad_token_id" not in json.loads((again / "config.json").read_text())

@@ -146,6 +146,17 @@ def test_logits_equal_those_of_transformers_before_and_after_export(
     np.testing.assert_array_equal(logits_of(again, ids), expected)
 
 
+def test_a_model_saved_without_its_head_computes_the_same(tmp_path: Path) -> None:
+    """Qwen3-Embedding, and every save of sentence-transformers: no head and no `model.`."""
+    original = theirs(*CASES["qwen3"])
+    original.model.save_pretrained(tmp_path)
+    write_tokeniser(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["Qwen3Model"]
+    ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, LENGTH), dtype=np.int32)
+    ours = our_logits(T1.load(tmp_path, dtype="float32"), ids)
+    np.testing.assert_allclose(ours, logits_of(original, ids), atol=1e-4)
+
+
 def test_logits_stay_equal_at_8192_positions(tmp_path: Path) -> None:
     """7.6e-5 apart; frequencies without float32 rounding: 1.9e-3: see `inverse_frequencies`."""
     length = 8192
