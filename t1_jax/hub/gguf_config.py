@@ -9,8 +9,7 @@ import numpy as np
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.hub.gguf_file import GGUFFile
 from t1_jax.hub.gguf_source import ROPE_FACTORS, rope_factors
-from t1_jax.model import DecoderConfig, RopeConfig
-from t1_jax.model.rotary import inverse_frequencies
+from t1_jax.model import DecoderConfig, RopeConfig, inverse_frequencies
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 

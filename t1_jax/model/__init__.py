@@ -20,3 +20,4 @@ from t1_jax.model.low_rank import LoraParam as LoraParam
 from t1_jax.model.low_rank import LowRank as LowRank
 from t1_jax.model.low_rank import RowDelta as RowDelta
 from t1_jax.model.options import ModelOptions as ModelOptions
+from t1_jax.model.rotary import inverse_frequencies as inverse_frequencies
