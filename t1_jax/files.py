@@ -86,7 +86,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         scratch.chmod(0o755)
         yield scratch
-        _replace_folder(scratch, target)
+        replace_folder(scratch, target)
     except OSError as error:
         raise T1Error(
             f"{target} could not be written: {error.strerror or error}",
@@ -97,7 +97,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _replace_folder(scratch: Path, target: Path) -> None:
+def replace_folder(scratch: Path, target: Path) -> None:
     """Moves `scratch` to `target`; an older `target` is set aside first and restored on failure."""
     if target.is_symlink() and not target.exists():
         target.unlink()  # a link to a folder that is gone

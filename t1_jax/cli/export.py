@@ -42,7 +42,7 @@ def export_model(
     check_new_folder(folder, overwrite=overwrite)
     shard_bytes = _bytes(max_shard_size)
     opened = open_model(model, dtype=dtype, preset=preset)
-    opened.check_export()
+    opened.check_export(folder)
     loaded = opened.load()
     loaded.save_pretrained(folder, max_shard_bytes=shard_bytes, overwrite=overwrite)
     weights = {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))}

@@ -34,8 +34,8 @@ def import_model(
 ) -> None:
     """Make a T1 folder of a checkpoint: weights, tokeniser with <emb_token>, prompts, and a card.
 
-    Families llama, qwen2 (2.5) and qwen3. The new token's row starts as the mean of the others, so
-    the model embeds at once, but poorly until it is trained.
+    Families llama, mistral, qwen2 (2.5) and qwen3. The new token's row starts as the mean of the
+    others, so the model embeds at once, but poorly until it is trained.
 
     Example: t1 import smollm2-135m-instruct models/my-t1
     """
@@ -45,7 +45,7 @@ def import_model(
     out = Output(as_json)
     check_new_folder(folder, overwrite=overwrite)
     opened = open_model(source, dtype=dtype, emb_token=emb_token, preset=preset)
-    opened.check_export()
+    opened.check_export(folder)
     model = opened.load()
     model.save_pretrained(folder, overwrite=overwrite)
     assert model.origin is not None

@@ -26,6 +26,7 @@ from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
+from t1_jax.cli.rebase import rebase
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import cold_thoughts, teacher_thoughts
@@ -110,7 +111,7 @@ thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help
 _add(thoughts_app, None, cold=cold_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
 _add(app, "Train", train=train, mine=mine)
-_add(app, "Weights", **{"import": import_model, "export": export_model})
+_add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)
 
 
 def _print_version(asked: bool) -> bool:

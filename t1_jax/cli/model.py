@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from t1_jax.errors import ConfigError
@@ -106,8 +107,10 @@ def devices_in_words(model: "T1") -> str:
 
 def is_base_model(name: str) -> bool:
     """Whether these weights are those of a base model: nobody has made a T1 of them."""
-    from t1_jax.hub import MODELS, locate_model, open_checkpoint
+    from t1_jax.hub import MODELS, is_adapter, locate_model, open_checkpoint
 
+    if is_adapter(Path(name)):
+        return False
     return name in MODELS or open_checkpoint(locate_model(name)).metadata is None
 
 

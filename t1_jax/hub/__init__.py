@@ -1,6 +1,7 @@
 """Weights and tokenisers in and out: Hugging Face folders, GGUF files, packages and the hub."""
 
 from t1_jax.hub.adapter import Adapter as Adapter
+from t1_jax.hub.adapter import check_adapter_fits as check_adapter_fits
 from t1_jax.hub.adapter import export_adapter as export_adapter
 from t1_jax.hub.adapter import is_adapter as is_adapter
 from t1_jax.hub.adapter import read_adapter as read_adapter
@@ -28,6 +29,7 @@ from t1_jax.hub.load import init_emb_row as init_emb_row
 from t1_jax.hub.load import load_decoder_state as load_decoder_state
 from t1_jax.hub.metadata import AdapterMetadata as AdapterMetadata
 from t1_jax.hub.metadata import T1Metadata as T1Metadata
+from t1_jax.hub.metadata import write_metadata as write_metadata
 from t1_jax.hub.pull import cache_folder as cache_folder
 from t1_jax.hub.pull import locate_model as locate_model
 from t1_jax.hub.pull import pull_model as pull_model

@@ -25,9 +25,9 @@ from t1_jax.hub.card import CardFacts, render_adapter_card
 from t1_jax.hub.json_files import read_json, to_json
 from t1_jax.hub.metadata import T1_FILE, AdapterMetadata, read_adapter_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
-from t1_jax.hub.sources import STORED_DTYPES
+from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
 from t1_jax.hub.tokeniser import Tokeniser
-from t1_jax.hub.weight_map import Rule, hf_names, rules_for, to_hf, to_ours
+from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf, to_ours
 from t1_jax.model import LORA_TARGETS, Decoder, DecoderConfig, LoraConfig, LoraParam, add_lora
 from t1_jax.parallel import Placement, whole
 
@@ -168,33 +168,54 @@ def with_adapter(decoder: Decoder, adapter: Adapter, placement: Placement) -> De
             listed.
         ConfigError: `<emb_token>` is beyond the decoder's vocabulary.
     """
+    source = check_adapter_fits(adapter, decoder.config)
     emb = adapter.metadata.emb_token_id
     with placement.entered():
         adapted = add_lora(decoder, adapter.config, nnx.Rngs(0), emb_token_id=emb)
-    source = SafetensorsSource(adapter.path)
     leaves = {
         "/".join(map(str, path)): leaf
         for path, leaf in nnx.to_flat_state(nnx.state(adapted, LoraParam))
     }
-    rules = _rules(adapter.config, decoder.config)
-    expected = {name for rule in rules for name in hf_names(rule, decoder.config)}
-    rows = _rows(adapter.config, decoder.config)
-    _check_names(adapter, source, expected | set(rows))
-    for rule in rules:
-        leaf = leaves[rule.path]
-        shape = leaf.get_value().shape[1:]
+    for rule in _rules(adapter.config, decoder.config):
         layers = [
-            _read(source, name, rule, decoder.config, shape)
+            to_ours(rule, source.read(name).astype(np.float32), decoder.config)
             for name in hf_names(rule, decoder.config)
         ]
-        _set(leaf, np.stack(layers))
-    for name, (path, _) in rows.items():
-        leaf = leaves[path]
+        _set(leaves[rule.path], np.stack(layers))
+    for name, (path, _) in _rows(adapter.config, decoder.config).items():
         row = source.read(name).astype(np.float32)
-        if row.shape != (1, *leaf.get_value().shape):
-            raise WeightsError(f"{source.location(name)} is of shape {row.shape}")
-        _set(leaf, row[0] - _base_row(adapted, path, emb))
+        _set(leaves[path], row[0] - _base_row(adapted, path, emb))
     return adapted
+
+
+def check_adapter_fits(adapter: Adapter, config: DecoderConfig) -> SafetensorsSource:
+    """The tensors of an adapter, if they are those of this decoder; reads no values.
+
+    Raises:
+        WeightsError: lists every missing, unexpected and misshapen tensor.
+    """
+    source = SafetensorsSource(adapter.path / ADAPTER_WEIGHTS)
+    expected = {
+        name: hf_shape(rule, config, rank=adapter.config.rank)
+        for rule in _rules(adapter.config, config)
+        for name in hf_names(rule, config)
+    }
+    expected |= dict.fromkeys(_rows(adapter.config, config), (1, config.embed_dim))
+    found = set(source.names())
+    faults = [f"missing: {name}" for name in sorted(expected.keys() - found)]
+    faults += [f"unexpected: {name}" for name in sorted(found - expected.keys())]
+    faults += [
+        f"misshapen: {name} is of shape {source.shape(name)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and source.shape(name) != shape
+    ]
+    if faults:
+        raise WeightsError(
+            f"{adapter.path}: the tensors do not fit the adapter's config and its base model "
+            f"({len(faults)} faults):\n  " + "\n  ".join(faults),
+            mend="take the adapter and the base model that belong together",
+        )
+    return source
 
 
 def _config_fields(
@@ -308,7 +329,13 @@ def _to_peft(decoder: Decoder, emb: int, dtype: np.dtype) -> dict[str, np.ndarra
             found[name] = to_hf(rule, stacked[layer], config)
     for name, (path, _) in _rows(lora, config).items():
         found[name] = (_base_row(decoder, path, emb) + whole(state[path]))[None]
-    return {name: _cast(values, dtype, name) for name, values in found.items()}
+    cast = CheckedCast(dtype)
+    stored = {
+        name: np.ascontiguousarray(cast.cast(values, f"tensor {name}"))
+        for name, values in found.items()
+    }
+    cast.refuse_misfits()
+    return stored
 
 
 def _base_row(decoder: Decoder, path: str, emb: int) -> np.ndarray:
@@ -323,44 +350,6 @@ def _base_row(decoder: Decoder, path: str, emb: int) -> np.ndarray:
     assert isinstance(table.sharding, jax.NamedSharding)
     everywhere = jax.NamedSharding(table.sharding.mesh, jax.P(None))
     return whole(place.get(out_sharding=everywhere)).astype(np.float32)
-
-
-def _cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(values).astype(dtype)
-    if not np.isfinite(stored.astype(np.float32)).all():
-        raise WeightsError(f"tensor {name} has values that are not finite in {dtype.name}")
-    return stored
-
-
-def _check_names(adapter: Adapter, source: SafetensorsSource, expected: set[str]) -> None:
-    found = set(source.names())
-    faults = [f"missing: {name}" for name in sorted(expected - found)]
-    faults += [f"unexpected: {name}" for name in sorted(found - expected)]
-    if faults:
-        raise WeightsError(
-            f"{adapter.path}: the tensors do not fit the adapter's config and its base model "
-            f"({len(faults)} faults):\n  " + "\n  ".join(faults),
-            mend="take all files from the same export",
-        )
-
-
-def _read(
-    source: SafetensorsSource,
-    name: str,
-    rule: Rule,
-    config: DecoderConfig,
-    shape: tuple[int, ...],
-) -> np.ndarray:
-    """One layer's factor in our layout, float32."""
-    stored = source.read(name).astype(np.float32)
-    expected = to_hf(rule, np.broadcast_to(np.float32(0), shape), config).shape
-    if stored.shape != expected:
-        raise WeightsError(
-            f"{source.location(name)} is of shape {stored.shape}, expected {expected}",
-            mend="take the adapter and the base model that belong together",
-        )
-    return to_ours(rule, stored, config)
 
 
 def _set(leaf: nnx.Variable, values: np.ndarray) -> None:

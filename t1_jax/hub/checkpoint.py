@@ -15,10 +15,10 @@ from t1_jax.hub.gguf_file import read_gguf
 from t1_jax.hub.gguf_source import GGUFSource
 from t1_jax.hub.gguf_tokeniser import tokeniser_from_gguf
 from t1_jax.hub.hf_config import decoder_config_from_hf, other_fields
-from t1_jax.hub.json_files import read_json
+from t1_jax.hub.json_files import check_link, read_json
 from t1_jax.hub.metadata import T1Metadata, read_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
-from t1_jax.hub.sources import TensorSource, stored_dtype
+from t1_jax.hub.sources import TensorSource, as_causal_lm, stored_dtype
 from t1_jax.hub.tokeniser import Tokeniser, tokeniser_from_folder
 from t1_jax.model import DecoderConfig
 
@@ -33,6 +33,7 @@ class Checkpoint:
         path: the folder or the GGUF file.
         config: of the decoder, as the checkpoint has it.
         source: its tensors.
+        weight_files: that they are read from.
         tokeniser: with or without `<emb_token>`.
         stored_dtype: the narrowest dtype name that holds every tensor exactly.
         metadata: what a T1 checkpoint says about itself; None for a base model.
@@ -42,6 +43,7 @@ class Checkpoint:
     path: Path
     config: DecoderConfig
     source: TensorSource
+    weight_files: tuple[Path, ...]
     tokeniser: Tokeniser
     stored_dtype: str
     metadata: T1Metadata | None
@@ -52,8 +54,8 @@ class Checkpoint:
         """Hex SHA-256 over config, tokeniser and every byte of the weights; read once."""
         if self.path.is_file():
             return sha256_of(self.path)
-        names = ("config.json", "tokenizer.json", "*.safetensors")
-        files = sorted(file for name in names for file in self.path.glob(name))
+        others = (self.path / name for name in ("config.json", "tokenizer.json"))
+        files = sorted([*others, *self.weight_files])
         lines = (f"{file.name} {sha256_of(file)}\n" for file in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -66,11 +68,21 @@ def open_checkpoint(path: Path) -> Checkpoint:
         UnsupportedError: an architecture, field or tokeniser that is not honoured, by name.
         ConfigError: a field of its config is missing or inconsistent.
     """
-    path = Path(path)
+    path = _transformer_folder(Path(path))
+    check_link(path)
     checkpoint = _open_folder(path) if path.is_dir() else _open_file(path)
     checkpoint.tokeniser.assigned(checkpoint.config.vocab_size)
     _check_metadata(checkpoint)
     return checkpoint
+
+
+def _transformer_folder(path: Path) -> Path:
+    """Where sentence-transformers puts the transformer of an older save, `0_Transformer`."""
+    modules = path / "modules.json"
+    if (path / "config.json").exists() or not modules.exists():
+        return path
+    inner = path / "0_Transformer"
+    return inner if (inner / "config.json").exists() else path
 
 
 def _open_file(path: Path) -> Checkpoint:
@@ -84,6 +96,7 @@ def _open_file(path: Path) -> Checkpoint:
         path=path,
         config=config,
         source=source,
+        weight_files=(path,),
         tokeniser=tokeniser_from_gguf(file),
         stored_dtype=stored_dtype(source),
         metadata=None,
@@ -91,8 +104,15 @@ def _open_file(path: Path) -> Checkpoint:
 
 
 def _open_folder(path: Path) -> Checkpoint:
+    check_link(path / "config.json")
     if not (path / "config.json").exists():
         raise _not_a_model(path)
+    if (path / "adapter_config.json").exists():
+        raise WeightsError(
+            f"{path} holds both a model (config.json) and an adapter (adapter_config.json), so "
+            "it is unclear which of them is meant",
+            mend="move adapter_config.json and adapter_model.safetensors to a folder of their own",
+        )
     fields = read_json(path / "config.json")
     with _named(path / "config.json"):
         config = decoder_config_from_hf(fields)
@@ -101,11 +121,13 @@ def _open_folder(path: Path) -> Checkpoint:
             f"{path} has its weights in pickled .bin files, which are never read",
             mend="take the safetensors of the same model, or convert it with transformers",
         )
-    source = SafetensorsSource(path)
+    stored = SafetensorsSource(path)
+    source = as_causal_lm(stored, tied=config.tie_embeddings)
     return Checkpoint(
         path=path,
         config=config,
         source=source,
+        weight_files=stored.files,
         tokeniser=tokeniser_from_folder(path),
         stored_dtype=stored_dtype(source),
         metadata=read_metadata(path),

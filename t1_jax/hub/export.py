@@ -23,7 +23,7 @@ from t1_jax.hub.sentence_transformers import (
     write_document_tokeniser,
     write_sentence_transformers,
 )
-from t1_jax.hub.sources import STORED_DTYPES
+from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
 from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
 from t1_jax.hub.tokeniser_files import check_reads_back, write_tokeniser
 from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
@@ -114,6 +114,11 @@ def check_export(
             f"{metadata.emb_token_id}",
             mend="give the tokeniser the token first, in one of its three modes",
         )
+    if metadata.stored_dtype not in STORED_DTYPES:
+        raise ConfigError(
+            f"weights are not stored as {metadata.stored_dtype!r}; "
+            f"known: {', '.join(STORED_DTYPES)}"
+        )
     tokeniser.assigned(config.vocab_size)
     check_document_side(document_side, tokeniser)
     _config_fields(config, tokeniser, metadata.stored_dtype, {})
@@ -150,10 +155,6 @@ def _write_weights(
     options: ExportOptions,
 ) -> list[Path]:
     """Every tensor in the Hugging Face layout, one layer after the other."""
-    if dtype_name not in STORED_DTYPES:
-        raise ConfigError(
-            f"weights are not stored as {dtype_name!r}; known: {', '.join(STORED_DTYPES)}"
-        )
     dtype = STORED_DTYPES[dtype_name]
     places = _places(config)
     absent = sorted({rule.path for rule, _ in places.values()} - state.keys())
@@ -163,10 +164,13 @@ def _write_weights(
     def read(name: str) -> np.ndarray:
         rule, layer = places[name]
         values = _on_host(state[rule.path], layer)
-        return _cast(to_hf(rule, values, config), dtype, name)
+        return cast.cast(to_hf(rule, values, config), f"tensor {name}")
 
+    cast = CheckedCast(dtype)
     shapes = {name: hf_shape(rule, config) for name, (rule, _) in places.items()}
-    return write_safetensors(folder, shapes, dtype, read, max_shard_bytes=options.max_shard_bytes)
+    files = write_safetensors(folder, shapes, dtype, read, max_shard_bytes=options.max_shard_bytes)
+    cast.refuse_misfits()
+    return files
 
 
 def _places(config: DecoderConfig) -> dict[str, tuple[Rule, int | None]]:
@@ -196,14 +200,3 @@ def _on_host(leaf: jax.Array | np.ndarray, layer: int | None) -> np.ndarray:
 @jax.jit
 def _layer(stacked: Shaped[Array, "Y ..."], layer: Int[Array, ""] | int) -> Shaped[Array, "..."]:
     return jax.lax.dynamic_index_in_dim(stacked, layer, axis=0, keepdims=False)
-
-
-def _cast(values: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    try:
-        with np.errstate(over="raise"):
-            return values.astype(dtype, copy=False)
-    except FloatingPointError as error:
-        raise WeightsError(
-            f"tensor {name} has values beyond the range of {dtype.name}",
-            mend="export as bfloat16 or float32",
-        ) from error

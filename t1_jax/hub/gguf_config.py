@@ -1,13 +1,17 @@
 """The decoder config that a GGUF file's metadata and tensor names describe."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.hub.gguf_file import GGUFFile
-from t1_jax.model import DecoderConfig, RopeConfig
+from t1_jax.hub.gguf_source import ROPE_FACTORS, rope_factors
+from t1_jax.model import DecoderConfig, RopeConfig, inverse_frequencies
 
-_ARCHITECTURES = ("llama", "qwen2")
+_ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 # Keys below the architecture's name. What is not listed here is refused.
 _READ = frozenset(
@@ -23,25 +27,33 @@ _READ = frozenset(
         "feed_forward_length",
         "rope.dimension_count",
         "rope.freq_base",
+        "rope.scale_linear",
+        "rope.scaling.attn_factor",
         "rope.scaling.factor",
         "rope.scaling.original_context_length",
         "rope.scaling.type",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
         "vocab_size",
     }
 )
+# How embedding programs pool, which T1 does at <emb_token>.
+_NO_INFLUENCE = frozenset({"pooling_type"})
 # Keys that only some converters write; the value at which they do nothing is accepted.
 _ONLY: Mapping[str, Any] = {
+    "attention.causal": True,
+    "attention.sliding_window": 0,
     "expert_count": 0,
     "expert_used_count": 0,
     "rope.scaling.finetuned": False,
     "tensor_data_layout": "Meta AI original pth",
     "use_parallel_residual": False,
 }
-_ROPE_FACTORS = "rope_freqs.weight"
+_UNKNOWN = object()
 
 
 def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
-    """The decoder of a GGUF file of the architectures llama and qwen2.
+    """The decoder of a GGUF file of the architectures llama, qwen2 and qwen3.
 
     Whether there are biases and a head of its own is told by the tensors, as in llama.cpp.
 
@@ -64,8 +76,11 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
     }
     _refuse_unhonoured(file, fields)
     heads = _whole(fields, "attention.head_count")
+    if heads <= 0:
+        raise ConfigError(f"GGUF key attention.head_count must be positive, got {heads}")
     width = _whole(fields, "embedding_length")
     table = file.tensors.get("token_embd.weight")
+    head_dim, context = _head_dim(fields, width // heads), _whole(fields, "context_length")
     return DecoderConfig(
         family=str(architecture),
         vocab_size=table.shape[0] if table else _whole(fields, "vocab_size"),
@@ -73,13 +88,14 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
         num_layers=_whole(fields, "block_count"),
         num_heads=heads,
         num_kv_heads=_whole(fields, "attention.head_count_kv", heads),
-        head_dim=_head_dim(fields, width // heads),
+        head_dim=head_dim,
         mlp_dim=_whole(fields, "feed_forward_length"),
         norm_eps=_single(_number(fields, "attention.layer_norm_rms_epsilon")),
-        rope=_rope(fields),
-        max_positions=_whole(fields, "context_length"),
+        rope=_rope(fields, rope_factors(file), head_dim, context),
+        max_positions=context,
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         out_bias="blk.0.attn_output.bias" in file.tensors,
+        qk_norm=architecture == "qwen3",
         mlp_bias="blk.0.ffn_gate.bias" in file.tensors,
         tie_embeddings="output.weight" not in file.tensors,
     )
@@ -89,10 +105,8 @@ def _refuse_unhonoured(file: GGUFFile, fields: Mapping[str, Any]) -> None:
     refused = [
         f"{key} = {value!r}"
         for key, value in fields.items()
-        if key not in _READ and not (key in _ONLY and value == _ONLY[key])
+        if key not in _READ and key not in _NO_INFLUENCE and value != _ONLY.get(key, _UNKNOWN)
     ]
-    if _ROPE_FACTORS in file.tensors:
-        refused.append(f"tensor {_ROPE_FACTORS} (the scaled rope of Llama 3.1 and later)")
     if file.metadata.get("split.count", 1) not in (0, 1):
         refused.append(f"split.count = {file.metadata['split.count']} (one file of several)")
     if refused:
@@ -102,16 +116,76 @@ def _refuse_unhonoured(file: GGUFFile, fields: Mapping[str, Any]) -> None:
         )
 
 
-def _rope(fields: Mapping[str, Any]) -> RopeConfig:
-    """llama.cpp scales rotary embeddings in the ways `linear` and `yarn`."""
-    theta = _single(_number(fields, "rope.freq_base"))
-    kind = fields.get("rope.scaling.type", "none")
-    if kind == "none":
+def _rope(
+    fields: Mapping[str, Any], factors: np.ndarray | None, head_dim: int, context: int
+) -> RopeConfig:
+    """Rotary embeddings as llama.cpp scales them; what it does not find it takes to be `linear`.
+
+    Args:
+        fields: metadata under the architecture's name.
+        factors: the tensor `rope_freqs`, which divides the frequencies one by one.
+        head_dim: H.
+        context: that the file states, the default of the original one.
+    """
+    theta = _single(_number(fields, "rope.freq_base", 10_000.0))
+    kind = fields.get("rope.scaling.type", "linear")
+    # The name of older converters; 0 is "not scaled".
+    factor = _number(fields, "rope.scaling.factor", _number(fields, "rope.scale_linear", 0.0))
+    factor = _single(factor) or 1.0
+    attention = _single(_number(fields, "rope.scaling.attn_factor", 1.0))
+    if kind not in ("none", "linear", "yarn"):
+        raise UnsupportedError(
+            f"rope.scaling.type {kind!r} is not read from GGUF; known: none, linear, yarn",
+            mend="import the Hugging Face folder of the same model instead",
+        )
+    if factors is not None:
+        if kind != "none" and factor != 1:
+            raise UnsupportedError(
+                f"the tensor {ROPE_FACTORS} together with rope.scaling.factor {factor} is not read",
+                mend="import the Hugging Face folder of the same model instead",
+            )
+        return _rope_of_factors(factors, theta, head_dim)
+    if kind == "yarn":
+        # llama.cpp multiplies cos and sin by 0.1 ln(factor) + 1, as YaRN's default is.
+        usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+        return RopeConfig(
+            theta=theta,
+            kind=kind,
+            factor=factor,
+            original_max_positions=_whole(fields, "rope.scaling.original_context_length", context),
+            beta_fast=_single(_number(fields, "rope.scaling.yarn_beta_fast", 32.0)),
+            beta_slow=_single(_number(fields, "rope.scaling.yarn_beta_slow", 1.0)),
+            attention_factor=usual * attention,
+        )
+    if attention != 1:
+        raise UnsupportedError(f"rope.scaling.attn_factor {attention} is read for yarn only")
+    if kind == "none" or factor == 1:
         return RopeConfig(theta=theta)
-    if kind == "linear":
-        return RopeConfig(theta=theta, kind=kind, factor=_number(fields, "rope.scaling.factor"))
+    return RopeConfig(theta=theta, kind="linear", factor=factor)
+
+
+def _rope_of_factors(factors: np.ndarray, theta: float, head_dim: int) -> RopeConfig:
+    """The `llama3` scaling whose divisors these are: those of Llama 3.1 and later.
+
+    llama.cpp's converter writes the divisors instead of the parameters. All models of Meta share
+    the parameters but for `factor`, which the longest wavelength is divided by.
+    """
+    plain = RopeConfig(theta=theta)
+    scaled = plain
+    if factors.shape == (head_dim // 2,) and np.isfinite(factors).all() and factors[-1] >= 1:
+        scaled = RopeConfig(
+            theta=theta,
+            kind="llama3",
+            factor=_single(float(factors[-1])),
+            original_max_positions=8192,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+        )
+        expected = inverse_frequencies(plain, head_dim) / inverse_frequencies(scaled, head_dim)
+        if np.allclose(factors, expected, rtol=1e-4, atol=0):
+            return scaled if factors.max() > 1 else plain
     raise UnsupportedError(
-        f"rope.scaling.type {kind!r} is not read from GGUF; known: none, linear",
+        f"the tensor {ROPE_FACTORS} does not hold the divisors of Llama 3.1's scaling",
         mend="import the Hugging Face folder of the same model instead",
     )
 
@@ -126,17 +200,25 @@ def _head_dim(fields: Mapping[str, Any], default: int) -> int:
 
 
 def _whole(fields: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """One whole number; some files state it once for each layer."""
     value = fields.get(key, default)
+    if isinstance(value, list) and value and all(item == value[0] for item in value):
+        value = value[0]
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"GGUF key {key} must be one whole number, got {value!r}")
+        raise ConfigError(f"GGUF key {key} must be one whole number, got {_shortened(value)}")
     return value
 
 
-def _number(fields: Mapping[str, Any], key: str) -> float:
-    value = fields.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"GGUF key {key} must be one number, got {value!r}")
+def _number(fields: Mapping[str, Any], key: str, default: float | None = None) -> float:
+    value = fields.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"GGUF key {key} must be one number, got {_shortened(value)}")
     return float(value)
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _single(value: float) -> float:

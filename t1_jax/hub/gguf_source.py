@@ -8,6 +8,7 @@ import numpy as np
 from einops import rearrange
 from gguf import quants
 from gguf.constants import GGMLQuantizationType
+from jaxtyping import Float
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub.gguf_file import GGUFFile, GGUFTensor
@@ -18,15 +19,31 @@ _PLAIN = {
     GGMLQuantizationType.F16: np.dtype(np.float16),
     GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
 }
+# Those that the `gguf` package has the formulas of.
 _QUANTISED = (
     GGMLQuantizationType.Q4_0,
     GGMLQuantizationType.Q4_1,
     GGMLQuantizationType.Q5_0,
     GGMLQuantizationType.Q5_1,
     GGMLQuantizationType.Q8_0,
+    GGMLQuantizationType.Q2_K,
+    GGMLQuantizationType.Q3_K,
     GGMLQuantizationType.Q4_K,
+    GGMLQuantizationType.Q5_K,
     GGMLQuantizationType.Q6_K,
+    GGMLQuantizationType.IQ1_S,
+    GGMLQuantizationType.IQ1_M,
+    GGMLQuantizationType.IQ2_XXS,
+    GGMLQuantizationType.IQ2_XS,
+    GGMLQuantizationType.IQ2_S,
+    GGMLQuantizationType.IQ3_XXS,
+    GGMLQuantizationType.IQ3_S,
+    GGMLQuantizationType.IQ4_NL,
+    GGMLQuantizationType.IQ4_XS,
 )
+
+ROPE_FACTORS = "rope_freqs.weight"
+"""What the rotary frequencies are divided by, one number each; read into the config."""
 
 # GGUF name -> Hugging Face name; {} is the layer.
 _NAMES = {
@@ -37,6 +54,8 @@ _NAMES = {
     "blk.{}.attn_q": "model.layers.{}.self_attn.q_proj",
     "blk.{}.attn_k": "model.layers.{}.self_attn.k_proj",
     "blk.{}.attn_v": "model.layers.{}.self_attn.v_proj",
+    "blk.{}.attn_q_norm": "model.layers.{}.self_attn.q_norm",
+    "blk.{}.attn_k_norm": "model.layers.{}.self_attn.k_norm",
     "blk.{}.attn_output": "model.layers.{}.self_attn.o_proj",
     "blk.{}.ffn_norm": "model.layers.{}.post_attention_layernorm",
     "blk.{}.ffn_gate": "model.layers.{}.mlp.gate_proj",
@@ -46,7 +65,7 @@ _NAMES = {
 
 
 class GGUFSource:
-    """A `TensorSource` over one GGUF file of the architectures llama and qwen2.
+    """A `TensorSource` over one GGUF file of the architectures llama, qwen2 and qwen3.
 
     Files of the architecture llama keep the two halves of each rotary pair side by side; the rows
     of q and k are put back into the Hugging Face order (all first halves, then all second) here.
@@ -58,7 +77,7 @@ class GGUFSource:
     def __init__(self, file: GGUFFile) -> None:
         _refuse_unknown_formats(file)
         self._file = file
-        self._stored = {hf_name(name): name for name in file.tensors}
+        self._stored = {hf_name(name): name for name in file.tensors if name != ROPE_FACTORS}
         self._bytes = np.memmap(file.path, np.uint8, mode="r")
         architecture = file.metadata.get("general.architecture")
         self._rotary_heads = _rotary_heads(file) if architecture == "llama" else {}
@@ -98,6 +117,21 @@ class GGUFSource:
         return self._file.tensors[self._stored[name]]
 
 
+def rope_factors(file: GGUFFile) -> Float[np.ndarray, " half"] | None:
+    """The tensor `rope_freqs`, if the file has it.
+
+    Raises:
+        WeightsError: it is not stored in float32.
+    """
+    tensor = file.tensors.get(ROPE_FACTORS)
+    if tensor is None:
+        return None
+    if tensor.kind != GGMLQuantizationType.F32:
+        raise WeightsError(f"{file.path}: tensor {ROPE_FACTORS} is {tensor.kind.name}, not F32")
+    values = np.memmap(file.path, np.uint8, mode="r")[tensor.start : tensor.start + tensor.n_bytes]
+    return np.frombuffer(values, np.float32).reshape(tensor.shape)
+
+
 def hf_name(gguf_name: str) -> str:
     """The Hugging Face name of a GGUF tensor; names that have none are returned as they are."""
     stem, _, kind = gguf_name.rpartition(".")
@@ -115,7 +149,7 @@ def _refuse_unknown_formats(file: GGUFFile) -> None:
         raise WeightsError(
             f"{file.path} has tensors in block formats that are not read: {', '.join(refused)}; "
             f"known: {', '.join(kind.name for kind in (*_PLAIN, *_QUANTISED))}",
-            mend="use a file quantised as Q8_0, Q4_K_S or similar",
+            mend="use a file quantised as Q8_0, Q4_K_M or similar",
         )
 
 

@@ -8,13 +8,14 @@ from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.hub.hf_auto import auto_config
 from t1_jax.hub.hf_rope import rope_from_hf, rope_to_hf
 from t1_jax.hub.values import MAX_SIZE, flag, real_number, shown, whole_number
-from t1_jax.model import DecoderConfig
+from t1_jax.model import MAX_LAYERS, DecoderConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 ARCHITECTURES: Mapping[str, str] = {
     "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
@@ -50,16 +51,18 @@ _SIZES: Mapping[str, int] = {
     "max_position_embeddings": MAX_SIZE,
     "max_window_layers": MAX_SIZE,
     "num_attention_heads": MAX_SIZE,
-    "num_hidden_layers": 10_000,
+    "num_hidden_layers": MAX_LAYERS,
     "num_key_value_heads": MAX_SIZE,
     "sliding_window": MAX_SIZE,
     "vocab_size": 2**26,
 }
 _READ_BY_TRANSFORMERS = _FLAGS | _SIZES.keys() | {"layer_types", "rms_norm_eps"}
 _MAY_BE_NULL = frozenset({"head_dim", "layer_types", "num_key_value_heads", "sliding_window"})
+_NEVER_NULL = {("head_dim", "qwen3"), ("num_key_value_heads", "mistral")}
 _WINDOWS = frozenset({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types"})
 _READ_BY_FAMILY: Mapping[str, frozenset[str]] = {
     "llama": frozenset({"attention_bias", "mlp_bias"}),
+    "mistral": frozenset({"sliding_window"}),
     "qwen2": _WINDOWS,
     "qwen3": _WINDOWS | {"attention_bias"},
 }
@@ -166,7 +169,7 @@ def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     heads = layers.num_attention_heads
     # Qwen2 has no such field, but reads it where a config states it.
     head_dim = getattr(layers, "head_dim", None) or _divided(layers.hidden_size, heads)
-    biased = family != "qwen2" and layers.attention_bias
+    biased = family in ("llama", "qwen3") and layers.attention_bias
     return DecoderConfig(
         family=family,
         vocab_size=layers.vocab_size,
@@ -184,7 +187,7 @@ def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
         mlp_bias=family == "llama" and layers.mlp_bias,
         qk_norm=family == "qwen3",
         tie_embeddings=layers.tie_word_embeddings,
-        windows=_windows(layers) if family != "llama" else (),
+        windows=_windows(layers, family),
     )
 
 
@@ -228,10 +231,12 @@ def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **other: Any) -
         **rope_to_hf(config.rope),
         **other,
     }
-    if config.family != "qwen2":
+    if config.family in ("llama", "qwen3"):
         fields["attention_bias"] = config.qkv_bias
     if config.family == "llama":
         fields["mlp_bias"] = config.mlp_bias
+    elif config.family == "mistral":
+        fields["sliding_window"] = config.windows[0] or None
     else:
         fields |= _window_fields(config)
     return fields
@@ -245,10 +250,18 @@ def _family(config: Mapping[str, Any]) -> str:
             f"known: {', '.join(ARCHITECTURES)}",
             mend="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
         )
-    if architectures and architectures != [ARCHITECTURES[family]]:
+    causal = ARCHITECTURES[family]
+    # Embedding models are saved without a head: Qwen3Model has the weights of Qwen3ForCausalLM.
+    if architectures and architectures not in ([causal], [causal.replace("ForCausalLM", "Model")]):
         raise UnsupportedError(
             f"architectures {shown(architectures)} is not the causal language model of {family!r}, "
-            f"{ARCHITECTURES[family]}"
+            f"{causal}"
+        )
+    if config.get("quantization_config") is not None:
+        raise UnsupportedError(
+            "the checkpoint is quantized (quantization_config = "
+            f"{shown(config['quantization_config'])}), and such weights are not read",
+            mend="take the unquantized checkpoint of the same model, or a GGUF file of it",
         )
     return family
 
@@ -278,7 +291,7 @@ def _stated(config: Mapping[str, Any], family: str) -> dict[str, Any]:
         if name not in config:
             continue
         value = config[name]
-        if value is None and name in _MAY_BE_NULL and (name, family) != ("head_dim", "qwen3"):
+        if value is None and name in _MAY_BE_NULL and (name, family) not in _NEVER_NULL:
             stated[name] = None
         elif name in _FLAGS:
             stated[name] = flag(name, value)
@@ -315,8 +328,12 @@ def _kinds_of_layers(value: object) -> list[str]:
     return value
 
 
-def _windows(config: "PreTrainedConfig") -> tuple[int, ...]:
+def _windows(config: "PreTrainedConfig", family: str) -> tuple[int, ...]:
     """One window a layer, 0 for none, as transformers resolves them."""
+    if family == "llama" or (family == "mistral" and config.sliding_window is None):
+        return ()
+    if family == "mistral":
+        return (config.sliding_window,) * config.num_hidden_layers
     kinds: list[str] = config.layer_types
     window = config.sliding_window or 0
     if len(kinds) != config.num_hidden_layers:
@@ -351,12 +368,18 @@ def _refuse_inexpressible(config: DecoderConfig) -> None:
         faults.append(f"qk_norm={config.qk_norm}")
     if family == "qwen2" and not (config.qkv_bias and not config.out_bias):
         faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
-    if family != "qwen2" and config.qkv_bias != config.out_bias:
+    if family == "mistral" and (config.qkv_bias or config.out_bias):
+        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+    if family in ("llama", "qwen3") and config.qkv_bias != config.out_bias:
         faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
     if family != "llama" and config.mlp_bias:
         faults.append("mlp_bias=True")
     windows = {window for window in config.windows if window}
-    if len(windows) > 1 or (windows and family == "llama"):
+    if (
+        len(windows) > 1
+        or (windows and family == "llama")
+        or (family == "mistral" and config.uniform_window is None)
+    ):
         faults.append(f"windows={config.windows}")
     if faults:
         raise UnsupportedError(

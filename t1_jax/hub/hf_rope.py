@@ -15,6 +15,7 @@ _DEFAULT_THETA = 10_000.0  # `RotaryEmbeddingConfigMixin.default_theta`
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "default": frozenset(),
     "linear": frozenset({"factor"}),
+    "dynamic": frozenset({"factor"}),
     "llama3": frozenset(
         {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
     ),
@@ -58,7 +59,7 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
         )
     if kind == "default":
         return RopeConfig(theta=theta)
-    if kind == "linear":
+    if kind in ("linear", "dynamic"):
         return RopeConfig(theta=theta, kind=kind, factor=_number(parameters, kind, "factor"))
     # transformers' own default: the context that the config states.
     original = whole_number(

@@ -12,13 +12,28 @@ _MAX_DEPTH = 100
 _DOWNLOAD_AGAIN = "download the file again"
 
 
+def check_link(path: Path) -> None:
+    """Refuses a link to a file that is gone, which would otherwise look like no file at all.
+
+    Raises:
+        WeightsError: `path` is such a link.
+    """
+    if path.is_symlink() and not path.exists():
+        raise WeightsError(
+            f"{path} is a broken link: {path.readlink()} is not there",
+            mend="fetch the model again: a cache that was moved or pruned leaves such links",
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`.
 
     Raises:
-        WeightsError: the file is missing or cannot be read, is not JSON (with the line), not an
-            object, nested deeper than 100 levels, or holds text that is not valid Unicode.
+        WeightsError: the file is missing, a broken link, or cannot be read, is not JSON (with the
+            line), not an object, nested deeper than 100 levels, or holds text that is not valid
+            Unicode.
     """
+    check_link(path)
     try:
         text = read_text(path)
         content = json.loads(text)
@@ -54,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_if_there(path: Path) -> dict[str, Any]:
     """Like `read_json`, but an empty object where there is no such file."""
-    return read_json(path) if path.exists() else {}
+    return read_json(path) if path.exists() or path.is_symlink() else {}
 
 
 def _too_deep(path: Path) -> WeightsError:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from t1_jax.errors import UnsupportedError, WeightsError
-from t1_jax.hub.sources import TensorSource
+from t1_jax.hub.sources import EMBEDDING, HEAD, CheckedCast, TensorSource
 from t1_jax.hub.weight_map import (
     Rule,
     expected_tensors,
@@ -20,8 +20,7 @@ from t1_jax.hub.weight_map import (
 )
 from t1_jax.model import DecoderConfig
 
-_EMBEDDING = "model.embed_tokens.weight"
-_HEAD = "lm_head.weight"
+_MOST_FAULTS = 50
 _ROWS_AT_ONCE = 4096
 
 
@@ -43,13 +42,21 @@ def load_decoder_state(
         Path -> parameter, laid out as `abstract` asks.
 
     Raises:
-        WeightsError: the checkpoint's tensors are not those of `config`; all misfits are listed.
+        WeightsError: the checkpoint's tensors are not those of `config`, or have values beyond the
+            range of the dtype that `abstract` asks for; all misfits are listed.
         UnsupportedError: a stacked parameter is to be split along its layers.
     """
     check_tensors(source, config)
     rules = {rule.path: rule for rule in rules_for(config)}
     _check_leaves(rules, config, abstract)
-    return {path: _load_leaf(source, config, rules[path], leaf) for path, leaf in abstract.items()}
+    casts = {leaf.dtype: CheckedCast(leaf.dtype) for leaf in abstract.values()}
+    state = {
+        path: _load_leaf(source, config, rules[path], leaf, casts[leaf.dtype])
+        for path, leaf in abstract.items()
+    }
+    for cast in casts.values():
+        cast.refuse_misfits()
+    return state
 
 
 def check_tensors(source: TensorSource, config: DecoderConfig) -> None:
@@ -64,18 +71,26 @@ def check_tensors(source: TensorSource, config: DecoderConfig) -> None:
     expected = expected_tensors(config)
     found = {name for name in source.names() if not name.endswith(".rotary_emb.inv_freq")}
     faults = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in found]
-    if _HEAD in found - expected.keys() and _is_tied_head(source):
-        found.remove(_HEAD)
+    if HEAD in found - expected.keys() and _is_tied_head(source):
+        found.remove(HEAD)
     faults += [f"unexpected: {source.location(name)}" for name in sorted(found - expected.keys())]
     faults += [
         f"misshapen: {source.location(name)} is {source.shape(name)}, expected {shape}"
         for name, shape in expected.items()
         if name in found and source.shape(name) != shape
     ]
+    if HEAD in expected and HEAD not in found and len(faults) == 1:
+        raise WeightsError(
+            f"the checkpoint has no {HEAD}, and its config says that head and embedding differ "
+            "(tie_word_embeddings is false): without a head the model cannot think",
+            mend="take the causal language model that it was made from",
+        )
     if faults:
+        more = len(faults) - _MOST_FAULTS
         raise WeightsError(
             f"the tensors do not fit the model's config ({len(faults)} faults):\n  "
-            + "\n  ".join(faults),
+            + "\n  ".join(faults[:_MOST_FAULTS])
+            + (f"\n  and {more} more" if more > 0 else ""),
             mend="check that the config and the weights are of the same model and revision",
         )
 
@@ -104,11 +119,11 @@ def init_emb_row(
 def _is_tied_head(source: TensorSource) -> bool:
     """Whether the checkpoint's head is bit for bit its embedding, compared block by block."""
     names = source.names()
-    if _EMBEDDING not in names or source.shape(_HEAD) != source.shape(_EMBEDDING):
+    if EMBEDDING not in names or source.shape(HEAD) != source.shape(EMBEDDING):
         return False
-    if source.dtype(_HEAD) != source.dtype(_EMBEDDING):
+    if source.dtype(HEAD) != source.dtype(EMBEDDING):
         return False
-    head, table = source.read(_HEAD), source.read(_EMBEDDING)
+    head, table = source.read(HEAD), source.read(EMBEDDING)
     starts = range(0, len(table), _ROWS_AT_ONCE)
     blocks = (slice(start, start + _ROWS_AT_ONCE) for start in starts)
     return all(head[rows].tobytes() == table[rows].tobytes() for rows in blocks)
@@ -138,18 +153,27 @@ def _check_leaves(
 
 
 def _load_leaf(
-    source: TensorSource, config: DecoderConfig, rule: Rule, leaf: jax.ShapeDtypeStruct
+    source: TensorSource,
+    config: DecoderConfig,
+    rule: Rule,
+    leaf: jax.ShapeDtypeStruct,
+    cast: CheckedCast,
 ) -> jax.Array:
     """One parameter, from one tensor or from one tensor a layer."""
+
+    def read(name: str) -> np.ndarray:
+        values = source.read(name)
+        if cast.narrows(values.dtype):
+            cast.check(values, source.location(name))
+        return to_ours(rule, values, config)
+
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     if not rule.stacked:
-        values = to_ours(rule, source.read(rule.hf_name), config)
-        return _place(values, leaf.shape, sharding).astype(leaf.dtype)
+        return _place(read(rule.hf_name), leaf.shape, sharding).astype(leaf.dtype)
     stacked = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
     of_layer = _without_layers(sharding, rule.path)
     for layer, name in enumerate(hf_names(rule, config)):
-        values = to_ours(rule, source.read(name), config)
-        stacked = _set_layer(stacked, _place(values, leaf.shape[1:], of_layer), layer)
+        stacked = _set_layer(stacked, _place(read(name), leaf.shape[1:], of_layer), layer)
     return stacked
 
 

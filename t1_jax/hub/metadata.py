@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import WeightsError
-from t1_jax.hub.json_files import read_json
+from t1_jax.files import write_atomically
+from t1_jax.hub.json_files import read_json, to_json
 from t1_jax.hub.values import shown
 
 T1_FILE = "t1.json"
@@ -66,6 +67,11 @@ class AdapterMetadata:
         return {"format": _FORMAT, "kind": _ADAPTER, **asdict(self)}
 
 
+def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
+    """Replaces the `t1.json` of an adapter."""
+    write_atomically(folder / T1_FILE, to_json(metadata.to_fields()))
+
+
 def read_metadata(folder: Path) -> T1Metadata | None:
     """The metadata of a T1 folder; None where there is no `t1.json`.
 
@@ -73,7 +79,7 @@ def read_metadata(folder: Path) -> T1Metadata | None:
         WeightsError: the file is damaged, or written by a newer version of this package.
     """
     path = folder / T1_FILE
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
     fields = read_json(path)
     if fields.pop("format", None) != _FORMAT:

@@ -16,11 +16,14 @@ from filelock import FileLock
 
 from t1_jax.config import suggestion
 from t1_jax.errors import T1Error, WeightsError
-from t1_jax.files import atomic_folder, sha256_of
+from t1_jax.files import atomic_folder, replace_folder, sha256_of
 from t1_jax.hub.assets import MODELS, ModelAsset, model_asset
+from t1_jax.hub.json_files import check_link
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
+# The same weights again, in layouts of other programs.
+_HUB_FILES_LEFT_OUT = ("consolidated*.safetensors", "original/*", "onnx/*")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -113,6 +116,7 @@ def locate_model(name_or_path: str | Path) -> Path:
         WeightsError: nothing of that name is here; the mend is the command that fetches it.
     """
     path, name = Path(name_or_path), str(name_or_path)
+    check_link(path)
     if path.exists():
         return path
     if name in MODELS:
@@ -209,17 +213,47 @@ def _hub_folder(repo: str) -> Path:
 
 
 def _pull_from_hub(repo: str, revision: str | None) -> Path:
-    """A snapshot of the repository's weights, configs and tokeniser; the hub resumes downloads."""
+    """A snapshot of the repository's weights, configs and tokeniser; the hub resumes downloads.
+
+    The folder holds the files of one commit and no others: another commit is fetched beside it and
+    then takes its place.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    folder = _hub_folder(repo)
+    patterns = {"allow_patterns": list(_HUB_FILES), "ignore_patterns": list(_HUB_FILES_LEFT_OUT)}
     try:
-        found = snapshot_download(
-            repo, revision=revision, local_dir=_hub_folder(repo), allow_patterns=list(_HUB_FILES)
+        files = snapshot_download(
+            repo, revision=revision, local_dir=folder, dry_run=True, **patterns
         )
+        if not files:
+            raise WeightsError(
+                f"{repo} has none of the files {', '.join(_HUB_FILES)}",
+                mend="name a repository that holds safetensors",
+            )
+        wanted = {file.filename for file in files}
+        if not any(file.will_download for file in files):
+            _remove_others(folder, wanted)
+            return folder
+        scratch = folder.with_name(f".{folder.name}.{files[0].commit_hash}")
+        snapshot_download(repo, revision=files[0].commit_hash, local_dir=scratch, **patterns)
+        _remove_others(scratch, wanted)
+        replace_folder(scratch, folder)
+        for interrupted in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(interrupted, ignore_errors=True)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
             f"the hub did not give {repo}: {error}",
             mend="check the name, the connection and, for gated models, `hf auth login`",
         ) from error
-    return Path(found)
+    return folder
+
+
+def _remove_others(folder: Path, wanted: set[str]) -> None:
+    """Removes files that are not of the commit, but for the hub's own notes in `.cache`."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        is_file = path.is_file() or path.is_symlink()
+        if is_file and name.parts[0] != ".cache" and name.as_posix() not in wanted:
+            path.unlink()

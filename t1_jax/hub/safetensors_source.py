@@ -1,4 +1,8 @@
-"""Weights from a Hugging Face folder: one or many safetensors files, mapped into memory."""
+"""Weights from a Hugging Face folder: one or many safetensors files, mapped into memory.
+
+Which files are the checkpoint's is decided as in transformers: `model.safetensors` if it is there,
+else the shards that the index names. Anything else in the folder may be of another save.
+"""
 
 import json
 import math
@@ -11,11 +15,14 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from t1_jax.errors import WeightsError
+from t1_jax.hub.json_files import check_link, read_json
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+# Never the checkpoint's own: the weights of an adapter, and a second copy in another layout.
+_OTHER_FILES = ("adapter_model.safetensors", "consolidated.safetensors")
 _HEADER_LENGTH_BYTES = 8
 _DOWNLOAD_AGAIN = "download the file again, and compare its sha256 with the publisher's"
 
@@ -35,24 +42,34 @@ class _Entry:
 
 
 class SafetensorsSource:
-    """A `TensorSource` over the safetensors files of one folder.
+    """A `TensorSource` over safetensors files.
 
     Args:
-        folder: with `model.safetensors.index.json` and its shards, or `model.safetensors`, or any
-            number of `*.safetensors`.
+        path: one file; or a folder with `model.safetensors`, or with
+            `model.safetensors.index.json` and its shards, or with any number of `*.safetensors`.
+            An index beside `model.safetensors` is of an earlier save and is not looked at.
 
     Raises:
         WeightsError: no safetensors here, a shard missing, a file cut short or damaged, a tensor
-            in two files or not where the index says, or of a dtype that is not F32, F16 or BF16.
+            in two files or not where the index says.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, path: Path) -> None:
         self._entries: dict[str, _Entry] = {}
         self._bytes: dict[Path, np.memmap] = {}
-        index = _read_index(folder)
-        for file in _files(folder, index):
+        single = path / SINGLE_FILE
+        if not path.is_dir() or single.is_file() or single.is_symlink():
+            self._add_file(single if path.is_dir() else path)
+            return
+        index = _read_index(path)
+        for file in _files(path, index):
             self._add_file(file)
-        _check_index(folder, index, self._entries)
+        _check_index(path, index, self._entries)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that make up the checkpoint."""
+        return tuple(self._bytes)
 
     def names(self) -> Collection[str]:
         """Every tensor's name."""
@@ -88,6 +105,7 @@ class SafetensorsSource:
         return f"tensor {name} in {self._entries[name].file}"
 
     def _add_file(self, file: Path) -> None:
+        check_link(file)
         for name, entry in _read_header(file).items():
             if name in self._entries:
                 raise WeightsError(
@@ -101,26 +119,28 @@ class SafetensorsSource:
 def _read_index(folder: Path) -> dict[str, str] | None:
     """The index's tensor name -> file name, or None where a folder has no index."""
     path = folder / INDEX_FILE
+    check_link(path)
     if not path.is_file():
         return None
-    try:
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(file, str) and file == Path(file).name for file in weight_map.values()
+    ):
         raise WeightsError(
-            f"{path} is not an index of safetensors files: {error!r}", mend=_DOWNLOAD_AGAIN
-        ) from error
+            f"{path} is not an index of safetensors files: its weight_map must give the name of a "
+            "file in the same folder for each tensor",
+            mend=_DOWNLOAD_AGAIN,
+        )
+    return weight_map
 
 
 def _files(folder: Path, index: dict[str, str] | None) -> list[Path]:
-    """The safetensors files that make up the checkpoint."""
-    if index is not None:
-        files = [folder / name for name in sorted(set(index.values()))]
-    elif (folder / SINGLE_FILE).is_file():
-        files = [folder / SINGLE_FILE]
+    """The safetensors files that make up the checkpoint, where there is no `model.safetensors`."""
+    if index is None:
+        files = sorted(f for f in folder.glob("*.safetensors") if f.name not in _OTHER_FILES)
     else:
-        files = sorted(folder.glob("*.safetensors"))
-    missing = [str(file) for file in files if not file.is_file()]
+        files = [folder / name for name in sorted(set(index.values()))]
+    missing = [str(file) for file in files if not file.exists() and not file.is_symlink()]
     if missing:
         raise WeightsError(
             f"{folder / INDEX_FILE} names files that are missing: {', '.join(missing)}",
@@ -136,6 +156,8 @@ def _files(folder: Path, index: dict[str, str] | None) -> list[Path]:
 
 def _read_header(file: Path) -> dict[str, _Entry]:
     """The tensors of one file, after the safetensors library has checked its layout."""
+    if not file.is_file():
+        raise WeightsError(f"{file} is not a file", mend="give the folder of a whole checkpoint")
     try:
         with safe_open(file, framework="numpy"):
             pass

@@ -97,9 +97,9 @@ def expected_tensors(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def hf_shape(rule: Rule, config: DecoderConfig) -> tuple[int, ...]:
-    """Shape of one tensor in the Hugging Face layout, vocabulary not padded."""
-    sizes = _sizes(config)
+def hf_shape(rule: Rule, config: DecoderConfig, *, rank: int = 0) -> tuple[int, ...]:
+    """Shape of one tensor in the Hugging Face layout, vocabulary not padded; r is an adapter's."""
+    sizes = _sizes(config) | {"r": rank}
     theirs = rule.pattern.split(" -> ")[0]
     axes = re.findall(r"\(.+?\)|\w", theirs)
     return tuple(math.prod(sizes[letter] for letter in re.findall(r"\w", axis)) for axis in axes)

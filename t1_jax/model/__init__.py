@@ -4,6 +4,7 @@ from t1_jax.model.attention import SPLASH_MULTIPLE as SPLASH_MULTIPLE
 from t1_jax.model.cache import LayerCache as LayerCache
 from t1_jax.model.cache import PrefixCache as PrefixCache
 from t1_jax.model.cache import SuffixCache as SuffixCache
+from t1_jax.model.config import MAX_LAYERS as MAX_LAYERS
 from t1_jax.model.config import DecoderConfig as DecoderConfig
 from t1_jax.model.config import RopeConfig as RopeConfig
 from t1_jax.model.decoder import Decoder as Decoder
@@ -19,3 +20,4 @@ from t1_jax.model.low_rank import LoraParam as LoraParam
 from t1_jax.model.low_rank import LowRank as LowRank
 from t1_jax.model.low_rank import RowDelta as RowDelta
 from t1_jax.model.options import ModelOptions as ModelOptions
+from t1_jax.model.rotary import inverse_frequencies as inverse_frequencies

@@ -1,14 +1,17 @@
 """The decoder's shape: every field changes the computation, or is refused."""
 
+import math
 from dataclasses import dataclass, fields
 
 from t1_jax.errors import ConfigError, UnsupportedError
 
-FAMILIES = ("llama", "qwen2", "qwen3")
-ROPE_KINDS = ("default", "linear", "llama3", "yarn")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+MAX_LAYERS = 10_000
+"""More are taken for a damaged config: each needs an entry in several tables."""
+ROPE_KINDS = ("default", "linear", "dynamic", "llama3", "yarn")
 
 _ROPE_FIELDS = {
-    "factor": ("linear", "llama3", "yarn"),
+    "factor": ("linear", "dynamic", "llama3", "yarn"),
     "original_max_positions": ("llama3", "yarn"),
     "low_freq_factor": ("llama3",),
     "high_freq_factor": ("llama3",),
@@ -26,9 +29,11 @@ class RopeConfig:
 
     Attributes:
         theta: base of the geometric series of wavelengths (HF `rope_theta`).
-        kind: `default`; `linear` (positions divided by `factor`); `llama3` (Llama 3.1: long
-            wavelengths divided by `factor`, short ones kept, a ramp between); `yarn`
-            (arXiv:2309.00071).
+        kind: `default`; `linear` (positions divided by `factor`); `dynamic` (NTK scaling, which
+            raises theta for texts beyond the model's `max_positions`; the decoder takes none, so
+            the angles are those of `default`, and `factor` is kept for the export); `llama3`
+            (Llama 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between);
+            `yarn` (arXiv:2309.00071).
         factor: ratio of the extended to the original context; 1 for `default`.
         original_max_positions: context in tokens of the pre-training (`llama3`, `yarn`).
         low_freq_factor: `llama3`: wavelengths beyond original context / this are interpolated.
@@ -57,6 +62,10 @@ class RopeConfig:
                 f"rope type {self.kind!r} is not implemented; known: {', '.join(ROPE_KINDS)}",
                 mend="use a checkpoint with one of the known rope types",
             )
+        for field in fields(self):
+            value = self.__dict__[field.name]
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"rope {field.name} must be a finite number, got {value}")
         if self.theta <= 0 or self.factor <= 0:
             raise ConfigError(
                 f"rope theta and factor must be positive, got {self.theta} and {self.factor}"
@@ -85,10 +94,11 @@ class RopeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """A decoder-only transformer of the llama, qwen2 or qwen3 form.
+    """A decoder-only transformer of the llama, mistral, qwen2 or qwen3 form.
 
     Attributes:
-        family: `llama`, `qwen2` or `qwen3`: the Hugging Face `model_type` it is exported as.
+        family: `llama`, `mistral`, `qwen2` or `qwen3`: the Hugging Face `model_type` it is
+            exported as.
         vocab_size: V, token ids the checkpoint has rows for.
         vocab_multiple: embedding rows are padded up to a multiple of this so that they divide
             over a mesh; the logits of padding rows are minus infinity.
@@ -149,6 +159,10 @@ class DecoderConfig:
         for name, size in sizes.items():
             if size <= 0:
                 raise ConfigError(f"{name} must be positive, got {size}")
+        if self.num_layers > MAX_LAYERS:
+            raise ConfigError(f"num_layers must be at most {MAX_LAYERS}, got {self.num_layers}")
+        if not math.isfinite(self.norm_eps) or self.norm_eps < 0:
+            raise ConfigError(f"norm_eps must be a finite number >= 0, got {self.norm_eps}")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
                 f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}"

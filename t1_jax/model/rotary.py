@@ -12,28 +12,42 @@ from t1_jax.model.config import RopeConfig
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Float[np.ndarray, " half"]:
     """Radians per position for each pair of dimensions, after the scaling of `rope.kind`.
 
-    The base series is theta^(-2i/H), i = 0 .. H/2 - 1. Computed in float64 on the host.
+    The base series is theta^(-2i/H), i = 0 .. H/2 - 1. Every step is rounded to float32 in the
+    order of transformers' `modeling_rope_utils`, because checkpoints are trained with these
+    frequencies: exact ones are up to 1e-7 off (relative), 1e-3 radians at position 8,192. Powers
+    are taken in float64 and rounded once, which is what PyTorch's float32 power returns (NumPy's
+    differs in the last bit).
     """
-    exponents = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
-    frequencies = rope.theta**-exponents
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    powers = np.float64(np.float32(rope.theta)) ** exponents.astype(np.float64)
+    wavelengths = powers.astype(np.float32)
+    if rope.kind == "yarn":
+        return _yarn(wavelengths, rope, head_dim)
+    frequencies = np.float32(1) / wavelengths
     if rope.kind == "linear":
-        frequencies = frequencies / rope.factor
-    elif rope.kind == "llama3":
-        frequencies = _llama3(frequencies, rope)
-    elif rope.kind == "yarn":
-        frequencies = _yarn(frequencies, rope, head_dim)
-    return frequencies.astype(np.float32)
+        return frequencies / np.float32(rope.factor)
+    if rope.kind == "llama3":
+        return _llama3(frequencies, rope)
+    # `dynamic` changes the base only beyond the context that the config states, where no text of
+    # ours reaches.
+    return frequencies
 
 
 def _llama3(frequencies: np.ndarray, rope: RopeConfig) -> np.ndarray:
     """Llama 3.1: divides long wavelengths by `factor`, keeps short ones, blends in between."""
-    rotations = rope.original_max_positions * frequencies / (2 * math.pi)
-    kept = (rotations - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
-    kept = np.clip(kept, 0.0, 1.0)
-    return kept * frequencies + (1 - kept) * frequencies / rope.factor
+    one, factor = np.float32(1), np.float32(rope.factor)
+    context, low = np.float32(rope.original_max_positions), np.float32(rope.low_freq_factor)
+    spread = np.float32(rope.high_freq_factor - rope.low_freq_factor)
+    # PyTorch divides a number by a tensor as the number times the tensor's reciprocal.
+    wavelengths = one / frequencies * np.float32(2 * math.pi)
+    smooth = (one / wavelengths * context - low) / spread
+    blended = (one - smooth) * frequencies / factor + smooth * frequencies
+    is_long = wavelengths > np.float32(rope.original_max_positions / rope.low_freq_factor)
+    is_short = wavelengths < np.float32(rope.original_max_positions / rope.high_freq_factor)
+    return np.where(is_long, frequencies / factor, np.where(is_short, frequencies, blended))
 
 
-def _yarn(frequencies: np.ndarray, rope: RopeConfig, head_dim: int) -> np.ndarray:
+def _yarn(wavelengths: np.ndarray, rope: RopeConfig, head_dim: int) -> np.ndarray:
     """YaRN's NTK-by-parts interpolation (arXiv:2309.00071, section 3.2)."""
 
     def dimension_of(rotations: float) -> float:
@@ -45,9 +59,11 @@ def _yarn(frequencies: np.ndarray, rope: RopeConfig, head_dim: int) -> np.ndarra
     if rope.truncate:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, head_dim - 1)
-    ramp = (np.arange(head_dim // 2) - low) / max(high - low, 1e-3)
-    interpolated = np.clip(ramp, 0.0, 1.0)
-    return interpolated * frequencies / rope.factor + (1 - interpolated) * frequencies
+    one, width = np.float32(1), np.float32(high - low if high != low else 1e-3)
+    ramp = (np.arange(head_dim // 2, dtype=np.float32) - np.float32(low)) / width
+    kept = one - np.clip(ramp, np.float32(0), one)
+    interpolated = one / (np.float32(rope.factor) * wavelengths)
+    return interpolated * (one - kept) + one / wavelengths * kept
 
 
 def rotary_tables(

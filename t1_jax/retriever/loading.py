@@ -16,8 +16,6 @@ from t1_jax.hub import (
     CardFacts,
     Checkpoint,
     ExportOptions,
-    T1Metadata,
-    check_export,
     export_adapter,
     export_folder,
     init_emb_row,
@@ -27,7 +25,7 @@ from t1_jax.hub import (
 )
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
 from t1_jax.parallel import Placement, spread
-from t1_jax.retriever.opening import OpenedModel, document_side
+from t1_jax.retriever.opening import OpenedModel, document_side, t1_metadata
 from t1_jax.retriever.origin import Origin, known_origin
 from t1_jax.retriever.settling import Settled
 from t1_jax.text import PromptPreset
@@ -125,44 +123,11 @@ def save_t1(
         },
         model.decoder.config,
         origin.tokeniser,
-        _metadata(origin, preset, emb_id, stored_dtype),
+        t1_metadata(origin, preset, emb_id, stored_dtype),
         document_side(preset, model.tokeniser, model.options.max_document_tokens),
         card or CardFacts(name=folder.name),
         options,
         other_fields=origin.other_fields,
-    )
-
-
-def check_savable(
-    settled: Settled, config: DecoderConfig, *, dtype: str, max_document_tokens: int
-) -> None:
-    """Rejects a model that could not be saved, before its weights are loaded.
-
-    Args:
-        settled: as `settle` found it.
-        config: of the checkpoint.
-        dtype: that the weights will be stored in.
-        max_document_tokens: where documents are cut.
-
-    Raises:
-        T1Error: see `check_export`; or the preset has words after `{text}`.
-    """
-    check_export(
-        dataclasses.replace(config, vocab_size=settled.emb.vocab_size),
-        settled.origin.tokeniser,
-        _metadata(settled.origin, settled.preset, settled.emb.id, dtype),
-        document_side(settled.preset, settled.tokeniser, max_document_tokens),
-    )
-
-
-def _metadata(origin: Origin, preset: PromptPreset, emb_id: int, dtype: str) -> T1Metadata:
-    return T1Metadata(
-        emb_token_id=emb_id,
-        emb_token_mode=origin.emb_token_mode,
-        stored_dtype=dtype,
-        prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-        base_model=origin.name,
-        base_fingerprint=origin.fingerprint,
     )
 
 
@@ -200,7 +165,7 @@ def save_adapter(
         emb_token_mode=origin.emb_token_mode,
         tokeniser=tokeniser_hash(origin.tokeniser),
         prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-        base_model=origin.name,
+        base_model=origin.location,
         base_fingerprint=origin.fingerprint,
         scores=scores or {},
     )

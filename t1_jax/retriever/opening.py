@@ -13,15 +13,18 @@ from t1_jax.hub import (
     Checkpoint,
     DocumentSide,
     EmbTokenMode,
+    T1Metadata,
+    check_export,
     is_adapter,
     locate_model,
     open_checkpoint,
     read_adapter,
 )
+from t1_jax.model import DecoderConfig
 from t1_jax.parallel import Placement
 from t1_jax.retriever.options import RetrieverOptions
 from t1_jax.retriever.origin import Origin
-from t1_jax.retriever.settling import Settled, settle
+from t1_jax.retriever.settling import Settled, open_base, settle
 from t1_jax.text import PromptPreset, T1Tokeniser, encode_documents, encode_queries
 
 if TYPE_CHECKING:
@@ -138,14 +141,25 @@ class OpenedModel:
             max_tokens=self.options.max_document_tokens,
         )
 
-    def check_export(self) -> None:
-        """Refuses prompts that an exported folder could not express.
+    def check_export(self, folder: Path) -> None:
+        """Rejects an export that could not be written, before the weights are read.
 
         Raises:
-            ConfigError: see `document_side`.
+            T1Error: see `check_savable`; or `folder` holds the model that is to be read.
         """
         self.check_document_prompt()
-        document_side(self.preset, self.settled.tokeniser, self.options.max_document_tokens)
+        source = self.checkpoint if self.adapter is None else self.adapter
+        if folder.resolve() in (source.path.resolve(), *source.path.resolve().parents):
+            raise ConfigError(
+                f"{folder} holds {source.path}, which is to be read, and would be replaced",
+                mend="choose another folder",
+            )
+        check_savable(
+            self.settled,
+            self.checkpoint.config,
+            dtype=self.dtype,
+            max_document_tokens=self.options.max_document_tokens,
+        )
 
     def load(self, placement: Placement | None = None, *, attention: str = "xla") -> "T1":
         """The retriever, its weights read; see `T1.load`."""
@@ -174,7 +188,9 @@ def open_model(
     if beside is None and is_adapter(Path(path_or_name)):
         beside = read_adapter(Path(path_or_name))
         name = beside.metadata.base_model
-    checkpoint = open_checkpoint(locate_model(name))
+        checkpoint = open_base(beside)
+    else:
+        checkpoint = open_checkpoint(locate_model(name))
     settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
     return OpenedModel(
         checkpoint=checkpoint,
@@ -218,3 +234,37 @@ def encoder_fingerprint(
         "max_document_tokens": max_document_tokens,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def check_savable(
+    settled: Settled, config: DecoderConfig, *, dtype: str, max_document_tokens: int
+) -> None:
+    """Rejects a model that could not be saved as a Hugging Face folder; needs no weights.
+
+    Args:
+        settled: as `settle` found it.
+        config: of the checkpoint.
+        dtype: that the weights will be stored in.
+        max_document_tokens: where documents are cut.
+
+    Raises:
+        T1Error: see `check_export`; or the preset has words after `{text}`.
+    """
+    check_export(
+        dataclasses.replace(config, vocab_size=settled.emb.vocab_size),
+        settled.origin.tokeniser,
+        t1_metadata(settled.origin, settled.preset, settled.emb.id, dtype),
+        document_side(settled.preset, settled.tokeniser, max_document_tokens),
+    )
+
+
+def t1_metadata(origin: Origin, preset: PromptPreset, emb_id: int, dtype: str) -> T1Metadata:
+    """What `t1.json` of a saved model says."""
+    return T1Metadata(
+        emb_token_id=emb_id,
+        emb_token_mode=origin.emb_token_mode,
+        stored_dtype=dtype,
+        prompt={**dataclasses.asdict(preset), "hash": preset.hash},
+        base_model=origin.name,
+        base_fingerprint=origin.fingerprint,
+    )

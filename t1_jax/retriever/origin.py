@@ -14,6 +14,7 @@ class Origin:
 
     Attributes:
         name: of the base model, for the model card.
+        location: path or known name that the checkpoint was loaded from; an adapter names it.
         fingerprint: hex SHA-256 of the checkpoint's files.
         tokeniser: with `<emb_token>`, and with all that the checkpoint says of special tokens.
         emb_token_mode: how `<emb_token>` got its row.
@@ -22,6 +23,7 @@ class Origin:
     """
 
     name: str
+    location: str
     fingerprint: str
     tokeniser: Tokeniser
     emb_token_mode: str

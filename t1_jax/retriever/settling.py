@@ -8,12 +8,18 @@ from typing import Any
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     Adapter,
+    AdapterMetadata,
     Checkpoint,
     EmbToken,
     EmbTokenMode,
     Tokeniser,
+    check_adapter_fits,
     give_emb_token,
+    locate_model,
+    open_checkpoint,
+    read_adapter,
     tokeniser_hash,
+    write_metadata,
 )
 from t1_jax.retriever.origin import Origin
 from t1_jax.text import PromptPreset, T1Tokeniser, load_preset
@@ -67,6 +73,7 @@ def settle(
         preset=prompts,
         origin=Origin(
             name=known.base_model if known else name,
+            location=name,
             fingerprint=checkpoint.fingerprint,
             tokeniser=tokeniser,
             emb_token_mode=known.emb_token_mode if known else emb.mode,
@@ -85,8 +92,17 @@ def _check_adapter(
         raise WeightsError(
             f"{adapter.path} belongs to {stated.base_model} with fingerprint "
             f"{stated.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
-            mend="load it beside the base model it was trained on",
+            mend="load it beside the base model it was trained on. If these are the same weights, "
+            f"saved again: t1 rebase {adapter.path} {checkpoint.path} --force",
         )
+    _check_tokens(adapter, checkpoint, tokeniser, emb)
+
+
+def _check_tokens(
+    adapter: Adapter, checkpoint: Checkpoint, tokeniser: Tokeniser, emb: EmbToken
+) -> None:
+    """Refuses an adapter that was trained on other tokens."""
+    stated = adapter.metadata
     if (stated.emb_token_id, stated.tokeniser) != (emb.id, tokeniser_hash(tokeniser)):
         raise WeightsError(
             f"{adapter.path} was trained with <emb_token> at {stated.emb_token_id} of a tokeniser "
@@ -94,6 +110,51 @@ def _check_adapter(
             f"{tokeniser_hash(tokeniser)}",
             mend="load it beside the base model and tokeniser it was trained with",
         )
+
+
+def open_base(adapter: Adapter) -> Checkpoint:
+    """The base model that an adapter names.
+
+    Raises:
+        WeightsError: it is not here; the remedy says how to name another place.
+    """
+    name = adapter.metadata.base_model
+    try:
+        return open_checkpoint(locate_model(name))
+    except WeightsError as error:
+        raise WeightsError(
+            f"{adapter.path} is an adapter of {name}: {error.message}",
+            mend=f"{error.mend or 'bring it back'}. Where the base model lies elsewhere now: "
+            f"t1 rebase {adapter.path} BASE",
+        ) from error
+
+
+def rebase_adapter(folder: Path, base: str | Path, *, force: bool = False) -> AdapterMetadata:
+    """Makes an adapter name another place for its base model; its weights stay as they are.
+
+    Args:
+        folder: of the adapter; its `t1.json` is replaced.
+        base: path or known name of the base model.
+        force: accept a base whose files differ from those that the adapter was trained on, for
+            example the same weights saved again. Tokens and shapes must fit in any case.
+
+    Raises:
+        WeightsError: another base model, other tokens, or tensors of other shapes.
+    """
+    adapter, checkpoint = read_adapter(folder), open_checkpoint(locate_model(base))
+    mode = _MODES.get(adapter.metadata.emb_token_mode, "auto")
+    tokeniser, emb = give_emb_token(checkpoint.tokeniser, checkpoint.config.vocab_size, mode=mode)
+    if force:
+        _check_tokens(adapter, checkpoint, tokeniser, emb)
+    else:
+        _check_adapter(adapter, checkpoint, tokeniser, emb)
+    check_adapter_fits(adapter, checkpoint.config)
+    location = str(Path(base).resolve()) if Path(base).exists() else str(base)
+    metadata = dataclasses.replace(
+        adapter.metadata, base_model=location, base_fingerprint=checkpoint.fingerprint
+    )
+    write_metadata(folder, metadata)
+    return metadata
 
 
 def _preset(

@@ -35,7 +35,15 @@ from t1_jax.model import (
     trainable_filter,
 )
 from t1_jax.parallel import Placement
-from t1_jax.retriever import T1, Origin, RetrieverOptions, Settled, load_decoder, settle
+from t1_jax.retriever import (
+    T1,
+    Origin,
+    RetrieverOptions,
+    Settled,
+    load_decoder,
+    open_base,
+    settle,
+)
 from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokeniser
 from t1_jax.train.config import ModelConfig
@@ -227,8 +235,7 @@ def open_student(config: ModelConfig) -> StudentFiles:
             mend="set model.lora=null to go on with the adapter as it is, or merge it first: "
             f"t1 export {path} FOLDER",
         )
-    name = adapter.metadata.base_model
-    return _files(name, open_checkpoint(locate_model(name)), adapter, config)
+    return _files(adapter.metadata.base_model, open_base(adapter), adapter, config)
 
 
 def _files(

@@ -58,7 +58,7 @@ def _unknown_architecture(folder: Path) -> Path:
 def _unknown_rope(folder: Path) -> Path:
     config = json.loads((folder / "config.json").read_text())
     for key in ("rope_scaling", "rope_parameters"):
-        config[key] = {"rope_type": "dynamic", "factor": 2.0}
+        config[key] = {"rope_type": "longrope", "factor": 2.0}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -74,7 +74,7 @@ def _damaged_gguf(folder: Path) -> Path:
         (_not_a_model, "is not a model"),
         (_truncated_safetensors, "model.safetensors"),
         (_unknown_architecture, "mamba"),
-        (_unknown_rope, "dynamic"),
+        (_unknown_rope, "longrope"),
         (_damaged_gguf, "weights.gguf"),
     ],
 )

@@ -17,6 +17,7 @@ COMMANDS = (
     ("index", "info"), ("search",), ("collection",), ("collection", "check"),
     ("collection", "split"), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
     ("thoughts",), ("thoughts", "cold"), ("thoughts", "teacher"), ("mine",),
+    ("rebase",),
 )  # fmt: skip
 
 

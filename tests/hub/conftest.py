@@ -32,6 +32,7 @@ def _tiny_config(family: str = "llama", **changes: Any) -> DecoderConfig:
     """D=12 and H=4 with 4 heads, so that D is not N * H; V=37 is padded to 40."""
     of_family = {
         "llama": {},
+        "mistral": {},
         "qwen2": {"qkv_bias": True},
         "qwen3": {"qk_norm": True},
     }

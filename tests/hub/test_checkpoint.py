@@ -1,9 +1,12 @@
 """Opening: every kind of checkpoint, and everything that is none."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from t1_jax.errors import ConfigError, UnsupportedError, WeightsError
 from t1_jax.hub.checkpoint import open_checkpoint
@@ -67,6 +70,36 @@ def test_the_fingerprint_covers_weights_config_and_tokeniser(folder: Path) -> No
     assert len(found) == 4
 
 
+def test_weights_of_another_save_in_the_folder_change_nothing(folder: Path) -> None:
+    before = open_checkpoint(folder).fingerprint
+    (folder / "model-00001-of-00001.safetensors").write_bytes(b"old")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    assert open_checkpoint(folder).fingerprint == before
+
+
+def test_a_headless_save_in_a_folder_of_sentence_transformers(folder: Path, tmp_path: Path) -> None:
+    """Names without `model.`, the class Qwen3Model or LlamaModel, in `0_Transformer`."""
+    whole = open_checkpoint(folder)
+    tensors = {name: np.array(whole.source.read(name)) for name in whole.source.names()}
+    inner = tmp_path / "st" / "0_Transformer"
+    shutil.copytree(folder, inner)
+    bare = {name.removeprefix("model."): values for name, values in tensors.items()}
+    save_file(bare, inner / "model.safetensors")
+    fields = json.loads((inner / "config.json").read_text())
+    (inner / "config.json").write_text(json.dumps(fields | {"architectures": ["LlamaModel"]}))
+    (tmp_path / "st" / "modules.json").write_text("[]")
+    opened = open_checkpoint(tmp_path / "st")
+    check_tensors(opened.source, opened.config)
+    for name, values in tensors.items():
+        np.testing.assert_array_equal(opened.source.read(name), values)
+
+
+def test_a_folder_of_a_model_and_an_adapter_is_refused(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="both a model .* and an adapter"):
+        open_checkpoint(folder)
+
+
 @pytest.mark.parametrize(
     ("files", "message", "mend"),
     [
@@ -95,6 +128,9 @@ def test_a_folder_that_is_not_a_model_says_what_it_is(
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="gone does not exist"):
         open_checkpoint(tmp_path / "gone")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(WeightsError, match="link is a broken link"):
+        open_checkpoint(tmp_path / "link")
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,14 @@ from t1_jax.hub.weight_map import expected_tensors
 KINDS = GGMLQuantizationType
 # Half of one step of the quantisation of values in about [-4, 4].
 QUANTISED = {KINDS.Q4_0: 0.6, KINDS.Q4_1: 0.4, KINDS.Q5_0: 0.3, KINDS.Q5_1: 0.2, KINDS.Q8_0: 0.03}
+# Formats that `gguf` reads and does not write.
+BLOCKS = tuple(
+    getattr(KINDS, name)
+    for name in (
+        *("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"),
+        *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
+    )
+)
 
 
 def wide(tiny_config, family: str, **changes):
@@ -22,7 +30,7 @@ def wide(tiny_config, family: str, **changes):
     return tiny_config(family, embed_dim=32, mlp_dim=64, num_layers=2, head_dim=8, **changes)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_tensors_come_back_under_their_names_and_in_their_order(
     tmp_path: Path, tiny_config, random_tensors, write_gguf, family: str, tied: bool
@@ -72,39 +80,47 @@ def test_block_formats_are_dequantised(
         np.testing.assert_allclose(read, expected, atol=step if expected.ndim == 2 else 0)
 
 
-@pytest.mark.parametrize("kind", [KINDS.Q4_K, KINDS.Q6_K])
-def test_k_formats_are_dequantised(tmp_path: Path, kind: GGMLQuantizationType) -> None:
-    """`gguf` has no quantiser for these: random blocks with small scales, against its reference."""
-    block, block_bytes = GGML_QUANT_SIZES[kind]
-    raw = np.random.default_rng(0).integers(0, 256, (3, 2 * block_bytes), dtype=np.uint8)
-    scales = np.array([0.01, 0.02], np.float16).view(np.uint8)
-    for start in range(0, raw.shape[1], block_bytes):
-        if kind == KINDS.Q4_K:
-            raw[:, start : start + 4] = scales
-        else:
-            raw[:, start + block_bytes - 2 : start + block_bytes] = scales[:2]
-    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "qwen2")
+def write_blocks(path: Path, raw: np.ndarray, kind: GGMLQuantizationType) -> GGUFSource:
+    """A file of one tensor, stored as these blocks."""
+    writer = gguf.GGUFWriter(path, "qwen2")
     writer.add_tensor("blk.0.ffn_up.weight", raw, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    source = GGUFSource(read_gguf(tmp_path / "k.gguf"))
-    read = source.read("model.layers.0.mlp.up_proj.weight")
+    return GGUFSource(read_gguf(path))
+
+
+@pytest.mark.parametrize("kind", BLOCKS, ids=lambda kind: kind.name)
+def test_other_block_formats_are_those_of_the_gguf_package(
+    tmp_path: Path, kind: GGMLQuantizationType
+) -> None:
+    """`gguf` has no quantiser for these: bytes below 60, whose float16 scales are finite."""
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    raw = np.random.default_rng(0).integers(0, 60, (3, 2 * block_bytes), dtype=np.uint8)
+    read = write_blocks(tmp_path / "k.gguf", raw, kind).read("model.layers.0.mlp.up_proj.weight")
     assert read.shape == (3, 2 * block)
+    assert np.isfinite(read).all()
     np.testing.assert_array_equal(read, gguf.quants.dequantize(raw, kind))
 
 
-def test_other_block_formats_are_named_and_refused(tmp_path: Path) -> None:
-    writer = gguf.GGUFWriter(tmp_path / "q2.gguf", "llama")
-    raw = np.zeros((2, GGML_QUANT_SIZES[KINDS.Q2_K][1]), np.uint8)
-    writer.add_tensor("blk.3.attn_v.weight", raw, raw_dtype=KINDS.Q2_K)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    with pytest.raises(WeightsError, match=r"blk\.3\.attn_v\.weight \(Q2_K\); known: F32, .*Q6_K"):
-        GGUFSource(read_gguf(tmp_path / "q2.gguf"))
+def test_a_block_of_q5_k_by_hand(tmp_path: Path) -> None:
+    """d = 0.5, dmin = 0, first sub-block: scale 3, low bits 7, high bit 1: 0.5 * 3 * (7 + 16)."""
+    raw = np.zeros((1, GGML_QUANT_SIZES[KINDS.Q5_K][1]), np.uint8)
+    raw[0, :2] = np.array([0.5], np.float16).view(np.uint8)
+    raw[0, 4] = 3  # scale of the first 32 values
+    raw[0, 16:48] = 1  # their high bits
+    raw[0, 48:80] = 7  # their low bits
+    read = write_blocks(tmp_path / "k.gguf", raw, KINDS.Q5_K).read(
+        "model.layers.0.mlp.up_proj.weight"
+    )
+    np.testing.assert_array_equal(read, np.where(np.arange(256) < 32, 34.5, 0)[None])
+
+
+def test_formats_that_gguf_cannot_read_are_named_and_refused(tmp_path: Path) -> None:
+    raw = np.zeros((2, GGML_QUANT_SIZES[KINDS.TQ1_0][1]), np.uint8)
+    with pytest.raises(WeightsError, match=r"blk\.0\.ffn_up\.weight \(TQ1_0\); known: F32, .*Q6_K"):
+        write_blocks(tmp_path / "t.gguf", raw, KINDS.TQ1_0)
 
 
 def test_names_without_a_counterpart_keep_their_own() -> None:

@@ -11,6 +11,7 @@ from t1_jax.model import RopeConfig
 
 CLASSES = {
     "llama": transformers.LlamaConfig,
+    "mistral": transformers.MistralConfig,
     "qwen2": transformers.Qwen2Config,
     "qwen3": transformers.Qwen3Config,
 }
@@ -109,7 +110,10 @@ def test_qwen3_is_read_with_its_own_head_dim_and_norms() -> None:
         ("qwen2", {"windows": (0, 0, 64)}),
         ("qwen3", {"qkv_bias": True, "out_bias": True}),
         ("qwen3", {"windows": (64, 0, 64)}),
+        ("mistral", {}),
+        ("mistral", {"windows": (64, 64, 64), "tie_embeddings": False}),
         ("llama", {"rope": RopeConfig(theta=7e3, kind="linear", factor=4.0)}),
+        ("llama", {"rope": RopeConfig(theta=7e3, kind="dynamic", factor=4.0)}),
         (
             "llama",
             {
@@ -151,6 +155,23 @@ def test_a_round_trip_through_transformers_changes_nothing(
     assert decoder_config_from_hf(theirs | {"architectures": None}) == config
 
 
+def test_an_embedding_models_architecture_is_that_of_its_decoder() -> None:
+    bare = decoder_config_from_hf(QWEN3_4B | {"architectures": ["Qwen3Model"]})
+    assert bare == decoder_config_from_hf(QWEN3_4B)
+
+
+@pytest.mark.parametrize(
+    ("stated", "window"), [({}, 4096), ({"sliding_window": None}, 0), ({"sliding_window": 99}, 99)]
+)
+def test_mistrals_window_holds_for_all_layers(stated: dict[str, Any], window: int) -> None:
+    """As transformers' MistralConfig: null is none, and absent is 4,096."""
+    dropped = ("attention_bias", "mlp_bias", "is_llama_config", "pretraining_tp", "architectures")
+    fields = {key: value for key, value in SMOLLM2.items() if key not in dropped}
+    fields |= {"model_type": "mistral", **stated}
+    assert decoder_config_from_hf(fields).windows == (window,) * 30
+    assert transformers.MistralConfig(**fields).sliding_window == (window or None)
+
+
 def test_both_layouts_of_rope_say_the_same() -> None:
     old = SMOLLM2 | {"rope_theta": 5e5, "rope_scaling": LLAMA3_SCALING}
     new = {k: v for k, v in old.items() if k not in ("rope_theta", "rope_scaling")}
@@ -182,12 +203,11 @@ def test_a_window_that_is_switched_off_does_nothing() -> None:
         ({"attention_dropout": 0.1}, "attention_dropout = 0.1 (only 0.0 is)"),
         ({"pretraining_tp": 2}, "pretraining_tp = 2"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"quantization_config": {"bits": 4}}, "the checkpoint is quantized"),
         ({"auto_map": {"AutoModel": "x.Y"}}, "auto_map"),
         ({"use_sliding_window": True}, "use_sliding_window = True"),
         ({"rope_interleaved": True}, "rope_interleaved"),
         ({"rope_tetha": 1e6}, "rope_tetha = 1000000.0 (did you mean 'rope_theta'?)"),
-        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, "rope type 'dynamic'"),
         ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "rope type 'longrope'"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "x": 1}}, "does not honour: x"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "between kinds of layers"),
@@ -225,6 +245,8 @@ def test_all_fields_that_are_not_honoured_are_listed_at_once() -> None:
         ({"hidden_size": 577}, "not a multiple of num_attention_heads"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false"),
         ({"num_key_value_heads": 2}, "num_heads 9 is not a multiple"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number from 1"),
+        ({"num_hidden_layers": 10**10}, "num_hidden_layers must be a whole number from 1 to 10000"),
         ({"rope_parameters": {"rope_theta": 1e4}}, "two values for rope_theta"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor of rope type 'linear' must be"),
     ],
@@ -292,6 +314,8 @@ def test_every_field_transformers_writes_by_default_is_known(family: str) -> Non
         ("llama", {"windows": (0, 8, 8)}),
         ("llama", {"qkv_bias": True}),
         ("llama", {"qk_norm": True}),
+        ("mistral", {"qkv_bias": True, "out_bias": True}),
+        ("mistral", {"windows": (0, 8, 8)}),
         ("qwen2", {"qkv_bias": False}),
         ("qwen2", {"mlp_bias": True}),
         ("qwen3", {"windows": (0, 8, 16)}),

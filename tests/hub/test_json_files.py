@@ -21,6 +21,13 @@ def test_a_missing_file_is_empty_only_where_that_is_asked(tmp_path: Path) -> Non
         read_json(tmp_path / "x.json")
 
 
+def test_a_broken_link_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "x.json").symlink_to(tmp_path / "gone")
+    for read in (read_json, read_json_if_there):
+        with pytest.raises(WeightsError, match=r"x\.json is a broken link: .*gone is not there"):
+            read(tmp_path / "x.json")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -28,6 +35,8 @@ def test_a_missing_file_is_empty_only_where_that_is_asked(tmp_path: Path) -> Non
         (b"[1, 2]", "holds list, expected an object"),
         (b"\xff\xfe", "not UTF-8"),
         (b"", "line 1: not JSON"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "cannot be read: Exceeds the limit"),
     ],
 )
 def test_what_is_no_object_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

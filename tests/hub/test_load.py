@@ -151,6 +151,34 @@ def test_a_tied_head_that_differs_in_one_bit_is_refused(tiny_config, random_tens
         check_tensors(FakeSource(tensors), config)
 
 
+def test_a_head_that_is_missing_is_said_so(tiny_config, random_tensors) -> None:
+    config = tiny_config(tie_embeddings=False)
+    tensors = random_tensors(config)
+    del tensors["lm_head.weight"]
+    with pytest.raises(WeightsError, match=r"has no lm_head\.weight, .* cannot think"):
+        check_tensors(FakeSource(tensors), config)
+
+
+def test_values_beyond_the_dtype_are_refused_by_tensor(
+    tiny_config, random_tensors, abstract
+) -> None:
+    config = tiny_config()
+    tensors = random_tensors(config)
+    big = ["model.norm.weight", "model.layers.1.mlp.up_proj.weight"]
+    for name in big:
+        tensors[name].flat[3] = -70_000
+    source = FakeSource(tensors)
+    load_decoder_state(source, config, abstract(config, "bfloat16"))
+    with pytest.raises(WeightsError, match="2 tensors have values .* float16") as caught:
+        load_decoder_state(source, config, abstract(config, "float16"))
+    assert all(f"tensor {name} in fake" in str(caught.value) for name in big)
+
+
+def test_a_very_long_list_of_misfits_is_cut(tiny_config) -> None:
+    with pytest.raises(WeightsError, match=r"\(112 faults\):\n(.*\n){50}  and 62 more"):
+        check_tensors(FakeSource({}), tiny_config(num_layers=10, qk_norm=True))
+
+
 def test_a_vocabulary_may_grow_or_shrink(tiny_config, random_tensors, abstract) -> None:
     config = tiny_config()
     source = FakeSource(random_tensors(config))

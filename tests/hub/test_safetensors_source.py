@@ -111,11 +111,70 @@ def test_an_index_that_disagrees_with_its_files_is_refused(tmp_path: Path) -> No
         SafetensorsSource(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}'])
-def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
-    (one_file(tmp_path) / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(WeightsError, match="is not an index"):
+@pytest.mark.parametrize("stale", ["shards of an earlier save", "shards gone", "not an index"])
+def test_the_single_file_wins_over_an_index_of_another_save(tmp_path: Path, stale: str) -> None:
+    """As in transformers, which looks for `model.safetensors` first."""
+    shard = "model-00001-of-00001.safetensors"
+    earlier = {name: values / 2 for name, values in TENSORS.items()}
+    if stale == "shards of an earlier save":
+        save_file(earlier, tmp_path / shard)
+    index = json.dumps({"weight_map": dict.fromkeys(earlier, shard)})
+    (tmp_path / "model.safetensors.index.json").write_text("[" if "not" in stale else index)
+    source = SafetensorsSource(one_file(tmp_path))
+    assert set(source.names()) == set(TENSORS)
+    np.testing.assert_array_equal(source.read("a.weight"), TENSORS["a.weight"])
+    assert source.location("a.weight").endswith("/model.safetensors")
+
+
+def test_one_file_is_read_alone_whatever_lies_beside_it(tmp_path: Path) -> None:
+    save_file({"x": TENSORS["a.weight"]}, one_file(tmp_path) / "adapter_model.safetensors")
+    assert set(SafetensorsSource(tmp_path).names()) == set(TENSORS)
+    assert set(SafetensorsSource(tmp_path / "adapter_model.safetensors").names()) == {"x"}
+
+
+def test_weights_of_an_adapter_are_not_the_models(tmp_path: Path) -> None:
+    save_file({"x": TENSORS["a.weight"]}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(WeightsError, match="has no safetensors files"):
         SafetensorsSource(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"weight_map": 3}',
+        '{"weight_map": {"a": 3}}',
+        '{"weight_map": {"a": "../a.safetensors"}}',
+        '{"weight_map": {"a": ""}}',
+        '{"weight_map":' * 50_000,
+    ],
+    ids=lambda text: text[:40],
+)
+def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(WeightsError, match=r"model\.safetensors\.index\.json|is not a file"):
+        SafetensorsSource(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_broken_link_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).symlink_to(tmp_path / "gone")
+    with pytest.raises(WeightsError, match=f"{name} is a broken link: .*gone is not there"):
+        SafetensorsSource(tmp_path)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").mkdir()
+    with pytest.raises(WeightsError, match=r"model\.safetensors is not a file"):
+        SafetensorsSource(tmp_path)
+
+
+def test_tensors_without_values_are_read_as_such(tmp_path: Path) -> None:
+    empty = {"a.weight": np.zeros((0, 3), np.float32), "b.weight": np.ones(1, np.float32)}
+    save_file(empty, tmp_path / "model.safetensors")
+    assert SafetensorsSource(tmp_path).read("a.weight").shape == (0, 3)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:

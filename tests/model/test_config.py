@@ -67,7 +67,7 @@ def test_every_decoder_field_changes_the_output_or_is_refused(
 ) -> None:
     value = CHANGED[field]
     if field == "family":
-        with pytest.raises(value, match="'gpt2' is not implemented; known: llama"):
+        with pytest.raises(value, match="'gpt2' is not implemented; known: llama, mistral"):
             tiny(family="gpt2")
     elif field == "max_positions":
         with pytest.raises(value, match="12 tokens, .* at most 11 positions"):
@@ -110,6 +110,8 @@ def test_rope_field_that_its_kind_does_not_read_is_refused(
     [
         ({"kind": "longrope"}, "'longrope' is not implemented; known: default, linear"),
         ({"theta": 0.0}, "must be positive"),
+        ({"theta": float("inf")}, "theta must be a finite number, got inf"),
+        ({"kind": "linear", "factor": float("nan")}, "factor must be a finite number, got nan"),
         ({"kind": "linear", "factor": -1.0}, "must be positive"),
         ({"kind": "llama3", "factor": 8.0}, "needs original_max_position_embeddings"),
         ({"kind": "yarn", "factor": 8.0}, "needs original_max_position_embeddings"),
@@ -126,6 +128,8 @@ def test_impossible_ropes_are_refused(changes: dict[str, Any], message: str) -> 
     ("changes", "message"),
     [
         ({"embed_dim": 0}, "embed_dim must be positive, got 0"),
+        ({"num_layers": 10**10}, "num_layers must be at most 10000, got 10000000000"),
+        ({"norm_eps": float("nan")}, "norm_eps must be a finite number"),
         ({"num_kv_heads": 3}, "num_heads 4 is not a multiple of num_kv_heads 3"),
         ({"head_dim": 7}, "head_dim must be even"),
         ({"windows": (1,)}, "each of 2 layers"),

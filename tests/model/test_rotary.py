@@ -62,13 +62,30 @@ def test_yarn_multiplies_cos_and_sin() -> None:
     np.testing.assert_allclose(scaled[1], 1.5 * plain[1], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["linear", "llama3", "yarn", "yarn-untruncated"])
+def test_frequencies_are_rounded_to_float32_at_every_step() -> None:
+    """Those that checkpoints are trained with: PyTorch 2.13's 1 / 1e6 ** (2i / 128) in float32."""
+    frequencies = inverse_frequencies(RopeConfig(theta=1e6), 128)
+    bits = frequencies[[1, 13, 40, 63]].view(np.uint32).tolist()
+    assert bits == [1062095789, 1031243027, 960132947, 900107852]
+    exact = 1e6 ** -(np.array([1, 13, 40, 63]) / 64)
+    assert not np.array_equal(frequencies[[1, 13, 40, 63]], exact.astype(np.float32))
+
+
+def test_dynamic_scaling_does_nothing_within_the_context() -> None:
+    dynamic = RopeConfig(theta=1e4, kind="dynamic", factor=4.0)
+    np.testing.assert_array_equal(
+        inverse_frequencies(dynamic, 64), inverse_frequencies(RopeConfig(theta=1e4), 64)
+    )
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "linear", "llama3", "yarn", "yarn-untruncated"])
 def test_same_as_transformers(kind: str) -> None:
     pytest.importorskip("torch")
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     head_dim, theta = 48, 12345.0
     fields = {
+        "dynamic": {"factor": 3.0},
         "linear": {"factor": 3.0},
         "llama3": {
             "factor": 8.0,
@@ -97,7 +114,7 @@ def test_same_as_transformers(kind: str) -> None:
     )
     theirs, factor = ROPE_INIT_FUNCTIONS[kind](config, device="cpu")
     ours = inverse_frequencies(RopeConfig(theta=theta, kind=kind, truncate=truncate, **fields), 48)
-    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(ours, theirs.numpy())
     assert factor == pytest.approx(0.1 * math.log(4.0) + 1 if kind == "yarn" else 1.0)
 
 

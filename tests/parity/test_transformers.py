@@ -1,6 +1,7 @@
 """Tiny random checkpoints of transformers compute the same here, and again after export."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         "Llama",
         {"rope_parameters": {**YARN, "mscale": 1.3, "mscale_all_dim": 0.7, "truncate": False}},
     ),
+    "llama-dynamic": ("Llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}),
+    "mistral": ("Mistral", {"sliding_window": None, "tie_word_embeddings": False}),
+    "mistral-window": ("Mistral", {"sliding_window": 37}),
     "qwen2-yarn": ("Qwen2", {"rope_parameters": YARN}),
     "qwen2-untied-windows": (
         "Qwen2",
@@ -77,16 +81,15 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def theirs(case: str) -> Any:
+def theirs(family: str, changes: Mapping[str, Any]) -> Any:
     """A model of transformers with every parameter random, biases and norms included."""
-    family, changes = CASES[case]
-    fields = {**SHAPE, **changes}
+    fields = {"attn_implementation": "eager", **SHAPE, **changes}
     theta = fields.pop("rope_theta")
     fields["rope_parameters"] = {"rope_theta": theta, **fields.get("rope_parameters", {})}
     fields["rope_parameters"].setdefault("rope_type", "default")
     if family == "Qwen2":
         fields["head_dim"] = fields["hidden_size"] // fields["num_attention_heads"]
-    config = getattr(transformers, f"{family}Config")(**fields, attn_implementation="eager")
+    config = getattr(transformers, f"{family}Config")(**fields)
     torch.manual_seed(0)
     model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
     with torch.no_grad():
@@ -125,7 +128,7 @@ def our_logits(model: T1, ids: np.ndarray) -> np.ndarray:
 def test_logits_equal_those_of_transformers_before_and_after_export(
     case: str, tmp_path: Path
 ) -> None:
-    original = theirs(case)
+    original = theirs(*CASES[case])
     original.save_pretrained(tmp_path / "hf")
     write_tokeniser(tmp_path / "hf")
     ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, LENGTH), dtype=np.int32)
@@ -141,3 +144,38 @@ def test_logits_equal_those_of_transformers_before_and_after_export(
     ).eval()
     assert type(again) is type(original)
     np.testing.assert_array_equal(logits_of(again, ids), expected)
+
+
+def test_a_model_saved_without_its_head_computes_the_same(tmp_path: Path) -> None:
+    """Qwen3-Embedding, and every save of sentence-transformers: no head and no `model.`."""
+    original = theirs(*CASES["qwen3"])
+    original.model.save_pretrained(tmp_path)
+    write_tokeniser(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["Qwen3Model"]
+    ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, LENGTH), dtype=np.int32)
+    ours = our_logits(T1.load(tmp_path, dtype="float32"), ids)
+    np.testing.assert_allclose(ours, logits_of(original, ids), atol=1e-4)
+
+
+def test_logits_stay_equal_at_8192_positions(tmp_path: Path) -> None:
+    """7.6e-5 apart; frequencies without float32 rounding: 1.9e-3: see `inverse_frequencies`."""
+    length = 8192
+    changes = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "max_position_embeddings": length,
+        "rope_theta": 1e6,
+        "attn_implementation": "sdpa",  # eager would hold 8,192 x 8,192 weights a head
+    }
+    original = theirs("Qwen3", changes)
+    with torch.no_grad():
+        for layer in original.model.layers:
+            layer.self_attn.q_norm.weight.mul_(5)  # sharp attention, which small turns change
+    original.save_pretrained(tmp_path / "hf")
+    write_tokeniser(tmp_path / "hf")
+    ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (1, length), dtype=np.int32)
+    expected = logits_of(original, ids)
+    ours = our_logits(T1.load(tmp_path / "hf", dtype="float32"), ids)
+    np.testing.assert_allclose(ours, expected, atol=2e-4)

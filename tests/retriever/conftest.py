@@ -51,6 +51,7 @@ def tiny_origin(tiny_t1: T1) -> Origin:
     )
     return Origin(
         name="tiny",
+        location="tiny",
         fingerprint="0" * 64,
         tokeniser=tokeniser,
         emb_token_mode="append",

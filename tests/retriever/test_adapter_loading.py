@@ -8,12 +8,20 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub import CardFacts, open_checkpoint, read_adapter
 from t1_jax.model import Decoder, LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
 from t1_jax.parallel import single_device_placement
-from t1_jax.retriever import T1, Settled, load_decoder, save_adapter, settle
+from t1_jax.retriever import (
+    T1,
+    Settled,
+    load_decoder,
+    rebase_adapter,
+    save_adapter,
+    settle,
+)
 
 TEXTS = ["one text", "another"]
 
@@ -135,10 +143,81 @@ def test_prompts_that_were_tampered_with_are_refused(
         T1.load(base, adapter=copy)
 
 
-def test_a_base_that_is_not_here_is_named(trained: tuple[Path, T1], tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(trained[0], copy)
-    fields = json.loads((copy / "t1.json").read_text()) | {"base_model": "smollm3-of-nowhere"}
+def named(copy: Path, base: str) -> Path:
+    """The adapter, with another base model in its `t1.json`."""
+    fields = json.loads((copy / "t1.json").read_text()) | {"base_model": base}
     (copy / "t1.json").write_text(json.dumps(fields))
-    with pytest.raises(WeightsError, match="smollm3-of-nowhere"):
+    return copy
+
+
+def test_a_base_that_is_not_here_is_named(trained: tuple[Path, T1], tmp_path: Path) -> None:
+    copy = named(Path(shutil.copytree(trained[0], tmp_path / "copy")), "smollm3-of-nowhere")
+    with pytest.raises(WeightsError, match="smollm3-of-nowhere(.|\n)*t1 rebase .*copy BASE"):
         T1.load(copy)
+
+
+def test_a_base_that_was_moved_is_found_again(
+    base: Path, trained: tuple[Path, T1], tmp_path: Path, tiny_t1: T1, monkeypatch
+) -> None:
+    copy = named(Path(shutil.copytree(trained[0], tmp_path / "copy")), "moved")
+    fingerprint = read_adapter(copy).fingerprint
+    monkeypatch.chdir(base.parent)
+    rebase_adapter(copy, base.name)
+    monkeypatch.chdir(tmp_path)  # the place is absolute
+    model = T1.load(copy, dtype="float32", options=tiny_t1.options)
+    expected = T1.load(base, adapter=trained[0], dtype="float32", options=tiny_t1.options)
+    assert model.fingerprint == expected.fingerprint
+    assert read_adapter(copy).fingerprint == fingerprint
+
+
+def test_a_base_that_was_saved_again_has_to_be_insisted_on(
+    base: Path, trained: tuple[Path, T1], tmp_path: Path, tiny_t1: T1
+) -> None:
+    copy = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    again = Path(shutil.copytree(base, tmp_path / "again"))
+    weights = load_file(again / "model.safetensors")
+    save_file(weights, again / "model.safetensors", metadata={"saved": "again"})
+    with pytest.raises(WeightsError, match=f"t1 rebase {copy} {again} --force"):
+        rebase_adapter(copy, again)
+    with pytest.raises(WeightsError, match=f"t1 rebase {copy} {again} --force"):
+        T1.load(again, adapter=copy)
+    rebase_adapter(copy, again, force=True)
+    model = T1.load(copy, dtype="float32", options=tiny_t1.options)
+    np.testing.assert_allclose(
+        model.encode_document(TEXTS), trained[1].encode_document(TEXTS), atol=1e-5
+    )
+
+
+def test_a_base_of_other_shapes_or_tokens_is_refused_in_any_case(
+    base: Path, trained: tuple[Path, T1], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(trained[0], tmp_path / "copy"))
+    other = Path(shutil.copytree(base, tmp_path / "other"))
+    fields = json.loads((other / "config.json").read_text())
+    changed = fields | {"num_hidden_layers": fields["num_hidden_layers"] - 1, "layer_types": None}
+    (other / "config.json").write_text(json.dumps(changed))
+    before = (copy / "t1.json").read_text()
+    with pytest.raises(WeightsError, match="tensors do not fit .*\n.*unexpected"):
+        rebase_adapter(copy, other, force=True)
+    tokeniser = json.loads((copy / "t1.json").read_text()) | {"tokeniser": "00" * 32}
+    (copy / "t1.json").write_text(json.dumps(tokeniser))
+    with pytest.raises(WeightsError, match="was trained with <emb_token> at"):
+        rebase_adapter(copy, base, force=True)
+    (copy / "t1.json").write_text(before)
+
+
+def test_an_adapter_names_the_folder_that_it_was_trained_on(
+    saved_t1: Path, tmp_path: Path, tiny_t1: T1
+) -> None:
+    """Also where that is a T1 folder, whose own base model is another."""
+    parts, decoder = parts_of(saved_t1)
+    with single_device_placement().entered():
+        emb = parts.tokeniser.emb_token_id
+        decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
+    save_adapter(tmp_path / "a", decoder, parts.preset, parts.origin, CardFacts(name="Tiny"))
+    assert parts.origin.name == "tiny"
+    assert read_adapter(tmp_path / "a").metadata.base_model == str(saved_t1)
+    model = T1.load(tmp_path / "a", dtype="float32", options=tiny_t1.options)
+    np.testing.assert_allclose(
+        model.encode_document(TEXTS), tiny_t1.encode_document(TEXTS), atol=1e-5
+    )

@@ -3,15 +3,19 @@
 import dataclasses
 import errno
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from t1_jax.errors import T1Error, WeightsError
+from t1_jax.files import check_new_folder
 from t1_jax.parallel import MeshConfig, make_placement
-from t1_jax.retriever import T1, Origin
+from t1_jax.retriever import T1, Origin, loading, open_model
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +117,83 @@ def test_an_unknown_name_says_where_models_come_from(tmp_path: Path, monkeypatch
         T1.load("smollm2-135m-instruct")
     with pytest.raises(WeightsError, match="smollm2"):
         T1.load("smolm2-135m-instruct")
+
+
+NO_END = {"eos_token": None, "pad_token": None}
+NO_END_ID = {"config": {"eos_token_id": None}, "generation_config": {"eos_token_id": None}}
+
+
+@pytest.fixture
+def copy_of(saved: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the saved model with changes to its tensors and to fields of its JSON files."""
+
+    def make(tensors: dict[str, float] | None = None, **fields: dict[str, Any]) -> Path:
+        folder = Path(shutil.copytree(saved, tmp_path / "source"))
+        for name, changes in fields.items():
+            file = folder / f"{name}.json"
+            file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        weights = load_file(folder / "model.safetensors")
+        for name, value in (tensors or {}).items():
+            weights[name].flat[0] = value
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        return folder
+
+    return make
+
+
+def exported(
+    source: Path,
+    target: Path,
+    *,
+    dtype: str = "stored",
+    preset: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """What `t1 import` and `t1 export` do."""
+    check_new_folder(target, overwrite=overwrite)
+    opened = open_model(source, dtype=dtype, preset=preset)
+    opened.check_export(target)
+    opened.load().save_pretrained(target, overwrite=overwrite)
+
+
+def test_values_beyond_float16_are_named_on_every_path(copy_of, tmp_path: Path):
+    beyond = {"model.norm.weight": 70_000, "model.layers.0.mlp.up_proj.weight": -1e30}
+    folder, out = copy_of(beyond), tmp_path / "out"
+    whole = T1.load(folder, dtype="stored")
+    paths: dict[str, Callable[[], object]] = {
+        "load": lambda: T1.load(folder, dtype="float16"),
+        "save": lambda: whole.save_pretrained(out, dtype="float16"),
+        "export": lambda: exported(folder, out, dtype="float16"),
+    }
+    for name, path in paths.items():
+        with pytest.raises(WeightsError, match="2 tensors .* not finite in float16") as caught:
+            path()
+        assert all(tensor in str(caught.value) for tensor in beyond), name
+        assert not out.exists(), name
+    whole.save_pretrained(out, dtype="bfloat16")
+    assert tensors(out)["model.norm.weight"].flat[0] == 70_144  # the nearest of bfloat16
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "fields", "message"),
+    [
+        ("file/out", {}, {}, "file"),
+        ("file", {}, {}, "is a file, not a folder"),
+        (".", {"overwrite": True}, {}, "holds .*source, which is to be read"),
+        ("out", {}, {"config": {"num_hidden_layers": 10**10}}, "from 1 to 10000"),
+        ("out", {}, {"special_tokens_map": NO_END, "tokenizer_config": NO_END, **NO_END_ID}, "pad"),
+        ("out", {"preset": "nowhere"}, {}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_weights_are_read(
+    copy_of, tmp_path: Path, monkeypatch, target: str, options, fields, message: str
+):
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(loading, "load_decoder", read)
+    (tmp_path / "file").write_text("mine")
+    folder = copy_of(**fields)
+    with pytest.raises(T1Error, match=message):
+        exported(folder, tmp_path / target, **options)
+    assert (folder / "model.safetensors").exists()
