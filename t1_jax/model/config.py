@@ -22,6 +22,8 @@ _ROPE_FIELDS = {
 }
 """Which kinds of rope read a field; another kind takes only its default."""
 
+_FLOAT32_MAX = 3.4028234663852886e38
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeConfig:
@@ -64,7 +66,8 @@ class RopeConfig:
             )
         for field in fields(self):
             value = self.__dict__[field.name]
-            if isinstance(value, float) and not math.isfinite(value):
+            # Frequencies are computed in float32; "not a number" is not within its range either.
+            if isinstance(value, int | float) and not abs(value) <= _FLOAT32_MAX:
                 raise ConfigError(f"rope {field.name} must be a finite number, got {value}")
         if self.theta <= 0 or self.factor <= 0:
             raise ConfigError(
@@ -72,6 +75,10 @@ class RopeConfig:
             )
         if self.kind in ("llama3", "yarn") and self.original_max_positions <= 0:
             raise ConfigError(f"rope type {self.kind!r} needs original_max_position_embeddings")
+        if self.kind == "yarn" and self.theta == 1:
+            raise ConfigError("rope type 'yarn' needs a theta other than 1")
+        if self.low_freq_factor <= 0:
+            raise ConfigError(f"rope low_freq_factor must be positive, got {self.low_freq_factor}")
         if self.high_freq_factor <= self.low_freq_factor:
             raise ConfigError(
                 f"rope high_freq_factor {self.high_freq_factor} must be above low_freq_factor "

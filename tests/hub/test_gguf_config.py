@@ -1,13 +1,16 @@
 """GGUF metadata: the decoder it describes, and refusals by key."""
 
+import contextlib
 import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from t1_jax.errors import ConfigError, UnsupportedError
+from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.hub.gguf_config import decoder_config_from_gguf
 from t1_jax.hub.gguf_file import read_gguf
 from t1_jax.hub.gguf_source import GGUFSource
@@ -208,3 +211,34 @@ def test_a_missing_key_is_named(
     kept = {name: value for name, value in file.metadata.items() if name != key}
     with pytest.raises(ConfigError, match=key.removeprefix("llama.")):
         decoder_config_from_gguf(dataclasses.replace(file, metadata=kept))
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.one_of(st.integers(), st.floats(), st.text(max_size=3)), max_size=3),
+)
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],  # they are functions without state
+)
+@given(data=st.data())
+def test_no_value_of_a_key_ends_in_a_traceback(
+    tmp_path_factory, tiny_config, random_tensors, write_gguf, data: st.DataObject
+) -> None:
+    config = tiny_config()
+    path = tmp_path_factory.getbasetemp() / "fuzz.gguf"
+    if not path.exists():
+        write_gguf(path, config, random_tensors(config), llama__rope__scaling__type="yarn")
+    file = read_gguf(path)
+    keys = [key for key in file.metadata if key.startswith("llama.")]
+    keys += [f"llama.rope.scaling.{name}" for name in ("factor", "attn_factor", "yarn_beta_fast")]
+    changes = data.draw(st.dictionaries(st.sampled_from(keys), ODD, min_size=1, max_size=3))
+    with contextlib.suppress(T1Error):
+        decoder_config_from_gguf(dataclasses.replace(file, metadata=file.metadata | changes))

@@ -110,6 +110,9 @@ def test_rope_field_that_its_kind_does_not_read_is_refused(
     [
         ({"kind": "longrope"}, "'longrope' is not implemented; known: default, linear"),
         ({"theta": 0.0}, "must be positive"),
+        ({"kind": "linear", "factor": 1e39}, "factor must be a finite number"),
+        ({"kind": "llama3", "original_max_positions": 8, "low_freq_factor": 0.0}, "be positive"),
+        ({"kind": "yarn", "theta": 1.0, "original_max_positions": 8}, "theta other than 1"),
         ({"theta": float("inf")}, "theta must be a finite number, got inf"),
         ({"kind": "linear", "factor": float("nan")}, "factor must be a finite number, got nan"),
         ({"kind": "linear", "factor": -1.0}, "must be positive"),
