@@ -48,7 +48,7 @@ def query_instruction(
         ConfigError: an unknown task, or a task and an instruction.
     """
     if task is not None and instruction is not None:
-        raise ConfigError("--task and --instruction exclude each other", mend="give one")
+        raise ConfigError("give a task or an instruction, not both")
     check_task(preset, task)
     return instruction if instruction is not None else preset.instruction(task or known_task)
 

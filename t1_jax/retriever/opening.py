@@ -113,11 +113,10 @@ class OpenedModel:
         if not think and (n_thoughts != 1 or budget is not None):
             raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
         budget = self.options.budget if budget is None else budget
-        if budget < 1 or n_thoughts < 1:
-            raise ConfigError(
-                f"thoughts per query ({n_thoughts}) and their budget ({budget} tokens) must be at "
-                "least 1"
-            )
+        if budget < 1:
+            raise ConfigError(f"a thought's budget must be at least 1 token, got {budget}")
+        if n_thoughts < 1:
+            raise ConfigError(f"the number of thoughts must be at least 1, got {n_thoughts}")
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
         needed, most = longest + (budget if think else 0) + 1, self.checkpoint.config.max_positions
         if needed > most:

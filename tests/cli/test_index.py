@@ -122,7 +122,7 @@ def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monk
         (("--kind", "scann", "method=tree"), "a tree needs at least 16 rows, there are 12"),
         (("--kind", "scann", "leaves=13", "method=brute_force"), "13 leaves over 12 rows"),
         (("--task", "cwee"), "did you mean 'cwe'?"),
-        (("--task", "cwe", "--instruction", "x"), "exclude each other"),
+        (("--task", "cwe", "--instruction", "x"), "not both"),
         (("--preset", "t2"), "unknown prompt preset"),
     ],
 )

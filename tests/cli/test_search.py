@@ -60,9 +60,7 @@ def test_another_encoder_is_refused_with_both_fingerprints(
     assert answer.err.count("<- differs") == 1
 
 
-def test_the_index_says_how_queries_are_put(
-    t1, base_model, pets, tmp_path, no_weights, monkeypatch
-):
+def test_the_index_says_how_queries_are_put(t1, base_model, pets, tmp_path):
     """A name never chooses the instruction: not that of a folder, nor that of a file."""
     texts = tmp_path / "biology.jsonl"
     texts.write_text((pets / "corpus.jsonl").read_text())

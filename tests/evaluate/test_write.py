@@ -106,7 +106,7 @@ def test_a_folder_that_stands_is_replaced_only_when_asked(folder: Path, evaluati
 
 
 def test_two_of_one_name_leave_nothing_behind(tmp_path: Path, evaluation: Evaluation):
-    with pytest.raises(DataError, match="share a name"):
+    with pytest.raises(DataError, match="would be written to one folder"):
         write_results(tmp_path / "run", [evaluation, evaluation])
     assert list(tmp_path.iterdir()) == []
 

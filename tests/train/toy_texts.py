@@ -50,6 +50,7 @@ def draws() -> tuple[Draw, ...]:
     return (
         Draw(
             set_name="a",
+            task="a",
             record=first.records[0],
             positive="d0",
             negatives=("d2", "d3"),
@@ -57,10 +58,18 @@ def draws() -> tuple[Draw, ...]:
         ),
         Draw(
             set_name="a",
+            task="a",
             record=first.records[1],
             positive="d2",
             negatives=("d0",),
             thought=first.records[1].thoughts[0],
         ),
-        Draw(set_name="b", record=second.records[0], positive="d4", negatives=(), thought=None),
+        Draw(
+            set_name="b",
+            task="b",
+            record=second.records[0],
+            positive="d4",
+            negatives=(),
+            thought=None,
+        ),
     )

@@ -42,6 +42,12 @@ def test_the_stream_is_the_same_everywhere():
     ]
 
 
+def test_a_draw_has_the_task_of_its_set_and_none_from_a_name():
+    (plain,), (tasked,) = batches(1), batches(1, [replace(SETS[0], task="cwe"), SETS[1]])
+    assert {(draw.set_name, draw.task) for draw in plain} == {("a", None), ("b", None)}
+    assert {(draw.set_name, draw.task) for draw in tasked} == {("a", "cwe"), ("b", None)}
+
+
 def test_a_stop_leaves_no_trace():
     straight = batches(30)
     for stop in (0, 1, 19):
