@@ -245,8 +245,6 @@ def test_all_fields_that_are_not_honoured_are_listed_at_once() -> None:
         ({"hidden_size": 577}, "not a multiple of num_attention_heads"),
         ({"tie_word_embeddings": "yes"}, "tie_word_embeddings must be true or false"),
         ({"num_key_value_heads": 2}, "num_heads 9 is not a multiple"),
-        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number from 1"),
-        ({"num_hidden_layers": 10**10}, "num_hidden_layers must be a whole number from 1 to 10000"),
         ({"rope_parameters": {"rope_theta": 1e4}}, "two values for rope_theta"),
         ({"rope_scaling": {"rope_type": "linear"}}, "factor of rope type 'linear' must be"),
     ],

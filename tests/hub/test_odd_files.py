@@ -75,7 +75,7 @@ def changed(content: Any, path: list[int], value: object) -> Any:
 
 @FUZZ
 @given(
-    family=st.sampled_from(["llama", "qwen2", "qwen3"]),
+    family=st.sampled_from(["llama", "mistral", "qwen2", "qwen3"]),
     odd=st.dictionaries(st.integers(0, 60), ODD, min_size=1, max_size=3),
     rope=st.none() | ROPE,
 )

@@ -67,7 +67,7 @@ def write_rich_files(folder: Path, tokeniser: Tokeniser) -> None:
         (folder / name).write_text(json.dumps(fields))
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
 def test_an_export_loses_nothing_that_its_source_said(export_tiny, family: str) -> None:
     """Field by field, as transformers reads both folders; `<emb_token>` is all that is new."""
     _, base, folder = export_tiny(family, prepare=write_rich_files)
