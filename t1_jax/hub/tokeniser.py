@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 
 from t1_jax.errors import ConfigError, UnsupportedError, WeightsError
 from t1_jax.hub.hf_auto import auto_tokenizer
-from t1_jax.hub.json_files import read_json_if_there
+from t1_jax.hub.json_files import check_link, read_json_if_there
 from t1_jax.hub.values import shown, whole_number
 
 if TYPE_CHECKING:
@@ -116,6 +116,8 @@ def tokeniser_from_folder(folder: Path) -> Tokeniser:
         WeightsError: no tokenizer, a file that is damaged, or files that disagree about ids.
         UnsupportedError: a tokenizer that is not byte-level BPE.
     """
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        check_link(folder / name)
     if not (folder / "tokenizer.json").exists() and not (folder / "vocab.json").exists():
         raise WeightsError(
             f"{folder / 'tokenizer.json'} is missing",
