@@ -91,7 +91,7 @@ def check_prompts(
         own = sorted({record.instruction for record in each.records} - {None}, key=str)
         wordings = [preset, *(preset.with_instruction(words) for words in own if words is not None)]
         for number, wording in enumerate(wordings):
-            task = None if number else each.name
+            task = None if number else each.task
             for think in (True, False):
                 (row,) = encode_queries(
                     tokeniser, wording, [_TEXT], max_tokens=_ANY, task=task, think=think
@@ -274,8 +274,8 @@ def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
     if clips and stage.rollout.num_iterations == 1:
         yield (
             f"stage {name}: {', '.join(clips)} will do nothing, since with one update per rollout "
-            f"the importance ratio is 1; set stages.{name}.rollout.num_iterations above 1, or take "
-            "loss=grpo"
+            f"the importance ratio is 1; set stages.{name}.rollout.num_iterations above 1, or "
+            "leave them out, with loss=grpo"
         )
 
 
