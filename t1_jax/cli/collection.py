@@ -172,7 +172,11 @@ def _findings(collection: "Collection") -> Iterator[tuple[str, int]]:
 
     yield from collection.notes.items()
     documents = collection.documents_by_id
-    bodies = {text_key(document.text) for document in collection.documents}
+    bodies = {
+        text_key(text)
+        for document in collection.documents
+        for text in (document.text, document.full_text)
+    }
     queries = collection.queries
     yield (
         "queries have the id of a document (see exclude_same_id of `t1 evaluate`)",
