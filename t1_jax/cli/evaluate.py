@@ -130,7 +130,8 @@ def check_model(
     from t1_jax.retrieval import require_backend
 
     require_backend(config.index)
-    check_task(model.preset, config.task)
+    own = "write prompts with one: --preset FILE.yaml"
+    check_task(model.preset, config.task, otherwise=own)
     model.check_document_prompt()
     for collection in collections:
         scorable = scorable_queries(collection, config)

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from t1_jax.text import PromptPreset
 
 
-def check_task(preset: "PromptPreset", task: str | None) -> None:
+def check_task(preset: "PromptPreset", task: str | None, *, otherwise: str) -> None:
     """Refuses a task that the prompts have no instruction for, instead of ignoring it.
+
+    Args:
+        preset: the prompts.
+        task: the task asked for, if any.
+        otherwise: the hint's words for how to give an instruction of one's own.
 
     Raises:
         ConfigError: with the closest task there is.
@@ -28,7 +33,7 @@ def check_task(preset: "PromptPreset", task: str | None) -> None:
     if task is not None and task not in known:
         raise ConfigError(
             f"the prompts {preset.name!r} have no instruction for the task {task!r}",
-            mend=f"{suggestion(task, known)} Or write one: --instruction TEXT",
+            mend=f"{suggestion(task, known)} (or {otherwise})",
         )
 
 
@@ -49,7 +54,7 @@ def query_instruction(
     """
     if task is not None and instruction is not None:
         raise ConfigError("give a task or an instruction, not both")
-    check_task(preset, task)
+    check_task(preset, task, otherwise="write one: --instruction TEXT")
     return instruction if instruction is not None else preset.instruction(task or known_task)
 
 

@@ -37,10 +37,10 @@ def test_facts_for_readers(model):
 
 
 def test_a_task_without_instruction_is_refused(model):
-    check_task(model.preset, None)
-    check_task(model.preset, "cwe")
+    check_task(model.preset, None, otherwise="")
+    check_task(model.preset, "cwe", otherwise="")
     with pytest.raises(ConfigError, match="did you mean 'ruff'"):
-        check_task(model.preset, "rufff")
+        check_task(model.preset, "rufff", otherwise="")
 
 
 def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):
