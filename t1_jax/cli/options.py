@@ -5,8 +5,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from t1_jax.seeds import MAX_SEED
-
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
 Model = Annotated[
@@ -79,7 +77,6 @@ TopP = Annotated[
     float, typer.Option("--top-p", help="Draw from the likeliest tokens that sum to this.")
 ]
 Seed = Annotated[
-    int,
-    typer.Option("--seed", min=0, max=MAX_SEED, help="Same seed, same query: same thought."),
+    int, typer.Option("--seed", help="Same seed, same query: same thought. From 0 to 2**64 - 1.")
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
