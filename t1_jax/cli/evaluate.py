@@ -125,21 +125,22 @@ def check_model(
         DataError: a collection none of whose queries can be scored.
         UnsupportedError: the index's back end is not installed.
     """
-    from t1_jax.cli.model import check_task
+    from t1_jax.cli.model import query_instruction
     from t1_jax.evaluate import scorable_queries
     from t1_jax.retrieval import require_backend
 
     require_backend(config.index)
-    own = "write prompts with one: --preset FILE.yaml"
-    check_task(model.preset, config.task, otherwise=own)
+    own = 'write one: "instruction=TEXT"'
     model.check_document_prompt()
     for collection in collections:
         scorable = scorable_queries(collection, config)
-        task = config.task or collection.task
-        out.note(f"{collection.name}: instruction of queries: {model.preset.instruction(task)}")
+        chosen = query_instruction(
+            model.preset, config.task, config.instruction, collection.task, otherwise=own
+        )
+        out.note(f"{collection.name}: instruction of queries: {chosen}")
         model.check_queries(
             [query.text for query in scorable.queries],
-            task=task,
+            instruction=chosen,
             n_thoughts=config.n_thoughts,
             budget=config.budget,
             names=[f"query {query.id!r}" for query in scorable.queries],

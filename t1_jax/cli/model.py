@@ -38,7 +38,12 @@ def check_task(preset: "PromptPreset", task: str | None, *, otherwise: str) -> N
 
 
 def query_instruction(
-    preset: "PromptPreset", task: str | None, instruction: str | None, known_task: str | None = None
+    preset: "PromptPreset",
+    task: str | None,
+    instruction: str | None,
+    known_task: str | None = None,
+    *,
+    otherwise: str = "write one: --instruction TEXT",
 ) -> str:
     """The instruction that queries are put with.
 
@@ -48,13 +53,14 @@ def query_instruction(
         instruction: the text asked for.
         known_task: of a collection that was named as `t1 pull` knows it; used where neither is
             given. The name of a folder or file never counts.
+        otherwise: how the command takes an instruction, for the error about an unknown task.
 
     Raises:
         ConfigError: an unknown task, or a task and an instruction.
     """
     if task is not None and instruction is not None:
         raise ConfigError("give a task or an instruction, not both")
-    check_task(preset, task, otherwise="write one: --instruction TEXT")
+    check_task(preset, task, otherwise=otherwise)
     return instruction if instruction is not None else preset.instruction(task or known_task)
 
 

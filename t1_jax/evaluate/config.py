@@ -26,6 +26,7 @@ class EvaluationConfig:
         sampling: how thoughts are drawn; the default takes the most likely token each time.
         task: name of the instruction in the prompt preset; by default that of a collection known by
             name, and the general one for any other.
+        instruction: the instruction itself, in place of a task's.
         bm25: whether BM25 is the table's first row.
         top_k: length of the rankings, from which all measures are computed.
         measures: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
@@ -48,6 +49,7 @@ class EvaluationConfig:
     budget: int = 256
     sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(temperature=0.0))
     task: str | None = None
+    instruction: str | None = None
     bm25: bool = True
     top_k: int = 100
     measures: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
@@ -79,6 +81,8 @@ class EvaluationConfig:
             values = self.__dict__[name]
             if len(set(values)) != len(values):
                 raise ConfigError(f"{name} names something twice: {', '.join(values)}")
+        if self.task is not None and self.instruction is not None:
+            raise ConfigError("give a task or an instruction, not both")
         if not self.controls:
             raise ConfigError("controls is empty, so there is nothing to evaluate")
         self._check_measures()

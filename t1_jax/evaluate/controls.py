@@ -74,7 +74,10 @@ class ControlQueries:
         self.config = config
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
-        self._task = collection.task if config.task is None else config.task
+        self._instruction = config.instruction
+        self._task = config.task
+        if config.task is None and config.instruction is None:
+            self._task = collection.task
         self._show_progress_bar = show_progress_bar
 
     def embed(self, control: ControlName) -> QueryVectors:
@@ -92,6 +95,7 @@ class ControlQueries:
             sampling=self.config.sampling,
             query_ids=self.ids,
             task=self._task,
+            instruction=self._instruction,
             return_thoughts=True,
             show_progress_bar=self._show_progress_bar,
         )
@@ -108,6 +112,7 @@ class ControlQueries:
             think=False,
             query_ids=self.ids,
             task=self._task,
+            instruction=self._instruction,
             return_thoughts=True,
             show_progress_bar=self._show_progress_bar,
         )
@@ -127,6 +132,7 @@ class ControlQueries:
                 thoughts=[thought.text for thought in sample],
                 query_ids=self.ids,
                 task=self._task,
+                instruction=self._instruction,
                 return_thoughts=True,
                 show_progress_bar=self._show_progress_bar,
             )

@@ -23,6 +23,7 @@ class QueryEncoder(Protocol):
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
+        instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
         sampling: SamplingOptions | None = None,
         show_progress_bar: bool = False,

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from t1_jax.errors import WeightsError
@@ -93,7 +94,8 @@ def _check_adapter(
             f"{adapter.path} belongs to {stated.base_model} with fingerprint "
             f"{stated.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
             mend="load it beside the base model it was trained on. If these are the same weights, "
-            f"saved again: t1 rebase {adapter.path} {checkpoint.path} --force",
+            f"saved again: t1 rebase {quote(str(adapter.path))} {quote(str(checkpoint.path))} "
+            "--force",
         )
     _check_tokens(adapter, checkpoint, tokeniser, emb)
 
@@ -125,7 +127,7 @@ def open_base(adapter: Adapter) -> Checkpoint:
         raise WeightsError(
             f"{adapter.path} is an adapter of {name}: {error.message}",
             mend=f"{error.mend or 'bring it back'}. Where the base model lies elsewhere now: "
-            f"t1 rebase {adapter.path} BASE",
+            f"t1 rebase {quote(str(adapter.path))} BASE",
         ) from error
 
 

@@ -169,3 +169,5 @@ def test_a_folders_name_chooses_no_instruction(t1, base_model, pets, tmp_path):
     assert "biology: instruction of queries: Given a query, retrieve relevant" in answer.err
     answer = t1("evaluate", *FAST, "task=biology", "-c", posts, "-m", base_model)
     assert "biology: instruction of queries: Given a biology post" in answer.err
+    answer = t1("evaluate", *FAST, "instruction=Find the animal", "-c", posts, "-m", base_model)
+    assert "biology: instruction of queries: Find the animal" in answer.err

@@ -28,6 +28,7 @@ def test_it_reads_from_overrides():
         ({"max_queries": -1}, "max_queries"),
         ({"bootstrap_samples": 0}, "bootstrap_samples"),
         ({"n_thoughts": 2}, "temperature 0 draws the same thought"),
+        ({"task": "cwe", "instruction": "Find it"}, "a task or an instruction, not both"),
         ({"controls": ()}, "nothing to evaluate"),
         ({"controls": ("own", "own")}, "controls names something twice"),
         ({"measures": ("nDCG@10",)}, "measures must hold recall@10"),

@@ -108,6 +108,14 @@ def test_own_thoughts_are_drawn_once_with_the_collections_task_and_the_configs_b
     named = ControlQueries(model, three, dataclasses.replace(config, task="games"))
     CONTROLS["empty"].embed(named)
     assert model.calls[-1]["task"] == "games"
+    worded = dataclasses.replace(config, instruction="Find the animal")
+    own = ControlQueries(model, dataclasses.replace(three, task="riddles"), worded)
+    for embed in (own.embed("own"), own.embed("no-think"), own.embed("repeated")):
+        assert len(embed.vectors) == len(three.queries)
+        assert (model.calls[-1]["task"], model.calls[-1]["instruction"]) == (
+            None,
+            "Find the animal",
+        )
     CONTROLS["empty"].embed(ControlQueries(model, three, config))
     assert model.calls[-1]["task"] is None  # the collection's name alone chooses no instruction
 

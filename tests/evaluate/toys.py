@@ -50,13 +50,16 @@ class LetterModel:
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
+        instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
         sampling: SamplingOptions | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
-        self.calls.append(
-            {"think": think, "thoughts": thoughts, "task": task, "budget": budget, "n": n_thoughts}
-        )
+        call: dict[str, object] = {"think": think, "thoughts": thoughts, "task": task}
+        call |= {"budget": budget, "n": n_thoughts}
+        if instruction is not None:
+            call["instruction"] = instruction
+        self.calls.append(call)
         if not think:
             return np.stack([letters(text) for text in texts]), [[] for _ in texts]
         if thoughts is not None:
