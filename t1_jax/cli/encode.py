@@ -69,7 +69,7 @@ def encode(
 
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
-    from t1_jax.cli.model import encoding_record, query_instruction
+    from t1_jax.cli.model import encoding_record, instruction_note, query_instruction
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingOptions
     from t1_jax.retriever import open_model
@@ -82,7 +82,7 @@ def encode(
     opened = open_model(model, dtype=dtype, preset=preset)
     chosen = query_instruction(opened.preset, task, instruction, texts.task)
     encoding = encoding_record(opened, model, chosen)
-    out.say(f"instruction of queries: {chosen}")
+    out.say(instruction_note(opened.preset, chosen))
     start = time.perf_counter()
     if side == "document":
         opened.check_document_prompt()

@@ -125,7 +125,7 @@ def check_model(
         DataError: a collection none of whose queries can be scored.
         UnsupportedError: the index's back end is not installed.
     """
-    from t1_jax.cli.model import query_instruction
+    from t1_jax.cli.model import instruction_note, query_instruction
     from t1_jax.evaluate import scorable_queries
     from t1_jax.retrieval import require_backend
 
@@ -137,7 +137,7 @@ def check_model(
         chosen = query_instruction(
             model.preset, config.task, config.instruction, collection.task, otherwise=own
         )
-        out.note(f"{collection.name}: instruction of queries: {chosen}")
+        out.note(f"{collection.name}: {instruction_note(model.preset, chosen)}")
         model.check_queries(
             [query.text for query in scorable.queries],
             instruction=chosen,

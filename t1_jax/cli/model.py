@@ -56,12 +56,25 @@ def query_instruction(
         otherwise: how the command takes an instruction, for the error about an unknown task.
 
     Raises:
-        ConfigError: an unknown task, or a task and an instruction.
+        ConfigError: an unknown task, a task and an instruction, or prompts that use neither.
     """
     if task is not None and instruction is not None:
         raise ConfigError("give a task or an instruction, not both")
+    if (task or instruction) is not None and not preset.uses_instruction:
+        raise ConfigError(
+            f"the prompts {preset.name!r} hold no instruction, so a task or an instruction would "
+            "do nothing",
+            mend="leave it out, or choose other prompts: --preset t1",
+        )
     check_task(preset, task, otherwise=otherwise)
     return instruction if instruction is not None else preset.instruction(task or known_task)
+
+
+def instruction_note(preset: "PromptPreset", instruction: str) -> str:
+    """What a command prints about the instruction that queries are put with."""
+    if not preset.uses_instruction:
+        return f"the prompts {preset.name!r} put queries without an instruction"
+    return f"instruction of queries: {instruction}"
 
 
 def encoding_record(opened: "OpenedModel", model: str, instruction: str) -> dict[str, Any]:

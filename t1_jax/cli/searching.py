@@ -166,7 +166,7 @@ def open_dense(
     """
     import json
 
-    from t1_jax.cli.model import document_fingerprint, query_instruction
+    from t1_jax.cli.model import document_fingerprint, instruction_note, query_instruction
     from t1_jax.cli.options import DEFAULT_MODEL
     from t1_jax.generate import SamplingOptions
     from t1_jax.retrieval import check_fingerprint, index_documents, read_manifest
@@ -187,7 +187,7 @@ def open_dense(
     )
     stored = record.get("instruction")
     chosen = stored or query_instruction(opened.preset, given["task"], given["instruction"])
-    out.note(f"instruction of queries: {chosen}")
+    out.note(instruction_note(opened.preset, chosen))
     opened.check_queries(queries, instruction=chosen, **thinking)
     asked = document_fingerprint(opened, manifest.fingerprint.data)
     check_fingerprint(folder, manifest, asked)

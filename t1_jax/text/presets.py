@@ -49,6 +49,11 @@ class PromptPreset:
         content = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
+    @property
+    def uses_instruction(self) -> bool:
+        """Whether a query's prompt says what is asked for; compact prompts leave it out."""
+        return "{instruction}" in self.query_template
+
     def instruction(self, task: str | None = None) -> str:
         """The instruction for a collection or task; the default where the preset has none."""
         if task is None:

@@ -4,12 +4,15 @@ from t1_jax.cli.model import (
     check_task,
     digest,
     document_fingerprint,
+    instruction_note,
     is_base_model,
     model_facts,
     query_fingerprint,
+    query_instruction,
 )
 from t1_jax.errors import ConfigError
 from t1_jax.retriever import T1, open_model
+from t1_jax.text import load_preset
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,18 @@ def test_a_task_without_instruction_is_refused(model):
     check_task(model.preset, "cwe", otherwise="")
     with pytest.raises(ConfigError, match="did you mean 'ruff'"):
         check_task(model.preset, "rufff", otherwise="")
+
+
+@pytest.mark.parametrize("given", [("cwe", None), (None, "Find it")])
+def test_prompts_that_hold_no_instruction_take_none(given):
+    compact, whole = load_preset("t1-compact"), load_preset("t1")
+    with pytest.raises(ConfigError, match="t1-compact.* hold no instruction"):
+        query_instruction(compact, *given)
+    chosen = query_instruction(compact, None, None, "cwe")
+    assert instruction_note(compact, chosen) == (
+        "the prompts 't1-compact' put queries without an instruction"
+    )
+    assert instruction_note(whole, query_instruction(whole, *given)).startswith("instruction of")
 
 
 def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):
