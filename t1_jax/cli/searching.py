@@ -112,14 +112,7 @@ class DenseSearch:
     def search(
         self, asked: "Collection", k: int, *, many: bool
     ) -> "tuple[Run, list[list[Thought]]]":
-        """The best `k` documents of each query, and the thoughts about each (BM25 has none).
-
-        Args:
-            asked: the queries, and what each excludes.
-            k: documents a query.
-            many: whether these are queries of a file, which have ids of their own and a progress
-                bar; the thought about a single query depends on its text instead.
-        """
+        """As `BM25Search.search`, by the vectors of the queries."""
         from t1_jax.retrieval import load_index
 
         index: Index = load_index(self.folder, self.manifest.fingerprint)
