@@ -1,5 +1,5 @@
 # Everything a person or CI does here; `make` alone lists it. VENV, T1_PYTHON and ARGS may be given,
-# as in: make quickstart ARGS="evaluation.budget=64"; JOBS, two by default, as in: make test JOBS=8
+# as in: make quickstart ARGS="evaluation.max_thought_tokens=64"; JOBS, two by default, as in: make test JOBS=8
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
@@ -33,7 +33,7 @@ lint: setup ## style, types, and the floors of the house
 
 parity: setup ## add PyTorch (CPU) and peft to a Python 3.11 environment; the tests then compare with them
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
-	  "parity needs Python 3.11\n  mend: make parity VENV=.venv311 T1_PYTHON=3.11")'
+	  "parity needs Python 3.11\n  hint: make parity VENV=.venv311 T1_PYTHON=3.11")'
 	@$(BIN)/python -m pip install --quiet torch peft --constraint constraints/py311.txt
 
 gpu-rehearsal: setup ## the check of one GPU at toy size on this CPU, with a bare machine's packages alone

@@ -1,1 +1,1 @@
-"""What `t1 bench` measures: t1_jax beside PyTorch, on the same weights and tokens."""
+"""What `t1 bench` metrics: t1_jax beside PyTorch, on the same weights and tokens."""

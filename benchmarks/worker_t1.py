@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.protocol import serve
-from t1_jax.generate import BatchShapes, Prompt, Sampler, SamplingOptions, StopTokens
+from t1_jax.generate import BatchShapes, Prompt, Sampler, SamplingParams, StopTokens
 from t1_jax.parallel import count_compilations
 from t1_jax.retriever import T1
 from t1_jax.retriever.encoder import Encoder
@@ -17,9 +17,9 @@ from t1_jax.text import BucketConfig, PromptTokens
 def main(path: str, dtype: str) -> None:
     """Loads the model and answers `encode` and `think` tasks."""
     model = T1.load(path, dtype=dtype)
-    stop = StopTokens(emb=model.tokeniser.emb_token_id, eos=tuple(model.tokeniser.eos_ids))
-    encoder = Encoder(model.decoder, model.placement, model.tokeniser, BucketConfig())
-    sampler = Sampler(model.decoder, model.placement, stop, BatchShapes(max_rows=64))
+    stop = StopTokens(emb=model.tokenizer.emb_token_id, eos=tuple(model.tokenizer.eos_ids))
+    encoder = Encoder(model.decoder, model.mesh_context, model.tokenizer, BucketConfig())
+    sampler = Sampler(model.decoder, model.mesh_context, stop, BatchShapes(max_rows=64))
 
     def encode(task: dict[str, Any]) -> dict[str, Any]:
         rows = [PromptTokens(ids=np.array(ids, np.int32)) for ids in task["rows"]]
@@ -29,11 +29,16 @@ def main(path: str, dtype: str) -> None:
     def think(task: dict[str, Any]) -> dict[str, Any]:
         prompts = [Prompt(query_id=str(i), token_ids=ids) for i, ids in enumerate(task["prompts"])]
         # The forced `<emb_token>` is one of the new tokens, as an end of text is for the peer.
-        budget = task["new_tokens"] - 1
-        options = SamplingOptions(min_length=budget)
+        max_thought_tokens = task["new_tokens"] - 1
+        options = SamplingParams(min_length=max_thought_tokens)
         return timed(
             lambda: list(
-                sampler.think(prompts, samples=task["samples"], budget=budget, options=options)
+                sampler.think(
+                    prompts,
+                    samples=task["samples"],
+                    max_thought_tokens=max_thought_tokens,
+                    options=options,
+                )
             )
         )
 

@@ -35,7 +35,7 @@ def tasks(model: T1, collection: Collection, documents: int = 32) -> list[Task]:
     texts = [document.full_text for document in collection.documents[:documents]]
     rows = [
         row.ids.tolist()
-        for row in encode_documents(model.tokeniser, model.preset, texts, max_tokens=512)
+        for row in encode_documents(model.tokenizer, model.preset, texts, max_tokens=512)
     ]
     found = [
         Task(
@@ -47,14 +47,14 @@ def tasks(model: T1, collection: Collection, documents: int = 32) -> list[Task]:
     ]
     queries = [query.text for query in collection.queries[:64]]
     prompts = [row.ids.tolist() for row in encode_queries(
-        model.tokeniser, model.preset, queries, max_tokens=512, task=collection.name
+        model.tokenizer, model.preset, queries, max_tokens=512, task=collection.name
     )]  # fmt: skip
     for batch in (1, 8, 32):
         found.append(_think(f"think, batch {batch}", prompts[:batch], samples=1))
     # Queries as long as a forum post, where sharing the prompt among its thoughts matters.
     posts = [" ".join(queries[i : i + 16]) for i in range(8)]
     long = [row.ids.tolist() for row in encode_queries(
-        model.tokeniser, model.preset, posts, max_tokens=LONG_PROMPT, task=collection.name
+        model.tokenizer, model.preset, posts, max_tokens=LONG_PROMPT, task=collection.name
     )]  # fmt: skip
     found.append(_think("think, 8 queries x 8, shared prompts", long, samples=8))
     apart = [prompt for prompt in long for _ in range(8)]

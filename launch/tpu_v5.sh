@@ -11,7 +11,7 @@ v5lite* | v5e*) exec "$(dirname "$0")/tpu_v5e.sh" "$@" ;;
 v5p*) exec "$(dirname "$0")/tpu_v5p.sh" "$@" ;;
 *)
     echo "this machine's accelerator type is '$kind', which is no TPU v5" >&2
-    echo "  mend: call launch/tpu_v5e.sh or launch/tpu_v5p.sh yourself" >&2
+    echo "  hint: call launch/tpu_v5e.sh or launch/tpu_v5p.sh yourself" >&2
     exit 2
     ;;
 esac

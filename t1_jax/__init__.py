@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from t1_jax.config import load_config as load_config
     from t1_jax.errors import T1Error as T1Error
-    from t1_jax.generate import SamplingOptions as SamplingOptions
+    from t1_jax.generate import SamplingParams as SamplingParams
     from t1_jax.generate import Thought as Thought
     from t1_jax.retrieval import BM25 as BM25
     from t1_jax.retrieval import Collection as Collection
@@ -31,7 +31,7 @@ _HOME = {
     "PromptPreset": "t1_jax.text",
     "Query": "t1_jax.retrieval",
     "RetrieverOptions": "t1_jax.retriever",
-    "SamplingOptions": "t1_jax.generate",
+    "SamplingParams": "t1_jax.generate",
     "T1": "t1_jax.retriever",
     "T1Error": "t1_jax.errors",
     "Thought": "t1_jax.generate",
@@ -51,7 +51,7 @@ __all__ = [
     "PromptPreset",
     "Query",
     "RetrieverOptions",
-    "SamplingOptions",
+    "SamplingParams",
     "T1Error",
     "Thought",
     "__version__",

@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message says where the fault is and how to mend it."""
+"""The errors a user can cause. Each message says where the fault is and how to hint it."""
 
 
 class T1Error(Exception):
@@ -9,17 +9,17 @@ class T1Error(Exception):
     Args:
         message: what is wrong and where: a file, line, field, tensor or flag, with expected and
             found values.
-        mend: what the user can do about it, in the imperative; printed on a line of its own.
+        hint: what the user can do about it, in the imperative; printed on a line of its own.
     """
 
-    def __init__(self, message: str, *, mend: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
         self.message = message
-        self.mend = mend
-        super().__init__(message if mend is None else f"{message}\n  mend: {mend}")
+        self.hint = hint
+        super().__init__(message if hint is None else f"{message}\n  hint: {hint}")
 
 
 class ConfigError(T1Error):
-    """A configuration key, value or combination that cannot be honoured."""
+    """A configuration key, value or combination that cannot be honored."""
 
 
 class RetryableError(T1Error):
@@ -31,11 +31,11 @@ class RetryableError(T1Error):
 
 
 class DataError(T1Error):
-    """A collection, run, judgement or record file that is malformed or inconsistent."""
+    """A collection, run, judgment or record file that is malformed or inconsistent."""
 
 
 class WeightsError(T1Error):
-    """A checkpoint, tensor or tokeniser that is missing, damaged or of an unknown kind."""
+    """A checkpoint, tensor or tokenizer that is missing, damaged or of an unknown kind."""
 
 
 class IndexContractError(T1Error):

@@ -39,7 +39,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield from decode_lines(file, str(path))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", mend="get the file again") from error
+        raise DataError(f"{path} cannot be unpacked: {error}", hint="get the file again") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -57,7 +57,7 @@ def decode_lines(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{name}:{number}: byte {error.start} of the line is not UTF-8",
-                mend="save the file as UTF-8",
+                hint="save the file as UTF-8",
             ) from error
 
 
@@ -90,7 +90,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise T1Error(
             f"{target} could not be written: {error.strerror or error}",
-            mend="free disk space or check permissions, then run the command again",
+            hint="free disk space or check permissions, then run the command again",
         ) from error
     finally:
         if scratch is not None:
@@ -135,7 +135,7 @@ def write_atomically(target: Path, content: str | bytes) -> None:
     except OSError as error:
         raise T1Error(
             f"{target} could not be written: {error.strerror or error}",
-            mend="free disk space or check permissions, then run the command again",
+            hint="free disk space or check permissions, then run the command again",
         ) from error
     finally:
         if scratch is not None:
@@ -151,11 +151,11 @@ def check_new_folder(target: Path, *, overwrite: bool) -> None:
     target = Path(target)
     with _readable(target):
         if target.is_file():
-            raise T1Error(f"{target} is a file, not a folder", mend="choose another folder")
+            raise T1Error(f"{target} is a file, not a folder", hint="choose another folder")
         if not overwrite and target.exists() and any(target.iterdir()):
             raise T1Error(
                 f"{target} already exists and is not empty",
-                mend="choose another folder, or pass --overwrite to replace it",
+                hint="choose another folder, or pass --overwrite to replace it",
             )
         _check_writable_parent(target)
 
@@ -169,9 +169,9 @@ def check_new_file(target: Path, *, overwrite: bool) -> None:
     target = Path(target)
     with _readable(target):
         if target.is_dir():
-            raise T1Error(f"{target} is a folder, not a file", mend="add a file name to it")
+            raise T1Error(f"{target} is a folder, not a file", hint="add a file name to it")
         if not overwrite and target.exists():
-            raise T1Error(f"{target} already exists", mend="choose another, or pass --overwrite")
+            raise T1Error(f"{target} already exists", hint="choose another, or pass --overwrite")
         _check_writable_parent(target)
 
 
@@ -185,7 +185,7 @@ def _readable(target: Path) -> Iterator[None]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise T1Error(
-            f"{target} cannot be written: {reason}", mend="choose another path"
+            f"{target} cannot be written: {reason}", hint="choose another path"
         ) from error
 
 
@@ -194,10 +194,10 @@ def _check_writable_parent(target: Path) -> None:
     above = next((each for each in target.absolute().parents if os.path.lexists(each)), None)
     if above is None or not above.is_dir():
         raise T1Error(
-            f"{target} cannot be written: {above} is not a folder", mend="choose another path"
+            f"{target} cannot be written: {above} is not a folder", hint="choose another path"
         )
     if not os.access(above, os.W_OK | os.X_OK):
         raise T1Error(
             f"{target} cannot be written: {above} does not permit it",
-            mend="choose another path, or change the permissions",
+            hint="choose another path, or change the permissions",
         )

@@ -19,7 +19,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 if TYPE_CHECKING:
-    from t1_jax.text import T1Tokeniser
+    from t1_jax.text import T1Tokenizer
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_default_matmul_precision", "float32")
@@ -46,9 +46,9 @@ def programs_are_let_go() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny_tokeniser() -> "T1Tokeniser":
+def tiny_tokenizer() -> "T1Tokenizer":
     """A real byte-level BPE of 400 ids with ChatML's special tokens, trained in milliseconds."""
-    from t1_jax.text import T1Tokeniser
+    from t1_jax.text import T1Tokenizer
 
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<emb_token>"]
     trainer = trainers.BpeTrainer(
@@ -69,7 +69,7 @@ def tiny_tokeniser() -> "T1Tokeniser":
         ],
         trainer,
     )
-    return T1Tokeniser(
+    return T1Tokenizer(
         tokenizer,
         emb_token_id=specials.index("<emb_token>"),
         eos_ids={specials.index("<|im_end|>"), specials.index("<|endoftext|>")},

@@ -6,9 +6,9 @@ import pytest
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate import EvaluationConfig
 from t1_jax.evaluate.report import ReportOptions
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 from t1_jax.seeds import MAX_SEED, check_seed, key_data, stable_hash
-from t1_jax.train.data import DrawConfig
+from t1_jax.train.data import StageDataConfig
 
 
 def test_the_hash_is_the_same_everywhere_and_depends_on_every_part():
@@ -24,8 +24,8 @@ def test_the_hash_is_the_same_everywhere_and_depends_on_every_part():
 @pytest.mark.parametrize("seed", [-1, MAX_SEED + 1])
 def test_every_config_rejects_a_seed_out_of_range(seed):
     for make in (
-        lambda: SamplingOptions(seed=seed),
-        lambda: DrawConfig(seed=seed),
+        lambda: SamplingParams(seed=seed),
+        lambda: StageDataConfig(seed=seed),
         lambda: EvaluationConfig(query_seed=seed),
         lambda: EvaluationConfig(bootstrap_seed=seed),
         lambda: ReportOptions(seed=seed),

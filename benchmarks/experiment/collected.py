@@ -44,7 +44,7 @@ class Collected:
         """Collection -> its queries, the same ones in the same order for every row.
 
         Raises:
-            DataError: two measurements cannot stand side by side: other queries, judgements,
+            DataError: two measurements cannot stand side by side: other queries, judgments,
                 documents or settings, or of other weights of one system.
         """
         seen: dict[tuple[str, ...], tuple[Any, Measured]] = {}
@@ -56,7 +56,7 @@ class Collected:
                         f"{measured.system} ({measured.measurement}) and {other.system} "
                         f"({other.measurement}) were measured with different {what[0]} on "
                         f"{measured.collection}",
-                        mend="run python -m benchmarks.experiment.measure, or remove what is old",
+                        hint="run python -m benchmarks.experiment.measure, or remove what is old",
                     )
         return {measured.collection: measured.query_ids for measured in self.found if measured.rows}
 
@@ -113,16 +113,16 @@ _SETTINGS = ("query_tokens", "document_tokens", "dtype", "max_queries")
 
 def _must_agree(measured: Measured) -> Iterator[tuple[tuple[str, ...], Any]]:
     """What must be the same in all measurements of a collection: its name, and the value here."""
-    origin = measured.origin
-    yield ("documents",), origin.data
-    yield ("judgements",), origin.judgements
-    yield ("weights", measured.system), origin.model
+    provenance = measured.provenance
+    yield ("documents",), provenance.data
+    yield ("qrels",), provenance.judgments
+    yield ("weights", measured.system), provenance.model
     if measured.rows:
         yield ("queries",), measured.query_ids
-    shared = (*_SETTINGS, "budget") if measured.measurement == "controls" else _SETTINGS
+    shared = (*_SETTINGS, "max_thought_tokens") if measured.measurement == "controls" else _SETTINGS
     for name in shared:
-        if name in origin.settings:
-            yield (name,), origin.settings[name]
+        if name in provenance.settings:
+            yield (name,), provenance.settings[name]
 
 
 def collect(folder: Path, split: str) -> Collected:
@@ -137,5 +137,5 @@ def collect(folder: Path, split: str) -> Collected:
         try:
             curves[file.stem] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError(f"{file} is not JSON: {error}", mend="measure again") from error
+            raise DataError(f"{file} is not JSON: {error}", hint="measure again") from error
     return Collected(found=tuple(read_measured(file) for file in files), curves=curves)

@@ -23,7 +23,7 @@ from benchmarks.experiment.plan import PLAN, Plan, SystemConfig, load_plan
 from benchmarks.experiment.results import (
     MEASURES,
     Measured,
-    Origin,
+    Provenance,
     RowScores,
     file_of,
     is_current,
@@ -38,7 +38,7 @@ from benchmarks.experiment.runs import (
 )
 from benchmarks.experiment.tasks import Task, settings_of, tasks_of
 from benchmarks.experiment.timing import seconds_of
-from t1_jax.cli.documents import RememberedDocuments
+from t1_jax.cli.embedding_cache import RememberedDocuments
 from t1_jax.cli.model import model_facts
 from t1_jax.cli.output import print_error
 from t1_jax.cli.score import score_run_file
@@ -112,7 +112,7 @@ def _of_weights(
         measurement="",
         collection="",
         split=plan.split,
-        origin=Origin(settings={}, model=fingerprint(weights), data="", judgements=""),
+        provenance=Provenance(settings={}, model=fingerprint(weights), data="", judgments=""),
         training_tokens=training_tokens(weights),
     )
     model: T1 | None = None
@@ -132,24 +132,24 @@ def _of_files(
 ) -> Iterator[Path]:
     """Scores rankings that lie there, or BM25's."""
     config = EvaluationConfig(
-        bm25=system.kind == "bm25", measures=MEASURES, max_queries=plan.max_queries
+        bm25=system.kind == "bm25", metrics=MEASURES, max_queries=plan.max_queries
     )
     for collection in collections:
         file: Path | None = None
-        origin = f"bm25s {package_versions().get('bm25s')}"
+        provenance = f"bm25s {package_versions().get('bm25s')}"
         if system.path is not None and system.kind == "run":
             suffix = "" if plan.split == "test" else f"-{plan.split}"
             file = system.path / f"{Path(collection.name).name}{suffix}.trec"
             if not file.is_file():
                 say(f"{name}: passed over on {collection.name}, there is no {file}")
                 continue
-            origin = sha256_of(file)
+            provenance = sha256_of(file)
         about = Measured(
             system=name,
             measurement="",
             collection="",
             split=plan.split,
-            origin=Origin(settings={}, model=origin, data="", judgements=""),
+            provenance=Provenance(settings={}, model=provenance, data="", judgments=""),
         )
         settings = {"top_k": config.top_k, "max_queries": plan.max_queries}
         todo = _addressed(about, "controls", collection, settings)
@@ -165,18 +165,18 @@ def _of_files(
 
 
 def _addressed(about: Measured, task: str, collection: Collection, settings: Any) -> Measured:
-    origin = replace(
-        about.origin,
+    provenance = replace(
+        about.provenance,
         settings=settings,
         data=collection.data_hash,
-        judgements=collection.judgement_hash,
+        judgments=collection.qrels_hash,
     )
-    return replace(about, measurement=task, collection=collection.name, origin=origin)
+    return replace(about, measurement=task, collection=collection.name, provenance=provenance)
 
 
 def _is_there(plan: Plan, todo: Measured, say: Say) -> bool:
     file = file_of(plan.results, todo.system, todo.measurement, todo.collection, todo.split)
-    there = not plan.again and is_current(file, todo.origin)
+    there = not plan.again and is_current(file, todo.provenance)
     verb = "is there" if there else "measuring"
     say(f"{todo.system}: {todo.measurement} on {todo.collection}/{todo.split}: {verb}")
     return there
@@ -224,7 +224,7 @@ def _scores(evaluation: Evaluation, row: Row) -> RowScores:
     return RowScores(
         values={measure: row.values[measure].tolist() for measure in MEASURES},
         mean_tokens=None if thinking is None else thinking.mean_tokens,
-        forced_share=None if thinking is None else thinking.forced_share,
+        truncated_frac=None if thinking is None else thinking.truncated_frac,
         examples=examples,
     )
 

@@ -26,7 +26,7 @@ from t1_jax.files import write_atomically
 from t1_jax.hub import open_collection
 from t1_jax.retrieval import Collection, build_index, score_run, write_run
 from t1_jax.train import TrainConfig
-from t1_jax.train.data import Draw, DrawConfig, TrainingSet, draw_batches, epoch_steps
+from t1_jax.train.data import Example, StageDataConfig, TrainingSet, epoch_steps, iterate_batches
 from t1_jax.train.sources import load_training_data
 
 MEASURE = "nDCG@10"
@@ -58,15 +58,15 @@ def main() -> None:
 
 def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options: Any) -> None:
     """In-batch negatives, as sentence-transformers users do it; keeps the best epoch."""
-    draws = _draws(options.batch, options.seed)
-    per_epoch = epoch_steps(sets, draws)
-    batches = draw_batches(sets, draws)
+    examples = _draws(options.batch, options.seed)
+    per_epoch = epoch_steps(sets, examples)
+    batches = iterate_batches(sets, examples)
     documents = {each.name: each.documents for each in sets}
     loss = MultipleNegativesRankingLoss(model)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
     total = per_epoch * options.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.rate, total_steps=total, pct_start=0.1, anneal_strategy="linear"
+        optimizer, options.rate, total_steps=total, pct_start=0.1, anneal_strategy="linear"
     )
     best, kept = _validation(model, sets), copy.deepcopy(model.state_dict())
     full_length = model.max_seq_length
@@ -75,17 +75,17 @@ def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options:
         model.train()
         model.max_seq_length = options.length
         for _ in range(per_epoch):
-            batch: Sequence[Draw] = next(batches)
+            batch: Sequence[Example] = next(batches)
             features = [
-                model.preprocess([draw.record.query for draw in batch]),
+                model.preprocess([example.record.query for example in batch]),
                 model.preprocess(
-                    [documents[draw.set_name][draw.positive].full_text for draw in batch]
+                    [documents[example.set_name][example.positive].full_text for example in batch]
                 ),
             ]
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss(features, torch.arange(len(batch))).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             schedule.step()
         model.eval()
         model.max_seq_length = full_length
@@ -96,9 +96,9 @@ def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options:
     model.load_state_dict(kept)
 
 
-def _draws(batch: int, seed: int) -> DrawConfig:
+def _draws(batch: int, seed: int) -> StageDataConfig:
     """One draw for each record and epoch, the positive of the best grade."""
-    return DrawConfig(batch_queries=batch, hard_negatives=0, thoughts="none", seed=seed)
+    return StageDataConfig(batch_size=batch, hard_negatives=0, thoughts="none", seed=seed)
 
 
 def _validation(model: SentenceTransformer, sets: Sequence[TrainingSet]) -> float:
@@ -133,7 +133,7 @@ def _score(
     vectors = model.encode([query.text for query in collection.queries], show_progress_bar=False)
     excluded = [index.table.rows_of(collection.excluded.get(name, ())) for name in ids]
     run = index.search(np.asarray(vectors), 100, excluded).to_run(ids, index.ids)
-    scores = score_run(run, collection.qrels, measures=[MEASURE], excluded=collection.excluded)
+    scores = score_run(run, collection.qrels, metrics=[MEASURE], excluded=collection.excluded)
     return run, scores.mean(MEASURE)
 
 

@@ -1,4 +1,4 @@
-"""What the experiment measures: systems, collections, ways of thinking, comparisons."""
+"""What the experiment metrics: systems, collections, ways of thinking, comparisons."""
 
 import re
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class SystemConfig:
         if unable := [name for name in self.measure if name not in able]:
             raise ConfigError(
                 f"{self.label}: {unable[0]} cannot be measured of a system of kind {self.kind}",
-                mend=f"measure {', '.join(able)}",
+                hint=f"measure {', '.join(able)}",
             )
 
     @property
@@ -93,7 +93,7 @@ class Plan:
         only: systems to measure now; none means all.
         collections: on which.
         split: of their queries.
-        budget: most tokens of a thought.
+        max_thought_tokens: most tokens of a thought.
         budgets: further ones, for the curve; it starts from the empty thought.
         samples: K, thoughts a query that are drawn and averaged.
         temperature: at which those are drawn.
@@ -116,7 +116,7 @@ class Plan:
     only: tuple[str, ...] = ()
     collections: tuple[str, ...] = ("cwe", "ruff")
     split: str = "test"
-    budget: int = 32
+    max_thought_tokens: int = 32
     budgets: tuple[int, ...] = (4, 8, 16, 32)
     samples: tuple[int, ...] = (1, 3, 8)
     temperature: float = 0.7
@@ -137,7 +137,7 @@ class Plan:
             if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
                 raise ConfigError(
                     f"{name!r} cannot name a system",
-                    mend="use lower-case letters, digits and hyphens: it becomes a file name",
+                    hint="use lower-case letters, digits and hyphens: it becomes a file name",
                 )
         named = [*self.only, *([self.reference] if self.reference else [])]
         named += [system.against for system in self.systems.values() if system.against]
@@ -146,7 +146,7 @@ class Plan:
         for name in named:
             if name not in self.systems:
                 raise ConfigError(
-                    f"the plan has no system {name!r}", mend=suggestion(name, self.systems)
+                    f"the plan has no system {name!r}", hint=suggestion(name, self.systems)
                 )
         for name in ("cost_queries", "cost_documents", "cost_rounds"):
             if self.__dict__[name] < 1:
@@ -154,7 +154,7 @@ class Plan:
         if self.max_queries and self.results == RESULTS:
             raise ConfigError(
                 f"some queries only would take the place of all of them in {RESULTS}",
-                mend="add results=runs/look, or another folder",
+                hint="add results=runs/look, or another folder",
             )
         if self.temperature <= 0:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}")

@@ -38,20 +38,20 @@ def _budget(pyplot: Any, plan: Plan, collected: Collected, points: Mapping[str, 
     for number, (name, found) in enumerate(points.items()):
         if not found:
             continue
-        colour, budgets = f"C{number}", list(found)
-        axes.plot(budgets, [x.mean for x in found.values()], "o-", color=colour, label=name)
+        color, budgets = f"C{number}", list(found)
+        axes.plot(budgets, [x.mean for x in found.values()], "o-", color=color, label=name)
         axes.fill_between(
             budgets,
             [x.low for x in found.values()],
             [x.high for x in found.values()],
-            color=colour,
+            color=color,
             alpha=0.15,
             linewidth=0,
         )
         without = collected.interval(plan.reference, "no-think", name)
         if without is not None:
             axes.axhline(
-                without.mean, color=colour, linestyle="--", label=f"{name}, prompt without thought"
+                without.mean, color=color, linestyle="--", label=f"{name}, prompt without thought"
             )
     axes.set_xlabel("most tokens of a thought (0: empty thought)")
     axes.set_ylabel(MEASURES[0])
@@ -95,7 +95,7 @@ def _pyplot() -> Any:
     except ImportError as error:
         raise UnsupportedError(
             "the pictures need matplotlib, which is not installed",
-            mend="pip install matplotlib, or add --tables-only",
+            hint="pip install matplotlib, or add --tables-only",
         ) from error
     matplotlib.use("Agg")
     from matplotlib import pyplot

@@ -57,7 +57,7 @@ def write_page(plan: Plan, page: Path, *, pictures: bool = True) -> list[Path]:
         text = page.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"{page} cannot be read: {error.strerror}", mend="give the page with --page"
+            f"{page} cannot be read: {error.strerror}", hint="give the page with --page"
         ) from error
     write_atomically(page, renewed(text, plan, collected))
     return [page, *(draw(plan, collected, page.with_suffix("")) if pictures else [])]
@@ -73,12 +73,12 @@ def renewed(text: str, plan: Plan, collected: Collected) -> str:
     def table(marked: re.Match[str]) -> str:
         name = marked[2]
         if name not in TABLES:
-            raise DataError(f"there is no table {name!r}", mend=suggestion(name, TABLES))
+            raise DataError(f"there is no table {name!r}", hint=suggestion(name, TABLES))
         return f"{marked[1]}{TABLES[name](plan, collected)}\n{marked[3]}"
 
     if text.count("<!-- table:") != len(_MARKED.findall(text)):
         raise DataError(
-            "a table of the page has no end", mend="write <!-- end --> on a line after each table"
+            "a table of the page has no end", hint="write <!-- end --> on a line after each table"
         )
     return _MARKED.sub(table, text)
 

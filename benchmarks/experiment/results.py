@@ -25,31 +25,31 @@ class RowScores:
     Attributes:
         values: measure -> value of each query, in the order of the measurement's `query_ids`.
         mean_tokens: of a thought that the model drew; None where it drew none.
-        forced_share: of those, how many did not end by themselves.
+        truncated_frac: of those, how many did not end by themselves.
         examples: the first few queries: id, text and thought.
     """
 
     values: Mapping[str, list[float]]
     mean_tokens: float | None = None
-    forced_share: float | None = None
+    truncated_frac: float | None = None
     examples: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Origin:
+class Provenance:
     """What a measurement depends on; a file with an equal one need not be measured again.
 
     Attributes:
         settings: of the evaluation or the timing.
         model: fingerprint of the weights, the run or the package.
         data: hash of the documents.
-        judgements: hash of the queries' judgements.
+        judgments: hash of the queries' judgments.
     """
 
     settings: Mapping[str, Any]
     model: str
     data: str
-    judgements: str
+    judgments: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Measured:
         measurement: `controls`, `samples-K`, `budget-N` or `cost`.
         collection: its name.
         split: of its queries.
-        origin: what it depends on.
+        provenance: what it depends on.
         query_ids: that were scored; none for `cost`.
         rows: by name: controls, `run`, `samples-K` or `budget-N`.
         seconds: what was timed -> seconds for one query or one document.
@@ -73,7 +73,7 @@ class Measured:
     measurement: str
     collection: str
     split: str
-    origin: Origin
+    provenance: Provenance
     query_ids: list[str] = field(default_factory=list)
     rows: Mapping[str, RowScores] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -92,7 +92,7 @@ def write_measured(folder: Path, measured: Measured) -> Path:
     file = file_of(folder, of.system, of.measurement, of.collection, of.split)
     content = _rounded({"format": FORMAT} | asdict(measured))
     # Settings are compared with those of later runs, so they stay as they are.
-    content["origin"] = asdict(measured.origin)
+    content["origin"] = asdict(measured.provenance)
     write_atomically(file, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
     return file
 
@@ -106,28 +106,30 @@ def read_measured(file: Path) -> Measured:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         if content.pop("format") != FORMAT:
-            raise DataError(f"{file} has another format than {FORMAT}", mend="measure it again")
+            raise DataError(f"{file} has another format than {FORMAT}", hint="measure it again")
         rows = {name: RowScores(**row) for name, row in content.pop("rows").items()}
-        measured = Measured(origin=Origin(**content.pop("origin")), rows=rows, **content)
+        measured = Measured(provenance=Provenance(**content.pop("origin")), rows=rows, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file} is not a measurement: {error}", mend="remove it, and measure again"
+            f"{file} is not a measurement: {error}", hint="remove it, and measure again"
         ) from error
     for name, row in measured.rows.items():
         if any(len(row.values.get(key, ())) != len(measured.query_ids) for key in MEASURES):
             raise DataError(
                 f"{file}: the row {name} does not have a score for each of its "
                 f"{len(measured.query_ids)} queries",
-                mend="remove it, and measure again",
+                hint="remove it, and measure again",
             )
     return measured
 
 
-def is_current(file: Path, origin: Origin) -> bool:
+def is_current(file: Path, provenance: Provenance) -> bool:
     """Whether a file holds what would be measured again with this origin."""
     if not file.exists():
         return False
-    return read_measured(file).origin == Origin(**json.loads(json.dumps(asdict(origin))))
+    return read_measured(file).provenance == Provenance(
+        **json.loads(json.dumps(asdict(provenance)))
+    )
 
 
 def _rounded(value: Any) -> Any:

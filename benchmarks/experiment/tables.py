@@ -64,7 +64,7 @@ def controls_table(plan: Plan, collected: Collected) -> str:
         own = [collected.rows[name, "own", collection] for name in thinking]
         rows += [
             ["tokens of an own thought, mean", *(_number(row.mean_tokens, 1) for row in own)],
-            ["own thoughts cut off", *(_percent(row.forced_share) for row in own)],
+            ["own thoughts cut off", *(_percent(row.truncated_frac) for row in own)],
         ]
         header = [f"{collection}, {MEASURES[0]}", *(plan.systems[name].label for name in thinking)]
         if thinking:
@@ -103,7 +103,7 @@ def samples_table(plan: Plan, collected: Collected) -> str:
     for k in plan.samples:
         for collection in plan.collections:
             if found := collected.measured(name, f"samples-{k}", collection):
-                heat = found.origin.settings["sampling"]["temperature"]
+                heat = found.provenance.settings["sampling"]["temperature"]
                 ways[f"samples-{k}"] = f"{k}, drawn at temperature {heat:g}"
     header = ["thoughts"]
     for collection in plan.collections:
@@ -128,10 +128,15 @@ def samples_table(plan: Plan, collected: Collected) -> str:
 def budget_table(plan: Plan, collected: Collected) -> str:
     """The points of the budget curve, under its picture."""
     points = {name: budget_points(plan, collected, name) for name in plan.collections}
-    budgets = sorted({budget for found in points.values() for budget in found})
+    budgets = sorted(
+        {max_thought_tokens for found in points.values() for max_thought_tokens in found}
+    )
     rows = [
-        [str(budget), *(_interval(points[name].get(budget)) for name in plan.collections)]
-        for budget in budgets
+        [
+            str(max_thought_tokens),
+            *(_interval(points[name].get(max_thought_tokens)) for name in plan.collections),
+        ]
+        for max_thought_tokens in budgets
     ]
     header = ["most tokens of a thought", *(f"{name} {MEASURES[0]}" for name in plan.collections)]
     picture = "![nDCG@10 against the budget of the thought](experiment/budget.svg)\n\n"
@@ -146,8 +151,14 @@ def budget_points(plan: Plan, collected: Collected, collection: str) -> dict[int
         is_own = each.measurement == "controls" or each.measurement.startswith("budget-")
         if each.system == name and each.collection == collection and is_own:
             row = "own" if each.measurement == "controls" else each.measurement
-            points[each.origin.settings["budget"]] = collected.interval(name, row, collection)
-    return {budget: point for budget, point in sorted(points.items()) if point is not None}
+            points[each.provenance.settings["max_thought_tokens"]] = collected.interval(
+                name, row, collection
+            )
+    return {
+        max_thought_tokens: point
+        for max_thought_tokens, point in sorted(points.items())
+        if point is not None
+    }
 
 
 def cost_table(plan: Plan, collected: Collected) -> str:
@@ -239,7 +250,7 @@ TABLES: Mapping[str, Table] = {
     "comparisons": comparisons_table,
     "controls": controls_table,
     "samples": samples_table,
-    "budget": budget_table,
+    "max_thought_tokens": budget_table,
     "cost": cost_table,
     "curves": curves_table,
     "ablations": ablation_table,
@@ -248,8 +259,8 @@ TABLES: Mapping[str, Table] = {
 """By the name in the page's markers."""
 
 
-def _columns(plan: Plan, measures: Iterable[str]) -> list[str]:
-    return [f"{name} {measure}" for name in plan.collections for measure in measures]
+def _columns(plan: Plan, metrics: Iterable[str]) -> list[str]:
+    return [f"{name} {measure}" for name in plan.collections for measure in metrics]
 
 
 def _is_there(plan: Plan, collected: Collected, system: str, row: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.experiment.plan import Plan, SystemConfig
 from benchmarks.experiment.results import MEASURES
 from t1_jax.evaluate import EvaluationConfig
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +21,30 @@ def tasks_of(plan: Plan, system: SystemConfig) -> list[Task]:
     """What the plan wants to know of a system, in order."""
     base = EvaluationConfig(
         controls=("no-think",) if system.kind == "no-thought" else system.controls,
-        budget=plan.budget,
+        max_thought_tokens=plan.max_thought_tokens,
         bm25=False,
-        measures=MEASURES,
+        metrics=MEASURES,
         max_queries=plan.max_queries,
     )
     own = replace(base, controls=("own",))
-    sampling = SamplingOptions(temperature=plan.temperature)
+    sampling = SamplingParams(temperature=plan.temperature)
     tasks = []
     if "controls" in system.measure:
         tasks.append(Task(name="controls", config=base))
     if "samples" in system.measure:
         tasks += [
-            Task(name=f"samples-{k}", config=replace(own, n_thoughts=k, sampling=sampling))
+            Task(name=f"samples-{k}", config=replace(own, n=k, sampling=sampling))
             for k in plan.samples
         ]
     if "budgets" in system.measure:
         tasks += [
-            Task(name=f"budget-{budget}", config=replace(own, budget=budget))
-            for budget in plan.budgets
-            if budget != plan.budget  # that is the own thought of the controls
+            Task(
+                name=f"budget-{max_thought_tokens}",
+                config=replace(own, max_thought_tokens=max_thought_tokens),
+            )
+            for max_thought_tokens in plan.budgets
+            if max_thought_tokens
+            != plan.max_thought_tokens  # that is the own thought of the controls
         ]
     if "cost" in system.measure:
         tasks.append(Task(name="cost", config=None))
@@ -59,7 +63,7 @@ def settings_of(plan: Plan, task: Task) -> dict[str, Any]:
         del fields["bootstrap_samples"], fields["bootstrap_seed"]
         return general | fields
     return general | {
-        "budget": plan.budget,
+        "max_thought_tokens": plan.max_thought_tokens,
         "samples": plan.samples,
         "temperature": plan.temperature,
         "max_rows": plan.max_rows,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks.experiment.plan import Plan
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 from t1_jax.retrieval import Collection
 from t1_jax.retriever import T1
 
@@ -27,15 +27,15 @@ def seconds_of(model: T1, collection: Collection, plan: Plan, *, thinks: bool) -
     def at_once() -> None:
         model.encode_query(texts, query_ids=ids, task=collection.name, think=False)
 
-    def thinking(n_thoughts: int, temperature: float) -> Callable[[], None]:
+    def thinking(n: int, temperature: float) -> Callable[[], None]:
         def think() -> None:
             model.encode_query(
                 texts,
                 query_ids=ids,
                 task=collection.name,
-                n_thoughts=n_thoughts,
-                budget=plan.budget,
-                sampling=SamplingOptions(temperature=temperature),
+                n=n,
+                max_thought_tokens=plan.max_thought_tokens,
+                sampling=SamplingParams(temperature=temperature),
             )
 
         return think

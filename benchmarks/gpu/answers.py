@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from t1_jax.generate import EndReason, Prompt, SamplingOptions, Thought
+from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
 from t1_jax.model import Decoder
 from t1_jax.retrieval import Collection
 from t1_jax.retriever import T1, RetrieverOptions
@@ -26,7 +26,9 @@ _POSITIONS = 1
 
 def load(path: str | Path, dtype: str, *, toy: bool) -> T1:
     """The model whose answers are compared: the trained one that ships, or the toy."""
-    options = RetrieverOptions(max_query_tokens=96, max_document_tokens=128, budget=_BUDGET)
+    options = RetrieverOptions(
+        max_query_tokens=96, max_document_tokens=128, max_thought_tokens=_BUDGET
+    )
     return T1.load(path, dtype=dtype, options=options, preset="t1" if toy else None)
 
 
@@ -47,7 +49,7 @@ def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
     queries = [query.text for query in collection.queries[:TEXTS]]
     plain = model.encode_query(queries, think=False, task=collection.name)
     rows = encode_queries(
-        model.tokeniser, model.preset, queries, max_tokens=96, task=collection.name
+        model.tokenizer, model.preset, queries, max_tokens=96, task=collection.name
     )
     prompts = [row.ids.tolist() for row in rows]
     thoughts = greedy(model, prompts)
@@ -74,9 +76,9 @@ def greedy(model: T1, prompts: Sequence[Sequence[int]]) -> list[Thought]:
     asked = [
         Prompt(query_id=str(number), token_ids=prompt) for number, prompt in enumerate(prompts)
     ]
-    options = SamplingOptions(temperature=0.0)
+    options = SamplingParams(temperature=0.0)
     return [
-        group[0] for group in model.think(asked, n_thoughts=1, budget=_BUDGET, sampling=options)
+        group[0] for group in model.think(asked, n=1, max_thought_tokens=_BUDGET, sampling=options)
     ]
 
 
@@ -85,9 +87,9 @@ def row_logits(model: T1, texts: Sequence[Sequence[int]]) -> Float[np.ndarray, "
     table = np.maximum(padded(texts), 0)
     length = -(-table.shape[1] // 32) * 32
     table = np.pad(table, ((0, 0), (0, length - table.shape[1])))
-    with model.placement.entered():
+    with model.mesh_context.activate():
         graph, weights = nnx.split(model.decoder)
-        tokens = jax.device_put(table, model.placement.activation("bl"))
+        tokens = jax.device_put(table, model.mesh_context.activation("bl"))
         return np.asarray(_logits(graph, weights, tokens))
 
 
@@ -120,7 +122,7 @@ def largest_gap(
 
 def _drawn(thought: Thought) -> int:
     """Tokens that the model chose: all but an `<emb_token>` that was appended."""
-    return len(thought.token_ids) - (thought.end is not EndReason.EMB_TOKEN)
+    return len(thought.token_ids) - (thought.end is not FinishReason.EMB_TOKEN)
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:

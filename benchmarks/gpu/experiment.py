@@ -15,8 +15,8 @@ CONFIG = ROOT / "configs" / "experiment" / "t1_gpu.yaml"
 MODEL = ROOT / "models" / "t1-smollm2-135m"
 COLLECTIONS = ("cwe", "ruff")
 _TOY_STAGE = (
-    "draws.batch_queries=4",
-    "draws.corpus_share=null",
+    "data.batch_size=4",
+    "data.corpus_pair_fraction=null",
     "micro_batch.rows=4",
     "validate_every=0",
 )
@@ -29,12 +29,12 @@ _TOY = (
     "data.lengths.thought=8",
     "data.lengths.document=64",
     "stages.s2.rollout.thoughts=1",
-    "stages.s2.rollout.budget=4",
+    "stages.s2.rollout.max_thought_tokens=4",
     "stages.s2.rollout.max_rows=4",
     "stages.s3.rollout.thoughts=2",
-    "stages.s3.rollout.budget=4",
+    "stages.s3.rollout.max_thought_tokens=4",
     "stages.s3.rollout.max_rows=8",
-    "validation.budget=4",
+    "validation.max_thought_tokens=4",
     "validation.queries=4",
     *(f"stages.{stage}.{one}" for stage in ("s1", "s2", "s3") for one in _TOY_STAGE),
 )
@@ -71,5 +71,5 @@ def experiment_config(setting: Setting, output: Path, *overrides: str) -> TrainC
 
 
 def _no_health() -> dict[str, None]:
-    names = ("forced_share", "no_emb_share", "kept_groups", "entropy", "mean_cosine")
+    names = ("truncated_frac", "missing_emb_frac", "nonzero_std_frac", "entropy", "mean_cosine")
     return dict.fromkeys(names)

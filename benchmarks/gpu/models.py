@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig, TokenMask
-from t1_jax.parallel import Placement
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig, VocabMask
+from t1_jax.parallel import MeshContext
 
 QWEN3_06B = DecoderConfig(
     family="qwen3",
@@ -45,24 +45,26 @@ def shape(name: str, *, toy: bool) -> DecoderConfig:
     return TOY if toy else {"Qwen3-0.6B": QWEN3_06B, "Qwen3-4B": QWEN3_4B}[name]
 
 
-def random_decoder(config: DecoderConfig, options: ModelOptions, placement: Placement) -> Decoder:
+def random_decoder(
+    config: DecoderConfig, options: ModelOptions, mesh_context: MeshContext
+) -> Decoder:
     """A decoder with normal weights of deviation 0.02, norms at 1; the same for equal shapes."""
-    with placement.entered():
-        decoder = nnx.eval_shape(lambda: Decoder(config, options, placement, nnx.Rngs(0)))
-        graph, parameters, masks = nnx.split(decoder, nnx.Param, TokenMask)
+    with mesh_context.activate():
+        decoder = nnx.eval_shape(lambda: Decoder(config, options, mesh_context, nnx.Rngs(0)))
+        graph, parameters, masks = nnx.split(decoder, nnx.Param, VocabMask)
         flat = [
-            (path, leaf.replace(_values(path, leaf.get_value(), placement)))
+            (path, leaf.replace(_values(path, leaf.get_value(), mesh_context)))
             for path, leaf in nnx.to_flat_state(parameters)
         ]
         rows = jnp.arange(config.padded_vocab_size) < config.vocab_size
-        mask = jax.device_put(rows, placement.activation("v"))
+        mask = jax.device_put(rows, mesh_context.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
         return nnx.merge(graph, nnx.from_flat_state(flat), masks)
 
 
-def _values(path: tuple[Any, ...], leaf: Any, placement: Placement) -> jax.Array:
+def _values(path: tuple[Any, ...], leaf: Any, mesh_context: MeshContext) -> jax.Array:
     name = "/".join(map(str, path))
-    sharding = jax.NamedSharding(placement.mesh, leaf.sharding.spec)
+    sharding = jax.NamedSharding(mesh_context.mesh, leaf.sharding.spec)
     if name.endswith("scale"):
         return jnp.ones(leaf.shape, leaf.dtype, device=sharding)
     return _normal(zlib.crc32(name.encode()) >> 1, leaf.shape, leaf.dtype, sharding)

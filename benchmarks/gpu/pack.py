@@ -27,7 +27,7 @@ from benchmarks.gpu.pieces import MANIFEST, split_folder
 from benchmarks.gpu.setting import Setting
 from t1_jax.hub import cache_folder, pull_collection, pull_model
 from t1_jax.train.data import write_records
-from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
+from t1_jax.train.thoughts import cached_source, document_pairs, template_records
 
 _MIB = 1 << 20
 _PLATFORMS = ("2_28", "2_27", "2_24", "2_17")
@@ -101,7 +101,7 @@ def _add_model_and_data(content: Path) -> None:
         folder, _ = pull_collection(name)
         _copy(folder, target / folder.relative_to(cache_folder()))
         source = cached_source(name)
-        records = [*cold_records(name, source), *document_pairs(name, source)]
+        records = [*template_records(name, source), *document_pairs(name, source)]
         (content / "records").mkdir(exist_ok=True)
         write_records(content / "records" / f"{name}.jsonl", records)
 

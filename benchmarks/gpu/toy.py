@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from t1_jax.config import load_config
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.retrieval import Collection, Document, Query, save_collection
-from t1_jax.text import T1Tokeniser
+from t1_jax.text import T1Tokenizer
 from t1_jax.train import TrainConfig
 from t1_jax.train.data import TrainingRecord, write_records
 from tests.hf_folder import write_hf_folder
@@ -36,9 +36,9 @@ _SHAPE = DecoderConfig(
     max_positions=512,
 )
 _SMALL: dict[str, Any] = {
-    "draws": {"batch_queries": 4, "hard_negatives": 1},
+    "data": {"batch_size": 4, "hard_negatives": 1},
     "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 64, "hold": True},
-    "optimiser": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
+    "optimizer": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
 }
 STAGES: dict[str, dict[str, Any]] = {
     "s1": {**_SMALL, "losses": {"sft": 1}, "steps": 2},
@@ -47,13 +47,13 @@ STAGES: dict[str, dict[str, Any]] = {
         **_SMALL,
         "losses": {"policy": 1, "infonce": 0.1},
         "steps": 2,
-        "rollout": {"thoughts": 2, "budget": 4, "max_rows": 8},
+        "rollout": {"thoughts": 2, "max_thought_tokens": 4, "max_rows": 8},
         "pool": {"kind": "corpus", "refresh_steps": 3},
         "policy": {"loss": "dapo"},
     },
 }
 _NO_HEALTH = dict.fromkeys(
-    ("forced_share", "no_emb_share", "kept_groups", "entropy", "mean_cosine")
+    ("truncated_frac", "missing_emb_frac", "nonzero_std_frac", "entropy", "mean_cosine")
 )
 
 
@@ -63,7 +63,7 @@ def toy_files(folder: Path) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
-        write_hf_folder(folder / "model", _SHAPE, _tokeniser(), scale=0.1)
+        write_hf_folder(folder / "model", _SHAPE, _tokenizer(), scale=0.1)
     for name in SETS:
         save_collection(_splits(name), folder / name, overwrite=True)
         write_records(folder / f"{name}.jsonl", _records(name))
@@ -86,7 +86,7 @@ def toy_config(folder: Path, output: Path, stages: tuple[str, ...]) -> TrainConf
             "lengths": {"query": 96, "thought": 8, "document": 64},
         },
         "stages": {name: STAGES[name] for name in stages},
-        "validation": {"budget": 4, "queries": 4},
+        "validation": {"max_thought_tokens": 4, "queries": 4},
         "checkpoints": {"every_steps": 1000},
         "health": _NO_HEALTH,
     }
@@ -96,7 +96,7 @@ def toy_config(folder: Path, output: Path, stages: tuple[str, ...]) -> TrainConf
     return load_config(TrainConfig, path)
 
 
-def _tokeniser() -> T1Tokeniser:
+def _tokenizer() -> T1Tokenizer:
     """A byte-level BPE of 400 ids with ChatML's special tokens."""
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<emb_token>"]
     trainer = trainers.BpeTrainer(
@@ -112,7 +112,7 @@ def _tokeniser() -> T1Tokeniser:
     tokenizer.train_from_iterator(
         [*texts, "user\nassistant\nRepresent this passage for retrieval.\nQuery: "], trainer
     )
-    return T1Tokeniser(tokenizer, emb_token_id=3, eos_ids={0, 2}, pad_id=0)
+    return T1Tokenizer(tokenizer, emb_token_id=3, eos_ids={0, 2}, pad_id=0)
 
 
 def _splits(name: str) -> dict[str, Collection]:

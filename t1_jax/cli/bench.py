@@ -35,7 +35,7 @@ def bench(
     if not (root / "benchmarks" / "__main__.py").exists():
         raise T1Error(
             "the benchmarks are part of the repository, and this t1_jax is installed without it",
-            mend="clone the repository and run `make bench` there",
+            hint="clone the repository and run `make bench` there",
         )
     command = [sys.executable, "-m", "benchmarks", "--rounds", str(rounds)]
     command += ["--output", str(output.resolve()), "--only", only]

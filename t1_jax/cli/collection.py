@@ -88,7 +88,7 @@ def split_collection(
 
     Example: t1 collection split my-collection test=0.3 --output my-splits
     """
-    from t1_jax.cli.texts import open_split
+    from t1_jax.cli.inputs import open_split
     from t1_jax.config import load_config
     from t1_jax.files import check_new_folder
     from t1_jax.hub import collection_splits
@@ -145,7 +145,7 @@ def _split_facts(collection: "Collection") -> dict[str, Any]:
     }
     if relevant:
         scores = score_run(
-            run, relevant, measures=_MEASURES, excluded=collection.excluded, depth=100
+            run, relevant, metrics=_MEASURES, excluded=collection.excluded, depth=100
         )
         facts["bm25"] = {name: scores.mean(name) for name in _MEASURES}
     return facts

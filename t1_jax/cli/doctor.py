@@ -9,7 +9,7 @@ from t1_jax.cli.options import AsJson
 from t1_jax.cli.output import Output
 
 if TYPE_CHECKING:
-    from t1_jax.cli.machine import Finding, Machine
+    from t1_jax.cli.diagnostics import Finding, Machine
 
 _STYLES = {"broken": "bold red", "slow": "yellow", "missing": "cyan"}
 
@@ -26,7 +26,7 @@ def doctor(
 
     Example: t1 doctor --json
     """
-    from t1_jax.cli.machine import examine, findings
+    from t1_jax.cli.diagnostics import examine, findings
 
     out = Output(as_json)
     machine = examine(measure=measure)
@@ -44,7 +44,7 @@ def doctor(
 
 
 def _show_machine(out: Output, machine: "Machine") -> None:
-    from t1_jax.cli.machine import size
+    from t1_jax.cli.diagnostics import size
 
     cpu, memory = machine.cpu, machine.memory
     bf16 = "unknown" if cpu.bf16 is None else ", ".join(cpu.bf16) or "none"
@@ -74,5 +74,5 @@ def _show_findings(out: Output, found: "list[Finding]") -> None:
     for finding in found:
         out.say(f"{finding.level}: {finding.what}", style=_STYLES[finding.level])
         out.say(f"  why: {finding.why}")
-        if finding.mend:
-            out.say(f"  mend: {finding.mend}")
+        if finding.hint:
+            out.say(f"  hint: {finding.hint}")

@@ -33,7 +33,7 @@ from t1_jax.errors import ConfigError
 if TYPE_CHECKING:
     import numpy as np
 
-    from t1_jax.generate import SamplingOptions
+    from t1_jax.generate import SamplingParams
     from t1_jax.retrieval import Collection, Fingerprint
     from t1_jax.retriever import T1
 
@@ -51,7 +51,7 @@ def encode(
     ] = True,
     model: Model = DEFAULT_MODEL,
     n: Thoughts = 1,
-    budget: Budget = None,
+    max_thought_tokens: Budget = None,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
@@ -71,13 +71,13 @@ def encode(
     """
     from t1_jax.cli.model import encoding_record, instruction_note, query_instruction
     from t1_jax.files import check_new_folder
-    from t1_jax.generate import SamplingOptions
+    from t1_jax.generate import SamplingParams
     from t1_jax.retriever import open_model
 
     out = Output(as_json)
     given = one_source(collection, source)
     check_new_folder(output, overwrite=overwrite)
-    sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
+    sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
     texts = _texts(given, side, split, out, lenient=lenient)
     opened = open_model(model, dtype=dtype, preset=preset)
     chosen = query_instruction(opened.preset, task, instruction, texts.task)
@@ -92,10 +92,15 @@ def encode(
             [query.text for query in texts.queries],
             instruction=chosen,
             think=think,
-            n_thoughts=n,
-            budget=budget,
+            n=n,
+            max_thought_tokens=max_thought_tokens,
         )
-        how = {"think": think, "n_thoughts": n, "budget": budget, "instruction": chosen}
+        how = {
+            "think": think,
+            "n": n,
+            "max_thought_tokens": max_thought_tokens,
+            "instruction": chosen,
+        }
         report = _encode_queries(
             opened.load(), texts, how, sampling, output, encoding, overwrite=overwrite
         )
@@ -121,7 +126,7 @@ def one_source(collection: str | None, source: Path | None) -> str:
     if len(given) != 1:
         raise ConfigError(
             "say what to encode: a collection or an input file (not both)",
-            mend="add --collection cwe, or --input texts.jsonl",
+            hint="add --collection cwe, or --input texts.jsonl",
         )
     return given[0]
 
@@ -152,7 +157,7 @@ def _encode_queries(
     model: "T1",
     texts: "Collection",
     how: dict[str, Any],
-    sampling: "SamplingOptions",
+    sampling: "SamplingParams",
     output: Path,
     encoding: dict[str, Any],
     *,
@@ -189,7 +194,7 @@ def _report(vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int
 
 
 def _texts(source: str, side: str, split: str, out: Output, *, lenient: bool) -> "Collection":
-    from t1_jax.cli.texts import open_documents, open_queries
+    from t1_jax.cli.inputs import open_documents, open_queries
 
     if side == "document":
         return open_documents(source, out, lenient=lenient)

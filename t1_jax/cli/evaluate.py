@@ -29,7 +29,8 @@ def evaluate(
     settings: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="KEY=VALUE", help="Fields of the evaluation, for example budget=128."
+            metavar="KEY=VALUE",
+            help="Fields of the evaluation, for example max_thought_tokens=128.",
         ),
     ] = None,
     collections: Annotated[
@@ -63,29 +64,29 @@ def evaluate(
     Prints nDCG@10 and recall@10 with 95 % bootstrap intervals beside BM25. A query without any
     result counts 0.
 
-    Example: t1 evaluate --collection ruff budget=128 max_queries=50 --output runs/ruff
+    Example: t1 evaluate --collection ruff max_thought_tokens=128 max_queries=50 --output runs/ruff
     """
-    from t1_jax.cli.texts import open_split
+    from t1_jax.cli.inputs import open_split
     from t1_jax.config import load_config
     from t1_jax.evaluate import EvaluationConfig, ResultsTable, results_as_json, write_results
     from t1_jax.files import check_new_folder
 
     out = Output(as_json)
     if not collections:
-        raise ConfigError("no collection was given", mend="add --collection cwe")
+        raise ConfigError("no collection was given", hint="add --collection cwe")
     if run is not None and len(collections) > 1:
-        raise ConfigError("a run belongs to one collection", mend="give --collection once")
+        raise ConfigError("a run belongs to one collection", hint="give --collection once")
     if output is not None:
         check_new_folder(output, overwrite=overwrite)
-    settled = load_config(EvaluationConfig, config, settings or ())
+    resolved = load_config(EvaluationConfig, config, settings or ())
     opened = [open_split(each, split, out, lenient=lenient) for each in collections]
     if output is not None:
         check_can_be_written(opened, split)
     found: list[Evaluation] = []
     each_evaluation = (
-        _evaluated(out, model, dtype, preset, opened, split, settled)
+        _evaluated(out, model, dtype, preset, opened, split, resolved)
         if run is None
-        else _scored(run, opened, split, settled)
+        else _scored(run, opened, split, resolved)
     )
     for evaluation in each_evaluation:
         found.append(evaluation)
@@ -141,8 +142,8 @@ def check_model(
         model.check_queries(
             [query.text for query in scorable.queries],
             instruction=chosen,
-            n_thoughts=config.n_thoughts,
-            budget=config.budget,
+            n=config.n,
+            max_thought_tokens=config.max_thought_tokens,
             names=[f"query {query.id!r}" for query in scorable.queries],
         )
 
@@ -156,8 +157,8 @@ def _evaluated(
     split: str,
     config: "EvaluationConfig",
 ) -> "Iterator[Evaluation]":
-    from t1_jax.cli.countdown import evaluate_all
-    from t1_jax.cli.documents import RememberedDocuments
+    from t1_jax.cli.embedding_cache import RememberedDocuments
+    from t1_jax.cli.eta import evaluate_all
     from t1_jax.cli.model import model_facts
     from t1_jax.retriever import open_model
 

@@ -27,14 +27,14 @@ def export_model(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a Hugging Face folder: sharded safetensors, config, tokeniser, and a model card.
+    """Write a Hugging Face folder: sharded safetensors, config, tokenizer, and a model card.
 
     sentence-transformers loads its document side; the query side is refused there, because a
     query must be thought about.
 
     Example: t1 export smollm2-135m-instruct models/for-hugging-face --dtype bfloat16
     """
-    from t1_jax.cli.machine import size
+    from t1_jax.cli.diagnostics import size
     from t1_jax.files import check_new_folder
     from t1_jax.retriever import open_model
 
@@ -60,6 +60,6 @@ def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]B)?", text.strip(), re.IGNORECASE)
     if not found or not (count := int(float(found[1]) * _UNITS[(found[2] or "").upper()])):
         raise ConfigError(
-            f"--max-shard-size {text!r} is not a size", mend="write it as 500MB or 2GB"
+            f"--max-shard-size {text!r} is not a size", hint="write it as 500MB or 2GB"
         )
     return count

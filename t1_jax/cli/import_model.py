@@ -32,7 +32,7 @@ def import_model(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a T1 folder of a checkpoint: weights, tokeniser with <emb_token>, prompts, and a card.
+    """Make a T1 folder of a checkpoint: weights, tokenizer with <emb_token>, prompts, and a card.
 
     Families llama, mistral, qwen2 (2.5) and qwen3. The new token's row starts as the mean of the
     others, so the model embeds at once, but poorly until it is trained.
@@ -48,18 +48,18 @@ def import_model(
     opened.check_export(folder)
     model = opened.load()
     model.save_pretrained(folder, overwrite=overwrite)
-    assert model.origin is not None
+    assert model.provenance is not None
     out.say(
         f"{folder}: {model.decoder.config.family}, {model.decoder.options.param_dtype}, "
-        f"<emb_token> is id {model.tokeniser.emb_token_id} ({model.origin.emb_token_mode})"
+        f"<emb_token> is id {model.tokenizer.emb_token_id} ({model.provenance.emb_token_mode})"
     )
     out.result(
         {
             "folder": folder,
             "family": model.decoder.config.family,
             "dtype": model.decoder.options.param_dtype,
-            "emb_token_id": model.tokeniser.emb_token_id,
-            "emb_token_mode": model.origin.emb_token_mode,
+            "emb_token_id": model.tokenizer.emb_token_id,
+            "emb_token_mode": model.provenance.emb_token_mode,
             "preset": model.preset.name,
         }
     )

@@ -69,19 +69,19 @@ def build_index(
 
     out = Output(as_json)
     if settings and kind != "scann":
-        raise ConfigError(f"--kind {kind} has no settings", mend="leave them out, or --kind scann")
+        raise ConfigError(f"--kind {kind} has no settings", hint="leave them out, or --kind scann")
     scann = load_config(ScannSettings, overrides=settings or ()) if kind == "scann" else None
     require_backend(kind)
     given = [str(each) for each in (collection, source, vectors) if each is not None]
     if len(given) != 1:
         raise ConfigError(
             "say what to index: a collection, an input file or vectors (one of them)",
-            mend="add --collection cwe, --input texts.jsonl or --vectors FOLDER",
+            hint="add --collection cwe, --input texts.jsonl or --vectors FOLDER",
         )
     if vectors is not None and (task or instruction or preset):
         raise ConfigError(
             "--task, --instruction and --preset are those of the vectors",
-            mend="leave them out, or encode the documents again",
+            hint="leave them out, or encode the documents again",
         )
     check_new_folder(folder, overwrite=overwrite)
     if vectors is not None:
@@ -90,8 +90,8 @@ def build_index(
             scann.resolved(len(content.index.ids))
         _build(content, kind, scann, folder, overwrite=overwrite)
     else:
+        from t1_jax.cli.inputs import open_documents
         from t1_jax.cli.model import encoding_record, query_instruction
-        from t1_jax.cli.texts import open_documents
         from t1_jax.retriever import open_model
 
         documents = open_documents(given[0], out, lenient=lenient)
@@ -162,10 +162,10 @@ def _encode_and_build(
         content = dataclasses.replace(_read(vectors), encoding=encoding)
         _build(content, kind, scann, folder, overwrite=overwrite)
     except T1Error as error:
-        hint = f"{error.mend}; " if error.mend else ""
+        hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
             f"{error.message}\nthe vectors are kept in {vectors}",
-            mend=f"{hint}t1 index build {folder} --vectors {vectors} makes an exact index of them",
+            hint=f"{hint}t1 index build {folder} --vectors {vectors} makes an exact index of them",
         ) from error
     shutil.rmtree(vectors)
 

@@ -29,7 +29,7 @@ from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.rebase import rebase
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
-from t1_jax.cli.thoughts import cold_thoughts, teacher_thoughts
+from t1_jax.cli.thoughts import teacher_thoughts, template_thoughts
 from t1_jax.cli.train import UNFINISHED, train
 from t1_jax.errors import RetryableError, T1Error
 
@@ -67,7 +67,7 @@ class _Commands(TyperGroup):
             # What the system says of a file is no fault of ours; a closed pipe is no fault at all.
             if error.errno == errno.EPIPE or error.filename is None:
                 raise
-            named = T1Error(f"{error.filename}: {error.strerror}", mend=_HINTS.get(error.errno))
+            named = T1Error(f"{error.filename}: {error.strerror}", hint=_HINTS.get(error.errno))
             print_error(named, as_json=ctx.meta["as_json"])
             raise typer.Exit(USER_MISTAKE) from error
         except KeyboardInterrupt as error:
@@ -108,7 +108,7 @@ collection_app = typer.Typer(help="Look at a collection, or divide it.", no_args
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help=True)
-_add(thoughts_app, None, cold=cold_thoughts, teacher=teacher_thoughts)
+_add(thoughts_app, None, cold=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
 _add(app, "Train", train=train, mine=mine)
 _add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)

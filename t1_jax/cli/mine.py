@@ -65,12 +65,12 @@ def mine(
     from t1_jax.cli.training_records import given_training_set, refuse_taken_file
     from t1_jax.config import load_config
     from t1_jax.retriever import open_model
-    from t1_jax.train import MiningConfig, mine_negatives, rank_by_words
+    from t1_jax.train import MiningConfig, mine_negatives, rank_bm25
     from t1_jax.train.data import write_records
 
     out = Output(as_json)
     if index is not None and by == "words":
-        raise ConfigError("words need no index", mend="add --by vectors or --by both")
+        raise ConfigError("words need no index", hint="add --by vectors or --by both")
     config = load_config(MiningConfig, None, settings or ())
     refuse_taken_file(output, overwrite)
     data = given_training_set(out, collection, split, records, lenient=lenient)
@@ -81,7 +81,7 @@ def mine(
         _check_model(data, opened, index, thought)
     rankings: list[Ranking] = []
     if by != "vectors":
-        rankings.append(rank_by_words(data.records, data.documents, config.depth))
+        rankings.append(rank_bm25(data.records, data.documents, config.depth))
     if opened is not None:
         rankings.append(_by_vectors(data, opened.load(), index, thought, config.depth))
     mined, report = mine_negatives(data.records, data.documents, rankings, config)
@@ -110,7 +110,7 @@ def _refuse_bare(data: "TrainingSet") -> None:
     if bare := [record.query_id for record in data.records if not record.thoughts]:
         raise ConfigError(
             f"{len(bare)} records have no thought, the first is {bare[0]!r}",
-            mend="add --records with a file of thoughts, or --thought own",
+            hint="add --records with a file of thoughts, or --thought own",
         )
 
 
@@ -138,11 +138,11 @@ def _check_model(
 def _by_vectors(
     data: "TrainingSet", model: "T1", index: Path | None, thought: QuerySide, depth: int
 ) -> "Ranking":
-    from t1_jax.train import rank_by_vectors
+    from t1_jax.train import rank_dense
 
     found = document_index(data, model, index)
     queries = _query_vectors(data, model, thought)
-    return rank_by_vectors(data.records, found, queries, depth, name="vectors")
+    return rank_dense(data.records, found, queries, depth, name="vectors")
 
 
 def corpus_of(data: "TrainingSet") -> "Collection":

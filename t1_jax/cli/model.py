@@ -33,7 +33,7 @@ def check_task(preset: "PromptPreset", task: str | None, *, otherwise: str) -> N
     if task is not None and task not in known:
         raise ConfigError(
             f"the prompts {preset.name!r} have no instruction for the task {task!r}",
-            mend=f"{suggestion(task, known)} (or {otherwise})",
+            hint=f"{suggestion(task, known)} (or {otherwise})",
         )
 
 
@@ -64,7 +64,7 @@ def query_instruction(
         raise ConfigError(
             f"the prompts {preset.name!r} hold no instruction, so a task or an instruction would "
             "do nothing",
-            mend="leave it out, or choose other prompts: --preset t1",
+            hint="leave it out, or choose other prompts: --preset t1",
         )
     check_task(preset, task, otherwise=otherwise)
     return instruction if instruction is not None else preset.instruction(task or known_task)
@@ -125,7 +125,7 @@ def model_facts(model: "T1", name: str) -> "ModelFacts":
 
 def devices_in_words(model: "T1") -> str:
     """What the model computes on, for example `8 x gpu: NVIDIA H200`."""
-    devices = model.placement.mesh.devices.flatten().tolist()
+    devices = model.mesh_context.mesh.devices.flatten().tolist()
     return f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}"
 
 

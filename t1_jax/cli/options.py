@@ -68,13 +68,14 @@ Thoughts = Annotated[
     int, typer.Option("--n", "-n", help="Thoughts per query; its vector is their mean.")
 ]
 Budget = Annotated[
-    int | None, typer.Option("--budget", help="Most tokens of a thought. Default: the model's.")
+    int | None,
+    typer.Option("--max_thought_tokens", help="Most tokens of a thought. Default: the model's."),
 ]
 Temperature = Annotated[
     float, typer.Option("--temperature", help="0 always takes the most likely token.")
 ]
 TopP = Annotated[
-    float, typer.Option("--top-p", help="Draw from the likeliest tokens that sum to this.")
+    float, typer.Option("--top-p", help="Example from the likeliest tokens that sum to this.")
 ]
 Seed = Annotated[
     int, typer.Option("--seed", help="Same seed, same query: same thought. From 0 to 2**64 - 1.")

@@ -66,19 +66,19 @@ class Output:
 
 
 def print_error(error: T1Error, *, as_json: bool) -> None:
-    """What went wrong and its mend, on standard error; with `--json` an object on standard output.
+    """What went wrong and its hint, on standard error; with `--json` an object on standard output.
 
-    The object is `{"error": {"kind": ..., "message": ..., "mend": ...}}`.
+    The object is `{"error": {"kind": ..., "message": ..., "hint": ...}}`.
     """
     console = Console(stderr=True)
     console.print(Text.assemble(("error: ", "bold red"), visible(error.message)), soft_wrap=True)
-    if error.mend is not None:
-        console.print(Text.assemble(("  mend: ", "bold"), visible(error.mend)), soft_wrap=True)
+    if error.hint is not None:
+        console.print(Text.assemble(("  hint: ", "bold"), visible(error.hint)), soft_wrap=True)
     if as_json:
         fields = {
             "kind": type(error).__name__,
             "message": error.message,
-            "mend": error.mend,
+            "hint": error.hint,
         }
         print(json.dumps({"error": fields}, ensure_ascii=False))
     sys.stdout.flush()

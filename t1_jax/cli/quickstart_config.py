@@ -49,7 +49,7 @@ class QuickstartConfig:
         default_factory=lambda: RetrieverOptions(max_document_tokens=128)
     )
     evaluation: EvaluationConfig = field(
-        default_factory=lambda: EvaluationConfig(budget=32, max_queries=120)
+        default_factory=lambda: EvaluationConfig(max_thought_tokens=32, max_queries=120)
     )
     report: ReportOptions = field(default_factory=ReportOptions)
     remember: bool = True

@@ -37,14 +37,14 @@ def learn(out: Output, config: "TrainConfig") -> "TrainResult":
 
 def _table(result: "TrainResult") -> Table:
     """A row for the base model and each stage, a column for each collection."""
-    measures = [
+    metrics = [
         name for name in next(iter(result.validations.values()), {}) if name.endswith("/ndcg@10")
     ]
     table = Table(title="Validation nDCG@10 while it learns (a part of each corpus)")
     table.add_column("after")
-    for name in measures:
+    for name in metrics:
         collection = name.removeprefix("validation/").removesuffix("ndcg@10").strip("/")
         table.add_column(collection or "mean", justify="right")
     for stage, metrics in result.validations.items():
-        table.add_row(stage, *(f"{metrics[name]:.3f}" for name in measures))
+        table.add_row(stage, *(f"{metrics[name]:.3f}" for name in metrics))
     return table

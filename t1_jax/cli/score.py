@@ -35,7 +35,7 @@ def score_run_file(
         raise DataError(
             f"{path} ranks documents for none of the {len(collection.queries)} queries of "
             f"{collection.name}/{split}",
-            mend="check the collection and --split",
+            hint="check the collection and --split",
         )
     run = GivenRun(name=path.stem, label=path.name, run=given)
     return evaluate_baselines([run], collection, config, split=split)
@@ -55,7 +55,7 @@ def _with_own_ids(path: Path, run: Run, collection: Collection) -> Run:
         raise DataError(
             f"{path}: query {query_id!r} ranks the document {name!r}, which {collection.name} does "
             f"not have ({len(unknown):,} such documents)",
-            mend="check the collection",
+            hint="check the collection",
         )
     return {
         queries.get(query_id, query_id): {

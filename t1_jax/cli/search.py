@@ -61,7 +61,7 @@ def search(
     ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25; no model is needed.")] = False,
     n: Thoughts = 1,
-    budget: Budget = None,
+    max_thought_tokens: Budget = None,
     think: Annotated[
         bool, typer.Option("--think/--no-think", help="Whether to think before searching.")
     ] = True,
@@ -98,12 +98,12 @@ def search(
     if (query is None) == (queries is None):
         raise ConfigError(
             "say what to look for: one query, or --queries with many (not both)",
-            mend=f't1 search {source} "your query"',
+            hint=f't1 search {source} "your query"',
         )
     if (queries is None) != (output is None):
         raise ConfigError(
             "--queries and --output belong together: a run is written for many queries",
-            mend="add --queries FILE --output run.trec, or neither",
+            hint="add --queries FILE --output run.trec, or neither",
         )
     asked = _asked(query, queries, split, out, lenient=lenient)
     if output is not None:
@@ -111,7 +111,7 @@ def search(
     if bm25:
         _refuse_model_options(
             model=model, preset=preset, dtype=dtype, task=task, instruction=instruction,
-            budget=budget, show_thought=show_thought or None,
+            max_thought_tokens=max_thought_tokens, show_thought=show_thought or None,
         )  # fmt: skip
         searcher: Searcher = BM25Search.open(source, out, lenient=lenient)
     else:
@@ -120,7 +120,7 @@ def search(
             [each.text for each in asked.queries],
             given={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
             model=model,
-            thinking={"think": think, "n_thoughts": n, "budget": budget},
+            thinking={"think": think, "n": n, "max_thought_tokens": max_thought_tokens},
             sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
             out=out,
         )
@@ -137,7 +137,7 @@ def _asked(
     query: str | None, queries: str | None, split: str, out: Output, *, lenient: bool
 ) -> "Collection":
     """The queries as a collection without documents of its own, or the one they belong to."""
-    from t1_jax.cli.texts import given_queries, open_queries
+    from t1_jax.cli.inputs import given_queries, open_queries
     from t1_jax.retrieval import Collection, Query
 
     if queries is not None:
@@ -150,7 +150,7 @@ def _asked(
 def _refuse_model_options(**given: Any) -> None:
     if named := [name for name, value in given.items() if value is not None]:
         flags = ", ".join("--" + name.replace("_", "-") for name in named)
-        raise ConfigError(f"BM25 uses no model, so {flags} would do nothing", mend="leave it out")
+        raise ConfigError(f"BM25 uses no model, so {flags} would do nothing", hint="leave it out")
 
 
 def _write(

@@ -43,7 +43,7 @@ class BM25Search:
         Raises:
             DataError: there are no texts at `source`.
         """
-        from t1_jax.cli.texts import open_documents
+        from t1_jax.cli.inputs import open_documents
         from t1_jax.retrieval import BM25, Collection, index_documents
 
         if (Path(source) / "manifest.json").is_file():
@@ -51,7 +51,7 @@ class BM25Search:
             if not kept:
                 raise DataError(
                     f"{source} keeps no texts, which BM25 needs",
-                    mend="give the collection or the file of documents instead",
+                    hint="give the collection or the file of documents instead",
                 )
             texts = Collection(name=Path(source).name, documents=kept, queries=(), qrels={})
         else:
@@ -149,8 +149,8 @@ def open_dense(
         queries: to be searched for.
         given: preset, dtype, task and instruction, None where the index decides.
         model: name or path; None takes the one that the index names.
-        thinking: `think`, `n_thoughts` and `budget` of `T1.encode_query`.
-        sampling: fields of `SamplingOptions`.
+        thinking: `think`, `n` and `max_thought_tokens` of `T1.encode_query`.
+        sampling: fields of `SamplingParams`.
         out: is told the instruction.
 
     Raises:
@@ -161,14 +161,14 @@ def open_dense(
 
     from t1_jax.cli.model import document_fingerprint, instruction_note, query_instruction
     from t1_jax.cli.options import DEFAULT_MODEL
-    from t1_jax.generate import SamplingOptions
+    from t1_jax.generate import SamplingParams
     from t1_jax.retrieval import check_fingerprint, index_documents, read_manifest
     from t1_jax.retriever import RetrieverOptions, open_model
     from t1_jax.text import PromptPreset
 
     folder = Path(source)
     manifest = read_manifest(folder)
-    draw = SamplingOptions(**sampling)
+    draw = SamplingParams(**sampling)
     record = manifest.encoding
     _refuse_contradictions(folder, record, given)
     limits = {name: record[name] for name in _LIMITS if name in record}
@@ -222,7 +222,7 @@ def _refuse_contradictions(
     if differing:
         raise ConfigError(
             f"{folder} was made with other settings\n" + "\n".join(differing),
-            mend="leave the option out, or build the index again with it",
+            hint="leave the option out, or build the index again with it",
         )
 
 
@@ -233,7 +233,7 @@ def _check_ids(known: Mapping[str, object], asked: "Collection", *, as_run: bool
         if absent := sorted(name for name in names if name not in known):
             raise DataError(
                 f"query {query_id!r} excludes the document {absent[0]!r}, which is not indexed",
-                mend="search an index of the collection that the queries belong to",
+                hint="search an index of the collection that the queries belong to",
             )
     if as_run:
         trec_ids(known)

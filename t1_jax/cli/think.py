@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t1_jax.cli.inputs import given_queries
 from t1_jax.cli.options import (
     DEFAULT_MODEL,
     AsJson,
@@ -20,7 +21,6 @@ from t1_jax.cli.options import (
     TopP,
 )
 from t1_jax.cli.output import Output
-from t1_jax.cli.texts import given_queries
 
 if TYPE_CHECKING:
     from t1_jax.generate import Thought
@@ -35,7 +35,7 @@ def think(
     ] = None,
     model: Model = DEFAULT_MODEL,
     n: Thoughts = 1,
-    budget: Budget = None,
+    max_thought_tokens: Budget = None,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
@@ -53,18 +53,18 @@ def think(
     """
     queries = given_queries(texts or [], file)
     from t1_jax.cli.model import query_instruction
-    from t1_jax.generate import SamplingOptions
+    from t1_jax.generate import SamplingParams
     from t1_jax.retriever import open_model
 
-    sampling = SamplingOptions(temperature=temperature, top_p=top_p, seed=seed)
+    sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
     out = Output(as_json)
     opened = open_model(model, dtype=dtype, preset=preset)
     chosen = query_instruction(opened.preset, task, instruction)
-    opened.check_queries(queries, instruction=chosen, n_thoughts=n, budget=budget)
+    opened.check_queries(queries, instruction=chosen, n=n, max_thought_tokens=max_thought_tokens)
     _, thoughts = opened.load().encode_query(
         queries,
-        n_thoughts=n,
-        budget=budget,
+        n=n,
+        max_thought_tokens=max_thought_tokens,
         return_thoughts=True,
         instruction=chosen,
         sampling=sampling,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "T1_TEACHER_KEY"
 
 
-def cold_thoughts(
+def template_thoughts(
     output: RecordsOutput,
     collection: Annotated[
         str, typer.Option("--collection", "-c", help="One with structure to write from: cwe, ruff.")
@@ -42,7 +42,7 @@ def cold_thoughts(
 ) -> None:
     """Write thoughts from a collection's own structure, without any teacher.
 
-    Each query of the split gets several, in different words and lengths. Judgements of the test
+    Each query of the split gets several, in different words and lengths. Judgments of the test
     split are never read. `t1 pull` must have fetched the collection.
 
     Example: t1 thoughts cold --collection cwe --documents --output cwe-cold.jsonl
@@ -50,12 +50,12 @@ def cold_thoughts(
     from t1_jax.cli.training_records import learnable_set, refuse_taken_file, thought_length
     from t1_jax.hub import open_collection
     from t1_jax.train.data import TrainingSet, write_records
-    from t1_jax.train.thoughts import cached_source, cold_records, count_pieces, document_pairs
+    from t1_jax.train.thoughts import cached_source, count_pieces, document_pairs, template_records
 
     out = Output(as_json)
     refuse_taken_file(output, overwrite)
     source = cached_source(collection)
-    queries = cold_records(collection, source, split)
+    queries = template_records(collection, source, split)
     if split == "train":
         documents_by_id = open_collection(collection, split).documents_by_id
         whole = TrainingSet(name=collection, records=queries, documents=documents_by_id)
@@ -74,7 +74,7 @@ def cold_thoughts(
         f"{counts['thoughts']} thoughts of about {counts['mean_tokens']} tokens"
     )
     if split != "train":
-        out.say(f"these thoughts tell judgements of {split}: do not train on them", style="yellow")
+        out.say(f"these thoughts tell judgments of {split}: do not train on them", style="yellow")
     out.result({"output": output, "split": split, **counts})
 
 
@@ -147,7 +147,7 @@ def teacher_thoughts(
     asked = load_config(TeacherConfig, config, settings or ())
     refuse_taken_file(output, overwrite)
     if split == "test" and records is None:
-        raise ConfigError("thoughts are not written for the test split", mend="--split train")
+        raise ConfigError("thoughts are not written for the test split", hint="--split train")
     data = given_training_set(out, collection, split, records, lenient=lenient)
     judge = judge or ("words" if endpoint else teacher)
     models = {} if endpoint else {teacher: open_model(teacher, dtype=dtype, preset=preset)}
@@ -211,14 +211,14 @@ def _ask_endpoint(
         )
 
 
-def _check_model(data: "TrainingSet", model: "OpenedModel", budget: int) -> None:
+def _check_model(data: "TrainingSet", model: "OpenedModel", max_thought_tokens: int) -> None:
     """Refuses queries whose prompt and thought do not fit the model."""
     for instruction in dict.fromkeys(record.instruction for record in data.records):
         model.check_queries(
             [record.query for record in data.records if record.instruction == instruction],
             task=data.task,
             instruction=instruction,
-            budget=budget,
+            max_thought_tokens=max_thought_tokens,
         )
 
 
@@ -237,7 +237,7 @@ def _ask_ours(
         texts = think_locally(
             data, model, task=data.task, config=config, file=file, seed=seed, advance=advance
         )
-    return texts, lambda text: len(model.tokeniser.encode_thought(text))
+    return texts, lambda text: len(model.tokenizer.encode_thought(text))
 
 
 def _choose(
@@ -247,14 +247,14 @@ def _choose(
     how: dict[str, Any],
 ) -> tuple[Any, dict[str, Any]]:
     from t1_jax.cli.mine import document_index
-    from t1_jax.train.thoughts import choose_thoughts, judge_by_vectors, judge_by_words
+    from t1_jax.train.thoughts import choose_thoughts, judge_bm25, judge_dense
 
     if opened is None:
-        judge = judge_by_words(data.documents)
+        judge = judge_bm25(data.documents)
     else:
         model = opened.load()
         index = document_index(data, model, None)
-        judge = judge_by_vectors(model, index, task=data.task, show_progress_bar=True)
+        judge = judge_dense(model, index, task=data.task, show_progress_bar=True)
     kept, report = choose_thoughts(data, judge, **how)
     ranks = report.mean_reciprocal_rank
     out.say(

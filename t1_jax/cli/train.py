@@ -41,9 +41,9 @@ def train(
     from t1_jax.train import train as run
 
     out = Output(as_json)
-    settled = load_config(TrainConfig, config, settings or ())
+    resolved = load_config(TrainConfig, config, settings or ())
     start_multi_host()
-    result = run(settled, tell=out.note, shown=not as_json)
+    result = run(resolved, tell=out.note, shown=not as_json)
     if _is_first_process():
         _conclude(out, result)
     if result.stopped is not None:

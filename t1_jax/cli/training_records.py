@@ -38,7 +38,7 @@ def refuse_taken_file(file: Path, overwrite: bool) -> None:
     if file.suffix not in (".jsonl", ".parquet"):
         raise DataError(
             f"{file} is of an unknown format",
-            mend="give the file a name that ends in .jsonl or .parquet",
+            hint="give the file a name that ends in .jsonl or .parquet",
         )
     check_new_file(file, overwrite=overwrite)
 
@@ -53,7 +53,7 @@ def given_training_set(
     Raises:
         DataError: neither is here, one is malformed, or a record names an unknown document.
     """
-    from t1_jax.cli.texts import open_split
+    from t1_jax.cli.inputs import open_split
     from t1_jax.train.data import TrainingSet, read_records, records_from_collection
 
     found = open_split(collection, split, out, lenient=lenient)

@@ -39,7 +39,7 @@ def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str]
     Args:
         cls: a config class, see the package's docstring.
         path: a YAML file with a mapping of field names to values.
-        overrides: texts such as `optimiser.rate=1e-5`; the value is read as YAML.
+        overrides: texts such as `optimizer.rate=1e-5`; the value is read as YAML.
 
     Raises:
         ConfigError: naming the file or override and the dotted key: an unknown key, a value of
@@ -62,7 +62,7 @@ def _refuse_missing(node: DictConfig, origin: str) -> None:
     if missing := sorted(OmegaConf.missing_keys(node)):
         raise ConfigError(
             f"{origin}: no value for {', '.join(missing)}",
-            mend=f"add it to the file, or pass {missing[0]}=VALUE",
+            hint=f"add it to the file, or pass {missing[0]}=VALUE",
         )
 
 
@@ -98,7 +98,7 @@ def _leaves(
             prefix = "".join(f"{part}." for part in above)
             known = [prefix + field.key for field in describe(cls)]
             raise ConfigError(
-                f"{origin}: unknown key {'.'.join(key)!r}", mend=suggestion(".".join(key), known)
+                f"{origin}: unknown key {'.'.join(key)!r}", hint=suggestion(".".join(key), known)
             )
         entries = config_entries(hints[name])
         if entries is not None and isinstance(value, Mapping):
@@ -128,12 +128,12 @@ def _applied(node: DictConfig, setting: _Setting) -> DictConfig:
     wrong = f"{setting.origin}: {key} expects {expected}, got {found}"
     is_number = isinstance(setting.value, bool | int | float)
     if is_number and set(expected.split(" | ")) <= {"str", "None"}:
-        raise ConfigError(wrong, mend=f'write it in quotes: "{setting.value}"')
+        raise ConfigError(wrong, hint=f'write it in quotes: "{setting.value}"')
     try:
         # Not the safe one, which copies the whole node each time: this one is nobody else's.
         return OmegaConf.unsafe_merge(node, tree)  # pyright: ignore[reportReturnType]
     except ValidationError as error:
-        raise ConfigError(wrong, mend=f"give {key} a value of type {expected}") from error
+        raise ConfigError(wrong, hint=f"give {key} a value of type {expected}") from error
 
 
 def _built(cls: type[T], node: DictConfig, key: str) -> T:
@@ -154,7 +154,7 @@ def _built(cls: type[T], node: DictConfig, key: str) -> T:
     try:
         return cls(**values)
     except ConfigError as error:
-        raise ConfigError(f"{key or cls.__name__}: {error.message}", mend=error.mend) from error
+        raise ConfigError(f"{key or cls.__name__}: {error.message}", hint=error.hint) from error
 
 
 def _read_yaml(path: Path) -> Mapping[Any, Any]:
@@ -164,11 +164,11 @@ def _read_yaml(path: Path) -> Mapping[Any, Any]:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(
             f"{path}{line}: not well-formed YAML: {error.problem}",
-            mend="check the brackets, quotes and indentation around that line",
+            hint="check the brackets, quotes and indentation around that line",
         ) from error
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(
-            f"{path} cannot be read as a config: {error}", mend="give the path of a YAML file"
+            f"{path} cannot be read as a config: {error}", hint="give the path of a YAML file"
         ) from error
     return _mapping(tree, str(path))
 
@@ -182,7 +182,7 @@ def _read_override(override: str) -> Mapping[Any, Any]:
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"override {override!r}: the value is not well-formed YAML",
-            mend=f"quote it: {key}='\"...\"'",
+            hint=f"quote it: {key}='\"...\"'",
         ) from error
     return _mapping(tree, f"override {override!r}")
 

@@ -1,4 +1,4 @@
-"""The mend for a misspelt name: the closest right one."""
+"""The hint for a misspelt name: the closest right one."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What to write instead of `name`: the closest of `known`, or the whole list if none is close.
 
-    A dotted key is compared as a whole and by its last part, so that `rate` finds `optimiser.rate`.
+    A dotted key is compared as a whole and by its last part, so that `rate` finds `optimizer.rate`.
     """
 
     def likeness(option: str) -> tuple[float, float]:

@@ -12,8 +12,8 @@ from t1_jax.evaluate.controls import Control as Control
 from t1_jax.evaluate.encoders import DocumentEncoder as DocumentEncoder
 from t1_jax.evaluate.encoders import Encoder as Encoder
 from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
-from t1_jax.evaluate.facts import hardware as hardware
-from t1_jax.evaluate.facts import package_versions as package_versions
+from t1_jax.evaluate.environment import hardware as hardware
+from t1_jax.evaluate.environment import package_versions as package_versions
 from t1_jax.evaluate.notes import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.protocol import Baseline as Baseline
 from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline

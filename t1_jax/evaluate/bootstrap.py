@@ -2,7 +2,7 @@
 
 Queries are resampled with replacement, as if the collection had asked others of the same kind
 (Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval says nothing about
-other collections, seeds of training, or judgements that are missing.
+other collections, seeds of training, or judgments that are missing.
 """
 
 from collections.abc import Iterator

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 from t1_jax.retrieval import score_run
 from t1_jax.seeds import check_seed
 
@@ -21,15 +21,15 @@ class EvaluationConfig:
 
     Attributes:
         controls: where the thoughts come from, one row of the table each; see `CONTROLS`.
-        n_thoughts: thoughts per query; the query's vector is their normalised mean.
-        budget: most tokens of a thought.
+        n: thoughts per query; the query's vector is their normalized mean.
+        max_thought_tokens: most tokens of a thought.
         sampling: how thoughts are drawn; the default takes the most likely token each time.
         task: name of the instruction in the prompt preset; by default that of a collection known by
             name, and the general one for any other.
         instruction: the instruction itself, in place of a task's.
         bm25: whether BM25 is the table's first row.
         top_k: length of the rankings, from which all measures are computed.
-        measures: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
+        metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
         index: back end that searches; "numpy" and "device" are exact, "scann" is not, and its
             measured recall is reported.
         max_queries: queries to evaluate, drawn by `query_seed`; 0 takes all.
@@ -45,14 +45,14 @@ class EvaluationConfig:
     """
 
     controls: tuple[ControlName, ...] = ("own", "no-think", "empty", "random", "repeated", "gold")
-    n_thoughts: int = 1
-    budget: int = 256
-    sampling: SamplingOptions = field(default_factory=lambda: SamplingOptions(temperature=0.0))
+    n: int = 1
+    max_thought_tokens: int = 256
+    sampling: SamplingParams = field(default_factory=lambda: SamplingParams(temperature=0.0))
     task: str | None = None
     instruction: str | None = None
     bm25: bool = True
     top_k: int = 100
-    measures: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
+    metrics: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
     index: Literal["numpy", "device", "scann"] = "numpy"
     exclude_same_id: bool = False
     max_queries: int = 0
@@ -62,8 +62,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("n_thoughts", 1),
-            ("budget", 1),
+            ("n", 1),
+            ("max_thought_tokens", 1),
             ("top_k", 1),
             ("max_queries", 0),
             ("bootstrap_samples", 1),
@@ -72,12 +72,12 @@ class EvaluationConfig:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
         check_seed(self.query_seed, "query_seed")
         check_seed(self.bootstrap_seed, "bootstrap_seed")
-        if self.n_thoughts > 1 and self.sampling.temperature == 0:
+        if self.n > 1 and self.sampling.temperature == 0:
             raise ConfigError(
-                f"n_thoughts={self.n_thoughts} at temperature 0 draws the same thought each time",
-                mend="set sampling.temperature above 0, or n_thoughts=1",
+                f"n={self.n} at temperature 0 draws the same thought each time",
+                hint="set sampling.temperature above 0, or n=1",
             )
-        for name in ("controls", "measures"):
+        for name in ("controls", "metrics"):
             values = self.__dict__[name]
             if len(set(values)) != len(values):
                 raise ConfigError(f"{name} names something twice: {', '.join(values)}")
@@ -88,13 +88,13 @@ class EvaluationConfig:
         self._check_measures()
 
     def _check_measures(self) -> None:
-        if missing := [measure for measure in HEADLINE if measure not in self.measures]:
+        if missing := [measure for measure in HEADLINE if measure not in self.metrics]:
             raise ConfigError(f"measures must hold {', '.join(missing)}, which the table shows")
-        score_run({}, {"query": {"document": 1}}, measures=self.measures)  # refuses unknown names
-        for measure in self.measures:
+        score_run({}, {"query": {"document": 1}}, metrics=self.metrics)  # refuses unknown names
+        for measure in self.metrics:
             cut = re.search("@([0-9]+)$", measure)
             if cut and int(cut[1]) > self.top_k:
                 raise ConfigError(
                     f"{measure} cannot be read off rankings of {self.top_k} documents",
-                    mend=f"set top_k to at least {cut[1]}, or leave the measure out",
+                    hint=f"set top_k to at least {cut[1]}, or leave the measure out",
                 )

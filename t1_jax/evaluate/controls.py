@@ -90,8 +90,8 @@ class ControlQueries:
         start = time.perf_counter()
         vectors, drawn = self.model.encode_query(
             self.texts,
-            n_thoughts=self.config.n_thoughts,
-            budget=self.config.budget,
+            n=self.config.n,
+            max_thought_tokens=self.config.max_thought_tokens,
             sampling=self.config.sampling,
             query_ids=self.ids,
             task=self._task,
@@ -99,8 +99,8 @@ class ControlQueries:
             return_thoughts=True,
             show_progress_bar=self._show_progress_bar,
         )
-        if wrong := [n for n in map(len, drawn) if n != self.config.n_thoughts]:
-            raise DataError(f"{self.config.n_thoughts} thoughts were asked for, {wrong[0]} came")
+        if wrong := [n for n in map(len, drawn) if n != self.config.n]:
+            raise DataError(f"{self.config.n} thoughts were asked for, {wrong[0]} came")
         thoughts = tuple(tuple(_record(thought) for thought in of_query) for of_query in drawn)
         return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
 
@@ -233,7 +233,7 @@ def pair_with_others(
 ) -> list[int]:
     """Gives every query the thought of another; each thought is used once.
 
-    Neighbours in order of length swap thoughts, the last odd one among three. A query that got its
+    Neighbors in order of length swap thoughts, the last odd one among three. A query that got its
     own answer (`answers` of both overlap) then swaps with the nearest query in that order for which
     fewer such clashes remain. So lengths match closely, nobody has its own thought, and clashes
     remain only where too many queries share an answer.
@@ -253,7 +253,7 @@ def pair_with_others(
     if len(ids) == 1:
         raise DataError(
             "the control 'random' needs a second query whose thought could be borrowed",
-            mend="evaluate at least 2 queries, or leave 'random' out of controls",
+            hint="evaluate at least 2 queries, or leave 'random' out of controls",
         )
 
     def tie(position: int) -> str:

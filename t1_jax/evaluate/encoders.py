@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.generate import SamplingOptions, Thought
+from t1_jax.generate import SamplingParams, Thought
 
 
 @runtime_checkable
@@ -17,15 +17,15 @@ class QueryEncoder(Protocol):
         self,
         texts: Sequence[str],
         *,
-        n_thoughts: int = 1,
-        budget: int | None = None,
+        n: int = 1,
+        max_thought_tokens: int | None = None,
         return_thoughts: Literal[True],
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
-        sampling: SamplingOptions | None = None,
+        sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
         """Unit vectors, and for each query the thoughts drawn (none where none were drawn)."""

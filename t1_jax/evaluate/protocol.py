@@ -103,7 +103,7 @@ def evaluate_collection(
     return Evaluation(
         collection=evaluated,
         split=split,
-        left_out=len(collection.queries) - len(evaluated.queries),
+        excluded_rows=len(collection.queries) - len(evaluated.queries),
         rows=tuple(rows),
         systems=(
             System(
@@ -141,7 +141,7 @@ def evaluate_baselines(
     return Evaluation(
         collection=evaluated,
         split=split,
-        left_out=len(collection.queries) - len(evaluated.queries),
+        excluded_rows=len(collection.queries) - len(evaluated.queries),
         rows=_baseline_rows(baselines, evaluated, config, collection),
         systems=(),
         started=started.isoformat(timespec="seconds"),
@@ -260,13 +260,13 @@ def score(
     scores = score_run(
         run,
         collection.all_qrels,
-        measures=config.measures,
+        metrics=config.metrics,
         excluded=collection.excluded,
         depth=config.top_k,
     )
     values = {
         measure: np.array([scores.per_query[measure][query.id] for query in collection.queries])
-        for measure in config.measures
+        for measure in config.metrics
     }
     return values, scores.missing
 

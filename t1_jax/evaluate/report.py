@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate.bootstrap import Interval
-from t1_jax.evaluate.cards import Card, make_cards
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.controls import CONTROLS
-from t1_jax.evaluate.facts import hardware, package_versions
+from t1_jax.evaluate.environment import hardware, package_versions
+from t1_jax.evaluate.examples import Card, make_cards
 from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
 from t1_jax.evaluate.table import comparison_sentence
@@ -142,7 +142,7 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
     return environment.get_template("report.html.j2").render(
         sections=sections,
         options=options,
-        measures=HEADLINE,
+        metrics=HEADLINE,
         versions=package_versions(),
         hardware=hardware(),
         controls=CONTROLS,

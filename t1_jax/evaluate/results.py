@@ -35,7 +35,7 @@ class ThoughtRecord:
         tokens: before `<emb_token>`; None where a text was given and not counted.
         log_prob_sum: of the tokens the model drew, in nats at the sampling temperature (at 1 where
             it is 0); None for a given thought.
-        end: "emb_token" (the model ended it), "eos" or "budget" (ended for it), or "given".
+        end: "emb_token" (the model ended it), "eos" or "max_thought_tokens" (ended for it), or "given".
         source: the query it was written for, where that is another.
     """
 
@@ -49,7 +49,7 @@ class ThoughtRecord:
     @property
     def forced(self) -> bool:
         """Whether the model drew the thought but not its end."""
-        return self.end in ("eos", "budget")
+        return self.end in ("eos", "max_thought_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +60,13 @@ class ThinkingFacts:
         thoughts: number drawn.
         tokens: drawn in all, without `<emb_token>`.
         mean_tokens: of a thought.
-        forced_share: of thoughts whose end the model did not draw.
+        truncated_frac: of thoughts whose end the model did not draw.
     """
 
     thoughts: int
     tokens: int
     mean_tokens: float
-    forced_share: float
+    truncated_frac: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +117,7 @@ class Row:
             thoughts=len(drawn),
             tokens=tokens,
             mean_tokens=tokens / len(drawn),
-            forced_share=sum(thought.forced for thought in drawn) / len(drawn),
+            truncated_frac=sum(thought.forced for thought in drawn) / len(drawn),
         )
 
 
@@ -127,7 +127,7 @@ class ModelFacts:
 
     Attributes:
         name: as users call it.
-        encoder: hex digest of weights, tokeniser and numeric settings.
+        encoder: hex digest of weights, tokenizer and numeric settings.
         prompt: hex digest of the prompt preset.
         details: anything else worth a line: dtype, parameters, devices, longest document.
     """
@@ -169,7 +169,7 @@ class Evaluation:
     Attributes:
         collection: with the evaluated queries only.
         split: of the collection, where it has any.
-        left_out: queries of the collection that were not evaluated: not drawn, or without a
+        excluded_rows: queries of the collection that were not evaluated: not drawn, or without a
             relevant document.
         rows: in the order of the table.
         systems: the models among them.
@@ -181,7 +181,7 @@ class Evaluation:
 
     collection: Collection
     split: str | None
-    left_out: int
+    excluded_rows: int
     rows: tuple[Row, ...]
     systems: tuple[System, ...]
     started: str
@@ -200,7 +200,7 @@ class Evaluation:
         return tuple(query.id for query in self.collection.queries)
 
     @property
-    def measures(self) -> tuple[str, ...]:
+    def metrics(self) -> tuple[str, ...]:
         """What every row was scored by."""
         return tuple(self.rows[0].values)
 
@@ -239,7 +239,7 @@ class Evaluation:
             if row.name == name:
                 return row
         known = ", ".join(row.name for row in self.rows)
-        raise ConfigError(f"{self.title} has no row {name!r}", mend=f"use one of {known}")
+        raise ConfigError(f"{self.title} has no row {name!r}", hint=f"use one of {known}")
 
     def control(self, control: str, system: str | None = None) -> Row | None:
         """The row of a control, of the first system or of the one named; None if it did not run."""
@@ -260,12 +260,12 @@ class Evaluation:
         return max(honest, key=lambda row: self.intervals[row.name][measure].mean)
 
     def joined_with(self, others: Sequence["Evaluation"]) -> "Evaluation":
-        """This evaluation with the rows of others on the same queries, judgements and documents.
+        """This evaluation with the rows of others on the same queries, judgments and documents.
 
         A row whose name is already there is left out if it is a baseline with equal rankings.
 
         Raises:
-            DataError: another collection, other queries, other judgements, other measures, or a
+            DataError: another collection, other queries, other judgments, other measures, or a
                 row name that stands for two things.
         """
         rows = {row.name: row for row in self.rows}
@@ -276,7 +276,7 @@ class Evaluation:
                 if known is not None and (row.system is not None or known.run != row.run):
                     raise DataError(
                         f"{self.title}: two evaluations have a row {row.name!r}",
-                        mend="give each model a name of its own (system=...)",
+                        hint="give each model a name of its own (system=...)",
                     )
                 rows.setdefault(row.name, row)
         return replace(
@@ -291,8 +291,8 @@ class Evaluation:
         for what, a, b in (
             ("documents", ours.data_hash, theirs.data_hash),
             ("queries", self.query_ids, other.query_ids),
-            ("judgements", ours.judgement_hash, theirs.judgement_hash),
-            ("measures", self.measures, other.measures),
+            ("qrels", ours.qrels_hash, theirs.qrels_hash),
+            ("metrics", self.metrics, other.metrics),
         ):
             if a != b:
                 raise DataError(f"{self.title} and {other.title} have different {what}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from t1_jax.errors import DataError
-from t1_jax.evaluate.facts import hardware, package_versions
+from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
@@ -18,7 +18,7 @@ from t1_jax.files import atomic_folder, write_atomically
 from t1_jax.retrieval import write_run
 
 FORMAT_VERSION = 1
-"""Of results.json and its neighbours."""
+"""Of results.json and its neighbors."""
 
 
 def write_results(
@@ -72,7 +72,7 @@ def folder_names(titles: Sequence[str]) -> list[str]:
             raise DataError(
                 f"the collections {titles[first]!r} and {titles[place]!r} would be written to one "
                 f"folder, {name}",
-                mend="rename the folder of one of them, or evaluate them in two runs",
+                hint="rename the folder of one of them, or evaluate them in two runs",
             )
     return names
 
@@ -95,11 +95,11 @@ def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
         "split": evaluation.split,
         "documents": len(collection.documents),
         "queries": len(collection.queries),
-        "queries_left_out": evaluation.left_out,
+        "queries_left_out": evaluation.excluded_rows,
         "query_ids": list(evaluation.query_ids),
-        "judgements": sum(map(len, collection.qrels.values())),
+        "qrels": sum(map(len, collection.qrels.values())),
         "data_hash": collection.data_hash,
-        "judgement_hash": collection.judgement_hash,
+        "qrels_hash": collection.qrels_hash,
         "metadata": dict(collection.metadata),
         "started": evaluation.started,
         "seconds": evaluation.seconds,
@@ -129,7 +129,7 @@ def _row_as_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
         "system": row.system,
         "control": row.control,
         "oracle": row.oracle,
-        "measures": {
+        "metrics": {
             measure: asdict(interval)
             for measure, interval in evaluation.intervals[row.name].items()
         },
@@ -149,7 +149,7 @@ def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
             row for row in evaluation.rows if row is not own and row.system in (own.system, None)
         ]
         for other in others:
-            for measure in evaluation.measures:
+            for measure in evaluation.metrics:
                 difference = evaluation.compare(own, other, measure)
                 found.append(
                     {"first": own.name, "second": other.name, "measure": measure}

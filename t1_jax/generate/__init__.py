@@ -3,8 +3,8 @@
 from t1_jax.generate.batch import Prompt as Prompt
 from t1_jax.generate.loop import StopTokens as StopTokens
 from t1_jax.generate.sampler import Sampler as Sampler
-from t1_jax.generate.sampling import SamplingOptions as SamplingOptions
+from t1_jax.generate.sampling import SamplingParams as SamplingParams
 from t1_jax.generate.sampling import check_temperature as check_temperature
 from t1_jax.generate.shapes import BatchShapes as BatchShapes
-from t1_jax.generate.thought import EndReason as EndReason
+from t1_jax.generate.thought import FinishReason as FinishReason
 from t1_jax.generate.thought import Thought as Thought

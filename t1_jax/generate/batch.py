@@ -10,12 +10,12 @@ from flax import nnx
 
 from t1_jax.generate.keys import thought_keys
 from t1_jax.generate.loop import StopTokens, decode_block
-from t1_jax.generate.sampling import SamplingOptions
+from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes, smallest_fit
 from t1_jax.generate.state import Arrivals, DecodeState, rearrange, start_batch
-from t1_jax.generate.thought import EndReason, Thought
+from t1_jax.generate.thought import FinishReason, Thought
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement, all_whole, spread, whole
+from t1_jax.parallel import MeshContext, all_global_to_host, global_to_host, host_to_global
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Programs:
     """The model as the compiled functions take it.
 
     Attributes:
-        placement: mesh and rules.
+        mesh_context: mesh and rules.
         stop: tokens that end a thought.
         prefill: graph and weights with stacked layers.
         step: graph and weights that decode; layers taken apart if `unroll`.
@@ -44,7 +44,7 @@ class Programs:
         vocab_rows: rows of the embedding table, padding included.
     """
 
-    placement: Placement
+    mesh_context: MeshContext
     stop: StopTokens
     prefill: tuple[nnx.GraphDef[Decoder], nnx.State]
     step: tuple[nnx.GraphDef[Decoder], nnx.State]
@@ -87,8 +87,8 @@ class Batch:
         *,
         prefix_size: int,
         samples: int,
-        budget: int,
-        options: SamplingOptions,
+        max_thought_tokens: int,
+        options: SamplingParams,
         between: Callable[[], None],
     ) -> None:
         self._programs = programs
@@ -97,7 +97,7 @@ class Batch:
         self._queue = list(queue)
         self._prefix_size = prefix_size
         self._samples = samples
-        self._budget = budget
+        self._budget = max_thought_tokens
         self._seed = options.seed
         self._options = dataclasses.replace(options, seed=0)  # not a reason to compile again
         self._flights: list[_Flight] = []
@@ -110,7 +110,7 @@ class Batch:
         """Yields (index of the prompt, thought) as thoughts end."""
         while self._queue or self._flights:
             self._between()
-            with self._programs.placement.entered():
+            with self._programs.mesh_context.activate():
                 self._arrange()
                 finished = self._decode()
             yield from finished
@@ -173,19 +173,19 @@ class Batch:
             keys[row] = thought_keys(self._seed, prompt.query_id, self._samples)
             live[row] = True
             seen[row, list(prompt.token_ids)] = True
-        penalised = self._options.repetition_penalty != 1
+        penalized = self._options.repetition_penalty != 1
         arrivals = Arrivals(
             tokens=self._put(tokens, "ps"),
             lengths=self._put(lengths, "p"),
             last_token=self._put(tokens[np.arange(prompts), lengths - 1], "p"),
             keys=self._put(keys, "pg"),
             live=self._put(live, "pg"),
-            seen=self._put(seen, "p") if penalised else None,
+            seen=self._put(seen, "p") if penalized else None,
         )
         return start_batch(
             *programs.prefill,
             arrivals,
-            placement=programs.placement,
+            mesh_context=programs.mesh_context,
             unroll=programs.unroll,
             slots=self._slots,
         )
@@ -225,7 +225,7 @@ class Batch:
             self._put(take_thought, "pg"),
             self._put(live, "pg"),
             np.int32(shift),
-            placement=self._programs.placement,
+            mesh_context=self._programs.mesh_context,
             slots=slots,
         )
         self._slots, self._size = slots, (prompts, thoughts)
@@ -243,7 +243,9 @@ class Batch:
             block=self._shapes.block,
         )
         self._state = state
-        tokens, log_probs, log_probs_at_1, block_steps, live = all_whole([*output, state.live])
+        tokens, log_probs, log_probs_at_1, block_steps, live = all_global_to_host(
+            [*output, state.live]
+        )
         steps = int(block_steps)
         self._slot += steps
         finished: list[tuple[int, Thought]] = []
@@ -259,7 +261,7 @@ class Batch:
                 if live[at]:
                     continue
                 if vectors is None:
-                    vectors = whole(state.vectors)
+                    vectors = global_to_host(state.vectors)
                 flight.samples[place] = None
                 thought = self._thought(flight.drawn[sample], vectors[at], sample)
                 finished.append((flight.index, thought))
@@ -273,11 +275,11 @@ class Batch:
             np.array(column) for column in zip(*drawn, strict=True)
         )
         if len(tokens) > 1 and tokens[-2] in self._programs.stop.eos:
-            end = EndReason.EOS
+            end = FinishReason.EOS
         elif len(tokens) == self._budget + 1:
-            end = EndReason.BUDGET
+            end = FinishReason.BUDGET
         else:
-            end = EndReason.EMB_TOKEN
+            end = FinishReason.EMB_TOKEN
         return Thought(
             token_ids=tokens.astype(np.int32),
             log_probs=log_probs.astype(np.float32),
@@ -288,7 +290,7 @@ class Batch:
         )
 
     def _put(self, array: np.ndarray, letters: str) -> jax.Array:
-        return spread(array, self._programs.placement.activation(letters))
+        return host_to_global(array, self._programs.mesh_context.activation(letters))
 
 
 def _drawn(

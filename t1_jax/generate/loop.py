@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from t1_jax.generate.sampling import SamplingOptions, choose_tokens, token_log_probs
+from t1_jax.generate.sampling import SamplingParams, choose_tokens, token_log_probs
 from t1_jax.generate.state import DecodeState
 from t1_jax.model import Decoder
 from t1_jax.parallel import activation_axes
@@ -53,9 +53,9 @@ def decode_block(
     graph: nnx.GraphDef[Decoder],
     weights: nnx.State,
     state: DecodeState,
-    budget: Int[Array, ""],
+    max_thought_tokens: Int[Array, ""],
     *,
-    options: SamplingOptions,
+    options: SamplingParams,
     stop: StopTokens,
     block: int,
 ) -> tuple[DecodeState, BlockOutput]:
@@ -63,7 +63,7 @@ def decode_block(
 
     One step consumes each thought's token. If that was `<emb_token>` its final hidden state is
     the thought's vector and the thought is over; else the next token is drawn, or `<emb_token>`
-    forced where `budget` tokens have been drawn or an end of text was consumed.
+    forced where `max_thought_tokens` tokens have been drawn or an end of text was consumed.
     """
     decoder = nnx.merge(graph, weights)
     prompts, samples = state.token.shape
@@ -89,7 +89,7 @@ def decode_block(
         vectors = decoder.vectors(hidden)
         live = state.live & ~ended
         token, log_prob, log_prob_at_1 = _next_token(
-            decoder, decoder.logits(hidden), state, budget, options, stop
+            decoder, decoder.logits(hidden), state, max_thought_tokens, options, stop
         )
 
         def record(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -123,8 +123,8 @@ def _next_token(
     decoder: Decoder,
     logits: Float[Array, "P G V"],
     state: DecodeState,
-    budget: Int[Array, ""],
-    options: SamplingOptions,
+    max_thought_tokens: Int[Array, ""],
+    options: SamplingParams,
     stop: StopTokens,
 ) -> tuple[Int[Array, "P G"], Float[Array, "P G"], Float[Array, "P G"]]:
     """Draws or forces a token for every row, each device for its own rows."""
@@ -137,7 +137,7 @@ def _next_token(
         count: Int[Array, "P G"],
         keys: UInt32[Array, "P G 2"],
         seen: Bool[Array, "P G V"] | None,
-        budget: Int[Array, ""],
+        max_thought_tokens: Int[Array, ""],
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         shape = token.shape
         logits = logits.reshape(-1, logits.shape[-1])
@@ -150,7 +150,7 @@ def _next_token(
             )
             banned = (count < options.min_length)[:, None] & enders
         drawn = choose_tokens(logits, _uniform(keys, count), seen, banned, options)
-        forced = (count >= budget) | jnp.isin(token, jnp.array(stop.eos, jnp.int32))
+        forced = (count >= max_thought_tokens) | jnp.isin(token, jnp.array(stop.eos, jnp.int32))
         drawn = jnp.where(forced, stop.emb, drawn)
         log_probs = token_log_probs(logits, drawn, options.temperature)
         return drawn.reshape(shape), log_probs[0].reshape(shape), log_probs[1].reshape(shape)
@@ -161,7 +161,7 @@ def _next_token(
         in_specs=(rows, rows, rows, rows, rows, jax.P()),
         out_specs=(rows, rows, rows),
         check_vma=False,
-    )(whole, state.token, state.drawn, state.keys, state.seen, budget)
+    )(whole, state.token, state.drawn, state.keys, state.seen, max_thought_tokens)
 
 
 def _uniform(keys: UInt32[Array, "B 2"], count: Int[Array, " B"]) -> Float[Array, " B"]:

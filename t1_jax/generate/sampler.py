@@ -7,11 +7,11 @@ from flax import nnx
 from t1_jax.errors import ConfigError
 from t1_jax.generate.batch import Batch, Programs, Prompt
 from t1_jax.generate.loop import StopTokens
-from t1_jax.generate.sampling import SamplingOptions
+from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes
 from t1_jax.generate.thought import Thought
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement
+from t1_jax.parallel import MeshContext
 
 
 class Sampler:
@@ -23,7 +23,7 @@ class Sampler:
 
     Args:
         decoder: the model.
-        placement: that it lies on.
+        mesh_context: that it lies on.
         stop: tokens that end a thought.
         shapes: of batches.
         between: called before each block of tokens; what it raises ends the thinking.
@@ -32,21 +32,21 @@ class Sampler:
     def __init__(
         self,
         decoder: Decoder,
-        placement: Placement,
+        mesh_context: MeshContext,
         stop: StopTokens,
         shapes: BatchShapes,
         *,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         unroll = decoder.options.unroll_decode
-        with placement.entered():
+        with mesh_context.activate():
             prefill = nnx.split(decoder)
             step = nnx.split(decoder.unrolled()) if unroll else prefill
         self._config = decoder.config
         self._shapes = shapes
         self._between = between
         self._programs = Programs(
-            placement=placement,
+            mesh_context=mesh_context,
             stop=stop,
             prefill=prefill,
             step=step,
@@ -59,22 +59,22 @@ class Sampler:
         prompts: Sequence[Prompt],
         *,
         samples: int,
-        budget: int,
-        options: SamplingOptions,
+        max_thought_tokens: int,
+        options: SamplingParams,
     ) -> Iterator[tuple[int, Thought]]:
         """Yields (index of the prompt, thought) in the order in which thoughts end.
 
         Args:
             prompts: any number, in any order.
             samples: G, thoughts per prompt.
-            budget: most tokens of a thought, `<emb_token>` not counted.
+            max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
             options: how tokens are drawn.
 
         Raises:
             ConfigError: a budget or number of samples below 1, or a prompt that leaves no room
                 for its thought in the model's context.
         """
-        self._check(prompts, samples, budget)
+        self._check(prompts, samples, max_thought_tokens)
         for size, indices in self._by_size(prompts, samples):
             batch = Batch(
                 self._programs,
@@ -82,28 +82,28 @@ class Sampler:
                 [(index, prompts[index]) for index in indices],
                 prefix_size=size,
                 samples=samples,
-                budget=budget,
+                max_thought_tokens=max_thought_tokens,
                 options=options,
                 between=self._between,
             )
             yield from batch.run()
 
-    def _check(self, prompts: Sequence[Prompt], samples: int, budget: int) -> None:
-        if budget < 1:
+    def _check(self, prompts: Sequence[Prompt], samples: int, max_thought_tokens: int) -> None:
+        if max_thought_tokens < 1:
             raise ConfigError(
-                f"a thought's budget must be at least 1 token, got {budget}",
-                mend="to embed without a thought use think=False",
+                f"a thought's budget must be at least 1 token, got {max_thought_tokens}",
+                hint="to embed without a thought use think=False",
             )
         if samples < 1:
             raise ConfigError(f"the number of thoughts must be at least 1, got {samples}")
         for prompt in prompts:
-            needed = len(prompt.token_ids) + budget + 1
+            needed = len(prompt.token_ids) + max_thought_tokens + 1
             if len(prompt.token_ids) < 2 or needed > self._config.max_positions:
                 raise ConfigError(
                     f"query {prompt.query_id}: a prompt of {len(prompt.token_ids)} tokens and a "
-                    f"budget of {budget} need {needed} positions; the model has "
+                    f"budget of {max_thought_tokens} need {needed} positions; the model has "
                     f"{self._config.max_positions}",
-                    mend="lower the budget or the longest query",
+                    hint="lower the budget or the longest query",
                 )
 
     def _by_size(self, prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[int, list[int]]]:

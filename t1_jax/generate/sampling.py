@@ -23,7 +23,7 @@ _ORDERED_MINUS_INFINITY = np.uint32(0x007FFFFF)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
+class SamplingParams:
     """How thoughts are drawn. The filters apply in the order in which they stand here.
 
     Attributes:
@@ -79,13 +79,13 @@ def check_temperature(name: str, value: float, *, greedy: bool = True) -> None:
     """
     if MIN_TEMPERATURE <= value <= MAX_TEMPERATURE or (greedy and value == 0):
         return
-    mend = f"set {name}=1"
+    hint = f"set {name}=1"
     if greedy and 0 < value < MIN_TEMPERATURE:
-        mend = f"set {name}=0 to always take the most likely token"
+        hint = f"set {name}=0 to always take the most likely token"
     raise ConfigError(
         f"{name} must lie between {MIN_TEMPERATURE:g} and {MAX_TEMPERATURE:g}"
         f"{', or be 0 (greedy)' if greedy else ''}, got {value}",
-        mend=mend,
+        hint=hint,
     )
 
 
@@ -94,7 +94,7 @@ def choose_tokens(
     uniform: Float[Array, " B"],
     seen: Bool[Array, "B V"] | None,
     banned: Bool[Array, "B V"] | None,
-    options: SamplingOptions,
+    options: SamplingParams,
 ) -> Int[Array, " B"]:
     """Draws one token per row.
 
@@ -107,8 +107,8 @@ def choose_tokens(
     """
     if seen is not None:
         penalty = options.repetition_penalty
-        penalised = jnp.where(logits > 0, logits / penalty, logits * penalty)
-        logits = jnp.where(seen, penalised, logits)
+        penalized = jnp.where(logits > 0, logits / penalty, logits * penalty)
+        logits = jnp.where(seen, penalized, logits)
     if banned is not None:
         logits = jnp.where(banned, -jnp.inf, logits)
     if options.temperature == 0:

@@ -16,7 +16,7 @@ class BatchShapes:
         block: most steps between two looks at the batch from the host.
         shrink: a batch is cut down once this many times fewer places would do; less often saves
             programs, more often saves steps.
-        row_multiple: prompts in a batch are a multiple of this (devices along the batch axis).
+        batch_divisor: prompts in a batch are a multiple of this (devices along the batch axis).
     """
 
     max_rows: int = 32
@@ -24,11 +24,11 @@ class BatchShapes:
     suffix_step: int = 64
     block: int = 32
     shrink: int = 4
-    row_multiple: int = 1
+    batch_divisor: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.max_rows, self.suffix_step, self.block, self.row_multiple) < 1:
-            raise ConfigError("max_rows, suffix_step, block and row_multiple must be positive")
+        if min(self.max_rows, self.suffix_step, self.block, self.batch_divisor) < 1:
+            raise ConfigError("max_rows, suffix_step, block and batch_divisor must be positive")
         if self.shrink < 2:
             raise ConfigError(f"shrink must be at least 2, got {self.shrink}")
         if not self.prefix_sizes or list(self.prefix_sizes) != sorted(set(self.prefix_sizes)):
@@ -46,13 +46,13 @@ class BatchShapes:
         raise ConfigError(
             f"a prompt of {tokens} tokens is longer than the largest prefix size "
             f"{self.prefix_sizes[-1]}",
-            mend="lower the longest query, or add a size to prefix_sizes",
+            hint="lower the longest query, or add a size to prefix_sizes",
         )
 
     def prompt_sizes(self, samples: int) -> tuple[int, ...]:
         """Prompts a batch of G = `samples` thoughts each may hold, descending."""
         most = max(self.max_rows // samples, 1)
-        return self._ladder(-(-most // self.row_multiple), self.row_multiple)
+        return self._ladder(-(-most // self.batch_divisor), self.batch_divisor)
 
     def thought_sizes(self, samples: int) -> tuple[int, ...]:
         """Thoughts per prompt a batch may be cut down to as they end, descending."""
@@ -69,10 +69,10 @@ class BatchShapes:
             size *= 2
         return size
 
-    def most_programs(self, samples: int, budget: int, prefix_sizes: int) -> int:
+    def most_programs(self, samples: int, max_thought_tokens: int, prefix_sizes: int) -> int:
         """Bound on the compiled decoding blocks of a run over so many different prefix sizes."""
         suffixes, size = 1, self.suffix_step
-        while size < self.suffix_size(budget + 2 + self.block):
+        while size < self.suffix_size(max_thought_tokens + 2 + self.block):
             suffixes, size = suffixes + 1, size * 2
         batches = len(self.prompt_sizes(samples)) * len(self.thought_sizes(samples))
         return batches * suffixes * prefix_sizes

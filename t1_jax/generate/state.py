@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.model import Decoder, LayerCache, PrefixCache, SuffixCache
-from t1_jax.parallel import Placement, activation_axes
+from t1_jax.parallel import MeshContext, activation_axes
 
 
 class DecodeState(NamedTuple):
@@ -67,13 +67,13 @@ def start_batch(
     weights: nnx.State,
     arrivals: Arrivals,
     *,
-    placement: Placement,
+    mesh_context: MeshContext,
     unroll: bool,
     slots: int,
 ) -> DecodeState:
     """Runs each prompt once and returns a batch with empty suffix caches of `slots` slots."""
     decoder = nnx.merge(graph, weights)
-    config, rules = decoder.config, placement.rules
+    config, rules = decoder.config, mesh_context.rules
     prefix = decoder.prefill(arrivals.tokens, arrivals.lengths - 1)
     layers = prefix.layers
     if unroll:
@@ -120,7 +120,7 @@ def rearrange(
     live: Bool[Array, "Q F"],
     shift: Int[Array, ""],
     *,
-    placement: Placement,
+    mesh_context: MeshContext,
     slots: int,
 ) -> DecodeState:
     """A batch of Q chosen prompts and F of their thoughts, its suffix moved towards the front.
@@ -133,7 +133,7 @@ def rearrange(
         take_thought: which of that prompt's thoughts stand in the new batch.
         live: which places of the new batch hold work.
         shift: slots at the front that no live thought uses any more.
-        placement: mesh and rules.
+        mesh_context: mesh and rules.
         slots: size of the new suffix.
     """
 
@@ -200,7 +200,7 @@ def rearrange(
             seen=seen,
         )
 
-    specs = _specs(state, placement)
+    specs = _specs(state, mesh_context)
     # Rows move between devices here, which explicit sharding leaves to the compiler.
     spread = jax.sharding.auto_axes(chosen, out_sharding=specs)
     move = cast(Callable[..., DecodeState], spread)
@@ -211,14 +211,14 @@ def _is_layer(leaf: object) -> bool:
     return isinstance(leaf, LayerCache)
 
 
-def _specs(state: DecodeState, placement: Placement) -> Any:
+def _specs(state: DecodeState, mesh_context: MeshContext) -> Any:
     """A batch with, in place of every leaf, its partition."""
     batch, shared, own = cast(
         tuple[Callable[..., Any], ...], (DecodeState, PrefixCache, SuffixCache)
     )
 
     def spec(letters: str) -> jax.P:
-        return placement.rules.spec(activation_axes(letters))
+        return mesh_context.rules.spec(activation_axes(letters))
 
     def cache(letters: str, leaf: jax.Array) -> jax.P:
         return spec("y" * (leaf.ndim - len(letters)) + letters)

@@ -7,14 +7,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-class EndReason(StrEnum):
+class FinishReason(StrEnum):
     """Why a thought stopped."""
 
     EMB_TOKEN = "emb_token"
     """The model drew `<emb_token>` itself."""
     EOS = "eos"
     """The model drew an end of text; `<emb_token>` was appended."""
-    BUDGET = "budget"
+    BUDGET = "max_thought_tokens"
     """The budget was spent; `<emb_token>` was appended."""
 
 
@@ -36,14 +36,14 @@ class Thought:
     log_probs: Float[np.ndarray, " L"]
     log_probs_at_1: Float[np.ndarray, " L"]
     vector: Float[np.ndarray, " D"]
-    end: EndReason
+    end: FinishReason
     sample: int
     text: str = ""
 
     @property
     def forced(self) -> bool:
         """Whether `<emb_token>` was appended rather than drawn."""
-        return self.end is not EndReason.EMB_TOKEN
+        return self.end is not FinishReason.EMB_TOKEN
 
     @property
     def reasoning_tokens(self) -> int:

@@ -1,11 +1,11 @@
-"""Weights and tokenisers in and out: Hugging Face folders, GGUF files, packages and the hub."""
+"""Weights and tokenizers in and out: Hugging Face folders, GGUF files, packages and the hub."""
 
 from t1_jax.hub.adapter import Adapter as Adapter
 from t1_jax.hub.adapter import check_adapter_fits as check_adapter_fits
 from t1_jax.hub.adapter import export_adapter as export_adapter
 from t1_jax.hub.adapter import is_adapter as is_adapter
 from t1_jax.hub.adapter import read_adapter as read_adapter
-from t1_jax.hub.adapter import tokeniser_hash as tokeniser_hash
+from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
 from t1_jax.hub.adapter import with_adapter as with_adapter
 from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.assets import ModelAsset as ModelAsset
@@ -19,7 +19,7 @@ from t1_jax.hub.collections import open_documents as open_documents
 from t1_jax.hub.collections import pull_collection as pull_collection
 from t1_jax.hub.emb_token import EmbToken as EmbToken
 from t1_jax.hub.emb_token import EmbTokenMode as EmbTokenMode
-from t1_jax.hub.emb_token import give_emb_token as give_emb_token
+from t1_jax.hub.emb_token import add_emb_token as add_emb_token
 from t1_jax.hub.export import ExportOptions as ExportOptions
 from t1_jax.hub.export import check_export as check_export
 from t1_jax.hub.export import export_folder as export_folder
@@ -34,7 +34,7 @@ from t1_jax.hub.pull import cache_folder as cache_folder
 from t1_jax.hub.pull import locate_model as locate_model
 from t1_jax.hub.pull import pull_model as pull_model
 from t1_jax.hub.pull import pull_package as pull_package
-from t1_jax.hub.sentence_transformers import DocumentSide as DocumentSide
+from t1_jax.hub.sentence_transformers import DocumentPrompt as DocumentPrompt
 from t1_jax.hub.sources import TensorSource as TensorSource
-from t1_jax.hub.tokeniser import EMB_TOKEN as EMB_TOKEN
-from t1_jax.hub.tokeniser import Tokeniser as Tokeniser
+from t1_jax.hub.tokenizer import EMB_TOKEN as EMB_TOKEN
+from t1_jax.hub.tokenizer import ModelTokenizer as ModelTokenizer

@@ -26,10 +26,10 @@ from t1_jax.hub.json_files import read_json, to_json
 from t1_jax.hub.metadata import T1_FILE, AdapterMetadata, read_adapter_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
 from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
-from t1_jax.hub.tokeniser import Tokeniser
-from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf, to_ours
+from t1_jax.hub.tokenizer import ModelTokenizer
+from t1_jax.hub.weight_map import Rule, from_hf, hf_names, hf_shape, rules_for, to_hf
 from t1_jax.model import LORA_TARGETS, Decoder, DecoderConfig, LoraConfig, LoraParam, add_lora
-from t1_jax.parallel import Placement, whole
+from t1_jax.parallel import MeshContext, global_to_host
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -47,7 +47,7 @@ _INERT = (
     *("lora_dropout", "runtime_config", "layers_pattern", "megatron_core", "qalora_group_size"),
     *("loftq_config", "eva_config", "corda_config", "lora_ga_config", "ensure_weight_tying"),
 )
-# Other ways to initialise an adapter change the base model's weights as well.
+# Other ways to initialize an adapter change the base model's weights as well.
 _NAMED = {"peft_type": ("LORA",), "bias": ("none",), "init_lora_weights": (True, False, "gaussian")}
 
 
@@ -73,9 +73,9 @@ def is_adapter(path: Path) -> bool:
     return (path / ADAPTER_CONFIG).exists() and not (path / "config.json").exists()
 
 
-def tokeniser_hash(tokeniser: Tokeniser) -> str:
+def tokenizer_hash(tokenizer: ModelTokenizer) -> str:
     """Hex SHA-256 of every token and its id."""
-    tokens = json.dumps(sorted(tokeniser.backend.get_vocab().items()), ensure_ascii=True)
+    tokens = json.dumps(sorted(tokenizer.backend.get_vocab().items()), ensure_ascii=True)
     return hashlib.sha256(tokens.encode()).hexdigest()
 
 
@@ -106,7 +106,7 @@ def export_adapter(
         T1Error: the folder is not empty, or the disk refused the data.
     """
     if decoder.lora is None:
-        raise ConfigError("the decoder has no adapter", mend="export it as a model")
+        raise ConfigError("the decoder has no adapter", hint="export it as a model")
     if dtype not in STORED_DTYPES:
         raise ConfigError(f"weights are not stored as {dtype!r}; known: {', '.join(STORED_DTYPES)}")
     tensors = _to_peft(decoder, metadata.emb_token_id, STORED_DTYPES[dtype])
@@ -137,20 +137,20 @@ def read_adapter(folder: Path) -> Adapter:
 
     Raises:
         WeightsError: a file is missing or damaged, or the adapter is not one of T1.
-        UnsupportedError: a kind of adapter that is not honoured, by the field that says so.
+        UnsupportedError: a kind of adapter that is not honored, by the field that says so.
     """
     fields = read_json(folder / ADAPTER_CONFIG)
     for name, value in fields.items():
         known = value in _NAMED[name] if name in _NAMED else not value
         if not known and name not in _READ + _INERT:
             raise UnsupportedError(
-                f"{folder / ADAPTER_CONFIG}: {name} is {value!r}, which is not honoured",
-                mend="merge the adapter with peft's merge_and_unload and import the result",
+                f"{folder / ADAPTER_CONFIG}: {name} is {value!r}, which is not honored",
+                hint="merge the adapter with peft's merge_and_unload and import the result",
             )
     metadata = read_adapter_metadata(folder)
     weights = folder / ADAPTER_WEIGHTS
     if not weights.exists():
-        raise WeightsError(f"{weights} is missing", mend="give the folder of a whole adapter")
+        raise WeightsError(f"{weights} is missing", hint="give the folder of a whole adapter")
     parts = [sha256_of(folder / ADAPTER_CONFIG), sha256_of(weights), str(metadata.emb_token_id)]
     return Adapter(
         path=folder,
@@ -160,7 +160,7 @@ def read_adapter(folder: Path) -> Adapter:
     )
 
 
-def with_adapter(decoder: Decoder, adapter: Adapter, placement: Placement) -> Decoder:
+def with_adapter(decoder: Decoder, adapter: Adapter, mesh_context: MeshContext) -> Decoder:
     """The base decoder with an adapter beside its weights: to train on, or to merge.
 
     Raises:
@@ -170,7 +170,7 @@ def with_adapter(decoder: Decoder, adapter: Adapter, placement: Placement) -> De
     """
     source = check_adapter_fits(adapter, decoder.config)
     emb = adapter.metadata.emb_token_id
-    with placement.entered():
+    with mesh_context.activate():
         adapted = add_lora(decoder, adapter.config, nnx.Rngs(0), emb_token_id=emb)
     leaves = {
         "/".join(map(str, path)): leaf
@@ -178,7 +178,7 @@ def with_adapter(decoder: Decoder, adapter: Adapter, placement: Placement) -> De
     }
     for rule in _rules(adapter.config, decoder.config):
         layers = [
-            to_ours(rule, source.read(name).astype(np.float32), decoder.config)
+            from_hf(rule, source.read(name).astype(np.float32), decoder.config)
             for name in hf_names(rule, decoder.config)
         ]
         _set(leaves[rule.path], np.stack(layers))
@@ -213,7 +213,7 @@ def check_adapter_fits(adapter: Adapter, config: DecoderConfig) -> SafetensorsSo
         raise WeightsError(
             f"{adapter.path}: the tensors do not fit the adapter's config and its base model "
             f"({len(faults)} faults):\n  " + "\n  ".join(faults),
-            mend="take the adapter and the base model that belong together",
+            hint="take the adapter and the base model that belong together",
         )
     return source
 
@@ -324,11 +324,11 @@ def _to_peft(decoder: Decoder, emb: int, dtype: np.dtype) -> dict[str, np.ndarra
     }
     found: dict[str, np.ndarray] = {}
     for rule in _rules(lora, config):
-        stacked = whole(state[rule.path])
+        stacked = global_to_host(state[rule.path])
         for layer, name in enumerate(hf_names(rule, config)):
             found[name] = to_hf(rule, stacked[layer], config)
     for name, (path, _) in _rows(lora, config).items():
-        found[name] = (_base_row(decoder, path, emb) + whole(state[path]))[None]
+        found[name] = (_base_row(decoder, path, emb) + global_to_host(state[path]))[None]
     cast = CheckedCast(dtype)
     stored = {
         name: np.ascontiguousarray(cast.cast(values, f"tensor {name}"))
@@ -349,7 +349,7 @@ def _base_row(decoder: Decoder, path: str, emb: int) -> np.ndarray:
         place = table.at[:, emb]
     assert isinstance(table.sharding, jax.NamedSharding)
     everywhere = jax.NamedSharding(table.sharding.mesh, jax.P(None))
-    return whole(place.get(out_sharding=everywhere)).astype(np.float32)
+    return global_to_host(place.get(out_sharding=everywhere)).astype(np.float32)
 
 
 def _set(leaf: nnx.Variable, values: np.ndarray) -> None:

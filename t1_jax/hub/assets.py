@@ -56,5 +56,5 @@ def model_asset(name: str) -> ModelAsset:
         WeightsError: there is none; the message lists those there are.
     """
     if name not in MODELS:
-        raise WeightsError(f"no model is called {name!r}", mend=suggestion(name, MODELS))
+        raise WeightsError(f"no model is called {name!r}", hint=suggestion(name, MODELS))
     return MODELS[name]

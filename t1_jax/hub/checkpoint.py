@@ -13,13 +13,13 @@ from t1_jax.files import sha256_of
 from t1_jax.hub.gguf_config import decoder_config_from_gguf
 from t1_jax.hub.gguf_file import read_gguf
 from t1_jax.hub.gguf_source import GGUFSource
-from t1_jax.hub.gguf_tokeniser import tokeniser_from_gguf
+from t1_jax.hub.gguf_tokenizer import tokenizer_from_gguf
 from t1_jax.hub.hf_config import decoder_config_from_hf, other_fields
 from t1_jax.hub.json_files import check_link, read_json
 from t1_jax.hub.metadata import T1Metadata, read_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
 from t1_jax.hub.sources import TensorSource, as_causal_lm, stored_dtype
-from t1_jax.hub.tokeniser import Tokeniser, tokeniser_from_folder
+from t1_jax.hub.tokenizer import ModelTokenizer, tokenizer_from_folder
 from t1_jax.model import DecoderConfig
 
 _WHAT_IS_A_MODEL = "give a folder with config.json, tokenizer.json and safetensors, or a .gguf file"
@@ -34,7 +34,7 @@ class Checkpoint:
         config: of the decoder, as the checkpoint has it.
         source: its tensors.
         weight_files: that they are read from.
-        tokeniser: with or without `<emb_token>`.
+        tokenizer: with or without `<emb_token>`.
         stored_dtype: the narrowest dtype name that holds every tensor exactly.
         metadata: what a T1 checkpoint says about itself; None for a base model.
         other_fields: of its `config.json`, without influence on the decoder; export keeps them.
@@ -44,14 +44,14 @@ class Checkpoint:
     config: DecoderConfig
     source: TensorSource
     weight_files: tuple[Path, ...]
-    tokeniser: Tokeniser
+    tokenizer: ModelTokenizer
     stored_dtype: str
     metadata: T1Metadata | None
     other_fields: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over config, tokeniser and every byte of the weights; read once."""
+        """Hex SHA-256 over config, tokenizer and every byte of the weights; read once."""
         if self.path.is_file():
             return sha256_of(self.path)
         others = (self.path / name for name in ("config.json", "tokenizer.json"))
@@ -65,13 +65,13 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         WeightsError: it is not a model, or its files are missing, damaged or do not fit.
-        UnsupportedError: an architecture, field or tokeniser that is not honoured, by name.
+        UnsupportedError: an architecture, field or tokenizer that is not honored, by name.
         ConfigError: a field of its config is missing or inconsistent.
     """
     path = _transformer_folder(Path(path))
     check_link(path)
     checkpoint = _open_folder(path) if path.is_dir() else _open_file(path)
-    checkpoint.tokeniser.assigned(checkpoint.config.vocab_size)
+    checkpoint.tokenizer.assigned(checkpoint.config.vocab_size)
     _check_metadata(checkpoint)
     return checkpoint
 
@@ -87,7 +87,7 @@ def _transformer_folder(path: Path) -> Path:
 
 def _open_file(path: Path) -> Checkpoint:
     if not path.exists():
-        raise WeightsError(f"{path} does not exist", mend=_WHAT_IS_A_MODEL)
+        raise WeightsError(f"{path} does not exist", hint=_WHAT_IS_A_MODEL)
     file = read_gguf(path)
     with _named(path):
         config = decoder_config_from_gguf(file)
@@ -97,7 +97,7 @@ def _open_file(path: Path) -> Checkpoint:
         config=config,
         source=source,
         weight_files=(path,),
-        tokeniser=tokeniser_from_gguf(file),
+        tokenizer=tokenizer_from_gguf(file),
         stored_dtype=stored_dtype(source),
         metadata=None,
     )
@@ -111,7 +111,7 @@ def _open_folder(path: Path) -> Checkpoint:
         raise WeightsError(
             f"{path} holds both a model (config.json) and an adapter (adapter_config.json), so "
             "it is unclear which of them is meant",
-            mend="move adapter_config.json and adapter_model.safetensors to a folder of their own",
+            hint="move adapter_config.json and adapter_model.safetensors to a folder of their own",
         )
     fields = read_json(path / "config.json")
     with _named(path / "config.json"):
@@ -119,7 +119,7 @@ def _open_folder(path: Path) -> Checkpoint:
     if not any(path.glob("*.safetensors")) and any(path.glob("*.bin")):
         raise WeightsError(
             f"{path} has its weights in pickled .bin files, which are never read",
-            mend="take the safetensors of the same model, or convert it with transformers",
+            hint="take the safetensors of the same model, or convert it with transformers",
         )
     stored = SafetensorsSource(path)
     source = as_causal_lm(stored, tied=config.tie_embeddings)
@@ -128,7 +128,7 @@ def _open_folder(path: Path) -> Checkpoint:
         config=config,
         source=source,
         weight_files=stored.files,
-        tokeniser=tokeniser_from_folder(path),
+        tokenizer=tokenizer_from_folder(path),
         stored_dtype=stored_dtype(source),
         metadata=read_metadata(path),
         other_fields=other_fields(fields),
@@ -140,21 +140,21 @@ def _not_a_model(path: Path) -> WeightsError:
     if (path / "adapter_config.json").exists():
         return WeightsError(
             f"{path} is a LoRA adapter, not a model",
-            mend="one of T1 loads with T1.load(base, adapter=folder); merge any other into its "
+            hint="one of T1 loads with T1.load(base, adapter=folder); merge any other into its "
             "base model first, with peft's merge_and_unload",
         )
     gguf_files = sorted(file.name for file in path.glob("*.gguf"))
-    mend = f"give one of its files: {', '.join(gguf_files)}" if gguf_files else _WHAT_IS_A_MODEL
-    return WeightsError(f"{path} is not a model: it has no config.json", mend=mend)
+    hint = f"give one of its files: {', '.join(gguf_files)}" if gguf_files else _WHAT_IS_A_MODEL
+    return WeightsError(f"{path} is not a model: it has no config.json", hint=hint)
 
 
 def _check_metadata(checkpoint: Checkpoint) -> None:
-    metadata, found = checkpoint.metadata, checkpoint.tokeniser.emb_token_id
+    metadata, found = checkpoint.metadata, checkpoint.tokenizer.emb_token_id
     if metadata is not None and metadata.emb_token_id != found:
         raise WeightsError(
             f"{checkpoint.path}: t1.json puts <emb_token> at id {metadata.emb_token_id}, "
             f"tokenizer.json at {found}",
-            mend="take both files from the same export",
+            hint="take both files from the same export",
         )
 
 
@@ -166,4 +166,4 @@ def _named(path: Path) -> Iterator[None]:
     except T1Error as error:
         if str(path) in error.message:
             raise
-        raise type(error)(f"{path}: {error.message}", mend=error.mend) from error
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error

@@ -48,7 +48,7 @@ def open_collection(name_or_folder: str, split: str = "test", lenient: bool = Fa
 
     Args:
         name_or_folder: a folder in the BEIR layout, or a name that `t1 pull` knows.
-        split: whose queries and judgements.
+        split: whose queries and judgments.
         lenient: see `t1_jax.retrieval.load_collection`.
 
     Raises:
@@ -96,13 +96,13 @@ def collection_folder(name_or_folder: str) -> Path:
         if not folder.exists():
             raise DataError(
                 f"the collection {name_or_folder} is not in {folder.parent}",
-                mend=f"t1 pull {name_or_folder}",
+                hint=f"t1 pull {name_or_folder}",
             )
         return folder
     if not Path(name_or_folder).is_dir():
         raise DataError(
             f"{name_or_folder} is neither a folder nor a collection that is known",
-            mend=suggestion(name_or_folder, datasets.DATASETS),
+            hint=suggestion(name_or_folder, datasets.DATASETS),
         )
     return Path(name_or_folder)
 

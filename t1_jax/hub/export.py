@@ -18,14 +18,14 @@ from t1_jax.hub.metadata import T1_FILE, T1Metadata
 from t1_jax.hub.safetensors_writer import write_safetensors
 from t1_jax.hub.sentence_transformers import (
     DOCUMENT_FOLDER,
-    DocumentSide,
-    check_document_side,
-    write_document_tokeniser,
+    DocumentPrompt,
+    check_document_prompt,
+    write_document_tokenizer,
     write_sentence_transformers,
 )
 from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
-from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
-from t1_jax.hub.tokeniser_files import check_reads_back, write_tokeniser
+from t1_jax.hub.tokenizer import EMB_TOKEN, ModelTokenizer
+from t1_jax.hub.tokenizer_files import check_reads_back, write_tokenizer
 from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
 from t1_jax.model import DecoderConfig
 
@@ -51,9 +51,9 @@ def export_folder(
     folder: Path,
     state: Mapping[str, jax.Array | np.ndarray],
     config: DecoderConfig,
-    tokeniser: Tokeniser,
+    tokenizer: ModelTokenizer,
     metadata: T1Metadata,
-    document_side: DocumentSide,
+    document_prompt: DocumentPrompt,
     card: CardFacts,
     options: ExportOptions | None = None,
     *,
@@ -65,85 +65,88 @@ def export_folder(
         folder: must not exist, or be empty.
         state: path -> parameter, as `load_decoder_state` returns it.
         config: of the decoder that `state` belongs to.
-        tokeniser: with `<emb_token>`.
+        tokenizer: with `<emb_token>`.
         metadata: written as `t1.json`; its `stored_dtype` is what the weights are written in.
-        document_side: the document prompt as tokens, for sentence-transformers.
+        document_prompt: the document prompt as tokens, for sentence-transformers.
         card: what the model card says.
         options: sizes, and whether to overwrite.
         other_fields: of `config.json`, without influence on the decoder, as the source has them.
 
     Raises:
-        WeightsError: the tokeniser lacks `<emb_token>` or has more ids than there are rows, or a
+        WeightsError: the tokenizer lacks `<emb_token>` or has more ids than there are rows, or a
             weight does not fit the dtype.
         UnsupportedError: transformers has no class for this decoder, or would tokenize otherwise.
         T1Error: the folder is taken, or the disk refused the data.
     """
     options = options or ExportOptions()
-    check_export(config, tokeniser, metadata, document_side)
-    fields = _config_fields(config, tokeniser, metadata.stored_dtype, other_fields or {})
+    check_export(config, tokenizer, metadata, document_prompt)
+    fields = _config_fields(config, tokenizer, metadata.stored_dtype, other_fields or {})
     texts = {
         "config.json": to_json(fields),
-        "generation_config.json": to_json(_generation_fields(tokeniser, metadata)),
+        "generation_config.json": to_json(_generation_fields(tokenizer, metadata)),
         T1_FILE: to_json(metadata.to_fields()),
         "README.md": render_card(card, config, metadata),
     }
     with atomic_folder(folder, overwrite=options.overwrite) as scratch:
         for name, text in texts.items():
             (scratch / name).write_text(text, encoding="utf-8")
-        write_tokeniser(scratch, tokeniser, max_tokens=config.max_positions)
-        write_document_tokeniser(scratch, tokeniser, document_side)
+        write_tokenizer(scratch, tokenizer, max_tokens=config.max_positions)
+        write_document_tokenizer(scratch, tokenizer, document_prompt)
         for part in (scratch, scratch / DOCUMENT_FOLDER):
             check_reads_back(part, fields)
         weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
-        write_sentence_transformers(scratch, weights, config.embed_dim, document_side)
+        write_sentence_transformers(scratch, weights, config.embed_dim, document_prompt)
 
 
 def check_export(
-    config: DecoderConfig, tokeniser: Tokeniser, metadata: T1Metadata, document_side: DocumentSide
+    config: DecoderConfig,
+    tokenizer: ModelTokenizer,
+    metadata: T1Metadata,
+    document_prompt: DocumentPrompt,
 ) -> None:
     """Rejects what could not be exported, without the weights; arguments as `export_folder` has.
 
     Raises:
-        WeightsError: the tokeniser lacks `<emb_token>` or has more ids than there are rows.
+        WeightsError: the tokenizer lacks `<emb_token>` or has more ids than there are rows.
         ConfigError: the document prompt does not suit sentence-transformers.
         UnsupportedError: transformers has no class for this decoder.
     """
-    if tokeniser.emb_token_id != metadata.emb_token_id:
+    if tokenizer.emb_token_id != metadata.emb_token_id:
         raise WeightsError(
-            f"the tokeniser has {EMB_TOKEN} at {tokeniser.emb_token_id}, t1.json would say "
+            f"the tokenizer has {EMB_TOKEN} at {tokenizer.emb_token_id}, t1.json would say "
             f"{metadata.emb_token_id}",
-            mend="give the tokeniser the token first, in one of its three modes",
+            hint="give the tokenizer the token first, in one of its three modes",
         )
     if metadata.stored_dtype not in STORED_DTYPES:
         raise ConfigError(
             f"weights are not stored as {metadata.stored_dtype!r}; "
             f"known: {', '.join(STORED_DTYPES)}"
         )
-    tokeniser.assigned(config.vocab_size)
-    check_document_side(document_side, tokeniser)
-    _config_fields(config, tokeniser, metadata.stored_dtype, {})
+    tokenizer.assigned(config.vocab_size)
+    check_document_prompt(document_prompt, tokenizer)
+    _config_fields(config, tokenizer, metadata.stored_dtype, {})
 
 
 def _config_fields(
-    config: DecoderConfig, tokeniser: Tokeniser, dtype: str, other: Mapping[str, Any]
+    config: DecoderConfig, tokenizer: ModelTokenizer, dtype: str, other: Mapping[str, Any]
 ) -> dict[str, Any]:
     """`config.json`: the source's own fields, and ids where it states none."""
     stated = {name: value for name, value in other.items() if value is not None}
-    ids = {**_role_ids(tokeniser), "eos_token_id": list(tokeniser.eos_ids), **stated}
+    ids = {**_role_ids(tokenizer), "eos_token_id": list(tokenizer.eos_ids), **stated}
     return hf_config_from_decoder(config, dtype=dtype, **{**other, **ids})
 
 
-def _generation_fields(tokeniser: Tokeniser, metadata: T1Metadata) -> dict[str, Any]:
+def _generation_fields(tokenizer: ModelTokenizer, metadata: T1Metadata) -> dict[str, Any]:
     """`generation_config.json`: as the source has it, and an end at `<emb_token>`.
 
     `<emb_token>` ends a thought, so it also ends a plain transformers `generate`.
     """
-    ends = [*tokeniser.eos_ids, metadata.emb_token_id]
-    return {**_role_ids(tokeniser), **tokeniser.generation, "eos_token_id": ends}
+    ends = [*tokenizer.eos_ids, metadata.emb_token_id]
+    return {**_role_ids(tokenizer), **tokenizer.generation, "eos_token_id": ends}
 
 
-def _role_ids(tokeniser: Tokeniser) -> dict[str, int]:
-    ids = {f"{role}_id": tokeniser.id_of_role(role) for role in ("bos_token", "pad_token")}
+def _role_ids(tokenizer: ModelTokenizer) -> dict[str, int]:
+    ids = {f"{role}_id": tokenizer.id_of_role(role) for role in ("bos_token", "pad_token")}
     return {name: index for name, index in ids.items() if index is not None}
 
 
@@ -190,7 +193,7 @@ def _on_host(leaf: jax.Array | np.ndarray, layer: int | None) -> np.ndarray:
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         raise UnsupportedError(
             "a model that is spread over several hosts cannot be exported directly",
-            mend="restore its checkpoint on one host and export from there",
+            hint="restore its checkpoint on one host and export from there",
         )
     if layer is None or isinstance(leaf, np.ndarray):
         return np.asarray(leaf if layer is None else leaf[layer])

@@ -58,7 +58,7 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
     Whether there are biases and a head of its own is told by the tensors, as in llama.cpp.
 
     Raises:
-        UnsupportedError: an unknown architecture, or keys that are not honoured, by name.
+        UnsupportedError: an unknown architecture, or keys that are not honored, by name.
         ConfigError: a key is missing or of the wrong type.
     """
     architecture = file.metadata.get("general.architecture")
@@ -66,7 +66,7 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
         raise UnsupportedError(
             f"{file.path}: architecture {architecture!r} is not read from GGUF; "
             f"known: {', '.join(_ARCHITECTURES)}",
-            mend="import the Hugging Face folder of the same model instead",
+            hint="import the Hugging Face folder of the same model instead",
         )
     prefix = f"{architecture}."
     fields = {
@@ -74,7 +74,7 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
         for key, value in file.metadata.items()
         if key.startswith(prefix)
     }
-    _refuse_unhonoured(file, fields)
+    _refuse_unhonored(file, fields)
     heads = _whole(fields, "attention.head_count")
     if heads <= 0:
         raise ConfigError(f"GGUF key attention.head_count must be positive, got {heads}")
@@ -101,7 +101,7 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
     )
 
 
-def _refuse_unhonoured(file: GGUFFile, fields: Mapping[str, Any]) -> None:
+def _refuse_unhonored(file: GGUFFile, fields: Mapping[str, Any]) -> None:
     refused = [
         f"{key} = {value!r}"
         for key, value in fields.items()
@@ -111,8 +111,8 @@ def _refuse_unhonoured(file: GGUFFile, fields: Mapping[str, Any]) -> None:
         refused.append(f"split.count = {file.metadata['split.count']} (one file of several)")
     if refused:
         raise UnsupportedError(
-            f"{file.path} has keys that are not honoured: {', '.join(refused)}",
-            mend="import the Hugging Face folder of the same model instead",
+            f"{file.path} has keys that are not honored: {', '.join(refused)}",
+            hint="import the Hugging Face folder of the same model instead",
         )
 
 
@@ -136,13 +136,13 @@ def _rope(
     if kind not in ("none", "linear", "yarn"):
         raise UnsupportedError(
             f"rope.scaling.type {kind!r} is not read from GGUF; known: none, linear, yarn",
-            mend="import the Hugging Face folder of the same model instead",
+            hint="import the Hugging Face folder of the same model instead",
         )
     if factors is not None:
         if kind != "none" and factor != 1:
             raise UnsupportedError(
                 f"the tensor {ROPE_FACTORS} together with rope.scaling.factor {factor} is not read",
-                mend="import the Hugging Face folder of the same model instead",
+                hint="import the Hugging Face folder of the same model instead",
             )
         return _rope_of_factors(factors, theta, head_dim)
     if kind == "yarn":
@@ -186,7 +186,7 @@ def _rope_of_factors(factors: np.ndarray, theta: float, head_dim: int) -> RopeCo
             return scaled if factors.max() > 1 else plain
     raise UnsupportedError(
         f"the tensor {ROPE_FACTORS} does not hold the divisors of Llama 3.1's scaling",
-        mend="import the Hugging Face folder of the same model instead",
+        hint="import the Hugging Face folder of the same model instead",
     )
 
 

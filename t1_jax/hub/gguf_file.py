@@ -80,7 +80,7 @@ def read_gguf(path: Path) -> GGUFFile:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise WeightsError(
                 f"{path} is not a GGUF file: it does not begin with the letters GGUF",
-                mend="give a .gguf file, or a folder with config.json and safetensors",
+                hint="give a .gguf file, or a folder with config.json and safetensors",
             )
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _read_header(_Cursor(path, content))
@@ -94,7 +94,7 @@ def _read_header(cursor: "_Cursor") -> GGUFFile:
     if version not in _VERSIONS:
         raise WeightsError(
             f"{path} is GGUF version {version}; known: {', '.join(map(str, _VERSIONS))}",
-            mend="convert the model again with a current llama.cpp, little-endian",
+            hint="convert the model again with a current llama.cpp, little-endian",
         )
     n_tensors, n_fields = cursor.count(least_bytes=1), cursor.count(least_bytes=1)
     metadata = {cursor.text(): cursor.value(cursor.value_type()) for _ in range(n_fields)}
@@ -106,7 +106,7 @@ def _read_header(cursor: "_Cursor") -> GGUFFile:
     tensors: dict[str, GGUFTensor] = {}
     for name, shape, kind, offset in described:
         if name in tensors:
-            raise WeightsError(f"{path} holds tensor {name} twice", mend=_DOWNLOAD_AGAIN)
+            raise WeightsError(f"{path} holds tensor {name} twice", hint=_DOWNLOAD_AGAIN)
         tensors[name] = _located(path, cursor.size, name, shape, kind, data_start + offset)
     return GGUFFile(path=path, metadata=metadata, tensors=tensors)
 
@@ -120,21 +120,21 @@ def _located(
     except ValueError as error:
         raise WeightsError(
             f"{path}: tensor {name} has the unknown block format number {kind_id}",
-            mend=_DOWNLOAD_AGAIN,
+            hint=_DOWNLOAD_AGAIN,
         ) from error
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if not shape or shape[-1] % block:
         raise WeightsError(
             f"{path}: tensor {name} of shape {shape} does not divide into {kind.name} blocks "
             f"of {block}",
-            mend=_DOWNLOAD_AGAIN,
+            hint=_DOWNLOAD_AGAIN,
         )
     n_bytes = math.prod(shape) // block * block_bytes
     if start + n_bytes > file_size:
         raise WeightsError(
             f"{path} is cut short or damaged: tensor {name} ends at byte {start + n_bytes} "
             f"of {file_size}",
-            mend=_DOWNLOAD_AGAIN,
+            hint=_DOWNLOAD_AGAIN,
         )
     return GGUFTensor(shape=shape, kind=kind, start=start, n_bytes=n_bytes)
 
@@ -150,7 +150,7 @@ class _Cursor:
 
     def damaged(self, why: str) -> WeightsError:
         return WeightsError(
-            f"{self.path} is cut short or damaged at byte {self.at}: {why}", mend=_DOWNLOAD_AGAIN
+            f"{self.path} is cut short or damaged at byte {self.at}: {why}", hint=_DOWNLOAD_AGAIN
         )
 
     def numbers(self, letter: str, count: int = 1) -> tuple[Any, ...]:

@@ -13,14 +13,14 @@ from jaxtyping import Float
 from t1_jax.errors import WeightsError
 from t1_jax.hub.gguf_file import GGUFFile, GGUFTensor
 
-# Block formats that are read as they are; the others are dequantised to float32.
+# Block formats that are read as they are; the others are dequantized to float32.
 _PLAIN = {
     GGMLQuantizationType.F32: np.dtype(np.float32),
     GGMLQuantizationType.F16: np.dtype(np.float16),
     GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
 }
 # Those that the `gguf` package has the formulas of.
-_QUANTISED = (
+_QUANTIZED = (
     GGMLQuantizationType.Q4_0,
     GGMLQuantizationType.Q4_1,
     GGMLQuantizationType.Q5_0,
@@ -95,7 +95,7 @@ class GGUFSource:
         return _PLAIN.get(self._tensor(name).kind, np.dtype(np.float32))
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor's values, dequantised."""
+        """The tensor's values, dequantized."""
         tensor = self._tensor(name)
         raw = self._bytes[tensor.start : tensor.start + tensor.n_bytes]
         if tensor.kind in _PLAIN:
@@ -143,13 +143,13 @@ def hf_name(gguf_name: str) -> str:
 
 def _refuse_unknown_formats(file: GGUFFile) -> None:
     """Every block format is read, or named and refused."""
-    known = {*_PLAIN, *_QUANTISED}
+    known = {*_PLAIN, *_QUANTIZED}
     refused = [f"{n} ({t.kind.name})" for n, t in file.tensors.items() if t.kind not in known]
     if refused:
         raise WeightsError(
             f"{file.path} has tensors in block formats that are not read: {', '.join(refused)}; "
-            f"known: {', '.join(kind.name for kind in (*_PLAIN, *_QUANTISED))}",
-            mend="use a file quantised as Q8_0, Q4_K_M or similar",
+            f"known: {', '.join(kind.name for kind in (*_PLAIN, *_QUANTIZED))}",
+            hint="use a file quantized as Q8_0, Q4_K_M or similar",
         )
 
 

@@ -74,12 +74,12 @@ def auto_tokenizer(folder: Path, config: Mapping[str, Any]) -> "PreTrainedTokeni
         except Exception as error:  # transformers and tokenizers raise nothing more specific
             raise WeightsError(
                 f"transformers cannot read the tokenizer in {folder}: {_brief(error)}",
-                mend="download the tokenizer's files again",
+                hint="download the tokenizer's files again",
             ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise UnsupportedError(
             f"{folder}: the tokenizer class {type(tokenizer).__name__} is not supported",
-            mend="use a checkpoint with a byte-level tokenizer, such as SmolLM2, Qwen or Llama 3",
+            hint="use a checkpoint with a byte-level tokenizer, such as SmolLM2, Qwen or Llama 3",
         )
     return tokenizer
 

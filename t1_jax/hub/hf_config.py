@@ -82,7 +82,7 @@ _ONLY: Mapping[str, Any] = {
 }
 
 # Fields that do not touch the function from tokens to logits: how the file was made, how weights
-# are stored and initialised, which ids and settings generation starts from (read elsewhere), what
+# are stored and initialized, which ids and settings generation starts from (read elsewhere), what
 # else transformers returns, and labels of tasks that a language model does not have.
 NO_INFLUENCE = frozenset(
     {
@@ -158,11 +158,11 @@ def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     A field that is absent has the default of the family's class in transformers.
 
     Raises:
-        UnsupportedError: an unknown architecture, or fields that are not honoured, by name.
+        UnsupportedError: an unknown architecture, or fields that are not honored, by name.
         ConfigError: a field is of the wrong type, out of bounds, or inconsistent.
     """
     family = _family(config)
-    _refuse_unhonoured(config, family)
+    _refuse_unhonored(config, family)
     stated = _stated(config, family)
     rope = rope_from_hf(config)
     layers = auto_config(family, stated)
@@ -248,7 +248,7 @@ def _family(config: Mapping[str, Any]) -> str:
         raise UnsupportedError(
             f"architecture {shown(family)} (model_type) is not implemented; "
             f"known: {', '.join(ARCHITECTURES)}",
-            mend="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
+            hint="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
         )
     causal = ARCHITECTURES[family]
     # Embedding models are saved without a head: Qwen3Model has the weights of Qwen3ForCausalLM.
@@ -261,12 +261,12 @@ def _family(config: Mapping[str, Any]) -> str:
         raise UnsupportedError(
             "the checkpoint is quantized (quantization_config = "
             f"{shown(config['quantization_config'])}), and such weights are not read",
-            mend="take the unquantized checkpoint of the same model, or a GGUF file of it",
+            hint="take the unquantized checkpoint of the same model, or a GGUF file of it",
         )
     return family
 
 
-def _refuse_unhonoured(config: Mapping[str, Any], family: str) -> None:
+def _refuse_unhonored(config: Mapping[str, Any], family: str) -> None:
     """Every field is read, known to do nothing, or refused; a null states nothing."""
     read = _READ | _READ_BY_FAMILY[family]
     refused, known = [], read | NO_INFLUENCE | _ONLY.keys()
@@ -279,8 +279,8 @@ def _refuse_unhonoured(config: Mapping[str, Any], family: str) -> None:
         refused.append(f"{shown(name)[1:-1]} = {shown(value)} ({wanted})")
     if refused:
         raise UnsupportedError(
-            "the config has fields that are not honoured:\n  " + "\n  ".join(refused),
-            mend="remove a field only if you know that it does not change the model's output",
+            "the config has fields that are not honored:\n  " + "\n  ".join(refused),
+            hint="remove a field only if you know that it does not change the model's output",
         )
 
 
@@ -384,5 +384,5 @@ def _refuse_inexpressible(config: DecoderConfig) -> None:
     if faults:
         raise UnsupportedError(
             f"transformers' {ARCHITECTURES[family]} cannot express {', '.join(faults)}",
-            mend="choose another family for this decoder",
+            hint="choose another family for this decoder",
         )

@@ -49,13 +49,13 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
     if kind not in _PARAMETERS:
         raise UnsupportedError(
             f"rope type {shown(kind)} is not implemented; known: {', '.join(_PARAMETERS)}",
-            mend="use a checkpoint with one of the known rope types",
+            hint="use a checkpoint with one of the known rope types",
         )
     unknown = sorted(parameters.keys() - _PARAMETERS[kind])
     if unknown:
         raise UnsupportedError(
-            f"rope type {kind!r} does not honour: {', '.join(unknown)}",
-            mend="remove the fields if they do not change the computation",
+            f"rope type {kind!r} does not honor: {', '.join(unknown)}",
+            hint="remove the fields if they do not change the computation",
         )
     if kind == "default":
         return RopeConfig(theta=theta)
@@ -131,7 +131,7 @@ def _one_layout(config: Mapping[str, Any]) -> dict[str, Any]:
         if clashes:
             raise ConfigError(
                 f"the config gives two values for {', '.join(sorted(clashes))}",
-                mend="keep either rope_parameters, or rope_theta with rope_scaling",
+                hint="keep either rope_parameters, or rope_theta with rope_scaling",
             )
         merged |= part
     if not isinstance(kind := merged.setdefault("rope_type", "default"), str):

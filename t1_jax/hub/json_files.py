@@ -21,7 +21,7 @@ def check_link(path: Path) -> None:
     if path.is_symlink() and not path.exists():
         raise WeightsError(
             f"{path} is a broken link: {path.readlink()} is not there",
-            mend="fetch the model again: a cache that was moved or pruned leaves such links",
+            hint="fetch the model again: a cache that was moved or pruned leaves such links",
         )
 
 
@@ -39,30 +39,30 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(text)
     except FileNotFoundError as error:
         raise WeightsError(
-            f"{path} is missing", mend="give the folder of a whole checkpoint"
+            f"{path} is missing", hint="give the folder of a whole checkpoint"
         ) from error
     except json.JSONDecodeError as error:
         raise WeightsError(
-            f"{path}, line {error.lineno}: not JSON: {error.msg}", mend=_DOWNLOAD_AGAIN
+            f"{path}, line {error.lineno}: not JSON: {error.msg}", hint=_DOWNLOAD_AGAIN
         ) from error
     except UnicodeDecodeError as error:
-        raise WeightsError(f"{path} is not UTF-8 text", mend=_DOWNLOAD_AGAIN) from error
+        raise WeightsError(f"{path} is not UTF-8 text", hint=_DOWNLOAD_AGAIN) from error
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be read: {error.strerror or error}",
-            mend="check the file and its permissions",
+            hint="check the file and its permissions",
         ) from error
     except RecursionError as error:
         raise _too_deep(path) from error
     except ValueError as error:  # a number with thousands of digits
-        raise WeightsError(f"{path} cannot be read: {error}", mend=_DOWNLOAD_AGAIN) from error
+        raise WeightsError(f"{path} cannot be read: {error}", hint=_DOWNLOAD_AGAIN) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds {type(content).__name__}, expected an object")
     if _is_deep(content):
         raise _too_deep(path)
     if "\\ud" in text.lower() and not _is_unicode(content):
         raise WeightsError(
-            f"{path} holds a lone surrogate, which is not valid Unicode", mend=_DOWNLOAD_AGAIN
+            f"{path} holds a lone surrogate, which is not valid Unicode", hint=_DOWNLOAD_AGAIN
         )
     return content
 
@@ -73,7 +73,7 @@ def read_json_if_there(path: Path) -> dict[str, Any]:
 
 
 def _too_deep(path: Path) -> WeightsError:
-    return WeightsError(f"{path} is nested too deeply", mend=_DOWNLOAD_AGAIN)
+    return WeightsError(f"{path} is nested too deeply", hint=_DOWNLOAD_AGAIN)
 
 
 def _is_deep(content: object) -> bool:

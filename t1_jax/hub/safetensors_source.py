@@ -89,7 +89,7 @@ class SafetensorsSource:
         if stored not in _DTYPES:
             raise WeightsError(
                 f"{self.location(name)} has dtype {stored}; known: {', '.join(_DTYPES)}",
-                mend="use a checkpoint that is not quantised, or a GGUF file",
+                hint="use a checkpoint that is not quantized, or a GGUF file",
             )
         return np.dtype(_DTYPES[stored])
 
@@ -110,7 +110,7 @@ class SafetensorsSource:
             if name in self._entries:
                 raise WeightsError(
                     f"tensor {name} is in both {self._entries[name].file} and {file}",
-                    mend="keep one of the two files",
+                    hint="keep one of the two files",
                 )
             self._entries[name] = entry
         self._bytes[file] = np.memmap(file, np.uint8, mode="r")
@@ -129,7 +129,7 @@ def _read_index(folder: Path) -> dict[str, str] | None:
         raise WeightsError(
             f"{path} is not an index of safetensors files: its weight_map must give the name of a "
             "file in the same folder for each tensor",
-            mend=_DOWNLOAD_AGAIN,
+            hint=_DOWNLOAD_AGAIN,
         )
     return weight_map
 
@@ -144,12 +144,12 @@ def _files(folder: Path, index: dict[str, str] | None) -> list[Path]:
     if missing:
         raise WeightsError(
             f"{folder / INDEX_FILE} names files that are missing: {', '.join(missing)}",
-            mend="download the missing files into the same folder",
+            hint="download the missing files into the same folder",
         )
     if not files:
         raise WeightsError(
             f"{folder} has no safetensors files",
-            mend="give a folder with model.safetensors, or a .gguf file",
+            hint="give a folder with model.safetensors, or a .gguf file",
         )
     return files
 
@@ -157,14 +157,14 @@ def _files(folder: Path, index: dict[str, str] | None) -> list[Path]:
 def _read_header(file: Path) -> dict[str, _Entry]:
     """The tensors of one file, after the safetensors library has checked its layout."""
     if not file.is_file():
-        raise WeightsError(f"{file} is not a file", mend="give the folder of a whole checkpoint")
+        raise WeightsError(f"{file} is not a file", hint="give the folder of a whole checkpoint")
     try:
         with safe_open(file, framework="numpy"):
             pass
     except (SafetensorError, OSError) as error:
         raise WeightsError(
             f"{file} is cut short or damaged: {error}{_first_tensor_cut(file)}",
-            mend=_DOWNLOAD_AGAIN,
+            hint=_DOWNLOAD_AGAIN,
         ) from error
     data_start, header = _parse_header(file)
     return {
@@ -213,5 +213,5 @@ def _check_index(folder: Path, index: dict[str, str] | None, entries: dict[str, 
     if wrong:
         raise WeightsError(
             f"{folder / INDEX_FILE} and the files disagree about: {', '.join(wrong)}",
-            mend="download the index and the files of one revision",
+            hint="download the index and the files of one revision",
         )

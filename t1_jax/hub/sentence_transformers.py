@@ -2,8 +2,8 @@
 
 sentence-transformers knows a prompt in front of a text, but T1's document prompt also follows the
 text and ends with `<emb_token>`, which truncation must never cut. So the folder `document/` has a
-tokeniser whose post-processor puts the prompt's tokens around the text after truncation. The causal
-language model beside it keeps its plain tokeniser, and shares its weight files by hard links.
+tokenizer whose post-processor puts the prompt's tokens around the text after truncation. The causal
+language model beside it keeps its plain tokenizer, and shares its weight files by hard links.
 
 A `Router` with the one route `document` stands in front: `encode_document` works, `encode_query`
 and a bare `encode` raise, because a query without its thought is not T1.
@@ -20,8 +20,8 @@ from typing import Any
 from t1_jax.errors import ConfigError
 from t1_jax.hub.json_files import to_json
 from t1_jax.hub.safetensors_source import INDEX_FILE
-from t1_jax.hub.tokeniser import EMB_TOKEN, Tokeniser
-from t1_jax.hub.tokeniser_files import GENERIC_CLASS, ROLES
+from t1_jax.hub.tokenizer import EMB_TOKEN, ModelTokenizer
+from t1_jax.hub.tokenizer_files import GENERIC_CLASS, ROLES
 
 _NOTICE = (
     "Document side only. The query side of T1 must think: it writes a reasoning trajectory and "
@@ -33,12 +33,12 @@ _POOLING, _NORMALIZE = "1_Pooling", "2_Normalize"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DocumentSide:
+class DocumentPrompt:
     """The document prompt, cut where the text goes in.
 
     Attributes:
         head_ids: tokens up to and including the last special token before the text.
-        words_before: plain words between that token and the text; tokenised together with it.
+        words_before: plain words between that token and the text; tokenized together with it.
         tail_ids: tokens from the first special token after the text to `<emb_token>`.
         max_tokens: longest row, prompt and `<emb_token>` included; texts are cut to fit.
     """
@@ -49,23 +49,23 @@ class DocumentSide:
     max_tokens: int
 
 
-def check_document_side(side: DocumentSide, tokeniser: Tokeniser) -> None:
+def check_document_prompt(side: DocumentPrompt, tokenizer: ModelTokenizer) -> None:
     """Refuses what sentence-transformers could not use.
 
     Raises:
         ConfigError: the prompt does not end with `<emb_token>`, or there is no token to pad with.
     """
-    if not side.tail_ids or side.tail_ids[-1] != tokeniser.emb_token_id:
+    if not side.tail_ids or side.tail_ids[-1] != tokenizer.emb_token_id:
         raise ConfigError(f"the document prompt must end with <emb_token>, got {side.tail_ids}")
-    if tokeniser.pad_token is None:
+    if tokenizer.pad_token is None:
         raise ConfigError(
-            "the tokeniser has neither pad_token nor eos_token, one of which sentence-transformers "
+            "the tokenizer has neither pad_token nor eos_token, one of which sentence-transformers "
             "needs for batches",
-            mend="state pad_token in tokenizer_config.json and import the model again",
+            hint="state pad_token in tokenizer_config.json and import the model again",
         )
 
 
-def write_document_tokeniser(folder: Path, tokeniser: Tokeniser, side: DocumentSide) -> None:
+def write_document_tokenizer(folder: Path, tokenizer: ModelTokenizer, side: DocumentPrompt) -> None:
     """Makes the folder of the document side in an export, with its tokenizer and nothing else."""
     settings = {
         "tokenizer_class": GENERIC_CLASS,
@@ -75,11 +75,11 @@ def write_document_tokeniser(folder: Path, tokeniser: Tokeniser, side: DocumentS
         "truncation_side": "right",
         "split_special_tokens": True,  # <emb_token> inside a document is plain text
         **dict.fromkeys(ROLES),
-        **tokeniser.special_tokens,
-        "pad_token": tokeniser.pad_token,
+        **tokenizer.special_tokens,
+        "pad_token": tokenizer.pad_token,
     }
     texts = {
-        "tokenizer.json": json.dumps(_document_tokeniser(tokeniser, side), ensure_ascii=False),
+        "tokenizer.json": json.dumps(_document_tokenizer(tokenizer, side), ensure_ascii=False),
         "tokenizer_config.json": to_json(settings),
     }
     (folder / DOCUMENT_FOLDER).mkdir()
@@ -88,7 +88,7 @@ def write_document_tokeniser(folder: Path, tokeniser: Tokeniser, side: DocumentS
 
 
 def write_sentence_transformers(
-    folder: Path, weights: Iterable[Path], embed_dim: int, side: DocumentSide
+    folder: Path, weights: Iterable[Path], embed_dim: int, side: DocumentPrompt
 ) -> None:
     """Adds the layout to an export that holds `config.json`, the weights and the tokenizers."""
     _link_all([*weights, folder / "config.json", folder / INDEX_FILE], folder / DOCUMENT_FOLDER)
@@ -98,7 +98,7 @@ def write_sentence_transformers(
 
 
 def _json_files(
-    embed_dim: int, side: DocumentSide
+    embed_dim: int, side: DocumentPrompt
 ) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
     """File name -> content."""
     modules = "sentence_transformers.models"
@@ -137,9 +137,9 @@ def _json_files(
     }
 
 
-def _document_tokeniser(tokeniser: Tokeniser, side: DocumentSide) -> dict[str, Any]:
-    """The tokeniser whose every output begins with the head and ends with the tail."""
-    state = json.loads(tokeniser.backend.to_str())
+def _document_tokenizer(tokenizer: ModelTokenizer, side: DocumentPrompt) -> dict[str, Any]:
+    """The tokenizer whose every output begins with the head and ends with the tail."""
+    state = json.loads(tokenizer.backend.to_str())
     for added in state["added_tokens"]:
         # `split_special_tokens` makes text of exactly those that T1 reads as text.
         added["special"] |= added["content"] == EMB_TOKEN
@@ -154,15 +154,17 @@ def _document_tokeniser(tokeniser: Tokeniser, side: DocumentSide) -> dict[str, A
         "single": one,
         "pair": [*one, {"Sequence": {"id": "B", "type_id": 0}}],
         "special_tokens": {
-            name: _template_token(tokeniser, name, ids) for name, ids in around.items()
+            name: _template_token(tokenizer, name, ids) for name, ids in around.items()
         },
     }
     return state | {"truncation": None, "padding": None}
 
 
-def _template_token(tokeniser: Tokeniser, name: str, ids: tuple[int, ...]) -> Mapping[str, Any]:
+def _template_token(
+    tokenizer: ModelTokenizer, name: str, ids: tuple[int, ...]
+) -> Mapping[str, Any]:
     """One name in the template that stands for several tokens."""
-    tokens = [tokeniser.backend.id_to_token(index) or name for index in ids]
+    tokens = [tokenizer.backend.id_to_token(index) or name for index in ids]
     return {"id": name, "ids": list(ids), "tokens": tokens}
 
 

@@ -155,7 +155,7 @@ class CheckedCast:
             f"{len(self._misfits)} tensors have values that are not finite in {self._dtype.name} "
             f"(its range ends at {_reach(self._dtype):.6g}):\n  {named}"
             + (f"\n  and {more} more" if more > 0 else ""),
-            mend="choose a dtype with a wider range: bfloat16 or float32",
+            hint="choose a dtype with a wider range: bfloat16 or float32",
         )
 
 

@@ -111,7 +111,7 @@ def our_shape(rule: Rule, config: DecoderConfig) -> tuple[int, ...]:
     return tuple(sizes[letter] for letter in rule.pattern.split(" -> ")[1].split())
 
 
-def to_ours(rule: Rule, array: np.ndarray, config: DecoderConfig) -> np.ndarray:
+def from_hf(rule: Rule, array: np.ndarray, config: DecoderConfig) -> np.ndarray:
     """One Hugging Face tensor in our layout: a view, nothing is copied."""
     return rearrange(array, rule.pattern, **_sizes_in(rule.pattern, config))
 

@@ -8,7 +8,7 @@ from t1_jax.model.config import MAX_LAYERS as MAX_LAYERS
 from t1_jax.model.config import DecoderConfig as DecoderConfig
 from t1_jax.model.config import RopeConfig as RopeConfig
 from t1_jax.model.decoder import Decoder as Decoder
-from t1_jax.model.decoder import TokenMask as TokenMask
+from t1_jax.model.decoder import VocabMask as VocabMask
 from t1_jax.model.lora import add_lora as add_lora
 from t1_jax.model.lora import lora_state as lora_state
 from t1_jax.model.lora import merge_lora as merge_lora
@@ -18,6 +18,6 @@ from t1_jax.model.low_rank import LORA_TARGETS as LORA_TARGETS
 from t1_jax.model.low_rank import LoraConfig as LoraConfig
 from t1_jax.model.low_rank import LoraParam as LoraParam
 from t1_jax.model.low_rank import LowRank as LowRank
-from t1_jax.model.low_rank import RowDelta as RowDelta
+from t1_jax.model.low_rank import TokenEmbeddingDelta as TokenEmbeddingDelta
 from t1_jax.model.options import ModelOptions as ModelOptions
 from t1_jax.model.rotary import inverse_frequencies as inverse_frequencies

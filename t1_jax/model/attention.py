@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from t1_jax.errors import UnsupportedError
 from t1_jax.model.blockwise import MASKED, Window, blockwise_attention, rowwise_attention
 from t1_jax.model.config import DecoderConfig
-from t1_jax.parallel import Placement, ShardingRules, activation_axes
+from t1_jax.parallel import MeshContext, ShardingRules, activation_axes
 
 _SPLASH_BLOCKS = (512, 256, 128)
 """Tokens a kernel step reads, largest first; small blocks leave a TPU's matrix unit idle."""
@@ -78,33 +78,33 @@ def causal_attention(
 
 
 def check_backend(
-    backend: str, config: DecoderConfig, dtype: jnp.dtype, placement: Placement
+    backend: str, config: DecoderConfig, dtype: jnp.dtype, mesh_context: MeshContext
 ) -> None:
     """Refuses, before anything is built, a model that `backend` cannot compute where it will stand.
 
     Raises:
         UnsupportedError: with what was asked, what the back end can do, and the way out.
     """
-    rules = placement.rules
+    rules = mesh_context.rules
     if rules.heads != rules.kv_heads or rules.length:
         raise UnsupportedError(
             f"attention needs query and key heads split alike and whole sequences, got rules "
             f"heads={rules.heads}, kv_heads={rules.kv_heads}, length={rules.length}",
-            mend="give heads and kv_heads the same mesh axes and length none",
+            hint="give heads and kv_heads the same mesh axes and length none",
         )
     if backend == "xla":
         return
-    device = placement.mesh.devices.item(0)
+    device = mesh_context.mesh.devices.item(0)
     wanted = {"cudnn": "gpu", "splash": "tpu"}[backend]
     if device.platform != wanted:
         raise UnsupportedError(
             f"{backend} attention needs a {wanted.upper()}, the mesh is of {device.platform}",
-            mend=_WAY_OUT,
+            hint=_WAY_OUT,
         )
     if config.uniform_window is None:
         raise UnsupportedError(
             f"{backend} attention needs one window for all layers, got {config.windows}",
-            mend=_WAY_OUT,
+            hint=_WAY_OUT,
         )
     if backend == "cudnn":
         _check_cudnn(config.head_dim, dtype, device.compute_capability)
@@ -115,19 +115,19 @@ def _check_cudnn(head_dim: int, dtype: jnp.dtype, capability: str) -> None:
     numbers = re.fullmatch(r"(\d+)\.(\d+)", capability)
     if numbers is None:
         raise UnsupportedError(
-            f"cudnn attention needs an NVIDIA GPU, this is {capability}", mend=_WAY_OUT
+            f"cudnn attention needs an NVIDIA GPU, this is {capability}", hint=_WAY_OUT
         )
     if dtype not in (jnp.bfloat16, jnp.float16):
         raise UnsupportedError(
             f"cudnn attention needs bf16 or fp16, got {dtype}",
-            mend=f"{_WAY_OUT}, or dtype=bfloat16",
+            hint=f"{_WAY_OUT}, or dtype=bfloat16",
         )
     widest = 256 if int(numbers[1]) >= 9 else 128
     if head_dim % 8 or head_dim > widest:
         raise UnsupportedError(
             f"cudnn attention needs a head dimension that is a multiple of 8 and at most "
             f"{widest} on compute capability {capability}, got {head_dim}",
-            mend=_WAY_OUT,
+            hint=_WAY_OUT,
         )
 
 
@@ -135,14 +135,14 @@ def _check_call(backend: str, length: int, window: Window, segments: jax.Array |
     """Refuses inputs that `backend` would get wrong or silently ignore."""
     if backend != "xla" and not isinstance(window, int):
         raise UnsupportedError(
-            f"{backend} attention needs a window known at compilation", mend=_WAY_OUT
+            f"{backend} attention needs a window known at compilation", hint=_WAY_OUT
         )
     if backend == "cudnn" and segments is not None:
-        raise UnsupportedError("cudnn attention ignores segment ids of packed rows", mend=_WAY_OUT)
+        raise UnsupportedError("cudnn attention ignores segment ids of packed rows", hint=_WAY_OUT)
     if backend == "splash" and length % SPLASH_MULTIPLE:
         raise UnsupportedError(
             f"splash attention needs a length divisible by {SPLASH_MULTIPLE}, got {length}",
-            mend=f"{_WAY_OUT}, or length buckets that are multiples of {SPLASH_MULTIPLE}",
+            hint=f"{_WAY_OUT}, or length buckets that are multiples of {SPLASH_MULTIPLE}",
         )
 
 
@@ -151,17 +151,17 @@ def _check_prefix(backend: str, window: Window, segments: jax.Array | None) -> N
     if backend != "xla":
         raise UnsupportedError(
             f"{backend} attention cannot show one prefix to several segments",
-            mend=f"{_WAY_OUT}, or rows of their own for prompt and thought",
+            hint=f"{_WAY_OUT}, or rows of their own for prompt and thought",
         )
     if not isinstance(window, int) or window:
         # A window counts slots; from a later segment the prefix is farther away than it should be.
         raise UnsupportedError(
             "a prefix shared by several segments and a sliding window do not go together",
-            mend="give each thought a row of its own",
+            hint="give each thought a row of its own",
         )
     if segments is None:
         raise UnsupportedError(
-            "shared_prefix needs segment_ids", mend="give segment id 0 to the tokens of the prefix"
+            "shared_prefix needs segment_ids", hint="give segment id 0 to the tokens of the prefix"
         )
 
 

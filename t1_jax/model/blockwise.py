@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from t1_jax.model.product import product
+from t1_jax.model.einsum import einsum_fp32_accum
 
 MASKED = -0.7 * float(jnp.finfo(jnp.float32).max)
 """A score no real score comes near, finite so that a row with nothing to see yields no NaN."""
@@ -122,12 +122,12 @@ def _group(
         q_bkjmh = jax.lax.dynamic_slice_in_dim(q, start, block, 3)
         k_bksh, v_bksh = (jax.lax.dynamic_slice_in_dim(x, first, span, 2) for x in (k, v))
         seen = rule.mask(start, block, first, span)
-        scores = product("bkjmh,bksh->bkjms", q_bkjmh, k_bksh)
+        scores = einsum_fp32_accum("bkjmh,bksh->bkjms", q_bkjmh, k_bksh)
         scores = jnp.where(seen[:, None, None], scores * q.shape[-1] ** -0.5, MASKED)
         # The sum is divided out of [L, H] after the product rather than of [L, S] before it.
         weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, -1, keepdims=True)))
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        out = product("bkjms,bksh->bkjmh", weights, v_bksh, dtype=v.dtype)
+        out = einsum_fp32_accum("bkjms,bksh->bkjmh", weights, v_bksh, dtype=v.dtype)
         return (out / total).astype(q.dtype)
 
     if block == q.shape[3]:

@@ -62,7 +62,7 @@ class RopeConfig:
         if self.kind not in ROPE_KINDS:
             raise UnsupportedError(
                 f"rope type {self.kind!r} is not implemented; known: {', '.join(ROPE_KINDS)}",
-                mend="use a checkpoint with one of the known rope types",
+                hint="use a checkpoint with one of the known rope types",
             )
         for field in fields(self):
             value = self.__dict__[field.name]
@@ -95,7 +95,7 @@ class RopeConfig:
             if self.kind not in kinds and value != field.default:
                 raise ConfigError(
                     f"rope type {self.kind!r} does not read {field.name}, got {value}",
-                    mend=f"leave it out, or use rope type {' or '.join(kinds)}",
+                    hint=f"leave it out, or use rope type {' or '.join(kinds)}",
                 )
 
 
@@ -150,7 +150,7 @@ class DecoderConfig:
         if self.family not in FAMILIES:
             raise UnsupportedError(
                 f"family {self.family!r} is not implemented; known: {', '.join(FAMILIES)}",
-                mend="use a checkpoint of one of the known families",
+                hint="use a checkpoint of one of the known families",
             )
         sizes = {
             "vocab_size": self.vocab_size,

@@ -13,12 +13,12 @@ from t1_jax.model.attention import check_backend
 from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
-from t1_jax.model.layers import Block, Build, RMSNorm
-from t1_jax.model.low_rank import LoraConfig, RowDelta
+from t1_jax.model.einsum import einsum_fp32_accum
+from t1_jax.model.layers import Block, ModuleContext, RMSNorm
+from t1_jax.model.low_rank import LoraConfig, TokenEmbeddingDelta
 from t1_jax.model.options import REMAT_POLICIES, ModelOptions
-from t1_jax.model.product import product
 from t1_jax.model.rotary import rotary_tables
-from t1_jax.parallel import Placement, activation_axes
+from t1_jax.parallel import MeshContext, activation_axes
 
 LayerStep = Callable[[jax.Array, Block, Window, Any], tuple[jax.Array, Any]]
 """x, output = step(x, one layer's block, its window, its further inputs)."""
@@ -31,35 +31,35 @@ class _Packing(NamedTuple):
     shared_prefix: bool = False
 
 
-class TokenMask(nnx.Variable):
+class VocabMask(nnx.Variable):
     """Which vocabulary rows a token may be drawn from; neither trained nor exported."""
 
 
 class Embedding(nnx.Module):
     """The token table; padding rows are zero."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ModuleContext) -> None:
         config = build.config
         shape = (config.padded_vocab_size, config.embed_dim)
         self.table = build.weight("embed.table", "vd", shape, config.embed_dim**-0.5)
-        self.row: RowDelta | None = None
+        self.row: TokenEmbeddingDelta | None = None
 
 
 class Head(nnx.Module):
     """The language-model head of a model that does not tie it to the embedding."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ModuleContext) -> None:
         config = build.config
         shape = (config.embed_dim, config.padded_vocab_size)
         self.kernel = build.weight("head.kernel", "dv", shape, config.embed_dim**-0.5)
-        self.row: RowDelta | None = None
+        self.row: TokenEmbeddingDelta | None = None
 
 
 class Decoder(nnx.Module):
     """A causal language model of the llama, qwen2 or qwen3 family.
 
-    Construct it, and call its methods, inside `placement.entered()`. Rows come in multiples of
-    `placement.row_multiple`.
+    Construct it, and call its methods, inside `placement.activate()`. Rows come in multiples of
+    `placement.batch_divisor`.
 
     Raises:
         ConfigError: the mesh does not divide a weight.
@@ -70,22 +70,22 @@ class Decoder(nnx.Module):
         self,
         config: DecoderConfig,
         options: ModelOptions,
-        placement: Placement,
+        mesh_context: MeshContext,
         rngs: nnx.Rngs,
     ) -> None:
-        check_backend(options.attention, config, options.compute_dtype, placement)
-        build = Build(config, options, placement, rngs)
+        check_backend(options.attention, config, options.compute_dtype, mesh_context)
+        build = ModuleContext(config, options, mesh_context, rngs)
         self.config = config
         self.options = options
-        self.rules = placement.rules
+        self.rules = mesh_context.rules
         self.lora: LoraConfig | None = None
-        self._row_multiple = placement.row_multiple
+        self._row_multiple = mesh_context.batch_divisor
         self.embed = Embedding(build)
         self.blocks: Block | nnx.List[Block] = Block(build)
         self.final_norm = RMSNorm(build, "final_norm", "d", stacked=False)
         self.head = None if config.tie_embeddings else Head(build)
         rows = jnp.arange(config.padded_vocab_size) < config.vocab_size
-        self.token_mask = TokenMask(jax.device_put(rows, placement.activation("v")))
+        self.token_mask = VocabMask(jax.device_put(rows, mesh_context.activation("v")))
 
     def hidden(
         self,
@@ -132,7 +132,7 @@ class Decoder(nnx.Module):
             kernel, letters, row = self.embed.table[...], "vd", self.embed.row
         else:
             kernel, letters, row = self.head.kernel[...], "dv", self.head.row
-        logits = product(
+        logits = einsum_fp32_accum(
             f"bld,{letters}->blv",
             x,
             kernel,
@@ -209,16 +209,16 @@ class Decoder(nnx.Module):
         if self.lora is not None:
             raise UnsupportedError(
                 f"{what} needs a decoder without an adapter beside its weights",
-                mend="merge it into them first: merge_lora",
+                hint="merge it into them first: merge_lora",
             )
 
     def _embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        """Rows of the table; it is gathered over `fsdp` first, or XLA rematerialises all of it."""
+        """Rows of the table; it is gathered over `fsdp` first, or XLA rematerializes all of it."""
         if tokens.shape[0] % self._row_multiple:
             raise UnsupportedError(
                 f"{tokens.shape[0]} rows do not divide over the {self._row_multiple} devices that "
                 f"share a batch",
-                mend=f"pad the batch to a multiple of {self._row_multiple} rows",
+                hint=f"pad the batch to a multiple of {self._row_multiple} rows",
             )
         spec = self.rules.spec
         table = jax.reshard(self.embed.table[...], spec(activation_axes("vd")))
@@ -261,7 +261,7 @@ class Decoder(nnx.Module):
             raise UnsupportedError(
                 f"{tokens.shape[1]} tokens, but the checkpoint was made for at most "
                 f"{self.config.max_positions} positions",
-                mend="cut the text, or use a checkpoint made for longer contexts",
+                hint="cut the text, or use a checkpoint made for longer contexts",
             )
         counted = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         return jax.reshard(counted, self.rules.spec(activation_axes("bl")))

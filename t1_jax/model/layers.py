@@ -12,27 +12,27 @@ from t1_jax.model.attention import attend_cache, causal_attention, merge_attenti
 from t1_jax.model.blockwise import Window
 from t1_jax.model.cache import LayerCache, as_cache, prefix_seen, suffix_seen, write_slot
 from t1_jax.model.config import DecoderConfig
+from t1_jax.model.einsum import einsum_fp32_accum
 from t1_jax.model.low_rank import LowRank
 from t1_jax.model.options import ModelOptions
-from t1_jax.model.product import product
 from t1_jax.model.rotary import rotate
-from t1_jax.parallel import Placement, ShardingRules, activation_axes, weight_axes
+from t1_jax.parallel import MeshContext, ShardingRules, activation_axes, weight_axes
 
 
 @dataclass(frozen=True)
-class Build:
+class ModuleContext:
     """What every module needs while it is constructed.
 
     Attributes:
         config: the decoder's shape.
         options: precision and back ends.
-        placement: mesh and rules.
+        mesh_context: mesh and rules.
         rngs: source of initial values.
     """
 
     config: DecoderConfig
     options: ModelOptions
-    placement: Placement
+    mesh_context: MeshContext
     rngs: nnx.Rngs
 
     def weight(self, name: str, letters: str, shape: tuple[int, ...], scale: float) -> nnx.Param:
@@ -41,8 +41,8 @@ class Build:
         Raises:
             ConfigError: the mesh does not divide a dimension.
         """
-        self.placement.check_weight(name, letters, shape)
-        spec = self.placement.rules.spec(weight_axes(letters))
+        self.mesh_context.check_weight(name, letters, shape)
+        spec = self.mesh_context.rules.spec(weight_axes(letters))
         noise = jax.random.normal(
             self.rngs.params(), shape, jnp.dtype(self.options.param_dtype), out_sharding=spec
         )
@@ -50,8 +50,8 @@ class Build:
 
     def constant(self, name: str, letters: str, shape: tuple[int, ...], value: float) -> nnx.Param:
         """A parameter that starts at one value, placed by the rules."""
-        self.placement.check_weight(name, letters, shape)
-        spec = self.placement.rules.spec(weight_axes(letters))
+        self.mesh_context.check_weight(name, letters, shape)
+        spec = self.mesh_context.rules.spec(weight_axes(letters))
         dtype = jnp.dtype(self.options.param_dtype)
         return nnx.Param(jnp.full(shape, value, dtype, out_sharding=spec), out_sharding=spec)
 
@@ -63,11 +63,11 @@ class Projection(nnx.Module):
     equation name the logical axes, hence the sharding, of kernel and result.
     """
 
-    def __init__(self, build: Build, name: str, equation: str, *, bias: bool) -> None:
+    def __init__(self, build: ModuleContext, name: str, equation: str, *, bias: bool) -> None:
         inputs, self._out = equation.split("->")
         self._kernel_letters = inputs.split(",")[1]
         self.equation = equation
-        self._rules = build.placement.rules
+        self._rules = build.mesh_context.rules
         config = build.config
         sizes = {
             "d": config.embed_dim,
@@ -96,7 +96,7 @@ class Projection(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies one layer's kernel; FSDP shards of it are gathered first."""
         spec = self._rules.spec
-        y = product(
+        y = einsum_fp32_accum(
             self.equation,
             x,
             self.kernel[...],
@@ -114,17 +114,19 @@ class Projection(nnx.Module):
 class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32 (arXiv:1910.07467)."""
 
-    def __init__(self, build: Build, name: str, letters: str, *, stacked: bool = True) -> None:
+    def __init__(
+        self, build: ModuleContext, name: str, letters: str, *, stacked: bool = True
+    ) -> None:
         config = build.config
         size = {"d": config.embed_dim, "h": config.head_dim}[letters]
         shape = (config.num_layers, size) if stacked else (size,)
         self.scale = build.constant(f"{name}.scale", ("y" if stacked else "") + letters, shape, 1.0)
         self._letters = letters
         self._eps = config.norm_eps
-        self._rules = build.placement.rules
+        self._rules = build.mesh_context.rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalises in float32 and returns x's dtype."""
+        """Normalizes in float32 and returns x's dtype."""
         scale = jax.reshard(
             self.scale[...].astype(jnp.float32),
             self._rules.spec(activation_axes(self._letters)),
@@ -137,7 +139,7 @@ class RMSNorm(nnx.Module):
 class Attention(nnx.Module):
     """Grouped-query attention with rotary positions, optional biases and QK-norm."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ModuleContext) -> None:
         config = build.config
         bias = config.qkv_bias
         self.q = Projection(build, "attention.q", "bld,dnh->blnh", bias=bias)
@@ -147,7 +149,7 @@ class Attention(nnx.Module):
         self.q_norm = RMSNorm(build, "attention.q_norm", "h") if config.qk_norm else None
         self.k_norm = RMSNorm(build, "attention.k_norm", "h") if config.qk_norm else None
         self._options = build.options
-        self._rules: ShardingRules = build.placement.rules
+        self._rules: ShardingRules = build.mesh_context.rules
 
     def project(
         self, x: Float[Array, "B L D"], rotary: tuple[jax.Array, jax.Array]
@@ -243,7 +245,7 @@ class Attention(nnx.Module):
 class FeedForward(nnx.Module):
     """down(silu(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202)."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ModuleContext) -> None:
         bias = build.config.mlp_bias
         self.gate = Projection(build, "mlp.gate", "bld,df->blf", bias=bias)
         self.up = Projection(build, "mlp.up", "bld,df->blf", bias=bias)
@@ -261,7 +263,7 @@ class FeedForward(nnx.Module):
 class Block(nnx.Module):
     """Pre-norm attention and feed-forward, each added to the residual stream."""
 
-    def __init__(self, build: Build) -> None:
+    def __init__(self, build: ModuleContext) -> None:
         self.attention_norm = RMSNorm(build, "attention_norm", "d")
         self.attention = Attention(build)
         self.mlp_norm = RMSNorm(build, "mlp_norm", "d")

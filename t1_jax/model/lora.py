@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.model.decoder import Decoder
 from t1_jax.model.layers import Block, Projection
-from t1_jax.model.low_rank import LoraConfig, LoraParam, LowRank, RowDelta
+from t1_jax.model.low_rank import LoraConfig, LoraParam, LowRank, TokenEmbeddingDelta
 
 
 def add_lora(
@@ -22,7 +22,7 @@ def add_lora(
 ) -> Decoder:
     """A decoder with an adapter, which changes nothing until it is trained; weights are shared.
 
-    Call it inside `placement.entered()`.
+    Call it inside `placement.activate()`.
 
     Args:
         decoder: without an adapter, its layers stacked.
@@ -35,13 +35,13 @@ def add_lora(
         UnsupportedError: the decoder has an adapter already, or its layers are taken apart.
     """
     if decoder.lora is not None:
-        raise UnsupportedError("the decoder has an adapter", mend="merge it first: merge_lora")
+        raise UnsupportedError("the decoder has an adapter", hint="merge it first: merge_lora")
     if config.emb_row and not 0 <= (-1 if emb_token_id is None else emb_token_id) < (
         decoder.config.vocab_size
     ):
         raise ConfigError(
             f"the row of <emb_token> is to be trained, but its id is {emb_token_id}",
-            mend="give emb_token_id, or emb_row=false",
+            hint="give emb_token_id, or emb_row=false",
         )
     copy = _copy(decoder)
     projections = dict(_projections(copy))
@@ -51,9 +51,9 @@ def add_lora(
         projection.lora = nnx.data(LowRank(projection.equation, shape, config, copy.rules, rngs))
     if config.emb_row and emb_token_id is not None:
         width = copy.config.embed_dim
-        copy.embed.row = nnx.data(RowDelta(width, emb_token_id, copy.rules))
+        copy.embed.row = nnx.data(TokenEmbeddingDelta(width, emb_token_id, copy.rules))
         if copy.head is not None:
-            copy.head.row = nnx.data(RowDelta(width, emb_token_id, copy.rules))
+            copy.head.row = nnx.data(TokenEmbeddingDelta(width, emb_token_id, copy.rules))
     copy.lora = config
     return copy
 
@@ -85,7 +85,7 @@ def start_emb_row_from(decoder: Decoder, token_ids: Collection[int], emb_token_i
     """Makes the row of `<emb_token>` the mean of other tokens' rows, in place.
 
     Where an adapter learns the row, the adapter holds the difference and the base stays as it is.
-    Call it inside `placement.entered()`.
+    Call it inside `placement.activate()`.
 
     Args:
         decoder: in training, with or without an adapter.
@@ -139,7 +139,7 @@ def _projections(decoder: Decoder) -> Iterator[tuple[str, Projection]]:
     block = decoder.blocks
     if not isinstance(block, Block):
         raise UnsupportedError(
-            "adapters live in stacked layers, these are taken apart", mend="call it before unrolled"
+            "adapters live in stacked layers, these are taken apart", hint="call it before unrolled"
         )
     attention, mlp = block.attention, block.mlp
     yield from (("q", attention.q), ("k", attention.k), ("v", attention.v), ("o", attention.o))

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import ConfigError
-from t1_jax.model.product import product
+from t1_jax.model.einsum import einsum_fp32_accum
 from t1_jax.parallel import ShardingRules, activation_axes, weight_axes
 
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -101,14 +101,14 @@ class LowRank(nnx.Module):
         """One layer's update, in float32, of products in x's dtype."""
         spec = self._rules.spec
         narrow = "".join(letter for letter in self._x if letter not in self._a) + "r"
-        x_r = product(
+        x_r = einsum_fp32_accum(
             f"{self._x},{self._a}->{narrow}",
             x,
             self.a[...],
             gathered=spec(activation_axes(self._a)),
             out=spec(activation_axes(narrow)),
         )
-        y = product(
+        y = einsum_fp32_accum(
             f"{narrow},{self._b}->{self._out}",
             x_r,
             self.b[...],
@@ -131,7 +131,7 @@ class LowRank(nnx.Module):
         return (kernel.astype(jnp.float32) + self.scale * update).astype(kernel.dtype)
 
 
-class RowDelta(nnx.Module):
+class TokenEmbeddingDelta(nnx.Module):
     """What is added to the row of one token, float32, from 0."""
 
     def __init__(self, width: int, token_id: int, rules: ShardingRules) -> None:
@@ -155,7 +155,7 @@ class RowDelta(nnx.Module):
     ) -> Float[Array, "B L V"]:
         """Float32 logits, with the delta's part of our token's."""
         spec = self._rules.spec
-        one = product(
+        one = einsum_fp32_accum(
             "bld,d->bl",
             x,
             self.delta[...],

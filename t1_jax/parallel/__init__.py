@@ -2,14 +2,14 @@
 
 from t1_jax.parallel.compiles import Compilations as Compilations
 from t1_jax.parallel.compiles import count_compilations as count_compilations
-from t1_jax.parallel.hosts import all_whole as all_whole
-from t1_jax.parallel.hosts import spread as spread
-from t1_jax.parallel.hosts import whole as whole
+from t1_jax.parallel.hosts import all_global_to_host as all_global_to_host
+from t1_jax.parallel.hosts import global_to_host as global_to_host
+from t1_jax.parallel.hosts import host_to_global as host_to_global
 from t1_jax.parallel.mesh import MeshConfig as MeshConfig
-from t1_jax.parallel.mesh import Placement as Placement
-from t1_jax.parallel.mesh import default_placement as default_placement
-from t1_jax.parallel.mesh import make_placement as make_placement
-from t1_jax.parallel.mesh import single_device_placement as single_device_placement
+from t1_jax.parallel.mesh import MeshContext as MeshContext
+from t1_jax.parallel.mesh import default_mesh_context as default_mesh_context
+from t1_jax.parallel.mesh import make_mesh_context as make_mesh_context
+from t1_jax.parallel.mesh import single_device_mesh_context as single_device_mesh_context
 from t1_jax.parallel.mesh import start_multi_host as start_multi_host
 from t1_jax.parallel.rules import LETTER_AXES as LETTER_AXES
 from t1_jax.parallel.rules import MESH_AXES as MESH_AXES

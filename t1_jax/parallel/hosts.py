@@ -10,24 +10,24 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 
-def spread(array: np.ndarray, sharding: jax.NamedSharding) -> jax.Array:
+def host_to_global(array: np.ndarray, sharding: jax.NamedSharding) -> jax.Array:
     """An array that every process holds whole, laid over the devices of all processes."""
     if jax.process_count() == 1:
         return jax.device_put(array, sharding)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def whole(array: jax.Array) -> np.ndarray:
+def global_to_host(array: jax.Array) -> np.ndarray:
     """All of an array, wherever its parts lie, on every process."""
     if array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def all_whole(arrays: Iterable[jax.Array]) -> list[np.ndarray]:
+def all_global_to_host(arrays: Iterable[jax.Array]) -> list[np.ndarray]:
     """`whole` of several arrays, whose copies to this host run beside one another."""
     arrays = list(arrays)
     for array in arrays:
         if array.is_fully_addressable:
             array.copy_to_host_async()
-    return [whole(array) for array in arrays]
+    return [global_to_host(array) for array in arrays]

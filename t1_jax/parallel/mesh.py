@@ -32,12 +32,12 @@ class MeshConfig:
             raise ConfigError(
                 f"mesh sizes must be positive, got data={self.data} fsdp={self.fsdp} "
                 f"tensor={self.tensor}",
-                mend="use -1 for `data` alone, to take all devices that are left",
+                hint="use -1 for `data` alone, to take all devices that are left",
             )
 
 
 @dataclass(frozen=True)
-class Placement:
+class MeshContext:
     """A mesh and the rules that lay arrays over it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Placement:
     mesh: jax.sharding.Mesh
     rules: ShardingRules
 
-    def entered(self) -> AbstractContextManager[object]:
+    def activate(self) -> AbstractContextManager[object]:
         """The context in which this mesh is the one that `jax.jit` and `jax.P` refer to."""
         return jax.set_mesh(self.mesh)
 
@@ -61,7 +61,7 @@ class Placement:
         return jax.NamedSharding(self.mesh, jax.P())
 
     @property
-    def row_multiple(self) -> int:
+    def batch_divisor(self) -> int:
         """Batches must have a multiple of this many rows."""
         return math.prod(self.mesh.shape[axis] for axis in self.rules.batch)
 
@@ -78,15 +78,15 @@ class Placement:
                 raise ConfigError(
                     f"{name}: dimension {letter.upper()} ({axis}) of size {size} does not divide "
                     f"over {devices} devices",
-                    mend=f"choose a mesh whose {'x'.join(table[axis or ''])} size divides {size}",
+                    hint=f"choose a mesh whose {'x'.join(table[axis or ''])} size divides {size}",
                 )
 
 
-def make_placement(
+def make_mesh_context(
     mesh: MeshConfig | None = None,
     rules: ShardingRules | None = None,
     devices: Sequence[Any] | None = None,
-) -> Placement:
+) -> MeshContext:
     """Lays `devices` (default: all) out as a mesh in explicit-sharding mode.
 
     Raises:
@@ -100,26 +100,26 @@ def make_placement(
         raise ConfigError(
             f"mesh data={mesh.data} fsdp={mesh.fsdp} tensor={mesh.tensor} does not cover "
             f"{len(devices)} devices",
-            mend="make the product of the three sizes equal the number of devices",
+            hint="make the product of the three sizes equal the number of devices",
         )
     jax_mesh = jax.make_mesh((data, mesh.fsdp, mesh.tensor), MESH_AXES, devices=devices)
-    return Placement(jax_mesh, rules or ShardingRules())
+    return MeshContext(jax_mesh, rules or ShardingRules())
 
 
-def single_device_placement() -> Placement:
+def single_device_mesh_context() -> MeshContext:
     """The first device alone: what a laptop, a notebook or a small test wants."""
-    return make_placement(MeshConfig(data=1), devices=jax.devices()[:1])
+    return make_mesh_context(MeshConfig(data=1), devices=jax.devices()[:1])
 
 
-def default_placement() -> Placement:
+def default_mesh_context() -> MeshContext:
     """All accelerators of this host along `data`; on a CPU, which may pose as several, one device.
 
     Each accelerator then holds the whole model. One that is too large for that needs a mesh of its
-    own: `make_placement(MeshConfig(data=1, fsdp=8))`.
+    own: `make_mesh_context(MeshConfig(data=1, fsdp=8))`.
     """
     if jax.default_backend() == "cpu":
-        return single_device_placement()
-    return make_placement(devices=jax.local_devices())
+        return single_device_mesh_context()
+    return make_mesh_context(devices=jax.local_devices())
 
 
 def start_multi_host() -> None:

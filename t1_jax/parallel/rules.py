@@ -61,11 +61,11 @@ class ShardingRules:
             if unknown:
                 raise ConfigError(
                     f"rule {name}: unknown mesh axes {sorted(unknown)}",
-                    mend=f"use {', '.join(MESH_AXES)}",
+                    hint=f"use {', '.join(MESH_AXES)}",
                 )
             if len(set(axes)) != len(axes):
                 raise ConfigError(
-                    f"rule {name}: a mesh axis stands twice in {axes}", mend="name each axis once"
+                    f"rule {name}: a mesh axis stands twice in {axes}", hint="name each axis once"
                 )
 
     def table(self) -> dict[str, tuple[str, ...]]:
@@ -92,7 +92,7 @@ class ShardingRules:
                     raise ConfigError(
                         f"logical axes {taken[mesh_axis]!r} and {axis!r} of one array both map to "
                         f"mesh axis {mesh_axis!r}",
-                        mend="change one of the two rules",
+                        hint="change one of the two rules",
                     )
                 taken[mesh_axis] = axis
             placed.append(table[axis] or None)

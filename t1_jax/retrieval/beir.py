@@ -27,7 +27,7 @@ from t1_jax.retrieval.flaws import (
     REPEATED_QUERY,
     Flaws,
 )
-from t1_jax.retrieval.lines import Place, Record, integer_grade, read_lines, read_records
+from t1_jax.retrieval.jsonl import Record, SourceLocation, integer_grade, read_lines, read_records
 
 _Item = TypeVar("_Item", Document, Query)
 _QRELS_HEADER = ["query-id", "corpus-id", "score"]
@@ -170,7 +170,7 @@ def save_collection(
             name=first.name,
             metadata=dict(first.metadata),
             data_hash=first.data_hash,
-            judgement_hashes={split: part.judgement_hash for split, part in splits.items()},
+            qrels_hashes={split: part.qrels_hash for split, part in splits.items()},
         )
         (scratch / "collection.json").write_text(manifest.text(), encoding="utf-8")
 
@@ -192,7 +192,7 @@ def _path(folder: Path, name: str) -> Path:
     """The file of that name, plain or packed; the plain name where there is neither."""
     plain, packed = folder / name, folder / f"{name}.gz"
     if plain.exists() and packed.exists():
-        raise DataError(f"{folder} has both {plain.name} and {packed.name}", mend="delete one")
+        raise DataError(f"{folder} has both {plain.name} and {packed.name}", hint="delete one")
     return packed if packed.exists() else plain
 
 
@@ -241,7 +241,7 @@ def _qrels_path(folder: Path, split: str) -> Path:
     path = _path(folder, f"qrels/{split}.tsv") if _SPLIT.fullmatch(split) else None
     if path is None or not path.is_file():
         raise DataError(
-            f"{folder} has no split {split!r}", mend=f"choose one of {', '.join(splits_of(folder))}"
+            f"{folder} has no split {split!r}", hint=f"choose one of {', '.join(splits_of(folder))}"
         )
     return path
 
@@ -257,7 +257,7 @@ def _read_qrels(
             if row != _QRELS_HEADER:
                 raise place.fault(
                     f"expected the header {' '.join(_QRELS_HEADER)!r}, found {' '.join(row)!r}",
-                    mend="add the header, separated by tabs: readers of BEIR skip the first line",
+                    hint="add the header, separated by tabs: readers of BEIR skip the first line",
                 )
             continue
         query_id, document_id, grade = row[0], row[1], integer_grade(place, row[2])
@@ -278,7 +278,7 @@ def _read_qrels(
     return qrels
 
 
-def _split_row(place: Place, line: str) -> list[str]:
+def _split_row(place: SourceLocation, line: str) -> list[str]:
     try:
         row = next(csv.reader([line], delimiter="\t", strict=True), [])
     except csv.Error as error:
@@ -316,7 +316,7 @@ class _Manifest:
     name: str
     metadata: Mapping[str, str]
     data_hash: str
-    judgement_hashes: Mapping[str, str]
+    qrels_hashes: Mapping[str, str]
 
     def text(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -329,11 +329,11 @@ def _read_manifest(path: Path) -> _Manifest | None:
         fields = json.loads(path.read_bytes())
         manifest = _Manifest(**fields)
         strings = [manifest.name, manifest.data_hash]
-        for table in (manifest.metadata, manifest.judgement_hashes):
+        for table in (manifest.metadata, manifest.qrels_hashes):
             strings += [*table.keys(), *table.values()]
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} is malformed: {error}", mend="build the collection anew"
+            f"{path} is malformed: {error}", hint="build the collection anew"
         ) from error
     if not all(isinstance(value, str) for value in strings):
         raise DataError(f"{path} is malformed: every value must be a string")
@@ -342,16 +342,14 @@ def _read_manifest(path: Path) -> _Manifest | None:
 
 def _check_hashes(folder: Path, split: str, collection: Collection, manifest: _Manifest) -> None:
     pairs = [("corpus.jsonl", manifest.data_hash, collection.data_hash)]
-    if split in manifest.judgement_hashes:
-        pairs.append(
-            (f"split {split}", manifest.judgement_hashes[split], collection.judgement_hash)
-        )
+    if split in manifest.qrels_hashes:
+        pairs.append((f"split {split}", manifest.qrels_hashes[split], collection.qrels_hash))
     for what, written, found in pairs:
         if written != found:
             raise DataError(
                 f"{folder}: {what} changed since it was built: collection.json has the hash "
                 f"{written}, the content has {found}",
-                mend="build the collection anew, or delete collection.json to use it as it is",
+                hint="build the collection anew, or delete collection.json to use it as it is",
             )
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.collection import Collection, Query
 from t1_jax.retrieval.ranking import rank_documents
+from t1_jax.retrieval.stemming import is_letters_only, letters, stems
 from t1_jax.retrieval.trec import Run
-from t1_jax.retrieval.words import is_letters_only, letters, stems
 
 if TYPE_CHECKING:
     import bm25s

@@ -56,7 +56,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Documents, queries and judgements of one split; consistent by construction.
+    """Documents, queries and judgments of one split; consistent by construction.
 
     Attributes:
         name: what tables and file names call it.
@@ -75,7 +75,7 @@ class Collection:
             file never chooses an instruction.
 
     Raises:
-        DataError: an id twice, or a judgement or exclusion that names an unknown id.
+        DataError: an id twice, or a judgment or exclusion that names an unknown id.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Collection:
     def __post_init__(self) -> None:
         documents = self._unique_ids("document", self.documents)
         queries = self._unique_ids("query", self.queries)
-        for kind, table in (("judgements", self.qrels), ("exclusions", self.excluded)):
+        for kind, table in (("qrels", self.qrels), ("exclusions", self.excluded)):
             for query_id, document_ids in table.items():
                 if query_id not in queries:
                     raise DataError(f"{self.name}: {kind} name the unknown query {query_id!r}")
@@ -138,10 +138,10 @@ class Collection:
         return _hash(sorted((item.id, item.title, item.text) for item in self.documents))
 
     @cached_property
-    def judgement_hash(self) -> str:
+    def qrels_hash(self) -> str:
         """Hex SHA-256 of what is asked and judged: two scores compare if theirs are equal.
 
-        It covers texts, grades and exclusions of every query that has a judgement.
+        It covers texts, grades and exclusions of every query that has a judgment.
         """
         return _hash(
             (

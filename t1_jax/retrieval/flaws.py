@@ -3,7 +3,7 @@
 from collections import Counter
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval.lines import Place
+from t1_jax.retrieval.jsonl import SourceLocation
 
 EMPTY_DOCUMENT = "documents without title and text"
 EMPTY_QUERY = "queries without text"
@@ -43,7 +43,7 @@ class Flaws:
         """Counts something that changes no score."""
         self._accepted[kind] += 1
 
-    def fault(self, kind: str, place: Place, what: str) -> None:
+    def fault(self, kind: str, place: SourceLocation, what: str) -> None:
         """Counts something that only lenient reading accepts."""
         self._faults[kind] += 1
         self._first.setdefault(kind, f"{place.path}:{place.line}: {what}")
@@ -60,7 +60,7 @@ class Flaws:
             "\n".join(
                 f"{self._first[kind]} ({count:,} {kind})" for kind, count in self._faults.items()
             ),
-            mend="correct the files, or accept this with --lenient (in Python lenient=True, in a "
+            hint="correct the files, or accept this with --lenient (in Python lenient=True, in a "
             "training config data.sources.NAME.lenient=true)",
         )
 

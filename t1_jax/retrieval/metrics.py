@@ -14,7 +14,7 @@ import numpy as np
 import pytrec_eval
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval.lines import MAX_GRADE
+from t1_jax.retrieval.jsonl import MAX_GRADE
 from t1_jax.retrieval.ranking import rank_documents
 
 DEFAULT_MEASURES = ("nDCG@10", "recall@10", "recall@100", "MRR", "MAP")
@@ -29,7 +29,7 @@ class RunScores:
 
     Attributes:
         per_query: measure -> query id -> value in [0, 1], for every query with a relevant document,
-            in the order of the judgements.
+            in the order of the judgments.
         missing: queries among them that the run has no ranking for; they count 0.
         unscorable: judged queries without a relevant document; no measure is defined for them.
         unjudged: queries of the run that nobody judged; they are not scored.
@@ -61,16 +61,16 @@ def score_run(
     run: Mapping[str, Mapping[str, SupportsFloat]],
     qrels: Mapping[str, Mapping[str, int]],
     *,
-    measures: Sequence[str] = DEFAULT_MEASURES,
+    metrics: Sequence[str] = DEFAULT_MEASURES,
     excluded: Mapping[str, Set[str]] | None = None,
     depth: int = 1000,
 ) -> RunScores:
-    """Scores a run against judgements.
+    """Scores a run against judgments.
 
     Args:
         run: query id -> document id -> score.
         qrels: query id -> document id -> grade; only a grade above 0 is relevant.
-        measures: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR".
+        metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR".
         excluded: query id -> document ids taken out before the ranking is cut.
         depth: how many documents of a ranking count at all.
 
@@ -79,7 +79,7 @@ def score_run(
         DataError: a score that is NaN or infinite, with its query and document; a grade above
             `MAX_GRADE`; or no judged query has a relevant document.
     """
-    names = {measure: _trec_name(measure) for measure in measures}
+    names = {measure: _trec_name(measure) for measure in metrics}
     scorable = {
         query_id: {document_id: int(grade) for document_id, grade in grades.items()}
         for query_id, grades in qrels.items()
@@ -115,7 +115,7 @@ def _trec_name(measure: str) -> tuple[str, str]:
     name, _, cut = measure.partition("@")
     if name not in _WITH_CUT or not re.fullmatch("[1-9][0-9]*", cut):
         known = ", ".join([*(f"{name}@k" for name in _WITH_CUT), *_WITHOUT_CUT])
-        raise ConfigError(f"unknown measure {measure!r}", mend=f"use one of {known}")
+        raise ConfigError(f"unknown measure {measure!r}", hint=f"use one of {known}")
     return f"{_WITH_CUT[name]}.{cut}", f"{_WITH_CUT[name]}_{cut}"
 
 

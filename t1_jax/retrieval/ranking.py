@@ -25,11 +25,11 @@ def rank_documents(
     for position in np.flatnonzero(~np.isfinite(compared)).tolist():
         raise DataError(f"document {ids[position]!r} has the score {compared[position]}")
     candidates = np.arange(len(ids)) if k >= len(ids) else _at_least_kth(compared, k)
-    places = tie_places([ids[position] for position in candidates.tolist()])
+    places = tie_break_order([ids[position] for position in candidates.tolist()])
     return candidates[best_positions(compared[candidates], places, k)]
 
 
-def tie_places(ids: Sequence[str]) -> Int[np.ndarray, "C"]:
+def tie_break_order(ids: Sequence[str]) -> Int[np.ndarray, "C"]:
     """The place of each id in descending order of its UTF-8 bytes, from 0.
 
     Code points sort as UTF-8 bytes do, so strings compare as they are.

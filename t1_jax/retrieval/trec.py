@@ -1,4 +1,4 @@
-"""Runs and judgements in TREC form, and the type of a run."""
+"""Runs and judgments in TREC form, and the type of a run."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
-from t1_jax.retrieval.lines import Place, integer_grade, read_lines
+from t1_jax.retrieval.jsonl import SourceLocation, integer_grade, read_lines
 from t1_jax.retrieval.ranking import rank_documents
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -33,7 +33,7 @@ def trec_ids(ids: Iterable[str]) -> dict[str, str]:
         if owners.setdefault(mapped, original) != original:
             raise DataError(
                 f"ids {owners[mapped]!r} and {original!r} both become {mapped!r} in a TREC file",
-                mend="rename one of them",
+                hint="rename one of them",
             )
         written[original] = mapped
     return written
@@ -96,7 +96,7 @@ def write_qrels(qrels: Mapping[str, Mapping[str, int]], path: Path) -> None:
 
 
 def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Reads judgements.
+    """Reads judgments.
 
     Raises:
         DataError: with file and line, a line of other than four fields, a grade that is not an
@@ -116,19 +116,19 @@ def _id_maps(table: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, str],
     return trec_ids(table), trec_ids(documents)
 
 
-def _read_rows(path: Path, width: int) -> Iterator[tuple[Place, list[str]]]:
+def _read_rows(path: Path, width: int) -> Iterator[tuple[SourceLocation, list[str]]]:
     for place, line in read_lines(path):
         # Not at every space of Unicode: trec_eval separates fields by those of ASCII.
         fields = re.findall(r"[^ \t\r\f\v]+", line)
         if len(fields) != width:
             raise place.fault(
                 f"expected {width} fields separated by whitespace, found {len(fields)}",
-                mend='write an id that has spaces with "_" in their place, as pyserini does',
+                hint='write an id that has spaces with "_" in their place, as pyserini does',
             )
         yield place, fields
 
 
-def _finite(place: Place, text: str) -> float:
+def _finite(place: SourceLocation, text: str) -> float:
     try:
         value = float(text if text.isascii() and "_" not in text else "")
     except ValueError as error:

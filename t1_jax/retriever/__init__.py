@@ -6,9 +6,9 @@ from t1_jax.retriever.opening import OpenedModel as OpenedModel
 from t1_jax.retriever.opening import check_savable as check_savable
 from t1_jax.retriever.opening import open_model as open_model
 from t1_jax.retriever.options import RetrieverOptions as RetrieverOptions
-from t1_jax.retriever.origin import Origin as Origin
-from t1_jax.retriever.settling import Settled as Settled
-from t1_jax.retriever.settling import open_base as open_base
-from t1_jax.retriever.settling import rebase_adapter as rebase_adapter
-from t1_jax.retriever.settling import settle as settle
+from t1_jax.retriever.provenance import Provenance as Provenance
+from t1_jax.retriever.resolve import ResolvedModel as ResolvedModel
+from t1_jax.retriever.resolve import open_base as open_base
+from t1_jax.retriever.resolve import rebase_adapter as rebase_adapter
+from t1_jax.retriever.resolve import resolve_model as resolve_model
 from t1_jax.retriever.t1 import T1 as T1

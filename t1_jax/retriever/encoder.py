@@ -10,12 +10,12 @@ from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import DataError
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement, spread, whole
+from t1_jax.parallel import MeshContext, global_to_host, host_to_global
 from t1_jax.progress import track
 from t1_jax.text import (
     BucketConfig,
     PromptTokens,
-    T1Tokeniser,
+    T1Tokenizer,
     TokenBatch,
     in_item_order,
     token_batches,
@@ -38,8 +38,8 @@ class Encoder:
 
     Args:
         decoder: the model.
-        placement: that it lies on.
-        tokeniser: of the rows.
+        mesh_context: that it lies on.
+        tokenizer: of the rows.
         buckets: shapes of batches.
         between: called before each batch; what it raises ends the encoding.
     """
@@ -47,18 +47,18 @@ class Encoder:
     def __init__(
         self,
         decoder: Decoder,
-        placement: Placement,
-        tokeniser: T1Tokeniser,
+        mesh_context: MeshContext,
+        tokenizer: T1Tokenizer,
         buckets: BucketConfig,
         *,
         between: Callable[[], None] = lambda: None,
     ) -> None:
-        self._placement = placement
+        self._placement = mesh_context
         self._between = between
-        self._tokeniser = tokeniser
+        self._tokenizer = tokenizer
         self._buckets = buckets.within(decoder.config.max_positions)
         self._embed_dim = decoder.config.embed_dim
-        with placement.entered():
+        with mesh_context.activate():
             self._graph, self._weights = nnx.split(decoder)
 
     def encode(
@@ -85,20 +85,20 @@ class Encoder:
         batches = token_batches(
             rows,
             self._buckets,
-            pad_id=self._tokeniser.pad_id,
-            emb_token_id=self._tokeniser.emb_token_id,
+            pad_id=self._tokenizer.pad_id,
+            emb_token_id=self._tokenizer.emb_token_id,
         )
         total = sum(len(row.ids) for row in rows)
         outputs: list[np.ndarray] = []
         waiting: list[tuple[TokenBatch, jax.Array]] = []
         with (
-            self._placement.entered(),
+            self._placement.activate(),
             track(description, total, "tokens", shown=show_progress_bar) as advance,
         ):
 
             def collect() -> None:
                 batch, vectors = waiting.pop(0)
-                outputs.append(whole(vectors)[: len(batch.tokens)])
+                outputs.append(global_to_host(vectors)[: len(batch.tokens)])
                 advance(int(batch.lengths[batch.item_index >= 0].sum()))
 
             for batch in batches:
@@ -114,21 +114,21 @@ class Encoder:
             raise DataError(
                 f"{names[int(np.argmax(broken))]}: the model's vector is not finite "
                 f"({int(broken.sum())} of {len(vectors)} rows)",
-                mend="load the model in float32, or check the weights",
+                hint="load the model in float32, or check the weights",
             )
         return vectors
 
     def _dispatch(self, batch: TokenBatch) -> jax.Array:
         """Starts a batch; rows are added where devices need more than it has."""
-        placement = self._placement
-        missing = -len(batch.tokens) % placement.row_multiple
+        mesh_context = self._placement
+        missing = -len(batch.tokens) % mesh_context.batch_divisor
         tokens = np.pad(
-            batch.tokens, ((0, missing), (0, 0)), constant_values=self._tokeniser.pad_id
+            batch.tokens, ((0, missing), (0, 0)), constant_values=self._tokenizer.pad_id
         )
         at = np.pad(batch.emb_position, (0, missing))
         return _encode(
             self._graph,
             self._weights,
-            spread(tokens, placement.activation("bl")),
-            spread(at, placement.activation("b")),
+            host_to_global(tokens, mesh_context.activation("bl")),
+            host_to_global(at, mesh_context.activation("b")),
         )

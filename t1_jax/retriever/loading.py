@@ -20,46 +20,46 @@ from t1_jax.hub import (
     export_folder,
     init_emb_row,
     load_decoder_state,
-    tokeniser_hash,
+    tokenizer_hash,
     with_adapter,
 )
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, TokenMask, merge_lora
-from t1_jax.parallel import Placement, spread
-from t1_jax.retriever.opening import OpenedModel, document_side, t1_metadata
-from t1_jax.retriever.origin import Origin, known_origin
-from t1_jax.retriever.settling import Settled
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, VocabMask, merge_lora
+from t1_jax.parallel import MeshContext, host_to_global
+from t1_jax.retriever.opening import OpenedModel, document_prompt, t1_metadata
+from t1_jax.retriever.provenance import Provenance, require_provenance
+from t1_jax.retriever.resolve import ResolvedModel
 from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
 
 
-def load_opened(opened: OpenedModel, placement: Placement, *, attention: str) -> "T1":
+def load_opened(opened: OpenedModel, mesh_context: MeshContext, *, attention: str) -> "T1":
     """See `T1.load`."""
     from t1_jax.retriever.t1 import T1
 
-    platform = placement.mesh.devices.flat[0].platform
+    platform = mesh_context.mesh.devices.flat[0].platform
     options = ModelOptions.for_platform(platform, dtype=opened.dtype, attention=attention)
     decoder = load_decoder(
-        opened.checkpoint, opened.settled, options, placement, adapter=opened.adapter
+        opened.checkpoint, opened.resolved, options, mesh_context, adapter=opened.adapter
     )
-    with placement.entered():
+    with mesh_context.activate():
         decoder = merge_lora(decoder)
     return T1(
         decoder,
-        opened.settled.tokeniser,
+        opened.resolved.tokenizer,
         opened.preset,
-        placement,
+        mesh_context,
         options=opened.options,
-        origin=opened.origin,
+        provenance=opened.provenance,
     )
 
 
 def load_decoder(
     checkpoint: Checkpoint,
-    settled: Settled,
+    resolved: ResolvedModel,
     options: ModelOptions,
-    placement: Placement,
+    mesh_context: MeshContext,
     *,
     adapter: Adapter | None = None,
 ) -> Decoder:
@@ -68,30 +68,30 @@ def load_decoder(
     A new `<emb_token>` row becomes the mean of the rows in use; rows that no token has are never
     drawn. An adapter stands beside the weights, unmerged.
     """
-    emb = settled.emb
+    emb = resolved.emb
     config = dataclasses.replace(checkpoint.config, vocab_size=emb.vocab_size)
-    with placement.entered():
-        abstract = nnx.eval_shape(lambda: Decoder(config, options, placement, nnx.Rngs(0)))
-        graph, parameters, masks = nnx.split(abstract, nnx.Param, TokenMask)
+    with mesh_context.activate():
+        abstract = nnx.eval_shape(lambda: Decoder(config, options, mesh_context, nnx.Rngs(0)))
+        graph, parameters, masks = nnx.split(abstract, nnx.Param, VocabMask)
         leaves = {
-            path: _placed_shape(leaf.get_value(), placement)
+            path: _placed_shape(leaf.get_value(), mesh_context)
             for path, leaf in by_path(parameters).items()
         }
         arrays = load_decoder_state(checkpoint.source, checkpoint.config, leaves)
         if emb.untrained:
-            used = _padded(checkpoint.tokeniser.assigned(checkpoint.config.vocab_size), config)
-            arrays = _with_emb_row(arrays, used, emb.id, placement)
-        drawable = _padded(settled.origin.tokeniser.assigned(config.vocab_size), config)
+            used = _padded(checkpoint.tokenizer.assigned(checkpoint.config.vocab_size), config)
+            arrays = _with_emb_row(arrays, used, emb.id, mesh_context)
+        drawable = _padded(resolved.provenance.tokenizer.assigned(config.vocab_size), config)
         parameters = nnx.from_flat_state(
             [
                 (path, leaf.replace(arrays[_joined(path)]))
                 for path, leaf in nnx.to_flat_state(parameters)
             ]
         )
-        mask = spread(drawable, placement.activation("v"))
+        mask = host_to_global(drawable, mesh_context.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
         decoder = nnx.merge(graph, parameters, masks)
-    return decoder if adapter is None else with_adapter(decoder, adapter, placement)
+    return decoder if adapter is None else with_adapter(decoder, adapter, mesh_context)
 
 
 def by_path(parameters: nnx.State) -> dict[str, Any]:
@@ -112,8 +112,8 @@ def save_t1(
     card: CardFacts | None = None,
 ) -> None:
     """See `T1.save_pretrained`."""
-    origin = known_origin(model.origin)
-    emb_id, preset = model.tokeniser.emb_token_id, model.preset
+    provenance = require_provenance(model.provenance)
+    emb_id, preset = model.tokenizer.emb_token_id, model.preset
     stored_dtype = dtype or model.decoder.options.param_dtype
     export_folder(
         folder,
@@ -122,12 +122,12 @@ def save_t1(
             for path, leaf in by_path(nnx.state(model.decoder, nnx.Param)).items()
         },
         model.decoder.config,
-        origin.tokeniser,
-        t1_metadata(origin, preset, emb_id, stored_dtype),
-        document_side(preset, model.tokeniser, model.options.max_document_tokens),
+        provenance.tokenizer,
+        t1_metadata(provenance, preset, emb_id, stored_dtype),
+        document_prompt(preset, model.tokenizer, model.options.max_document_tokens),
         card or CardFacts(name=folder.name),
         options,
-        other_fields=origin.other_fields,
+        other_fields=provenance.other_fields,
     )
 
 
@@ -135,7 +135,7 @@ def save_adapter(
     folder: Path,
     decoder: Decoder,
     preset: PromptPreset,
-    origin: Origin,
+    provenance: Provenance,
     card: CardFacts,
     *,
     scores: Mapping[str, Any] | None = None,
@@ -148,7 +148,7 @@ def save_adapter(
         folder: appears only when complete.
         decoder: with an adapter beside its weights.
         preset: the prompts it was trained with.
-        origin: of the base model, as `load_parts` returns it.
+        provenance: of the base model, as `load_parts` returns it.
         card: for the model card.
         scores: measured results, kept in `t1.json`.
         dtype: of the stored factors.
@@ -157,25 +157,25 @@ def save_adapter(
     Raises:
         T1Error: no adapter, no `<emb_token>`, the folder exists, or the disk refused the data.
     """
-    emb = origin.tokeniser.emb_token_id
+    emb = provenance.tokenizer.emb_token_id
     if emb is None:
-        raise WeightsError("the tokeniser has no <emb_token>", mend="give_emb_token first")
+        raise WeightsError("the tokenizer has no <emb_token>", hint="add_emb_token first")
     metadata = AdapterMetadata(
         emb_token_id=emb,
-        emb_token_mode=origin.emb_token_mode,
-        tokeniser=tokeniser_hash(origin.tokeniser),
+        emb_token_mode=provenance.emb_token_mode,
+        tokenizer=tokenizer_hash(provenance.tokenizer),
         prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-        base_model=origin.location,
-        base_fingerprint=origin.fingerprint,
+        base_model=provenance.location,
+        base_fingerprint=provenance.fingerprint,
         scores=scores or {},
     )
     export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
 
 
-def _placed_shape(leaf: jax.ShapeDtypeStruct, placement: Placement) -> jax.ShapeDtypeStruct:
+def _placed_shape(leaf: jax.ShapeDtypeStruct, mesh_context: MeshContext) -> jax.ShapeDtypeStruct:
     """The abstract leaf on the real mesh rather than on the abstract one it was traced on."""
     spec = leaf.sharding.spec if isinstance(leaf.sharding, jax.NamedSharding) else jax.P()
-    sharding = jax.NamedSharding(placement.mesh, spec)
+    sharding = jax.NamedSharding(mesh_context.mesh, spec)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
@@ -188,10 +188,10 @@ def _padded(rows: np.ndarray, config: DecoderConfig) -> np.ndarray:
 
 
 def _with_emb_row(
-    arrays: dict[str, jax.Array], used: np.ndarray, row: int, placement: Placement
+    arrays: dict[str, jax.Array], used: np.ndarray, row: int, mesh_context: MeshContext
 ) -> dict[str, jax.Array]:
     """The new token's row in the embedding and, where it is untied, in the head."""
-    mask = spread(used, placement.activation("v"))
+    mask = host_to_global(used, mesh_context.activation("v"))
     arrays["embed/table"] = init_emb_row(arrays["embed/table"], mask, np.int32(row))
     if "head/kernel" in arrays:
         arrays["head/kernel"] = init_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)

@@ -11,7 +11,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.hub import (
     Adapter,
     Checkpoint,
-    DocumentSide,
+    DocumentPrompt,
     EmbTokenMode,
     T1Metadata,
     check_export,
@@ -21,11 +21,11 @@ from t1_jax.hub import (
     read_adapter,
 )
 from t1_jax.model import DecoderConfig
-from t1_jax.parallel import Placement
+from t1_jax.parallel import MeshContext
 from t1_jax.retriever.options import RetrieverOptions
-from t1_jax.retriever.origin import Origin
-from t1_jax.retriever.settling import Settled, open_base, settle
-from t1_jax.text import PromptPreset, T1Tokeniser, encode_documents, encode_queries
+from t1_jax.retriever.provenance import Provenance
+from t1_jax.retriever.resolve import ResolvedModel, open_base, resolve_model
+from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
@@ -38,37 +38,39 @@ class OpenedModel:
     Attributes:
         checkpoint: of the base model.
         adapter: to merge into it.
-        settled: tokenizer, prompts, and where they came from.
+        resolved: tokenizer, prompts, and where they came from.
         dtype: of weights and activations.
         options: lengths within the model's context, thinking, batch shapes.
     """
 
     checkpoint: Checkpoint
     adapter: Adapter | None
-    settled: Settled
+    resolved: ResolvedModel
     dtype: str
     options: RetrieverOptions
 
     @property
     def preset(self) -> PromptPreset:
         """How queries and documents are put to the model."""
-        return self.settled.preset
+        return self.resolved.preset
 
     @property
-    def origin(self) -> Origin:
+    def provenance(self) -> Provenance:
         """Where the weights come from; merged weights have a fingerprint of their own."""
-        origin = self.settled.origin
+        provenance = self.resolved.provenance
         if self.adapter is None:
-            return origin
-        both = f"{origin.fingerprint} {self.adapter.fingerprint}"
-        return dataclasses.replace(origin, fingerprint=hashlib.sha256(both.encode()).hexdigest())
+            return provenance
+        both = f"{provenance.fingerprint} {self.adapter.fingerprint}"
+        return dataclasses.replace(
+            provenance, fingerprint=hashlib.sha256(both.encode()).hexdigest()
+        )
 
     @property
     def fingerprint(self) -> str:
         """`T1.fingerprint` of the loaded model."""
         return encoder_fingerprint(
-            self.origin,
-            emb_token_id=self.settled.emb.id,
+            self.provenance,
+            emb_token_id=self.resolved.emb.id,
             dtype=self.dtype,
             max_document_tokens=self.options.max_document_tokens,
         )
@@ -80,8 +82,8 @@ class OpenedModel:
         task: str | None = None,
         instruction: str | None = None,
         think: bool = True,
-        n_thoughts: int = 1,
-        budget: int | None = None,
+        n: int = 1,
+        max_thought_tokens: int | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         """Refuses what `T1.encode_query` would refuse for the lengths of prompts and thoughts.
@@ -91,8 +93,8 @@ class OpenedModel:
             task: name of an instruction in the preset.
             instruction: the instruction itself.
             think: whether thoughts are drawn.
-            n_thoughts: thoughts per query.
-            budget: most tokens of a thought; default that of the options.
+            n: thoughts per query.
+            max_thought_tokens: most tokens of a thought; default that of the options.
             names: what an error calls each query.
 
         Raises:
@@ -102,7 +104,7 @@ class OpenedModel:
         """
         preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
         prompts = encode_queries(
-            self.settled.tokeniser,
+            self.resolved.tokenizer,
             preset,
             texts,
             max_tokens=self.options.max_query_tokens,
@@ -110,21 +112,28 @@ class OpenedModel:
             think=think,
             items=names,
         )
-        if not think and (n_thoughts != 1 or budget is not None):
-            raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
-        budget = self.options.budget if budget is None else budget
-        if budget < 1:
-            raise ConfigError(f"a thought's budget must be at least 1 token, got {budget}")
-        if n_thoughts < 1:
-            raise ConfigError(f"the number of thoughts must be at least 1, got {n_thoughts}")
+        if not think and (n != 1 or max_thought_tokens is not None):
+            raise ConfigError("n and budget apply only where thoughts are drawn")
+        max_thought_tokens = (
+            self.options.max_thought_tokens if max_thought_tokens is None else max_thought_tokens
+        )
+        if max_thought_tokens < 1:
+            raise ConfigError(
+                f"a thought's budget must be at least 1 token, got {max_thought_tokens}"
+            )
+        if n < 1:
+            raise ConfigError(f"the number of thoughts must be at least 1, got {n}")
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
-        needed, most = longest + (budget if think else 0) + 1, self.checkpoint.config.max_positions
+        needed, most = (
+            longest + (max_thought_tokens if think else 0) + 1,
+            self.checkpoint.config.max_positions,
+        )
         if needed > most:
             raise ConfigError(
                 f"the longest query prompt has {longest} tokens; with a thought of up to "
-                f"{budget if think else 0} and <emb_token> it needs {needed} positions, and the "
+                f"{max_thought_tokens if think else 0} and <emb_token> it needs {needed} positions, and the "
                 f"model has {most}",
-                mend="lower the budget, or shorten the queries",
+                hint="lower the budget, or shorten the queries",
             )
 
     def check_document_prompt(self) -> None:
@@ -134,7 +143,7 @@ class OpenedModel:
             ConfigError: it does not.
         """
         encode_documents(
-            self.settled.tokeniser,
+            self.resolved.tokenizer,
             self.preset,
             ["x"],
             max_tokens=self.options.max_document_tokens,
@@ -151,21 +160,21 @@ class OpenedModel:
         if folder.resolve() in (source.path.resolve(), *source.path.resolve().parents):
             raise ConfigError(
                 f"{folder} holds {source.path}, which is to be read, and would be replaced",
-                mend="choose another folder",
+                hint="choose another folder",
             )
         check_savable(
-            self.settled,
+            self.resolved,
             self.checkpoint.config,
             dtype=self.dtype,
             max_document_tokens=self.options.max_document_tokens,
         )
 
-    def load(self, placement: Placement | None = None, *, attention: str = "xla") -> "T1":
+    def load(self, mesh_context: MeshContext | None = None, *, attention: str = "xla") -> "T1":
         """The retriever, its weights read; see `T1.load`."""
-        from t1_jax.parallel import default_placement
+        from t1_jax.parallel import default_mesh_context
         from t1_jax.retriever.loading import load_opened
 
-        return load_opened(self, placement or default_placement(), attention=attention)
+        return load_opened(self, mesh_context or default_mesh_context(), attention=attention)
 
 
 def open_model(
@@ -190,44 +199,48 @@ def open_model(
         checkpoint = open_base(beside)
     else:
         checkpoint = open_checkpoint(locate_model(name))
-    settled = settle(checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside)
+    resolved = resolve_model(
+        checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside
+    )
     return OpenedModel(
         checkpoint=checkpoint,
         adapter=beside,
-        settled=settled,
+        resolved=resolved,
         dtype=checkpoint.stored_dtype if dtype == "stored" else dtype,
         options=(options or RetrieverOptions()).within(checkpoint.config.max_positions),
     )
 
 
-def document_side(preset: PromptPreset, tokeniser: T1Tokeniser, max_tokens: int) -> DocumentSide:
+def document_prompt(
+    preset: PromptPreset, tokenizer: T1Tokenizer, max_tokens: int
+) -> DocumentPrompt:
     """The document prompt as sentence-transformers needs it.
 
     Raises:
         ConfigError: words follow the text, which sentence-transformers cannot express, or the
             template does not fit the tokenizer.
     """
-    bound = tokeniser.bind(preset.document_template, preset.instruction())
+    bound = tokenizer.bind(preset.document_template, preset.instruction())
     if bound.right:
         raise ConfigError(
             f"the preset {preset.name} has words between {{text}} and the next special token "
             f"({bound.right!r}), which sentence-transformers cannot express",
-            mend="end {text} with a special token in document_template",
+            hint="end {text} with a special token in document_template",
         )
-    return DocumentSide(
+    return DocumentPrompt(
         head_ids=bound.head,
         words_before=bound.left,
-        tail_ids=(*bound.tail, tokeniser.emb_token_id),
+        tail_ids=(*bound.tail, tokenizer.emb_token_id),
         max_tokens=max_tokens,
     )
 
 
 def encoder_fingerprint(
-    origin: Origin, *, emb_token_id: int, dtype: str, max_document_tokens: int
+    provenance: Provenance, *, emb_token_id: int, dtype: str, max_document_tokens: int
 ) -> str:
     """Hex SHA-256 of all that a document's vector depends on but its text and the prompt."""
     parts = {
-        "weights": origin.fingerprint,
+        "weights": provenance.fingerprint,
         "emb_token_id": emb_token_id,
         "dtype": dtype,
         "max_document_tokens": max_document_tokens,
@@ -236,12 +249,12 @@ def encoder_fingerprint(
 
 
 def check_savable(
-    settled: Settled, config: DecoderConfig, *, dtype: str, max_document_tokens: int
+    resolved: ResolvedModel, config: DecoderConfig, *, dtype: str, max_document_tokens: int
 ) -> None:
     """Rejects a model that could not be saved as a Hugging Face folder; needs no weights.
 
     Args:
-        settled: as `settle` found it.
+        resolved: as `settle` found it.
         config: of the checkpoint.
         dtype: that the weights will be stored in.
         max_document_tokens: where documents are cut.
@@ -250,20 +263,22 @@ def check_savable(
         T1Error: see `check_export`; or the preset has words after `{text}`.
     """
     check_export(
-        dataclasses.replace(config, vocab_size=settled.emb.vocab_size),
-        settled.origin.tokeniser,
-        t1_metadata(settled.origin, settled.preset, settled.emb.id, dtype),
-        document_side(settled.preset, settled.tokeniser, max_document_tokens),
+        dataclasses.replace(config, vocab_size=resolved.emb.vocab_size),
+        resolved.provenance.tokenizer,
+        t1_metadata(resolved.provenance, resolved.preset, resolved.emb.id, dtype),
+        document_prompt(resolved.preset, resolved.tokenizer, max_document_tokens),
     )
 
 
-def t1_metadata(origin: Origin, preset: PromptPreset, emb_id: int, dtype: str) -> T1Metadata:
+def t1_metadata(
+    provenance: Provenance, preset: PromptPreset, emb_id: int, dtype: str
+) -> T1Metadata:
     """What `t1.json` of a saved model says."""
     return T1Metadata(
         emb_token_id=emb_id,
-        emb_token_mode=origin.emb_token_mode,
+        emb_token_mode=provenance.emb_token_mode,
         stored_dtype=dtype,
         prompt={**dataclasses.asdict(preset), "hash": preset.hash},
-        base_model=origin.name,
-        base_fingerprint=origin.fingerprint,
+        base_model=provenance.name,
+        base_fingerprint=provenance.fingerprint,
     )

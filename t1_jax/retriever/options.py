@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import BatchShapes, SamplingOptions
+from t1_jax.generate import BatchShapes, SamplingParams
 from t1_jax.text import BucketConfig
 
 
@@ -15,7 +15,7 @@ class RetrieverOptions:
         max_query_tokens: longest query prompt; the query's end is cut, never the template.
         max_document_tokens: longest document with its template and `<emb_token>`, as far as the
             model's context allows.
-        budget: most tokens of a thought.
+        max_thought_tokens: most tokens of a thought.
         sampling: how thoughts are drawn.
         shapes: batches in which thoughts are written.
         buckets: batches in which given texts are encoded.
@@ -23,13 +23,13 @@ class RetrieverOptions:
 
     max_query_tokens: int = 1024
     max_document_tokens: int = 2048
-    budget: int = 256
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    max_thought_tokens: int = 256
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     shapes: BatchShapes = field(default_factory=BatchShapes)
     buckets: BucketConfig = field(default_factory=BucketConfig)
 
     def __post_init__(self) -> None:
-        for name in ("max_query_tokens", "max_document_tokens", "budget"):
+        for name in ("max_query_tokens", "max_document_tokens", "max_thought_tokens"):
             if self.__dict__[name] < 1:
                 raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
 

@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.generate import Prompt, Sampler, SamplingOptions, StopTokens, Thought
+from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
 from t1_jax.hub import CardFacts, EmbTokenMode, ExportOptions
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement
+from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.opening import encoder_fingerprint, open_model
 from t1_jax.retriever.options import RetrieverOptions
-from t1_jax.retriever.origin import Origin, known_origin
-from t1_jax.retriever.vectors import mean_vectors, normalised
-from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_documents, encode_queries
+from t1_jax.retriever.provenance import Provenance, require_provenance
+from t1_jax.retriever.vectors import mean_vectors, normalized
+from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
 
 
 class T1:
@@ -36,37 +36,37 @@ class T1:
     def __init__(
         self,
         decoder: Decoder,
-        tokeniser: T1Tokeniser,
+        tokenizer: T1Tokenizer,
         preset: PromptPreset,
-        placement: Placement,
+        mesh_context: MeshContext,
         *,
         options: RetrieverOptions | None = None,
-        origin: Origin | None = None,
+        provenance: Provenance | None = None,
         between: Callable[[], None] = lambda: None,
     ) -> None:
         """Puts a retriever together from its parts; `T1.load` is the usual way.
 
         Args:
             decoder: the language model, built on `placement`.
-            tokeniser: knows `<emb_token>`.
+            tokenizer: knows `<emb_token>`.
             preset: how queries and documents are put to the model.
-            placement: mesh and rules of the decoder.
+            mesh_context: mesh and rules of the decoder.
             options: lengths, thinking, batch shapes.
-            origin: where the weights came from; needed to save them or to fingerprint vectors.
+            provenance: where the weights came from; needed to save them or to fingerprint vectors.
             between: called before each block of tokens and each batch of rows; what it raises ends
                 the work at hand, for example since the machine is about to go.
         """
         self.decoder = decoder
-        self.tokeniser = tokeniser
+        self.tokenizer = tokenizer
         self.preset = preset
-        self.placement = placement
+        self.mesh_context = mesh_context
         self.options = (options or RetrieverOptions()).within(decoder.config.max_positions)
-        self.origin = origin
-        shapes = dataclasses.replace(self.options.shapes, row_multiple=placement.row_multiple)
-        stop = StopTokens(emb=tokeniser.emb_token_id, eos=tuple(sorted(tokeniser.eos_ids)))
-        self._sampler = Sampler(decoder, placement, stop, shapes, between=between)
+        self.provenance = provenance
+        shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
+        stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
+        self._sampler = Sampler(decoder, mesh_context, stop, shapes, between=between)
         self._encoder = Encoder(
-            decoder, placement, tokeniser, self.options.buckets, between=between
+            decoder, mesh_context, tokenizer, self.options.buckets, between=between
         )
 
     @classmethod
@@ -79,7 +79,7 @@ class T1:
         attention: str = "xla",
         emb_token: EmbTokenMode = "auto",
         preset: str | Path | PromptPreset | None = None,
-        placement: Placement | None = None,
+        mesh_context: MeshContext | None = None,
         options: RetrieverOptions | None = None,
     ) -> "T1":
         """Loads a Hugging Face folder, a GGUF file, an adapter, or a model fetched by `t1 pull`.
@@ -94,7 +94,7 @@ class T1:
             attention: back end; see `ModelOptions`.
             emb_token: how a checkpoint without `<emb_token>` gets one; an adapter knows.
             preset: prompts; default those the checkpoint or adapter was saved with, else `t1`.
-            placement: mesh and rules; default all accelerators of this host, or the CPU.
+            mesh_context: mesh and rules; default all accelerators of this host, or the CPU.
             options: lengths, thinking, batch shapes.
 
         Raises:
@@ -108,7 +108,7 @@ class T1:
             preset=preset,
             options=options,
         )
-        return opened.load(placement, attention=attention)
+        return opened.load(mesh_context, attention=attention)
 
     @property
     def embed_dim(self) -> int:
@@ -123,8 +123,8 @@ class T1:
             WeightsError: the model was put together by hand, so nothing is known of its weights.
         """
         return encoder_fingerprint(
-            known_origin(self.origin),
-            emb_token_id=self.tokeniser.emb_token_id,
+            require_provenance(self.provenance),
+            emb_token_id=self.tokenizer.emb_token_id,
             dtype=self.decoder.options.dtype,
             max_document_tokens=self.options.max_document_tokens,
         )
@@ -134,15 +134,15 @@ class T1:
         self,
         texts: str | Sequence[str],
         *,
-        n_thoughts: int = 1,
-        budget: int | None = None,
+        n: int = 1,
+        max_thought_tokens: int | None = None,
         return_thoughts: Literal[False] = False,
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
-        sampling: SamplingOptions | None = None,
+        sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "*B D"]: ...
 
@@ -151,15 +151,15 @@ class T1:
         self,
         texts: str | Sequence[str],
         *,
-        n_thoughts: int = 1,
-        budget: int | None = None,
+        n: int = 1,
+        max_thought_tokens: int | None = None,
         return_thoughts: Literal[True],
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
-        sampling: SamplingOptions | None = None,
+        sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]: ...
 
@@ -167,23 +167,23 @@ class T1:
         self,
         texts: str | Sequence[str],
         *,
-        n_thoughts: int = 1,
-        budget: int | None = None,
+        n: int = 1,
+        max_thought_tokens: int | None = None,
         return_thoughts: bool = False,
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
-        sampling: SamplingOptions | None = None,
+        sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "*B D"] | tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]:
         """Thinks about each query and returns the vector at the end of the thought.
 
         Args:
             texts: one query (gives one vector, [D]) or several ([B, D]).
-            n_thoughts: thoughts per query; the query's vector is their normalised mean.
-            budget: most tokens of a thought.
+            n: thoughts per query; the query's vector is their normalized mean.
+            max_thought_tokens: most tokens of a thought.
             return_thoughts: also return the thoughts, a list for each query.
             think: with False the query is embedded at once, by a prompt that does not ask for a
                 thought: the control that shows what thinking is worth, not how T1 is to be used.
@@ -208,7 +208,7 @@ class T1:
             raise DataError(f"{len(many)} queries but {len(ids)} query_ids")
         preset, task = self._instructed(task, instruction)
         prompts = encode_queries(
-            self.tokeniser,
+            self.tokenizer,
             preset,
             many,
             max_tokens=self.options.max_query_tokens,
@@ -223,15 +223,17 @@ class T1:
                     Prompt(query_id=name, token_ids=prompt.ids.tolist())
                     for name, prompt in zip(ids, prompts, strict=True)
                 ],
-                n_thoughts=n_thoughts,
-                budget=self.options.budget if budget is None else budget,
+                n=n,
+                max_thought_tokens=self.options.max_thought_tokens
+                if max_thought_tokens is None
+                else max_thought_tokens,
                 sampling=sampling or self.options.sampling,
                 show_progress_bar=show_progress_bar,
             )
             vectors = mean_vectors(drawn, self.embed_dim)
         else:
-            if n_thoughts != 1 or budget is not None:
-                raise ConfigError("n_thoughts and budget apply only where thoughts are drawn")
+            if n != 1 or max_thought_tokens is not None:
+                raise ConfigError("n and budget apply only where thoughts are drawn")
             rows = self._closed(prompts, thoughts, think)
             vectors = self._encoder.encode(
                 rows,
@@ -291,7 +293,7 @@ class T1:
         Raises:
             DataError: a vector is zero or not finite.
         """
-        return normalised(a) @ normalised(b).T
+        return normalized(a) @ normalized(b).T
 
     def save_pretrained(
         self,
@@ -332,9 +334,9 @@ class T1:
         self,
         prompts: Sequence[Prompt],
         *,
-        n_thoughts: int,
-        budget: int,
-        sampling: SamplingOptions,
+        n: int,
+        max_thought_tokens: int,
+        sampling: SamplingParams,
         show_progress_bar: bool = False,
     ) -> list[list[Thought]]:
         """Thoughts about prompts that are tokens already, each query's ordered by sample number.
@@ -345,38 +347,38 @@ class T1:
             ConfigError: a budget or number of thoughts below 1, or a prompt that leaves no room.
         """
         found: list[list[Thought]] = [[] for _ in prompts]
-        total = len(prompts) * n_thoughts
+        total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
             for index, thought in self._sampler.think(
-                prompts, samples=n_thoughts, budget=budget, options=sampling
+                prompts, samples=n, max_thought_tokens=max_thought_tokens, options=sampling
             ):
                 found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)
         return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in found]
 
     def _text_of(self, thought: Thought) -> str:
-        ends = {self.tokeniser.emb_token_id, *self.tokeniser.eos_ids}
-        return self.tokeniser.decode([i for i in thought.token_ids.tolist() if i not in ends])
+        ends = {self.tokenizer.emb_token_id, *self.tokenizer.eos_ids}
+        return self.tokenizer.decode([i for i in thought.token_ids.tolist() if i not in ends])
 
     def _closed(
         self, prompts: Sequence[PromptTokens], thoughts: Sequence[str] | None, think: bool
     ) -> list[PromptTokens]:
         """Whole rows: prompt, the thought given (if any), `<emb_token>`."""
         if thoughts is None:
-            return [self.tokeniser.close(prompt) for prompt in prompts]
+            return [self.tokenizer.close(prompt) for prompt in prompts]
         if not think:
             raise ConfigError("thoughts were given, but think=False asks for none")
         if len(thoughts) != len(prompts):
             raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
-        encoded = [self.tokeniser.encode_thought(text) for text in thoughts]
+        encoded = [self.tokenizer.encode_thought(text) for text in thoughts]
         return [
-            self.tokeniser.close(prompt, thought)
+            self.tokenizer.close(prompt, thought)
             for prompt, thought in zip(prompts, encoded, strict=True)
         ]
 
     def _document_rows(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
         return encode_documents(
-            self.tokeniser,
+            self.tokenizer,
             self.preset,
             texts,
             max_tokens=self.options.max_document_tokens,

@@ -10,14 +10,14 @@ from t1_jax.generate import Thought
 
 
 def mean_vectors(drawn: Sequence[Sequence[Thought]], embed_dim: int) -> Float[np.ndarray, "B D"]:
-    """The normalised mean of each query's vectors (O1-Embedder, arXiv:2502.07555)."""
+    """The normalized mean of each query's vectors (O1-Embedder, arXiv:2502.07555)."""
     if not drawn:
         return np.zeros((0, embed_dim), np.float32)
     means = np.stack([np.mean([t.vector for t in thoughts], axis=0) for thoughts in drawn])
-    return normalised(means)
+    return normalized(means)
 
 
-def normalised(vectors: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
+def normalized(vectors: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
     """The vectors in float32 and of unit length.
 
     Raises:

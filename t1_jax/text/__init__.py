@@ -10,6 +10,6 @@ from t1_jax.text.presets import load_preset as load_preset
 from t1_jax.text.presets import preset_names as preset_names
 from t1_jax.text.prompts import encode_documents as encode_documents
 from t1_jax.text.prompts import encode_queries as encode_queries
-from t1_jax.text.tokeniser import BoundTemplate as BoundTemplate
-from t1_jax.text.tokeniser import PromptTokens as PromptTokens
-from t1_jax.text.tokeniser import T1Tokeniser as T1Tokeniser
+from t1_jax.text.tokenizer import BoundTemplate as BoundTemplate
+from t1_jax.text.tokenizer import PromptTokens as PromptTokens
+from t1_jax.text.tokenizer import T1Tokenizer as T1Tokenizer

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.text.tokeniser import PromptTokens
+from t1_jax.text.tokenizer import PromptTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class BucketConfig:
                 return length
         raise DataError(
             f"a row of {tokens} tokens is longer than the longest bucket ({self.lengths[-1]})",
-            mend="cut texts at fewer tokens, or add a longer bucket",
+            hint="cut texts at fewer tokens, or add a longer bucket",
         )
 
     def rows_allowed(self, length: int) -> list[int]:
@@ -73,7 +73,7 @@ class TokenBatch:
     """Rows padded on the right; rows that hold no item fill up the shape.
 
     Attributes:
-        tokens: ids, padded with the tokeniser's `pad_id`.
+        tokens: ids, padded with the tokenizer's `pad_id`.
         lengths: tokens of each row; 1 for a row without an item, so that it attends to something.
         emb_position: where `<emb_token>` stands in each row; 0 for a row without an item.
         item_index: which of the given rows this is; -1 for a row without an item.

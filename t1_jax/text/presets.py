@@ -82,5 +82,5 @@ def load_preset(name_or_path: str | Path) -> PromptPreset:
         return load_config(PromptPreset, Path(name_or_path))
     raise ConfigError(
         f"unknown prompt preset {str(name_or_path)!r}; known are {', '.join(preset_names())}",
-        mend=f"{suggestion(str(name_or_path), preset_names())} A file of your own ends in .yaml.",
+        hint=f"{suggestion(str(name_or_path), preset_names())} A file of your own ends in .yaml.",
     )

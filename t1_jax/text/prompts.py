@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from t1_jax.text.presets import PromptPreset
-from t1_jax.text.tokeniser import PromptTokens, T1Tokeniser
+from t1_jax.text.tokenizer import PromptTokens, T1Tokenizer
 
 
 def encode_queries(
-    tokeniser: T1Tokeniser,
+    tokenizer: T1Tokenizer,
     preset: PromptPreset,
     texts: Sequence[str],
     *,
@@ -18,10 +18,10 @@ def encode_queries(
 ) -> list[PromptTokens]:
     """Prompts that end where the thought begins, each at most `max_tokens` long.
 
-    A thought and `<emb_token>` follow by `T1Tokeniser.close`; with `think=False` the prompt does
+    A thought and `<emb_token>` follow by `T1Tokenizer.close`; with `think=False` the prompt does
     not ask for a thought, and `<emb_token>` follows at once. Raises as `encode_prompts` does.
     """
-    return tokeniser.encode_prompts(
+    return tokenizer.encode_prompts(
         preset.query_template if think else preset.query_nothink_template,
         instruction=preset.instruction(task),
         texts=texts,
@@ -31,7 +31,7 @@ def encode_queries(
 
 
 def encode_documents(
-    tokeniser: T1Tokeniser,
+    tokenizer: T1Tokenizer,
     preset: PromptPreset,
     texts: Sequence[str],
     *,
@@ -43,11 +43,11 @@ def encode_documents(
 
     Texts are cut first and the token is appended then. Raises as `encode_prompts` does.
     """
-    prompts = tokeniser.encode_prompts(
+    prompts = tokenizer.encode_prompts(
         preset.document_template,
         instruction=preset.instruction(task),
         texts=texts,
         max_tokens=max_tokens - 1,
         items=items,
     )
-    return [tokeniser.close(prompt) for prompt in prompts]
+    return [tokenizer.close(prompt) for prompt in prompts]

@@ -7,6 +7,6 @@ from t1_jax.train.loop import train as train
 from t1_jax.train.mining import MiningConfig as MiningConfig
 from t1_jax.train.mining import Ranking as Ranking
 from t1_jax.train.mining import mine_negatives as mine_negatives
-from t1_jax.train.mining import rank_by_vectors as rank_by_vectors
-from t1_jax.train.mining import rank_by_words as rank_by_words
+from t1_jax.train.mining import rank_bm25 as rank_bm25
+from t1_jax.train.mining import rank_dense as rank_dense
 from t1_jax.train.sources import held_out_splits as held_out_splits

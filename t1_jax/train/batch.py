@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.parallel import Placement, spread
+from t1_jax.parallel import MeshContext, host_to_global
 
 COLUMNS = ("sft_weight", "policy_weight", "advantage", "old", "sampler", "reference")
 """What an action token may carry.
@@ -83,7 +83,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class PlacedBatch:
+class GlobalBatch:
     """A micro-batch on the devices, and what the host remembers of it.
 
     Attributes:
@@ -153,7 +153,7 @@ class MicroBatchConfig:
             raise ConfigError(
                 f"micro-batches of {self.rows} rows and {self.tokens} tokens cannot hold one row "
                 f"of {length} tokens for each of {multiple} devices",
-                mend=f"set micro_batch.rows to at least {multiple} and micro_batch.tokens to at "
+                hint=f"set micro_batch.rows to at least {multiple} and micro_batch.tokens to at "
                 f"least {multiple * length}",
             )
         return fitting
@@ -166,8 +166,8 @@ class MicroBatchConfig:
 
 
 def micro_batches(
-    rows: Sequence[Row], config: MicroBatchConfig, placement: Placement, *, pad_id: int
-) -> list[PlacedBatch]:
+    rows: Sequence[Row], config: MicroBatchConfig, mesh_context: MeshContext, *, pad_id: int
+) -> list[GlobalBatch]:
     """All rows in micro-batches, longest first, rows of one kind together.
 
     Every process is given the same rows and puts its own share of each micro-batch on its devices.
@@ -188,16 +188,16 @@ def micro_batches(
         start = 0
         while start < len(order):
             length = config.padded_length(len(rows[order[start]].tokens))
-            count = config.rows_of(length, placement.row_multiple)
+            count = config.rows_of(length, mesh_context.batch_divisor)
             numbers = order[start : start + count]
-            batches.append(_placed(rows, numbers, (count, length), placement, pad_id))
+            batches.append(_placed(rows, numbers, (count, length), mesh_context, pad_id))
             start += count
     return batches
 
 
-def place_rows(array: np.ndarray, letters: str, placement: Placement) -> jax.Array:
+def place_rows(array: np.ndarray, letters: str, mesh_context: MeshContext) -> jax.Array:
     """An array that every process holds whole, spread over all devices by its letters."""
-    return spread(array, placement.activation(letters))
+    return host_to_global(array, mesh_context.activation(letters))
 
 
 def _kind(row: Row) -> tuple[bool, bool, bool, frozenset[str]]:
@@ -209,15 +209,15 @@ def _placed(
     rows: Sequence[Row],
     numbers: Sequence[int],
     shape: tuple[int, int],
-    placement: Placement,
+    mesh_context: MeshContext,
     pad_id: int,
-) -> PlacedBatch:
+) -> GlobalBatch:
     """The rows of these numbers as one micro-batch of `shape`."""
     chosen = [rows[number] for number in numbers]
     packed = chosen[0].segments is not None
     by_action = (shape[0], _power_of_two(max(len(row.targets) for row in chosen)))
     by_vector = (shape[0], max(len(row.emb_at) for row in chosen))
-    place = functools.partial(place_rows, letters="bl", placement=placement)
+    place = functools.partial(place_rows, letters="bl", mesh_context=mesh_context)
     micro = MicroBatch(
         tokens=place(_table([row.tokens for row in chosen], shape, fill=pad_id)),
         positions=place(_table([_given(row.positions) for row in chosen], shape))
@@ -236,7 +236,7 @@ def _placed(
         },
         emb_at=place(_table([row.emb_at for row in chosen], by_vector)),
     )
-    return PlacedBatch(
+    return GlobalBatch(
         micro=micro,
         rows=np.array([*numbers, *[-1] * (shape[0] - len(numbers))], np.int32),
         vectors=_table([row.vectors for row in chosen], by_vector, fill=-1),

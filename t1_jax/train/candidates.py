@@ -13,15 +13,15 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.retrieval import Index, build_index
-from t1_jax.train.data import Draw, TrainingSet, text_key
+from t1_jax.train.data import Example, TrainingSet, text_key
 from t1_jax.train.rewards import (
     DocumentStore,
     PoolConfig,
-    Standing,
+    RetrievalOutcome,
     build_pools,
-    standing_from_index,
-    standing_from_pools,
-    standing_from_scores,
+    outcome_from_index,
+    outcome_from_pools,
+    outcome_from_scores,
 )
 
 
@@ -100,78 +100,83 @@ class CandidateDocuments:
         ages = [store.age(step) for store in self._stores.values()]
         return {"index/age": float(max(ages, default=0))}
 
-    def standing(
+    def outcome(
         self,
         model: DocumentEncoder,
-        draws: Sequence[Draw],
+        examples: Sequence[Example],
         vectors: Float[np.ndarray, "P G D"],
         *,
         pools_near: Float[np.ndarray, "P D"] | None = None,
-    ) -> Standing:
+    ) -> RetrievalOutcome:
         """Where thoughts with these vectors put the positives of their queries.
 
         Args:
             model: encodes the documents of the step where those are the candidates.
-            draws: P queries.
+            examples: P queries.
             vectors: of their thoughts.
             pools_near: what the hard negatives of pools are nearest to; default the mean vector
                 of a query's thoughts. Two standings compare only among the same candidates.
         """
         near = vectors.mean(axis=1) if pools_near is None else pools_near
         if self._config.kind == "batch":
-            return self._among_batch(model, draws, vectors)
-        parts: list[tuple[list[int], Standing]] = []
+            return self._among_batch(model, examples, vectors)
+        parts: list[tuple[list[int], RetrievalOutcome]] = []
         for name in self._sets:
-            members = [number for number, draw in enumerate(draws) if draw.set_name == name]
+            members = [
+                number for number, example in enumerate(examples) if example.set_name == name
+            ]
             if members:
                 found = self._among_set(
-                    name, [draws[n] for n in members], vectors[members], near[members]
+                    name, [examples[n] for n in members], vectors[members], near[members]
                 )
                 parts.append((members, found))
-        return joined_standing(parts)
+        return joined_outcome(parts)
 
     def _among_batch(
-        self, model: DocumentEncoder, draws: Sequence[Draw], vectors: Float[np.ndarray, "P G D"]
-    ) -> Standing:
+        self,
+        model: DocumentEncoder,
+        examples: Sequence[Example],
+        vectors: Float[np.ndarray, "P G D"],
+    ) -> RetrievalOutcome:
         """Among the documents of the step, encoded by the model as it is."""
-        records = [self._sets[draw.set_name].for_ranking(draw.record) for draw in draws]
+        records = [self._sets[example.set_name].for_ranking(example.record) for example in examples]
         keys = list(
             dict.fromkeys(
-                (draw.set_name, name)
-                for draw, record in zip(draws, records, strict=True)
-                for name in (*record.positives, *draw.negatives)
+                (example.set_name, name)
+                for example, record in zip(examples, records, strict=True)
+                for name in (*record.positives, *example.negatives)
             )
         )
         texts = [self._sets[name].text_key(document) for name, document in keys]
         encoded = model.encode_document(
             [self._sets[name].documents[document].full_text for name, document in keys]
         )
-        grades = np.zeros((len(draws), len(keys)), np.int64)
-        allowed = np.ones((len(draws), len(keys)), bool)
-        for number, (draw, record) in enumerate(zip(draws, records, strict=True)):
-            own = self._sets[draw.set_name]
+        grades = np.zeros((len(examples), len(keys)), np.int64)
+        allowed = np.ones((len(examples), len(keys)), bool)
+        for number, (example, record) in enumerate(zip(examples, records, strict=True)):
+            own = self._sets[example.set_name]
             # By text, as candidates of other sets have ids of their own.
             hidden = {own.text_key(item) for item in (*record.positives, *record.excluded)}
             hidden.add(text_key(record.query))
             for column, (name, document) in enumerate(keys):
-                if name == draw.set_name:
+                if name == example.set_name:
                     grades[number, column] = record.positives.get(document, 0)
                 if not grades[number, column]:
                     allowed[number, column] = texts[column] not in hidden
-        return standing_from_scores(vectors @ encoded.T, grades, allowed)
+        return outcome_from_scores(vectors @ encoded.T, grades, allowed)
 
     def _among_set(
         self,
         name: str,
-        draws: Sequence[Draw],
+        examples: Sequence[Example],
         vectors: Float[np.ndarray, "P G D"],
         near: Float[np.ndarray, "P D"],
-    ) -> Standing:
+    ) -> RetrievalOutcome:
         index = self._index(name)
-        records = [self._sets[name].for_ranking(draw.record) for draw in draws]
+        records = [self._sets[name].for_ranking(example.record) for example in examples]
         if self._config.kind == "pool":
             pools = build_pools(records, near, index, config=self._config, seed=self._seed)
-            return standing_from_pools(records, vectors, pools, self._stores[name].current.table)
+            return outcome_from_pools(records, vectors, pools, self._stores[name].current.table)
         most = max(len(record.positives) for record in records)
         rows = np.full((len(records), most), -1, np.int64)
         grades = np.zeros((len(records), most), np.int64)
@@ -179,7 +184,7 @@ class CandidateDocuments:
             rows[number, : len(record.positives)] = index.table.rows_of(record.positives)
             grades[number, : len(record.positives)] = list(record.positives.values())
         excluded = [index.table.rows_of(record.excluded) for record in records]
-        return standing_from_index(index, vectors, rows, grades, excluded)
+        return outcome_from_index(index, vectors, rows, grades, excluded)
 
     def _index(self, name: str) -> Index:
         """Over the newest vectors of a set's documents; built once for each version."""
@@ -197,23 +202,23 @@ class CandidateDocuments:
         return built[1]
 
 
-def joined_standing(parts: Sequence[tuple[Sequence[int], Standing]]) -> Standing:
+def joined_outcome(parts: Sequence[tuple[Sequence[int], RetrievalOutcome]]) -> RetrievalOutcome:
     """One standing of the prompts of several sets.
 
     Args:
         parts: numbers of prompts, each once over all parts, and their standing.
     """
-    most = max(standing.positive_grades.shape[-1] for _, standing in parts)
+    most = max(outcome.positive_grades.shape[-1] for _, outcome in parts)
     order = np.argsort(np.concatenate([np.asarray(members) for members, _ in parts]))
 
     def joined(name: str, fill: float | int | None = None) -> np.ndarray:
         """An attribute of all parts; `fill` stands where a prompt has fewer positives."""
-        arrays = [np.asarray(standing.__dict__[name]) for _, standing in parts]
+        arrays = [np.asarray(outcome.__dict__[name]) for _, outcome in parts]
         if fill is not None:
             arrays = [_widened(array, most, fill) for array in arrays]
         return np.concatenate(arrays)[order]
 
-    return Standing(
+    return RetrievalOutcome(
         positive_grades=joined("positive_grades", 0),
         positive_scores=joined("positive_scores", 0.0),
         positive_ranks=joined("positive_ranks", -1),

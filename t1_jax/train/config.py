@@ -11,10 +11,10 @@ from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
 from t1_jax.seeds import check_seed
 from t1_jax.train.batch import MicroBatchConfig
-from t1_jax.train.data import DrawConfig
+from t1_jax.train.data import StageDataConfig
 from t1_jax.train.data_config import DataConfig
 from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
-from t1_jax.train.optimiser import OptimiserConfig
+from t1_jax.train.optimizer import OptimizerConfig
 from t1_jax.train.rewards import PoolConfig, RewardConfig
 from t1_jax.train.run import CheckpointConfig, HealthConfig, TrackingConfig
 
@@ -31,9 +31,9 @@ class ModelConfig:
         remat: what the backward pass may keep of a layer; likewise.
         preset: prompts; default those of the checkpoint.
         emb_token: how a checkpoint without `<emb_token>` gets one.
-        emb_start: what the row of such a new token starts from: the mean of all rows, or of those
+        emb_token_init: what the row of such a new token starts from: the mean of all rows, or of those
             that end an answer, so that a model knows from the first step where a thought ends.
-        gather_to_think: the copy of the weights that draws thoughts and encodes documents is not
+        replicate_for_sampling: the copy of the weights that draws thoughts and encodes documents is not
             split over `fsdp`, so that nothing is gathered for every token. A device then holds its
             `tensor` share of the whole model once more, in `dtype`.
         lora: adapters to train instead of all weights. An adapter that goes on learning has its
@@ -41,7 +41,7 @@ class ModelConfig:
         stored_dtype: of the weights that a run exports.
 
     Raises:
-        ConfigError: `emb_start` moves a row that the adapter does not store.
+        ConfigError: `emb_token_init` moves a row that the adapter does not store.
     """
 
     path: str = "smollm2-135m-instruct"
@@ -50,16 +50,16 @@ class ModelConfig:
     remat: Literal["none", "full", "projections", "dots"] = "projections"
     preset: str | None = None
     emb_token: EmbTokenMode = "auto"
-    emb_start: Literal["mean", "end"] = "mean"
-    gather_to_think: bool = False
+    emb_token_init: Literal["mean", "end"] = "mean"
+    replicate_for_sampling: bool = False
     lora: LoraConfig | None = None
     stored_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
     def __post_init__(self) -> None:
-        if self.emb_start == "end" and self.lora is not None and not self.lora.emb_row:
+        if self.emb_token_init == "end" and self.lora is not None and not self.lora.emb_row:
             raise ConfigError(
-                "emb_start=end moves the row of <emb_token>, which emb_row=false does not store",
-                mend="set model.lora.emb_row=true or model.emb_start=mean",
+                "emb_token_init=end moves the row of <emb_token>, which emb_row=false does not store",
+                hint="set model.lora.emb_row=true or model.emb_token_init=mean",
             )
 
 
@@ -84,7 +84,7 @@ class LossWeights:
         if not all(0 <= value < float("inf") for value in values) or max(values) == 0:
             raise ConfigError(
                 "losses need finite weights of 0 or more, and at least one above 0",
-                mend="for example losses.sft=1",
+                hint="for example losses.sft=1",
             )
 
 
@@ -94,13 +94,13 @@ class RolloutConfig:
 
     Attributes:
         thoughts: G, drawn for each query; a policy loss compares at least two.
-        budget: most tokens of a thought.
+        max_thought_tokens: most tokens of a thought.
         temperature: at which they are drawn.
         num_iterations: updates of the weights for each rollout; with one, no clip does anything.
         prefetch: thoughts of the next step are drawn and rewarded while this one is learnt from, by
             the weights before it; for devices that one of the two does not fill. It costs a copy of
             the weights that learn.
-        share_prompt: a prompt and all its thoughts are one row when learning, so that the prompt
+        shared_prefix: a prompt and all its thoughts are one row when learning, so that the prompt
             is read once; needs the `xla` attention.
         max_rows: thoughts in flight at once.
         resample_rounds: further batches drawn at most, in a step whose advantage config says
@@ -108,18 +108,18 @@ class RolloutConfig:
     """
 
     thoughts: int = 8
-    budget: int = 256
+    max_thought_tokens: int = 256
     temperature: float = 1.0
     num_iterations: int = 1
     prefetch: bool = False
-    share_prompt: bool = True
+    shared_prefix: bool = True
     max_rows: int = 64
     resample_rounds: int = 2
 
     def __post_init__(self) -> None:
         for name, least in (
             ("thoughts", 1),
-            ("budget", 1),
+            ("max_thought_tokens", 1),
             ("num_iterations", 1),
             ("max_rows", 1),
             ("resample_rounds", 0),
@@ -133,26 +133,26 @@ class RolloutConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: what it learns from, what it optimises, and for how long.
+    """One stage: what it learns from, what it optimizes, and for how long.
 
     Attributes:
         losses: the objective.
         steps: updates; not with `epochs`.
         epochs: passes over the data; not with `steps`.
         think: whether queries are embedded after a thought, or at once.
-        own_thoughts: queries are embedded after thoughts that the model draws itself, as when it
+        sample_thoughts: queries are embedded after thoughts that the model draws itself, as when it
             retrieves, and not after the given ones, which tell more than it will ever think. A
             stage with a policy loss always draws them.
-        given_vectors: beside its own thoughts, a query is also embedded after the one it is given.
+        contrast_reference_thoughts: beside its own thoughts, a query is also embedded after the one it is given.
             What a thought says then moves the vector, which own thoughts, all of them vague at
             first, do not teach.
         fixed_thought: one thought for all queries in place of their own, such as "The embedding
             is": a warm-up without reasoning, as in Search-R3 (arXiv:2510.07048).
         train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
         pack: rows of several texts, for stages that only imitate; needs no other loss.
-        draws: batches and what is drawn for each query.
+        data: batches and what is drawn for each query.
         micro_batch: what is computed at once.
-        optimiser: rates and schedules.
+        optimizer: rates and schedules.
         contrastive: temperature, margin, distance.
         rollout: how own thoughts are drawn.
         reward: what they are rewarded for.
@@ -166,14 +166,14 @@ class StageConfig:
     steps: int | None = None
     epochs: float | None = None
     think: bool = True
-    own_thoughts: bool = False
-    given_vectors: bool = False
+    sample_thoughts: bool = False
+    contrast_reference_thoughts: bool = False
     fixed_thought: str | None = None
     train_emb_token: bool = True
     pack: bool = False
-    draws: DrawConfig = DrawConfig()
+    data: StageDataConfig = StageDataConfig()
     micro_batch: MicroBatchConfig = MicroBatchConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     rollout: RolloutConfig = RolloutConfig()
     reward: RewardConfig = RewardConfig()
@@ -184,7 +184,7 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise ConfigError("a stage needs either steps or epochs", mend="for example steps=100")
+            raise ConfigError("a stage needs either steps or epochs", hint="for example steps=100")
         for name in ("steps", "epochs"):
             if self.__dict__[name] is not None and self.__dict__[name] <= 0:
                 raise ConfigError(f"{name} must be above 0, got {self.__dict__[name]}")
@@ -195,50 +195,52 @@ class StageConfig:
     @property
     def draws_thoughts(self) -> bool:
         """Whether the model thinks in this stage, with or without a reward."""
-        return self.own_thoughts or self.losses.policy > 0
+        return self.sample_thoughts or self.losses.policy > 0
 
     def _check_losses(self) -> None:
         losses = self.losses
         if self.pack and (losses.infonce or losses.triplet or losses.policy):
             raise ConfigError(
                 "packed rows hold no vectors, so a packed stage can only imitate",
-                mend="set pack=false, or leave losses.sft alone",
+                hint="set pack=false, or leave losses.sft alone",
             )
         if losses.policy and self.rollout.thoughts < 2:
             raise ConfigError(
                 f"a group needs at least 2 thoughts to compare, got {self.rollout.thoughts}",
-                mend="set rollout.thoughts=8",
+                hint="set rollout.thoughts=8",
             )
-        if losses.triplet and not self.draws.hard_negatives:
+        if losses.triplet and not self.data.hard_negatives:
             raise ConfigError(
-                "the triplet loss compares with hard negatives, and draws.hard_negatives is 0",
-                mend="draw some (`t1 mine` finds them), or set losses.triplet=0",
+                "the triplet loss compares with hard negatives, and data.hard_negatives is 0",
+                hint="draw some (`t1 mine` finds them), or set losses.triplet=0",
             )
         if not self.think and (losses.sft or self.draws_thoughts):
             raise ConfigError(
                 "think=false leaves nothing to imitate or to draw",
-                mend="set own_thoughts=false and losses.sft and losses.policy to 0, or think=true",
+                hint="set sample_thoughts=false and losses.sft and losses.policy to 0, or think=true",
             )
-        if self.own_thoughts and not (losses.infonce or losses.triplet or losses.policy):
+        if self.sample_thoughts and not (losses.infonce or losses.triplet or losses.policy):
             raise ConfigError(
-                "own_thoughts draws thoughts for vectors, and no loss is between vectors",
-                mend="give losses.infonce a weight, or set own_thoughts=false",
+                "sample_thoughts draws thoughts for vectors, and no loss is between vectors",
+                hint="give losses.infonce a weight, or set sample_thoughts=false",
             )
-        if self.given_vectors and not (self.draws_thoughts and (losses.infonce or losses.triplet)):
+        if self.contrast_reference_thoughts and not (
+            self.draws_thoughts and (losses.infonce or losses.triplet)
+        ):
             raise ConfigError(
-                "given_vectors adds vectors to those after own thoughts, and none are compared",
-                mend="set own_thoughts=true and losses.infonce=1, or leave given_vectors out",
+                "contrast_reference_thoughts adds vectors to those after own thoughts, and none are compared",
+                hint="set sample_thoughts=true and losses.infonce=1, or leave contrast_reference_thoughts out",
             )
         if self.fixed_thought is not None:
             if not self.think or self.draws_thoughts or EMB_TOKEN in self.fixed_thought:
                 raise ConfigError(
                     f"fixed_thought is a given thought, without {EMB_TOKEN}, which the trainer "
                     f"appends; got {self.fixed_thought!r}",
-                    mend="take it out of a stage that draws its own thoughts or thinks none",
+                    hint="take it out of a stage that draws its own thoughts or thinks none",
                 )
             if not self.fixed_thought.strip():
                 raise ConfigError(
-                    "fixed_thought is blank", mend="set think=false to embed without a thought"
+                    "fixed_thought is blank", hint="set think=false to embed without a thought"
                 )
 
 
@@ -250,7 +252,7 @@ class ValidationConfig:
         split: of the sources' collections, such as `validation` or BEIR's `dev`; `train` shows how
             much is learnt by heart.
         queries: most queries of each collection; None takes all.
-        budget: most tokens of a thought.
+        max_thought_tokens: most tokens of a thought.
         temperature: of thoughts; 0 is greedy.
         documents: most documents of a corpus, those judged for the queries and then the first ones;
             None takes all. A part is quicker, and its scores compare with each other alone.
@@ -258,7 +260,7 @@ class ValidationConfig:
 
     split: str = "validation"
     queries: int | None = 200
-    budget: int = 256
+    max_thought_tokens: int = 256
     temperature: float = 0.0
     documents: int | None = None
 
@@ -266,9 +268,9 @@ class ValidationConfig:
         if self.split == "test":
             raise ConfigError(
                 "a checkpoint that is chosen on the split test says nothing on that split",
-                mend="validate on another split, for example validation.split=dev",
+                hint="validate on another split, for example validation.split=dev",
             )
-        for name in ("queries", "budget", "documents"):
+        for name in ("queries", "max_thought_tokens", "documents"):
             if self.__dict__[name] is not None and self.__dict__[name] < 1:
                 raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
         check_temperature("temperature", self.temperature)
@@ -317,15 +319,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise ConfigError("a run needs at least one stage", mend="see configs/ for examples")
+            raise ConfigError("a run needs at least one stage", hint="see configs/ for examples")
         if not self.data.sources:
             raise ConfigError(
-                "a run needs training data", mend="for example data.sources.cwe.collection=cwe"
+                "a run needs training data", hint="for example data.sources.cwe.collection=cwe"
             )
         if unknown := [name for name in self.run if name not in self.stages]:
             raise ConfigError(
                 f"run names unknown stages: {', '.join(unknown)}",
-                mend=f"known are {', '.join(self.stages)}",
+                hint=f"known are {', '.join(self.stages)}",
             )
         check_seed(self.seed)
         if self.sample_every < 1:
@@ -333,7 +335,7 @@ class TrainConfig:
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ConfigError(f"max_minutes must be above 0, got {self.max_minutes}")
         if self.resume and self.overwrite:
-            raise ConfigError("resume and overwrite contradict each other", mend="give one of them")
+            raise ConfigError("resume and overwrite contradict each other", hint="give one of them")
 
     @property
     def running(self) -> tuple[str, ...]:

@@ -115,10 +115,8 @@ def _vector_gradients(
     (_, losses), pulls = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(
         queries, candidates
     )
-    measures = contrast_metrics(
-        queries, candidates, plan["positive"], plan["allowed"], weights=real
-    )
-    losses |= {f"contrast/{name}": _ratio(*pair) for name, pair in measures.items()}
+    metrics = contrast_metrics(queries, candidates, plan["positive"], plan["allowed"], weights=real)
+    losses |= {f"contrast/{name}": _ratio(*pair) for name, pair in metrics.items()}
     losses["embedding/mean_cosine"] = _ratio(
         *mean_cosine(queries, groups=plan["groups"], weights=real)
     )

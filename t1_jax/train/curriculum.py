@@ -11,15 +11,15 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError, T1Error
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.learner import Student
+from t1_jax.train.model import TrainableModel
 from t1_jax.train.progress import Progress
 from t1_jax.train.run import (
     Checkpoints,
-    GivenUp,
     GracefulStop,
+    Interrupted,
     RunFolder,
     Tracker,
-    TrainingBroken,
+    TrainingAborted,
     abstract_like,
     any_process,
     flops_per_token,
@@ -71,7 +71,7 @@ class Curriculum:
         checkpoints: where it is saved.
         stop: asks it to end early.
         tell: where warnings and milestones go.
-        identity: of the run, see `StudentFiles.identity`; its checkpoints tell it.
+        identity: of the run, see `TrainableModelFiles.identity`; its checkpoints tell it.
         shown: whether to draw progress bars.
     """
 
@@ -79,7 +79,7 @@ class Curriculum:
         self,
         config: TrainConfig,
         data: TrainingData,
-        student: Student,
+        student: TrainableModel,
         stages: Stages,
         folder: RunFolder,
         checkpoints: Checkpoints,
@@ -110,12 +110,12 @@ class Curriculum:
     def run(self) -> TrainResult:
         """Runs every stage; each starts from the weights of the one before.
 
-        Call it once, inside `placement.entered()`.
+        Call it once, inside `placement.activate()`.
 
         Raises:
             ConfigError: the newest checkpoint is of a stage that `run` leaves out, unfinished.
             WeightsError: it is damaged.
-            TrainingBroken: see `Health`.
+            TrainingAborted: see `Health`.
             RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
         """
         latest = self._checkpoints.latest()
@@ -184,13 +184,13 @@ class Curriculum:
         if name not in names:
             raise ConfigError(
                 f"{self._folder.path} stands in stage {name}, which this config does not have",
-                mend=f"take that stage back into the config; it has {', '.join(names)}",
+                hint=f"take that stage back into the config; it has {', '.join(names)}",
             )
         if name not in running and done < self._stages[name].steps:
             raise ConfigError(
                 f"{self._folder.path} stands in stage {name}, after {done} of its "
                 f"{self._stages[name].steps} steps, and `run` leaves that stage out",
-                mend=f"run {name} to its end first, or train in another folder",
+                hint=f"run {name} to its end first, or train in another folder",
             )
         earlier, later = names[: names.index(name)], names[names.index(name) + 1 :]
         for other in running:
@@ -198,7 +198,7 @@ class Curriculum:
                 raise ConfigError(
                     f"{self._folder.path} stands in stage {name}, and {other}, which was never "
                     "run there, comes before it",
-                    mend="train it in another folder, with the weights to begin with as model.path",
+                    hint="train it in another folder, with the weights to begin with as model.path",
                 )
         return (name, *(other for other in running if other in later))
 
@@ -214,7 +214,7 @@ class Curriculum:
                 self._progress.meter.read()  # validations and saving are not a step's time
                 try:
                     state, report = stage.step(state, first + done, self._check_alone)
-                except GivenUp:
+                except Interrupted:
                     if done:  # the stage before has saved its end
                         self._saver.save(stage, state, first, done, metrics)
                     break
@@ -231,7 +231,7 @@ class Curriculum:
                 self._progress.owes_validation = due
                 try:
                     self._check_health(step, metrics, report, tracker)
-                except TrainingBroken as broken:
+                except TrainingAborted as broken:
                     if broken.is_sound:
                         self._saver.rescue(stage, state, first, done, metrics, broken)
                     raise
@@ -267,7 +267,7 @@ class Curriculum:
         anything was done: the next session would not come further either, nor the one after it.
         """
         if self._stop.requested() and (self._advanced or self._stop.by_signal()):
-            raise GivenUp
+            raise Interrupted
 
     def _check_alone(self) -> None:
         """The same where it is asked so often that several processes do not stop to agree."""
@@ -291,7 +291,7 @@ class Curriculum:
         """Tells of what is wrong; where the run is broken, its last step is still on record."""
         try:
             warnings = self._progress.health.check(step, metrics)
-        except TrainingBroken:
+        except TrainingAborted:
             tracker.log(step, metrics)
             self._folder.write_thoughts(step, report.samples)
             raise
@@ -318,7 +318,7 @@ class Curriculum:
         """Keeps the failure of what follows a step, so that the step is saved before it is told."""
         try:
             yield
-        except TrainingBroken:
+        except TrainingAborted:
             raise
         except (OSError, T1Error) as error:
             self._failure = self._failure or error
@@ -331,7 +331,7 @@ class Curriculum:
         options = self._student.thinking_options(
             config.data.lengths,
             max_rows=stage.rollout.max_rows,
-            budget=config.validation.budget,
+            max_thought_tokens=config.validation.max_thought_tokens,
         )
         try:
             found = validate(
@@ -342,7 +342,7 @@ class Curriculum:
                 samples=config.tracking.thoughts,
                 check=self._check,
             )
-        except GivenUp:
+        except Interrupted:
             return None
         self._advanced = True
         self._progress.validations[name] = dict(found.metrics)

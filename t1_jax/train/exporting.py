@@ -11,15 +11,15 @@ from jax.experimental import multihost_utils
 
 from t1_jax.hub import MODELS, CardFacts
 from t1_jax.model import LoraConfig
-from t1_jax.parallel import whole
+from t1_jax.parallel import global_to_host
 from t1_jax.retriever import T1, save_adapter
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.learner import Student
+from t1_jax.train.model import TrainableModel
 from t1_jax.train.sources import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)
-class Account:
+class TrainingSummary:
     """What there is to say of weights: how they were made and how good they are.
 
     Attributes:
@@ -44,13 +44,13 @@ class Account:
         return "\n".join([*head, "| collection | nDCG@10 |", "|-|-|", *rows])
 
 
-def account_of(
+def training_summary(
     config: TrainConfig,
     data: TrainingData,
     lora: LoraConfig | None,
     steps: Mapping[str, int],
     scores: Mapping[str, float],
-) -> Account:
+) -> TrainingSummary:
     """How weights came about.
 
     Args:
@@ -61,7 +61,7 @@ def account_of(
         scores: validation measures.
     """
     stages = [
-        f"- `{name}`: {done} steps of {config.stages[name].draws.batch_queries} queries, losses "
+        f"- `{name}`: {done} steps of {config.stages[name].data.batch_size} queries, losses "
         + ", ".join(
             f"{loss} {weight:g}"
             for loss, weight in vars(config.stages[name].losses).items()
@@ -85,11 +85,15 @@ def account_of(
         "",
         *sets,
     ]
-    return Account(training="\n".join(lines), scores=dict(scores))
+    return TrainingSummary(training="\n".join(lines), scores=dict(scores))
 
 
 def export_weights(
-    student: Student, trained: nnx.State, folder: Path, config: TrainConfig, account: Account
+    student: TrainableModel,
+    trained: nnx.State,
+    folder: Path,
+    config: TrainConfig,
+    account: TrainingSummary,
 ) -> None:
     """Writes weights of a run, in the place of what was there; all processes call it together.
 
@@ -102,7 +106,9 @@ def export_weights(
     """
     card = CardFacts(
         name=f"{config.output.name}-{folder.name}",
-        licence=MODELS[student.origin.name].licence if student.origin.name in MODELS else "other",
+        licence=MODELS[student.provenance.name].licence
+        if student.provenance.name in MODELS
+        else "other",
         training=account.training,
         results=account.results,
     )
@@ -112,7 +118,7 @@ def export_weights(
             folder,
             student.decoder(trained),
             student.preset,
-            student.origin,
+            student.provenance,
             card,
             scores=account.scores,
             dtype=dtype,
@@ -123,11 +129,13 @@ def export_weights(
         if jax.process_index() == 0:
             model = T1(
                 student.decoder(state),
-                student.tokeniser,
+                student.tokenizer,
                 student.preset,
-                student.placement,
-                options=student.thinking_options(config.data.lengths, max_rows=1, budget=1),
-                origin=student.origin,
+                student.mesh_context,
+                options=student.thinking_options(
+                    config.data.lengths, max_rows=1, max_thought_tokens=1
+                ),
+                provenance=student.provenance,
             )
             model.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
     if jax.process_count() > 1:
@@ -136,4 +144,4 @@ def export_weights(
 
 def _on_each_host(trained: nnx.State) -> Any:
     """The weights as this process can read them: gathered where they lie on several hosts."""
-    return trained if jax.process_count() == 1 else jax.tree.map(whole, trained)
+    return trained if jax.process_count() == 1 else jax.tree.map(global_to_host, trained)

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from t1_jax.parallel import Placement, count_compilations, make_placement
+from t1_jax.parallel import MeshContext, count_compilations, make_mesh_context
 from t1_jax.retriever import check_savable
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.curriculum import Curriculum, Tell, TrainResult
-from t1_jax.train.learner import Student, load_student, open_student
+from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.preflight import (
     check_metric,
     check_output,
@@ -37,7 +37,7 @@ FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
 
 
 def train(
-    config: TrainConfig, *, tell: Tell, shown: bool = True, placement: Placement | None = None
+    config: TrainConfig, *, tell: Tell, shown: bool = True, mesh_context: MeshContext | None = None
 ) -> TrainResult:
     """Runs the stages of a config, or takes a run up where it stopped.
 
@@ -45,26 +45,26 @@ def train(
         config: what to do.
         tell: where warnings and milestones go; the first process alone speaks.
         shown: whether to draw progress bars.
-        placement: where to train; default all devices, laid out as `config.mesh` says.
+        mesh_context: where to train; default all devices, laid out as `config.mesh` says.
 
     Raises:
         ConfigError: settings that contradict each other or do not fit the devices.
         DataError: training data that cannot be read, or that leaks.
         WeightsError: a model or a checkpoint that cannot be used, or belongs to another run.
-        TrainingBroken: the run went wrong in a way that going on would not mend.
+        TrainingAborted: the run went wrong in a way that going on would not hint.
         RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
     """
     is_first = jax.process_index() == 0
     tell = tell if is_first else _silent
     check_output(config)
     require_trackers(config.tracking)
-    files = open_student(config.model)
-    placement = placement or make_placement(config.mesh)
-    check_run(config, files.checkpoint.config, placement.row_multiple)
-    settled, shape = files.settled, files.checkpoint.config
+    files = open_trainable_model(config.model)
+    mesh_context = mesh_context or make_mesh_context(config.mesh)
+    check_run(config, files.checkpoint.config, mesh_context.batch_divisor)
+    resolved, shape = files.resolved, files.checkpoint.config
     if config.model.lora is None and files.adapter is None:
         check_savable(
-            settled,
+            resolved,
             shape,
             dtype=config.model.stored_dtype,
             max_document_tokens=config.data.lengths.document,
@@ -81,7 +81,7 @@ def train(
     data = load_training_data(config.data, config.validation)
     if not config.overwrite:
         check_data(config.output, data.facts())
-    check_prompts(config, settled.tokeniser, settled.preset, data.sets)
+    check_prompts(config, resolved.tokenizer, resolved.preset, data.sets)
     check_rewards(config, data.sets)
     check_metric(config, data.validation)
     for name, notes in data.notes.items():
@@ -89,7 +89,7 @@ def train(
             tell(f"{name}: {count:,} {what}")
     if data.removed_negatives:
         tell(f"{data.removed_negatives} negatives are the query itself or answer it: taken out")
-    rows = RowMaker(settled.tokeniser, settled.preset, data.sets, config.data.lengths)
+    rows = RowMaker(resolved.tokenizer, resolved.preset, data.sets, config.data.lengths)
     warnings = (
         *warnings_of(config, data.sets),
         truncation_warning(config, rows, data.sets),
@@ -97,7 +97,7 @@ def train(
     )
     for warning in filter(None, warnings):
         tell(f"warning: {warning}")
-    student = load_student(files, config.model, placement, seed=config.seed)
+    student = load_trainable_model(files, config.model, mesh_context, seed=config.seed)
     stages = Stages(config, data, student, rows)
     # From here on there is a run folder.
     folder = RunFolder(
@@ -114,7 +114,7 @@ def train(
     with (
         GracefulStop(config.max_minutes) as stop,
         Checkpoints(folder.checkpoints, config.checkpoints) as checkpoints,
-        placement.entered(),
+        mesh_context.activate(),
         count_compilations() as compiled,
     ):
         curriculum = Curriculum(
@@ -149,7 +149,7 @@ def _silent(text: str) -> None:
     """What processes other than the first say."""
 
 
-def _summary(config: TrainConfig, data: TrainingData, student: Student) -> str:
+def _summary(config: TrainConfig, data: TrainingData, student: TrainableModel) -> str:
     sets = ", ".join(f"{each.name} ({len(each.records)} queries)" for each in data.sets)
     leaks = data.leaks
     learning = sum(leaf.size for leaf in jax.tree.leaves(student.initial))

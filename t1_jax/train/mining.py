@@ -1,4 +1,4 @@
-"""Hard negatives: documents that rankings put high and no judgement calls relevant.
+"""Hard negatives: documents that rankings put high and no judgment calls relevant.
 
 Many documents that a good ranking puts above the positive are relevant and merely unjudged, so
 candidates that come too close to the positive are dropped (NV-Retriever, arXiv:2407.15831, section
@@ -35,7 +35,7 @@ class MiningConfig:
             share of it: 0.95 is "TopK-PercPos" of arXiv:2407.15831. None keeps all.
         margin: a candidate is dropped if its cosine exceeds the positive's by more than this;
             0.1 in arXiv:2506.05176. None keeps all.
-        near_copies: a candidate is dropped if its text is so much like a positive's (the Jaccard
+        near_duplicate_threshold: a candidate is dropped if its text is so much like a positive's (the Jaccard
             similarity of runs of five characters). None keeps all but equal texts.
         union: how several rankings become one. "interleave" takes one from each in turn, "rrf"
             orders by the sum of 1 / (rrf_k + rank) (reciprocal rank fusion, Cormack et al. 2009).
@@ -53,7 +53,7 @@ class MiningConfig:
     skip: int = 0
     max_ratio: float | None = 0.95
     margin: float | None = None
-    near_copies: float | None = 0.8
+    near_duplicate_threshold: float | None = 0.8
     union: Literal["interleave", "rrf"] = "interleave"
     rrf_k: float = 60.0
 
@@ -67,8 +67,10 @@ class MiningConfig:
         ):
             if value is not None and value < least:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
-        if self.near_copies is not None and not 0 < self.near_copies <= 1:
-            raise ConfigError(f"near_copies must be over 0 and at most 1, got {self.near_copies}")
+        if self.near_duplicate_threshold is not None and not 0 < self.near_duplicate_threshold <= 1:
+            raise ConfigError(
+                f"near_duplicate_threshold must be over 0 and at most 1, got {self.near_duplicate_threshold}"
+            )
         if self.union not in ("interleave", "rrf"):
             raise ConfigError(f"union must be interleave or rrf, got {self.union!r}")
 
@@ -114,7 +116,7 @@ class MiningReport:
     dropped: Mapping[str, int]
 
 
-def rank_by_words(
+def rank_bm25(
     records: Sequence[TrainingRecord], documents: Mapping[str, Document], depth: int
 ) -> Ranking:
     """BM25's ranking of every record's query.
@@ -128,7 +130,7 @@ def rank_by_words(
     return Ranking(name="bm25", run=run, positive_scores={})
 
 
-def rank_by_vectors(
+def rank_dense(
     records: Sequence[TrainingRecord],
     index: Index,
     queries: Float[np.ndarray, "N E"],
@@ -151,7 +153,7 @@ def rank_by_vectors(
     if lost := [(r.query_id, d) for r in records for d in r.best_positives if d not in rows]:
         raise DataError(
             f"query {lost[0][0]!r} has the positive {lost[0][1]!r}, which the index lacks",
-            mend="mine with an index of the records' own corpus",
+            hint="mine with an index of the records' own corpus",
         )
     units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     best = {
@@ -190,7 +192,7 @@ def mine_negatives(
         raise ConfigError(f"mining needs rankings of different names, got {names}")
     records, removed = exclude_known_answers(records, documents)
     keys = {name: text_key(document.full_text) for name, document in documents.items()}
-    copies = _NearCopies(documents, config.near_copies)
+    copies = _NearCopies(documents, config.near_duplicate_threshold)
     taken, dropped = Counter[str](), Counter[str]()
     mined = []
     for record in records:
@@ -245,13 +247,13 @@ def _candidates(
     dropped: Counter[str],
 ) -> Iterator[str]:
     """The ids that may be negatives, best first; the others are counted under their reason."""
-    settled = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
+    resolved = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
     skipped = 0
     for name in list(ranking.run.get(record.query_id, {}))[: config.depth]:
         if name not in keys:
             raise DataError(f"the ranking {ranking.name} names {name!r}, which the corpus lacks")
         reason = _reason_against(
-            record, name, settled_text=keys[name] in settled, too_close=keys[name] in close
+            record, name, settled_text=keys[name] in resolved, too_close=keys[name] in close
         )
         if reason is None and copies.has(record.positives, name):
             reason = "near copy"
@@ -270,7 +272,7 @@ class _NearCopies:
     def __init__(self, documents: Mapping[str, Document], likeness: float | None) -> None:
         self._documents = documents
         self._likeness = likeness
-        # Neighbouring records have candidates in common, and a corpus may be large.
+        # Neighboring records have candidates in common, and a corpus may be large.
         self._shingles = lru_cache(maxsize=20_000)(self._shingles_of)
 
     def has(self, names: Iterable[str], name: str) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from t1_jax.generate import EndReason, Prompt, SamplingOptions, Thought
+from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
 from t1_jax.retriever import T1
 from t1_jax.seeds import stable_hash
 from t1_jax.train.batch import Row, micro_batches
@@ -19,34 +19,34 @@ from t1_jax.train.candidates import CandidateDocuments
 from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
-from t1_jax.train.data import Draw, TrainingSet
+from t1_jax.train.data import Example, TrainingSet
 from t1_jax.train.data_config import LengthConfig
-from t1_jax.train.learner import Student
 from t1_jax.train.losses import group_advantages, has_variance, token_weights
-from t1_jax.train.passes import TokenObjective
+from t1_jax.train.model import TrainableModel
+from t1_jax.train.objective import TokenObjective
 from t1_jax.train.rewards import RewardContext, compute_rewards
 from t1_jax.train.rollout import Rollout, kept_first, rollout_metrics, unrewarded
 from t1_jax.train.rows import (
     RowMaker,
     actions_of,
-    drawn_branches,
     group_row,
-    rewarded_branches,
+    rewarded_continuations,
+    sampled_continuations,
     thought_rows,
 )
 from t1_jax.train.step import StepBatch
-from t1_jax.train.supervised import document_side
+from t1_jax.train.supervised import document_prompt
 
 
 @runtime_checkable
 class Queries(Protocol):
-    """The stream of a stage's queries; see `DrawIterator`."""
+    """The stream of a stage's queries; see `BatchIterator`."""
 
-    def __next__(self) -> Sequence[Draw]:
+    def __next__(self) -> Sequence[Example]:
         """Those of the next step."""
         ...
 
-    def more(self) -> Sequence[Draw]:
+    def more(self) -> Sequence[Example]:
         """Others for the same step; fewer, or none, where there are no others."""
         ...
 
@@ -68,7 +68,7 @@ class OwnThoughts:
         config: StageConfig,
         rows: RowMaker,
         sets: Sequence[TrainingSet],
-        student: Student,
+        student: TrainableModel,
         lengths: LengthConfig,
         *,
         seed: int,
@@ -79,13 +79,15 @@ class OwnThoughts:
         self._student = student
         self._seed = seed
         self._options = student.thinking_options(
-            lengths, max_rows=config.rollout.max_rows, budget=config.rollout.budget
+            lengths,
+            max_rows=config.rollout.max_rows,
+            max_thought_tokens=config.rollout.max_thought_tokens,
         )
         # Documents are ranked for rewards alone.
         self._documents = None
         if config.losses.policy:
             self._documents = CandidateDocuments(
-                config.pool, sets, student.placement.mesh, seed=seed
+                config.pool, sets, student.mesh_context.mesh, seed=seed
             )
 
     def state(self) -> dict[str, np.ndarray]:
@@ -120,8 +122,8 @@ class OwnThoughts:
         with clock.of("rollout"):
             model = self._student.retriever(trained, self._options, check)
         if self._documents is None:
-            draws = next(queries)
-            found = unrewarded(draws, self._think(model, draws, step, clock))
+            examples = next(queries)
+            found = unrewarded(examples, self._think(model, examples, step, clock))
             return found, rollout_metrics(found)
         with clock.of("refresh"):
             self._documents.refresh(model, step)
@@ -134,7 +136,7 @@ class OwnThoughts:
             found = kept_first(found, self._groups(model, self._documents, others, step, clock))
         # What tells of rewards without variance is the share before any resampling, whatever is
         # then done with the other groups.
-        measured = rollout_metrics(found) | {"rollout/kept_groups": float(np.mean(varied))}
+        measured = rollout_metrics(found) | {"rollout/nonzero_std_frac": float(np.mean(varied))}
         return found, measured | self._documents.metrics(step)
 
     def batch(self, rollout: Rollout) -> StepBatch:
@@ -147,8 +149,8 @@ class OwnThoughts:
             micro=micro_batches(
                 [*rows, *documents],
                 config.micro_batch,
-                self._student.placement,
-                pad_id=self._rows.tokeniser.pad_id,
+                self._student.mesh_context,
+                pad_id=self._rows.tokenizer.pad_id,
             ),
             objective=TokenObjective(
                 policy=config.policy if losses.policy else None,
@@ -158,17 +160,17 @@ class OwnThoughts:
             contrastive=config.contrastive,
             weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
             hold=config.micro_batch.hold,
-            num_vectors=len(rollout.draws) * rollout.group_size + len(given) + len(documents),
+            num_vectors=len(rollout.examples) * rollout.group_size + len(given) + len(documents),
             action_tokens=actions,
-            truncated_thoughts=self._rows.count_truncated(rollout.draws),
+            truncated_thoughts=self._rows.count_truncated(rollout.examples),
         )
 
     def _given_numbers(self, rollout: Rollout) -> dict[int, int]:
         """Of the vectors after given thoughts, which follow those after own ones: by draw."""
-        if not self._config.given_vectors:
+        if not self._config.contrast_reference_thoughts:
             return {}
-        first = len(rollout.draws) * rollout.group_size
-        members = [n for n, draw in enumerate(rollout.draws) if draw.thought is not None]
+        first = len(rollout.examples) * rollout.group_size
+        members = [n for n, example in enumerate(rollout.examples) if example.thought is not None]
         return {member: first + number for number, member in enumerate(members)}
 
     def _query_rows(
@@ -180,27 +182,29 @@ class OwnThoughts:
         imitated = 0
         if config.losses.sft:
             imitated = self._rows.count_imitated(
-                rollout.draws, emb_token_learns=config.train_emb_token
+                rollout.examples, emb_token_learns=config.train_emb_token
             )
         rows: list[Row] = []
-        for number, (draw, group) in enumerate(zip(rollout.draws, rollout.thoughts, strict=True)):
+        for number, (example, group) in enumerate(
+            zip(rollout.examples, rollout.thoughts, strict=True)
+        ):
             vectors = range(number * size, (number + 1) * size)
             if weights is None:
-                branches = drawn_branches(group, vectors)
+                branches = sampled_continuations(group, vectors)
             else:
-                branches = rewarded_branches(
+                branches = rewarded_continuations(
                     group, rollout.advantages[number], weights[number], vectors
                 )
             if imitated or number in given_numbers:
                 given = self._rows.given_branch(
-                    draw,
+                    example,
                     given_numbers.get(number),
                     weight=config.losses.sft / imitated if imitated else 0.0,
                     emb_token_learns=config.train_emb_token,
                 )
                 branches += [] if given is None else [given]
-            prompt = self._rows.prompt(draw, think=True).ids
-            shared = config.rollout.share_prompt
+            prompt = self._rows.prompt(example, think=True).ids
+            shared = config.rollout.shared_prefix
             rows += [group_row(prompt, branches)] if shared else thought_rows(prompt, branches)
         return rows, actions + imitated
 
@@ -212,10 +216,10 @@ class OwnThoughts:
         thoughts = [thought for group in rollout.thoughts for thought in group]
         kept = np.repeat(rollout.kept, rollout.group_size)
         if config.policy.mask_truncated_completions:
-            kept = kept & [thought.end is not EndReason.BUDGET for thought in thoughts]
+            kept = kept & [thought.end is not FinishReason.BUDGET for thought in thoughts]
         actions = np.where(kept, [actions_of(thought) for thought in thoughts], 0)
         weights = config.losses.policy * token_weights(
-            actions, config.policy.resolved().aggregation, config.rollout.budget
+            actions, config.policy.resolved().aggregation, config.rollout.max_thought_tokens
         )
         return weights.reshape(rollout.advantages.shape), int(actions.sum())
 
@@ -226,18 +230,18 @@ class OwnThoughts:
         if not (losses.infonce or losses.triplet):
             return None, []
         size = rollout.group_size
-        own = np.repeat(np.arange(len(rollout.draws)), size)
-        return document_side(
-            rollout.draws,
+        own = np.repeat(np.arange(len(rollout.examples)), size)
+        return document_prompt(
+            rollout.examples,
             self._sets,
             self._rows,
-            hard_negatives=self._config.draws.hard_negatives,
+            hard_negatives=self._config.data.hard_negatives,
             groups=[*own.tolist(), *given],
-            most=size + self._config.given_vectors,
+            most=size + self._config.contrast_reference_thoughts,
         )
 
     def _think(
-        self, model: T1, draws: Sequence[Draw], step: int, clock: Clock
+        self, model: T1, examples: Sequence[Example], step: int, clock: Clock
     ) -> list[list[Thought]]:
         """A group of thoughts for each query."""
         rollout = self._config.rollout
@@ -245,14 +249,14 @@ class OwnThoughts:
             return model.think(
                 [
                     Prompt(
-                        query_id=f"{draw.set_name}/{draw.record.query_id}",
-                        token_ids=self._rows.prompt(draw, think=True).ids.tolist(),
+                        query_id=f"{example.set_name}/{example.record.query_id}",
+                        token_ids=self._rows.prompt(example, think=True).ids.tolist(),
                     )
-                    for draw in draws
+                    for example in examples
                 ],
-                n_thoughts=rollout.thoughts,
-                budget=rollout.budget,
-                sampling=SamplingOptions(
+                n=rollout.thoughts,
+                max_thought_tokens=rollout.max_thought_tokens,
+                sampling=SamplingParams(
                     temperature=rollout.temperature, seed=stable_hash(self._seed, step)
                 ),
             )
@@ -261,47 +265,47 @@ class OwnThoughts:
         self,
         model: T1,
         documents: CandidateDocuments,
-        draws: Sequence[Draw],
+        examples: Sequence[Example],
         step: int,
         clock: Clock,
     ) -> Rollout:
         """A group of thoughts for each query, and what they earned."""
-        thoughts = self._think(model, draws, step, clock)
+        thoughts = self._think(model, examples, step, clock)
         with clock.of("reward"):
             vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
-                plain = without_thoughts(model, draws)
-                nothink = documents.standing(
-                    model, draws, plain[:, None], pools_near=vectors.mean(axis=1)
+                plain = without_thoughts(model, examples)
+                nothink = documents.outcome(
+                    model, examples, plain[:, None], pools_near=vectors.mean(axis=1)
                 )
             context = RewardContext(
                 thoughts=thoughts,
-                records=[draw.record for draw in draws],
-                standing=documents.standing(model, draws, vectors),
+                records=[example.record for example in examples],
+                outcome=documents.outcome(model, examples, vectors),
                 nothink=nothink,
-                budget=self._config.rollout.budget,
-                special_ids=self._rows.tokeniser.special_ids,
+                max_thought_tokens=self._config.rollout.max_thought_tokens,
+                special_ids=self._rows.tokenizer.special_ids,
             )
             rewards = compute_rewards(context, self._config.reward)
             advantages, kept = group_advantages(rewards.total, self._config.advantage)
         return Rollout(
-            draws=draws, thoughts=thoughts, rewards=rewards, advantages=advantages, kept=kept
+            examples=examples, thoughts=thoughts, rewards=rewards, advantages=advantages, kept=kept
         )
 
 
-def without_thoughts(model: T1, draws: Sequence[Draw]) -> Float[np.ndarray, "P D"]:
+def without_thoughts(model: T1, examples: Sequence[Example]) -> Float[np.ndarray, "P D"]:
     """The vectors of queries that are embedded at once, by the prompt that asks for no thought."""
     by_wording: dict[tuple[str | None, str | None], list[int]] = {}
-    for number, draw in enumerate(draws):
-        instruction = draw.record.instruction
-        task = draw.task if instruction is None else None
+    for number, example in enumerate(examples):
+        instruction = example.record.instruction
+        task = example.task if instruction is None else None
         by_wording.setdefault((task, instruction), []).append(number)
-    vectors = np.zeros((len(draws), model.embed_dim), np.float32)
+    vectors = np.zeros((len(examples), model.embed_dim), np.float32)
     for (task, instruction), members in by_wording.items():
         vectors[members] = model.encode_query(
-            [draws[number].record.query for number in members],
-            query_ids=[draws[number].record.query_id for number in members],
+            [examples[number].record.query for number in members],
+            query_ids=[examples[number].record.query_id for number in members],
             think=False,
             task=task,
             instruction=instruction,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from flax import nnx
 
-from t1_jax.parallel import Placement
+from t1_jax.parallel import MeshContext
 from t1_jax.train.clock import Clock
 from t1_jax.train.rollout import Rollout
-from t1_jax.train.run import GivenUp
+from t1_jax.train.run import Interrupted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,12 +19,12 @@ class Drawn:
 
     Attributes:
         rollout: to learn from.
-        measures: of its thoughts and rewards.
+        metrics: of its thoughts and rewards.
         clock: what drawing it took.
     """
 
     rollout: Rollout
-    measures: dict[str, float]
+    metrics: dict[str, float]
     clock: Clock
 
 
@@ -42,12 +42,12 @@ class RolloutPrefetch:
     Args:
         draw: gives the rollout of a step by these weights, and calls what it is given third all
             along.
-        placement: that threads have to enter.
+        mesh_context: that threads have to enter.
     """
 
-    def __init__(self, draw: DrawRollout, placement: Placement) -> None:
+    def __init__(self, draw: DrawRollout, mesh_context: MeshContext) -> None:
         self._draw = draw
-        self._placement = placement
+        self._placement = mesh_context
         self._ready: Drawn | None = None
         self._failure: Exception | None = None
 
@@ -76,19 +76,19 @@ class RolloutPrefetch:
         Args:
             weights: which the body must not consume.
             step: the next one.
-            check: called all along; if it raises `GivenUp`, there is no rollout in the end.
+            check: called all along; if it raises `Interrupted`, there is no rollout in the end.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="rollout") as worker:
             drawn = worker.submit(self._draw_there, weights, step, check)
             yield
         try:
             self._ready = drawn.result()
-        except GivenUp:
+        except Interrupted:
             pass
         except Exception as error:
             self._failure = error
 
     def _draw_there(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
         # A mesh is entered thread by thread.
-        with self._placement.entered():
+        with self._placement.activate():
             return self._draw(weights, step, check)

@@ -11,7 +11,7 @@ from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
 from t1_jax.retrieval.index import require_backend
-from t1_jax.text import PromptPreset, T1Tokeniser, encode_documents, encode_queries
+from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rewards import rehearse
@@ -40,7 +40,7 @@ def check_output(config: TrainConfig) -> None:
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise T1Error(
             f"{config.output} cannot be written: {parent} is no folder in which you may write",
-            mend="choose another output",
+            hint="choose another output",
         )
     if not config.overwrite:
         return
@@ -50,17 +50,17 @@ def check_output(config: TrainConfig) -> None:
         if Path(read).resolve().is_relative_to(output):
             raise ConfigError(
                 f"overwrite=true would remove {read}, which this run reads",
-                mend="choose another output",
+                hint="choose another output",
             )
 
 
-def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> None:
+def check_run(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> None:
     """Refuses stages that the model, its attention or the mesh cannot compute.
 
     Args:
         config: of the run.
         shape: of the decoder.
-        row_multiple: devices that share the rows of a batch.
+        batch_divisor: devices that share the rows of a batch.
 
     Raises:
         ConfigError: texts longer than the model's context, or micro-batches that do not hold a
@@ -71,12 +71,12 @@ def check_run(config: TrainConfig, shape: DecoderConfig, row_multiple: int) -> N
     for name in config.running:
         stage = config.stages[name]
         _check_attention(name, stage, config, shape)
-        _check_micro_batches(name, stage, config, shape, row_multiple)
+        _check_micro_batches(name, stage, config, shape, batch_divisor)
 
 
 def check_prompts(
     config: TrainConfig,
-    tokeniser: T1Tokeniser,
+    tokenizer: T1Tokenizer,
     preset: PromptPreset,
     sets: Sequence[TrainingSet],
 ) -> None:
@@ -94,21 +94,21 @@ def check_prompts(
             task = None if number else each.task
             for think in (True, False):
                 (row,) = encode_queries(
-                    tokeniser, wording, [_TEXT], max_tokens=_ANY, task=task, think=think
+                    tokenizer, wording, [_TEXT], max_tokens=_ANY, task=task, think=think
                 )
                 _check_room("query", f"a query of {each.name}", len(row.ids), lengths.query)
-    (row,) = encode_documents(tokeniser, preset, [_TEXT], max_tokens=_ANY)
+    (row,) = encode_documents(tokenizer, preset, [_TEXT], max_tokens=_ANY)
     _check_room("document", "a document", len(row.ids), lengths.document)
     for name in config.running:
         thought = config.stages[name].fixed_thought
         if thought is None:
             continue
-        size = len(tokeniser.encode_thought(thought))
+        size = len(tokenizer.encode_thought(thought))
         if size > lengths.thought:
             raise ConfigError(
                 f"stage {name}: fixed_thought has {size} tokens, more than data.lengths.thought "
                 f"({lengths.thought})",
-                mend=f"set data.lengths.thought={size}",
+                hint=f"set data.lengths.thought={size}",
             )
 
 
@@ -117,7 +117,7 @@ def _check_room(field: str, text: str, prompt: int, most: int) -> None:
         raise ConfigError(
             f"the prompt of {text} takes {prompt} of data.lengths.{field}={most} tokens, which "
             "leaves no room for the text",
-            mend=f"set data.lengths.{field} to at least {prompt + _LEAST_TEXT}, better to the "
+            hint=f"set data.lengths.{field} to at least {prompt + _LEAST_TEXT}, better to the "
             "length of your texts more",
         )
 
@@ -147,10 +147,13 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
                 require_backend(stage.pool.index)
                 _check_processes(stage.pool.index)
             rehearse(
-                records, stage.reward, thoughts=stage.rollout.thoughts, budget=stage.rollout.budget
+                records,
+                stage.reward,
+                thoughts=stage.rollout.thoughts,
+                max_thought_tokens=stage.rollout.max_thought_tokens,
             )
         except T1Error as error:
-            raise ConfigError(f"stage {name}: {error.message}", mend=error.mend) from error
+            raise ConfigError(f"stage {name}: {error.message}", hint=error.hint) from error
 
 
 def _check_processes(index: str) -> None:
@@ -158,7 +161,7 @@ def _check_processes(index: str) -> None:
     if index == "scann" and jax.process_count() > 1:
         raise UnsupportedError(
             "ScaNN gives each process another index, and so other rewards",
-            mend="set pool.index=device, which spreads the corpus over all devices",
+            hint="set pool.index=device, which spreads the corpus over all devices",
         )
 
 
@@ -172,7 +175,7 @@ def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
     if metric not in names:
         raise ConfigError(
             f"checkpoints.metric={metric} is not what validation gives",
-            mend=suggestion(metric, names),
+            hint=suggestion(metric, names),
         )
 
 
@@ -190,8 +193,8 @@ def truncation_warning(
         for stage in map(config.stages.__getitem__, config.running)
         if stage.think
         and not stage.fixed_thought
-        and stage.draws.thoughts != "none"
-        and (stage.losses.sft or stage.given_vectors or not stage.draws_thoughts)
+        and stage.data.thoughts != "none"
+        and (stage.losses.sft or stage.contrast_reference_thoughts or not stage.draws_thoughts)
     ]
     texts = [text for each in sets for record in each.records for text in record.thoughts]
     if not reading or not texts:
@@ -229,7 +232,7 @@ def _copies_in_checkpoint(stage: StageConfig) -> int:
     """How many float32 copies of the weights a checkpoint of a stage holds."""
     reference = bool(stage.losses.policy) and stage.policy.resolved().beta > 0
     drawing = stage.draws_thoughts and stage.rollout.prefetch
-    return 3 + (stage.optimiser.ema is not None) + reference + drawing
+    return 3 + (stage.optimizer.ema is not None) + reference + drawing
 
 
 def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]:
@@ -241,10 +244,10 @@ def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]
                 f"stage {name}: the triplet loss adds nothing, since no record names a hard "
                 "negative (see t1 mine)"
             )
-        if stage.losses.infonce and stage.draws.batch_queries == 1 and not mined:
+        if stage.losses.infonce and stage.data.batch_size == 1 and not mined:
             yield (
                 f"stage {name}: infonce adds nothing, since a step of one query without hard "
-                f"negatives has one document; set stages.{name}.draws.batch_queries above 1"
+                f"negatives has one document; set stages.{name}.data.batch_size above 1"
             )
         if stage.draws_thoughts and not (stage.losses.sft or stage.losses.policy):
             yield (
@@ -281,23 +284,26 @@ def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
 
 def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
     lengths, most = config.data.lengths, shape.max_positions
-    after = {"data.lengths.thought": lengths.thought, "validation.budget": config.validation.budget}
+    after = {
+        "data.lengths.thought": lengths.thought,
+        "validation.max_thought_tokens": config.validation.max_thought_tokens,
+    }
     for name in config.running:
         if config.stages[name].draws_thoughts:
-            after[f"stages.{name}.rollout.budget"] = config.stages[name].rollout.budget
+            after[f"stages.{name}.rollout.budget"] = config.stages[name].rollout.max_thought_tokens
     for name, tokens in after.items():
         if lengths.query + tokens + 1 > most:
             raise ConfigError(
                 f"a query of {lengths.query} tokens (data.lengths.query), {tokens} of a thought "
                 f"({name}) and <emb_token> need {lengths.query + tokens + 1} positions; the model "
                 f"has {most}",
-                mend="lower one of the two",
+                hint="lower one of the two",
             )
     if lengths.document > most:
         raise ConfigError(
             f"documents of {lengths.document} tokens (data.lengths.document) are longer than the "
             f"model's {most} positions",
-            mend=f"set data.lengths.document to at most {most}",
+            hint=f"set data.lengths.document to at most {most}",
         )
 
 
@@ -305,29 +311,29 @@ def _check_attention(
     name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig
 ) -> None:
     attention = config.model.attention
-    shares = stage.draws_thoughts and stage.rollout.share_prompt
+    shares = stage.draws_thoughts and stage.rollout.shared_prefix
     if shares and (attention != "xla" or any(shape.windows)):
         raise UnsupportedError(
             f"stage {name}: thoughts that share the row of their prompt need xla attention without "
             f"a sliding window, got {attention} with windows {sorted(set(shape.windows))}",
-            mend=f"set stages.{name}.rollout.share_prompt=false",
+            hint=f"set stages.{name}.rollout.shared_prefix=false",
         )
     if stage.pack and (attention != "xla" or any(shape.windows)):
         raise UnsupportedError(
             f"stage {name}: packed rows need xla attention without a sliding window, got "
             f"{attention} with windows {sorted(set(shape.windows))}",
-            mend=f"set stages.{name}.pack=false",
+            hint=f"set stages.{name}.pack=false",
         )
     if attention == "splash" and stage.micro_batch.length_step % SPLASH_MULTIPLE:
         raise UnsupportedError(
             f"stage {name}: splash attention needs rows of a multiple of {SPLASH_MULTIPLE} "
             f"tokens, got micro_batch.length_step={stage.micro_batch.length_step}",
-            mend=f"set stages.{name}.micro_batch.length_step={SPLASH_MULTIPLE}",
+            hint=f"set stages.{name}.micro_batch.length_step={SPLASH_MULTIPLE}",
         )
 
 
 def _check_micro_batches(
-    name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig, row_multiple: int
+    name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig, batch_divisor: int
 ) -> None:
     for row, tokens, packed in _longest_rows(stage, config):
         padded = stage.micro_batch.padded_length(tokens)
@@ -335,25 +341,27 @@ def _check_micro_batches(
             raise ConfigError(
                 f"stage {name}: {row} of {tokens} tokens is padded to {padded}, beyond the model's "
                 f"{shape.max_positions} positions",
-                mend=f"lower stages.{name}.micro_batch.length_step or the lengths",
+                hint=f"lower stages.{name}.micro_batch.length_step or the lengths",
             )
         try:
-            stage.micro_batch.rows_of(padded, row_multiple)
+            stage.micro_batch.rows_of(padded, batch_divisor)
         except ConfigError as error:
-            raise ConfigError(f"stage {name}: {row}: {error.message}", mend=error.mend) from error
+            raise ConfigError(f"stage {name}: {row}: {error.message}", hint=error.hint) from error
 
 
 def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str, int, bool]]:
     """Each kind of row, the most tokens it may have, and whether it holds several texts."""
     lengths, rollout = config.data.lengths, stage.rollout
     given = (lengths.thought if stage.think else 0) + 1
-    reads_given = stage.losses.sft or stage.given_vectors
-    if stage.draws_thoughts and rollout.share_prompt:
-        thoughts = rollout.thoughts * (rollout.budget + 1) + (given if reads_given else 0)
+    reads_given = stage.losses.sft or stage.contrast_reference_thoughts
+    if stage.draws_thoughts and rollout.shared_prefix:
+        thoughts = rollout.thoughts * (rollout.max_thought_tokens + 1) + (
+            given if reads_given else 0
+        )
         yield "a prompt with its thoughts", lengths.query + thoughts, True
     elif stage.draws_thoughts:
-        yield "a prompt with a thought", lengths.query + rollout.budget + 1, False
-    if not stage.draws_thoughts or (reads_given and not rollout.share_prompt):
+        yield "a prompt with a thought", lengths.query + rollout.max_thought_tokens + 1, False
+    if not stage.draws_thoughts or (reads_given and not rollout.shared_prefix):
         yield "a query", lengths.query + given, stage.pack
     if stage.losses.infonce or stage.losses.triplet:
         yield "a document", lengths.document, False

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from t1_jax.generate import EndReason, Thought
-from t1_jax.train.data import Draw
+from t1_jax.generate import FinishReason, Thought
+from t1_jax.train.data import Example
 from t1_jax.train.rewards import Rewards
 
 
@@ -17,14 +17,14 @@ class Rollout:
     """Queries of a step with their thoughts.
 
     Attributes:
-        draws: P queries.
+        examples: P queries.
         thoughts: P groups of G.
         rewards: of each thought; without terms where nothing is rewarded.
         advantages: within each group.
         kept: groups that the policy loss counts.
     """
 
-    draws: Sequence[Draw]
+    examples: Sequence[Example]
     thoughts: Sequence[Sequence[Thought]]
     rewards: Rewards
     advantages: Float[np.ndarray, "P G"]
@@ -36,29 +36,29 @@ class Rollout:
         return len(self.thoughts[0])
 
 
-def unrewarded(draws: Sequence[Draw], thoughts: Sequence[Sequence[Thought]]) -> Rollout:
+def unrewarded(examples: Sequence[Example], thoughts: Sequence[Sequence[Thought]]) -> Rollout:
     """A rollout for the sake of its vectors alone: no group counts in a policy loss."""
-    nothing = np.zeros((len(draws), len(thoughts[0])), np.float32)
+    nothing = np.zeros((len(examples), len(thoughts[0])), np.float32)
     return Rollout(
-        draws=draws,
+        examples=examples,
         thoughts=thoughts,
         rewards=Rewards(total=nothing, terms={}),
         advantages=nothing,
-        kept=np.zeros(len(draws), bool),
+        kept=np.zeros(len(examples), bool),
     )
 
 
 def kept_first(first: Rollout, second: Rollout) -> Rollout:
     """As many groups as `first` has, out of both: those that are kept before those that are not."""
-    queries = len(first.draws)
+    queries = len(first.examples)
     order = np.argsort(~np.concatenate([first.kept, second.kept]), kind="stable")[:queries]
-    draws, thoughts = [*first.draws, *second.draws], [*first.thoughts, *second.thoughts]
+    examples, thoughts = [*first.examples, *second.examples], [*first.thoughts, *second.thoughts]
 
     def both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.concatenate([a, b])[order]
 
     return Rollout(
-        draws=[draws[number] for number in order],
+        examples=[examples[number] for number in order],
         thoughts=[thoughts[number] for number in order],
         rewards=Rewards(
             total=both(first.rewards.total, second.rewards.total),
@@ -77,10 +77,10 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     thoughts = [thought for group in rollout.thoughts for thought in group]
     return {
         "rollout/length": float(np.mean([thought.reasoning_tokens for thought in thoughts])),
-        "rollout/forced_share": float(
-            np.mean([thought.end is EndReason.BUDGET for thought in thoughts])
+        "rollout/truncated_frac": float(
+            np.mean([thought.end is FinishReason.BUDGET for thought in thoughts])
         ),
-        "rollout/no_emb_share": float(np.mean([thought.forced for thought in thoughts])),
+        "rollout/missing_emb_frac": float(np.mean([thought.forced for thought in thoughts])),
         **_mean_cosine(rollout),
         **_reward_metrics(rollout),
     }
@@ -108,7 +108,7 @@ def _reward_metrics(rollout: Rollout) -> dict[str, float]:
         "reward": float(rewards.total.mean()),
         # Within a group; what differs between queries teaches nothing.
         "rollout/reward_std": float(rewards.total.std(axis=1).mean()),
-        "rollout/kept_groups": float(np.mean(rollout.kept)),
+        "rollout/nonzero_std_frac": float(np.mean(rollout.kept)),
         "rollout/advantage_abs": float(np.abs(rollout.advantages).mean()),
         **{f"reward/{name}": float(term.mean()) for name, term in rewards.terms.items()},
     }
@@ -119,10 +119,10 @@ def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
     return [
         {
             "of": "rollout",
-            "set": draw.set_name,
-            "query_id": draw.record.query_id,
-            "query": draw.record.query,
-            "positive": draw.positive,
+            "set": example.set_name,
+            "query_id": example.record.query_id,
+            "query": example.record.query,
+            "positive": example.positive,
             "thought": thought.text,
             "end": thought.end.value,
             "reward": float(rollout.rewards.total[number, sample]),
@@ -131,6 +131,6 @@ def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
                 name: float(term[number, sample]) for name, term in rollout.rewards.terms.items()
             },
         }
-        for number, draw in enumerate(rollout.draws[:queries])
+        for number, example in enumerate(rollout.examples[:queries])
         for sample, thought in enumerate(rollout.thoughts[number])
     ]

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 
 from t1_jax.generate import Thought
 from t1_jax.retrieval import Document
-from t1_jax.text import PromptPreset, PromptTokens, T1Tokeniser, encode_documents, encode_queries
+from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
 from t1_jax.train.batch import Row
-from t1_jax.train.data import Draw, TrainingSet
+from t1_jax.train.data import Example, TrainingSet
 from t1_jax.train.data_config import LengthConfig
 
 
@@ -32,16 +32,16 @@ class Branch:
 
 
 class RowMaker:
-    """Tokenises queries, thoughts and documents once, and lays rows out."""
+    """Tokenizes queries, thoughts and documents once, and lays rows out."""
 
     def __init__(
         self,
-        tokeniser: T1Tokeniser,
+        tokenizer: T1Tokenizer,
         preset: PromptPreset,
         sets: Sequence[TrainingSet],
         lengths: LengthConfig,
     ) -> None:
-        self.tokeniser = tokeniser
+        self.tokenizer = tokenizer
         self._preset = preset
         self._lengths = lengths
         self._documents: dict[str, Mapping[str, Document]] = {
@@ -51,34 +51,34 @@ class RowMaker:
         self._document_rows: dict[tuple[str, str], PromptTokens] = {}
         self._thoughts: dict[str, tuple[Int[np.ndarray, " L"], bool]] = {}
 
-    def prompt(self, draw: Draw, *, think: bool) -> PromptTokens:
+    def prompt(self, example: Example, *, think: bool) -> PromptTokens:
         """The query's prompt, which ends where a thought begins."""
-        key = (draw.set_name, draw.record.query_id, think)
+        key = (example.set_name, example.record.query_id, think)
         if key not in self._prompts:
-            preset, task = self._preset, draw.task
-            if draw.record.instruction is not None:
-                preset, task = preset.with_instruction(draw.record.instruction), None
+            preset, task = self._preset, example.task
+            if example.record.instruction is not None:
+                preset, task = preset.with_instruction(example.record.instruction), None
             self._prompts[key] = encode_queries(
-                self.tokeniser,
+                self.tokenizer,
                 preset,
-                [draw.record.query],
+                [example.record.query],
                 max_tokens=self._lengths.query,
                 task=task,
                 think=think,
-                items=[f"query {draw.record.query_id!r} of {draw.set_name}"],
+                items=[f"query {example.record.query_id!r} of {example.set_name}"],
             )[0]
         return self._prompts[key]
 
     def thought(self, text: str) -> tuple[Int[np.ndarray, " L"], bool]:
         """The tokens of a thought that is given, and whether it was truncated at the limit."""
         if text not in self._thoughts:
-            ids, most = self.tokeniser.encode_thought(text), self._lengths.thought
+            ids, most = self.tokenizer.encode_thought(text), self._lengths.thought
             self._thoughts[text] = ids[:most], len(ids) > most
         return self._thoughts[text]
 
-    def count_truncated(self, draws: Sequence[Draw]) -> int:
+    def count_truncated(self, examples: Sequence[Example]) -> int:
         """How many of the thoughts that are given were truncated."""
-        given = [draw.thought for draw in draws if draw.thought is not None]
+        given = [example.thought for example in examples if example.thought is not None]
         return sum(self.thought(text)[1] for text in given)
 
     def _imitated(self, text: str, emb_token_learns: bool) -> int:
@@ -91,7 +91,7 @@ class RowMaker:
 
     def given_branch(
         self,
-        draw: Draw,
+        example: Example,
         vector: int | None,
         *,
         weight: float,
@@ -100,27 +100,27 @@ class RowMaker:
         """The thought that a query is given, beside others; None where it has none.
 
         Args:
-            draw: the record and its thought.
+            example: the record and its thought.
             vector: number of the vector read at `<emb_token>`; None reads none.
             weight: of each imitated token in the step's loss; 0 imitates nothing.
             emb_token_learns: whether `<emb_token>` is imitated, too, after a thought that is whole.
         """
-        if draw.thought is None:
+        if example.thought is None:
             return None
-        thought, _ = self.thought(draw.thought)
-        ids = np.append(thought, self.tokeniser.emb_token_id).astype(np.int32)
+        thought, _ = self.thought(example.thought)
+        ids = np.append(thought, self.tokenizer.emb_token_id).astype(np.int32)
         if not weight:
             return Branch(tokens=ids, vector=vector)
-        actions = self._imitated(draw.thought, emb_token_learns)
+        actions = self._imitated(example.thought, emb_token_learns)
         columns = {"sft_weight": np.full(actions, weight, np.float32)}
         return Branch(tokens=ids, actions=actions, columns=columns, vector=vector)
 
-    def count_imitated(self, draws: Sequence[Draw], *, emb_token_learns: bool = True) -> int:
+    def count_imitated(self, examples: Sequence[Example], *, emb_token_learns: bool = True) -> int:
         """Tokens that a step imitates: the denominator of its loss."""
         return sum(
-            self._imitated(draw.thought, emb_token_learns)
-            for draw in draws
-            if draw.thought is not None
+            self._imitated(example.thought, emb_token_learns)
+            for example in examples
+            if example.thought is not None
         )
 
     def document(self, key: tuple[str, str], vector: int) -> Row:
@@ -128,7 +128,7 @@ class RowMaker:
         if key not in self._document_rows:
             document = self._documents[key[0]][key[1]]
             self._document_rows[key] = encode_documents(
-                self.tokeniser,
+                self.tokenizer,
                 self._preset,
                 [document.full_text],
                 max_tokens=self._lengths.document,
@@ -139,7 +139,7 @@ class RowMaker:
 
     def query(
         self,
-        draw: Draw,
+        example: Example,
         vector: int | None,
         *,
         think: bool,
@@ -149,7 +149,7 @@ class RowMaker:
         """A query with the thought drawn for it, if any.
 
         Args:
-            draw: the record and its thought. Where it has none there is nothing to imitate: else
+            example: the record and its thought. Where it has none there is nothing to imitate: else
                 the model would learn to end its thought before it began.
             vector: number of the vector read at `<emb_token>`; None reads none.
             think: whether the thought stands between prompt and `<emb_token>`.
@@ -157,12 +157,12 @@ class RowMaker:
                 nothing.
             emb_token_learns: whether `<emb_token>` is imitated, too, after a thought that is whole.
         """
-        prompt = self.prompt(draw, think=think)
+        prompt = self.prompt(example, think=think)
         thought, imitated = np.zeros(0, np.int32), 0
-        if think and draw.thought is not None:
-            thought, _ = self.thought(draw.thought)
-            imitated = self._imitated(draw.thought, emb_token_learns) if weight else 0
-        ids = self.tokeniser.close(prompt, thought).ids
+        if think and example.thought is not None:
+            thought, _ = self.thought(example.thought)
+            imitated = self._imitated(example.thought, emb_token_learns) if weight else 0
+        ids = self.tokenizer.close(prompt, thought).ids
         first = len(prompt.ids)
         targets = ids[first : first + imitated]
         return Row(
@@ -183,7 +183,7 @@ def actions_of(thought: Thought) -> int:
     return len(thought.token_ids) - 1 if thought.forced else len(thought.token_ids)
 
 
-def drawn_branches(thoughts: Sequence[Thought], vectors: Sequence[int]) -> list[Branch]:
+def sampled_continuations(thoughts: Sequence[Thought], vectors: Sequence[int]) -> list[Branch]:
     """Thoughts that are only read on the way to their vectors."""
     return [
         Branch(tokens=np.asarray(thought.token_ids, np.int32), vector=vector)
@@ -191,7 +191,7 @@ def drawn_branches(thoughts: Sequence[Thought], vectors: Sequence[int]) -> list[
     ]
 
 
-def rewarded_branches(
+def rewarded_continuations(
     thoughts: Sequence[Thought],
     advantages: Float[np.ndarray, " G"],
     weights: Float[np.ndarray, " G"],
@@ -207,7 +207,7 @@ def rewarded_branches(
         vectors: numbers of the vectors read at the thoughts' `<emb_token>`s.
     """
     branches = []
-    for number, branch in enumerate(drawn_branches(thoughts, vectors)):
+    for number, branch in enumerate(sampled_continuations(thoughts, vectors)):
         actions = actions_of(thoughts[number])
         columns = {
             "policy_weight": np.full(actions, weights[number], np.float32),

@@ -10,8 +10,8 @@ from flax import nnx
 from t1_jax.config import to_yaml
 from t1_jax.errors import RetryableError, T1Error
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.exporting import account_of, export_weights
-from t1_jax.train.learner import Student
+from t1_jax.train.exporting import export_weights, training_summary
+from t1_jax.train.model import TrainableModel
 from t1_jax.train.progress import Progress
 from t1_jax.train.run import Checkpoints, RunFolder
 from t1_jax.train.sources import TrainingData
@@ -31,7 +31,7 @@ class RunSaver:
         student: the model that learns.
         folder: of the run.
         checkpoints: where it is saved.
-        identity: of the run, see `StudentFiles.identity`; its checkpoints tell it.
+        identity: of the run, see `TrainableModelFiles.identity`; its checkpoints tell it.
 
     Attributes:
         progress: of the run, which its checkpoints tell too.
@@ -41,7 +41,7 @@ class RunSaver:
         self,
         config: TrainConfig,
         data: TrainingData,
-        student: Student,
+        student: TrainableModel,
         folder: RunFolder,
         checkpoints: Checkpoints,
         *,
@@ -80,11 +80,11 @@ class RunSaver:
         with suppress(OSError, T1Error):
             self._checkpoints.wait()
         saved = self._checkpoints.latest()
-        message, mend = str(error), None
+        message, hint = str(error), None
         if isinstance(error, T1Error):
-            message, mend = error.message, error.mend
+            message, hint = error.message, error.hint
         how = "nothing is saved yet" if saved is None else f"the run is saved at step {saved}"
-        return RetryableError(f"{message}; {how}", mend=mend or "give the same command again")
+        return RetryableError(f"{message}; {how}", hint=hint or "give the same command again")
 
     def export_best(self, stage: Stage, state: _State, step: int) -> None:
         """Exports the weights of this step if none were better; call it once they are saved."""
@@ -105,14 +105,16 @@ class RunSaver:
         """
         config = self._config
         self._checkpoints.wait()
-        account = account_of(config, self._data, self._student.lora, self.progress.steps, scores)
+        account = training_summary(
+            config, self._data, self._student.lora, self.progress.steps, scores
+        )
         try:
             export_weights(self._student, weights, self._folder.path / name, config, account)
         except T1Error as error:
             raise type(error)(
                 f"{name} could not be exported: {error.message}; its weights are in the checkpoint "
                 f"of step {self._checkpoints.latest()}",
-                mend=f"{error.mend or 'mend that'} (with resume=true if a setting changes); the "
+                hint=f"{error.hint or 'hint that'} (with resume=true if a setting changes); the "
                 "same command then exports them",
             ) from error
 

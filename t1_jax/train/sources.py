@@ -23,7 +23,7 @@ from t1_jax.train.data import (
     remove_leaks,
 )
 from t1_jax.train.data_config import DataConfig, SourceConfig
-from t1_jax.train.thoughts import cached_source, cold_records, document_pairs
+from t1_jax.train.thoughts import cached_source, document_pairs, template_records
 
 TRAINING_PREFIX = "train"
 """Begins the names of splits that may be learned from; every other split is held out."""
@@ -67,7 +67,7 @@ class TrainingData:
                 for each in self.sets
             },
             "held_out": {
-                f"{name}/{split}": collection.judgement_hash
+                f"{name}/{split}": collection.qrels_hash
                 for (name, split), collection in self.held_out.items()
             },
             "leaks": {
@@ -102,7 +102,7 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
             raise DataError(
                 f"the collection {source.collection} has no split {validation.split} to validate "
                 f"on; it has {', '.join(splits)}",
-                mend=f"set validation.split, or judge some queries in qrels/{validation.split}.tsv",
+                hint=f"set validation.split, or judge some queries in qrels/{validation.split}.tsv",
             )
         # Files of records need the documents alone, which every split has.
         split = validation.split if source.records and "train" not in splits else "train"
@@ -112,7 +112,7 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
         if any(each.name == name for each in sets):
             raise DataError(
                 f"two sources are named {name}",
-                mend="give one source several files under `records`",
+                hint="give one source several files under `records`",
             )
         for split, held in held_out_splits(source.collection, source.lenient).items():
             held_out[name, split] = held
@@ -189,7 +189,7 @@ def _apart_from_test(
     if not kept:
         raise DataError(
             f"every query of the split to validate on of {validation.name} is like a test query",
-            mend="judge other queries in it",
+            hint="judge other queries in it",
         )
     return validation.with_queries(kept), len(leaked)
 
@@ -200,13 +200,13 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
     if source.documents and not known:
         raise DataError(
             f"records are made from the corpora of {', '.join(DATASETS)} alone",
-            mend=f"write records for {source.collection} yourself, and set documents=false",
+            hint=f"write records for {source.collection} yourself, and set documents=false",
         )
     if source.records:
         files = [Path(path) for path in source.records]
         records = list(read_records(*files, documents=collection.documents_by_id))
     elif known:
-        records = list(cold_records(source.collection, cached_source(source.collection)))
+        records = list(template_records(source.collection, cached_source(source.collection)))
     else:
         records = list(records_from_collection(collection))
     if source.documents:

@@ -1,4 +1,4 @@
-"""One stage at work: its stream of queries, its batches, its optimiser, and what resuming needs."""
+"""One stage at work: its stream of queries, its batches, its optimizer, and what resuming needs."""
 
 import math
 import time
@@ -16,9 +16,9 @@ from t1_jax.errors import DataError, T1Error, UnsupportedError
 from t1_jax.seeds import stable_hash
 from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.data import DrawConfig, TrainingSet, draw_batches, epoch_steps
-from t1_jax.train.learner import Student
-from t1_jax.train.optimiser import Optimiser, TrainState
+from t1_jax.train.data import StageDataConfig, TrainingSet, epoch_steps, iterate_batches
+from t1_jax.train.model import TrainableModel
+from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.own_thoughts import OwnThoughts
 from t1_jax.train.prefetch import Drawn, RolloutPrefetch
 from t1_jax.train.rollout import rollout_samples
@@ -29,7 +29,7 @@ from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_column
 from t1_jax.train.supervised import Supervised
 
 SKIPPED = ("skipped_updates", "skipped_in_a_row")
-"""Counts that the optimiser keeps over a stage."""
+"""Counts that the optimizer keeps over a stage."""
 
 _SAMPLED_QUERIES = 4
 
@@ -73,7 +73,7 @@ class Stage:
         self,
         name: str,
         config: TrainConfig,
-        student: Student,
+        student: TrainableModel,
         sets: Sequence[TrainingSet],
         rows: RowMaker,
     ) -> None:
@@ -81,20 +81,20 @@ class Stage:
         self.config: StageConfig = config.stages[name]
         self._student = student
         sets = _with_thought(sets, self.config.fixed_thought)
-        draws = _draw_config(self.config, stable_hash(config.seed, name, "examples"))
-        _check_thoughts(name, self.config, draws, sets)
-        self._draws = draw_batches(sets, draws)
-        self.steps = _steps(self.config, epoch_steps(sets, draws))
+        examples = _draw_config(self.config, stable_hash(config.seed, name, "examples"))
+        _check_thoughts(name, self.config, examples, sets)
+        self._draws = iterate_batches(sets, examples)
+        self.steps = _steps(self.config, epoch_steps(sets, examples))
         self._updates = self.config.rollout.num_iterations if self.config.draws_thoughts else 1
-        self.optimiser = Optimiser(self.config.optimiser, self.steps * self._updates)
+        self.optimizer = Optimizer(self.config.optimizer, self.steps * self._updates)
         self._supervised, self._own = None, None
-        if self.config.rollout.prefetch and student.placement.mesh.size > 1:
+        if self.config.rollout.prefetch and student.mesh_context.mesh.size > 1:
             raise UnsupportedError(
                 f"stage {name}: rollout.prefetch runs two programs at once, which several devices "
                 "may take up in different orders and then wait for each other for ever",
-                mend="set rollout.prefetch=false, or train on one device",
+                hint="set rollout.prefetch=false, or train on one device",
             )
-        self._prefetch = RolloutPrefetch(self._drawn, student.placement)
+        self._prefetch = RolloutPrefetch(self._drawn, student.mesh_context)
         self._position_before: dict[str, Any] | None = None
         if self.config.draws_thoughts:
             self._own = OwnThoughts(
@@ -106,7 +106,7 @@ class Stage:
                 seed=stable_hash(config.seed, name, "thoughts"),
             )
         else:
-            self._supervised = Supervised(self.config, rows, sets, student.placement)
+            self._supervised = Supervised(self.config, rows, sets, student.mesh_context)
 
     def start(self, trained: nnx.State) -> dict[str, Any]:
         """The stage's state before its first step; takes the weights over."""
@@ -117,7 +117,7 @@ class Stage:
             "reference": jax.tree.map(jnp.copy, trained) if needs_reference else None,
             # What the next rollout is drawn by, where that is not what is learnt.
             "drawing": jax.tree.map(jnp.copy, trained) if prefetches else None,
-            "train": self.optimiser.start(trained),
+            "train": self.optimizer.start(trained),
         }
 
     def position(self) -> dict[str, Any]:
@@ -151,21 +151,21 @@ class Stage:
         Args:
             state: as `start` gave it, or the step before.
             step: of the whole run.
-            check: called all along a rollout. If it raises `GivenUp`, so does the step; a rollout
+            check: called all along a rollout. If it raises `Interrupted`, so does the step; a rollout
                 in advance is then drawn again.
 
         Raises:
-            GivenUp: `check` raised it.
+            Interrupted: `check` raised it.
             T1Error: the rollout failed, for example in a reward; on all processes together.
 
         Either has left no trace, neither in the state nor in the stream of queries.
         """
         clock = Clock()
-        measures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         samples: list[dict[str, Any]] = []
         train: TrainState = state["train"]
         if self._own is not None:
-            batch, measures, samples = self._rollout(self._own, state, step, clock, check)
+            batch, metrics, samples = self._rollout(self._own, state, step, clock, check)
         else:
             assert self._supervised is not None
             with clock.of("data"):
@@ -178,7 +178,7 @@ class Stage:
         if "loss/policy" in metrics:
             # The weight is in its tokens; like other losses it is told without.
             metrics["loss/policy"] /= self.config.losses.policy
-        metrics = measures | metrics | clock.seconds
+        metrics = metrics | metrics | clock.seconds
         metrics["loss"] = self._total(metrics)
         metrics["action_tokens"] = float(batch.action_tokens)
         metrics["truncated_thoughts"] = float(batch.truncated_thoughts)
@@ -221,14 +221,14 @@ class Stage:
             with clock.of("reference"):
                 under = step_log_probs(self._student.learner, state["reference"], batch)
                 batch = with_columns(batch, "reference", under)
-        return batch, drawn.measures, rollout_samples(rollout, _SAMPLED_QUERIES)
+        return batch, drawn.metrics, rollout_samples(rollout, _SAMPLED_QUERIES)
 
     def _drawn(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
         """The rollout of a step by these weights."""
         assert self._own is not None
         clock = Clock()
-        rollout, measures = self._own.rollout(self._draws, weights, step, clock, check)
-        return Drawn(rollout=rollout, measures=measures, clock=clock)
+        rollout, metrics = self._own.rollout(self._draws, weights, step, clock, check)
+        return Drawn(rollout=rollout, metrics=metrics, clock=clock)
 
     @contextmanager
     def _next_rollout(
@@ -255,14 +255,14 @@ class Stage:
     def _updated(self, train: TrainState, batch: StepBatch) -> tuple[TrainState, dict[str, float]]:
         """As many updates as the rollout allows; the first one fixes the policy before them."""
         learner = self._student.learner
-        train, metrics, log_probs = train_step(learner, self.optimiser, train, batch)
+        train, metrics, log_probs = train_step(learner, self.optimizer, train, batch)
         if self._updates == 1:
             return train, metrics
         objective = replace(batch.objective, on_policy=False)
         batch = replace(with_columns(batch, "old", log_probs), objective=objective)
         found = [metrics]
         for _ in range(self._updates - 1):
-            train, metrics, _ = train_step(learner, self.optimiser, train, batch)
+            train, metrics, _ = train_step(learner, self.optimizer, train, batch)
             found.append(metrics)
         return train, _over_updates(found)
 
@@ -288,7 +288,7 @@ class Stages:
     """
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, student: Student, rows: RowMaker
+        self, config: TrainConfig, data: TrainingData, student: TrainableModel, rows: RowMaker
     ) -> None:
         self._config = config
         self._data = data
@@ -320,15 +320,17 @@ def _over_updates(found: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return means | {name: found[-1][name] for name in SKIPPED}
 
 
-def _draw_config(config: StageConfig, seed: int) -> DrawConfig:
+def _draw_config(config: StageConfig, seed: int) -> StageDataConfig:
     """The stage's draws under a seed of its own, without thoughts where they are not read."""
     reads_thoughts = (
-        config.losses.sft or config.given_vectors or (config.think and not config.draws_thoughts)
+        config.losses.sft
+        or config.contrast_reference_thoughts
+        or (config.think and not config.draws_thoughts)
     )
     return replace(
-        config.draws,
-        seed=stable_hash(seed, config.draws.seed),
-        thoughts=config.draws.thoughts if reads_thoughts else "none",
+        config.data,
+        seed=stable_hash(seed, config.data.seed),
+        thoughts=config.data.thoughts if reads_thoughts else "none",
     )
 
 
@@ -345,17 +347,17 @@ def _with_thought(sets: Sequence[TrainingSet], thought: str | None) -> tuple[Tra
 
 
 def _check_thoughts(
-    name: str, config: StageConfig, draws: DrawConfig, sets: Sequence[TrainingSet]
+    name: str, config: StageConfig, data: StageDataConfig, sets: Sequence[TrainingSet]
 ) -> None:
-    if not (config.losses.sft or config.given_vectors):
+    if not (config.losses.sft or config.contrast_reference_thoughts):
         return
-    if draws.thoughts == "none" or not any(
+    if data.thoughts == "none" or not any(
         record.thoughts for each in sets for record in each.records
     ):
         raise DataError(
             f"stage {name} learns from given thoughts, and no record gives it one",
-            mend="write thoughts with `t1 thoughts`, let draws.thoughts be optional or required, "
-            "or set losses.sft=0 and given_vectors=false",
+            hint="write thoughts with `t1 thoughts`, let data.thoughts be optional or required, "
+            "or set losses.sft=0 and contrast_reference_thoughts=false",
         )
 
 

@@ -16,12 +16,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from t1_jax.model import Decoder
-from t1_jax.parallel import Placement, whole
-from t1_jax.train.batch import PlacedBatch
+from t1_jax.parallel import MeshContext, global_to_host
+from t1_jax.train.batch import GlobalBatch
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast, rows_of
 from t1_jax.train.losses import ContrastiveConfig
-from t1_jax.train.optimiser import Optimiser, TrainState
-from t1_jax.train.passes import (
+from t1_jax.train.objective import (
     TokenObjective,
     add_gradients,
     hold,
@@ -29,6 +28,7 @@ from t1_jax.train.passes import (
     pull,
     vectors_of,
 )
+from t1_jax.train.optimizer import Optimizer, TrainState
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ class StepBatch:
         truncated_thoughts: given thoughts that were longer than their limit.
     """
 
-    micro: Sequence[PlacedBatch]
+    micro: Sequence[GlobalBatch]
     objective: TokenObjective
     plan: ContrastPlan | None = None
     contrastive: ContrastiveConfig = ContrastiveConfig()
@@ -70,12 +70,12 @@ class Learner:
     Attributes:
         graph: structure of the decoder.
         frozen: base weights under LoRA, and the vocabulary mask.
-        placement: mesh and rules.
+        mesh_context: mesh and rules.
     """
 
     graph: nnx.GraphDef[Decoder]
     frozen: nnx.State
-    placement: Placement
+    mesh_context: MeshContext
 
 
 def step_vectors(
@@ -83,14 +83,16 @@ def step_vectors(
 ) -> Float[np.ndarray, "T D"]:
     """Every vector of the step by its number, on every host, without a gradient.
 
-    Call it inside `placement.entered()`.
+    Call it inside `placement.activate()`.
     """
-    return whole(_by_number(*_vectors(learner, trained, batch), batch))[: batch.num_vectors]
+    return global_to_host(_by_number(*_vectors(learner, trained, batch), batch))[
+        : batch.num_vectors
+    ]
 
 
 def _vectors(
     learner: Learner, trained: nnx.State, batch: StepBatch
-) -> tuple[list[PlacedBatch], list[Float[Array, "_ _ D"]]]:
+) -> tuple[list[GlobalBatch], list[Float[Array, "_ _ D"]]]:
     """The micro-batches that have vectors, and the vectors."""
     with_vectors = [placed for placed in batch.micro if placed.vectors.shape[1]]
     graph, frozen = learner.graph, learner.frozen
@@ -100,7 +102,7 @@ def _vectors(
 
 
 def _by_number(
-    micro: Sequence[PlacedBatch], found: Sequence[Float[Array, "_ _ D"]], batch: StepBatch
+    micro: Sequence[GlobalBatch], found: Sequence[Float[Array, "_ _ D"]], batch: StepBatch
 ) -> Float[Array, "T D"]:
     """The vectors of all micro-batches in the order of their numbers, whole on every device.
 
@@ -149,7 +151,7 @@ def step_log_probs(
 ) -> list[Float[Array, "_ _"]]:
     """Log-probabilities of every micro-batch's action tokens, for example under a reference.
 
-    Call it inside `placement.entered()`.
+    Call it inside `placement.activate()`.
     """
     temperature = batch.objective.temperature
     return [
@@ -161,11 +163,11 @@ def step_log_probs(
 
 
 def train_step(
-    learner: Learner, optimiser: Optimiser, state: TrainState, batch: StepBatch
+    learner: Learner, optimizer: Optimizer, state: TrainState, batch: StepBatch
 ) -> tuple[TrainState, dict[str, float], list[Float[Array, "_ _"]]]:
     """One update of the weights.
 
-    Call it inside `placement.entered()`. The state given is consumed.
+    Call it inside `placement.activate()`. The state given is consumed.
 
     Returns:
         The new state; the step's metrics; and of each micro-batch the log-probabilities [B, A] of
@@ -174,7 +176,7 @@ def train_step(
     """
     accumulate = _accumulate_held if batch.plan is not None and batch.hold else _accumulate
     gradients, metrics, sums, all_log_probs = accumulate(learner, state.trained, batch)
-    state, update = optimiser.apply(state, gradients)
+    state, update = optimizer.apply(state, gradients)
     # All that is told of the step comes to the host at once, after its last program was started.
     measured, sums = jax.device_get((metrics | update, sums))
     told = {name: float(value) for name, value in measured.items()}
@@ -204,7 +206,7 @@ def _accumulate(learner: Learner, trained: nnx.State, batch: StepBatch) -> _Accu
     for placed in batch.micro:
         own = None
         if pulls is not None and placed.vectors.shape[1]:
-            own = _pulls_of(placed, pulls, learner.placement)
+            own = _pulls_of(placed, pulls, learner.mesh_context)
         gradients, found, log_probs = add_gradients(
             learner.graph, trained, learner.frozen, gradients, placed.micro, own, batch.objective
         )
@@ -231,7 +233,7 @@ def _accumulate_held(learner: Learner, trained: nnx.State, batch: StepBatch) -> 
     for placed in batch.micro:
         # Residuals are let go as soon as they have been used.
         _, pullback, found, log_probs = held.pop(0)
-        gradients = pull(gradients, pullback, _pulls_of(placed, pulls, learner.placement))
+        gradients = pull(gradients, pullback, _pulls_of(placed, pulls, learner.mesh_context))
         sums.append(found)
         all_log_probs.append(log_probs)
     return gradients, metrics, sums, all_log_probs
@@ -242,10 +244,10 @@ def _zeros(trained: nnx.State) -> nnx.State:
 
 
 def _pulls_of(
-    placed: PlacedBatch, pulls: Float[Array, "T D"], placement: Placement
+    placed: GlobalBatch, pulls: Float[Array, "T D"], mesh_context: MeshContext
 ) -> Float[Array, "B M D"]:
     """The gradient of each vector of a micro-batch; 0 for those that only fill it up."""
-    return jax.reshard(rows_of(pulls, placed.vectors), placement.activation("bld"))
+    return jax.reshard(rows_of(pulls, placed.vectors), mesh_context.activation("bld"))
 
 
 def _token_metrics(sums: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:

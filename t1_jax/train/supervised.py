@@ -4,20 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from t1_jax.parallel import Placement
+from t1_jax.parallel import MeshContext
 from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import (
     PADDING_SEGMENT,
-    Draw,
+    Example,
     TargetRow,
     TrainingSet,
     candidate_mask,
     collect_candidates,
     pack_rows,
 )
-from t1_jax.train.passes import TokenObjective
+from t1_jax.train.objective import TokenObjective
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.step import StepBatch
 
@@ -30,62 +30,62 @@ class Supervised:
         config: StageConfig,
         rows: RowMaker,
         sets: Sequence[TrainingSet],
-        placement: Placement,
+        mesh_context: MeshContext,
     ) -> None:
         self._config = config
         self._rows = rows
         self._sets = sets
-        self._placement = placement
+        self._placement = mesh_context
 
-    def prepare(self, draws: Sequence[Draw]) -> StepBatch:
+    def prepare(self, examples: Sequence[Example]) -> StepBatch:
         """Rows of all queries, and of all documents where vectors are compared."""
         config = self._config
         losses = config.losses
         vectors = bool(losses.infonce or losses.triplet)
         imitated = 0
         if losses.sft:
-            imitated = self._rows.count_imitated(draws, emb_token_learns=config.train_emb_token)
+            imitated = self._rows.count_imitated(examples, emb_token_learns=config.train_emb_token)
         weight = losses.sft / imitated if imitated else 0.0
         rows = [
             self._rows.query(
-                draw,
+                example,
                 number if vectors else None,
                 think=config.think,
                 weight=weight,
                 emb_token_learns=config.train_emb_token,
             )
-            for number, draw in enumerate(draws)
+            for number, example in enumerate(examples)
         ]
         plan = None
         if vectors:
-            plan, documents = document_side(
-                draws,
+            plan, documents = document_prompt(
+                examples,
                 self._sets,
                 self._rows,
-                hard_negatives=config.draws.hard_negatives,
-                groups=range(len(draws)),
+                hard_negatives=config.data.hard_negatives,
+                groups=range(len(examples)),
             )
             rows += documents
-        tokeniser = self._rows.tokeniser
+        tokenizer = self._rows.tokenizer
         if config.pack:
             longest = max(len(row.tokens) for row in rows)
-            length = config.micro_batch.packed_length(longest, self._placement.row_multiple)
-            rows = _packed(rows, length, pad_id=tokeniser.pad_id)
+            length = config.micro_batch.packed_length(longest, self._placement.batch_divisor)
+            rows = _packed(rows, length, pad_id=tokenizer.pad_id)
         return StepBatch(
-            micro=micro_batches(rows, config.micro_batch, self._placement, pad_id=tokeniser.pad_id),
+            micro=micro_batches(rows, config.micro_batch, self._placement, pad_id=tokenizer.pad_id),
             objective=TokenObjective(),
             plan=plan,
             contrastive=config.contrastive,
             weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
             hold=config.micro_batch.hold,
-            num_vectors=0 if plan is None else len(draws) + int((plan.candidates >= 0).sum()),
+            num_vectors=0 if plan is None else len(examples) + int((plan.candidates >= 0).sum()),
             action_tokens=imitated,
-            truncated_thoughts=self._rows.count_truncated(draws) if config.think else 0,
+            truncated_thoughts=self._rows.count_truncated(examples) if config.think else 0,
         )
 
 
-def document_side(
-    draws: Sequence[Draw],
+def document_prompt(
+    examples: Sequence[Example],
     sets: Sequence[TrainingSet],
     rows: RowMaker,
     *,
@@ -96,7 +96,7 @@ def document_side(
     """The documents of a batch, each once, and which query vector is compared with which of them.
 
     Args:
-        draws: of the step.
+        examples: of the step.
         sets: that they were drawn from.
         rows: lays documents out.
         hard_negatives: most that a query draws; it decides the padded shape.
@@ -104,8 +104,8 @@ def document_side(
             whose query has several thoughts has several.
         most: query vectors that a draw can have; it decides the padded shape.
     """
-    candidates = collect_candidates(draws, hard_negatives)
-    allowed = candidate_mask(draws, candidates.keys, sets)
+    candidates = collect_candidates(examples, hard_negatives)
+    allowed = candidate_mask(examples, candidates.keys, sets)
     of, first = np.asarray(groups, np.int32), len(groups)
     plan = ContrastPlan(
         queries=np.arange(first, dtype=np.int32),
@@ -114,7 +114,7 @@ def document_side(
         negatives=candidates.negative_index[of],
         allowed=allowed[of],
         groups=of,
-    ).padded(len(draws) * most, len(draws) * (1 + hard_negatives))
+    ).padded(len(examples) * most, len(examples) * (1 + hard_negatives))
     return plan, [rows.document(key, first + n) for n, key in enumerate(candidates.keys)]
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.generate import EndReason, SamplingOptions, Thought
+from t1_jax.generate import FinishReason, SamplingParams, Thought
 from t1_jax.retrieval import Collection, build_index, score_run
 from t1_jax.retriever import T1
 from t1_jax.train.config import ValidationConfig
@@ -79,10 +79,10 @@ def validate(
         ]
     metrics[OVER_ALL] = float(np.mean(list(metrics.values())))
     if drawn:
-        cut = [thought.end is EndReason.BUDGET for thought in drawn]
+        cut = [thought.end is FinishReason.BUDGET for thought in drawn]
         lengths = [thought.reasoning_tokens for thought in drawn]
         metrics["validation/length"] = float(np.mean(lengths))
-        metrics["validation/forced_share"] = float(np.mean(cut))
+        metrics["validation/truncated_frac"] = float(np.mean(cut))
     return Validation(metrics=metrics, samples=kept)
 
 
@@ -106,8 +106,8 @@ def _encoded(
             query_ids=[query.id for query in some],
             task=task,
             think=think,
-            budget=config.budget if think else None,
-            sampling=SamplingOptions(temperature=config.temperature),
+            max_thought_tokens=config.max_thought_tokens if think else None,
+            sampling=SamplingParams(temperature=config.temperature),
             return_thoughts=True,
         )
         queries.append(vectors)
@@ -135,11 +135,11 @@ def _scores(
     """nDCG@10 of each query."""
     ids = [query.id for query in collection.queries]
     names = [document.id for document in collection.documents]
-    index = build_index("device", names, documents, mesh=model.placement.mesh)
-    left_out = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
-    run = index.search(queries, _DEPTH, left_out).to_run(ids, index.ids)
+    index = build_index("device", names, documents, mesh=model.mesh_context.mesh)
+    excluded_rows = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
+    run = index.search(queries, _DEPTH, excluded_rows).to_run(ids, index.ids)
     return score_run(
-        run, collection.all_qrels, measures=[MEASURE], excluded=collection.excluded
+        run, collection.all_qrels, metrics=[MEASURE], excluded=collection.excluded
     ).per_query[MEASURE]
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from t1_jax.cli.main import app
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.retrieval import Collection, Document, Query, save_collection
-from t1_jax.text import T1Tokeniser
+from t1_jax.text import T1Tokenizer
 from tests.hf_folder import write_hf_folder
 
 WORDS = {
@@ -77,11 +77,11 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="session")
-def base_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser) -> Path:
+def base_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer) -> Path:
     """A Hugging Face folder as others make them: 2 layers, width 32, no <emb_token>."""
     shape = DecoderConfig(
         family="llama",
-        vocab_size=tiny_tokeniser.vocabulary_size,
+        vocab_size=tiny_tokenizer.vocabulary_size,
         vocab_multiple=8,
         embed_dim=32,
         num_layers=2,
@@ -94,7 +94,7 @@ def base_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Token
         max_positions=4096,
     )
     folder = tmp_path_factory.mktemp("models") / "tiny"
-    return write_hf_folder(folder, shape, tiny_tokeniser, scale=0.3)
+    return write_hf_folder(folder, shape, tiny_tokenizer, scale=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from t1_jax.cli import machine as machine_module
-from t1_jax.cli.machine import (
+from t1_jax.cli import diagnostics as machine_module
+from t1_jax.cli.diagnostics import (
     TESTED_PAIRS,
     CpuFacts,
     Device,
@@ -63,7 +63,7 @@ def test_each_fault_is_found_with_its_reason(good, changes, level, what):
     assert finding.level == level
     assert what in finding.what
     assert finding.why
-    assert finding.mend
+    assert finding.hint
 
 
 def test_the_processor_does_not_matter_beside_a_gpu(good):

@@ -22,7 +22,7 @@ def test_documents_of_a_collection_are_an_index(t1, base_model, pets, tmp_path):
 
 def test_queries_with_and_without_thought(t1, base_model, pets, tmp_path):
     how = ("encode", "-c", pets, "-m", base_model, "--side", "query", "--dtype", "float32")
-    thinking = t1(*how, "-o", tmp_path / "a", "--budget", 4, "--json")
+    thinking = t1(*how, "-o", tmp_path / "a", "--max_thought_tokens", 4, "--json")
     assert thinking.code == 0, thinking.err
     without = t1(*how, "-o", tmp_path / "b", "--no-think", "--json")
     assert without.code == 0, without.err
@@ -53,7 +53,7 @@ def test_a_document_of_200_000_characters_is_cut_and_said_so(t1, base_model, tmp
     [
         ((), "say what to encode"),
         (("-c", "cvw"), "did you mean 'cwe'?"),
-        (("-c", "cwe"), "mend: t1 pull cwe"),
+        (("-c", "cwe"), "hint: t1 pull cwe"),
         (("-i", "missing.jsonl"), "missing.jsonl"),
     ],
 )

@@ -5,13 +5,13 @@ from t1_jax import evaluate as evaluation
 
 def test_a_model_on_a_collection(t1, base_model, pets, tmp_path):
     answer = t1(
-        "evaluate", "budget=4", "controls=[own,no-think]", "bootstrap_samples=50",
+        "evaluate", "max_thought_tokens=4", "controls=[own,no-think]", "bootstrap_samples=50",
         "-c", pets, "-m", base_model, "-o", tmp_path / "run", "--json",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     rows = answer.json["collections"][0]["rows"]
     assert [row["control"] for row in rows] == [None, "own", "no-think"]
-    assert all(0 <= row["measures"]["nDCG@10"]["mean"] <= 1 for row in rows)
+    assert all(0 <= row["metrics"]["nDCG@10"]["mean"] <= 1 for row in rows)
     assert (tmp_path / "run" / "report.html").exists()
     assert "own thought" in answer.err
 
@@ -31,8 +31,8 @@ def test_a_run_of_anybodys_is_scored(t1, pets, run):
     assert answer.code == 0, answer.err
     bm25, mine = answer.json["collections"][0]["rows"]
     assert bm25["label"] == "BM25"
-    assert mine["measures"]["recall@10"]["mean"] == pytest.approx(0.75)
-    assert mine["measures"]["nDCG@10"]["mean"] == pytest.approx((1 + 1 + 0.63093 + 0) / 4, abs=1e-4)
+    assert mine["metrics"]["recall@10"]["mean"] == pytest.approx(0.75)
+    assert mine["metrics"]["nDCG@10"]["mean"] == pytest.approx((1 + 1 + 0.63093 + 0) / 4, abs=1e-4)
     assert mine["queries_without_result"] == ["q4"]
     assert mine["unknown_queries"] == ["other"]
     told = [
@@ -52,8 +52,8 @@ def test_a_run_named_as_the_baseline_has_a_row_of_its_own(t1, pets, run, tmp_pat
     assert answer.code == 0, answer.err
     bm25, mine = answer.json["collections"][0]["rows"]
     assert (bm25["name"], mine["name"], mine["label"]) == ("bm25", "bm25-2", "bm25.trec")
-    assert mine["measures"]["recall@10"]["mean"] == pytest.approx(0.75)
-    assert bm25["measures"] != mine["measures"]
+    assert mine["metrics"]["recall@10"]["mean"] == pytest.approx(0.75)
+    assert bm25["metrics"] != mine["metrics"]
     assert {path.name for path in (tmp_path / "o" / "pets-test").glob("*.trec")} == {
         "bm25.trec",
         "bm25-2.trec",
@@ -81,9 +81,9 @@ def test_bad_runs(t1, pets, tmp_path, lines, named):
     [
         ((), "no collection was given"),
         (("-c", "pets", "--split", "dev"), "pets"),
-        (("-c", "cwe", "budgt=3"), "did you mean 'budget'?"),
-        (("-c", "cwe", "measures=[nDCG@10,recall@10,wow]"), "wow"),
-        (("-c", "cwe", "n_thoughts=3"), "temperature"),
+        (("-c", "cwe", "budgt=3"), "did you mean 'max_thought_tokens'?"),
+        (("-c", "cwe", "metrics=[nDCG@10,recall@10,wow]"), "wow"),
+        (("-c", "cwe", "n=3"), "temperature"),
         (("-c", "cwe"), "t1 pull cwe"),
     ],
 )
@@ -120,7 +120,7 @@ def test_names_that_clash_are_found_before_weights_are_read(
     answer = t1("evaluate", "-c", spaced, *out)
     assert answer.code == 2
     assert "both become 'a_b' in a TREC file" in answer.err
-    answer = t1("evaluate", "-c", pets, *out, "budget=4096")
+    answer = t1("evaluate", "-c", pets, *out, "max_thought_tokens=4096")
     assert answer.code == 2
     assert "positions, and the model has 4096" in answer.err
     answer = t1("evaluate", "-c", pets, *out, "task=biologie")
@@ -129,7 +129,7 @@ def test_names_that_clash_are_found_before_weights_are_read(
     assert not (tmp_path / "run").exists()
 
 
-FAST = ("budget=4", "controls=[no-think]", "bootstrap_samples=20")
+FAST = ("max_thought_tokens=4", "controls=[no-think]", "bootstrap_samples=20")
 
 
 def test_results_survive_a_failed_report_and_a_later_collection(

@@ -7,9 +7,9 @@ from safetensors.numpy import load_file
 
 @pytest.mark.parametrize("mode", ["append", "unused", "spare"])
 def test_a_t1_folder_has_the_token_where_it_was_asked_for(
-    t1, base_model, tiny_tokeniser, tmp_path, mode
+    t1, base_model, tiny_tokenizer, tmp_path, mode
 ):
-    token_id = 3 if mode == "spare" else tiny_tokeniser.vocabulary_size
+    token_id = 3 if mode == "spare" else tiny_tokenizer.vocabulary_size
     folder = tmp_path / "t1"
     answer = t1("import", base_model, folder, "--emb-token", mode, "--json")
     assert answer.code == 0, answer.err
@@ -94,7 +94,7 @@ def test_bad_checkpoints_are_named_and_nothing_is_left(t1, base_model, tmp_path,
 def test_a_model_that_is_not_here_says_how_to_get_it(t1, tmp_path):
     answer = t1("import", "smollm2-135m-instruct", tmp_path / "t1")
     assert answer.code == 2
-    assert "mend: t1 pull smollm2-135m-instruct" in answer.err
+    assert "hint: t1 pull smollm2-135m-instruct" in answer.err
     answer = t1("import", "./nowhere", tmp_path / "t1")
     assert answer.code == 2
-    assert "mend: " in answer.err
+    assert "hint: " in answer.err

@@ -94,7 +94,7 @@ def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monk
 
     def fail(kind, *given, **how):
         if kind == "scann":
-            raise IndexContractError("ScaNN finds too little", mend="search more leaves")
+            raise IndexContractError("ScaNN finds too little", hint="search more leaves")
         return build(kind, *given, **how)
 
     monkeypatch.setattr(retrieval, "build_index", fail)
@@ -102,7 +102,7 @@ def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monk
     assert answer.code == 2
     kept = tmp_path / "i.vectors"
     assert f"the vectors are kept in {kept}" in answer.err
-    assert "mend: search more leaves; t1 index build" in answer.err
+    assert "hint: search more leaves; t1 index build" in answer.err
     assert not (tmp_path / "i").exists()
     exact = t1("index", "build", tmp_path / "exact", "--vectors", kept, "--json")
     assert exact.code == 0, exact.err

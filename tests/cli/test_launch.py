@@ -98,4 +98,4 @@ def test_v5_asks_the_machine_where_the_environment_does_not_say(launch, tmp_path
 def test_v5_refuses_another_machine(launch):
     done = launch("tpu_v5.sh", "doctor", TPU_ACCELERATOR_TYPE="v6e-8")
     assert done.returncode == 2
-    assert "mend:" in done.stderr
+    assert "hint:" in done.stderr

@@ -68,14 +68,14 @@ def test_a_users_mistake_is_two_lines_on_stderr_and_an_object_with_json(t1):
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == (
         "error: nothing to pull is called 'smollm2-135m-instuct'\n"
-        "  mend: did you mean 'smollm2-135m-instruct'?\n"
+        "  hint: did you mean 'smollm2-135m-instruct'?\n"
     )
     answer = t1("pull", "smollm2-135m-instuct", "--json")
     assert answer.code == 2
     assert answer.json["error"] == {
         "kind": "ConfigError",
         "message": "nothing to pull is called 'smollm2-135m-instuct'",
-        "mend": "did you mean 'smollm2-135m-instruct'?",
+        "hint": "did you mean 'smollm2-135m-instruct'?",
     }
 
 
@@ -95,8 +95,8 @@ def test_our_own_fault_is_code_1_and_an_interruption_130():
     assert isinstance(result.exception, ZeroDivisionError)
     result = CliRunner().invoke(_app_that_raises(KeyboardInterrupt()), ["boom"])
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "stopped\n")
-    result = CliRunner().invoke(_app_that_raises(DataError("no [mend] here")), ["boom"])
-    assert (result.exit_code, result.stderr) == (2, "error: no [mend] here\n")
+    result = CliRunner().invoke(_app_that_raises(DataError("no [hint] here")), ["boom"])
+    assert (result.exit_code, result.stderr) == (2, "error: no [hint] here\n")
 
 
 def test_what_the_system_says_of_a_file_is_two_lines():
@@ -105,7 +105,7 @@ def test_what_the_system_says_of_a_file_is_two_lines():
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
         "error: model/tokenizer.json: No such file or directory\n"
-        "  mend: check the path, and whether a link leads to a file that is gone\n"
+        "  hint: check the path, and whether a link leads to a file that is gone\n"
     )
     result = CliRunner().invoke(_app_that_raises(OSError("no file is named")), ["boom"])
     assert isinstance(result.exception, OSError)

@@ -12,7 +12,7 @@ def fields(base_model, pets, tmp_path, monkeypatch):
         f"model={base_model}",
         f"collections=[{pets}]",
         "dtype=float32",
-        "evaluation.budget=4",
+        "evaluation.max_thought_tokens=4",
         "evaluation.bootstrap_samples=50",
         "retriever.max_document_tokens=128",
     )
@@ -27,7 +27,7 @@ def test_from_nothing_to_a_table_and_a_page_and_again(t1, fields, cache, tmp_pat
     folder = tmp_path / "runs" / "quickstart"
     assert str(folder / "report.html") in answer.out
     assert "<html" in (folder / "report.html").read_text()
-    assert "budget: 4" in (folder / "config.yaml").read_text()
+    assert "max_thought_tokens: 4" in (folder / "config.yaml").read_text()
     assert "[1/7] pets: 12 documents" in answer.err
     assert "left in all" in answer.err
 
@@ -37,7 +37,7 @@ def test_from_nothing_to_a_table_and_a_page_and_again(t1, fields, cache, tmp_pat
     assert again.code == 0, again.err
     assert "12 documents, remembered from before" in again.err
     second = again.json["collections"][0]
-    assert [row["measures"] for row in second["rows"]] == [row["measures"] for row in first["rows"]]
+    assert [row["metrics"] for row in second["rows"]] == [row["metrics"] for row in first["rows"]]
     assert Path(again.json["report"]).name == "report.html"
 
 
@@ -54,8 +54,8 @@ def test_a_file_and_fields_together(t1, fields, tmp_path):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (("evaluation.budgt=3",), "did you mean 'evaluation.budget'?"),
-        (("evaluation.budget=0",), "budget must be at least 1"),
+        (("evaluation.budgt=3",), "did you mean 'evaluation.max_thought_tokens'?"),
+        (("evaluation.max_thought_tokens=0",), "budget must be at least 1"),
         (("a.yaml", "b.yaml"), "more than one config"),
         (("nowhere.yaml",), "nowhere.yaml"),
         (("collections=[nowhere]",), "nowhere"),

@@ -6,9 +6,13 @@ from t1_jax.errors import ConfigError
 
 
 def test_nested_fields_are_reached_from_the_command_line():
-    overrides = ["evaluation.budget=128", "evaluation.sampling.seed=3", "collections=[ruff]"]
+    overrides = [
+        "evaluation.max_thought_tokens=128",
+        "evaluation.sampling.seed=3",
+        "collections=[ruff]",
+    ]
     config = load_config(QuickstartConfig, overrides=overrides)
-    assert config.evaluation.budget == 128
+    assert config.evaluation.max_thought_tokens == 128
     assert config.evaluation.max_queries == 120  # the quick start's own default stays
     assert config.evaluation.sampling.seed == 3
     assert config.collections == ("ruff",)

@@ -16,22 +16,22 @@ stages:
   s1:
     losses: {{sft: 1}}
     steps: 2
-    draws: {{batch_queries: 8}}
-    optimiser: {{learning_rate: 1.0e-3}}
+    data: {{batch_size: 8}}
+    optimizer: {{learning_rate: 1.0e-3}}
   s2:
     losses: {{sft: 1, infonce: 1}}
     steps: 2
-    draws: {{batch_queries: 8, hard_negatives: 1}}
-    optimiser: {{learning_rate: 1.0e-3}}
-validation: {{budget: 4}}
+    data: {{batch_size: 8, hard_negatives: 1}}
+    optimizer: {{learning_rate: 1.0e-3}}
+validation: {{max_thought_tokens: 4}}
 validate_first: true
 """
 
 
 @pytest.fixture
-def root(tmp_path, tiny_tokeniser, monkeypatch) -> Path:
+def root(tmp_path, tiny_tokenizer, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    write_model(tmp_path / "model", tiny_tokeniser)
+    write_model(tmp_path / "model", tiny_tokenizer)
     write_zoo(tmp_path / "zoo")
     write_zoo_records(tmp_path / "zoo.jsonl")
     (tmp_path / "training.yaml").write_text(TRAINING.format(root=tmp_path))
@@ -45,7 +45,7 @@ def fields(root) -> tuple[str, ...]:
         f"training={root / 'training.yaml'}",
         f"collections=[{root / 'zoo'}]",
         "dtype=float32",
-        "evaluation.budget=4",
+        "evaluation.max_thought_tokens=4",
         "evaluation.bootstrap_samples=50",
         "evaluation.controls=[own, no-think]",
     )

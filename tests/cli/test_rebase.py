@@ -17,7 +17,7 @@ def test_an_adapter_is_told_where_its_base_is(t1, base_model, tmp_path, monkeypa
         return AdapterMetadata(
             emb_token_id=1,
             emb_token_mode="append",
-            tokeniser="t",
+            tokenizer="t",
             prompt={},
             base_model="/there",
             base_fingerprint="f",

@@ -1,6 +1,6 @@
 import pytest
 
-TINY = ("--budget", 5, "--dtype", "float32")
+TINY = ("--max_thought_tokens", 5, "--dtype", "float32")
 
 
 def test_thoughts_with_their_ends(t1, base_model):
@@ -10,7 +10,7 @@ def test_thoughts_with_their_ends(t1, base_model):
     assert query["query"] == "who purrs?"
     assert [thought["sample"] for thought in query["thoughts"]] == [0, 1]
     for thought in query["thoughts"]:
-        assert thought["end"] in {"emb_token", "eos", "budget"}
+        assert thought["end"] in {"emb_token", "eos", "max_thought_tokens"}
         assert 0 <= thought["tokens"] <= 5
         assert thought["log_prob"] < 0
     assert "[thought 0:" in answer.err  # the same for people
@@ -29,9 +29,9 @@ def test_queries_from_a_file_or_standard_input_think_the_same(t1, base_model, tm
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (("", "--budget", "5"), "query 1 is empty"),
+        (("", "--max_thought_tokens", "5"), "query 1 is empty"),
         (("   ",), "query 1 is empty"),
-        (("why", "--budget", "0"), "budget"),
+        (("why", "--max_thought_tokens", "0"), "max_thought_tokens"),
         (("why", "-n", "0"), "number of thoughts"),
         (("why", "--temperature", "-1"), "temperature"),
         (("why", "--task", "cve"), "did you mean 'cwe'?"),

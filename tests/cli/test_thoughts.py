@@ -24,7 +24,7 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
     leak = dataclasses.replace(record("leak", "x"), query=exam.queries[0].text)
     monkeypatch.setattr(thoughts, "cached_source", lambda name: tmp_path)
     monkeypatch.setattr(
-        thoughts, "cold_records", lambda name, source, split: (record("a", "x y"), leak)
+        thoughts, "template_records", lambda name, source, split: (record("a", "x y"), leak)
     )
     monkeypatch.setattr(hub, "open_collection", lambda name, split: exam)
     monkeypatch.setattr(train, "held_out_splits", lambda name, lenient: {"test": exam})
@@ -41,7 +41,7 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
     answer = t1(
         "thoughts", "cold", "-c", "cwe", "--split", "validation", "-o", tmp_path / "v.jsonl"
     )
-    assert "tell judgements of validation" in answer.out
+    assert "tell judgments of validation" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_an_endpoint_teaches_and_is_taken_up_again(t1, pets, given, tmp_path, mo
     def complete(endpoint, body):
         asked.append(body)
         if len(asked) == 3:
-            raise EndpointError("http://host/v1 failed 7 times", mend="run the command again")
+            raise EndpointError("http://host/v1 failed 7 times", hint="run the command again")
         return f"Thought: it says {len(asked)}."
 
     monkeypatch.setattr("t1_jax.train.thoughts.teacher.complete_chat", complete)

@@ -7,9 +7,9 @@ import yaml
 from t1_jax.cli.train import UNFINISHED
 from t1_jax.config import load_config
 from t1_jax.errors import T1Error
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
-from t1_jax.text import T1Tokeniser
+from t1_jax.text import T1Tokenizer
 from t1_jax.train import TrainConfig
 from tests.train.toy_runs import (
     S1,
@@ -24,9 +24,9 @@ from tests.train.toy_runs import (
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer) -> Path:
     root = tmp_path_factory.mktemp("toys")
-    write_model(root / "model", tiny_tokeniser)
+    write_model(root / "model", tiny_tokenizer)
     write_zoo(root / "zoo")
     write_zoo_records(root / "zoo.jsonl")
     return root
@@ -35,8 +35,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser)
 @pytest.fixture
 def recipe(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two supervised stages of two steps; the run folder is the test's own."""
-    one_device = single_device_placement()
-    monkeypatch.setattr("t1_jax.train.loop.make_placement", lambda mesh: one_device)
+    one_device = single_device_mesh_context()
+    monkeypatch.setattr("t1_jax.train.loop.make_mesh_context", lambda mesh: one_device)
     stages = {"s1": merged(S1, {"steps": 2}), "s2": merged(S2, {"steps": 2})}
     path = tmp_path / "toy.yaml"
     fields = toy_fields(files, stages, output=str(tmp_path / "run"))
@@ -129,7 +129,7 @@ def test_a_file_that_is_not_there_and_an_error_for_machines(t1, tmp_path):
 
 def test_a_full_disk_is_worth_another_try(t1, recipe, monkeypatch):
     def full(*_: object) -> None:
-        raise T1Error("metrics.jsonl could not be written: no space", mend="free disk space")
+        raise T1Error("metrics.jsonl could not be written: no space", hint="free disk space")
 
     with monkeypatch.context() as patch:
         patch.setattr("t1_jax.train.run.folder.RunFolder.record", full)

@@ -8,7 +8,7 @@ from t1_jax.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser:
+class Optimizer:
     """How the weights move.
 
     Attributes:
@@ -24,7 +24,7 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         if self.rate <= 0:
-            raise ConfigError(f"rate must be above 0, got {self.rate}", mend="raise it")
+            raise ConfigError(f"rate must be above 0, got {self.rate}", hint="raise it")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,13 @@ class Stage:
     """One part of the training.
 
     Attributes:
-        optimiser: how the weights move.
-        warm_up: another optimiser for the first steps.
+        optimizer: how the weights move.
+        warm_up: another optimizer for the first steps.
         rate_factor: multiplies every rate.
     """
 
-    optimiser: Optimiser = Optimiser(rate=2e-5)
-    warm_up: Optimiser | None = None
+    optimizer: Optimizer = Optimizer(rate=2e-5)
+    warm_up: Optimizer | None = None
     rate_factor: float = 1.0
 
 
@@ -48,8 +48,8 @@ class Recipe:
 
     Attributes:
         name: of the run.
-        optimiser: how the weights move.
-        warm_up: another optimiser for the first steps.
+        optimizer: how the weights move.
+        warm_up: another optimizer for the first steps.
         steps: how many; None for a whole epoch.
         weights: folder of the model.
         losses: factor of each loss.
@@ -58,8 +58,8 @@ class Recipe:
     """
 
     name: str
-    optimiser: Optimiser = Optimiser(rate=1e-5)
-    warm_up: Optimiser | None = None
+    optimizer: Optimizer = Optimizer(rate=1e-5)
+    warm_up: Optimizer | None = None
     steps: int | None = None
     weights: Path = Path("model")
     losses: dict[str, float] = field(default_factory=dict)

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import pytest
 
 from t1_jax.config import FieldDoc, describe, undocumented_fields
-from tests.config.recipe import Optimiser, Recipe
+from tests.config.recipe import Optimizer, Recipe
 
 
 def test_every_field_is_described_with_key_type_default_and_doc() -> None:
     fields = {field.key: field for field in describe(Recipe)}
-    assert list(fields)[:4] == ["name", "optimiser", "optimiser.rate", "optimiser.schedule"]
+    assert list(fields)[:4] == ["name", "optimizer", "optimizer.rate", "optimizer.schedule"]
     assert fields["name"] == FieldDoc(key="name", type="str", default=None, doc="of the run.")
-    assert fields["optimiser.schedule"] == FieldDoc(
-        key="optimiser.schedule",
+    assert fields["optimizer.schedule"] == FieldDoc(
+        key="optimizer.schedule",
         type="'constant' | 'cosine'",
         default="cosine",
         doc="how the rate changes; `cosine` falls to zero at the last step.",
     )
-    assert fields["optimiser.betas"].default == "[0.9, 0.95]"
+    assert fields["optimizer.betas"].default == "[0.9, 0.95]"
     assert fields["weights"].default == "model"
     assert fields["steps"].default == "null"
     assert fields["warm_up"].group
@@ -26,7 +26,7 @@ def test_every_field_is_described_with_key_type_default_and_doc() -> None:
 
 def test_a_nested_default_is_the_one_the_parent_gives() -> None:
     defaults = {field.key: field.default for field in describe(Recipe)}
-    assert defaults["optimiser.rate"] == "1.0e-05"
+    assert defaults["optimizer.rate"] == "1.0e-05"
     assert defaults["warm_up.rate"] == "0.0001"
 
 
@@ -45,7 +45,7 @@ def test_undocumented_fields_are_found_also_in_nested_configs() -> None:
 
         known: int = 0
         forgotten: int = 0
-        outer: Optimiser = Optimiser()
+        outer: Optimizer = Optimizer()
 
     assert undocumented_fields(Careless) == ["forgotten"]
     assert undocumented_fields(Recipe) == []
@@ -53,7 +53,7 @@ def test_undocumented_fields_are_found_also_in_nested_configs() -> None:
 
 def test_a_derived_config_keeps_the_docs_of_its_base() -> None:
     @dataclass(frozen=True, kw_only=True)
-    class Derived(Optimiser):
+    class Derived(Optimizer):
         """Adds one field.
 
         Attributes:
@@ -69,7 +69,7 @@ def test_a_dict_of_configs_is_described_under_a_placeholder() -> None:
     fields = {field.key: field for field in describe(Recipe)}
     assert fields["stages"].group
     assert fields["stages"].type == "dict[str, Stage]"
-    assert fields["stages.<name>.optimiser.rate"].default == "2.0e-05"
+    assert fields["stages.<name>.optimizer.rate"].default == "2.0e-05"
     assert fields["stages.<name>.rate_factor"].doc == "multiplies every rate."
 
 
@@ -82,7 +82,7 @@ def test_configs_in_a_sequence_are_refused() -> None:
             stages: out of reach of keys.
         """
 
-        stages: tuple[Optimiser, ...] = ()
+        stages: tuple[Optimizer, ...] = ()
 
     with pytest.raises(TypeError, match="cannot stand inside a sequence"):
         describe(Staged)
@@ -97,7 +97,7 @@ def test_configs_in_a_dict_by_number_are_refused() -> None:
             stages: out of reach of keys.
         """
 
-        stages: dict[int, Optimiser]
+        stages: dict[int, Optimizer]
 
     with pytest.raises(TypeError, match="whose keys are no texts"):
         describe(Numbered)

@@ -1,4 +1,4 @@
-"""Configs from YAML and overrides: every value lands, and every mistake is named with its mend."""
+"""Configs from YAML and overrides: every value lands, and every mistake is named with its hint."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError
-from tests.config.recipe import Optimiser, Recipe, Stage
+from tests.config.recipe import Optimizer, Recipe, Stage
 
 
 def write(folder: Path, text: str) -> Path:
@@ -18,12 +18,12 @@ def write(folder: Path, text: str) -> Path:
 
 def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
     path = write(
-        tmp_path, "name: s1\nsteps: 3\noptimiser:\n  betas: [0.8, 0.9]\nlosses: {sft: 1}\n"
+        tmp_path, "name: s1\nsteps: 3\noptimizer:\n  betas: [0.8, 0.9]\nlosses: {sft: 1}\n"
     )
     recipe = load_config(Recipe, path, ["steps=5", "losses.triplet=2", "weights=a/b"])
     assert recipe == Recipe(
         name="s1",
-        optimiser=Optimiser(rate=1e-5, betas=(0.8, 0.9)),
+        optimizer=Optimizer(rate=1e-5, betas=(0.8, 0.9)),
         steps=5,
         weights=Path("a/b"),
         losses={"sft": 1.0, "triplet": 2.0},
@@ -33,14 +33,14 @@ def test_defaults_then_file_then_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "warm_up"),
     [
-        ("warm_up.rate=2e-3", Optimiser(rate=2e-3)),
-        ("warm_up={rate: 2e-3}", Optimiser(rate=2e-3)),
-        ("warm_up={}", Optimiser()),
+        ("warm_up.rate=2e-3", Optimizer(rate=2e-3)),
+        ("warm_up={rate: 2e-3}", Optimizer(rate=2e-3)),
+        ("warm_up={}", Optimizer()),
         ("warm_up=null", None),
     ],
 )
 def test_an_optional_config_appears_when_it_is_given(
-    override: str, warm_up: Optimiser | None
+    override: str, warm_up: Optimizer | None
 ) -> None:
     assert load_config(Recipe, overrides=["name=a", override]).warm_up == warm_up
 
@@ -51,9 +51,9 @@ def test_a_value_may_refer_to_another() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "message", "mend"),
+    ("override", "message", "hint"),
     [
-        ("optimiser.ratee=1", "unknown key 'optimiser.ratee'", "did you mean 'optimiser.rate'?"),
+        ("optimizer.ratee=1", "unknown key 'optimizer.ratee'", "did you mean 'optimizer.rate'?"),
         ("schedule=1", "unknown key 'schedule'", "did you mean 'warm_up.schedule'?"),
         (
             "stages.s2.rate_facto=1",
@@ -70,24 +70,24 @@ def test_a_value_may_refer_to_another() -> None:
         ("stages.s2=null", "stages.s2 expects Stage, got None", "value of type Stage"),
         ("stages=3", "stages expects dict[str, Stage], got 3", "of type dict[str, Stage]"),
         ("stages.s2.rate_factor=a", "stages.s2.rate_factor expects float", "of type float"),
-        ("zzz=1", "unknown key 'zzz'", "choose one of: losses, name, note, optimiser, "),
+        ("zzz=1", "unknown key 'zzz'", "choose one of: losses, name, note, optimizer, "),
         ("steps=many", "steps expects int | None, got 'many' (str)", "value of type int | None"),
         ("steps=1.5", "steps expects int | None, got 1.5 (float)", "value of type int | None"),
-        ("optimiser=3", "optimiser expects Optimiser, got 3 (int)", "value of type Optimiser"),
-        ("optimiser=null", "optimiser expects Optimiser, got None", "value of type Optimiser"),
-        ("optimiser.betas=[1, b]", "optimiser.betas expects tuple[float, ...]", "value of type"),
-        ("optimiser.schedule=step", "expects 'constant' | 'cosine', got 'step'", "'cosine'"),
+        ("optimizer=3", "optimizer expects Optimizer, got 3 (int)", "value of type Optimizer"),
+        ("optimizer=null", "optimizer expects Optimizer, got None", "value of type Optimizer"),
+        ("optimizer.betas=[1, b]", "optimizer.betas expects tuple[float, ...]", "value of type"),
+        ("optimizer.schedule=step", "expects 'constant' | 'cosine', got 'step'", "'cosine'"),
         ("name=1.10", "name expects str, got 1.1 (float)", 'write it in quotes: "1.1"'),
         ("note=off", "note expects str | None, got False (bool)", 'write it in quotes: "False"'),
         ("losses=3", "losses expects dict[str, float], got 3", "value of type dict[str, float]"),
     ],
 )
-def test_a_wrong_override_is_named_with_its_mend(override: str, message: str, mend: str) -> None:
+def test_a_wrong_override_is_named_with_its_mend(override: str, message: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(Recipe, overrides=["name=a", override])
     assert caught.value.message.startswith(f"override {override!r}: ")
     assert message in caught.value.message
-    assert mend in (caught.value.mend or "")
+    assert hint in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("override", ["steps", "=3", "steps=[1"])
@@ -101,7 +101,7 @@ def test_a_wrong_key_in_a_file_is_named_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(Recipe, path)
     assert caught.value.message == f"{path}: unknown key 'warm_up.sheddule'"
-    assert caught.value.mend == "did you mean 'warm_up.schedule'?"
+    assert caught.value.hint == "did you mean 'warm_up.schedule'?"
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_a_mandatory_key_without_a_value_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(Recipe, path)
     assert caught.value.message == f"{path}: no value for name"
-    assert caught.value.mend == "add it to the file, or pass name=VALUE"
+    assert caught.value.hint == "add it to the file, or pass name=VALUE"
 
 
 def test_what_a_config_refuses_itself_gains_its_key() -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(Recipe, overrides=["name=a", "warm_up.rate=-1"])
     assert caught.value.message == "warm_up: rate must be above 0, got -1.0"
-    assert caught.value.mend == "raise it"
+    assert caught.value.hint == "raise it"
 
 
 def test_a_reference_to_nothing_is_named() -> None:
@@ -169,18 +169,18 @@ def test_a_dict_of_configs_is_read_in_the_order_of_the_file(tmp_path: Path) -> N
     text = "name: a\nstages:\n  s2: {warm_up: {rate: 1}}\n  s1: {}\n"
     recipe = load_config(Recipe, write(tmp_path, text))
     assert list(recipe.stages.items()) == [
-        ("s2", Stage(warm_up=Optimiser(rate=1.0))),
+        ("s2", Stage(warm_up=Optimizer(rate=1.0))),
         ("s1", Stage()),
     ]
 
 
 def test_overrides_reach_into_a_dict_of_configs_and_may_add_to_it(tmp_path: Path) -> None:
-    text = "name: a\nstages: {s1: {rate_factor: 3, optimiser: {betas: [1]}}}\n"
-    overrides = ["stages.s1.optimiser.rate=1e-5", "stages.s2.warm_up.rate=2", "stages.s3={}"]
+    text = "name: a\nstages: {s1: {rate_factor: 3, optimizer: {betas: [1]}}}\n"
+    overrides = ["stages.s1.optimizer.rate=1e-5", "stages.s2.warm_up.rate=2", "stages.s3={}"]
     recipe = load_config(Recipe, write(tmp_path, text), overrides)
     assert recipe.stages == {
-        "s1": Stage(rate_factor=3.0, optimiser=Optimiser(rate=1e-5, betas=(1.0,))),
-        "s2": Stage(warm_up=Optimiser(rate=2.0)),
+        "s1": Stage(rate_factor=3.0, optimizer=Optimizer(rate=1e-5, betas=(1.0,))),
+        "s2": Stage(warm_up=Optimizer(rate=2.0)),
         "s3": Stage(),
     }
 
@@ -192,7 +192,7 @@ def test_a_dict_of_configs_is_extended_by_a_file(tmp_path: Path) -> None:
     )
     stages = load_config(Recipe, path).stages
     assert list(stages) == ["s1", "s2", "s3", "4"]
-    assert stages["s1"] == Stage(rate_factor=2.0, warm_up=Optimiser(rate=1.0))
+    assert stages["s1"] == Stage(rate_factor=2.0, warm_up=Optimizer(rate=1.0))
 
 
 def test_entries_of_the_default_are_kept_and_changed() -> None:
@@ -206,15 +206,15 @@ def test_entries_of_the_default_are_kept_and_changed() -> None:
 
         stages: dict[str, Stage] = field(default_factory=lambda: {"s1": Stage(rate_factor=7.0)})
 
-    changed = load_config(Curriculum, overrides=["stages.s1.optimiser.rate=1"])
-    assert changed.stages == {"s1": Stage(rate_factor=7.0, optimiser=Optimiser(rate=1.0))}
+    changed = load_config(Curriculum, overrides=["stages.s1.optimizer.rate=1"])
+    assert changed.stages == {"s1": Stage(rate_factor=7.0, optimizer=Optimizer(rate=1.0))}
     assert load_config(Curriculum).stages == {"s1": Stage(rate_factor=7.0)}
 
 
 def test_what_an_entry_refuses_itself_gains_its_key() -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(Recipe, overrides=["name=a", "stages.s2.optimiser.rate=-1"])
-    assert caught.value.message == "stages.s2.optimiser: rate must be above 0, got -1.0"
+        load_config(Recipe, overrides=["name=a", "stages.s2.optimizer.rate=-1"])
+    assert caught.value.message == "stages.s2.optimizer: rate must be above 0, got -1.0"
 
 
 def test_a_mandatory_key_of_an_entry_is_named() -> None:

@@ -7,22 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t1_jax.config import load_config, save_config
-from tests.config.recipe import Optimiser, Recipe, Stage
+from tests.config.recipe import Optimizer, Recipe, Stage
 
 NUMBERS = st.floats(allow_nan=False)
 TEXTS = st.text(st.characters(blacklist_characters="$", codec="utf-8")).filter(lambda t: t != "???")
-OPTIMISERS = st.builds(
-    Optimiser,
+OPTIMIZERS = st.builds(
+    Optimizer,
     rate=NUMBERS.filter(lambda x: x > 0),
     schedule=st.sampled_from(["constant", "cosine"]),
     betas=st.lists(NUMBERS).map(tuple),
 )
-STAGES = st.builds(Stage, optimiser=OPTIMISERS, warm_up=st.none() | OPTIMISERS, rate_factor=NUMBERS)
+STAGES = st.builds(Stage, optimizer=OPTIMIZERS, warm_up=st.none() | OPTIMIZERS, rate_factor=NUMBERS)
 RECIPES = st.builds(
     Recipe,
     name=TEXTS,
-    optimiser=OPTIMISERS,
-    warm_up=st.none() | OPTIMISERS,
+    optimizer=OPTIMIZERS,
+    warm_up=st.none() | OPTIMIZERS,
     steps=st.none() | st.integers(),
     weights=st.sampled_from([Path("model"), Path("a b") / "1"]),
     losses=st.dictionaries(TEXTS, NUMBERS),

@@ -8,10 +8,10 @@ from t1_jax.config import suggestion
 @pytest.mark.parametrize(
     ("name", "answer"),
     [
-        ("optimser.rate", "did you mean 'optimiser.rate'?"),
-        ("rates", "did you mean 'optimiser.rate'?"),
-        ("qqq", "choose one of: optimiser.rate, steps"),
+        ("optimser.rate", "did you mean 'optimizer.rate'?"),
+        ("rates", "did you mean 'optimizer.rate'?"),
+        ("qqq", "choose one of: optimizer.rate, steps"),
     ],
 )
 def test_suggestion(name: str, answer: str) -> None:
-    assert suggestion(name, ["steps", "optimiser.rate"]) == answer
+    assert suggestion(name, ["steps", "optimizer.rate"]) == answer

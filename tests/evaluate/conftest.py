@@ -3,7 +3,7 @@
 import pytest
 
 from t1_jax.evaluate import Evaluation, EvaluationConfig, ModelFacts, evaluate_collection
-from t1_jax.generate import EndReason
+from t1_jax.generate import FinishReason
 from t1_jax.retrieval import Collection, Document, Query
 from tests.evaluate.toys import LetterModel
 
@@ -45,7 +45,7 @@ def model() -> LetterModel:
             "dd b": "<script>bbbb</script> <emb_token> bbbb bbbb",
             "e\n<i>e</i>": "e \x00e",
         },
-        ends={"dd b": EndReason.BUDGET},
+        ends={"dd b": FinishReason.BUDGET},
     )
 
 
@@ -57,7 +57,10 @@ def facts() -> ModelFacts:
 @pytest.fixture
 def config() -> EvaluationConfig:
     return EvaluationConfig(
-        budget=9, top_k=10, measures=("nDCG@10", "recall@10", "MRR"), bootstrap_samples=200
+        max_thought_tokens=9,
+        top_k=10,
+        metrics=("nDCG@10", "recall@10", "MRR"),
+        bootstrap_samples=200,
     )
 
 

@@ -3,7 +3,7 @@ import pytest
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate import EvaluationConfig
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 
 
 def test_every_field_is_documented_and_the_default_is_valid():
@@ -14,25 +14,25 @@ def test_every_field_is_documented_and_the_default_is_valid():
 def test_it_reads_from_overrides():
     config = load_config(
         EvaluationConfig,
-        overrides=["controls=[own,gold]", "n_thoughts=3", "sampling.temperature=0.7"],
+        overrides=["controls=[own,gold]", "n=3", "sampling.temperature=0.7"],
     )
     assert config.controls == ("own", "gold")
-    assert (config.n_thoughts, config.sampling.temperature) == (3, 0.7)
+    assert (config.n, config.sampling.temperature) == (3, 0.7)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": 0}, "budget must be at least 1, got 0"),
+        ({"max_thought_tokens": 0}, "budget must be at least 1, got 0"),
         ({"top_k": 0}, "top_k"),
         ({"max_queries": -1}, "max_queries"),
         ({"bootstrap_samples": 0}, "bootstrap_samples"),
-        ({"n_thoughts": 2}, "temperature 0 draws the same thought"),
+        ({"n": 2}, "temperature 0 draws the same thought"),
         ({"task": "cwe", "instruction": "Find it"}, "a task or an instruction, not both"),
         ({"controls": ()}, "nothing to evaluate"),
         ({"controls": ("own", "own")}, "controls names something twice"),
-        ({"measures": ("nDCG@10",)}, "measures must hold recall@10"),
-        ({"measures": ("nDCG@10", "recall@10", "fun@3")}, "unknown measure 'fun@3'"),
+        ({"metrics": ("nDCG@10",)}, "measures must hold recall@10"),
+        ({"metrics": ("nDCG@10", "recall@10", "fun@3")}, "unknown measure 'fun@3'"),
         ({"top_k": 5}, "nDCG@10 cannot be read off rankings of 5"),
     ],
 )
@@ -42,4 +42,4 @@ def test_what_makes_no_sense_is_refused(change: dict[str, object], message: str)
 
 
 def test_several_thoughts_may_be_drawn_at_a_temperature():
-    assert EvaluationConfig(n_thoughts=2, sampling=SamplingOptions(temperature=1.0)).n_thoughts == 2
+    assert EvaluationConfig(n=2, sampling=SamplingParams(temperature=1.0)).n == 2

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from t1_jax.errors import DataError
 from t1_jax.evaluate import CONTROLS, EvaluationConfig
 from t1_jax.evaluate.controls import ControlQueries, pair_with_others
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 from t1_jax.retrieval import Collection
 from tests.evaluate.toys import LetterModel, letters
 
@@ -104,7 +104,9 @@ def test_own_thoughts_are_drawn_once_with_the_collections_task_and_the_configs_b
     CONTROLS["random"].embed(queries)
     CONTROLS["own"].embed(queries)
     drawn = [call for call in model.calls if call["think"] and call["thoughts"] is None]
-    assert drawn == [{"think": True, "thoughts": None, "task": "riddles", "budget": 9, "n": 1}]
+    assert drawn == [
+        {"think": True, "thoughts": None, "task": "riddles", "max_thought_tokens": 9, "n": 1}
+    ]
     named = ControlQueries(model, three, dataclasses.replace(config, task="games"))
     CONTROLS["empty"].embed(named)
     assert model.calls[-1]["task"] == "games"
@@ -126,14 +128,14 @@ def test_a_forced_ending_is_told_and_left_out_of_the_log_probability(
     (ended, cut, _) = ControlQueries(model, three, config).own.thoughts
     assert (ended[0].end, ended[0].tokens, ended[0].log_prob_sum) == ("emb_token", 3, -0.5 * 4)
     assert not ended[0].forced
-    assert (cut[0].end, cut[0].tokens, cut[0].log_prob_sum) == ("budget", 4, -0.5 * 4)
+    assert (cut[0].end, cut[0].tokens, cut[0].log_prob_sum) == ("max_thought_tokens", 4, -0.5 * 4)
     assert cut[0].forced
 
 
 def test_several_thoughts_are_averaged_also_where_they_are_another_querys(
     model: LetterModel, three: Collection, config: EvaluationConfig
 ):
-    config = dataclasses.replace(config, n_thoughts=2, sampling=SamplingOptions(temperature=1.0))
+    config = dataclasses.replace(config, n=2, sampling=SamplingParams(temperature=1.0))
     queries = ControlQueries(model, three, config)
     assert [len(records) for records in queries.own.thoughts] == [2, 2, 2]
     found = CONTROLS["random"].embed(queries)

@@ -29,7 +29,7 @@ def test_rows_stand_in_order_and_every_number_follows_from_the_vectors(
         *(f"t1-{name}" for name in ("own", "no-think", "empty", "random", "repeated", "gold")),
     ]
     assert found.query_ids == ("q1", "q2", "q3")
-    assert found.left_out == 1
+    assert found.excluded_rows == 1
     assert found.title == "toys/test"
     row = found.row("t1-no-think")
     for query in found.collection.queries:
@@ -39,8 +39,8 @@ def test_rows_stand_in_order_and_every_number_follows_from_the_vectors(
             if document.id not in collection.excluded.get(query.id, ())
         }
         assert row.run[query.id] == pytest.approx(expected, abs=1e-6)
-    scores = score_run(row.run, found.collection.qrels, measures=config.measures)
-    for measure in config.measures:
+    scores = score_run(row.run, found.collection.qrels, metrics=config.metrics)
+    for measure in config.metrics:
         np.testing.assert_array_equal(
             row.values[measure], [scores.per_query[measure][name] for name in found.query_ids]
         )
@@ -72,7 +72,7 @@ def test_excluded_documents_make_room_before_the_cut(
     model: LetterModel, collection: Collection, facts: ModelFacts
 ):
     config = EvaluationConfig(
-        controls=("no-think",), top_k=100, measures=("nDCG@10", "recall@10"), bootstrap_samples=10
+        controls=("no-think",), top_k=100, metrics=("nDCG@10", "recall@10"), bootstrap_samples=10
     )
     row = evaluate_collection(model, collection, config, facts=facts).rows[-1]
     assert "copy" not in row.run["q1"]
@@ -89,7 +89,7 @@ def test_ranks_beyond_the_list_are_exact(facts: ModelFacts):
         qrels={"q": {"d29": 1, "d01": 1}, "r": {"d29": 1}},
     )
     config = EvaluationConfig(
-        controls=("no-think",), top_k=10, measures=("nDCG@10", "recall@10"), bm25=False
+        controls=("no-think",), top_k=10, metrics=("nDCG@10", "recall@10"), bm25=False
     )
     (row,) = evaluate_collection(LetterModel(), far, config, facts=facts).rows
     assert row.judged_ranks == {"q": {"d29": 30, "d01": 2}, "r": {"d29": 1}}
@@ -103,7 +103,7 @@ def test_fewer_queries_are_drawn_by_the_seed_and_only_among_those_with_an_answer
     found = evaluate_collection(model, collection, few, facts=facts)
     assert len(found.query_ids) == 2
     assert "q4" not in found.query_ids
-    assert found.left_out == 2
+    assert found.excluded_rows == 2
     assert found.collection.qrels.keys() == set(found.query_ids)
 
 
@@ -140,11 +140,11 @@ def test_other_retrievers_get_a_row_and_a_query_they_miss_counts_nothing(
 def test_what_a_retriever_hands_over_is_cut_and_rid_of_excluded_documents(
     collection: Collection, facts: ModelFacts
 ):
-    config = EvaluationConfig(top_k=10, measures=("nDCG@10", "recall@10"), bm25=False)
+    config = EvaluationConfig(top_k=10, metrics=("nDCG@10", "recall@10"), bm25=False)
     found = evaluate_baselines([_Backwards()], collection, config, split="test")
     (row,) = found.rows
     assert list(row.run["q1"]) == ["egg", "doll", "car", "ball"]
-    assert (found.systems, found.left_out, found.title) == ((), 1, "toys/test")
+    assert (found.systems, found.excluded_rows, found.title) == ((), 1, "toys/test")
     assert to_markdown([found]).startswith("| Retriever | toys/test nDCG@10")
 
 
@@ -184,7 +184,7 @@ def test_judgments_of_absent_documents_count_as_trec_eval_counts_them(collection
     lenient = dataclasses.replace(
         collection, absent_qrels={"q2": {"gone": 1}, "q4": {"gone": 1, "lost": 0}}
     )
-    assert lenient.judgement_hash != collection.judgement_hash
+    assert lenient.qrels_hash != collection.qrels_hash
     scorable = scorable_queries(lenient, EvaluationConfig())
     assert [query.id for query in scorable.queries] == ["q1", "q2", "q3", "q4"]
     run = {"q2": {"doll": 2.0, "ball": 1.0}, "q4": {"egg": 1.0}}
@@ -249,7 +249,7 @@ def test_a_query_in_the_corpus_is_told_and_taken_out_when_asked():
     without = evaluate_baselines([Given("run", perfect)], arguments(), config)
     assert without.rows[0].values["nDCG@10"] == pytest.approx([1, 1 / np.log2(3), 1])
     assert evaluation_notes(without) == (by_text,)
-    assert without.collection.judgement_hash != plain.collection.judgement_hash
+    assert without.collection.qrels_hash != plain.collection.qrels_hash
 
 
 def test_baselines_of_one_name_keep_their_own_rows(collection: Collection):

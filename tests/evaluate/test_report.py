@@ -130,10 +130,10 @@ def test_what_was_judged_not_relevant_is_not_marked_as_found(html: str):
 def test_it_says_what_ran(evaluation: Evaluation, html: str):
     for fact in (
         evaluation.collection.data_hash,
-        evaluation.collection.judgement_hash,
+        evaluation.collection.qrels_hash,
         "ab12",
         "float32",
-        "budget: 9",
+        "max_thought_tokens: 9",
         "&lt;none&gt;",
         evaluation.started[:10],
     ):

@@ -46,7 +46,7 @@ def test_thinking_is_summed_over_the_thoughts_that_were_drawn(evaluation: Evalua
     facts = evaluation.row("t1-own").thinking
     assert facts is not None
     assert (facts.thoughts, facts.tokens, facts.mean_tokens) == (3, 9, 3)
-    assert facts.forced_share == pytest.approx(1 / 3)
+    assert facts.truncated_frac == pytest.approx(1 / 3)
     assert evaluation.row("t1-random").thinking is None
     assert evaluation.row("bm25").thinking is None
 
@@ -90,5 +90,5 @@ def test_what_cannot_be_compared_does_not_join(
     with pytest.raises(DataError, match="different queries"):
         evaluation.joined_with([evaluate_collection(model, collection, fewer, facts=facts)])
     judged = dataclasses.replace(collection, qrels={**collection.qrels, "q2": {"car": 1}})
-    with pytest.raises(DataError, match="different judgements"):
+    with pytest.raises(DataError, match="different judgments"):
         evaluation.joined_with([evaluate_collection(model, judged, config, facts=facts)])

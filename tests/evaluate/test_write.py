@@ -25,7 +25,7 @@ def test_results_hold_every_mean_interval_and_hash(folder: Path, evaluation: Eva
     (part,) = results["collections"]
     assert part["query_ids"] == ["q1", "q2", "q3"]
     assert part["data_hash"] == evaluation.collection.data_hash
-    assert part["judgement_hash"] == evaluation.collection.judgement_hash
+    assert part["qrels_hash"] == evaluation.collection.qrels_hash
     assert part["systems"][0]["model"] == {
         "name": "letters",
         "encoder": "ab12",
@@ -35,7 +35,7 @@ def test_results_hold_every_mean_interval_and_hash(folder: Path, evaluation: Eva
     assert part["systems"][0]["config"]["sampling"]["temperature"] == 0
     for row, written in zip(evaluation.rows, part["rows"], strict=True):
         for measure, values in row.values.items():
-            found = written["measures"][measure]
+            found = written["metrics"][measure]
             assert found["mean"] == pytest.approx(values.mean())
             assert found == dataclasses.asdict(evaluation.intervals[row.name][measure])
     own = part["rows"][1]
@@ -77,7 +77,7 @@ def test_thoughts_are_written_word_for_word(folder: Path):
         "text": "<script>bbbb</script> <emb_token> bbbb bbbb",
         "tokens": 4,
         "log_prob_sum": -2.0,
-        "end": "budget",
+        "end": "max_thought_tokens",
         "source": None,
     }
     assert own["q3"]["text"] == "e \x00e"

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.generate import EndReason, SamplingOptions, Thought
+from t1_jax.generate import FinishReason, SamplingParams, Thought
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -24,7 +24,7 @@ class LetterModel:
     """Embeds by letters; its thought about a query is what `thoughts` says, else nothing."""
 
     thoughts: dict[str, str] = dataclasses.field(default_factory=dict)
-    ends: dict[str, EndReason] = dataclasses.field(default_factory=dict)
+    ends: dict[str, FinishReason] = dataclasses.field(default_factory=dict)
     calls: list[dict[str, object]] = dataclasses.field(default_factory=list)
 
     def encode_document(
@@ -44,19 +44,19 @@ class LetterModel:
         self,
         texts: Sequence[str],
         *,
-        n_thoughts: int = 1,
-        budget: int | None = None,
+        n: int = 1,
+        max_thought_tokens: int | None = None,
         return_thoughts: Literal[True],
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
-        sampling: SamplingOptions | None = None,
+        sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
         call: dict[str, object] = {"think": think, "thoughts": thoughts, "task": task}
-        call |= {"budget": budget, "n": n_thoughts}
+        call |= {"max_thought_tokens": max_thought_tokens, "n": n}
         if instruction is not None:
             call["instruction"] = instruction
         self.calls.append(call)
@@ -67,7 +67,7 @@ class LetterModel:
             return np.stack([letters(text + " " + thought) for text, thought in pairs]), [
                 [] for _ in texts
             ]
-        drawn = [[self._thought(text, sample) for sample in range(n_thoughts)] for text in texts]
+        drawn = [[self._thought(text, sample) for sample in range(n)] for text in texts]
         means = np.stack([np.mean([t.vector for t in of_query], axis=0) for of_query in drawn])
         return means / np.linalg.norm(means, axis=1, keepdims=True), drawn
 
@@ -79,7 +79,7 @@ class LetterModel:
             log_probs=np.full(tokens + 1, -0.5, np.float32),
             log_probs_at_1=np.full(tokens + 1, -0.25, np.float32),
             vector=letters(text + " " + written),
-            end=self.ends.get(text, EndReason.EMB_TOKEN),
+            end=self.ends.get(text, FinishReason.EMB_TOKEN),
             sample=sample,
             text=written,
         )

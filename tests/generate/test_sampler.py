@@ -9,15 +9,15 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import BatchShapes, EndReason, Prompt, Sampler, SamplingOptions, StopTokens
+from t1_jax.generate import BatchShapes, FinishReason, Prompt, Sampler, SamplingParams, StopTokens
 from t1_jax.generate.thought import Thought
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
 from t1_jax.parallel import (
     MeshConfig,
-    Placement,
+    MeshContext,
     count_compilations,
-    make_placement,
-    single_device_placement,
+    make_mesh_context,
+    single_device_mesh_context,
 )
 
 EMB, EOS = 16, 17
@@ -38,38 +38,42 @@ CONFIG = DecoderConfig(
     windows=(0, 4, 0),
 )
 SHAPES = BatchShapes(max_rows=8, prefix_sizes=(32,), suffix_step=16, block=5)
-FILTERED = SamplingOptions(
+FILTERED = SamplingParams(
     temperature=0.7, top_k=20, top_p=0.9, min_p=0.05, repetition_penalty=1.3, min_length=5
 )
 Found = dict[tuple[int, int], Thought]
 
 
-def decoder_on(placement: Placement, **options: Any) -> Decoder:
-    with placement.entered():
-        return Decoder(CONFIG, ModelOptions(**options), placement, nnx.Rngs(0))
+def decoder_on(mesh_context: MeshContext, **options: Any) -> Decoder:
+    with mesh_context.activate():
+        return Decoder(CONFIG, ModelOptions(**options), mesh_context, nnx.Rngs(0))
 
 
 def prompts(count: int = 13) -> list[Prompt]:
-    draw = np.random.default_rng(0)
+    example = np.random.default_rng(0)
     return [
-        Prompt(query_id=f"q{i}", token_ids=draw.integers(20, 200, draw.integers(3, 30)).tolist())
+        Prompt(
+            query_id=f"q{i}", token_ids=example.integers(20, 200, example.integers(3, 30)).tolist()
+        )
         for i in range(count)
     ]
 
 
 def think(
     decoder: Decoder,
-    placement: Placement,
+    mesh_context: MeshContext,
     *,
     shapes: BatchShapes = SHAPES,
     samples: int = 1,
-    budget: int = 21,
-    options: SamplingOptions = SamplingOptions(seed=7),  # noqa: B008
+    max_thought_tokens: int = 21,
+    options: SamplingParams = SamplingParams(seed=7),  # noqa: B008
     of: list[Prompt] | None = None,
 ) -> Found:
-    shapes = dataclasses.replace(shapes, row_multiple=placement.row_multiple)
-    sampler = Sampler(decoder, placement, StopTokens(emb=EMB, eos=(EOS,)), shapes)
-    thoughts = sampler.think(of or prompts(), samples=samples, budget=budget, options=options)
+    shapes = dataclasses.replace(shapes, batch_divisor=mesh_context.batch_divisor)
+    sampler = Sampler(decoder, mesh_context, StopTokens(emb=EMB, eos=(EOS,)), shapes)
+    thoughts = sampler.think(
+        of or prompts(), samples=samples, max_thought_tokens=max_thought_tokens, options=options
+    )
     return {(index, thought.sample): thought for index, thought in thoughts}
 
 
@@ -78,7 +82,7 @@ def tokens(found: Found) -> dict[tuple[int, int], list[int]]:
 
 
 def assert_full_forward_agrees(
-    decoder: Decoder, placement: Placement, found: Found, temperature: float, pad: int
+    decoder: Decoder, mesh_context: MeshContext, found: Found, temperature: float, pad: int
 ) -> None:
     """Log-probabilities to 1e-3 and vectors to a cosine of 0.99999, rows padded to `pad`."""
     graph, weights = nnx.split(decoder)
@@ -94,11 +98,11 @@ def assert_full_forward_agrees(
         ids = [*prompts()[index].token_ids, *thought.token_ids.tolist()]
         row = np.zeros((1, pad or len(ids)), np.int32)
         row[0, : len(ids)] = ids
-        with placement.entered():
+        with mesh_context.activate():
             logits, vector = full(
                 weights,
-                jax.device_put(row, placement.activation("bl")),
-                jax.device_put(np.array([len(ids) - 1]), placement.activation("b")),
+                jax.device_put(row, mesh_context.activation("bl")),
+                jax.device_put(np.array([len(ids) - 1]), mesh_context.activation("b")),
             )
         logits = np.asarray(logits)[0, start - 1 : len(ids) - 1, : CONFIG.vocab_size]
         for log_probs, at in (
@@ -113,48 +117,48 @@ def assert_full_forward_agrees(
 
 
 @pytest.fixture(scope="module")
-def one() -> Placement:
-    return single_device_placement()
+def one() -> MeshContext:
+    return single_device_mesh_context()
 
 
 @pytest.fixture(scope="module")
-def decoder(one: Placement) -> Decoder:
+def decoder(one: MeshContext) -> Decoder:
     return decoder_on(one)
 
 
 @pytest.fixture(scope="module")
-def alone(decoder: Decoder, one: Placement) -> Found:
+def alone(decoder: Decoder, one: MeshContext) -> Found:
     """One thought a prompt, four prompts at a time."""
     return think(decoder, one, shapes=dataclasses.replace(SHAPES, max_rows=4))
 
 
 @pytest.fixture(scope="module")
-def groups(decoder: Decoder, one: Placement) -> Found:
+def groups(decoder: Decoder, one: MeshContext) -> Found:
     """Four thoughts a prompt, two prompts at a time: the batch shrinks and refills."""
     return think(decoder, one, samples=4)
 
 
 @pytest.mark.parametrize("pad", [64, 0], ids=["padded", "unpadded"])
-def test_full_forward_agrees(decoder: Decoder, one: Placement, alone: Found, pad: int):
+def test_full_forward_agrees(decoder: Decoder, one: MeshContext, alone: Found, pad: int):
     few = {key: alone[key] for key in list(alone)[:4]} if pad == 0 else alone
     assert_full_forward_agrees(decoder, one, few, 1.0, pad)
 
 
 def test_full_forward_agrees_for_groups_that_joined_late(
-    decoder: Decoder, one: Placement, groups: Found
+    decoder: Decoder, one: MeshContext, groups: Found
 ):
     assert len(groups) == 13 * 4
     assert_full_forward_agrees(decoder, one, groups, 1.0, 64)
 
 
-def test_full_forward_agrees_under_filters_and_temperature(decoder: Decoder, one: Placement):
+def test_full_forward_agrees_under_filters_and_temperature(decoder: Decoder, one: MeshContext):
     found = think(decoder, one, samples=2, options=FILTERED)
     assert min(thought.reasoning_tokens for thought in found.values()) >= FILTERED.min_length
     assert_full_forward_agrees(decoder, one, found, FILTERED.temperature, 64)
 
 
 def test_a_thought_does_not_depend_on_its_batch(
-    decoder: Decoder, one: Placement, alone: Found, groups: Found
+    decoder: Decoder, one: MeshContext, alone: Found, groups: Found
 ):
     wide = think(decoder, one, shapes=dataclasses.replace(SHAPES, max_rows=16, block=24))
     assert tokens(wide) == tokens(alone)
@@ -163,17 +167,17 @@ def test_a_thought_does_not_depend_on_its_batch(
     assert tokens(single)[0, 0] == tokens(alone)[7, 0]
 
 
-def test_seed_and_query_id_choose_the_thought(decoder: Decoder, one: Placement, alone: Found):
-    other = think(decoder, one, options=SamplingOptions(seed=1))
+def test_seed_and_query_id_choose_the_thought(decoder: Decoder, one: MeshContext, alone: Found):
+    other = think(decoder, one, options=SamplingParams(seed=1))
     assert tokens(other) != tokens(alone)
     renamed = [dataclasses.replace(p, query_id=f"other {p.query_id}") for p in prompts()]
     assert tokens(think(decoder, one, of=renamed)) != tokens(alone)
 
 
-def test_unrolled_layers_and_eight_devices_think_the_same(one: Placement, groups: Found):
+def test_unrolled_layers_and_eight_devices_think_the_same(one: MeshContext, groups: Found):
     unrolled = think(decoder_on(one, unroll_decode=True), one, samples=4)
     assert tokens(unrolled) == tokens(groups)
-    many = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
+    many = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
     shapes = dataclasses.replace(SHAPES, max_rows=16)
     sharded = think(decoder_on(many), many, samples=4, shapes=shapes)
     assert tokens(sharded) == tokens(groups)
@@ -183,42 +187,49 @@ def test_unrolled_layers_and_eight_devices_think_the_same(one: Placement, groups
 
 def test_budget_end_of_text_and_own_choice_end_a_thought(groups: Found):
     ends = {thought.end for thought in groups.values()}
-    assert ends == {EndReason.BUDGET, EndReason.EOS, EndReason.EMB_TOKEN}
+    assert ends == {FinishReason.BUDGET, FinishReason.EOS, FinishReason.EMB_TOKEN}
     for thought in groups.values():
         ids = thought.token_ids.tolist()
         assert ids[-1] == EMB
         assert EMB not in ids[:-1]
         assert len(ids) <= 22
-        assert (len(ids) == 22) == (thought.end is EndReason.BUDGET)
-        assert (EOS in ids) == (thought.end is EndReason.EOS)
-        assert thought.forced == (thought.end is not EndReason.EMB_TOKEN)
+        assert (len(ids) == 22) == (thought.end is FinishReason.BUDGET)
+        assert (EOS in ids) == (thought.end is FinishReason.EOS)
+        assert thought.forced == (thought.end is not FinishReason.EMB_TOKEN)
 
 
-def test_greedy_needs_no_seed(decoder: Decoder, one: Placement):
-    first = think(decoder, one, options=SamplingOptions(temperature=0.0, seed=1))
+def test_greedy_needs_no_seed(decoder: Decoder, one: MeshContext):
+    first = think(decoder, one, options=SamplingParams(temperature=0.0, seed=1))
     assert tokens(first) == tokens(
-        think(decoder, one, options=SamplingOptions(temperature=0.0, seed=2))
+        think(decoder, one, options=SamplingParams(temperature=0.0, seed=2))
     )
 
 
-def test_programs_are_bounded_by_the_buckets(one: Placement):
+def test_programs_are_bounded_by_the_buckets(one: MeshContext):
     # A vocabulary of its own, so that no other test has compiled these programs before.
     config = dataclasses.replace(CONFIG, vocab_size=205, num_layers=1, windows=())
     shapes = dataclasses.replace(SHAPES, prefix_sizes=(16, 32))
-    with one.entered():
+    with one.activate():
         decoder = Decoder(config, ModelOptions(), one, nnx.Rngs(0))
     with count_compilations() as compiled:
         think(decoder, one, samples=2, shapes=shapes)
     bound = shapes.most_programs(2, 21, prefix_sizes=2)
     assert 0 < compiled.of["decode_block"] <= bound
     with count_compilations() as again:
-        think(decoder, one, samples=2, shapes=shapes, options=SamplingOptions(seed=4), budget=20)
+        think(
+            decoder,
+            one,
+            samples=2,
+            shapes=shapes,
+            options=SamplingParams(seed=4),
+            max_thought_tokens=20,
+        )
     # Another seed and another budget are no reason to compile; other batch sizes may come up.
     assert again.of["decode_block"] <= bound - compiled.of["decode_block"]
 
 
 def test_prompts_of_several_sizes_share_batches_where_they_are_few(
-    decoder: Decoder, one: Placement, alone: Found
+    decoder: Decoder, one: MeshContext, alone: Found
 ):
     shapes = dataclasses.replace(SHAPES, prefix_sizes=(16, 32), max_rows=16)
     assert tokens(think(decoder, one, shapes=shapes)) == tokens(alone)
@@ -227,19 +238,19 @@ def test_prompts_of_several_sizes_share_batches_where_they_are_few(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"budget": 0}, "think=False"),
+        ({"max_thought_tokens": 0}, "think=False"),
         ({"samples": 0}, "number of thoughts"),
-        ({"budget": 500}, "lower the budget"),
+        ({"max_thought_tokens": 500}, "lower the budget"),
         ({"of": [Prompt(query_id="short", token_ids=[20])]}, "short"),
     ],
 )
 def test_impossible_requests_are_refused(
-    decoder: Decoder, one: Placement, change: dict[str, Any], message: str
+    decoder: Decoder, one: MeshContext, change: dict[str, Any], message: str
 ):
     with pytest.raises(ConfigError, match=message):
         think(decoder, one, **change)
 
 
-def test_no_prompts_no_thoughts(decoder: Decoder, one: Placement):
+def test_no_prompts_no_thoughts(decoder: Decoder, one: MeshContext):
     sampler = Sampler(decoder, one, StopTokens(emb=EMB, eos=(EOS,)), SHAPES)
-    assert list(sampler.think([], samples=1, budget=5, options=SamplingOptions())) == []
+    assert list(sampler.think([], samples=1, max_thought_tokens=5, options=SamplingParams())) == []

@@ -12,7 +12,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.generate.sampling import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
-    SamplingOptions,
+    SamplingParams,
     choose_tokens,
     token_log_probs,
 )
@@ -33,7 +33,7 @@ def choose(logits: np.ndarray, uniform: np.ndarray, **options: Any) -> np.ndarra
             jnp.asarray(uniform, jnp.float32),
             None,
             None,
-            SamplingOptions(**options),
+            SamplingParams(**options),
         )
     )
 
@@ -134,7 +134,7 @@ def test_min_p_is_a_share_of_the_most_likely(logits: np.ndarray, share: float):
 def test_repetition_penalty_worked_by_hand():
     logits = jnp.array([[2.0, -1.0, 1.5, 1.2]])
     seen = jnp.array([[True, True, False, False]])
-    options = SamplingOptions(repetition_penalty=2.0, temperature=0.0)
+    options = SamplingParams(repetition_penalty=2.0, temperature=0.0)
     # 2.0 / 2 = 1.0 falls behind 1.5; -1.0 * 2 = -2.0.
     assert int(choose_tokens(logits, jnp.zeros(1), seen, None, options)[0]) == 2
 
@@ -162,12 +162,12 @@ def test_log_probs_are_those_of_the_plain_distribution_at_both_temperatures():
 )
 def test_options_out_of_range_are_refused_by_name(options: dict[str, Any]):
     with pytest.raises(ConfigError, match=next(iter(options))):
-        SamplingOptions(**options)
+        SamplingParams(**options)
 
 
 def test_a_temperature_that_is_all_but_greedy_is_answered_with_greedy():
-    with pytest.raises(ConfigError, match="mend: set temperature=0 to always take the most likely"):
-        SamplingOptions(temperature=1e-38)
+    with pytest.raises(ConfigError, match="hint: set temperature=0 to always take the most likely"):
+        SamplingParams(temperature=1e-38)
 
 
 @pytest.mark.parametrize("temperature", [MIN_TEMPERATURE, MAX_TEMPERATURE])

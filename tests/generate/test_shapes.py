@@ -7,7 +7,7 @@ from t1_jax.generate.shapes import BatchShapes, smallest_fit
 
 
 def test_ladders_descend_to_one_and_respect_the_devices():
-    shapes = BatchShapes(max_rows=32, row_multiple=4)
+    shapes = BatchShapes(max_rows=32, batch_divisor=4)
     assert shapes.prompt_sizes(1) == (32, 16, 8, 4)
     assert shapes.prompt_sizes(8) == (4,)
     assert BatchShapes(max_rows=24).prompt_sizes(1) == (24, 12, 6, 3, 2, 1)

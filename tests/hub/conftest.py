@@ -16,14 +16,14 @@ from tokenizers.models import BPE
 
 from t1_jax.hub.card import CardFacts
 from t1_jax.hub.checkpoint import open_checkpoint
-from t1_jax.hub.emb_token import give_emb_token
+from t1_jax.hub.emb_token import add_emb_token
 from t1_jax.hub.export import export_folder
 from t1_jax.hub.hf_config import hf_config_from_decoder
 from t1_jax.hub.load import load_decoder_state
 from t1_jax.hub.metadata import T1Metadata
-from t1_jax.hub.sentence_transformers import DocumentSide
+from t1_jax.hub.sentence_transformers import DocumentPrompt
 from t1_jax.hub.sources import STORED_DTYPES
-from t1_jax.hub.tokeniser import Tokeniser
+from t1_jax.hub.tokenizer import ModelTokenizer
 from t1_jax.hub.weight_map import expected_tensors, our_shape, rules_for
 from t1_jax.model import DecoderConfig, RopeConfig
 
@@ -159,7 +159,7 @@ def _tiny_vocabulary() -> tuple[list[str], list[str]]:
     return [*letters, *("".join(pair) for pair in pairs)], [" ".join(pair) for pair in pairs]
 
 
-def _tiny_tokeniser(specials: tuple[str, ...] = ("<|end|>", "<|im_start|>")) -> Tokeniser:
+def _tiny_tokenizer(specials: tuple[str, ...] = ("<|end|>", "<|im_start|>")) -> ModelTokenizer:
     """Byte-level BPE of 262 tokens, then `specials`; the first of them ends a text."""
     tokens, merges = _tiny_vocabulary()
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -167,7 +167,7 @@ def _tiny_tokeniser(specials: tuple[str, ...] = ("<|end|>", "<|im_start|>")) -> 
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(text, special=True) for text in specials])
-    return Tokeniser(
+    return ModelTokenizer(
         backend=backend,
         special_tokens={"eos_token": specials[0], "pad_token": specials[0]},
         eos_ids=(len(tokens),),
@@ -182,8 +182,8 @@ def tiny_vocabulary() -> Callable[[], tuple[list[str], list[str]]]:
 
 
 @pytest.fixture
-def tiny_tokeniser() -> Callable[..., Tokeniser]:
-    return _tiny_tokeniser
+def tiny_tokenizer() -> Callable[..., ModelTokenizer]:
+    return _tiny_tokenizer
 
 
 @pytest.fixture
@@ -211,16 +211,16 @@ def write_folder() -> Callable[..., Path]:
     return _write_folder
 
 
-def _write_tiny_tokeniser(folder: Path, tokeniser: Tokeniser) -> None:
-    tokeniser.backend.save(str(folder / "tokenizer.json"))
-    roles = {**tokeniser.special_tokens, "unk_token": None}  # Qwen2 would have one of its own
-    config = {**roles, "chat_template": tokeniser.chat_template}
+def _write_tiny_tokenizer(folder: Path, tokenizer: ModelTokenizer) -> None:
+    tokenizer.backend.save(str(folder / "tokenizer.json"))
+    roles = {**tokenizer.special_tokens, "unk_token": None}  # Qwen2 would have one of its own
+    config = {**roles, "chat_template": tokenizer.chat_template}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "generation_config.json").write_text(json.dumps(tokeniser.generation))
+    (folder / "generation_config.json").write_text(json.dumps(tokenizer.generation))
 
 
 @pytest.fixture
-def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_folder, abstract):
+def export_tiny(tmp_path, tiny_config, tiny_tokenizer, random_tensors, write_folder, abstract):
     """HF folder -> our state -> exported folder; returns the tensors and both folders."""
 
     def run(
@@ -229,16 +229,16 @@ def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_fol
         *,
         options=None,
         compute=None,
-        prepare=_write_tiny_tokeniser,
+        prepare=_write_tiny_tokenizer,
         **changes,
     ):
         changes = {"vocab_size": 300, "vocab_multiple": 128, "num_kv_heads": 4} | changes
         config = tiny_config(family, **changes)
         tensors = random_tensors(config, dtype)
         base = write_folder(tmp_path / "base", config, tensors, dtype)
-        prepare(base, tiny_tokeniser())
+        prepare(base, tiny_tokenizer())
         checkpoint = open_checkpoint(base)
-        tokeniser, emb = give_emb_token(checkpoint.tokeniser, config.vocab_size)
+        tokenizer, emb = add_emb_token(checkpoint.tokenizer, config.vocab_size)
         state = load_decoder_state(checkpoint.source, config, abstract(config, compute or dtype))
         metadata = T1Metadata(
             emb_token_id=emb.id,
@@ -248,7 +248,7 @@ def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_fol
             base_model="base",
             base_fingerprint=checkpoint.fingerprint,
         )
-        side = DocumentSide(
+        side = DocumentPrompt(
             head_ids=(263,), words_before="a", tail_ids=(262, emb.id), max_tokens=64
         )
         folder = tmp_path / "exported"
@@ -256,7 +256,7 @@ def export_tiny(tmp_path, tiny_config, tiny_tokeniser, random_tensors, write_fol
             folder,
             state,
             config,
-            tokeniser,
+            tokenizer,
             metadata,
             side,
             CardFacts(name="Tiny"),
@@ -273,7 +273,7 @@ def tiny_files() -> Callable[[], dict[str, Any]]:
     """File name -> content of a tokenizer and what goes with it."""
 
     def make() -> dict[str, Any]:
-        backend = _tiny_tokeniser().backend
+        backend = _tiny_tokenizer().backend
         added = backend.get_added_tokens_decoder()
         entries = {str(index): token.__getstate__() for index, token in added.items()}
         return {

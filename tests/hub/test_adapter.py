@@ -16,11 +16,11 @@ from t1_jax.errors import ConfigError, T1Error, UnsupportedError, WeightsError
 from t1_jax.hub import (
     AdapterMetadata,
     CardFacts,
-    Tokeniser,
+    ModelTokenizer,
     export_adapter,
     is_adapter,
     read_adapter,
-    tokeniser_hash,
+    tokenizer_hash,
     with_adapter,
 )
 from t1_jax.hub.load import load_decoder_state
@@ -35,13 +35,13 @@ from t1_jax.model import (
     lora_state,
     merge_lora,
 )
-from t1_jax.parallel import MeshConfig, Placement, make_placement, single_device_placement
+from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 
 EMB = 7
 METADATA = AdapterMetadata(
     emb_token_id=EMB,
     emb_token_mode="spare",
-    tokeniser="ab" * 32,
+    tokenizer="ab" * 32,
     prompt={"name": "t1", "version": "1", "hash": "abc"},
     base_model="base",
     base_fingerprint="cd" * 32,
@@ -49,10 +49,10 @@ METADATA = AdapterMetadata(
 )
 
 
-def base_decoder(folder: Path, config: DecoderConfig, placement: Placement) -> Decoder:
+def base_decoder(folder: Path, config: DecoderConfig, mesh_context: MeshContext) -> Decoder:
     """The decoder in a Hugging Face folder."""
-    with placement.entered():
-        decoder = Decoder(config, ModelOptions(), placement, nnx.Rngs(0))
+    with mesh_context.activate():
+        decoder = Decoder(config, ModelOptions(), mesh_context, nnx.Rngs(0))
     parameters = nnx.to_flat_state(nnx.state(decoder, nnx.Param))
     leaves = {"/".join(map(str, path)): leaf for path, leaf in parameters}
     abstract = {
@@ -66,10 +66,10 @@ def base_decoder(folder: Path, config: DecoderConfig, placement: Placement) -> D
     return decoder
 
 
-def adapted(decoder: Decoder, placement: Placement, **changes: Any) -> Decoder:
+def adapted(decoder: Decoder, mesh_context: MeshContext, **changes: Any) -> Decoder:
     """The decoder with an adapter that is not nothing."""
     lora = LoraConfig(**{"rank": 3, "alpha": 4.5, **changes})
-    with placement.entered():
+    with mesh_context.activate():
         decoder = add_lora(decoder, lora, nnx.Rngs(1), emb_token_id=EMB)
     generator = np.random.default_rng(2)
     for _, leaf in nnx.to_flat_state(lora_state(decoder)):
@@ -94,16 +94,16 @@ def make(
     def run(
         family: str = "llama",
         *,
-        placement: Placement | None = None,
+        mesh_context: MeshContext | None = None,
         dtype: str = "float32",
         lora: dict[str, Any] | None = None,
         **changes: Any,
     ) -> tuple[Decoder, Decoder, Path]:
-        placement = placement or single_device_placement()
+        mesh_context = mesh_context or single_device_mesh_context()
         config = tiny_config(family, **({"num_kv_heads": 2, "vocab_size": 40} | changes))
         folder = write_folder(tmp_path / "base", config, random_tensors(config))
-        decoder = base_decoder(folder, config, placement)
-        beside = adapted(decoder, placement, **(lora or {}))
+        decoder = base_decoder(folder, config, mesh_context)
+        beside = adapted(decoder, mesh_context, **(lora or {}))
         out = tmp_path / "adapter"
         export_adapter(out, beside, METADATA, CardFacts(name="Tiny"), dtype=dtype)
         return decoder, beside, out
@@ -124,7 +124,7 @@ def test_what_was_written_comes_back(make, family: str, changes: Any, lora: Any)
     adapter = read_adapter(folder)
     assert adapter.config == beside.lora
     assert adapter.metadata == METADATA
-    again = with_adapter(base, adapter, single_device_placement())
+    again = with_adapter(base, adapter, single_device_mesh_context())
     expected = values(beside)
     assert values(again).keys() == expected.keys()
     for path, value in values(again).items():
@@ -134,8 +134,8 @@ def test_what_was_written_comes_back(make, family: str, changes: Any, lora: Any)
 
 
 def test_over_a_mesh_it_is_written_and_read_the_same(make) -> None:
-    mesh = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
-    base, beside, folder = make(placement=mesh, tie_embeddings=False)
+    mesh = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
+    base, beside, folder = make(mesh_context=mesh, tie_embeddings=False)
     again = with_adapter(base, read_adapter(folder), mesh)
     for path, leaf in nnx.to_flat_state(lora_state(again)):
         before = dict(nnx.to_flat_state(lora_state(beside)))[path].get_value()
@@ -156,7 +156,7 @@ def test_the_row_stored_is_the_whole_row_as_peft_wants_it(make) -> None:
 
 def test_bf16_halves_the_file_and_rounds_once(make) -> None:
     base, beside, folder = make(dtype="bfloat16")
-    again = values(with_adapter(base, read_adapter(folder), single_device_placement()))
+    again = values(with_adapter(base, read_adapter(folder), single_device_mesh_context()))
     for path, value in values(beside).items():
         np.testing.assert_allclose(again[path], value, rtol=2**-8, atol=0.02, err_msg=path)
     assert all(str(x.dtype) == "bfloat16" for x in load_file(next(folder.glob("*.s*"))).values())
@@ -199,7 +199,7 @@ def test_a_known_base_is_named_as_the_hub_does(make, tmp_path: Path) -> None:
         ("t1.json", {"extra": 1}, WeightsError, "damaged"),
     ],
 )
-def test_what_is_not_honoured_is_refused(
+def test_what_is_not_honored_is_refused(
     make, file: str, changes: dict[str, Any], error: type[T1Error], message: str
 ) -> None:
     _, _, folder = make()
@@ -224,11 +224,11 @@ def test_tensors_of_another_model_are_refused_with_all_misfits(make) -> None:
     moved = {name.replace("layers.2", "layers.3"): value for name, value in tensors.items()}
     save_file(moved, file)
     with pytest.raises(WeightsError, match=r"28 faults(.|\n)*missing: .*layers\.2(.|\n)*unex"):
-        with_adapter(base, read_adapter(folder), single_device_placement())
+        with_adapter(base, read_adapter(folder), single_device_mesh_context())
     narrow = {name: value[:, :-1] for name, value in tensors.items()}
     save_file({name: np.ascontiguousarray(value) for name, value in narrow.items()}, file)
     with pytest.raises(WeightsError, match="is of shape"):
-        with_adapter(base, read_adapter(folder), single_device_placement())
+        with_adapter(base, read_adapter(folder), single_device_mesh_context())
 
 
 def test_what_cannot_be_written_is_refused(make, tmp_path: Path) -> None:
@@ -255,10 +255,10 @@ def test_the_fingerprint_follows_the_weights(make, tmp_path: Path) -> None:
     assert one.fingerprint == read_adapter(folder).fingerprint
 
 
-def test_a_tokeniser_is_known_by_its_tokens(tiny_tokeniser: Callable[..., Tokeniser]) -> None:
-    one, other = tiny_tokeniser(), tiny_tokeniser(("<|end|>", "<|im_start|>", "<emb_token>"))
-    assert tokeniser_hash(one) == tokeniser_hash(tiny_tokeniser())
-    assert tokeniser_hash(one) != tokeniser_hash(other)
+def test_a_tokenizer_is_known_by_its_tokens(tiny_tokenizer: Callable[..., ModelTokenizer]) -> None:
+    one, other = tiny_tokenizer(), tiny_tokenizer(("<|end|>", "<|im_start|>", "<emb_token>"))
+    assert tokenizer_hash(one) == tokenizer_hash(tiny_tokenizer())
+    assert tokenizer_hash(one) != tokenizer_hash(other)
 
 
 # peft and PyTorch speak of their own changes to come.
@@ -284,9 +284,9 @@ def test_peft_computes_the_same(make, family: str, changes: Any, lora: Any) -> N
     with torch.no_grad():
         out = model(torch.from_numpy(ids).long(), output_hidden_states=True)
 
-    placement = single_device_placement()
+    mesh_context = single_device_mesh_context()
     for merged in (False, True):
-        with placement.entered():
+        with mesh_context.activate():
             decoder = merge_lora(beside) if merged else beside
             graph, state = nnx.split(decoder)
 
@@ -295,7 +295,7 @@ def test_peft_computes_the_same(make, family: str, changes: Any, lora: Any) -> N
                 hidden = decoder.hidden(ids)
                 return decoder.final_norm(hidden), decoder.logits(hidden)
 
-            placed = jax.device_put(ids, placement.activation("bl"))
+            placed = jax.device_put(ids, mesh_context.activation("bl"))
             hidden, logits = jax.jit(both)(state, placed)
         np.testing.assert_allclose(hidden, out.hidden_states[-1].numpy(), atol=1e-4, rtol=1e-4)
         theirs = out.logits.numpy()

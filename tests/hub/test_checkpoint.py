@@ -14,10 +14,10 @@ from t1_jax.hub.load import check_tensors
 
 
 @pytest.fixture
-def folder(tmp_path: Path, tiny_config, tiny_tokeniser, random_tensors, write_folder) -> Path:
+def folder(tmp_path: Path, tiny_config, tiny_tokenizer, random_tensors, write_folder) -> Path:
     config = tiny_config(vocab_size=300)
     path = write_folder(tmp_path / "model", config, random_tensors(config, "bfloat16"), "bfloat16")
-    tiny_tokeniser().backend.save(str(path / "tokenizer.json"))
+    tiny_tokenizer().backend.save(str(path / "tokenizer.json"))
     return path
 
 
@@ -25,7 +25,7 @@ def test_a_folder_is_opened(folder: Path, tiny_config) -> None:
     checkpoint = open_checkpoint(folder)
     assert checkpoint.config == tiny_config(vocab_size=300, vocab_multiple=128)
     assert (checkpoint.stored_dtype, checkpoint.metadata) == ("bfloat16", None)
-    assert checkpoint.tokeniser.backend.get_vocab_size() == 264
+    assert checkpoint.tokenizer.backend.get_vocab_size() == 264
     check_tensors(checkpoint.source, checkpoint.config)
 
 
@@ -46,12 +46,12 @@ def test_a_gguf_file_is_opened(
     )
     checkpoint = open_checkpoint(path)
     assert checkpoint.config == config
-    assert checkpoint.tokeniser.assigned(270).sum() == 262
+    assert checkpoint.tokenizer.assigned(270).sum() == 262
     assert (checkpoint.stored_dtype, checkpoint.metadata) == ("float32", None)
     check_tensors(checkpoint.source, checkpoint.config)
 
 
-def test_the_fingerprint_covers_weights_config_and_tokeniser(folder: Path) -> None:
+def test_the_fingerprint_covers_weights_config_and_tokenizer(folder: Path) -> None:
     found = {open_checkpoint(folder).fingerprint, open_checkpoint(folder).fingerprint}
     assert len(found) == 1
     weights = folder / "model.safetensors"
@@ -62,8 +62,8 @@ def test_the_fingerprint_covers_weights_config_and_tokeniser(folder: Path) -> No
         json.dumps(config | {"rope_theta": 1.0} | {"rope_parameters": None})
     )
     found.add(open_checkpoint(folder).fingerprint)
-    tokeniser = folder / "tokenizer.json"
-    tokeniser.write_text(tokeniser.read_text() + "\n")
+    tokenizer = folder / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
     found.add(open_checkpoint(folder).fingerprint)
     (folder / "README.md").write_text("words")
     found.add(open_checkpoint(folder).fingerprint)
@@ -101,7 +101,7 @@ def test_a_folder_of_a_model_and_an_adapter_is_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "message", "mend"),
+    ("files", "message", "hint"),
     [
         (
             [],
@@ -115,14 +115,14 @@ def test_a_folder_of_a_model_and_an_adapter_is_refused(folder: Path) -> None:
     ids=str,
 )
 def test_a_folder_that_is_not_a_model_says_what_it_is(
-    tmp_path: Path, files: list[str], message: str, mend: str
+    tmp_path: Path, files: list[str], message: str, hint: str
 ) -> None:
     for name in files:
         (tmp_path / name).write_text("{}")
     with pytest.raises(WeightsError) as caught:
         open_checkpoint(tmp_path)
     assert message in caught.value.message
-    assert mend in str(caught.value.mend)
+    assert hint in str(caught.value.hint)
 
 
 def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_faults_of_the_config_name_the_file(folder: Path, change, error, message
         assert caught.value.message.startswith(str(folder / "config.json"))
 
 
-def test_a_tokeniser_without_the_token_of_t1_json_is_refused(folder: Path) -> None:
+def test_a_tokenizer_without_the_token_of_t1_json_is_refused(folder: Path) -> None:
     (folder / "t1.json").write_text(
         json.dumps(
             {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.hub.emb_token import give_emb_token
+from t1_jax.hub.emb_token import add_emb_token
 
 ENDS = ("<|end|>", "<|im_start|>", "<empty_output>")
 
@@ -22,9 +22,9 @@ ENDS = ("<|end|>", "<|im_start|>", "<empty_output>")
         ("auto", 264, {}, (264, "append", 265)),
     ],
 )
-def test_a_row_without_a_token(tiny_tokeniser, mode, rows, options, expected) -> None:
-    before = tiny_tokeniser()
-    after, emb = give_emb_token(before, rows, mode=mode, **options)
+def test_a_row_without_a_token(tiny_tokenizer, mode, rows, options, expected) -> None:
+    before = tiny_tokenizer()
+    after, emb = add_emb_token(before, rows, mode=mode, **options)
     assert (emb.id, emb.mode, emb.vocab_size) == expected
     assert emb.untrained
     assert after.emb_token_id == emb.id
@@ -35,9 +35,9 @@ def test_a_row_without_a_token(tiny_tokeniser, mode, rows, options, expected) ->
 
 
 @pytest.mark.parametrize("mode", ["spare", "auto"])
-def test_a_spare_token_is_renamed(tiny_tokeniser, mode) -> None:
-    before = tiny_tokeniser(ENDS)
-    after, emb = give_emb_token(before, 265, mode=mode)
+def test_a_spare_token_is_renamed(tiny_tokenizer, mode) -> None:
+    before = tiny_tokenizer(ENDS)
+    after, emb = add_emb_token(before, 265, mode=mode)
     assert (emb.id, emb.mode, emb.vocab_size) == (264, "spare", 265)
     assert after.backend.token_to_id("<empty_output>") is None
     assert after.backend.get_vocab_size() == 265
@@ -46,9 +46,9 @@ def test_a_spare_token_is_renamed(tiny_tokeniser, mode) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"token_id": 290}])
-def test_the_token_is_special_and_text_goes_on_as_before(tiny_tokeniser, options) -> None:
-    before = tiny_tokeniser()
-    after, emb = give_emb_token(before, 300, mode="unused", **options)
+def test_the_token_is_special_and_text_goes_on_as_before(tiny_tokenizer, options) -> None:
+    before = tiny_tokenizer()
+    after, emb = add_emb_token(before, 300, mode="unused", **options)
     text = "hello 12 <|im_start|>x<|end|>"
     assert after.backend.encode(text).ids == before.backend.encode(text).ids
     assert after.backend.encode("a<emb_token>").ids[-1] == emb.id
@@ -58,9 +58,9 @@ def test_the_token_is_special_and_text_goes_on_as_before(tiny_tokeniser, options
     assert emb.id not in plain.encode("a<emb_token>").ids
 
 
-def test_a_tokeniser_that_has_it_is_used_as_it_is(tiny_tokeniser) -> None:
-    before = tiny_tokeniser(("<|end|>", "<emb_token>"))
-    after, emb = give_emb_token(before, 300, mode="append")
+def test_a_tokenizer_that_has_it_is_used_as_it_is(tiny_tokenizer) -> None:
+    before = tiny_tokenizer(("<|end|>", "<emb_token>"))
+    after, emb = add_emb_token(before, 300, mode="append")
     assert after is before
     assert (emb.id, emb.mode, emb.vocab_size) == (263, "existing", 300)
     assert not emb.untrained
@@ -80,18 +80,18 @@ def test_a_tokeniser_that_has_it_is_used_as_it_is(tiny_tokeniser) -> None:
     ],
 )
 def test_rows_and_tokens_in_use_are_not_taken(
-    tiny_tokeniser, mode, rows, options, message: str
+    tiny_tokenizer, mode, rows, options, message: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        give_emb_token(tiny_tokeniser(ENDS), rows, mode=mode, **options)
+        add_emb_token(tiny_tokenizer(ENDS), rows, mode=mode, **options)
     assert message in str(caught.value)
 
 
-def test_no_known_spare_token_is_said(tiny_tokeniser) -> None:
+def test_no_known_spare_token_is_said(tiny_tokenizer) -> None:
     with pytest.raises(ConfigError, match="<empty_output> is not a special token"):
-        give_emb_token(tiny_tokeniser(), 264, mode="spare")
+        add_emb_token(tiny_tokenizer(), 264, mode="spare")
 
 
-def test_a_spare_token_that_the_template_writes_is_in_use(tiny_tokeniser) -> None:
-    tokeniser = dataclasses.replace(tiny_tokeniser(ENDS), chat_template="x<empty_output>")
-    assert give_emb_token(tokeniser, 265)[1].mode == "append"
+def test_a_spare_token_that_the_template_writes_is_in_use(tiny_tokenizer) -> None:
+    tokenizer = dataclasses.replace(tiny_tokenizer(ENDS), chat_template="x<empty_output>")
+    assert add_emb_token(tokenizer, 265)[1].mode == "append"

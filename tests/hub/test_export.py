@@ -16,10 +16,10 @@ from t1_jax.errors import ConfigError, T1Error, UnsupportedError, WeightsError
 from t1_jax.hub import export, safetensors_writer
 from t1_jax.hub.card import CardFacts
 from t1_jax.hub.checkpoint import Checkpoint, open_checkpoint
-from t1_jax.hub.emb_token import give_emb_token
+from t1_jax.hub.emb_token import add_emb_token
 from t1_jax.hub.export import ExportOptions, export_folder
 from t1_jax.hub.load import load_decoder_state
-from t1_jax.hub.sentence_transformers import DocumentSide
+from t1_jax.hub.sentence_transformers import DocumentPrompt
 
 SHAPES = [
     ("llama", {}),
@@ -37,9 +37,9 @@ def export_again(folder: Path, checkpoint: Checkpoint, state, **changes: dict[st
         folder,
         state,
         dataclasses.replace(checkpoint.config, **changes.get("config", {})),
-        dataclasses.replace(checkpoint.tokeniser, **changes.get("tokeniser", {})),
+        dataclasses.replace(checkpoint.tokenizer, **changes.get("tokenizer", {})),
         dataclasses.replace(checkpoint.metadata, **changes.get("metadata", {})),
-        DocumentSide(**(side | changes.get("side", {}))),
+        DocumentPrompt(**(side | changes.get("side", {}))),
         CardFacts(name="Tiny"),
     )
 
@@ -78,12 +78,12 @@ def test_the_checkpoint_that_comes_back_is_a_t1(export_tiny) -> None:
     _, base, folder = export_tiny()
     checkpoint = open_checkpoint(folder)
     assert checkpoint.metadata is not None
-    assert checkpoint.metadata.emb_token_id == checkpoint.tokeniser.emb_token_id == 264
+    assert checkpoint.metadata.emb_token_id == checkpoint.tokenizer.emb_token_id == 264
     assert checkpoint.metadata.base_fingerprint == open_checkpoint(base).fingerprint
-    assert checkpoint.tokeniser.eos_ids == (262,)
-    assert checkpoint.tokeniser.special_tokens["pad_token"] == "<|end|>"
-    assert checkpoint.tokeniser.chat_template == "{{ messages }}<|im_start|>"
-    assert checkpoint.tokeniser.generation["temperature"] == 0.7
+    assert checkpoint.tokenizer.eos_ids == (262,)
+    assert checkpoint.tokenizer.special_tokens["pad_token"] == "<|end|>"
+    assert checkpoint.tokenizer.chat_template == "{{ messages }}<|im_start|>"
+    assert checkpoint.tokenizer.generation["temperature"] == 0.7
 
 
 def test_a_second_export_of_the_same_is_the_same(export_tiny, abstract, tmp_path: Path) -> None:
@@ -97,15 +97,15 @@ def test_a_second_export_of_the_same_is_the_same(export_tiny, abstract, tmp_path
         assert (again / name).read_text() == (folder / name).read_text()
 
 
-def test_transformers_reads_the_config_and_the_tokeniser(export_tiny) -> None:
+def test_transformers_reads_the_config_and_the_tokenizer(export_tiny) -> None:
     _, _, folder = export_tiny("qwen3")
     config = transformers.AutoConfig.from_pretrained(folder)
     assert (config.model_type, config.head_dim, config.vocab_size) == ("qwen3", 4, 300)
     assert config.rope_parameters["rope_theta"] == 5e4
-    tokeniser = transformers.AutoTokenizer.from_pretrained(folder)
-    assert tokeniser("hello<emb_token>").input_ids == [259, 264]
-    assert tokeniser.decode([259, 264], skip_special_tokens=True) == "hello"
-    assert (tokeniser.eos_token, tokeniser.chat_template[:3]) == ("<|end|>", "{{ ")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("hello<emb_token>").input_ids == [259, 264]
+    assert tokenizer.decode([259, 264], skip_special_tokens=True) == "hello"
+    assert (tokenizer.eos_token, tokenizer.chat_template[:3]) == ("<|end|>", "{{ ")
     generation = transformers.GenerationConfig.from_pretrained(folder)
     assert generation.eos_token_id == [262, 264]
 
@@ -200,7 +200,7 @@ def test_a_value_beyond_float16_is_refused_by_tensor(export_tiny, abstract, tmp_
         ({"without": "embed/table"}, WeightsError, "state lacks embed/table"),
         ({"side": {"tail_ids": (264, 262)}}, ConfigError, "must end with <emb_token>"),
         (
-            {"tokeniser": {"special_tokens": {}, "eos_ids": ()}},
+            {"tokenizer": {"special_tokens": {}, "eos_ids": ()}},
             ConfigError,
             "neither pad_token nor eos_token",
         ),
@@ -233,13 +233,13 @@ def test_every_file_is_valid_json(export_tiny) -> None:
 
 
 def test_a_qwen2_model_with_a_tokenizer_of_another_family_is_not_exported(
-    export_tiny, abstract, tiny_tokeniser, tmp_path: Path
+    export_tiny, abstract, tiny_tokenizer, tmp_path: Path
 ) -> None:
     """A GGUF file may have one; transformers would read other ids than T1 does."""
     _, _, folder = export_tiny("qwen2")
     checkpoint = open_checkpoint(folder)
     state = load_decoder_state(checkpoint.source, checkpoint.config, abstract(checkpoint.config))
-    foreign, _ = give_emb_token(tiny_tokeniser(), 300)
+    foreign, _ = add_emb_token(tiny_tokenizer(), 300)
     with pytest.raises(UnsupportedError, match=r"with Qwen2Tokenizer.*: .*pre_tokenizer"):
-        export_again(tmp_path / "x", checkpoint, state, tokeniser={"backend": foreign.backend})
+        export_again(tmp_path / "x", checkpoint, state, tokenizer={"backend": foreign.backend})
     assert not (tmp_path / "x").exists()

@@ -46,7 +46,7 @@ def test_biases_are_told_by_the_tensors(
         ("llama__rope__dimension_count", 2, "heads of several sizes"),
     ],
 )
-def test_what_is_not_honoured_is_refused_by_name(
+def test_what_is_not_honored_is_refused_by_name(
     tmp_path: Path, tiny_config, random_tensors, write_gguf, key: str, value, message: str
 ) -> None:
     config = tiny_config()

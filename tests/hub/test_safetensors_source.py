@@ -182,7 +182,7 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
         SafetensorsSource(tmp_path)
 
 
-def test_quantised_integers_are_refused_by_tensor(tmp_path: Path) -> None:
+def test_quantized_integers_are_refused_by_tensor(tmp_path: Path) -> None:
     save_file({"a.weight": np.zeros(4, np.int8)}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=r"a\.weight .* has dtype I8"):
         SafetensorsSource(tmp_path).read("a.weight")

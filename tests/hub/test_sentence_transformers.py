@@ -8,14 +8,14 @@ import pytest
 import transformers
 from tokenizers import AddedToken
 
-from t1_jax.hub.emb_token import give_emb_token
+from t1_jax.hub.emb_token import add_emb_token
 from t1_jax.hub.hf_config import hf_config_from_decoder
 from t1_jax.hub.sentence_transformers import (
-    DocumentSide,
-    write_document_tokeniser,
+    DocumentPrompt,
+    write_document_tokenizer,
     write_sentence_transformers,
 )
-from t1_jax.text import T1Tokeniser
+from t1_jax.text import T1Tokenizer
 
 TEMPLATE = "<|im_start|>hell\n{text}<|end|>\n<|im_start|>he\n"
 DOCUMENTS = [
@@ -30,23 +30,23 @@ DOCUMENTS = [
 
 
 @pytest.fixture
-def exported(tmp_path: Path, tiny_config, tiny_tokeniser, random_tensors, write_folder):
+def exported(tmp_path: Path, tiny_config, tiny_tokenizer, random_tensors, write_folder):
     """A folder with the layout, and the rows that T1 itself makes of the documents."""
     config = tiny_config("qwen3", vocab_size=300, num_kv_heads=4)
     folder = write_folder(tmp_path / "model", config, random_tensors(config))
-    base = tiny_tokeniser()
+    base = tiny_tokenizer()
     base.backend.add_tokens([AddedToken("<think>", special=False, normalized=False)])
-    tokeniser, emb = give_emb_token(base, config.vocab_size)
-    ours = T1Tokeniser(tokeniser.backend, emb_token_id=emb.id, eos_ids=(262,), pad_id=262)
-    encode = lambda text: tokeniser.backend.encode(text, add_special_tokens=False).ids  # noqa: E731
-    side = DocumentSide(
+    tokenizer, emb = add_emb_token(base, config.vocab_size)
+    ours = T1Tokenizer(tokenizer.backend, emb_token_id=emb.id, eos_ids=(262,), pad_id=262)
+    encode = lambda text: tokenizer.backend.encode(text, add_special_tokens=False).ids  # noqa: E731
+    side = DocumentPrompt(
         head_ids=(263,),
         words_before="hell\n",
         tail_ids=(*encode("<|end|>\n<|im_start|>he\n"), emb.id),
         max_tokens=48,
     )
     weights = [folder / "model.safetensors"]
-    write_document_tokeniser(folder, tokeniser, side)
+    write_document_tokenizer(folder, tokenizer, side)
     write_sentence_transformers(folder, weights, config.embed_dim, side)
     prompts = ours.encode_prompts(TEMPLATE, instruction="", texts=DOCUMENTS, max_tokens=47)
     return folder, side, [ours.close(prompt).ids.tolist() for prompt in prompts]
@@ -54,9 +54,9 @@ def exported(tmp_path: Path, tiny_config, tiny_tokeniser, random_tensors, write_
 
 def test_tokens_are_those_of_t1_also_when_a_document_is_cut(exported) -> None:
     folder, side, rows = exported
-    tokeniser = transformers.AutoTokenizer.from_pretrained(folder / "document")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "document")
     texts = [side.words_before + document for document in DOCUMENTS]
-    encoded = tokeniser(texts, truncation=True, max_length=side.max_tokens, padding=True)
+    encoded = tokenizer(texts, truncation=True, max_length=side.max_tokens, padding=True)
     lengths = [sum(mask) for mask in encoded.attention_mask]
     for ids, length, row in zip(encoded.input_ids, lengths, rows, strict=True):
         assert ids[:length] == row
@@ -65,10 +65,10 @@ def test_tokens_are_those_of_t1_also_when_a_document_is_cut(exported) -> None:
 
 def test_the_emb_token_stands_once_and_last(exported) -> None:
     folder, side, _ = exported
-    tokeniser = transformers.AutoTokenizer.from_pretrained(folder / "document")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "document")
     for document in DOCUMENTS:
         for most in (12, 20, side.max_tokens):
-            ids = tokeniser(document, truncation=True, max_length=most).input_ids
+            ids = tokenizer(document, truncation=True, max_length=most).input_ids
             assert ids.count(265) == 1
             assert ids[-1] == 265
             assert len(ids) <= most
@@ -81,16 +81,16 @@ def test_weights_are_shared_not_doubled(exported) -> None:
 
 
 def test_weights_are_copied_where_links_are_not_to_be_had(
-    tmp_path: Path, tiny_tokeniser, monkeypatch
+    tmp_path: Path, tiny_tokenizer, monkeypatch
 ) -> None:
     def no_links(*args: object) -> None:
         raise OSError("not on this file system")
 
     monkeypatch.setattr("os.link", no_links)
     (tmp_path / "config.json").write_text("{}")
-    tokeniser, emb = give_emb_token(tiny_tokeniser(), 300)
-    side = DocumentSide(head_ids=(), words_before="", tail_ids=(emb.id,), max_tokens=9)
-    write_document_tokeniser(tmp_path, tokeniser, side)
+    tokenizer, emb = add_emb_token(tiny_tokenizer(), 300)
+    side = DocumentPrompt(head_ids=(), words_before="", tail_ids=(emb.id,), max_tokens=9)
+    write_document_tokenizer(tmp_path, tokenizer, side)
     write_sentence_transformers(tmp_path, [], 12, side)
     assert (tmp_path / "document" / "config.json").read_text() == "{}"
 
@@ -127,17 +127,17 @@ def test_sentence_transformers_encodes_documents_and_refuses_queries(exported) -
         model.encode(["hello"])
 
 
-def test_the_causal_model_beside_it_keeps_its_plain_tokeniser(
-    tmp_path: Path, tiny_config, tiny_tokeniser
+def test_the_causal_model_beside_it_keeps_its_plain_tokenizer(
+    tmp_path: Path, tiny_config, tiny_tokenizer
 ) -> None:
     config = tiny_config("llama", vocab_size=300)
-    tokeniser, emb = give_emb_token(tiny_tokeniser(), 300)
-    before = tokeniser.backend.to_str()
+    tokenizer, emb = add_emb_token(tiny_tokenizer(), 300)
+    before = tokenizer.backend.to_str()
     (tmp_path / "config.json").write_text(
         json.dumps(hf_config_from_decoder(config, dtype="float32"))
     )
-    side = DocumentSide(head_ids=(263,), words_before="", tail_ids=(emb.id,), max_tokens=9)
-    write_document_tokeniser(tmp_path, tokeniser, side)
+    side = DocumentPrompt(head_ids=(263,), words_before="", tail_ids=(emb.id,), max_tokens=9)
+    write_document_tokenizer(tmp_path, tokenizer, side)
     write_sentence_transformers(tmp_path, [], 12, side)
-    assert tokeniser.backend.to_str() == before
+    assert tokenizer.backend.to_str() == before
     assert not (tmp_path / "tokenizer.json").exists()

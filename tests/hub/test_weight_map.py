@@ -7,12 +7,12 @@ import pytest
 
 from t1_jax.hub.weight_map import (
     expected_tensors,
+    from_hf,
     hf_names,
     hf_shape,
     our_shape,
     rules_for,
     to_hf,
-    to_ours,
 )
 
 SWITCHES = [
@@ -41,7 +41,7 @@ def test_both_directions_are_inverse(tiny_config) -> None:
     for rule in rules_for(config):
         shape = hf_shape(rule, config)
         theirs = np.arange(np.prod(shape)).reshape(shape)
-        ours = to_ours(rule, theirs, config)
+        ours = from_hf(rule, theirs, config)
         assert ours.shape == our_shape(rule, config)
         np.testing.assert_array_equal(to_hf(rule, ours, config), theirs)
 
@@ -53,8 +53,8 @@ def test_the_layouts_are_those_of_the_projections(tiny_config) -> None:
     D, N, H = config.embed_dim, config.num_heads, config.head_dim
     q = np.arange(N * H * D).reshape(N * H, D)
     o = np.arange(D * N * H).reshape(D, N * H)
-    ours_q = to_ours(rules["blocks/attention/q/kernel"], q, config)
-    ours_o = to_ours(rules["blocks/attention/o/kernel"], o, config)
+    ours_q = from_hf(rules["blocks/attention/q/kernel"], q, config)
+    ours_o = from_hf(rules["blocks/attention/o/kernel"], o, config)
     assert ours_q[5, 2, 3] == q[2 * H + 3, 5]
     assert ours_o[2, 3, 5] == o[5, 2 * H + 3]
 
@@ -71,4 +71,4 @@ def test_turning_a_tensor_copies_nothing(tiny_config) -> None:
     config = tiny_config()
     for rule in rules_for(config):
         theirs = np.zeros(hf_shape(rule, config))
-        assert np.shares_memory(to_ours(rule, theirs, config), theirs)
+        assert np.shares_memory(from_hf(rule, theirs, config), theirs)

@@ -18,7 +18,7 @@ from t1_jax.model.attention import (
     check_backend,
     merge_attention,
 )
-from t1_jax.parallel import Placement, ShardingRules, single_device_placement
+from t1_jax.parallel import MeshContext, ShardingRules, single_device_mesh_context
 from tests.model.tiny import COMPILE_FAST, build, tiny
 
 B, L, N, K, H = 2, 17, 6, 2, 4
@@ -26,7 +26,7 @@ B, L, N, K, H = 2, 17, 6, 2, 4
 
 def place(array: Any, letters: str) -> jax.Array:
     """An array on one device, laid out as attention expects it."""
-    return jax.device_put(array, single_device_placement().activation(letters))
+    return jax.device_put(array, single_device_mesh_context().activation(letters))
 
 
 def qkv(dtype: str = "float32", length: int = L) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -114,7 +114,7 @@ def test_blocks_equal_the_dense_reference(block: int, window: int | str, packed:
     given = size if isinstance(window, int) else np.asarray(size)
     segments = place(SEGMENTS, "bl") if packed else None
     q, k, v = qkv()
-    with single_device_placement().entered():
+    with single_device_mesh_context().activate():
         out = compiled(attention(given, segments, block))(q, k, v)
     expected = dense((q, k, v), size, SEGMENTS if packed else None)
     np.testing.assert_allclose(out, expected, atol=2e-6)
@@ -131,14 +131,14 @@ def test_gradients_of_blocks_equal_those_of_one(window: int) -> None:
 
         return compiled(jax.grad(loss, argnums=(0, 1, 2)))(q, k, v)
 
-    with single_device_placement().entered():
+    with single_device_mesh_context().activate():
         for whole, blocks in zip(gradients(512), gradients(5), strict=True):
             np.testing.assert_allclose(whole, blocks, atol=2e-6)
 
 
 def test_bf16_scores_are_kept_in_float32() -> None:
     q, k, v = qkv("bfloat16")
-    with single_device_placement().entered():
+    with single_device_mesh_context().activate():
         out = compiled(attention())(q, k, v)
         jaxpr = str(jax.make_jaxpr(attention())(q, k, v))
     assert out.dtype == jnp.bfloat16
@@ -174,15 +174,15 @@ def test_a_cache_with_nothing_to_see_takes_no_part_and_gives_no_nan() -> None:
     assert np.isfinite(merge_attention(empty, empty)).all()
 
 
-def placement_on(platform: str, capability: str = "9.0", rules: Any = None) -> Placement:
+def placement_on(platform: str, capability: str = "9.0", rules: Any = None) -> MeshContext:
     """A placement on a device that this machine does not have."""
-    placement = mock.Mock(spec=Placement)
-    placement.rules = rules or ShardingRules()
-    placement.mesh = mock.Mock()
-    placement.mesh.devices.item = lambda _: SimpleNamespace(
+    mesh_context = mock.Mock(spec=MeshContext)
+    mesh_context.rules = rules or ShardingRules()
+    mesh_context.mesh = mock.Mock()
+    mesh_context.mesh.devices.item = lambda _: SimpleNamespace(
         platform=platform, compute_capability=capability
     )
-    return placement
+    return mesh_context
 
 
 BF16 = jnp.dtype(jnp.bfloat16)
@@ -249,7 +249,7 @@ def test_inputs_that_a_back_end_would_get_wrong_are_refused(
     backend: str, arguments: dict[str, Any], message: str
 ) -> None:
     with (
-        single_device_placement().entered(),
+        single_device_mesh_context().activate(),
         pytest.raises(UnsupportedError, match=message),
     ):
         attention(**arguments, backend=backend)(*qkv())
@@ -265,7 +265,7 @@ def test_cudnn_is_asked_for_the_same_function(window: int, monkeypatch: pytest.M
 
     monkeypatch.setattr(jax.nn, "dot_product_attention", on_cpu)
     q, k, v = qkv()
-    with single_device_placement().entered():
+    with single_device_mesh_context().activate():
         out = compiled(attention(window, backend="cudnn"))(q, k, v)
     assert asked == ["cudnn"]
     np.testing.assert_allclose(out, dense((q, k, v), window), atol=2e-6)
@@ -293,7 +293,7 @@ def test_splash_equals_the_blocks(
 
         return compiled(jax.grad(loss, argnums=(0, 1, 2), has_aux=True))(q, k, v)
 
-    with single_device_placement().entered():
+    with single_device_mesh_context().activate():
         splash, blocks = values_and_gradients("splash"), values_and_gradients("xla")
     for one, other in zip(jax.tree.leaves(splash), jax.tree.leaves(blocks), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)

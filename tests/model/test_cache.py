@@ -84,8 +84,8 @@ def test_decoding_equals_a_full_pass(windows: tuple[int, int], unrolled: bool) -
     model = build(tiny(windows=windows, qkv_bias=True, qk_norm=True))
     expected = full(model)
     if unrolled:
-        with model.placement.entered():
-            model = Model(model.decoder.unrolled(), model.placement)
+        with model.mesh_context.activate():
+            model = Model(model.decoder.unrolled(), model.mesh_context)
         assert model.decoder.unrolled() is model.decoder
     np.testing.assert_allclose(decoded(model), expected, atol=3e-5)
 
@@ -93,8 +93,8 @@ def test_decoding_equals_a_full_pass(windows: tuple[int, int], unrolled: bool) -
 def test_unrolled_decoder_is_the_same_function_and_leaves_the_stacked_one_alone() -> None:
     model = build(tiny(windows=(0, 4)), remat="full")
     before = model.hidden(tokens(2, 9))
-    with model.placement.entered():
-        apart = Model(model.decoder.unrolled(), model.placement)
+    with model.mesh_context.activate():
+        apart = Model(model.decoder.unrolled(), model.mesh_context)
     np.testing.assert_allclose(apart.hidden(tokens(2, 9)), before, atol=1e-5)
     np.testing.assert_array_equal(model.hidden(tokens(2, 9)), before)
 

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model import Decoder, RopeConfig, TokenMask
+from t1_jax.model import Decoder, RopeConfig, VocabMask
 from t1_jax.model.decoder import unit
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
 
 UNTIED = tiny(tie_embeddings=False, qkv_bias=True, windows=(0, 5))
@@ -85,7 +85,7 @@ def test_logits_of_padding_and_of_masked_rows_are_minus_infinity(untied: Model) 
 
 def test_token_mask_is_not_a_parameter() -> None:
     decoder = build().decoder
-    params, masks, rest = nnx.state(decoder, nnx.Param, TokenMask, ...)
+    params, masks, rest = nnx.state(decoder, nnx.Param, VocabMask, ...)
     assert len(jax.tree.leaves(masks)) == 1
     assert not jax.tree.leaves(rest)
     assert len(jax.tree.leaves(params)) == 11
@@ -125,8 +125,8 @@ def test_text_beyond_the_checkpoints_positions_is_refused_unless_packed(untied: 
 
 
 def test_rows_that_do_not_divide_are_refused() -> None:
-    placement = make_placement(MeshConfig(data=2, tensor=2), devices=jax.devices()[:4])
-    model = build(placement=placement)
+    mesh_context = make_mesh_context(MeshConfig(data=2, tensor=2), devices=jax.devices()[:4])
+    model = build(mesh_context=mesh_context)
     with pytest.raises(UnsupportedError, match="3 rows .* 2 devices.*\n.*multiple of 2 rows"):
         model.run(lambda decoder, ids: decoder.hidden(ids), tokens(3, 4))
 
@@ -148,6 +148,6 @@ def test_a_long_row_never_has_all_its_scores_in_memory(windows: tuple[int, int])
         assert analysis is not None
         return analysis.temp_size_in_bytes
 
-    with model.placement.entered():
+    with model.mesh_context.activate():
         assert memory(hidden) < all_scores / 6
         assert memory(jax.grad(lambda *args: hidden(*args).sum())) < all_scores / 3

@@ -19,7 +19,7 @@ from t1_jax.model import (
     merge_lora,
     trainable_filter,
 )
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from tests.model.tiny import COMPILE_FAST, Model, build, tiny, tokens
 
 EMB = 7
@@ -31,20 +31,20 @@ IDS = np.where(tokens(8, 6) % 4 == 0, EMB, tokens(8, 6)).astype(np.int32)
 def adapted(model: Model, *, trained: bool = True, **changes: Any) -> Model:
     """The model with an adapter, as if training had moved all of it."""
     config = LoraConfig(**{"rank": 3, "alpha": 6.0, **changes})
-    with model.placement.entered():
+    with model.mesh_context.activate():
         decoder = add_lora(model.decoder, config, nnx.Rngs(5), emb_token_id=EMB)
         generator = np.random.default_rng(0)
         for _, leaf in nnx.to_flat_state(lora_state(decoder)) if trained else ():
             value = leaf.get_value()
             moved = (0.2 * generator.standard_normal(value.shape)).astype(np.float32)
             leaf.set_value(jax.device_put(moved, value.sharding))
-    return Model(decoder, model.placement)
+    return Model(decoder, model.mesh_context)
 
 
 def merged(model: Model) -> Model:
     """The model with its adapter merged."""
-    with model.placement.entered():
-        return Model(merge_lora(model.decoder), model.placement)
+    with model.mesh_context.activate():
+        return Model(merge_lora(model.decoder), model.mesh_context)
 
 
 def weights(model: Model) -> dict[str, np.ndarray]:
@@ -98,7 +98,7 @@ def test_a_merged_decoder_is_of_the_same_graph_and_generates() -> None:
     assert nnx.graphdef(model.decoder) == nnx.graphdef(plain.decoder)
     lengths = model.place(np.full(8, 6, np.int32), "b")
     model.run(lambda decoder, *a: decoder.prefill(*a).lengths, model.place(IDS, "pl"), lengths)
-    with model.placement.entered():
+    with model.mesh_context.activate():
         model.decoder.unrolled()
     assert merge_lora(plain.decoder) is plain.decoder
 
@@ -131,7 +131,7 @@ def gradients(model: Model, kind: Any) -> Any:
         hidden = decoder.hidden(ids)
         return jax.nn.logsumexp(decoder.logits(hidden), axis=-1).sum() + jnp.sin(hidden).sum()
 
-    with model.placement.entered():
+    with model.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss), compiler_options=COMPILE_FAST)
         found = compiled(trained, model.place(IDS))
     return {"/".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(found)}
@@ -164,7 +164,7 @@ def test_gradients_of_the_adapter_follow_from_those_of_the_merged_weights(remat:
 
 @pytest.mark.parametrize("mesh", [MeshConfig(data=2, fsdp=2, tensor=2), MeshConfig(data=1, fsdp=8)])
 def test_over_a_mesh_it_is_the_same(mesh: MeshConfig) -> None:
-    alone, model = adapted(build(UNTIED)), adapted(build(UNTIED, make_placement(mesh)))
+    alone, model = adapted(build(UNTIED)), adapted(build(UNTIED, make_mesh_context(mesh)))
     np.testing.assert_allclose(
         merged(model).logits(IDS), merged(alone).logits(IDS), atol=1e-3, rtol=1e-4
     )
@@ -181,14 +181,14 @@ def test_over_a_mesh_it_is_the_same(mesh: MeshConfig) -> None:
         assert error < 1e-4 * np.linalg.norm(expected[path]), path
         assert found.sharding.is_equivalent_to(placed[path], found.ndim), path
     kernels = nnx.to_flat_state(nnx.state(merged(model).decoder, nnx.Param))
-    before = nnx.to_flat_state(nnx.state(build(UNTIED, make_placement(mesh)).decoder, nnx.Param))
+    before = nnx.to_flat_state(nnx.state(build(UNTIED, make_mesh_context(mesh)).decoder, nnx.Param))
     for (path, after), (_, leaf) in zip(kernels, before, strict=True):
         sharding = after.get_value().sharding
         assert sharding.is_equivalent_to(leaf.get_value().sharding, leaf.get_value().ndim), path
 
 
 def test_factors_are_split_as_the_weight_is_and_the_rank_is_not() -> None:
-    model = adapted(build(UNTIED, make_placement(MeshConfig(data=2, fsdp=2, tensor=2))))
+    model = adapted(build(UNTIED, make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))))
     shards = {
         "/".join(map(str, path[1:])): leaf.get_value().addressable_shards[0].data.shape
         for path, leaf in nnx.to_flat_state(lora_state(model.decoder))
@@ -208,7 +208,7 @@ def test_frozen_weights_cost_no_gradient() -> None:
         def loss(trained: nnx.State, ids: jax.Array) -> jax.Array:
             return nnx.merge(graph, trained, rest).hidden(ids).sum()
 
-        with model.placement.entered():
+        with model.mesh_context.activate():
             lowered = jax.jit(jax.grad(loss)).lower(trained, model.place(IDS))
             return float((lowered.compile().cost_analysis() or {})["flops"])
 
@@ -219,7 +219,7 @@ def test_a_is_random_by_fan_in_and_does_not_depend_on_the_mesh() -> None:
     config = tiny(embed_dim=64, mlp_dim=128)
     alone = adapted(build(config), trained=False, rank=16)
     eight = adapted(
-        build(config, make_placement(MeshConfig(data=1, fsdp=8))), trained=False, rank=16
+        build(config, make_mesh_context(MeshConfig(data=1, fsdp=8))), trained=False, rank=16
     )
     one, other = weights(alone), weights(eight)
     for path, value in one.items():
@@ -239,7 +239,7 @@ def test_generation_over_an_unmerged_adapter_is_refused() -> None:
 
 def test_what_cannot_be_adapted_is_refused() -> None:
     model = build(TIED)
-    with model.placement.entered():
+    with model.mesh_context.activate():
         with pytest.raises(UnsupportedError, match="has an adapter"):
             add_lora(adapted(model).decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=EMB)
         with pytest.raises(UnsupportedError, match="taken apart"):

@@ -70,7 +70,7 @@ def gradients(model: Model) -> list[np.ndarray]:
         decoder = nnx.merge(graph, params, rest)
         return jax.nn.logsumexp(decoder.logits(decoder.hidden(ids)), axis=-1).sum()
 
-    with model.placement.entered():
+    with model.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss), compiler_options=COMPILE_FAST)
         out = compiled(params, model.place(tokens(1, 9)))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(out)]
@@ -81,8 +81,8 @@ def test_every_remat_policy_gives_the_same_gradients(unrolled: bool) -> None:
     def computed(**options: Any) -> list[np.ndarray]:
         model = build(WINDOWED, **options)
         if unrolled:
-            with model.placement.entered():
-                model = Model(model.decoder.unrolled(), model.placement)
+            with model.mesh_context.activate():
+                model = Model(model.decoder.unrolled(), model.mesh_context)
         return gradients(model)
 
     kept = computed()
@@ -97,7 +97,7 @@ def test_a_window_stays_known_under_remat() -> None:
     # As an array it would be refused by cudnn and splash, and xla would read all keys.
     model = build(tiny(windows=(4, 4), max_positions=128), remat="full", attention_block=8)
     graph, params, rest = nnx.split(model.decoder, nnx.Param, ...)
-    with model.placement.entered():
+    with model.mesh_context.activate():
         jaxpr = jax.make_jaxpr(lambda p, ids: nnx.merge(graph, p, rest).hidden(ids))(
             params, model.place(tokens(1, 128))
         )

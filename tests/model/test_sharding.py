@@ -9,7 +9,7 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError
 from t1_jax.model import Decoder, ModelOptions
-from t1_jax.parallel import MeshConfig, Placement, ShardingRules, make_placement
+from t1_jax.parallel import MeshConfig, MeshContext, ShardingRules, make_mesh_context
 from tests.model.test_cache import decoded
 from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
 
@@ -27,9 +27,9 @@ MESHES = [
 ]
 
 
-def placement_of(mesh: MeshConfig, rules: ShardingRules) -> Placement:
+def placement_of(mesh: MeshConfig, rules: ShardingRules) -> MeshContext:
     """The mesh, on as many devices as it needs."""
-    return make_placement(mesh, rules, jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor])
+    return make_mesh_context(mesh, rules, jax.devices()[: mesh.data * mesh.fsdp * mesh.tensor])
 
 
 def logits_and_gradients(model: Model) -> tuple[Any, Any]:
@@ -44,7 +44,7 @@ def logits_and_gradients(model: Model) -> tuple[Any, Any]:
         return jax.nn.logsumexp(logits, axis=-1).sum() + pooled[:, 0].sum(), logits
 
     at = np.arange(8, dtype=np.int32) % 6
-    with model.placement.entered():
+    with model.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss, has_aux=True), compiler_options=COMPILE_FAST)
         return compiled(params, model.place(ROWS), model.place(at, "b"))
 
@@ -101,15 +101,15 @@ def test_decoding_equals_that_of_one_device(
 ) -> None:
     model = build(CONFIG, placement_of(mesh, rules))
     if unrolled:
-        with model.placement.entered():
-            model = Model(model.decoder.unrolled(), model.placement)
+        with model.mesh_context.activate():
+            model = Model(model.decoder.unrolled(), model.mesh_context)
     np.testing.assert_allclose(decoded(model), decoded_alone, atol=1e-4)
 
 
 def test_random_weights_do_not_depend_on_the_mesh() -> None:
-    def weights(placement: Placement) -> list[np.ndarray]:
-        with placement.entered():
-            decoder = Decoder(TINY, ModelOptions(), placement, nnx.Rngs(3))
+    def weights(mesh_context: MeshContext) -> list[np.ndarray]:
+        with mesh_context.activate():
+            decoder = Decoder(TINY, ModelOptions(), mesh_context, nnx.Rngs(3))
         return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(decoder))]
 
     one = weights(placement_of(MeshConfig(data=1), ShardingRules()))
@@ -141,4 +141,4 @@ def test_weights_that_do_not_divide_are_refused_by_name(
     changes: dict[str, Any], mesh: MeshConfig, message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(tiny(**changes), make_placement(mesh))
+        build(tiny(**changes), make_mesh_context(mesh))

@@ -11,7 +11,7 @@ from flax import nnx
 from t1_jax.errors import UnsupportedError
 from t1_jax.model import Decoder
 from t1_jax.model.attention import causal_attention
-from t1_jax.parallel import MeshConfig, ShardingRules, make_placement, single_device_placement
+from t1_jax.parallel import MeshConfig, ShardingRules, make_mesh_context, single_device_mesh_context
 from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
 
 PROMPT, THOUGHTS = 5, (4, 1, 6)
@@ -38,7 +38,7 @@ def gradients(model: Model, call: Any, *arrays: Any) -> tuple[Any, Any]:
     def loss(params: nnx.State, *arrays: Any) -> Any:
         return call(nnx.merge(graph, params, rest), *arrays)
 
-    with model.placement.entered():
+    with model.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss, has_aux=True), compiler_options=COMPILE_FAST)
         found, out = compiled(params, *(model.place(array) for array in arrays))
     return np.asarray(out), jax.tree.map(np.asarray, nnx.to_pure_dict(found))
@@ -88,7 +88,7 @@ def test_one_row_equals_a_row_for_each_thought(options: dict[str, Any]) -> None:
 
 
 def test_over_a_mesh_it_is_the_same() -> None:
-    mesh = make_placement(MeshConfig(data=2, tensor=2), devices=jax.devices()[:4])
+    mesh = make_mesh_context(MeshConfig(data=2, tensor=2), devices=jax.devices()[:4])
     hidden, _ = in_one_row(build(TINY, mesh))
     np.testing.assert_allclose(hidden, in_one_row(build())[0], atol=2e-5)
 
@@ -127,7 +127,7 @@ def test_what_it_cannot_do_is_refused(
 ) -> None:
     q, k = (jnp.zeros((1, 128, heads, 4)) for heads in (4, 2))
     segments = jnp.zeros((1, 128), jnp.int32) if with_segments else None
-    with single_device_placement().entered(), pytest.raises(UnsupportedError, match=message):
+    with single_device_mesh_context().activate(), pytest.raises(UnsupportedError, match=message):
         causal_attention(
             q,
             k,

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 
 TINY = DecoderConfig(
     family="llama",
@@ -46,16 +46,16 @@ class Model:
     """A decoder and where it stands."""
 
     decoder: Decoder
-    placement: Placement
+    mesh_context: MeshContext
 
     def place(self, array: Any, letters: str = "bl") -> jax.Array:
         """The array, laid out as an activation of these letters."""
-        return jax.device_put(array, self.placement.activation(letters))
+        return jax.device_put(array, self.mesh_context.activation(letters))
 
     def run(self, call: Callable[..., Any], *arrays: Any) -> Any:
         """`call(decoder, *arrays)`, compiled, on the decoder's mesh."""
         graph, state = nnx.split(self.decoder)
-        with self.placement.entered():
+        with self.mesh_context.activate():
             compiled = jax.jit(
                 lambda state, *a: call(nnx.merge(graph, state), *a), compiler_options=COMPILE_FAST
             )
@@ -85,14 +85,14 @@ class Model:
 
 
 def build(
-    config: DecoderConfig = TINY, placement: Placement | None = None, **options: Any
+    config: DecoderConfig = TINY, mesh_context: MeshContext | None = None, **options: Any
 ) -> Model:
     """A decoder whose weights depend on their path and shape only, biases and scales included."""
-    placement = placement or single_device_placement()
-    with placement.entered():
+    mesh_context = mesh_context or single_device_mesh_context()
+    with mesh_context.activate():
         # The abstract decoder costs nothing; compiling its random initial values would.
         decoder = nnx.eval_shape(
-            lambda: Decoder(config, ModelOptions(**options), placement, nnx.Rngs(0))
+            lambda: Decoder(config, ModelOptions(**options), mesh_context, nnx.Rngs(0))
         )
         for path, variable in nnx.iter_graph(decoder):
             if isinstance(variable, nnx.Variable):
@@ -100,8 +100,10 @@ def build(
                 shape = variable.get_value()
                 spec = shape.sharding.spec
                 value = _value(name, shape.shape, config).astype(shape.dtype)
-                variable.set_value(jax.device_put(value, jax.NamedSharding(placement.mesh, spec)))
-    return Model(decoder, placement)
+                variable.set_value(
+                    jax.device_put(value, jax.NamedSharding(mesh_context.mesh, spec))
+                )
+    return Model(decoder, mesh_context)
 
 
 def _value(name: str, shape: tuple[int, ...], config: DecoderConfig) -> np.ndarray:

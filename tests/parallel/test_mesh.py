@@ -8,9 +8,9 @@ from t1_jax.parallel import (
     MESH_AXES,
     MeshConfig,
     ShardingRules,
-    default_placement,
-    make_placement,
-    single_device_placement,
+    default_mesh_context,
+    make_mesh_context,
+    single_device_mesh_context,
     start_multi_host,
 )
 
@@ -28,15 +28,15 @@ from t1_jax.parallel import (
 def test_mesh_covers_all_devices_in_explicit_mode(
     mesh: MeshConfig | None, shape: tuple[int, int, int]
 ) -> None:
-    placement = make_placement(mesh)
-    assert placement.mesh.axis_names == MESH_AXES
-    assert placement.mesh.devices.shape == shape
-    assert set(placement.mesh.axis_types) == {jax.sharding.AxisType.Explicit}
+    mesh_context = make_mesh_context(mesh)
+    assert mesh_context.mesh.axis_names == MESH_AXES
+    assert mesh_context.mesh.devices.shape == shape
+    assert set(mesh_context.mesh.axis_types) == {jax.sharding.AxisType.Explicit}
 
 
 def test_some_devices_may_be_named() -> None:
-    placement = make_placement(MeshConfig(tensor=2), devices=jax.devices()[:4])
-    assert placement.mesh.devices.shape == (2, 1, 2)
+    mesh_context = make_mesh_context(MeshConfig(tensor=2), devices=jax.devices()[:4])
+    assert mesh_context.mesh.devices.shape == (2, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_some_devices_may_be_named() -> None:
 )
 def test_sizes_that_do_not_cover_the_devices_are_refused(mesh: MeshConfig) -> None:
     with pytest.raises(ConfigError, match="does not cover 8 devices"):
-        make_placement(mesh)
+        make_mesh_context(mesh)
 
 
 @pytest.mark.parametrize("sizes", [{"data": 0}, {"data": -2}, {"fsdp": 0}, {"tensor": -1}])
@@ -54,10 +54,10 @@ def test_sizes_that_are_not_positive_are_refused(sizes: dict[str, int]) -> None:
 
 
 def test_single_device() -> None:
-    placement = single_device_placement()
-    assert placement.mesh.devices.shape == (1, 1, 1)
-    assert placement.mesh.devices.item() == jax.devices()[0]
-    assert placement.row_multiple == 1
+    mesh_context = single_device_mesh_context()
+    assert mesh_context.mesh.devices.shape == (1, 1, 1)
+    assert mesh_context.mesh.devices.item() == jax.devices()[0]
+    assert mesh_context.batch_divisor == 1
 
 
 @pytest.mark.parametrize(
@@ -72,36 +72,36 @@ def test_single_device() -> None:
 def test_row_multiple_is_what_the_batch_rule_divides_by(
     mesh: MeshConfig, rules: ShardingRules, multiple: int
 ) -> None:
-    assert make_placement(mesh, rules).row_multiple == multiple
+    assert make_mesh_context(mesh, rules).batch_divisor == multiple
 
 
 def test_shardings_of_activations() -> None:
-    placement = make_placement(MeshConfig(fsdp=2, tensor=2))
-    rows = jax.device_put(jax.numpy.zeros((8, 3)), placement.activation("bl"))
+    mesh_context = make_mesh_context(MeshConfig(fsdp=2, tensor=2))
+    rows = jax.device_put(jax.numpy.zeros((8, 3)), mesh_context.activation("bl"))
     assert rows.addressable_shards[0].data.shape == (2, 3)
-    assert placement.replicated().is_fully_replicated
+    assert mesh_context.replicated().is_fully_replicated
 
 
 def test_weight_that_does_not_divide_names_dimension_size_and_devices() -> None:
-    placement = make_placement(MeshConfig(data=1, fsdp=2, tensor=4))
-    placement.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 8, 5))
+    mesh_context = make_mesh_context(MeshConfig(data=1, fsdp=2, tensor=4))
+    mesh_context.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 8, 5))
     with pytest.raises(
         ConfigError, match=r"q\.kernel: dimension N \(heads\) of size 6 .* 4 devices\n.*tensor"
     ):
-        placement.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 6, 5))
+        mesh_context.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 6, 5))
     with pytest.raises(ConfigError, match=r"dimension D \(embed\) of size 5 .* 2 devices\n.*fsdp"):
-        placement.check_weight("embed.table", "vd", (8, 5))
+        mesh_context.check_weight("embed.table", "vd", (8, 5))
 
 
 def test_weight_with_other_rank_than_letters_is_a_fault_of_ours() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        single_device_placement().check_weight("x", "vd", (8,))
+        single_device_mesh_context().check_weight("x", "vd", (8,))
 
 
 def test_entered_mesh_is_the_one_in_force() -> None:
-    placement = make_placement(MeshConfig(fsdp=2, tensor=2))
-    with placement.entered():
-        assert jax.sharding.get_abstract_mesh() == placement.mesh.abstract_mesh
+    mesh_context = make_mesh_context(MeshConfig(fsdp=2, tensor=2))
+    with mesh_context.activate():
+        assert jax.sharding.get_abstract_mesh() == mesh_context.mesh.abstract_mesh
 
 
 def test_multi_host_start_is_silent_alone_and_joins_when_asked(
@@ -122,6 +122,6 @@ def test_multi_host_start_is_silent_alone_and_joins_when_asked(
 
 
 def test_accelerators_are_all_used_and_a_posing_cpu_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_placement().mesh.size == 1
+    assert default_mesh_context().mesh.size == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-    assert dict(default_placement().mesh.shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+    assert dict(default_mesh_context().mesh.shape) == {"data": 8, "fsdp": 1, "tensor": 1}

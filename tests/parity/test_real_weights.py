@@ -13,7 +13,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from t1_jax.errors import WeightsError
 from t1_jax.hub import locate_model, open_checkpoint
 from t1_jax.model import Decoder
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
 from tests.model.tiny import Model
 
@@ -55,7 +55,7 @@ def theirs(gguf: Path) -> Any:
 
 def token_ids(gguf: Path) -> tuple[np.ndarray, np.ndarray]:
     """The texts as right-padded rows of tokens, and the last position of each."""
-    backend = open_checkpoint(gguf).tokeniser.backend
+    backend = open_checkpoint(gguf).tokenizer.backend
     rows = [backend.encode(text, add_special_tokens=False).ids for text in TEXTS]
     ids = np.zeros((len(rows), max(map(len, rows))), np.int32)
     for row, tokens in zip(ids, rows, strict=True):
@@ -70,7 +70,7 @@ def vectors(model: T1, ids: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.
         hidden = decoder.hidden(ids)
         return decoder.pool(hidden, at), decoder.logits(hidden)
 
-    ours = Model(model.decoder, single_device_placement())
+    ours = Model(model.decoder, single_device_mesh_context())
     return ours.run(call, ours.place(jnp.asarray(ids)), ours.place(jnp.asarray(at), "b"))
 
 

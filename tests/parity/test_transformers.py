@@ -11,7 +11,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
 from tests.model.tiny import Model
 
@@ -99,8 +99,8 @@ def theirs(family: str, changes: Mapping[str, Any]) -> Any:
     return model
 
 
-def write_tokeniser(folder: Path) -> None:
-    """A byte-level tokeniser without merges, whose ids fill the vocabulary."""
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level tokenizer without merges, whose ids fill the vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(BPE({byte: i for i, byte in enumerate(alphabet)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -120,7 +120,7 @@ def logits_of(model: Any, ids: np.ndarray) -> np.ndarray:
 
 def our_logits(model: T1, ids: np.ndarray) -> np.ndarray:
     """Logits as we compute them, without the padding of the vocabulary."""
-    decoder = Model(model.decoder, single_device_placement())
+    decoder = Model(model.decoder, single_device_mesh_context())
     return decoder.logits(ids)[..., : model.decoder.config.vocab_size]
 
 
@@ -130,7 +130,7 @@ def test_logits_equal_those_of_transformers_before_and_after_export(
 ) -> None:
     original = theirs(*CASES[case])
     original.save_pretrained(tmp_path / "hf")
-    write_tokeniser(tmp_path / "hf")
+    write_tokenizer(tmp_path / "hf")
     ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, LENGTH), dtype=np.int32)
     expected = logits_of(original, ids)
     assert np.abs(expected).max() > 1  # else 1e-4 would say nothing
@@ -150,7 +150,7 @@ def test_a_model_saved_without_its_head_computes_the_same(tmp_path: Path) -> Non
     """Qwen3-Embedding, and every save of sentence-transformers: no head and no `model.`."""
     original = theirs(*CASES["qwen3"])
     original.model.save_pretrained(tmp_path)
-    write_tokeniser(tmp_path)
+    write_tokenizer(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["Qwen3Model"]
     ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (2, LENGTH), dtype=np.int32)
     ours = our_logits(T1.load(tmp_path, dtype="float32"), ids)
@@ -174,7 +174,7 @@ def test_logits_stay_equal_at_8192_positions(tmp_path: Path) -> None:
         for layer in original.model.layers:
             layer.self_attn.q_norm.weight.mul_(5)  # sharp attention, which small turns change
     original.save_pretrained(tmp_path / "hf")
-    write_tokeniser(tmp_path / "hf")
+    write_tokenizer(tmp_path / "hf")
     ids = np.random.default_rng(0).integers(0, SHAPE["vocab_size"], (1, length), dtype=np.int32)
     expected = logits_of(original, ids)
     ours = our_logits(T1.load(tmp_path / "hf", dtype="float32"), ids)

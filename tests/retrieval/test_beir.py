@@ -224,7 +224,7 @@ def test_what_is_not_there_is_counted_and_read_only_when_lenient(folder: Path):
         "excluded.jsonl:1: unknown query 'q9' (1 exclusions for queries that do not exist)",
         "excluded.jsonl:2: unknown document 'd7' (1 excluded documents that the corpus lacks)",
     ]
-    assert "--lenient" in str(caught.value.mend)
+    assert "--lenient" in str(caught.value.hint)
     collection = load_collection(folder, lenient=True)
     assert [item.id for item in collection.documents] == ["d1", "d2"]
     assert [item.id for item in collection.queries] == ["q1", "q2"]
@@ -255,7 +255,7 @@ def test_qrels_need_their_header_because_readers_skip_it(folder: Path):
 
 
 @pytest.mark.parametrize("content", ["", HEADER])
-def test_a_split_without_a_judgement_is_refused(folder: Path, content: str):
+def test_a_split_without_a_judgment_is_refused(folder: Path, content: str):
     (folder / "qrels" / "test.tsv").write_text(content)
     with pytest.raises(DataError, match="split test has no judgment"):
         load_collection(folder)

@@ -7,7 +7,7 @@ import Stemmer
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import BM25, Collection, Document, Query
-from t1_jax.retrieval.words import stems
+from t1_jax.retrieval.stemming import stems
 
 
 def test_it_finds_the_document_that_shares_the_stem(collection: Collection):

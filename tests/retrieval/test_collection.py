@@ -40,7 +40,7 @@ def test_an_id_may_occur_once_only(collection: Collection):
 @pytest.mark.parametrize(
     ("field", "kind"), [("qrels", dict), ("excluded", lambda **ids: frozenset(ids))]
 )
-def test_judgements_and_exclusions_name_known_ids_only(collection: Collection, field: str, kind):
+def test_judgments_and_exclusions_name_known_ids_only(collection: Collection, field: str, kind):
     with pytest.raises(DataError, match="unknown query 'q9'"):
         replace(collection, **{field: {"q9": kind(cat=1)}})
     with pytest.raises(DataError, match="'q1' name the unknown document 'cow'"):
@@ -80,10 +80,10 @@ def test_the_data_hash_knows_content_and_not_order(collection: Collection):
         },
     ],
 )
-def test_the_judgement_hash_knows_texts_grades_and_exclusions(collection: Collection, change: dict):
-    assert replace(collection, **change).judgement_hash != collection.judgement_hash
-    assert replace(collection, queries=collection.queries[::-1]).judgement_hash == (
-        collection.judgement_hash
+def test_the_judgment_hash_knows_texts_grades_and_exclusions(collection: Collection, change: dict):
+    assert replace(collection, **change).qrels_hash != collection.qrels_hash
+    assert replace(collection, queries=collection.queries[::-1]).qrels_hash == (
+        collection.qrels_hash
     )
 
 

@@ -25,7 +25,7 @@ FILES = {
     "queries.jsonl": b'{"_id": "q1", "text": "one"}\n{"_id": "q2", "text": "two"}\n',
     "qrels/test.tsv": b"query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t2\n",
     "excluded.jsonl": b'{"_id": "q1", "excluded": ["d2"]}\n',
-    "collection.json": b'{"name": "pets", "metadata": {}, "data_hash": "", "judgement_hashes": {}}',
+    "collection.json": b'{"name": "pets", "metadata": {}, "data_hash": "", "qrels_hashes": {}}',
     "run.trec": b"q1 Q0 d1 1 2.5 tag\nq2 Q0 d2 1 1.5 tag\n",
     "qrels.trec": b"q1 0 d1 1\nq2 0 d2 2\n",
 }
@@ -54,14 +54,14 @@ _TOKENS = [
 
 
 @st.composite
-def damaged(draw: st.DrawFn, original: bytes) -> bytes:
+def damaged(example: st.DrawFn, original: bytes) -> bytes:
     """The file with some of its bytes replaced by scraps that readers stumble over."""
-    for _ in range(draw(st.integers(1, 3))):
-        start = draw(st.integers(0, len(original)))
-        end = draw(st.integers(start, min(len(original), start + 12)))
-        scrap = draw(st.sampled_from(_TOKENS) | st.binary(max_size=4))
+    for _ in range(example(st.integers(1, 3))):
+        start = example(st.integers(0, len(original)))
+        end = example(st.integers(start, min(len(original), start + 12)))
+        scrap = example(st.sampled_from(_TOKENS) | st.binary(max_size=4))
         original = original[:start] + scrap + original[end:]
-    return gzip.compress(original) if draw(st.booleans()) else original
+    return gzip.compress(original) if example(st.booleans()) else original
 
 
 @pytest.fixture(scope="module")

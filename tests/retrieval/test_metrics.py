@@ -15,7 +15,7 @@ def test_values_worked_by_hand():
     scores = score_run(
         {"q": {"x": 3.0, "a": 2.0, "b": 1.0}},
         QRELS,
-        measures=["nDCG@10", "recall@2", "P@2", "MRR", "MAP"],
+        metrics=["nDCG@10", "recall@2", "P@2", "MRR", "MAP"],
     )
     found = {measure: scores.mean(measure) for measure in scores.per_query}
     ideal = 2 + 1 / math.log2(3)
@@ -43,7 +43,7 @@ def test_a_run_without_any_result_scores_zero():
     assert scores.mean("MAP") == 0.0
 
 
-def test_queries_without_a_relevant_document_and_without_judgements_are_set_apart():
+def test_queries_without_a_relevant_document_and_without_judgments_are_set_apart():
     scores = score_run(
         {"q": {"a": 1.0}, "zero": {"a": 1.0}, "new": {"a": 1.0}},
         {"q": {"a": 1}, "zero": {"a": 0, "b": -1}},
@@ -65,7 +65,7 @@ def test_a_negative_grade_is_worth_nothing_as_in_trec_eval():
     scores = score_run(
         run,
         {"q": {"good": 2, "bad": -1, "fair": 1}},
-        measures=["nDCG@10", "MAP", "P@2", "recall@2"],
+        metrics=["nDCG@10", "MAP", "P@2", "recall@2"],
     )
     ideal = 2 + 1 / np.log2(3)
     assert scores.mean("nDCG@10") == pytest.approx((2 / np.log2(3) + 1 / 2) / ideal, abs=1e-6)
@@ -93,7 +93,7 @@ def test_excluded_documents_leave_before_the_cut():
 
 
 def test_ties_are_broken_as_documents_are_ranked():
-    scores = score_run({"q": {"a": 1.0, "z": 1.0}}, QRELS, measures=["MRR"])
+    scores = score_run({"q": {"a": 1.0, "z": 1.0}}, QRELS, metrics=["MRR"])
     assert scores.mean("MRR") == 0.5
 
 
@@ -102,14 +102,14 @@ def test_reciprocal_rank_agrees_with_our_own_order(scores: dict[str, float]):
     ids = list(scores)
     order = [ids[position] for position in rank_documents(list(scores.values()), ids, len(ids))]
     expected = 1 / (1 + order.index("d")) if "d" in scores else 0.0
-    found = score_run({"q": scores}, {"q": {"d": 1}}, measures=["MRR"]).mean("MRR")
+    found = score_run({"q": scores}, {"q": {"d": 1}}, metrics=["MRR"]).mean("MRR")
     assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("measure", ["ndcg@10", "nDCG", "recall@0", "P@ten", "MRR@10", ""])
 def test_unknown_measures_are_named_with_the_known(measure: str):
     with pytest.raises(ConfigError, match="use one of nDCG@k, recall@k, P@k, MAP@k, MRR, MAP"):
-        score_run({}, QRELS, measures=[measure])
+        score_run({}, QRELS, metrics=[measure])
 
 
 def test_a_mean_needs_a_value():

@@ -3,21 +3,21 @@ from pathlib import Path
 import pytest
 from flax import nnx
 
-from t1_jax.generate import BatchShapes, SamplingOptions
-from t1_jax.hub import Tokeniser
+from t1_jax.generate import BatchShapes, SamplingParams
+from t1_jax.hub import ModelTokenizer
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
-from t1_jax.parallel import single_device_placement
-from t1_jax.retriever import T1, Origin, RetrieverOptions
-from t1_jax.text import BucketConfig, T1Tokeniser, load_preset
+from t1_jax.parallel import single_device_mesh_context
+from t1_jax.retriever import T1, Provenance, RetrieverOptions
+from t1_jax.text import BucketConfig, T1Tokenizer, load_preset
 
 
 @pytest.fixture(scope="session")
-def tiny_t1(tiny_tokeniser: T1Tokeniser) -> T1:
+def tiny_t1(tiny_tokenizer: T1Tokenizer) -> T1:
     """A random two-layer T1 that speaks ChatML."""
-    placement = single_device_placement()
+    mesh_context = single_device_mesh_context()
     config = DecoderConfig(
         family="llama",
-        vocab_size=tiny_tokeniser.vocabulary_size,
+        vocab_size=tiny_tokenizer.vocabulary_size,
         embed_dim=32,
         num_layers=2,
         num_heads=4,
@@ -28,42 +28,48 @@ def tiny_t1(tiny_tokeniser: T1Tokeniser) -> T1:
         rope=RopeConfig(theta=1e4),
         max_positions=512,
     )
-    with placement.entered():
-        decoder = Decoder(config, ModelOptions(), placement, nnx.Rngs(0))
+    with mesh_context.activate():
+        decoder = Decoder(config, ModelOptions(), mesh_context, nnx.Rngs(0))
     options = RetrieverOptions(
         max_query_tokens=160,
         max_document_tokens=192,
-        budget=8,
-        sampling=SamplingOptions(seed=3),
+        max_thought_tokens=8,
+        sampling=SamplingParams(seed=3),
         shapes=BatchShapes(max_rows=8, prefix_sizes=(160, 256), suffix_step=16, block=8),
         buckets=BucketConfig(lengths=(192, 256), row_counts=(1, 4), max_batch_tokens=1024),
     )
-    return T1(decoder, tiny_tokeniser, load_preset("t1"), placement, options=options)
+    return T1(decoder, tiny_tokenizer, load_preset("t1"), mesh_context, options=options)
 
 
 @pytest.fixture(scope="module")
-def tiny_origin(tiny_t1: T1) -> Origin:
-    """Where `tiny_t1` might have come from: a checkpoint with a tokeniser."""
-    tokeniser = Tokeniser(
-        backend=tiny_t1.tokeniser.tokenizer,
+def tiny_origin(tiny_t1: T1) -> Provenance:
+    """Where `tiny_t1` might have come from: a checkpoint with a tokenizer."""
+    tokenizer = ModelTokenizer(
+        backend=tiny_t1.tokenizer.tokenizer,
         special_tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        eos_ids=tuple(sorted(tiny_t1.tokeniser.eos_ids)),
+        eos_ids=tuple(sorted(tiny_t1.tokenizer.eos_ids)),
     )
-    return Origin(
+    return Provenance(
         name="tiny",
         location="tiny",
         fingerprint="0" * 64,
-        tokeniser=tokeniser,
+        tokenizer=tokenizer,
         emb_token_mode="append",
         stored_dtype="float32",
     )
 
 
 @pytest.fixture(scope="module")
-def saved_t1(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved_t1(
+    tiny_t1: T1, tiny_origin: Provenance, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The folder of the tiny model; tests leave it as it is."""
     model = T1(
-        tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, origin=tiny_origin
+        tiny_t1.decoder,
+        tiny_t1.tokenizer,
+        tiny_t1.preset,
+        tiny_t1.mesh_context,
+        provenance=tiny_origin,
     )
     folder = tmp_path_factory.mktemp("saved") / "model"
     model.save_pretrained(folder)

@@ -13,14 +13,14 @@ from safetensors.numpy import load_file, save_file
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub import CardFacts, open_checkpoint, read_adapter
 from t1_jax.model import Decoder, LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import (
     T1,
-    Settled,
+    ResolvedModel,
     load_decoder,
     rebase_adapter,
+    resolve_model,
     save_adapter,
-    settle,
 )
 
 TEXTS = ["one text", "another"]
@@ -28,28 +28,30 @@ TEXTS = ["one text", "another"]
 
 @pytest.fixture(scope="module")
 def base(saved_t1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder, `<emb_token>` in its tokeniser."""
+    """A base model's folder, `<emb_token>` in its tokenizer."""
     folder = Path(shutil.copytree(saved_t1, tmp_path_factory.mktemp("base") / "base"))
     # As a base model is: it says nothing of T1.
     (folder / "t1.json").unlink()
     return folder
 
 
-def parts_of(base: Path, adapter: Path | None = None) -> tuple[Settled, Decoder]:
+def parts_of(base: Path, adapter: Path | None = None) -> tuple[ResolvedModel, Decoder]:
     """What a training run would start from."""
     checkpoint, beside = open_checkpoint(base), None if adapter is None else read_adapter(adapter)
-    settled = settle(checkpoint, name=str(base), emb_token="auto", preset=None, adapter=beside)
-    return settled, load_decoder(
-        checkpoint, settled, ModelOptions(), single_device_placement(), adapter=beside
+    resolved = resolve_model(
+        checkpoint, name=str(base), emb_token="auto", preset=None, adapter=beside
+    )
+    return resolved, load_decoder(
+        checkpoint, resolved, ModelOptions(), single_device_mesh_context(), adapter=beside
     )
 
 
 @pytest.fixture(scope="module")
 def trained(base: Path, tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, T1]:
     """An adapter's folder, and the retriever it stands for."""
-    (parts, decoder), placement = parts_of(base), single_device_placement()
-    emb = parts.tokeniser.emb_token_id
-    with placement.entered():
+    (parts, decoder), mesh_context = parts_of(base), single_device_mesh_context()
+    emb = parts.tokenizer.emb_token_id
+    with mesh_context.activate():
         decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
         for _, leaf in nnx.to_flat_state(lora_state(decoder)):
             value = leaf.get_value()
@@ -58,15 +60,15 @@ def trained(base: Path, tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -
         merged = merge_lora(decoder)
     folder = tmp_path_factory.mktemp("adapter") / "adapter"
     preset = parts.preset.with_instruction("Find what explains it")
-    save_adapter(folder, decoder, preset, parts.origin, CardFacts(name="Tiny"), scores={"a": 1})
-    return folder, T1(merged, parts.tokeniser, preset, placement, options=tiny_t1.options)
+    save_adapter(folder, decoder, preset, parts.provenance, CardFacts(name="Tiny"), scores={"a": 1})
+    return folder, T1(merged, parts.tokenizer, preset, mesh_context, options=tiny_t1.options)
 
 
 def test_both_ways_to_load_it_give_the_trained_vectors(
     base: Path, trained: tuple[Path, T1], tiny_t1: T1
 ) -> None:
     folder, expected = trained
-    assert expected.origin is None
+    assert expected.provenance is None
     beside = T1.load(base, adapter=folder, dtype="float32", options=tiny_t1.options)
     alone = T1.load(folder, dtype="float32", options=tiny_t1.options)
     vectors = expected.encode_document(TEXTS)
@@ -86,10 +88,10 @@ def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_pa
     folder, _ = trained
     parts, decoder = parts_of(base, folder)
     assert decoder.lora == LoraConfig(rank=2)
-    assert parts.origin.fingerprint == open_checkpoint(base).fingerprint
+    assert parts.provenance.fingerprint == open_checkpoint(base).fingerprint
     again = tmp_path / "again"
-    save_adapter(again, decoder, parts.preset, parts.origin, CardFacts(name="Tiny"))
-    assert read_adapter(again).metadata.base_fingerprint == parts.origin.fingerprint
+    save_adapter(again, decoder, parts.preset, parts.provenance, CardFacts(name="Tiny"))
+    assert read_adapter(again).metadata.base_fingerprint == parts.provenance.fingerprint
     with pytest.raises(UnsupportedError, match="without an adapter"):
         decoder.unrolled()
 
@@ -116,8 +118,8 @@ def test_another_base_is_refused_with_both_fingerprints(
         T1.load(other, adapter=folder)
 
 
-@pytest.mark.parametrize("field", [{"emb_token_id": 5}, {"tokeniser": "00" * 32}])
-def test_another_tokeniser_is_refused(
+@pytest.mark.parametrize("field", [{"emb_token_id": 5}, {"tokenizer": "00" * 32}])
+def test_another_tokenizer_is_refused(
     base: Path, trained: tuple[Path, T1], tmp_path: Path, field: dict[str, object]
 ) -> None:
     copy = tmp_path / "copy"
@@ -199,8 +201,8 @@ def test_a_base_of_other_shapes_or_tokens_is_refused_in_any_case(
     before = (copy / "t1.json").read_text()
     with pytest.raises(WeightsError, match="tensors do not fit .*\n.*unexpected"):
         rebase_adapter(copy, other, force=True)
-    tokeniser = json.loads((copy / "t1.json").read_text()) | {"tokeniser": "00" * 32}
-    (copy / "t1.json").write_text(json.dumps(tokeniser))
+    tokenizer = json.loads((copy / "t1.json").read_text()) | {"tokenizer": "00" * 32}
+    (copy / "t1.json").write_text(json.dumps(tokenizer))
     with pytest.raises(WeightsError, match="was trained with <emb_token> at"):
         rebase_adapter(copy, base, force=True)
     (copy / "t1.json").write_text(before)
@@ -211,11 +213,11 @@ def test_an_adapter_names_the_folder_that_it_was_trained_on(
 ) -> None:
     """Also where that is a T1 folder, whose own base model is another."""
     parts, decoder = parts_of(saved_t1)
-    with single_device_placement().entered():
-        emb = parts.tokeniser.emb_token_id
+    with single_device_mesh_context().activate():
+        emb = parts.tokenizer.emb_token_id
         decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
-    save_adapter(tmp_path / "a", decoder, parts.preset, parts.origin, CardFacts(name="Tiny"))
-    assert parts.origin.name == "tiny"
+    save_adapter(tmp_path / "a", decoder, parts.preset, parts.provenance, CardFacts(name="Tiny"))
+    assert parts.provenance.name == "tiny"
     assert read_adapter(tmp_path / "a").metadata.base_model == str(saved_t1)
     model = T1.load(tmp_path / "a", dtype="float32", options=tiny_t1.options)
     np.testing.assert_allclose(

@@ -14,19 +14,19 @@ from safetensors.numpy import load_file, save_file
 
 from t1_jax.errors import T1Error, WeightsError
 from t1_jax.files import check_new_folder
-from t1_jax.parallel import MeshConfig, make_placement
-from t1_jax.retriever import T1, Origin, loading, open_model
+from t1_jax.parallel import MeshConfig, make_mesh_context
+from t1_jax.retriever import T1, Provenance, loading, open_model
 
 
 @pytest.fixture(scope="module")
-def saved(tiny_t1: T1, tiny_origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tiny_t1: T1, tiny_origin: Provenance, tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = T1(
         tiny_t1.decoder,
-        tiny_t1.tokeniser,
+        tiny_t1.tokenizer,
         tiny_t1.preset,
-        tiny_t1.placement,
+        tiny_t1.mesh_context,
         options=tiny_t1.options,
-        origin=tiny_origin,
+        provenance=tiny_origin,
     )
     folder = tmp_path_factory.mktemp("saved") / "tiny"
     model.save_pretrained(folder)
@@ -78,8 +78,8 @@ def test_fingerprints_tell_dtype_length_and_weights_apart(saved: Path, tmp_path:
 
 
 def test_eight_devices_hold_the_same_model(saved: Path, tiny_t1: T1):
-    placement = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
-    many = T1.load(saved, dtype="float32", options=tiny_t1.options, placement=placement)
+    mesh_context = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
+    many = T1.load(saved, dtype="float32", options=tiny_t1.options, mesh_context=mesh_context)
     texts = ["one text", "another", "a third"]
     np.testing.assert_allclose(
         many.encode_document(texts), tiny_t1.encode_document(texts), atol=1e-5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import ConfigError, DataError, WeightsError
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 from t1_jax.retriever import T1
 
 QUERIES = ["an array is written past its end", "a lock is never released"]
@@ -17,13 +17,13 @@ def test_a_thought_given_back_has_the_vector_it_was_drawn_with(tiny_t1: T1):
     for row, (thought,) in enumerate(thoughts):
         np.testing.assert_allclose(thought.vector, vectors[row], atol=1e-6)
         # Text survives only if its bytes decode; compare where encoding it gives the tokens back.
-        tokens = tiny_t1.tokeniser.encode_thought(thought.text)
+        tokens = tiny_t1.tokenizer.encode_thought(thought.text)
         if np.array_equal(tokens, thought.token_ids[:-1]):
             assert float(prompt_of[row] @ vectors[row]) > 0.99999
 
 
-def test_several_thoughts_are_averaged_and_normalised(tiny_t1: T1):
-    vectors, thoughts = tiny_t1.encode_query(QUERIES, n_thoughts=3, return_thoughts=True)
+def test_several_thoughts_are_averaged_and_normalized(tiny_t1: T1):
+    vectors, thoughts = tiny_t1.encode_query(QUERIES, n=3, return_thoughts=True)
     for vector, group in zip(vectors, thoughts, strict=True):
         assert [thought.sample for thought in group] == [0, 1, 2]
         mean = np.mean([thought.vector for thought in group], axis=0)
@@ -40,10 +40,13 @@ def test_a_query_is_thought_about_alike_alone_and_in_company(tiny_t1: T1):
 
 
 def test_seed_changes_the_thought_and_the_budget_bounds_it(tiny_t1: T1):
-    def think(seed: int, budget: int) -> list[int]:
-        options = SamplingOptions(seed=seed)
+    def think(seed: int, max_thought_tokens: int) -> list[int]:
+        options = SamplingParams(seed=seed)
         thoughts = tiny_t1.encode_query(
-            QUERIES[0], budget=budget, sampling=options, return_thoughts=True
+            QUERIES[0],
+            max_thought_tokens=max_thought_tokens,
+            sampling=options,
+            return_thoughts=True,
         )[1]
         return thoughts[0][0].token_ids.tolist()
 
@@ -99,11 +102,11 @@ def test_instruction_and_task_reach_the_prompt(tiny_t1: T1):
     ("arguments", "error", "message"),
     [
         ({"texts": ["fine", "  "]}, DataError, "empty"),
-        ({"texts": QUERIES, "budget": 0}, ConfigError, "think=False"),
-        ({"texts": QUERIES, "n_thoughts": 0}, ConfigError, "number of thoughts"),
+        ({"texts": QUERIES, "max_thought_tokens": 0}, ConfigError, "think=False"),
+        ({"texts": QUERIES, "n": 0}, ConfigError, "number of thoughts"),
         ({"texts": QUERIES, "thoughts": ["one"]}, DataError, "2 queries but 1 thoughts"),
         ({"texts": QUERIES, "query_ids": ["one"]}, DataError, "query_ids"),
-        ({"texts": QUERIES, "think": False, "budget": 4}, ConfigError, "drawn"),
+        ({"texts": QUERIES, "think": False, "max_thought_tokens": 4}, ConfigError, "drawn"),
         ({"texts": QUERIES, "think": False, "thoughts": ["a", "b"]}, ConfigError, "think=False"),
         ({"texts": QUERIES, "task": "cwe", "instruction": "find"}, ConfigError, "not both"),
     ],
@@ -121,7 +124,11 @@ def test_a_vector_that_is_not_finite_names_its_document(tiny_t1: T1):
     decoder.final_norm.scale[...] = scale * np.nan
     try:
         model = T1(
-            decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement, options=tiny_t1.options
+            decoder,
+            tiny_t1.tokenizer,
+            tiny_t1.preset,
+            tiny_t1.mesh_context,
+            options=tiny_t1.options,
         )
         with pytest.raises(DataError, match="document 'd7'"):
             model.encode_document(["text"], document_ids=["d7"])
@@ -140,7 +147,7 @@ def test_nothing_to_encode_gives_no_rows(tiny_t1: T1):
 
 
 def test_documents_are_cut_to_a_context_shorter_than_the_options_say(tiny_t1: T1):
-    parts = (tiny_t1.decoder, tiny_t1.tokeniser, tiny_t1.preset, tiny_t1.placement)
+    parts = (tiny_t1.decoder, tiny_t1.tokenizer, tiny_t1.preset, tiny_t1.mesh_context)
     model = T1(*parts)
     assert model.options.max_document_tokens == model.decoder.config.max_positions
     assert model.encode_document("word " * 4000).shape == (model.embed_dim,)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import DataError
-from t1_jax.generate import EndReason, Thought
-from t1_jax.retriever.vectors import mean_vectors, normalised
+from t1_jax.generate import FinishReason, Thought
+from t1_jax.retriever.vectors import mean_vectors, normalized
 
 
 def thought(*vector: float) -> Thought:
@@ -13,7 +13,7 @@ def thought(*vector: float) -> Thought:
         log_probs=one,
         log_probs_at_1=one,
         vector=np.array(vector, np.float32),
-        end=EndReason.EMB_TOKEN,
+        end=FinishReason.EMB_TOKEN,
         sample=0,
     )
 
@@ -29,10 +29,10 @@ def test_thoughts_that_cancel_have_no_direction():
         mean_vectors([[thought(1, 0), thought(-1, 0)]], 2)
     for bad in (np.nan, np.inf):
         with pytest.raises(DataError, match="zero or not finite"):
-            normalised(np.array([1.0, bad]))
+            normalized(np.array([1.0, bad]))
 
 
 def test_unit_length_in_float32():
-    found = normalised(np.array([[3.0, 4.0]], np.float64))
+    found = normalized(np.array([[3.0, 4.0]], np.float64))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, [[0.6, 0.8]], rtol=1e-6)

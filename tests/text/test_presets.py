@@ -107,7 +107,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("t1-lama3")
     assert "known are t1, t1-compact, t1-llama3" in caught.value.message
-    assert "did you mean 't1-llama3'?" in (caught.value.mend or "")
+    assert "did you mean 't1-llama3'?" in (caught.value.hint or "")
 
 
 def test_every_field_is_documented() -> None:

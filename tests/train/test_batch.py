@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.parallel import single_device_placement
-from t1_jax.train.batch import MicroBatchConfig, PlacedBatch, Row, micro_batches, place_rows
+from t1_jax.parallel import single_device_mesh_context
+from t1_jax.train.batch import GlobalBatch, MicroBatchConfig, Row, micro_batches, place_rows
 from tests.train.toy_steps import mesh_of
 
 SMALL = MicroBatchConfig(rows=4, tokens=64, length_step=8)
@@ -41,8 +41,8 @@ def packed(*lengths: int) -> Row:
     )
 
 
-def cut(rows: list[Row], config: MicroBatchConfig = SMALL) -> list[PlacedBatch]:
-    return micro_batches(rows, config, single_device_placement(), pad_id=99)
+def cut(rows: list[Row], config: MicroBatchConfig = SMALL) -> list[GlobalBatch]:
+    return micro_batches(rows, config, single_device_mesh_context(), pad_id=99)
 
 
 def test_a_micro_batch_holds_its_rows_and_padding_that_weighs_nothing() -> None:
@@ -146,22 +146,22 @@ def test_packed_rows_fit_into_a_micro_batch_of_every_device(
 
 
 def test_arrays_lie_over_the_devices_by_rows() -> None:
-    placement = mesh_of(2, 2, 2)
+    mesh_context = mesh_of(2, 2, 2)
     table = np.arange(24, dtype=np.int32).reshape(8, 3)
-    placed = place_rows(table, "bl", placement)
+    placed = place_rows(table, "bl", mesh_context)
     np.testing.assert_array_equal(placed, table)
     assert {shard.data.shape for shard in placed.addressable_shards} == {(2, 3)}
-    assert place_rows(table[:, :0], "bl", placement).shape == (8, 0)
+    assert place_rows(table[:, :0], "bl", mesh_context).shape == (8, 0)
 
 
 def test_what_does_not_fit_is_refused_with_the_way_out() -> None:
     rows = [document(40)]
     with pytest.raises(ConfigError, match="4 rows and 64 tokens cannot hold one row of 40") as one:
         micro_batches(rows, SMALL, mesh_of(2, 1, 1), pad_id=0)
-    assert "micro_batch.tokens to at least 80" in str(one.value.mend)
+    assert "micro_batch.tokens to at least 80" in str(one.value.hint)
     with pytest.raises(ConfigError, match="each of 8 devices") as other:
         micro_batches(rows, SMALL, mesh_of(8, 1, 1), pad_id=0)
-    assert "micro_batch.rows to at least 8" in str(other.value.mend)
+    assert "micro_batch.rows to at least 8" in str(other.value.hint)
     with pytest.raises(DataError, match="row 1 has no tokens"):
         cut([document(3), document(0)])
     with pytest.raises(ConfigError, match="rows must be at least 1, got 0"):

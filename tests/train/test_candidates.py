@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import DataError
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retrieval import Document
-from t1_jax.train.candidates import CandidateDocuments, joined_standing
-from t1_jax.train.data import Draw, TrainingRecord, TrainingSet
-from t1_jax.train.rewards import PoolConfig, standing_from_scores
+from t1_jax.train.candidates import CandidateDocuments, joined_outcome
+from t1_jax.train.data import Example, TrainingRecord, TrainingSet
+from t1_jax.train.rewards import PoolConfig, outcome_from_scores
 
 
 class Encoder:
@@ -59,25 +59,27 @@ FAR = circle("far", {"x": 1.0, "y": 2.0}, [asked("q2", "y")])
 SETS = (NEAR, FAR)
 
 
-def draw(of: TrainingSet, number: int, negatives: tuple[str, ...] = ()) -> Draw:
+def example(of: TrainingSet, number: int, negatives: tuple[str, ...] = ()) -> Example:
     record = of.records[number]
     first = next(iter(record.positives))
-    return Draw(set_name=of.name, record=record, positive=first, negatives=negatives, thought=None)
+    return Example(
+        set_name=of.name, record=record, positive=first, negatives=negatives, thought=None
+    )
 
 
 def candidates(**config: Any) -> CandidateDocuments:
-    mesh = single_device_placement().mesh
+    mesh = single_device_mesh_context().mesh
     return CandidateDocuments(PoolConfig(index="numpy", **config), SETS, mesh, seed=0)
 
 
-DRAWS = [draw(NEAR, 1), draw(FAR, 0), draw(NEAR, 0)]
+DRAWS = [example(NEAR, 1), example(FAR, 0), example(NEAR, 0)]
 THOUGHTS = angles(0.16, 1.2, 0.12)
 
 
 def test_a_corpus_ranks_each_query_in_its_own_set_in_the_order_drawn():
     documents, model = candidates(kind="corpus"), Encoder()
     documents.refresh(model, 0)
-    found = documents.standing(model, DRAWS, THOUGHTS)
+    found = documents.outcome(model, DRAWS, THOUGHTS)
     # q1: c first, d last of a, c, d (b is excluded); q2: y behind x; q0: a behind b and c.
     np.testing.assert_array_equal(found.positive_ranks[:, 0], [[1, 3], [2, -1], [3, -1]])
     np.testing.assert_array_equal(found.positive_grades, [[1, 1], [1, 0], [1, 0]])
@@ -93,8 +95,10 @@ def test_documents_of_the_step_are_those_of_all_its_queries():
     documents, model = candidates(kind="batch"), Encoder()
     documents.refresh(model, 0)
     assert model.encoded == []
-    found = documents.standing(
-        model, [draw(NEAR, 0, negatives=("b",)), draw(FAR, 0), draw(NEAR, 1)], THOUGHTS[[2, 1, 0]]
+    found = documents.outcome(
+        model,
+        [example(NEAR, 0, negatives=("b",)), example(FAR, 0), example(NEAR, 1)],
+        THOUGHTS[[2, 1, 0]],
     )
     assert model.encoded == ["0.0", "0.1", "2.0", "0.2", "3.0"]
     # q0 among a, b, y, c, d: b and c are nearer than a. q1: b is excluded.
@@ -107,7 +111,7 @@ def test_documents_of_the_step_are_those_of_all_its_queries():
 def test_a_pool_holds_the_positives_and_as_many_others_as_asked():
     documents, model = candidates(kind="pool", hard=1, random=1), Encoder()
     documents.refresh(model, 0)
-    found = documents.standing(model, DRAWS, THOUGHTS)
+    found = documents.outcome(model, DRAWS, THOUGHTS)
     np.testing.assert_array_equal(found.candidates, [3, 2, 3])
 
 
@@ -115,9 +119,9 @@ def test_two_standings_may_share_their_pools():
     """The gain over no thought compares ranks among the same documents."""
     documents = candidates(kind="pool", hard=1, random=0)
     documents.refresh(Encoder(), 0)
-    query, near_b, near_d = [draw(NEAR, 0)], angles(0.1), angles(3.0)
-    own = documents.standing(Encoder(), query, near_d)
-    shared = documents.standing(Encoder(), query, near_d, pools_near=near_b[:, 0])
+    query, near_b, near_d = [example(NEAR, 0)], angles(0.1), angles(3.0)
+    own = documents.outcome(Encoder(), query, near_d)
+    shared = documents.outcome(Encoder(), query, near_d, pools_near=near_b[:, 0])
     assert own.hardest_negatives[0, 0, 0] == pytest.approx(1.0)  # d
     assert shared.hardest_negatives[0, 0, 0] == pytest.approx(np.cos(2.9), abs=1e-6)  # b
 
@@ -129,7 +133,7 @@ def test_vectors_are_made_again_when_they_are_too_old():
         assert bool(model.encoded) == (age == 0)
         assert documents.metrics(step) == {"index/age": float(age)}
     # The whole circle has turned, so that c stands where a thought at 0.7 looks.
-    found = documents.standing(Encoder(), [draw(NEAR, 1)], angles(0.7))
+    found = documents.outcome(Encoder(), [example(NEAR, 1)], angles(0.7))
     assert found.positive_scores[0, 0, 0] == pytest.approx(1.0)
 
 
@@ -150,15 +154,15 @@ def test_a_restored_corpus_ranks_as_before_and_ages_on():
     assert unused.encoded == []
     assert after.metrics(5) == {"index/age": 3.0}
     for one, other in zip(
-        jax.tree.leaves(vars(before.standing(model, DRAWS, THOUGHTS))),
-        jax.tree.leaves(vars(after.standing(model, DRAWS, THOUGHTS))),
+        jax.tree.leaves(vars(before.outcome(model, DRAWS, THOUGHTS))),
+        jax.tree.leaves(vars(after.outcome(model, DRAWS, THOUGHTS))),
         strict=True,
     ):
         np.testing.assert_array_equal(one, other)
     other_corpus = CandidateDocuments(
         PoolConfig(kind="corpus"),
         [circle("near", {"a": 0.0, "b": 1.0}, [asked("q0", "a")]), FAR],
-        single_device_placement().mesh,
+        single_device_mesh_context().mesh,
         seed=0,
     )
     with pytest.raises(DataError, match="another corpus"):
@@ -166,14 +170,14 @@ def test_a_restored_corpus_ranks_as_before_and_ages_on():
 
 
 def test_joining_keeps_the_order_and_pads():
-    def standing(scores: list[float], positives: list[int]) -> Any:
+    def outcome(scores: list[float], positives: list[int]) -> Any:
         grades = np.zeros((1, len(scores)), np.int64)
         grades[0, positives] = 1
-        return standing_from_scores(np.array([[scores]]), grades, np.ones((1, len(scores)), bool))
+        return outcome_from_scores(np.array([[scores]]), grades, np.ones((1, len(scores)), bool))
 
-    joined = joined_standing(
-        [([2], standing([0.9, 0.8], [1])), ([0], standing([0.1, 0.2, 0.3], [0, 2])),
-         ([1], standing([0.5], [0]))]
+    joined = joined_outcome(
+        [([2], outcome([0.9, 0.8], [1])), ([0], outcome([0.1, 0.2, 0.3], [0, 2])),
+         ([1], outcome([0.5], [0]))]
     )  # fmt: skip
     np.testing.assert_array_equal(joined.positive_ranks[:, 0], [[3, 1], [1, -1], [2, -1]])
     np.testing.assert_array_equal(joined.candidates, [3, 1, 2])
@@ -201,10 +205,10 @@ def test_copies_of_a_positive_are_no_negatives(kind: str):
     """By hand: positives a and b2 (the better grade of b's text) against f, at an angle of 0.1."""
     sets = (TWINS, ELSEWHERE)
     config = PoolConfig(index="numpy", kind=kind, hard=3, random=3)
-    documents = CandidateDocuments(config, sets, single_device_placement().mesh, seed=0)
+    documents = CandidateDocuments(config, sets, single_device_mesh_context().mesh, seed=0)
     documents.refresh(Encoder(), 0)
-    query = draw(TWINS, 0, negatives=("a2", "f"))
-    (found,) = [documents.standing(Encoder(), [query], angles(0.1))]
+    query = example(TWINS, 0, negatives=("a2", "f"))
+    (found,) = [documents.outcome(Encoder(), [query], angles(0.1))]
     assert found.candidates.tolist() == [3]
     assert sorted(found.positive_grades[0].tolist()) == [1, 2]
     assert sorted(found.positive_ranks[0, 0].tolist()) == [1, 2]
@@ -216,9 +220,9 @@ def test_copies_of_a_positive_are_no_negatives(kind: str):
 def test_a_copy_in_another_set_of_the_step_is_no_negative():
     sets = (TWINS, ELSEWHERE)
     config = PoolConfig(kind="batch")
-    documents = CandidateDocuments(config, sets, single_device_placement().mesh, seed=0)
-    step = [draw(TWINS, 0, negatives=("f",)), draw(ELSEWHERE, 0), draw(ELSEWHERE, 1)]
-    found = documents.standing(Encoder(), step, angles(0.1, 0.1, 2.5))
+    documents = CandidateDocuments(config, sets, single_device_mesh_context().mesh, seed=0)
+    step = [example(TWINS, 0, negatives=("f",)), example(ELSEWHERE, 0), example(ELSEWHERE, 1)]
+    found = documents.outcome(Encoder(), step, angles(0.1, 0.1, 2.5))
     # t0: a, b2, f, g without a3; e0: a3 against b2, f, g; e1: all five.
     assert found.candidates.tolist() == [4, 4, 5]
     assert found.positive_ranks[:, 0].tolist() == [[1, 2], [1, -1], [1, -1]]

@@ -9,7 +9,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.model import LoraConfig
 from t1_jax.train import StageConfig, TrainConfig
 from t1_jax.train.config import LossWeights, ModelConfig
-from t1_jax.train.data import DrawConfig
+from t1_jax.train.data import StageDataConfig
 from tests.train.toy_runs import S1, S2, S3, merged, toy_config
 
 SFT = LossWeights(sft=1.0)
@@ -23,8 +23,8 @@ def test_every_field_is_explained(cls):
 def test_a_row_that_is_moved_is_stored():
     lora = LoraConfig(rank=2, alpha=4.0, emb_row=False)
     with pytest.raises(ConfigError, match="emb_row=false does not store"):
-        ModelConfig(emb_start="end", lora=lora)
-    assert ModelConfig(emb_start="mean", lora=lora).lora == lora
+        ModelConfig(emb_token_init="end", lora=lora)
+    assert ModelConfig(emb_token_init="mean", lora=lora).lora == lora
 
 
 @pytest.mark.parametrize(
@@ -36,15 +36,15 @@ def test_a_row_that_is_moved_is_stored():
         ({"epochs": 0.0}, "epochs must be above 0"),
         ({"steps": 1, "validate_every": -1}, "validate_every must be at least 0"),
         ({"steps": 1, "think": False}, "nothing to imitate"),
-        ({"steps": 1, "losses": LossWeights(triplet=1.0), "draws": DrawConfig(hard_negatives=0)},
-         "draws.hard_negatives is 0"),
+        ({"steps": 1, "losses": LossWeights(triplet=1.0), "draws": StageDataConfig(hard_negatives=0)},
+         "data.hard_negatives is 0"),
         ({"steps": 1, "fixed_thought": "The embedding is <emb_token>"}, "which the trainer"),
-        ({"steps": 1, "own_thoughts": True}, "no loss is between vectors"),
-        ({"steps": 1, "given_vectors": True, "losses": LossWeights(infonce=1.0)},
+        ({"steps": 1, "sample_thoughts": True}, "no loss is between vectors"),
+        ({"steps": 1, "contrast_reference_thoughts": True, "losses": LossWeights(infonce=1.0)},
             "none are compared"),
-        ({"steps": 1, "own_thoughts": True, "think": False, "losses": LossWeights(infonce=1.0)},
+        ({"steps": 1, "sample_thoughts": True, "think": False, "losses": LossWeights(infonce=1.0)},
          "nothing to imitate or to draw"),
-        ({"steps": 1, "own_thoughts": True, "fixed_thought": "it",
+        ({"steps": 1, "sample_thoughts": True, "fixed_thought": "it",
           "losses": LossWeights(infonce=1.0)}, "fixed_thought is a given thought"),
         ({"steps": 1, "fixed_thought": " "}, "fixed_thought is blank"),
         ({"steps": 1, "pack": True, "losses": LossWeights(infonce=1.0)}, "can only imitate"),
@@ -74,7 +74,7 @@ def test_losses_that_contradict_themselves(fields, told):
     [
         ({"sample_every": 0}, "sample_every must be at least 1"),
         ({"seed": 2**64}, "seed must be an integer from 0 to"),
-        ({"stages": {"s1": {"draws": {"seed": -1}}}}, "stages.s1.draws: seed must be an integer"),
+        ({"stages": {"s1": {"data": {"seed": -1}}}}, "stages.s1.data: seed must be an integer"),
         ({"health": {"max_skipped_updates": -1}}, "health: max_skipped_updates must be at least 0"),
         ({"max_minutes": 0.0}, "max_minutes must be above 0"),
         ({"resume": True, "overwrite": True}, "contradict each other"),
@@ -115,8 +115,8 @@ def test_stages_run_in_the_order_written_whatever_run_says(toys):
 
 def test_overrides_reach_a_stage(toys):
     toy_config(toys, {"s1": S1})
-    settings = ["stages.s1.steps=7", "stages.s1.optimiser.learning_rate=1e-4"]
+    settings = ["stages.s1.steps=7", "stages.s1.optimizer.learning_rate=1e-4"]
     changed = load_config(TrainConfig, toys / "toy.yaml", settings)
     assert changed.stages["s1"].steps == 7
-    assert changed.stages["s1"].optimiser.learning_rate == 1e-4
+    assert changed.stages["s1"].optimizer.learning_rate == 1e-4
     assert merged(S1, {"steps": 7})["draws"] == S1["draws"]

@@ -79,7 +79,7 @@ def test_a_loss_without_a_weight_is_not_computed(name: str) -> None:
 
 def test_a_mesh_changes_nothing() -> None:
     expected, alone = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
-    with mesh_of(2, 2, 2).entered():
+    with mesh_of(2, 2, 2).activate():
         losses, pulls = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
     found = jax.tree.map(float, losses)
     assert found == pytest.approx(jax.tree.map(float, expected), rel=1e-5)

@@ -16,10 +16,10 @@ import pytest
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
 from t1_jax.hub import read_adapter
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.retriever import T1
 from t1_jax.train import TrainConfig, curriculum
-from t1_jax.train.run import CheckpointConfig, Checkpoints, TrainingBroken
+from t1_jax.train.run import CheckpointConfig, Checkpoints, TrainingAborted
 from tests.train.toy_runs import (
     FLAT_REWARD,
     S1,
@@ -36,7 +36,7 @@ from tests.train.toy_runs import (
 # several updates of a rollout, document vectors that are refreshed after a stop.
 STAGES: dict[str, dict[str, Any]] = {
     "s1": merged(S1, {"pack": True}),
-    "s2": merged(S2, {"optimiser": {"ema": 0.9}}),
+    "s2": merged(S2, {"optimizer": {"ema": 0.9}}),
     "s3": merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "rollout": {"num_iterations": 2}}),
 }
 CHECKPOINTS = {"every_steps": 2, "keep_last": 20}
@@ -204,9 +204,9 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
         S2,
         {
             "losses": {"triplet": 0},
-            "own_thoughts": True,
-            "given_vectors": True,
-            "rollout": {"thoughts": 2, "budget": 4, "max_rows": 16},
+            "sample_thoughts": True,
+            "contrast_reference_thoughts": True,
+            "rollout": {"thoughts": 2, "max_thought_tokens": 4, "max_rows": 16},
             "micro_batch": {"hold": True},
         },
     )
@@ -214,7 +214,7 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
     stages = {"s2": joint, "s3": rewarded}
     model = {
         "lora": {"rank": 2, "alpha": 4.0},
-        "emb_start": "end",
+        "emb_token_init": "end",
         "dtype": "bfloat16",
         "remat": "projections",
     }
@@ -240,7 +240,7 @@ def test_another_mesh_sees_the_same_data_and_nearly_the_same_losses(straight, to
     recorder.stop_after = 6
     run_toy(whole(toys))
     recorder.stop_after = 7
-    mesh = make_placement(MeshConfig(data=2, fsdp=4))
+    mesh = make_mesh_context(MeshConfig(data=2, fsdp=4))
     run_toy(whole(toys), mesh)
     assert recorder.positions[7] == expected.positions[7]
     assert recorder.metrics[7]["loss"] == pytest.approx(expected.metrics[7]["loss"], rel=1e-4)
@@ -265,8 +265,8 @@ def test_a_finished_stage_hands_its_weights_to_the_next(straight, toys, monkeypa
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"optimiser": {"ema": 0.9}}, "holds another state"),
-        ({"draws": {"batch_queries": 3}}, "draw settings have changed"),
+        ({"optimizer": {"ema": 0.9}}, "holds another state"),
+        ({"data": {"batch_size": 3}}, "draw settings have changed"),
     ],
 )
 def test_a_resume_that_is_refused_leaves_the_run_as_it_was(toys, change, fault):
@@ -290,13 +290,13 @@ def test_a_stage_that_was_passed_over_is_not_passed_over_in_silence(toys):
     assert run_toy(toy_config(toys, stages, run=["s1", "s3"])).steps == 2
 
 
-def test_a_deadline_stops_and_another_model_is_refused(toys, tiny_tokeniser):
+def test_a_deadline_stops_and_another_model_is_refused(toys, tiny_tokenizer):
     stages = {"s1": merged(S1, {"steps": 500})}
     result = run_toy(toy_config(toys, stages, max_minutes=1e-4))
     assert result.stopped == "0.0001 minutes are over"
     assert 0 < result.steps < 500
     shutil.rmtree(toys / "model")
-    write_model(toys / "model", tiny_tokeniser, seed=1)
+    write_model(toys / "model", tiny_tokenizer, seed=1)
     with pytest.raises(WeightsError, match="model"):
         run_toy(toy_config(toys, stages))
 
@@ -309,13 +309,13 @@ def test_a_broken_run_stops_with_its_last_step_on_record(toys, monkeypatch):
             "steps": 9,
             "losses": {"infonce": 0},
             "reward": FLAT_REWARD,
-            "rollout": {"thoughts": 2, "budget": 1},
+            "rollout": {"thoughts": 2, "max_thought_tokens": 1},
         },
     )
-    health = {"kept_groups": 0.1, "patience": 3}
+    health = {"nonzero_std_frac": 0.1, "patience": 3}
     told: list[str] = []
     monkeypatch.setattr("tests.train.toy_runs.SILENT", told.append)
-    with pytest.raises(TrainingBroken, match="step 3: .*rewards without variance.* for 3 checks"):
+    with pytest.raises(TrainingAborted, match="step 3: .*rewards without variance.* for 3 checks"):
         run_toy(toy_config(toys, {"s3": stage}, health=health))
     (warning,) = [text for text in told if "rewards without variance" in text]
     assert warning.startswith("warning: step 1: nearly all groups")

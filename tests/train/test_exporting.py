@@ -11,11 +11,11 @@ from flax import nnx
 
 from t1_jax.hub import read_adapter
 from t1_jax.model import LoraConfig
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
 from t1_jax.text import encode_documents, encode_queries
 from t1_jax.train import TrainConfig
-from t1_jax.train.exporting import Account, account_of, export_weights
+from t1_jax.train.exporting import TrainingSummary, export_weights, training_summary
 from tests.train.toy_runs import S1, S2, toy_config
 from tests.train.toy_stages import LORA, ToyStages
 
@@ -34,7 +34,7 @@ def trained(toy: ToyStages) -> nnx.State:
 
 def exported(toy: ToyStages, folder: Path, weights: nnx.State) -> TrainConfig:
     config = toy_config(toy.root, {"s1": S1, "s2": S2}, **toy.fields)
-    account = account_of(config, toy.data, toy.student.lora, {"s1": 4, "s2": 2}, SCORES)
+    account = training_summary(config, toy.data, toy.student.lora, {"s1": 4, "s2": 2}, SCORES)
     export_weights(toy.student, weights, folder, config, account)
     return config
 
@@ -51,17 +51,20 @@ def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
     toy = ToyStages(toys, model={"stored_dtype": "float32", "lora": lora})
     weights = trained(toy)
     config = exported(toy, tmp_path / "out", weights)
-    options = toy.student.thinking_options(config.data.lengths, max_rows=4, budget=4)
+    options = toy.student.thinking_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
     expected = vectors(toy.student.retriever(weights, options))
     loaded = T1.load(
-        tmp_path / "out", dtype="float32", placement=single_device_placement(), options=options
+        tmp_path / "out",
+        dtype="float32",
+        mesh_context=single_device_mesh_context(),
+        options=options,
     )
     found = vectors(loaded)
     np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
     assert found[2] == expected[2]
     plain = T1.load(
-        toys / "model", dtype="float32", placement=single_device_placement(), options=options
+        toys / "model", dtype="float32", mesh_context=single_device_mesh_context(), options=options
     )
     assert np.abs(vectors(plain)[1] - expected[1]).max() > 1e-3
     card = (tmp_path / "out/README.md").read_text()
@@ -78,9 +81,12 @@ def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path,
     torch = pytest.importorskip("torch")
     toy = ToyStages(toys, model={"stored_dtype": "float32", "lora": lora})
     config = exported(toy, tmp_path / "out", trained(toy))
-    options = toy.student.thinking_options(config.data.lengths, max_rows=4, budget=4)
+    options = toy.student.thinking_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
     ours = T1.load(
-        tmp_path / "out", dtype="float32", placement=single_device_placement(), options=options
+        tmp_path / "out",
+        dtype="float32",
+        mesh_context=single_device_mesh_context(),
+        options=options,
     )
     ours.save_pretrained(tmp_path / "hf")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
@@ -93,12 +99,12 @@ def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path,
         return (hidden / hidden.norm()).numpy()
 
     texts = ["The animal is a cat.", "Dogs bark."]
-    documents = encode_documents(ours.tokeniser, ours.preset, texts, max_tokens=64)
+    documents = encode_documents(ours.tokenizer, ours.preset, texts, max_tokens=64)
     for row, vector in zip(documents, ours.encode_document(texts), strict=True):
         np.testing.assert_allclose(read(row.ids), vector, atol=1e-5)
     asked = ["Where is the cat?", "What barks?"]
     prompts = encode_queries(
-        ours.tokeniser, ours.preset, asked, max_tokens=64, task="zoo", think=True
+        ours.tokenizer, ours.preset, asked, max_tokens=64, task="zoo", think=True
     )
     found, thoughts = ours.encode_query(asked, task="zoo", return_thoughts=True)
     for prompt, vector, (thought,) in zip(prompts, found, thoughts, strict=True):
@@ -118,7 +124,7 @@ def test_a_later_export_takes_the_place_of_an_earlier(toys, tmp_path):
 def test_an_account_says_what_was_done(toy):
     config = toy_config(toy.root, {"s1": S1, "s2": S2}, seed=7)
     lora = LoraConfig(rank=8, alpha=16.0)
-    account = account_of(config, toy.data, lora, {"s1": 4}, {})
+    account = training_summary(config, toy.data, lora, {"s1": 4}, {})
     assert "LoRA of rank 8, alpha 16, seed 7" in account.training
     assert "- `s1`: 4 steps of 4 queries, losses sft 1" in account.training
     assert "`s2`" not in account.training
@@ -126,10 +132,10 @@ def test_an_account_says_what_was_done(toy):
         account.training
     )
     assert account.results == ""
-    assert "all weights" in account_of(config, toy.data, None, {}, {}).training
+    assert "all weights" in training_summary(config, toy.data, None, {}, {}).training
 
 
 def test_results_are_a_table_of_collections():
-    table = Account(training="", scores={**SCORES, "validation/length": 3.0}).results
+    table = TrainingSummary(training="", scores={**SCORES, "validation/length": 3.0}).results
     assert table.splitlines()[-1] == "| zoo | 0.5123 |"
     assert table.count("\n| ") == 2

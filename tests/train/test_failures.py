@@ -14,9 +14,9 @@ from flax import nnx
 
 from t1_jax.errors import RetryableError, T1Error, WeightsError
 from t1_jax.train import saver
-from t1_jax.train.optimiser import Optimiser, TrainState
+from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.rewards import RewardContext, register_reward
-from t1_jax.train.run import RunFolder, Tracker, TrainingBroken
+from t1_jax.train.run import RunFolder, Tracker, TrainingAborted
 from tests.train.toy_runs import S1, S3, Recorder, merged, run_toy, toy_config
 
 CHECKPOINTS = {"every_steps": 100}
@@ -114,7 +114,7 @@ def test_a_full_disk_ends_the_run_after_it_was_saved(toys, monkeypatch, owner, n
 
 
 def test_weights_that_cannot_be_exported_are_in_the_checkpoint(toys, monkeypatch):
-    error = WeightsError("tensor x has values beyond the range of float16", mend="use bfloat16")
+    error = WeightsError("tensor x has values beyond the range of float16", hint="use bfloat16")
     stages = {"s1": merged(S1, {"steps": 1})}
     with monkeypatch.context() as patch:
         fails_once(patch, saver, "export_weights", error)
@@ -128,14 +128,14 @@ def test_weights_that_cannot_be_exported_are_in_the_checkpoint(toys, monkeypatch
 @pytest.fixture
 def bad_batches(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Updates, by their number, whose gradient is not finite."""
-    apply, bad = Optimiser.apply, set[int]()
+    apply, bad = Optimizer.apply, set[int]()
 
-    def applied(self: Optimiser, state: TrainState, gradients: nnx.State) -> Any:
+    def applied(self: Optimizer, state: TrainState, gradients: nnx.State) -> Any:
         if int(np.asarray(state.step)) in bad:
             gradients = jax.tree.map(lambda leaf: leaf * jnp.nan, gradients)
         return apply(self, state, gradients)
 
-    monkeypatch.setattr(Optimiser, "apply", applied)
+    monkeypatch.setattr(Optimizer, "apply", applied)
     return bad
 
 
@@ -172,7 +172,7 @@ def test_skipped_updates_are_told_and_resumed_across_bitwise(
 def test_too_many_skipped_updates_end_the_run_which_then_gets_past_them(toys, bad_batches):
     bad_batches |= {1, 2}
     health = {"max_skipped_updates": 1}
-    with pytest.raises(TrainingBroken, match="step 3: the gradient of 2 updates in a row"):
+    with pytest.raises(TrainingAborted, match="step 3: the gradient of 2 updates in a row"):
         run_toy(toy_config(toys, {"s1": S1}, health=health))
     assert checkpoints(toys) == ["3"]
     assert [line["step"] for line in logged(toys)] == [1, 2, 3]

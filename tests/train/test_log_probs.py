@@ -78,7 +78,7 @@ def test_gradients_are_those_of_plain_autodiff(model: Model, bonus: bool) -> Non
         return picked + 10 * entropy if bonus else picked
 
     found: list[Any] = []
-    with model.placement.entered():
+    with model.mesh_context.activate():
         for loss in (ours, plain):
             gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=COMPILE_FAST)
             found.append(gradient(params, model.place(hidden, "bld"), model.place(targets)))

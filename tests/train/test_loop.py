@@ -11,7 +11,7 @@ import yaml
 
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError, WeightsError
-from t1_jax.parallel import MeshConfig, count_compilations, make_placement
+from t1_jax.parallel import MeshConfig, count_compilations, make_mesh_context
 from t1_jax.text import presets
 from t1_jax.train import TrainConfig, loop
 from t1_jax.train.data_config import SourceConfig
@@ -38,18 +38,18 @@ WORDINGS = ("What does the {} drink?", "What does the {} do?", "Does the {} eat?
 def test_the_three_stages_lift_retrieval(toys: Path):
     """Held-out questions about animals, from a model that knew nothing."""
     write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
-    common = {"optimiser": {"learning_rate": 5e-3}, "draws": {"batch_queries": 8}, "steps": 45}
+    common = {"optimizer": {"learning_rate": 5e-3}, "data": {"batch_size": 8}, "steps": 45}
     stages = {
         "s1": merged(S1, common),
         "s2": merged(S2, common),
-        "s3": merged(S3, {"steps": 5, "optimiser": {"learning_rate": 5e-4}}),
+        "s3": merged(S3, {"steps": 5, "optimizer": {"learning_rate": 5e-4}}),
     }
     config = toy_config(
         toys,
         stages,
         validate_first=True,
-        validation={"queries": None, "budget": 8},
-        health={"no_emb_share": 0.8},
+        validation={"queries": None, "max_thought_tokens": 8},
+        health={"missing_emb_frac": 0.8},
     )
     result = run_toy(config)
     scores = {name: found["validation/ndcg@10"] for name, found in result.validations.items()}
@@ -59,7 +59,7 @@ def test_the_three_stages_lift_retrieval(toys: Path):
     assert result.best is not None
     assert result.best[0] == max(scores.values())
     # Thoughts are learnt too: they end by themselves, and name the animal.
-    assert result.validations["s3"]["validation/forced_share"] < 0.2
+    assert result.validations["s3"]["validation/truncated_frac"] < 0.2
     thoughts = (result.folder / "thoughts/step-95.jsonl").read_text().splitlines()
     last = [json.loads(line) for line in thoughts]
     named = [line["thought"] in line["gold"][0] for line in last if line["of"] == "validation"]
@@ -71,7 +71,7 @@ def test_the_three_stages_lift_retrieval(toys: Path):
 def test_the_quickstarts_recipe_lifts_retrieval(toys: Path):
     """As it is, but for the model, the data, and a rate and number of steps that suit them."""
     write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
-    sizes = ["draws.batch_queries=8", "steps=60", "optimiser.learning_rate=5.0e-3"]
+    sizes = ["data.batch_size=8", "steps=60", "optimizer.learning_rate=5.0e-3"]
     changes = [f"output={toys / 'run'}", f"model.path={toys / 'model'}", "model.dtype=float32",
                "validation.queries=null", "validation.documents=null",
                *(f"stages.{name}.{size}" for name in ("s1", "s2") for size in sizes)]  # fmt: skip
@@ -101,8 +101,8 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("it was loaded")
 
-    monkeypatch.setattr(loop, "load_student", never)
-    mesh = make_placement(MeshConfig(data=8))
+    monkeypatch.setattr(loop, "load_trainable_model", never)
+    mesh = make_mesh_context(MeshConfig(data=8))
     with count_compilations() as compiled:
         with pytest.raises(ConfigError, match="one row of 128 tokens for each of 8 devices"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"micro_batch": {"rows": 4}})}), mesh)
@@ -137,12 +137,12 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
 
 @pytest.mark.parametrize("changed", ["model", "prompt", "lora", "seed"])
 def test_anothers_checkpoint_is_refused_before_anything_compiles(
-    toys, tiny_tokeniser, monkeypatch, changed
+    toys, tiny_tokenizer, monkeypatch, changed
 ):
     run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 1})}))
     fields: dict[str, Any] = {"resume": True}
     if changed == "model":
-        write_model(toys / "other", tiny_tokeniser, seed=1)
+        write_model(toys / "other", tiny_tokenizer, seed=1)
         fields["model"] = {"path": str(toys / "other")}
     elif changed == "prompt":
         fields["model"] = {"preset": "t1-compact"}
@@ -151,7 +151,7 @@ def test_anothers_checkpoint_is_refused_before_anything_compiles(
     else:
         fields["seed"] = 1
     before = {path: path.read_bytes() for path in (toys / "run").glob("*.*")}
-    monkeypatch.setattr(loop, "load_student", None)
+    monkeypatch.setattr(loop, "load_trainable_model", None)
     with (
         count_compilations() as compiled,
         pytest.raises(WeightsError, match=f"belongs to another {changed}"),
@@ -163,9 +163,9 @@ def test_anothers_checkpoint_is_refused_before_anything_compiles(
 
 def test_stages_that_the_data_cannot_fill_leave_no_run_folder(toys):
     for stage, told in (
-        (merged(S1, {"draws": {"batch_queries": 100}}), "more than once"),
-        (merged(S1, {"draws": {"mixture": {"zo": 1.0}}}), "mixture.zo is not a set"),
-        (merged(S1, {"draws": {"thoughts": "none"}}), "learns from given thoughts"),
+        (merged(S1, {"data": {"batch_size": 100}}), "more than once"),
+        (merged(S1, {"data": {"mixture": {"zo": 1.0}}}), "mixture.zo is not a set"),
+        (merged(S1, {"data": {"thoughts": "none"}}), "learns from given thoughts"),
     ):
         with pytest.raises(T1Error, match=told):
             run_toy(toy_config(toys, {"fine": S1, "bad": stage}))
@@ -176,7 +176,7 @@ def test_another_config_or_other_data_are_not_mixed_into_a_run(toys, monkeypatch
     short = merged(S1, {"steps": 1})
     run_toy(toy_config(toys, {"s1": short}))
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_student", None)
+        patch.setattr(loop, "load_trainable_model", None)
         with pytest.raises(ConfigError, match="stages.s1.steps was 1, is 2"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
     longer = run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}, resume=True))
@@ -184,7 +184,7 @@ def test_another_config_or_other_data_are_not_mixed_into_a_run(toys, monkeypatch
     with (toys / "zoo.jsonl").open("a") as file:
         file.write('{"query_id": "x", "query": "A new one", "positives": ["cat"]}\n')
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_student", None)
+        patch.setattr(loop, "load_trainable_model", None)
         with pytest.raises(DataError, match="was trained on other data"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
     anew = run_toy(toy_config(toys, {"s1": short}, overwrite=True))

@@ -12,8 +12,8 @@ from t1_jax.train.mining import (
     MiningConfig,
     Ranking,
     mine_negatives,
-    rank_by_vectors,
-    rank_by_words,
+    rank_bm25,
+    rank_dense,
 )
 
 TEXTS = {
@@ -43,7 +43,7 @@ def mined(record: TrainingRecord, config: MiningConfig, *rankings: Ranking) -> t
 
 
 def test_words_find_what_shares_them():
-    found = rank_by_words([RECORD], DOCUMENTS, 100)
+    found = rank_bm25([RECORD], DOCUMENTS, 100)
     (record,), report = mine_negatives([RECORD], DOCUMENTS, [found])
     assert record.negatives[0] == "owl"
     assert set(record.negatives) == {"owl", "dog", "fox"}
@@ -54,7 +54,7 @@ def test_words_find_what_shares_them():
     assert report.unanswered == {}
     strange = replace(RECORD, query_id="s", query="xylophone")
     _, report = mine_negatives(
-        [RECORD, strange], DOCUMENTS, [rank_by_words([RECORD, strange], DOCUMENTS, 100)]
+        [RECORD, strange], DOCUMENTS, [rank_bm25([RECORD, strange], DOCUMENTS, 100)]
     )
     assert report.unanswered == {"bm25": 1}
 
@@ -101,8 +101,8 @@ def test_near_copies_of_a_positive_are_dropped_from_every_ranking():
     documents = {name: Document(id=name, text=text) for name, text in texts.items()}
     scores = {"ed2": 5.0, "owl": 3.0, "not": 2.0}
 
-    def found(near_copies: float | None) -> tuple[tuple[str, ...], dict[str, int]]:
-        config = replace(ALL, near_copies=near_copies)
+    def found(near_duplicate_threshold: float | None) -> tuple[tuple[str, ...], dict[str, int]]:
+        config = replace(ALL, near_duplicate_threshold=near_duplicate_threshold)
         (record,), report = mine_negatives([RECORD], documents, [ranking("a", scores)], config)
         return record.negatives, dict(report.dropped)
 
@@ -130,12 +130,12 @@ def test_two_rankings_become_one():
 def test_vectors_rank_and_judge_by_cosine():
     index = build_index("numpy", list(TEXTS), np.eye(6, 4) + 0.5)
     query = np.array([[2.0, 1.0, 0.0, 0.0]])
-    found = rank_by_vectors([RECORD], index, query, 6, name="t1")
+    found = rank_dense([RECORD], index, query, 6, name="t1")
     unit = index.vectors @ (query[0] / np.linalg.norm(query))
     assert found.positive_scores["q"] == pytest.approx(float(unit[0]))
     assert list(found.run["q"].values()) == pytest.approx(sorted(unit.tolist(), reverse=True))
     with pytest.raises(DataError, match="the positive 'cat', which the index lacks"):
-        rank_by_vectors([RECORD], build_index("numpy", ["x"], np.ones((1, 4))), query, 6)
+        rank_dense([RECORD], build_index("numpy", ["x"], np.ones((1, 4))), query, 6)
 
 
 @given(
@@ -156,8 +156,10 @@ def test_negatives_are_never_right_nor_twice(scores: dict[str, float], n: int, u
 def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="negatives must be at least 1"):
         MiningConfig(negatives=0)
-    with pytest.raises(ConfigError, match="near_copies must be over 0 and at most 1, got 0.0"):
-        MiningConfig(near_copies=0.0)
+    with pytest.raises(
+        ConfigError, match="near_duplicate_threshold must be over 0 and at most 1, got 0.0"
+    ):
+        MiningConfig(near_duplicate_threshold=0.0)
     with pytest.raises(ConfigError, match="different names, got \\['a', 'a'\\]"):
         mine_negatives([RECORD], DOCUMENTS, [ranking("a", {}), ranking("a", {})])
     with pytest.raises(ConfigError, match="rankings of different names"):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t1_jax.generate import EndReason
+from t1_jax.generate import FinishReason
 from t1_jax.train.clock import Clock
-from t1_jax.train.data import Draw, draw_batches
-from t1_jax.train.optimiser import Optimiser
+from t1_jax.train.data import Example, iterate_batches
+from t1_jax.train.optimizer import Optimizer
 from t1_jax.train.own_thoughts import OwnThoughts, without_thoughts
 from t1_jax.train.rollout import Rollout
 from t1_jax.train.rows import actions_of
@@ -24,15 +24,15 @@ class Queries:
     """Gives batches, and counts them."""
 
     def __init__(self, toy: ToyStages, stage: dict[str, Any]) -> None:
-        config = toy.config(stage).stages["it"].draws
-        self._batches = draw_batches(toy.data.sets, replace(config, thoughts="none"))
+        config = toy.config(stage).stages["it"].data
+        self._batches = iterate_batches(toy.data.sets, replace(config, thoughts="none"))
         self.taken = 0
 
-    def __next__(self) -> Sequence[Draw]:
+    def __next__(self) -> Sequence[Example]:
         self.taken += 1
         return next(self._batches)
 
-    def more(self) -> Sequence[Draw]:
+    def more(self) -> Sequence[Example]:
         self.taken += 1
         return self._batches.more()
 
@@ -40,17 +40,17 @@ class Queries:
 class These:
     """Gives these queries, and no others."""
 
-    def __init__(self, draws: Sequence[Draw]) -> None:
-        self._draws = draws
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._draws = examples
 
-    def __next__(self) -> Sequence[Draw]:
+    def __next__(self) -> Sequence[Example]:
         return self._draws
 
-    def more(self) -> Sequence[Draw]:
+    def more(self) -> Sequence[Example]:
         return ()
 
 
-def own_thoughts(toy: ToyStages, stage: dict[str, Any]) -> OwnThoughts:
+def sample_thoughts(toy: ToyStages, stage: dict[str, Any]) -> OwnThoughts:
     config = toy.config(stage)
     return OwnThoughts(
         config.stages["it"], toy.rows, toy.data.sets, toy.student, config.data.lengths, seed=3
@@ -58,8 +58,10 @@ def own_thoughts(toy: ToyStages, stage: dict[str, Any]) -> OwnThoughts:
 
 
 def drawn(toy: ToyStages, stage: dict[str, Any], step: int = 0) -> tuple[Rollout, dict[str, float]]:
-    with toy.placement.entered():
-        return own_thoughts(toy, stage).rollout(Queries(toy, stage), toy.weights(), step, Clock())
+    with toy.mesh_context.activate():
+        return sample_thoughts(toy, stage).rollout(
+            Queries(toy, stage), toy.weights(), step, Clock()
+        )
 
 
 def test_thoughts_depend_on_seed_and_step_alone(toy):
@@ -68,7 +70,7 @@ def test_thoughts_depend_on_seed_and_step_alone(toy):
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
     np.testing.assert_array_equal(one.rewards.total, same.rewards.total)
-    assert len(one.draws) == 4
+    assert len(one.examples) == 4
     assert {len(group) for group in one.thoughts} == {4}
 
 
@@ -86,12 +88,12 @@ def test_a_row_for_the_group_or_for_each_thought_gives_the_same_update(toy):
     rollout, _ = drawn(toy, S3)
     updated = []
     for shared in (True, False):
-        stage = merged(S3, {"rollout": {"share_prompt": shared}})
-        optimiser = Optimiser(toy.config(stage).stages["it"].optimiser, 4)
-        with toy.placement.entered():
-            batch = own_thoughts(toy, stage).batch(rollout)
+        stage = merged(S3, {"rollout": {"shared_prefix": shared}})
+        optimizer = Optimizer(toy.config(stage).stages["it"].optimizer, 4)
+        with toy.mesh_context.activate():
+            batch = sample_thoughts(toy, stage).batch(rollout)
             state, metrics, _ = train_step(
-                toy.student.learner, optimiser, optimiser.start(toy.weights()), batch
+                toy.student.learner, optimizer, optimizer.start(toy.weights()), batch
             )
         updated.append((leaves_of(state.trained), metrics, batch.tokens))
     (one, one_metrics, few), (other, other_metrics, many) = updated
@@ -109,31 +111,31 @@ def test_a_row_for_the_group_or_for_each_thought_gives_the_same_update(toy):
 
 S2_OWN: dict[str, Any] = {
     **S2,
-    "own_thoughts": True,
-    "rollout": {"thoughts": 3, "budget": 6, "temperature": 0.7, "max_rows": 16},
+    "sample_thoughts": True,
+    "rollout": {"thoughts": 3, "max_thought_tokens": 6, "temperature": 0.7, "max_rows": 16},
 }
 
 
 def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
     """Vectors stand after drawn thoughts; what is learnt by heart is the given one alone."""
     config = toy.config(S2_OWN)
-    draws = next(draw_batches(toy.data.sets, config.stages["it"].draws))
-    given = Supervised(toy.config(S1).stages["it"], toy.rows, toy.data.sets, toy.placement).prepare(
-        draws
-    )
+    examples = next(iterate_batches(toy.data.sets, config.stages["it"].data))
+    given = Supervised(
+        toy.config(S1).stages["it"], toy.rows, toy.data.sets, toy.mesh_context
+    ).prepare(examples)
     found = []
-    with toy.placement.entered():
-        own = own_thoughts(toy, S2_OWN)
-        rollout, measures = own.rollout(These(draws), toy.weights(), 0, Clock())
+    with toy.mesh_context.activate():
+        own = sample_thoughts(toy, S2_OWN)
+        rollout, metrics = own.rollout(These(examples), toy.weights(), 0, Clock())
         for shared in (True, False):
-            stage = merged(S2_OWN, {"rollout": {"share_prompt": shared}})
-            batch = own_thoughts(toy, stage).batch(rollout)
+            stage = merged(S2_OWN, {"rollout": {"shared_prefix": shared}})
+            batch = sample_thoughts(toy, stage).batch(rollout)
             vectors = step_vectors(toy.student.learner, toy.weights(), batch)
             found.append((vectors, stepped_metrics(toy, batch)))
         expected = stepped_metrics(toy, given)
     assert own.state() == {}
-    assert "reward" not in measures
-    assert 0 <= measures["rollout/no_emb_share"] <= 1
+    assert "reward" not in metrics
+    assert 0 <= metrics["rollout/missing_emb_frac"] <= 1
     drawn = np.stack([one.vector for group in rollout.thoughts for one in group])
     for vectors, metrics in found:
         np.testing.assert_allclose(vectors[: len(drawn)], drawn, atol=1e-4)
@@ -145,21 +147,21 @@ def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
 @pytest.mark.parametrize("imitates", [0, 1])
 def test_vectors_after_given_thoughts_stand_beside_those_after_own_ones(toy, imitates):
     """They are the vectors of a stage that reads given thoughts alone, and are compared as they."""
-    stage = merged(S2_OWN, {"given_vectors": True, "losses": {"sft": imitates}})
-    draws = list(next(draw_batches(toy.data.sets, toy.config(stage).stages["it"].draws)))
-    draws[1] = replace(draws[1], thought=None)
-    at_work = Supervised(toy.config(S2).stages["it"], toy.rows, toy.data.sets, toy.placement)
-    alone = at_work.prepare(draws)
-    with toy.placement.entered():
-        own = own_thoughts(toy, stage)
-        rollout, _ = own.rollout(These(draws), toy.weights(), 0, Clock())
+    stage = merged(S2_OWN, {"contrast_reference_thoughts": True, "losses": {"sft": imitates}})
+    examples = list(next(iterate_batches(toy.data.sets, toy.config(stage).stages["it"].data)))
+    examples[1] = replace(examples[1], thought=None)
+    at_work = Supervised(toy.config(S2).stages["it"], toy.rows, toy.data.sets, toy.mesh_context)
+    alone = at_work.prepare(examples)
+    with toy.mesh_context.activate():
+        own = sample_thoughts(toy, stage)
+        rollout, _ = own.rollout(These(examples), toy.weights(), 0, Clock())
         batch = own.batch(rollout)
         vectors = step_vectors(toy.student.learner, toy.weights(), batch)
         expected = step_vectors(toy.student.learner, toy.weights(), alone)
         metrics = stepped_metrics(toy, batch)
     assert batch.plan is not None
     assert alone.plan is not None
-    queries, size = len(draws), rollout.group_size
+    queries, size = len(examples), rollout.group_size
     having = [number for number in range(queries) if number != 1]
     given = vectors[queries * size : queries * size + len(having)]
     np.testing.assert_allclose(given, expected[having], atol=1e-4)
@@ -177,8 +179,8 @@ def test_vectors_after_given_thoughts_stand_beside_those_after_own_ones(toy, imi
 
 
 def stepped_metrics(toy: ToyStages, batch: StepBatch) -> dict[str, float]:
-    optimiser = Optimiser(toy.config(S1).stages["it"].optimiser, 4)
-    return train_step(toy.student.learner, optimiser, optimiser.start(toy.weights()), batch)[1]
+    optimizer = Optimizer(toy.config(S1).stages["it"].optimizer, 4)
+    return train_step(toy.student.learner, optimizer, optimizer.start(toy.weights()), batch)[1]
 
 
 def test_a_stage_may_imitate_compare_and_reward_at_once(toy):
@@ -200,7 +202,7 @@ ALIKE: dict[str, Any] = merged(
     S3,
     {
         # Two tokens at most, and all lengths up to three pay alike.
-        "rollout": {"budget": 2},
+        "rollout": {"max_thought_tokens": 2},
         "reward": {"terms": CONSTANT, "length_target": 3},
         "losses": {"infonce": 0},
     },
@@ -213,11 +215,11 @@ ALIKE: dict[str, Any] = merged(
 def test_groups_without_variance(toy, zero_variance, kept, taken):
     stage = merged(ALIKE, {"advantage": {"zero_variance": zero_variance}})
     take = Queries(toy, stage)
-    with toy.placement.entered():
-        at_work = own_thoughts(toy, stage)
-        rollout, measures = at_work.rollout(take, toy.weights(), 0, Clock())
+    with toy.mesh_context.activate():
+        at_work = sample_thoughts(toy, stage)
+        rollout, metrics = at_work.rollout(take, toy.weights(), 0, Clock())
         batch = at_work.batch(rollout)
-    assert measures["rollout/kept_groups"] == 0
+    assert metrics["rollout/nonzero_std_frac"] == 0
     assert take.taken == taken
     assert not rollout.advantages.any()
     weights = [
@@ -235,54 +237,56 @@ def test_resampling_fills_up_and_reports_what_was_before(toy):
     stage = merged(
         S3,
         {
-            "rollout": {"thoughts": 2, "budget": 2},
+            "rollout": {"thoughts": 2, "max_thought_tokens": 2},
             "reward": {"terms": {"log_rank": 1, "length": 0, "format": 0, "gap": 0}},
         },
     )
     once, before = drawn(toy, stage)
     filled, after = drawn(toy, merged(stage, {"advantage": {"zero_variance": "resample"}}))
-    assert after["rollout/kept_groups"] == before["rollout/kept_groups"]
+    assert after["rollout/nonzero_std_frac"] == before["rollout/nonzero_std_frac"]
     assert filled.kept.sum() >= once.kept.sum()
-    assert len(filled.draws) == len(once.draws)
-    assert len({draw.record.query for draw in filled.draws}) == len(filled.draws)
+    assert len(filled.examples) == len(once.examples)
+    assert len({example.record.query for example in filled.examples}) == len(filled.examples)
 
 
 def test_resampling_ends_where_a_set_has_no_other_queries(toy):
     stage = merged(ALIKE, {"advantage": {"zero_variance": "resample"}})
-    draws = next(Queries(toy, stage))
-    with toy.placement.entered():
-        rollout, _ = own_thoughts(toy, stage).rollout(These(draws), toy.weights(), 0, Clock())
-    assert rollout.draws == draws
+    examples = next(Queries(toy, stage))
+    with toy.mesh_context.activate():
+        rollout, _ = sample_thoughts(toy, stage).rollout(These(examples), toy.weights(), 0, Clock())
+    assert rollout.examples == examples
 
 
 def test_dr_grpo_divides_by_the_budget(toy):
     stage = merged(S3, {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "dr_grpo"}})
     rollout, _ = drawn(toy, stage)
-    with toy.placement.entered():
-        batch = own_thoughts(toy, stage).batch(rollout)
+    with toy.mesh_context.activate():
+        batch = sample_thoughts(toy, stage).batch(rollout)
     weights = np.concatenate(
         [np.asarray(each.micro.columns["policy_weight"]).ravel() for each in batch.micro
          if "policy_weight" in each.micro.columns]
     )  # fmt: skip
-    sequences, budget = int(rollout.kept.sum()) * rollout.group_size, 6
-    np.testing.assert_allclose(weights[weights > 0], 1 / (sequences * budget), rtol=1e-6)
+    sequences, max_thought_tokens = int(rollout.kept.sum()) * rollout.group_size, 6
+    np.testing.assert_allclose(
+        weights[weights > 0], 1 / (sequences * max_thought_tokens), rtol=1e-6
+    )
 
 
 def test_truncated_thoughts_are_masked_out_of_the_policy_loss(toy):
     """Of the loss and its denominators; they still have rewards, advantages and vectors."""
     rollout, _ = drawn(toy, S3)
-    ends = [EndReason.BUDGET, EndReason.EMB_TOKEN, EndReason.EOS]
+    ends = [FinishReason.BUDGET, FinishReason.EMB_TOKEN, FinishReason.EOS]
     groups = [
         [replace(thought, end=ends[n % 3]) for n, thought in enumerate(group)]
         for group in rollout.thoughts
     ]
     rollout = replace(rollout, thoughts=groups, kept=np.ones_like(rollout.kept))
     counts = [actions_of(each) for group in groups for each in group]
-    whole = [each.end is not EndReason.BUDGET for group in groups for each in group]
+    whole = [each.end is not FinishReason.BUDGET for group in groups for each in group]
     for masks, expected in ((False, sum(counts)), (True, int(np.dot(counts, whole)))):
         stage = merged(S3, {"policy": {"mask_truncated_completions": masks}})
-        with toy.placement.entered():
-            batch = own_thoughts(toy, stage).batch(rollout)
+        with toy.mesh_context.activate():
+            batch = sample_thoughts(toy, stage).batch(rollout)
         weights = np.concatenate(
             [np.asarray(each.micro.columns["policy_weight"]).ravel() for each in batch.micro
              if "policy_weight" in each.micro.columns]
@@ -298,24 +302,28 @@ def test_gain_is_measured_against_no_thought(toy):
     gain, rank = rollout.rewards.terms["gain"], rollout.rewards.terms["log_rank"]
     baseline = rank - gain  # the same for all thoughts of a query
     np.testing.assert_allclose(baseline, np.broadcast_to(baseline[:, :1], baseline.shape))
-    with toy.placement.entered():
-        options = toy.student.thinking_options(toy.config(stage).data.lengths, max_rows=4, budget=4)
+    with toy.mesh_context.activate():
+        options = toy.student.thinking_options(
+            toy.config(stage).data.lengths, max_rows=4, max_thought_tokens=4
+        )
         model = toy.student.retriever(toy.weights(), options)
     documents = toy.data.sets[0].documents
     vectors = model.encode_document([each.full_text for each in documents.values()])
-    for number, draw in enumerate(rollout.draws):
-        query = model.encode_query(draw.record.query, think=False, task="zoo")
+    for number, example in enumerate(rollout.examples):
+        query = model.encode_query(example.record.query, think=False, task="zoo")
         scores = dict(zip(documents, vectors @ query, strict=True))
-        place = sum(score >= scores[draw.positive] for score in scores.values())
+        place = sum(score >= scores[example.positive] for score in scores.values())
         assert baseline[number, 0] == pytest.approx(1 - np.log(place) / np.log(8))
 
 
 def test_queries_without_a_thought_each_in_their_own_words(toy):
     """Records with an instruction of their own do not get the task's."""
-    draws = next(Queries(toy, S3))
-    own = replace(draws[1].record, instruction="Find the animal")
-    mixed = [draws[0], replace(draws[1], record=own), draws[2]]
-    options = toy.student.thinking_options(toy.config(S3).data.lengths, max_rows=4, budget=4)
+    examples = next(Queries(toy, S3))
+    own = replace(examples[1].record, instruction="Find the animal")
+    mixed = [examples[0], replace(examples[1], record=own), examples[2]]
+    options = toy.student.thinking_options(
+        toy.config(S3).data.lengths, max_rows=4, max_thought_tokens=4
+    )
     model = toy.student.retriever(toy.weights(), options)
     found = without_thoughts(model, mixed)
     for vector, each in zip(found, mixed, strict=True):

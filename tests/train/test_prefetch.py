@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import DataError, UnsupportedError
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.train.own_thoughts import OwnThoughts
-from t1_jax.train.run import GivenUp
+from t1_jax.train.run import Interrupted
 from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
 from tests.train.toy_stages import ToyStages
@@ -32,9 +32,9 @@ def thoughts_of(toy: ToyStages, stage: dict[str, Any], steps: int) -> list[dict[
 
 def test_thoughts_are_those_of_the_weights_one_update_before(toy):
     """With steps so small that one moves nothing, both ways are the same; else they part."""
-    still = {"optimiser": {"learning_rate": 1e-12}}
+    still = {"optimizer": {"learning_rate": 1e-12}}
     assert thoughts_of(toy, merged(AHEAD, still), 4) == thoughts_of(toy, merged(S3, still), 4)
-    fast = {"optimiser": {"learning_rate": 0.03}}
+    fast = {"optimizer": {"learning_rate": 0.03}}
     ahead, beside = (thoughts_of(toy, merged(stage, fast), 3) for stage in (AHEAD, S3))
     assert ahead[0] == beside[0]
     # The second rollout is by the untrained weights too, as if the first step had moved nothing.
@@ -45,7 +45,7 @@ def test_thoughts_are_those_of_the_weights_one_update_before(toy):
 def test_the_last_step_draws_nothing_further(toy):
     stage = toy.stage(AHEAD)
     positions = []
-    with toy.placement.entered():
+    with toy.mesh_context.activate():
         state = stage.start(toy.weights())
         for number in range(stage.steps):
             state, report = stage.step(state, number)
@@ -53,7 +53,7 @@ def test_the_last_step_draws_nothing_further(toy):
             waited = "time/wait" in report.metrics
             assert waited == (number + 1 < stage.steps)
     plain = toy.stage(S3)
-    with toy.placement.entered():
+    with toy.mesh_context.activate():
         state = plain.start(toy.weights())
         for number in range(plain.steps):
             state, _ = plain.step(state, number)
@@ -91,9 +91,9 @@ def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):
 
     def give_up_in_the_thread() -> None:
         if threading.current_thread() is not threading.main_thread():
-            raise GivenUp
+            raise Interrupted
 
-    with toy.placement.entered():
+    with toy.mesh_context.activate():
         plain, other = toy.stage(AHEAD), toy.stage(AHEAD)
         state, first = plain.step(plain.start(toy.weights()), 0)
         position = plain.position()
@@ -107,7 +107,7 @@ def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):
 
 
 def test_several_devices_might_wait_for_each_other_for_ever(toys):
-    mesh = make_placement(MeshConfig(data=2), devices=jax.devices()[:2])
+    mesh = make_mesh_context(MeshConfig(data=2), devices=jax.devices()[:2])
     with pytest.raises(UnsupportedError, match="prefetch runs two programs at once"):
         run_toy(toy_config(toys, {"s3": AHEAD}), mesh)
     assert not (toys / "run").exists()
@@ -120,7 +120,7 @@ def test_what_goes_wrong_in_the_thread_ends_the_step_that_needs_it(toy, monkeypa
         raise DataError("the endpoint is gone")
 
     stage = toy.stage(AHEAD)
-    with toy.placement.entered():
+    with toy.mesh_context.activate():
         state, _ = stage.step(stage.start(toy.weights()), 0)
         monkeypatch.setattr(OwnThoughts, "rollout", broken)
         state, _ = stage.step(state, 1)

@@ -44,17 +44,17 @@ def test_a_micro_batch_that_the_mesh_does_not_divide(toys):
     check_run(config(toys, small), SHAPE, 4)
     with pytest.raises(ConfigError) as error:
         check_run(config(toys, small), SHAPE, 8)
-    assert error.value.mend == (
+    assert error.value.hint == (
         "set micro_batch.rows to at least 8 and micro_batch.tokens to at least 1024"
     )
 
 
 def test_a_prompt_with_all_its_thoughts_is_a_long_row(toys):
-    stage = merged(S3, {"rollout": {"thoughts": 8, "budget": 60}})
+    stage = merged(S3, {"rollout": {"thoughts": 8, "max_thought_tokens": 60}})
     check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584, in 640 of 1,024 slots
     with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 640 tokens"):
         check_run(config(toys, merged(stage, {"micro_batch": {"tokens": 600}})), SHAPE, 1)
-    apart = merged(stage, {"rollout": {"share_prompt": False}, "micro_batch": {"tokens": 600}})
+    apart = merged(stage, {"rollout": {"shared_prefix": False}, "micro_batch": {"tokens": 600}})
     check_run(config(toys, apart), SHAPE, 1)
 
 
@@ -62,8 +62,11 @@ def test_a_prompt_with_all_its_thoughts_is_a_long_row(toys):
     ("fields", "named"),
     [
         ({"data": {"lengths": {"thought": 500}}}, "data.lengths.thought"),
-        ({"validation": {"budget": 500}}, "validation.budget"),
-        ({"stages": {"it": {"rollout": {"budget": 500}}}}, "stages.it.rollout.budget"),
+        ({"validation": {"max_thought_tokens": 500}}, "validation.max_thought_tokens"),
+        (
+            {"stages": {"it": {"rollout": {"max_thought_tokens": 500}}}},
+            "stages.it.rollout.max_thought_tokens",
+        ),
         ({"data": {"lengths": {"document": 513}}}, "data.lengths.document"),
     ],
 )
@@ -84,7 +87,7 @@ def test_attention_that_cannot_share_or_pack(toys):
     stage = merged(S3, {"micro_batch": {"length_step": 128}})
     with pytest.raises(UnsupportedError, match="share the row of their prompt need xla"):
         check_run(config(toys, stage, **splash), SHAPE, 1)
-    apart = merged(stage, {"rollout": {"share_prompt": False}})
+    apart = merged(stage, {"rollout": {"shared_prefix": False}})
     check_run(config(toys, apart, **splash), SHAPE, 1)
     with pytest.raises(UnsupportedError, match="multiple of 128 tokens, got .*length_step=64"):
         check_run(
@@ -100,7 +103,7 @@ def test_attention_that_cannot_share_or_pack(toys):
 
 
 def test_only_stages_that_run_are_checked(toys):
-    bad = merged(S3, {"rollout": {"budget": 500}})
+    bad = merged(S3, {"rollout": {"max_thought_tokens": 500}})
     check_run(toy_config(toys, {"good": S1, "bad": bad}, run=["good"]), SHAPE, 1)
 
 
@@ -114,7 +117,7 @@ def test_a_triplet_loss_without_negatives_is_told(toys):
 
 
 def test_own_thoughts_that_nothing_teaches_are_told(toys):
-    alone = merged(S2, {"own_thoughts": True, "losses": {"sft": 0, "triplet": 0}})
+    alone = merged(S2, {"sample_thoughts": True, "losses": {"sft": 0, "triplet": 0}})
     (told,) = warnings_of(config(toys, alone), ())
     assert told.startswith("stage it: thoughts that are neither imitated nor rewarded")
     imitated = merged(alone, {"losses": {"sft": 1}})
@@ -169,26 +172,28 @@ def test_an_index_that_cannot_be_built_here(toys, monkeypatch):
 
 
 def test_a_given_thought_with_a_vector_makes_the_row_longer(toys):
-    stage = merged(S3, {"rollout": {"thoughts": 8, "budget": 60}, "micro_batch": {"tokens": 640}})
+    stage = merged(
+        S3, {"rollout": {"thoughts": 8, "max_thought_tokens": 60}, "micro_batch": {"tokens": 640}}
+    )
     check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584
     lengths = {"data": {"lengths": {"thought": 60}}}
-    given = merged(stage, {"given_vectors": True, "losses": {"infonce": 1}})
+    given = merged(stage, {"contrast_reference_thoughts": True, "losses": {"infonce": 1}})
     with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 704 tokens"):
         check_run(config(toys, given, **lengths), SHAPE, 1)
 
 
-def test_a_prompt_that_leaves_no_room_for_the_text(toys, tiny_tokeniser):
+def test_a_prompt_that_leaves_no_room_for_the_text(toys, tiny_tokenizer):
     data = toy_sets()
-    prompt = len(tiny_tokeniser.encode_thought("search: x think")) + 2  # the longer instruction
+    prompt = len(tiny_tokenizer.encode_thought("search: x think")) + 2  # the longer instruction
 
     def check(stage: dict[str, Any] = S1, **lengths: int) -> None:
         fields = {"data": {"lengths": lengths}}
-        check_prompts(config(toys, stage, **fields), tiny_tokeniser, PRESET, data)
+        check_prompts(config(toys, stage, **fields), tiny_tokenizer, PRESET, data)
 
     check(query=prompt + 8)
     with pytest.raises(ConfigError, match=f"a query of a takes {prompt} of data.lengths.query="):
         check(query=prompt + 7)
-    document = len(tiny_tokeniser.encode_thought("x")) + 3
+    document = len(tiny_tokenizer.encode_thought("x")) + 3
     check(document=document + 8)
     with pytest.raises(ConfigError, match=f"a document takes {document} of data.lengths.document"):
         check(document=document + 7)
@@ -198,12 +203,12 @@ def test_a_prompt_that_leaves_no_room_for_the_text(toys, tiny_tokeniser):
     check(fixed, thought=100)
 
 
-def test_given_thoughts_that_are_truncated_are_told(toys, tiny_tokeniser):
+def test_given_thoughts_that_are_truncated_are_told(toys, tiny_tokenizer):
     data = toy_sets()
 
     def told(stage: dict[str, Any], most: int) -> str | None:
         run = config(toys, stage, data={"lengths": {"thought": most}})
-        rows = RowMaker(tiny_tokeniser, PRESET, data, run.data.lengths)
+        rows = RowMaker(tiny_tokenizer, PRESET, data, run.data.lengths)
         return truncation_warning(run, rows, data)
 
     found = told(S1, 12)
@@ -239,11 +244,11 @@ def test_a_disk_that_is_too_small_for_a_checkpoint_is_told(toys, monkeypatch):
     assert "a checkpoint and the weights exported from it take about" in told
     assert disk_warning(config(toys, S1, model={"lora": {"rank": 2}}), SHAPE) is None
     has(needed)
-    reference = merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "optimiser": {"ema": 0.9}})
+    reference = merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "optimizer": {"ema": 0.9}})
     assert disk_warning(config(toys, reference), SHAPE) is not None
 
 
 def test_a_contrast_with_one_document_is_told(toys):
-    stage = merged(S2, {"losses": {"triplet": 0}, "draws": {"batch_queries": 1}})
+    stage = merged(S2, {"losses": {"triplet": 0}, "data": {"batch_size": 1}})
     (told,) = warnings_of(config(toys, stage), [training_set("a", 4, negatives=0)])
     assert told.startswith("stage it: infonce adds nothing, since a step of one query without")

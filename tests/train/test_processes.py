@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from tests.train.toy_runs import S2, S3, merged, run_toy, toy_config
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -57,7 +57,7 @@ def lines_of(root: Path) -> list[dict[str, Any]]:
 def test_two_processes_train_as_one_does(toys, tmp_path):
     other = Path(shutil.copytree(toys, tmp_path / "other"))
     run_two(toys, STAGES)
-    run_toy(toy_config(other, STAGES, mesh=MESH), make_placement(MeshConfig(**MESH)))
+    run_toy(toy_config(other, STAGES, mesh=MESH), make_mesh_context(MeshConfig(**MESH)))
     ours, theirs = lines_of(toys), lines_of(other)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
     for line, expected in zip(ours, theirs, strict=True):
@@ -73,11 +73,11 @@ def test_two_processes_train_as_one_does(toys, tmp_path):
 @pytest.mark.timeout(900)  # two more processes on the cores of the tests
 def test_two_processes_train_and_store_adapters(toys, tmp_path):
     stages = {"s2": merged(S2, {"steps": 1})}
-    model = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_start": "end"}
+    model = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_token_init": "end"}
     other = Path(shutil.copytree(toys, tmp_path / "other"))
     run_two(toys, stages, model=model)
     config = toy_config(other, stages, mesh=MESH, model=model)
-    run_toy(config, make_placement(MeshConfig(**MESH)))
+    run_toy(config, make_mesh_context(MeshConfig(**MESH)))
     ours, theirs = (
         load_file(root / "run/stages/s2/adapter_model.safetensors") for root in (toys, other)
     )

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from t1_jax.generate import EndReason
-from t1_jax.train.data import Draw
+from t1_jax.generate import FinishReason
+from t1_jax.train.data import Example
 from t1_jax.train.rewards import Rewards
 from t1_jax.train.rollout import Rollout, kept_first, rollout_metrics, rollout_samples
 from tests.train.rewards.toys import record, thought
@@ -16,8 +16,8 @@ def rollout(rewards: list[list[float]], kept: list[bool], name: str = "q") -> Ro
     """Two thoughts a query; the first was cut off, the second drew its `<emb_token>`."""
     total = np.array(rewards)
     return Rollout(
-        draws=[
-            Draw(
+        examples=[
+            Example(
                 set_name="set",
                 record=record(f"{name}{number}"),
                 positive="d0",
@@ -28,7 +28,7 @@ def rollout(rewards: list[list[float]], kept: list[bool], name: str = "q") -> Ro
         ],
         thoughts=[
             [
-                thought([1, 2, 3], text="cut", end=EndReason.BUDGET),
+                thought([1, 2, 3], text="cut", end=FinishReason.BUDGET),
                 thought([1], text=f"{name}{number}"),
             ]
             for number in range(len(rewards))
@@ -47,9 +47,9 @@ def test_measures():
         "reward": 1.0,
         "rollout/reward_std": 0.5,
         "rollout/length": 2.0,
-        "rollout/forced_share": 0.5,
-        "rollout/no_emb_share": 0.5,
-        "rollout/kept_groups": 0.5,
+        "rollout/truncated_frac": 0.5,
+        "rollout/missing_emb_frac": 0.5,
+        "rollout/nonzero_std_frac": 0.5,
         "rollout/advantage_abs": 0.5,
         "reward/format": 0.5,
     }
@@ -75,7 +75,7 @@ def test_groups_that_teach_take_the_places_of_those_that_do_not():
     first = rollout([[1.0, 1.0], [0.0, 2.0], [3.0, 3.0]], [False, True, False], "a")
     second = rollout([[5.0, 7.0], [4.0, 4.0], [8.0, 9.0]], [True, False, True], "b")
     both = kept_first(first, second)
-    assert [draw.record.query_id for draw in both.draws] == ["a1", "b0", "b2"]
+    assert [example.record.query_id for example in both.examples] == ["a1", "b0", "b2"]
     assert [group[1].text for group in both.thoughts] == ["a1", "b0", "b2"]
     np.testing.assert_array_equal(both.rewards.total, [[0, 2], [5, 7], [8, 9]])
     np.testing.assert_array_equal(both.rewards.terms["format"], [[0, 1], [2.5, 3.5], [4, 4.5]])
@@ -87,7 +87,7 @@ def test_what_teaches_nothing_stays_where_nothing_better_came():
     first = rollout([[1.0, 1.0], [0.0, 2.0]], [False, True], "a")
     second = rollout([[5.0, 5.0], [4.0, 4.0]], [False, False], "b")
     both = kept_first(first, second)
-    assert [draw.record.query_id for draw in both.draws] == ["a1", "a0"]
+    assert [example.record.query_id for example in both.examples] == ["a1", "a0"]
     assert both.kept.tolist() == [True, False]
 
 

@@ -3,28 +3,28 @@
 import numpy as np
 import pytest
 
-from t1_jax.generate import EndReason, Thought
-from t1_jax.text import T1Tokeniser
+from t1_jax.generate import FinishReason, Thought
+from t1_jax.text import T1Tokenizer
 from t1_jax.train.batch import Row
 from t1_jax.train.data_config import LengthConfig
-from t1_jax.train.rows import RowMaker, actions_of, group_row, rewarded_branches, thought_rows
-from tests.train.toy_texts import PRESET, draws, sets
+from t1_jax.train.rows import RowMaker, actions_of, group_row, rewarded_continuations, thought_rows
+from tests.train.toy_texts import PRESET, examples, sets
 
 LENGTHS = LengthConfig(query=64, thought=12, document=20)
 EMB, EOS = 3, 2
 
 
 @pytest.fixture
-def maker(tiny_tokeniser: T1Tokeniser) -> RowMaker:
-    return RowMaker(tiny_tokeniser, PRESET, sets(), LENGTHS)
+def maker(tiny_tokenizer: T1Tokenizer) -> RowMaker:
+    return RowMaker(tiny_tokenizer, PRESET, sets(), LENGTHS)
 
 
 def text_of(maker: RowMaker, ids: np.ndarray) -> str:
-    return maker.tokeniser.decode(ids)
+    return maker.tokenizer.decode(ids)
 
 
 def test_a_query_imitates_its_thought_and_emb_token(maker: RowMaker) -> None:
-    row = maker.query(draws()[0], 7, think=True, weight=0.25)
+    row = maker.query(examples()[0], 7, think=True, weight=0.25)
     prompt = "<|im_start|>find: overflow think<|im_end|>"
     assert text_of(maker, row.tokens) == f"{prompt}the end of an array<emb_token>"
     assert text_of(maker, row.targets) == "the end of an array<emb_token>"
@@ -36,41 +36,41 @@ def test_a_query_imitates_its_thought_and_emb_token(maker: RowMaker) -> None:
 
 
 def test_a_forced_emb_token_is_read_but_not_imitated(maker: RowMaker) -> None:
-    row = maker.query(draws()[0], 0, think=True, weight=1.0, emb_token_learns=False)
+    row = maker.query(examples()[0], 0, think=True, weight=1.0, emb_token_learns=False)
     assert text_of(maker, row.targets) == "the end of an array"
     np.testing.assert_array_equal(row.tokens[row.read_at + 1], row.targets)
     assert row.tokens[row.emb_at[0]] == EMB
 
 
 def test_a_truncated_thought_is_not_taught_to_end_there(maker: RowMaker) -> None:
-    draw = draws()[1]
-    assert draw.thought is not None
-    whole = maker.tokeniser.encode_thought(draw.thought)
+    example = examples()[1]
+    assert example.thought is not None
+    whole = maker.tokenizer.encode_thought(example.thought)
     assert len(whole) > LENGTHS.thought
-    row = maker.query(draw, 4, think=True, weight=1.0)
+    row = maker.query(example, 4, think=True, weight=1.0)
     np.testing.assert_array_equal(row.targets, whole[:12])
     np.testing.assert_array_equal(row.tokens[row.read_at + 1], row.targets)
     # Its vector is still read, as that of a thought that was cut off at its budget.
     assert row.tokens[-1] == EMB
     assert (list(row.emb_at), list(row.vectors)) == ([len(row.tokens) - 1], [4])
-    branch = maker.given_branch(draw, 4, weight=1.0)
+    branch = maker.given_branch(example, 4, weight=1.0)
     assert branch is not None
     np.testing.assert_array_equal(branch.tokens, [*whole[:12], EMB])
     assert branch.actions == 12
-    short = draws()[0]
+    short = examples()[0]
     assert short.thought is not None
-    both = len(maker.tokeniser.encode_thought(short.thought)) + 1 + 12
-    assert maker.count_imitated([short, draw]) == both
-    assert maker.count_truncated(draws()) == 1
+    both = len(maker.tokenizer.encode_thought(short.thought)) + 1 + 12
+    assert maker.count_imitated([short, example]) == both
+    assert maker.count_truncated(examples()) == 1
 
 
 def test_where_there_is_no_thought_nothing_is_imitated(maker: RowMaker) -> None:
-    with_one, _, without = draws()
-    for draw, think, weight, prompt in (
+    with_one, _, without = examples()
+    for example, think, weight, prompt in (
         (without, True, 1.0, "answer: passage think"),
         (with_one, False, 1.0, "find: overflow"),
     ):
-        row = maker.query(draw, 0, think=think, weight=weight)
+        row = maker.query(example, 0, think=think, weight=weight)
         assert text_of(maker, row.tokens) == f"<|im_start|>{prompt}<|im_end|><emb_token>"
         assert len(row.targets) == len(row.read_at) == len(row.columns) == 0
     row = maker.query(with_one, 0, think=True, weight=0.0)
@@ -79,7 +79,7 @@ def test_where_there_is_no_thought_nothing_is_imitated(maker: RowMaker) -> None:
 
 
 def test_an_instruction_of_the_record_comes_before_the_set_s(maker: RowMaker) -> None:
-    prompts = [text_of(maker, maker.prompt(draw, think=False).ids) for draw in draws()]
+    prompts = [text_of(maker, maker.prompt(example, think=False).ids) for example in examples()]
     assert [prompt.removeprefix("<|im_start|>").split(":")[0] for prompt in prompts] == [
         "find",
         "search",
@@ -92,7 +92,7 @@ def test_documents_are_told_apart_by_their_set_and_cut(maker: RowMaker) -> None:
     assert text_of(maker, one.tokens) == "<|im_start|>array<|im_end|><emb_token>"
     assert text_of(maker, other.tokens) == "<|im_start|>retrieval<|im_end|><emb_token>"
     assert (list(one.vectors), list(other.vectors)) == ([3], [4])
-    long = RowMaker(maker.tokeniser, PRESET, sets(), LengthConfig(document=8)).document(
+    long = RowMaker(maker.tokenizer, PRESET, sets(), LengthConfig(document=8)).document(
         ("a", "d3"), 0
     )
     assert len(long.tokens) == 8
@@ -100,7 +100,7 @@ def test_documents_are_told_apart_by_their_set_and_cut(maker: RowMaker) -> None:
     assert long.emb_at[0] == 7
 
 
-def thought(*ids: int, end: EndReason) -> Thought:
+def thought(*ids: int, end: FinishReason) -> Thought:
     log_probs = -np.arange(1, len(ids) + 1, dtype=np.float32)
     return Thought(
         token_ids=np.array(ids, np.int32),
@@ -114,11 +114,11 @@ def thought(*ids: int, end: EndReason) -> Thought:
 
 PROMPT = np.array([11, 12, 13], np.int32)
 GROUP = [
-    thought(20, 21, EMB, end=EndReason.EMB_TOKEN),
-    thought(30, EOS, EMB, end=EndReason.EOS),
-    thought(40, 41, EMB, end=EndReason.BUDGET),
-    thought(EMB, end=EndReason.EMB_TOKEN),
-    thought(EMB, end=EndReason.BUDGET),
+    thought(20, 21, EMB, end=FinishReason.EMB_TOKEN),
+    thought(30, EOS, EMB, end=FinishReason.EOS),
+    thought(40, 41, EMB, end=FinishReason.BUDGET),
+    thought(EMB, end=FinishReason.EMB_TOKEN),
+    thought(EMB, end=FinishReason.BUDGET),
 ]
 ADVANTAGES = np.array([1, -1, 0.5, 2, 3], np.float32)
 SHARES = np.array([0.1, 0.2, 0, 0.4, 0.5], np.float32)
@@ -127,7 +127,7 @@ DRAWN = [[20, 21, EMB], [30, EOS], [40, 41], [EMB], []]
 
 
 def group() -> Row:
-    return group_row(PROMPT, rewarded_branches(GROUP, ADVANTAGES, SHARES, range(6, 11)))
+    return group_row(PROMPT, rewarded_continuations(GROUP, ADVANTAGES, SHARES, range(6, 11)))
 
 
 def test_what_the_policy_chose_counts() -> None:
@@ -155,7 +155,7 @@ def test_a_group_shares_its_prompt() -> None:
 
 
 def test_each_thought_in_a_row_of_its_own_is_plain_text() -> None:
-    rows = thought_rows(PROMPT, rewarded_branches(GROUP, ADVANTAGES, SHARES, range(6, 11)))
+    rows = thought_rows(PROMPT, rewarded_continuations(GROUP, ADVANTAGES, SHARES, range(6, 11)))
     assert len(rows) == 5
     for number, row in enumerate(rows):
         np.testing.assert_array_equal(row.tokens, [*PROMPT, *GROUP[number].token_ids])

@@ -39,8 +39,8 @@ def test_measures_of_each_stage(toy):
 
 def test_sampler_and_trainer_agree_at_a_temperature(toy):
     for sharing in (True, False):
-        rollout = {"temperature": 0.7, "share_prompt": sharing, "thoughts": 8}
-        stage = merged(S3, {"rollout": rollout, "draws": {"batch_queries": 8}})
+        rollout = {"temperature": 0.7, "shared_prefix": sharing, "thoughts": 8}
+        stage = merged(S3, {"rollout": rollout, "data": {"batch_size": 8}})
         _, (metrics, _) = toy.run(toy.stage(stage), 2)
         assert metrics["rollout/log_prob_gap"] < 1e-4
         assert 0 < metrics["rollout/entropy"] < np.log(385)
@@ -50,7 +50,7 @@ def test_sampler_and_trainer_agree_at_a_temperature(toy):
 def test_the_second_update_is_held_by_the_policy_before_the_first(toy):
     """A step so large that all ratios leave the clip range; rollout measures are the first's."""
     policy = {"loss": "dapo", "clip_low": 1e-4, "clip_high": 1e-4}
-    stage = merged(S3, {"policy": policy, "losses": {"infonce": 0}, "draws": {"batch_queries": 8}})
+    stage = merged(S3, {"policy": policy, "losses": {"infonce": 0}, "data": {"batch_size": 8}})
     state, (once,) = toy.run(toy.stage(stage), 1)
     assert once["policy/clipped"] == 0
     twice_state, (twice,) = toy.run(toy.stage(merged(stage, {"rollout": {"num_iterations": 2}})), 1)
@@ -84,11 +84,13 @@ def test_under_adapters_the_reference_is_a_copy_of_them_alone(toy):
 
 
 def test_a_fixed_thought_is_all_that_is_imitated(toy):
-    rate = {"optimiser": {"learning_rate": 1e-2}}
+    rate = {"optimizer": {"learning_rate": 1e-2}}
     fixed = merged(S1, {"fixed_thought": "It is", "steps": 40, **rate})
     state, metrics = toy.run(toy.stage(fixed), 40)
     assert metrics[-1]["loss/sft"] < 0.1 < metrics[0]["loss/sft"]
-    options = toy.student.thinking_options(toy.config(fixed).data.lengths, max_rows=4, budget=8)
+    options = toy.student.thinking_options(
+        toy.config(fixed).data.lengths, max_rows=4, max_thought_tokens=8
+    )
     model = toy.student.retriever(state["train"].trained, options)
     _, ((thought,),) = model.encode_query(["Where is my hat?"], task="zoo", return_thoughts=True)
     assert (thought.text, thought.forced) == ("It is", False)
@@ -96,7 +98,7 @@ def test_a_fixed_thought_is_all_that_is_imitated(toy):
 
 def test_a_stage_without_thoughts_to_imitate_is_refused(toy):
     with pytest.raises(DataError, match="stage it learns from given thoughts, and no record"):
-        toy.stage(merged(S1, {"draws": {"thoughts": "none"}}))
+        toy.stage(merged(S1, {"data": {"thoughts": "none"}}))
 
 
 def test_epochs_count_steps(toy):
@@ -113,9 +115,9 @@ def test_a_policy_reaches_a_known_optimum(toy):
         {
             "steps": 40,
             "losses": {"infonce": 0},
-            "optimiser": {"learning_rate": 1e-2},
-            "draws": {"batch_queries": 8, "hard_negatives": 0},
-            "rollout": {"thoughts": 8, "budget": 4, "max_rows": 64},
+            "optimizer": {"learning_rate": 1e-2},
+            "data": {"batch_size": 8, "hard_negatives": 0},
+            "rollout": {"thoughts": 8, "max_thought_tokens": 4, "max_rows": 64},
             "pool": {"kind": "batch"},
             "reward": {
                 "terms": {"even_share": 1, "format": 0, "length": 0, "log_rank": 0, "gap": 0}
@@ -129,7 +131,7 @@ def test_a_policy_reaches_a_known_optimum(toy):
 
 
 def test_seeds_2_to_the_32_apart_and_beyond_think_differently(toy):
-    stage = merged(S3, {"draws": {"batch_queries": 8}})
+    stage = merged(S3, {"data": {"batch_size": 8}})
     found = [
         toy.run(toy.stage(stage, seed=seed), 1)[1][0]["rollout/log_prob_gap"]
         for seed in (0, 2**32, 2**64 - 1)
@@ -145,7 +147,7 @@ def test_the_smallest_stage_of_rewards_that_tell_nothing(toy, zero_variance):
         {
             "steps": 1,
             "losses": {"infonce": 0},
-            "draws": {"batch_queries": 1, "hard_negatives": 0},
+            "data": {"batch_size": 1, "hard_negatives": 0},
             "micro_batch": {"rows": 1},
             "rollout": {"thoughts": 2, "max_rows": 1},
             "reward": FLAT_REWARD,

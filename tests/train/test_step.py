@@ -14,7 +14,7 @@ from t1_jax.model import LoraConfig
 from t1_jax.parallel import count_compilations
 from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.losses import PolicyConfig
-from t1_jax.train.optimiser import Optimiser
+from t1_jax.train.optimizer import Optimizer
 from t1_jax.train.rows import actions_of
 from t1_jax.train.step import step_log_probs, step_vectors, train_step, with_columns
 from tests.model.tiny import COMPILE_FAST, TINY
@@ -41,7 +41,7 @@ def direct(whole: Problem, config: Any) -> tuple[Any, dict[str, float]]:
     def loss(trained: nnx.State) -> Any:
         return whole.objective(nnx.merge(model.graph, trained, model.frozen))
 
-    with model.placement.entered():
+    with model.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss, has_aux=True), compiler_options=COMPILE_FAST)
         gradients, losses = compiled(trained)
     moved = jax.tree.map(lambda w, g: w - g / (abs(g) + 1.0), trained, gradients)
@@ -77,7 +77,7 @@ def test_any_cut_into_micro_batches_is_the_gradient_of_the_whole_objective(
     micro: MicroBatchConfig, shuffled: bool, expected: tuple[Any, dict[str, float]]
 ) -> None:
     learned = learner(config=UNTIED)
-    batch = PROBLEM.batch(learned[0].placement, micro, shuffled=shuffled)
+    batch = PROBLEM.batch(learned[0].mesh_context, micro, shuffled=shuffled)
     if micro is not WHOLE:
         assert len(batch.micro) >= 5
     assert_equals_direct(stepped(learned, batch), expected)
@@ -98,7 +98,7 @@ def test_eight_devices_take_the_step_of_one(
     expected: tuple[Any, dict[str, float]],
 ) -> None:
     learned = learner(mesh_of(*mesh), UNTIED)
-    found = stepped(learned, PROBLEM.batch(learned[0].placement, micro))
+    found = stepped(learned, PROBLEM.batch(learned[0].mesh_context, micro))
     assert_equals_direct(found, expected)
     for leaf, before in zip(
         jax.tree.leaves(found[0].trained), jax.tree.leaves(learned[1]), strict=True
@@ -109,11 +109,11 @@ def test_eight_devices_take_the_step_of_one(
 def test_thoughts_behind_one_prompt_are_thoughts_in_rows_of_their_own() -> None:
     groups = problem(queries=0, documents=8, seed=3)
     learned = learner(config=UNTIED)
-    placement = learned[0].placement
+    mesh_context = learned[0].mesh_context
     results, vectors = [], []
     for shared in (True, False):
-        batch = groups.batch(placement, WHOLE, shared=shared)
-        with placement.entered():
+        batch = groups.batch(mesh_context, WHOLE, shared=shared)
+        with mesh_context.activate():
             vectors.append(step_vectors(*learned, batch))
         results.append(stepped(learned, batch))
     np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
@@ -125,7 +125,7 @@ def test_thoughts_behind_one_prompt_are_thoughts_in_rows_of_their_own() -> None:
 def test_adapters_alone_learn() -> None:
     model, trained = learner(mesh_of(2, 2, 2), TINY, LoraConfig(rank=2))
     frozen = numbers(model.frozen)
-    batch = problem(groups=0, documents=6).batch(model.placement, WHOLE)
+    batch = problem(groups=0, documents=6).batch(model.mesh_context, WHOLE)
     state, metrics, _ = stepped((model, trained), batch)
     before, after = numbers(trained), numbers(state.trained)
     assert all("lora" in path or "row" in path for path in after)
@@ -150,8 +150,8 @@ def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -
     )
     learned = learner()
     model, trained = learned
-    batch = whole.batch(model.placement, WHOLE)
-    with model.placement.entered():
+    batch = whole.batch(model.mesh_context, WHOLE)
+    with model.mesh_context.activate():
         elsewhere = jax.tree.map(lambda leaf: leaf + 0.02 * jnp.sin(leaf * 99), trained)
         reference = step_log_probs(model, elsewhere, batch)
         before = [column + 0.3 * jnp.cos(column * 50) for column in step_log_probs(*learned, batch)]
@@ -192,13 +192,13 @@ def test_a_policy_loss_without_its_reference_is_refused() -> None:
     whole = replace(problem(queries=0, documents=8), policy=PolicyConfig(loss="grpo", beta=0.1))
     learned = learner()
     with pytest.raises(ConfigError, match="beta=0.1 needs log-probabilities under the reference"):
-        stepped(learned, whole.batch(learned[0].placement, WHOLE))
+        stepped(learned, whole.batch(learned[0].mesh_context, WHOLE))
 
 
 def test_groups_that_are_not_kept_teach_nothing_and_measure_nothing() -> None:
     whole = replace(problem(queries=0, documents=8), policy_weight=0.0)
     learned = learner()
-    batch = replace(whole.batch(learned[0].placement, WHOLE), plan=None)
+    batch = replace(whole.batch(learned[0].mesh_context, WHOLE), plan=None)
     state, metrics, _ = stepped(learned, batch)
     assert metrics["loss/policy"] == metrics["grad_norm"] == 0
     assert not {"rollout/entropy", "rollout/log_prob_gap"} & metrics.keys()
@@ -209,16 +209,16 @@ def test_a_thousand_queries_take_four_programs_of_sixteen_rows() -> None:
     learned = learner()
     model, trained = learned
     micro = MicroBatchConfig(rows=16, tokens=512, length_step=32)
-    optimiser = Optimiser(PLAIN, steps=10)
+    optimizer = Optimizer(PLAIN, steps=10)
     many = [problem(queries=1024, groups=0, documents=1026, seed=seed) for seed in range(2)]
-    batches = [one.batch(model.placement, micro) for one in many]
+    batches = [one.batch(model.mesh_context, micro) for one in many]
     assert {placed.micro.tokens.shape for placed in batches[0].micro} == {(16, 32)}
-    with model.placement.entered():
-        state = optimiser.start(trained)
+    with model.mesh_context.activate():
+        state = optimizer.start(trained)
         with count_compilations() as first:
-            state, metrics, _ = train_step(model, optimiser, state, batches[0])
+            state, metrics, _ = train_step(model, optimizer, state, batches[0])
         with count_compilations() as second:
-            train_step(model, optimiser, state, batches[1])
+            train_step(model, optimizer, state, batches[1])
     assert 0 < first.of["vectors_of"] <= 2
     assert 0 < first.of["add_gradients"] <= 2
     assert second.count == 0
@@ -230,7 +230,7 @@ def test_imitation_falls_as_steeply_as_its_gradient_says() -> None:
     """Finite differences of the loss along the gradient, without autodiff."""
     only = replace(PROBLEM, groups=[], advantages=PROBLEM.advantages[:0])
     model, trained = learner(config=UNTIED)
-    batch = replace(only.batch(model.placement, WHOLE), plan=None)
+    batch = replace(only.batch(model.mesh_context, WHOLE), plan=None)
     state, metrics, _ = stepped((model, trained), batch)
     moves = jax.tree.map(lambda new, old: old - new, state.trained, trained)
     gradients = jax.tree.map(lambda move: move / (1.0 - abs(move)), moves)

@@ -6,18 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from t1_jax.parallel import Placement, single_device_placement
-from t1_jax.text import T1Tokeniser
+from t1_jax.parallel import MeshContext, single_device_mesh_context
+from t1_jax.text import T1Tokenizer
 from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.config import LossWeights, StageConfig
-from t1_jax.train.data import DrawConfig
+from t1_jax.train.data import StageDataConfig
 from t1_jax.train.data_config import LengthConfig
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.step import StepBatch
-from t1_jax.train.supervised import Supervised, document_side
+from t1_jax.train.supervised import Supervised, document_prompt
 from tests.model.tiny import tiny
 from tests.train.toy_steps import assert_alike, learner, mesh_of, stepped
-from tests.train.toy_texts import PRESET, draws, sets
+from tests.train.toy_texts import PRESET, examples, sets
 
 LENGTHS = LengthConfig(query=64, thought=12, document=20)
 MICRO = MicroBatchConfig(rows=8, tokens=512, length_step=16)
@@ -27,22 +27,22 @@ def stage(losses: LossWeights, **changes: Any) -> StageConfig:
     return StageConfig(
         losses=losses,
         steps=3,
-        draws=DrawConfig(hard_negatives=2),
+        data=StageDataConfig(hard_negatives=2),
         **{"micro_batch": MICRO, **changes},
     )
 
 
 def prepared(
-    tokeniser: T1Tokeniser,
+    tokenizer: T1Tokenizer,
     losses: LossWeights,
-    placement: Placement | None = None,
+    mesh_context: MeshContext | None = None,
     repeats: int = 1,
     **changes: Any,
 ) -> StepBatch:
-    placement = placement or single_device_placement()
-    rows = RowMaker(tokeniser, PRESET, sets(), LENGTHS)
-    supervised = Supervised(stage(losses, **changes), rows, sets(), placement)
-    return supervised.prepare(draws() * repeats)
+    mesh_context = mesh_context or single_device_mesh_context()
+    rows = RowMaker(tokenizer, PRESET, sets(), LENGTHS)
+    supervised = Supervised(stage(losses, **changes), rows, sets(), mesh_context)
+    return supervised.prepare(examples() * repeats)
 
 
 def weights_of(batch: StepBatch) -> np.ndarray:
@@ -55,10 +55,10 @@ def weights_of(batch: StepBatch) -> np.ndarray:
     return np.concatenate([each[each > 0] for each in found])
 
 
-def test_imitated_tokens_share_the_weight_of_the_step_equally(tiny_tokeniser: T1Tokeniser) -> None:
-    thoughts = [tiny_tokeniser.encode_thought(d.thought)[:12] for d in draws() if d.thought]
+def test_imitated_tokens_share_the_weight_of_the_step_equally(tiny_tokenizer: T1Tokenizer) -> None:
+    thoughts = [tiny_tokenizer.encode_thought(d.thought)[:12] for d in examples() if d.thought]
     for learns in (True, False):
-        batch = prepared(tiny_tokeniser, LossWeights(sft=2.0), train_emb_token=learns)
+        batch = prepared(tiny_tokenizer, LossWeights(sft=2.0), train_emb_token=learns)
         count = sum(map(len, thoughts)) + learns  # the end of one of them was cut off
         assert (batch.action_tokens, batch.truncated_thoughts) == (count, 1)
         np.testing.assert_allclose(weights_of(batch), np.full(count, 2.0 / count), rtol=1e-6)
@@ -67,8 +67,8 @@ def test_imitated_tokens_share_the_weight_of_the_step_equally(tiny_tokeniser: T1
     assert all(placed.vectors.size == 0 for placed in batch.micro)
 
 
-def test_every_document_is_read_once_and_masks_reach_the_plan(tiny_tokeniser: T1Tokeniser) -> None:
-    batch = prepared(tiny_tokeniser, LossWeights(sft=1.0, infonce=0.5, triplet=0.3))
+def test_every_document_is_read_once_and_masks_reach_the_plan(tiny_tokenizer: T1Tokenizer) -> None:
+    batch = prepared(tiny_tokenizer, LossWeights(sft=1.0, infonce=0.5, triplet=0.3))
     plan = batch.plan
     assert plan is not None
     # a/d0, a/d2, b/d4 answer; a/d3 is a negative; a/d0 and a/d2 are negatives of each other too.
@@ -87,11 +87,11 @@ def test_every_document_is_read_once_and_masks_reach_the_plan(tiny_tokeniser: T1
 
 
 def test_several_thoughts_of_a_query_are_compared_with_the_same_documents(
-    tiny_tokeniser: T1Tokeniser,
+    tiny_tokenizer: T1Tokenizer,
 ) -> None:
-    rows = RowMaker(tiny_tokeniser, PRESET, sets(), LENGTHS)
-    plan, documents = document_side(
-        draws(), sets(), rows, hard_negatives=2, groups=(0, 0, 1, 1, 2, 2), most=2
+    rows = RowMaker(tiny_tokenizer, PRESET, sets(), LENGTHS)
+    plan, documents = document_prompt(
+        examples(), sets(), rows, hard_negatives=2, groups=(0, 0, 1, 1, 2, 2), most=2
     )
     np.testing.assert_array_equal(plan.positive, [0, 0, 1, 1, 2, 2])
     np.testing.assert_array_equal(plan.groups, [0, 0, 1, 1, 2, 2])
@@ -100,19 +100,19 @@ def test_several_thoughts_of_a_query_are_compared_with_the_same_documents(
     assert [list(row.vectors) for row in documents] == [[6], [7], [8], [9]]
 
 
-def test_without_thoughts_nothing_is_imitated(tiny_tokeniser: T1Tokeniser) -> None:
-    batch = prepared(tiny_tokeniser, LossWeights(infonce=1.0), think=False)
+def test_without_thoughts_nothing_is_imitated(tiny_tokenizer: T1Tokenizer) -> None:
+    batch = prepared(tiny_tokenizer, LossWeights(infonce=1.0), think=False)
     assert batch.action_tokens == 0
     assert all(placed.micro.targets.shape[1] == 0 for placed in batch.micro)
     assert batch.num_vectors == 7
 
 
-def test_a_packed_cold_start_takes_the_step_of_an_unpacked_one(tiny_tokeniser: T1Tokeniser) -> None:
-    config = tiny(vocab_size=tiny_tokeniser.vocabulary_size, max_positions=512)
+def test_a_packed_cold_start_takes_the_step_of_an_unpacked_one(tiny_tokenizer: T1Tokenizer) -> None:
+    config = tiny(vocab_size=tiny_tokenizer.vocabulary_size, max_positions=512)
     learned = learner(config=config)
     found = {}
     for pack in (False, True):
-        batch = prepared(tiny_tokeniser, LossWeights(sft=1.0), pack=pack)
+        batch = prepared(tiny_tokenizer, LossWeights(sft=1.0), pack=pack)
         found[pack] = batch, stepped(learned, batch)
     (unpacked, plain), (packed, dense) = found[False], found[True]
     assert [placed.micro.segments is None for placed in unpacked.micro] == [True, True]
@@ -129,10 +129,10 @@ def test_a_packed_cold_start_takes_the_step_of_an_unpacked_one(tiny_tokeniser: T
 
 
 @pytest.mark.parametrize("tokens", [512, 520, 1000])
-def test_packing_leaves_a_row_for_every_device(tiny_tokeniser: T1Tokeniser, tokens: int) -> None:
+def test_packing_leaves_a_row_for_every_device(tiny_tokenizer: T1Tokenizer, tokens: int) -> None:
     micro = MicroBatchConfig(rows=8, tokens=tokens, length_step=16)
     batch = prepared(
-        tiny_tokeniser,
+        tiny_tokenizer,
         LossWeights(sft=1.0),
         mesh_of(8, 1, 1),
         repeats=12,
@@ -147,12 +147,12 @@ def test_packing_leaves_a_row_for_every_device(tiny_tokeniser: T1Tokeniser, toke
     assert weights_of(batch).sum() == pytest.approx(1.0, rel=1e-5)
 
 
-def test_a_packed_step_on_eight_devices_is_that_of_one(tiny_tokeniser: T1Tokeniser) -> None:
-    config = tiny(vocab_size=tiny_tokeniser.vocabulary_size, max_positions=512)
+def test_a_packed_step_on_eight_devices_is_that_of_one(tiny_tokenizer: T1Tokenizer) -> None:
+    config = tiny(vocab_size=tiny_tokenizer.vocabulary_size, max_positions=512)
     found = []
-    for placement in (single_device_placement(), mesh_of(2, 2, 2)):
-        batch = prepared(tiny_tokeniser, LossWeights(sft=1.0), placement, repeats=4, pack=True)
-        found.append(stepped(learner(placement, config), batch))
+    for mesh_context in (single_device_mesh_context(), mesh_of(2, 2, 2)):
+        batch = prepared(tiny_tokenizer, LossWeights(sft=1.0), mesh_context, repeats=4, pack=True)
+        found.append(stepped(learner(mesh_context, config), batch))
     (alone, metrics, _), (spread, others, _) = found
     assert others == pytest.approx(metrics, rel=1e-4)
     assert_alike(spread.trained, alone.trained)

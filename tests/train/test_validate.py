@@ -8,18 +8,18 @@ import pytest
 from t1_jax.retriever import T1
 from t1_jax.train import validate as module
 from t1_jax.train.config import ValidationConfig
-from t1_jax.train.run import GivenUp
+from t1_jax.train.run import Interrupted
 from t1_jax.train.validate import Validation, validate
 from tests.train.toy_runs import S1
 from tests.train.toy_stages import ToyStages
 
-CONFIG = ValidationConfig(budget=4)
+CONFIG = ValidationConfig(max_thought_tokens=4)
 
 
 @pytest.fixture(scope="module")
 def model(toy: ToyStages) -> T1:
     lengths = toy.config(S1).data.lengths
-    options = toy.student.thinking_options(lengths, max_rows=8, budget=4)
+    options = toy.student.thinking_options(lengths, max_rows=8, max_thought_tokens=4)
     return toy.student.retriever(toy.weights(), options)
 
 
@@ -41,8 +41,8 @@ def test_it_is_ndcg_of_the_whole_corpus(model, toy, think):
             query_ids=[query.id],
             task="zoo",
             think=think,
-            budget=4 if think else None,
-            sampling=module.SamplingOptions(temperature=0.0),
+            max_thought_tokens=4 if think else None,
+            sampling=module.SamplingParams(temperature=0.0),
         )
         scores = documents @ vector
         (gold,) = zoo.qrels[query.id]
@@ -71,7 +71,7 @@ def test_it_is_given_up_between_chunks(model, toy, chunks):
 
     def check() -> None:
         if next(left, None) is None:
-            raise GivenUp
+            raise Interrupted
 
-    with pytest.raises(GivenUp):
+    with pytest.raises(Interrupted):
         measure(model, toy, check=check)

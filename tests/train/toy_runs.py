@@ -13,9 +13,9 @@ import yaml
 
 from t1_jax.config import load_config
 from t1_jax.model import DecoderConfig, RopeConfig
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.retrieval import Collection, Document, Query, save_collection
-from t1_jax.text import T1Tokeniser
+from t1_jax.text import T1Tokenizer
 from t1_jax.train import TrainConfig, TrainResult, train
 from t1_jax.train.data import TrainingRecord, write_records
 from t1_jax.train.rewards import RewardContext, register_reward
@@ -44,9 +44,9 @@ ASKED = {
 }
 
 
-def write_model(folder: Path, tokeniser: T1Tokeniser, *, seed: int = 0) -> Path:
-    """A Hugging Face folder of random weights, whose tokeniser has a spare token."""
-    return write_hf_folder(folder, SHAPE, tokeniser, scale=0.1, seed=seed)
+def write_model(folder: Path, tokenizer: T1Tokenizer, *, seed: int = 0) -> Path:
+    """A Hugging Face folder of random weights, whose tokenizer has a spare token."""
+    return write_hf_folder(folder, SHAPE, tokenizer, scale=0.1, seed=seed)
 
 
 def write_zoo(folder: Path) -> Path:
@@ -106,9 +106,9 @@ def merged(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]
 
 
 SMALL: dict[str, Any] = {
-    "draws": {"batch_queries": 4, "hard_negatives": 2},
+    "data": {"batch_size": 4, "hard_negatives": 2},
     "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 64},
-    "optimiser": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
+    "optimizer": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
 }
 S1: dict[str, Any] = {**SMALL, "losses": {"sft": 1}, "steps": 4}
 S2: dict[str, Any] = {**SMALL, "losses": {"sft": 1, "infonce": 1, "triplet": 2}, "steps": 4}
@@ -116,11 +116,11 @@ S3: dict[str, Any] = {
     **SMALL,
     "losses": {"policy": 1, "infonce": 0.1},
     "steps": 4,
-    "rollout": {"thoughts": 4, "budget": 6, "max_rows": 16},
+    "rollout": {"thoughts": 4, "max_thought_tokens": 6, "max_rows": 16},
     "pool": {"kind": "corpus", "refresh_steps": 3},
     "policy": {"loss": "grpo", "beta": 0.0},
 }
-NO_HEALTH = {"forced_share": None, "no_emb_share": None, "kept_groups": None, "entropy": None,
+NO_HEALTH = {"truncated_frac": None, "missing_emb_frac": None, "nonzero_std_frac": None, "entropy": None,
                   "mean_cosine": None}  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def toy_fields(
             "lengths": {"query": 96, "thought": 8, "document": 64},
         },
         "stages": dict(stages),
-        "validation": {"budget": 4, "queries": 4},
+        "validation": {"max_thought_tokens": 4, "queries": 4},
         "checkpoints": {"every_steps": 1000},
         "health": NO_HEALTH,
     }
@@ -242,11 +242,11 @@ def SILENT(text: str) -> None:  # noqa: N802 - a test replaces it
     """Hears what a run says."""
 
 
-def run_toy(config: TrainConfig, placement: Placement | None = None) -> TrainResult:
+def run_toy(config: TrainConfig, mesh_context: MeshContext | None = None) -> TrainResult:
     """Trains on one device, or as `placement` says, without a word."""
     return train(
         config,
         tell=SILENT,
         shown=False,
-        placement=placement or single_device_placement(),
+        mesh_context=mesh_context or single_device_mesh_context(),
     )

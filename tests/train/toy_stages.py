@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 from t1_jax.train import TrainConfig
-from t1_jax.train.learner import Student, load_student, open_student
+from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stage
@@ -24,13 +24,13 @@ class ToyStages:
     def __init__(self, root: Path, **fields: Any) -> None:
         self.root, self.fields = root, fields
         config = self.config({"losses": {"sft": 1}, "steps": 1})
-        self.placement = single_device_placement()
-        self.student: Student = load_student(
-            open_student(config.model), config.model, self.placement, seed=0
+        self.mesh_context = single_device_mesh_context()
+        self.student: TrainableModel = load_trainable_model(
+            open_trainable_model(config.model), config.model, self.mesh_context, seed=0
         )
         self.data: TrainingData = load_training_data(config.data, config.validation)
         self.rows = RowMaker(
-            self.student.tokeniser, self.student.preset, self.data.sets, config.data.lengths
+            self.student.tokenizer, self.student.preset, self.data.sets, config.data.lengths
         )
 
     def config(self, stage: dict[str, Any], **fields: Any) -> TrainConfig:
@@ -46,7 +46,7 @@ class ToyStages:
     def run(self, stage: Stage, steps: int) -> tuple[dict[str, Any], list[dict[str, float]]]:
         """The state after so many steps, and the metrics of each."""
         found = []
-        with self.placement.entered():
+        with self.mesh_context.activate():
             state = stage.start(self.weights())
             for number in range(steps):
                 state, report = stage.step(state, number)

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t1_jax.generate import EndReason, Thought
+from t1_jax.generate import FinishReason, Thought
 from t1_jax.model import Decoder, DecoderConfig, LoraConfig, add_lora, trainable_filter
-from t1_jax.parallel import MeshConfig, Placement, make_placement, single_device_placement
+from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.losses import ContrastiveConfig, PolicyConfig
-from t1_jax.train.optimiser import Optimiser, OptimiserConfig, TrainState
-from t1_jax.train.passes import TokenObjective
-from t1_jax.train.rows import actions_of, group_row, rewarded_branches, thought_rows
+from t1_jax.train.objective import TokenObjective
+from t1_jax.train.optimizer import Optimizer, OptimizerConfig, TrainState
+from t1_jax.train.rows import actions_of, group_row, rewarded_continuations, thought_rows
 from t1_jax.train.step import Learner, StepBatch, train_step
 from tests.model.tiny import TINY, build, tiny
 
@@ -24,7 +24,7 @@ EMB = 49
 TEMPERATURE = 0.7
 CONTRASTIVE = ContrastiveConfig(temperature=0.2, margin=0.5)
 WEIGHTS = ContrastWeights(infonce=0.6, triplet=0.8)
-PLAIN = OptimiserConfig(
+PLAIN = OptimizerConfig(
     learning_rate=1.0, schedule="constant", warmup=0.0, epsilon=1.0, clip_norm=0.0
 )
 """The first update is -g/(|g| + 1): a smooth function of the gradient g, which shows all of it."""
@@ -32,39 +32,39 @@ PLAIN = OptimiserConfig(
 UNTIED = tiny(tie_embeddings=False, qkv_bias=True)
 
 
-def mesh_of(data: int, fsdp: int, tensor: int) -> Placement:
+def mesh_of(data: int, fsdp: int, tensor: int) -> MeshContext:
     count = data * fsdp * tensor
-    return make_placement(
+    return make_mesh_context(
         MeshConfig(data=data, fsdp=fsdp, tensor=tensor), devices=jax.devices()[:count]
     )
 
 
 def learner(
-    placement: Placement | None = None,
+    mesh_context: MeshContext | None = None,
     config: DecoderConfig = TINY,
     lora: LoraConfig | None = None,
     **options: Any,
 ) -> tuple[Learner, nnx.State]:
     """A learner and weights that are its alone."""
-    placement = placement or single_device_placement()
-    model = build(config, placement, **options)
-    with placement.entered():
+    mesh_context = mesh_context or single_device_mesh_context()
+    model = build(config, mesh_context, **options)
+    with mesh_context.activate():
         decoder = model.decoder
         if lora is not None:
             decoder = add_lora(decoder, lora, nnx.Rngs(1), emb_token_id=EMB)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
-    return Learner(graph=graph, frozen=frozen, placement=placement), trained
+    return Learner(graph=graph, frozen=frozen, mesh_context=mesh_context), trained
 
 
 def stepped(
-    learned: tuple[Learner, nnx.State], batch: StepBatch, config: OptimiserConfig = PLAIN
+    learned: tuple[Learner, nnx.State], batch: StepBatch, config: OptimizerConfig = PLAIN
 ) -> tuple[TrainState, dict[str, float], list[jax.Array]]:
     """One update of a copy of the weights."""
     model, trained = learned
-    optimiser = Optimiser(config, steps=10)
-    with model.placement.entered():
-        state = optimiser.start(jax.tree.map(jnp.copy, trained))
-        return train_step(model, optimiser, state, batch)
+    optimizer = Optimizer(config, steps=10)
+    with model.mesh_context.activate():
+        state = optimizer.start(jax.tree.map(jnp.copy, trained))
+        return train_step(model, optimizer, state, batch)
 
 
 def numbers(tree: Any) -> dict[str, np.ndarray]:
@@ -143,7 +143,7 @@ class Problem:
             )
         for number, (prompt, thoughts) in enumerate(self.groups):
             first = len(self.queries) + number * len(thoughts)
-            branches = rewarded_branches(
+            branches = rewarded_continuations(
                 thoughts,
                 self.advantages[number].astype(np.float32),
                 np.full(len(thoughts), self.policy_weight, np.float32),
@@ -157,7 +157,7 @@ class Problem:
 
     def batch(
         self,
-        placement: Placement,
+        mesh_context: MeshContext,
         micro: MicroBatchConfig | None = None,
         *,
         shared: bool = True,
@@ -169,7 +169,7 @@ class Problem:
             rows = [rows[number] for number in order]
         micro = micro or MicroBatchConfig(rows=16, tokens=1024, length_step=32)
         return StepBatch(
-            micro=micro_batches(rows, micro, placement, pad_id=0),
+            micro=micro_batches(rows, micro, mesh_context, pad_id=0),
             objective=TokenObjective(policy=self.policy, temperature=TEMPERATURE),
             plan=self.plan(),
             contrastive=CONTRASTIVE,
@@ -244,7 +244,7 @@ def plain_contrast(
     return jnp.stack(infonce).mean(), jnp.stack(margins).mean()
 
 
-def thought(rng: np.random.Generator, length: int, end: EndReason, sample: int) -> Thought:
+def thought(rng: np.random.Generator, length: int, end: FinishReason, sample: int) -> Thought:
     """A thought of so many tokens before `<emb_token>`, as some sampler drew it."""
     ids = np.append(rng.integers(1, 48, length), EMB).astype(np.int32)
     log_probs = -rng.exponential(3.0, length + 1).astype(np.float32)
@@ -269,7 +269,7 @@ def problem(
     def ends(row: np.ndarray) -> np.ndarray:
         return np.append(row, EMB).astype(np.int32)
 
-    reasons = list(EndReason)
+    reasons = list(FinishReason)
     return Problem(
         queries=[(words(2, 9), ends(words(1, 12))) for _ in range(queries)],
         groups=[

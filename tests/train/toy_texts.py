@@ -2,7 +2,7 @@
 
 from t1_jax.retrieval import Document
 from t1_jax.text import PromptPreset
-from t1_jax.train.data import Draw, TrainingRecord, TrainingSet
+from t1_jax.train.data import Example, TrainingRecord, TrainingSet
 
 PRESET = PromptPreset(
     name="short",
@@ -45,10 +45,10 @@ def sets() -> tuple[TrainingSet, TrainingSet]:
     )
 
 
-def draws() -> tuple[Draw, ...]:
+def examples() -> tuple[Example, ...]:
     first, second = sets()
     return (
-        Draw(
+        Example(
             set_name="a",
             task="a",
             record=first.records[0],
@@ -56,7 +56,7 @@ def draws() -> tuple[Draw, ...]:
             negatives=("d2", "d3"),
             thought=first.records[0].thoughts[0],
         ),
-        Draw(
+        Example(
             set_name="a",
             task="a",
             record=first.records[1],
@@ -64,7 +64,7 @@ def draws() -> tuple[Draw, ...]:
             negatives=("d0",),
             thought=first.records[1].thoughts[0],
         ),
-        Draw(
+        Example(
             set_name="b",
             task="b",
             record=second.records[0],

@@ -12,7 +12,7 @@ from benchmarks.gpu.roofline import share, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.errors import UnsupportedError
 from t1_jax.model.attention import causal_attention
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train.run import peak_flops
 
 # B, L, N, K, H: SmolLM2-135M's heads, Qwen3-0.6B's and Qwen3-4B's.
@@ -25,21 +25,21 @@ _FP32 = 2e-5
 
 def check(setting: Setting, record: Record) -> None:
     """Every shape causal and with a window; rows are right-padded, as in training and encoding."""
-    placement = single_device_placement()
-    on_gpu = placement.mesh.devices.flat[0].platform == "gpu"
-    with placement.entered():
+    mesh_context = single_device_mesh_context()
+    on_gpu = mesh_context.mesh.devices.flat[0].platform == "gpu"
+    with mesh_context.activate():
         for shape in _TOY_SHAPES if setting.toy else _SHAPES:
             for window in (0, shape[1] // 4):
                 with record.case(f"attention {shape} window {window}"):
-                    _compare(record, shape, window, placement, on_gpu=on_gpu)
+                    _compare(record, shape, window, mesh_context, on_gpu=on_gpu)
         with record.case("packed rows"):
-            _packed(record, placement)
+            _packed(record, mesh_context)
     if not on_gpu:
         record.skip("cuDNN attention", "this is no GPU; XLA's was checked against a plain form")
 
 
 def _compare(
-    record: Record, shape: Sequence[int], window: int, placement: Placement, *, on_gpu: bool
+    record: Record, shape: Sequence[int], window: int, mesh_context: MeshContext, *, on_gpu: bool
 ) -> None:
     rows, length, heads, kv_heads, width = shape
     name = f"B{rows} L{length} N{heads} K{kv_heads} H{width} window {window}"
@@ -50,14 +50,17 @@ def _compare(
     real = np.arange(length)[None, :, None, None] < lengths[:, None, None, None]
     dy = jnp.where(real, dy, 0)  # padding asks for nothing, so it must change nothing
     q, k, v, dy = (
-        jax.device_put(x.astype(jnp.bfloat16), placement.activation(letters))
+        jax.device_put(x.astype(jnp.bfloat16), mesh_context.activation(letters))
         for x, letters in ((q, "blnh"), (k, "blkh"), (v, "blkh"), (dy, "blnh"))
     )
 
     def with_gradients(backend: str) -> Callable[..., Any]:
         def run(q: jax.Array, k: jax.Array, v: jax.Array, dy: jax.Array) -> Any:
             out, back = jax.vjp(
-                lambda *x: _attend(*x, backend=backend, window=window, placement=placement), q, k, v
+                lambda *x: _attend(*x, backend=backend, window=window, mesh_context=mesh_context),
+                q,
+                k,
+                v,
             )
             return out, *back(dy.astype(out.dtype))
 
@@ -87,7 +90,13 @@ def _compare(
 
 
 def _attend(
-    q: jax.Array, k: jax.Array, v: jax.Array, *, backend: str, window: int, placement: Placement
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    backend: str,
+    window: int,
+    mesh_context: MeshContext,
 ) -> jax.Array:
     return causal_attention(
         q,
@@ -98,7 +107,7 @@ def _attend(
         segment_ids=None,
         block=512,
         by_row=False,
-        rules=placement.rules,
+        rules=mesh_context.rules,
     )
 
 
@@ -129,7 +138,7 @@ def _errors(
     record.check(f"{name}: out, dq, dk, dv", worst, allowed)
 
 
-def _packed(record: Record, placement: Placement) -> None:
+def _packed(record: Record, mesh_context: MeshContext) -> None:
     """CuDNN would ignore segment ids without a word, so they must be refused."""
     x = jnp.zeros((1, 32, 2, 8), jnp.bfloat16)
     try:
@@ -142,7 +151,7 @@ def _packed(record: Record, placement: Placement) -> None:
             segment_ids=jnp.zeros((1, 32), jnp.int32),
             block=512,
             by_row=False,
-            rules=placement.rules,
+            rules=mesh_context.rules,
         )
     except UnsupportedError:
         refused = True

@@ -11,16 +11,16 @@ from benchmarks.gpu.models import random_decoder, shape
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import bandwidth, decode_bytes, share, timed
 from benchmarks.gpu.setting import Setting, run_part
-from t1_jax.generate import SamplingOptions, StopTokens
+from t1_jax.generate import SamplingParams, StopTokens
 from t1_jax.generate.loop import decode_block
 from t1_jax.generate.state import Arrivals, DecodeState, start_batch
 from t1_jax.model import DecoderConfig, ModelOptions
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 
 _BLOCK = 64
 _BLOCKS = 3
 _STOP = StopTokens(emb=1, eos=(2,))
-_OPTIONS = SamplingOptions(min_length=1_000_000)  # no thought ends while it is timed
+_OPTIONS = SamplingParams(min_length=1_000_000)  # no thought ends while it is timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,8 @@ _CASES = (
 
 def check(setting: Setting, record: Record) -> None:
     """Blocks of 64 steps on a batch whose suffix cache holds them all."""
-    placement = single_device_placement()
-    platform = placement.mesh.devices.flat[0].platform
+    mesh_context = single_device_mesh_context()
+    platform = mesh_context.mesh.devices.flat[0].platform
     options = ModelOptions.for_platform(platform, dtype="bfloat16")
     cases = _CASES
     if setting.toy:
@@ -61,14 +61,14 @@ def check(setting: Setting, record: Record) -> None:
     made: dict[str, Any] = {}
     for case in cases:
         config = shape(case.model, toy=setting.toy)
-        with record.case(case.name), placement.entered():
+        with record.case(case.name), mesh_context.activate():
             if case.model not in made:
                 made.clear()  # one model in memory at a time
-                decoder = random_decoder(config, options, placement)
+                decoder = random_decoder(config, options, mesh_context)
                 prefill = nnx.split(decoder)
                 step = nnx.split(decoder.unrolled()) if options.unroll_decode else prefill
                 made[case.model] = (prefill, step)
-            _measure(record, case, config, made[case.model], options, placement, setting)
+            _measure(record, case, config, made[case.model], options, mesh_context, setting)
 
 
 def _measure(
@@ -77,17 +77,17 @@ def _measure(
     config: DecoderConfig,
     programs: Any,
     options: ModelOptions,
-    placement: Placement,
+    mesh_context: MeshContext,
     setting: Setting,
 ) -> None:
     block = 4 if setting.toy else _BLOCK
     prefill, step = programs
-    arrivals = _arrivals(case, config, placement)
+    arrivals = _arrivals(case, config, mesh_context)
     slots = 1 << (block * (_BLOCKS + 1) - 1).bit_length()
 
     def start() -> DecodeState:
         return start_batch(
-            *prefill, arrivals, placement=placement, unroll=options.unroll_decode, slots=slots
+            *prefill, arrivals, mesh_context=mesh_context, unroll=options.unroll_decode, slots=slots
         )
 
     first, prefill_seconds = timed(start, rounds=2)
@@ -121,13 +121,13 @@ def _measure(
     )
 
 
-def _arrivals(case: _Case, config: DecoderConfig, placement: Placement) -> Arrivals:
+def _arrivals(case: _Case, config: DecoderConfig, mesh_context: MeshContext) -> Arrivals:
     random = np.random.default_rng(0)
     tokens = random.integers(3, config.vocab_size, (case.prompts, case.prefix), np.int32)
     keys = random.integers(0, 1 << 32, (case.prompts, case.samples, 2), np.uint32)
 
     def put(array: np.ndarray, letters: str) -> jax.Array:
-        return jax.device_put(array, placement.activation(letters))
+        return jax.device_put(array, mesh_context.activation(letters))
 
     return Arrivals(
         tokens=put(tokens, "ps"),

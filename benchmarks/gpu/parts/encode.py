@@ -12,7 +12,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import mfu, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.model import Decoder, ModelOptions
-from t1_jax.parallel import single_device_placement
+from t1_jax.parallel import single_device_mesh_context
 
 _CASES = (("Qwen3-0.6B", "cudnn"), ("Qwen3-0.6B", "xla"), ("Qwen3-4B", "cudnn"))
 _TOKENS = 16_384
@@ -27,8 +27,8 @@ def _encode(graph: nnx.GraphDef[Decoder], weights: nnx.State, tokens: Any, at: A
 
 def check(setting: Setting, record: Record) -> None:
     """Full rows of random tokens, so that no padding flatters or spoils the figure."""
-    placement = single_device_placement()
-    platform = placement.mesh.devices.flat[0].platform
+    mesh_context = single_device_mesh_context()
+    platform = mesh_context.mesh.devices.flat[0].platform
     for name, backend in _CASES:
         if backend == "cudnn" and platform != "gpu":
             if not setting.toy:
@@ -37,10 +37,12 @@ def check(setting: Setting, record: Record) -> None:
             backend = "xla"
         config = shape(name, toy=setting.toy)
         options = ModelOptions.for_platform(platform, dtype="bfloat16", attention=backend)
-        with record.case(f"encode {name}, {backend}"), placement.entered():
-            graph, weights = nnx.split(random_decoder(config, options, placement))
+        with record.case(f"encode {name}, {backend}"), mesh_context.activate():
+            graph, weights = nnx.split(random_decoder(config, options, mesh_context))
             for length in (512, 2048):
-                _measure(record, setting, name, backend, config, graph, weights, length, placement)
+                _measure(
+                    record, setting, name, backend, config, graph, weights, length, mesh_context
+                )
 
 
 def _measure(
@@ -52,14 +54,14 @@ def _measure(
     graph: Any,
     weights: Any,
     length: int,
-    placement: Any,
+    mesh_context: Any,
 ) -> None:
     shown, rows = length, _TOKENS // length
     if setting.toy:
         length, rows = length // 64, 2
     drawn = np.random.default_rng(0).integers(0, config.vocab_size, (rows, length), np.int32)
-    tokens = jax.device_put(drawn, placement.activation("bl"))
-    at = jax.device_put(np.full(rows, length - 1, np.int32), placement.activation("b"))
+    tokens = jax.device_put(drawn, mesh_context.activation("bl"))
+    at = jax.device_put(np.full(rows, length - 1, np.int32), mesh_context.activation("b"))
     first, seconds = timed(
         lambda: _encode(graph, weights, tokens, at), rounds=2 if setting.toy else 5
     )

@@ -9,12 +9,12 @@ from flax import nnx
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
 from benchmarks.gpu.toy import STAGES, toy_config, toy_files
-from t1_jax.parallel import MeshConfig, Placement, make_placement, single_device_placement
+from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 from t1_jax.train import TrainConfig
 from t1_jax.train.clock import Clock
-from t1_jax.train.data import draw_batches
-from t1_jax.train.learner import Student, load_student, open_student
-from t1_jax.train.optimiser import Optimiser, OptimiserConfig
+from t1_jax.train.data import iterate_batches
+from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
+from t1_jax.train.optimizer import Optimizer, OptimizerConfig
 from t1_jax.train.own_thoughts import OwnThoughts
 from t1_jax.train.rollout import Rollout
 from t1_jax.train.rows import RowMaker
@@ -24,7 +24,7 @@ from t1_jax.train.supervised import Supervised
 
 _ALLOWED = 1e-4
 """Largest ‖update − CPU's‖ / ‖CPU's‖ of a weight, in float32."""
-_PLAIN = OptimiserConfig(
+_PLAIN = OptimizerConfig(
     learning_rate=1.0, schedule="constant", warmup=0.0, epsilon=1.0, clip_norm=0.0
 )
 """The first update is -g/(|g| + 1): a smooth function of the gradient g, which shows all of it."""
@@ -36,16 +36,17 @@ def check(setting: Setting, record: Record) -> None:
         # Two CPU devices, so that one of them is not the default, as the CPU beside a GPU is not.
         jax.config.update("jax_num_cpu_devices", 2)
     files = toy_files(setting.work / "toy")
-    cpu = make_placement(MeshConfig(data=1), devices=jax.local_devices(backend="cpu")[-1:])
-    places = (cpu, single_device_placement())
+    cpu = make_mesh_context(MeshConfig(data=1), devices=jax.local_devices(backend="cpu")[-1:])
+    places = (cpu, single_device_mesh_context())
     students = data = None
     for name in ("s2",) if setting.toy else STAGES:
         with record.case(f"gradients of {name}"), jax.default_matmul_precision("highest"):
             config = toy_config(files, setting.work / "gradients", (name,))
             if students is None:
-                student_files = open_student(config.model)
+                student_files = open_trainable_model(config.model)
                 students = [
-                    load_student(student_files, config.model, place, seed=0) for place in places
+                    load_trainable_model(student_files, config.model, place, seed=0)
+                    for place in places
                 ]
                 data = load_training_data(config.data, config.validation)
             assert data is not None
@@ -56,34 +57,38 @@ def check(setting: Setting, record: Record) -> None:
         record.skip("accelerator", "there is none: the CPU was compared with itself")
 
 
-def _rollout(config: TrainConfig, name: str, student: Student, data: TrainingData) -> Any:
+def _rollout(config: TrainConfig, name: str, student: TrainableModel, data: TrainingData) -> Any:
     """Thoughts and rewards, where the stage has any."""
     if not config.stages[name].draws_thoughts:
         return None
     own = _own_thoughts(config, name, student, data)
-    queries = draw_batches(data.sets, config.stages[name].draws)
+    queries = iterate_batches(data.sets, config.stages[name].data)
     return own.rollout(queries, student.initial, 0, Clock())[0]
 
 
 def _own_thoughts(
-    config: TrainConfig, name: str, student: Student, data: TrainingData
+    config: TrainConfig, name: str, student: TrainableModel, data: TrainingData
 ) -> OwnThoughts:
-    rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
+    rows = RowMaker(student.tokenizer, student.preset, data.sets, config.data.lengths)
     lengths = config.data.lengths
     return OwnThoughts(config.stages[name], rows, data.sets, student, lengths, seed=0)
 
 
 def _update(
-    config: TrainConfig, name: str, student: Student, data: TrainingData, rollout: Rollout | None
+    config: TrainConfig,
+    name: str,
+    student: TrainableModel,
+    data: TrainingData,
+    rollout: Rollout | None,
 ) -> dict[str, np.ndarray]:
     """How much each weight moved, by its path."""
     learner = student.learner
-    with learner.placement.entered():
-        batch = _batch(config, name, student, data, rollout, learner.placement)
+    with learner.mesh_context.activate():
+        batch = _batch(config, name, student, data, rollout, learner.mesh_context)
         # Donated by the step, and needed again: a copy that is the step's alone.
         trained = jax.tree.map(lambda leaf: leaf + 0, student.initial)
-        optimiser = Optimiser(_PLAIN, steps=10)
-        state, _, _ = train_step(learner, optimiser, optimiser.start(trained), batch)
+        optimizer = Optimizer(_PLAIN, steps=10)
+        state, _, _ = train_step(learner, optimizer, optimizer.start(trained), batch)
     before, after = _numbers(student.initial), _numbers(state.trained)
     return {path: after[path] - before[path] for path in before}
 
@@ -91,17 +96,17 @@ def _update(
 def _batch(
     config: TrainConfig,
     name: str,
-    student: Student,
+    student: TrainableModel,
     data: TrainingData,
     rollout: Rollout | None,
-    placement: Placement,
+    mesh_context: MeshContext,
 ) -> StepBatch:
     if rollout is not None:
         return _own_thoughts(config, name, student, data).batch(rollout)
     stage = config.stages[name]
-    rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
-    return Supervised(stage, rows, data.sets, placement).prepare(
-        next(draw_batches(data.sets, stage.draws))
+    rows = RowMaker(student.tokenizer, student.preset, data.sets, config.data.lengths)
+    return Supervised(stage, rows, data.sets, mesh_context).prepare(
+        next(iterate_batches(data.sets, stage.data))
     )
 
 

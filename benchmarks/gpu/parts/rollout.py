@@ -16,13 +16,13 @@ from t1_jax.model import (
     Decoder,
     LoraConfig,
     ModelOptions,
-    TokenMask,
+    VocabMask,
     add_lora,
     trainable_filter,
 )
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train import TrainConfig
-from t1_jax.train.learner import Student, load_student, open_student
+from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stage
@@ -36,14 +36,16 @@ def check(setting: Setting, record: Record) -> None:
     config = experiment_config(
         setting, setting.work / "rollout", "stages.s3.rollout.prefetch=false"
     )
-    placement = single_device_placement()
+    mesh_context = single_device_mesh_context()
     data = load_training_data(config.data, config.validation)
-    student = load_student(open_student(config.model), config.model, placement, seed=0)
+    student = load_trainable_model(
+        open_trainable_model(config.model), config.model, mesh_context, seed=0
+    )
     measure = functools.partial(_measure, record, config, data, setting)
     names = ("SmolLM2-135M",) if setting.toy else ("SmolLM2-135M", "Qwen3-0.6B body")
     for name in names:
         with record.case(f"stage-3 step, {name}"):
-            measure(name, student if name == "SmolLM2-135M" else _enlarged(student, placement))
+            measure(name, student if name == "SmolLM2-135M" else _enlarged(student, mesh_context))
 
 
 def _measure(
@@ -52,13 +54,13 @@ def _measure(
     data: TrainingData,
     setting: Setting,
     name: str,
-    student: Student,
+    student: TrainableModel,
 ) -> None:
     """Some steps, the first of which compiles; medians of the others."""
-    rows = RowMaker(student.tokeniser, student.preset, data.sets, config.data.lengths)
+    rows = RowMaker(student.tokenizer, student.preset, data.sets, config.data.lengths)
     stage = Stage("s3", config, student, data.sets, rows)
     reports = []
-    with student.placement.entered():
+    with student.mesh_context.activate():
         state = stage.start(jax.tree.map(jnp.copy, student.initial))
         for step in range(2 if setting.toy else 4):
             state, report = stage.step(state, step)
@@ -73,7 +75,7 @@ def _measure(
         compiled = first.metrics.get(f"time/{part}", 0.0)
         note = f"{100 * taken / max(total, 1e-9):.0f} % of the step; first {compiled:.1f} s"
         record.measure(f"stage 3, {name}: {part}", taken, "s", note=note)
-    thoughts = config.stages["s3"].draws.batch_queries * config.stages["s3"].rollout.thoughts
+    thoughts = config.stages["s3"].data.batch_size * config.stages["s3"].rollout.thoughts
     drawn = float(np.median([report.metrics["rollout/length"] + 1 for report in later]))
     record.measure(
         f"stage 3, {name}: thought tokens", thoughts * drawn / seconds["rollout"], "tokens/s"
@@ -85,7 +87,7 @@ def _measure(
     )
 
 
-def _enlarged(student: Student, placement: Placement) -> Student:
+def _enlarged(student: TrainableModel, mesh_context: MeshContext) -> TrainableModel:
     """The student with random weights of Qwen3-0.6B's layers; tokens and prompts stay its own."""
     small = student.shape
     config = replace(
@@ -94,19 +96,19 @@ def _enlarged(student: Student, placement: Placement) -> Student:
         vocab_multiple=small.vocab_multiple,
         max_positions=small.max_positions,
     )
-    platform = placement.mesh.devices.flat[0].platform
+    platform = mesh_context.mesh.devices.flat[0].platform
     options = ModelOptions.for_platform(platform, dtype="bfloat16")
     learning = replace(options, param_dtype="float32", remat="projections", unroll_decode=False)
-    with placement.entered():
-        decoder = random_decoder(config, learning, placement)
-        plain = nnx.eval_shape(lambda: Decoder(config, options, placement, nnx.Rngs(0)))
-        thinker, weights, _ = nnx.split(plain, nnx.Param, TokenMask)
-        emb = student.tokeniser.emb_token_id
+    with mesh_context.activate():
+        decoder = random_decoder(config, learning, mesh_context)
+        plain = nnx.eval_shape(lambda: Decoder(config, options, mesh_context, nnx.Rngs(0)))
+        thinker, weights, _ = nnx.split(plain, nnx.Param, VocabMask)
+        emb = student.tokenizer.emb_token_id
         decoder = add_lora(decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=emb)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return replace(
         student,
-        learner=Learner(graph=graph, frozen=frozen, placement=placement),
+        learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),
         initial=trained,
         thinker=thinker,
         shape=config,

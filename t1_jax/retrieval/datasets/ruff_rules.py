@@ -90,7 +90,7 @@ def parse_ruff(text: str) -> tuple[Rule, ...]:
     except (ValueError, KeyError, TypeError, StopIteration) as error:
         raise DataError(
             f"not a list of Ruff's rules: {error!r}",
-            mend="use the output of `ruff rule --all --output-format json`",
+            hint="use the output of `ruff rule --all --output-format json`",
         ) from error
     return rules
 

@@ -4,6 +4,9 @@ from t1_jax.retrieval.index.build import KINDS as KINDS
 from t1_jax.retrieval.index.build import build_index as build_index
 from t1_jax.retrieval.index.build import load_index as load_index
 from t1_jax.retrieval.index.build import require_backend as require_backend
+from t1_jax.retrieval.index.embedding_table import EmbeddingTable as EmbeddingTable
+from t1_jax.retrieval.index.embedding_table import RowLists as RowLists
+from t1_jax.retrieval.index.embedding_table import unit_vectors as unit_vectors
 from t1_jax.retrieval.index.protocol import Index as Index
 from t1_jax.retrieval.index.protocol import SearchResult as SearchResult
 from t1_jax.retrieval.index.scann_index import ScannSettings as ScannSettings
@@ -16,6 +19,3 @@ from t1_jax.retrieval.index.store import OldIndexError as OldIndexError
 from t1_jax.retrieval.index.store import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index.store import index_documents as index_documents
 from t1_jax.retrieval.index.store import read_manifest as read_manifest
-from t1_jax.retrieval.index.vectors import RowLists as RowLists
-from t1_jax.retrieval.index.vectors import VectorTable as VectorTable
-from t1_jax.retrieval.index.vectors import unit_vectors as unit_vectors

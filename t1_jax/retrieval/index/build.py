@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from t1_jax.errors import ConfigError
+from t1_jax.retrieval.index.embedding_table import EmbeddingTable
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
 from t1_jax.retrieval.index.protocol import Index
 from t1_jax.retrieval.index.scann_index import ScannIndex, ScannSettings, scann_ops
 from t1_jax.retrieval.index.store import Fingerprint, read_index
-from t1_jax.retrieval.index.vectors import VectorTable
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -58,7 +58,7 @@ def build_index(
         IndexContractError: ScaNN's recall lies below its minimum.
     """
     _check_kind(kind)
-    table = VectorTable.of(ids, vectors)
+    table = EmbeddingTable.of(ids, vectors)
     if kind == "scann":
         return ScannIndex.build(table, scann, sample_queries=sample_queries)
     return _exact_index(kind, table, mesh)
@@ -92,19 +92,19 @@ def load_index(
     if manifest.kind != "scann":
         raise ConfigError(
             f"{folder} was built for {manifest.kind!r} and cannot be searched with ScaNN",
-            mend="build it again with the kind 'scann'",
+            hint="build it again with the kind 'scann'",
         )
     return ScannIndex.load(Path(folder), manifest, table)
 
 
-def _exact_index(kind: str, table: VectorTable, mesh: "Mesh | None") -> Index:
+def _exact_index(kind: str, table: EmbeddingTable, mesh: "Mesh | None") -> Index:
     if kind == "numpy":
         return NumpyIndex(table)
-    from t1_jax.retrieval.index.device import DeviceIndex
+    from t1_jax.retrieval.index.jax_index import JaxIndex
 
-    return DeviceIndex(table, mesh=mesh)
+    return JaxIndex(table, mesh=mesh)
 
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise ConfigError(f"unknown index {kind!r}", mend=f"use one of {', '.join(KINDS)}")
+        raise ConfigError(f"unknown index {kind!r}", hint=f"use one of {', '.join(KINDS)}")

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from t1_jax.errors import DataError
+from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.protocol import Index, SearchResult
-from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 from t1_jax.retrieval.ranking import best_positions
 
 _SCORE_BYTES = 1 << 27
@@ -20,7 +20,7 @@ class NumpyIndex(Index):
 
     kind: ClassVar[str] = "numpy"
 
-    def __init__(self, table: VectorTable) -> None:
+    def __init__(self, table: EmbeddingTable) -> None:
         self.table = table
 
     def search(
@@ -43,7 +43,7 @@ class NumpyIndex(Index):
 
 
 def exact_search(
-    table: VectorTable,
+    table: EmbeddingTable,
     queries: Float[np.ndarray, "B E"],
     k: int,
     excluded: RowLists | None = None,
@@ -51,16 +51,18 @@ def exact_search(
     """The best `k` rows by comparing every row; see `Index.search`."""
     units = table.checked_queries(queries)
     result = empty_result(len(units), k, len(table.ids))
-    left_out = table.checked_rows(excluded, len(units), "excluded")
+    excluded_rows = table.checked_rows(excluded, len(units), "excluded")
     for start, scores in _score_blocks(table, units):
         for query, row_scores in enumerate(scores, start):
-            row_scores[left_out[query][left_out[query] >= 0]] = -np.inf
-            fill_result(result, query, row_scores, np.arange(len(row_scores)), table.tie_places)
+            row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
+            fill_result(
+                result, query, row_scores, np.arange(len(row_scores)), table.tie_break_order
+            )
     return result
 
 
 def exact_ranks(
-    table: VectorTable,
+    table: EmbeddingTable,
     queries: Float[np.ndarray, "B E"],
     rows: Int[np.ndarray, "B R"],
     excluded: RowLists | None = None,
@@ -68,12 +70,12 @@ def exact_ranks(
     """Ranks by comparing every row; see `Index.rank_of`."""
     units = table.checked_queries(queries)
     wanted = table.checked_rows(rows.tolist(), len(units), "rows")
-    left_out = table.checked_rows(excluded, len(units), "excluded")
+    excluded_rows = table.checked_rows(excluded, len(units), "excluded")
     ranks = np.full(rows.shape, -1, dtype=np.int64)
     for start, scores in _score_blocks(table, units):
         for query, row_scores in enumerate(scores, start):
             own = row_scores[wanted[query]]
-            row_scores[left_out[query][left_out[query] >= 0]] = -np.inf
+            row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
             for place in np.flatnonzero(wanted[query] >= 0):
                 at_least = np.count_nonzero(row_scores >= own[place])
                 itself = row_scores[wanted[query, place]] >= own[place]
@@ -110,7 +112,7 @@ def fill_result(
         query: the line.
         scores: of the candidates.
         rows: the candidates' rows.
-        places: `tie_places` of the whole table.
+        places: `tie_break_order` of the whole table.
     """
     best = best_positions(scores, places[rows], result.rows.shape[1])
     best = best[scores[best] > -np.inf]
@@ -119,7 +121,7 @@ def fill_result(
 
 
 def _score_blocks(
-    table: VectorTable, units: Float32[np.ndarray, "B E"]
+    table: EmbeddingTable, units: Float32[np.ndarray, "B E"]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "b C"]]]:
     """Yields the number of the first query of each block, and the block's cosines with all rows."""
     size = max(1, _SCORE_BYTES // (4 * len(table.ids)))

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from t1_jax.retrieval.collection import Document
+from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.store import Fingerprint, write_index
-from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 from t1_jax.retrieval.trec import Run
 
 
@@ -51,7 +51,7 @@ class Index(Protocol):
     """
 
     kind: ClassVar[str]
-    table: VectorTable
+    table: EmbeddingTable
 
     @property
     def ids(self) -> tuple[str, ...]:

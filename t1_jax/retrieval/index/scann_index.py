@@ -1,4 +1,4 @@
-"""Approximate search with ScaNN: a tree of clusters, quantised scores, exact re-scoring.
+"""Approximate search with ScaNN: a tree of clusters, quantized scores, exact re-scoring.
 
 ScaNN answers with candidates only: it knows no ids (with ids it would write a pickle), fills short
 answers with row 0 and NaN, and its scores differ from numpy's in the last bits. So candidates are
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from t1_jax.errors import ConfigError, IndexContractError, UnsupportedError
+from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.numpy_index import (
     empty_result,
     exact_ranks,
@@ -23,12 +24,11 @@ from t1_jax.retrieval.index.numpy_index import (
 )
 from t1_jax.retrieval.index.protocol import Index, SearchResult
 from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
-from t1_jax.retrieval.index.vectors import RowLists, VectorTable
 
 _FOLDER = "scann"
 _BRUTE_FORCE_BELOW = 20_000
-_QUANTISER_ROWS = 16
-"""ScaNN's quantised scores have 16 centres, which it cannot train with fewer rows."""
+_QUANTIZER_ROWS = 16
+"""ScaNN's quantized scores have 16 centres, which it cannot train with fewer rows."""
 
 _SAMPLE = 256
 
@@ -38,7 +38,7 @@ class ScannSettings:
     """How ScaNN searches, and how well it has to.
 
     Attributes:
-        method: "tree" (clusters, then quantised scores), "brute_force", or "auto": brute force
+        method: "tree" (clusters, then quantized scores), "brute_force", or "auto": brute force
             below 20,000 rows, where ScaNN's own guide advises it.
         leaves: clusters of the tree; None means the square root of the number of rows.
         leaves_to_search: clusters that a query visits; None means a fifth of them.
@@ -75,10 +75,10 @@ class ScannSettings:
         method = self.method
         if method == "auto":
             method = "brute_force" if n_rows < _BRUTE_FORCE_BELOW else "tree"
-        if method == "tree" and n_rows < _QUANTISER_ROWS:
+        if method == "tree" and n_rows < _QUANTIZER_ROWS:
             raise ConfigError(
-                f"scann: a tree needs at least {_QUANTISER_ROWS} rows, there are {n_rows}",
-                mend="use the method 'auto' or 'brute_force'",
+                f"scann: a tree needs at least {_QUANTIZER_ROWS} rows, there are {n_rows}",
+                hint="use the method 'auto' or 'brute_force'",
             )
         leaves = self.leaves or max(1, round(n_rows**0.5))
         searched = self.leaves_to_search or -(-leaves // 5)
@@ -96,7 +96,7 @@ class ScannIndex(Index):
     kind: ClassVar[str] = "scann"
 
     def __init__(
-        self, table: VectorTable, searcher: Any, settings: ScannSettings, recall_at_10: float
+        self, table: EmbeddingTable, searcher: Any, settings: ScannSettings, recall_at_10: float
     ) -> None:
         """Use `build` or `load`; `recall_at_10` is the share of the exact ten best it finds."""
         self.table = table
@@ -107,7 +107,7 @@ class ScannIndex(Index):
     @classmethod
     def build(
         cls,
-        table: VectorTable,
+        table: EmbeddingTable,
         settings: ScannSettings | None = None,
         *,
         sample_queries: Float[np.ndarray, "B E"] | None = None,
@@ -134,12 +134,12 @@ class ScannIndex(Index):
             raise IndexContractError(
                 f"ScaNN finds {recall:.3f} of the exact ten best, below the minimum of "
                 f"{settings.minimum_recall}",
-                mend="search more leaves, raise candidates, or use the exact kind 'device'",
+                hint="search more leaves, raise candidates, or use the exact kind 'device'",
             )
         return cls(table, searcher, settings, recall)
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, table: VectorTable) -> "ScannIndex":
+    def load(cls, folder: Path, manifest: Manifest, table: EmbeddingTable) -> "ScannIndex":
         """Restores what `save` wrote, from a folder that `read_index` has checked.
 
         Raises:
@@ -152,7 +152,7 @@ class ScannIndex(Index):
             searcher = ops.load_searcher(str(folder / _FOLDER), assets_backcompat_shim=False)
         except (TypeError, ValueError, RuntimeError, OSError) as error:
             raise CorruptIndexError(
-                f"ScaNN cannot load {folder}: {error}", mend="index the collection again"
+                f"ScaNN cannot load {folder}: {error}", hint="index the collection again"
             ) from error
         return cls(table, searcher, settings, manifest.recall_at_10)
 
@@ -166,20 +166,22 @@ class ScannIndex(Index):
         units = self.table.checked_queries(queries)
         result = empty_result(len(units), k, len(self.ids))
         k = result.rows.shape[1]
-        left_out = self.table.checked_rows(excluded, len(units), "excluded")
+        excluded_rows = self.table.checked_rows(excluded, len(units), "excluded")
         if not len(units):
             return result
         short = []
-        for query, rows in enumerate(self._candidates(units, k + left_out.shape[1])):
-            named = np.unique(left_out[query][left_out[query] >= 0])
+        for query, rows in enumerate(self._candidates(units, k + excluded_rows.shape[1])):
+            named = np.unique(excluded_rows[query][excluded_rows[query] >= 0])
             rows = np.setdiff1d(rows, named)
             if len(rows) < min(k, len(self.ids) - len(named)):
                 short.append(query)
                 continue
             scores = self.vectors[rows] @ units[query]
-            fill_result(result, query, scores, rows, self.table.tie_places)
+            fill_result(result, query, scores, rows, self.table.tie_break_order)
         if short:
-            exact = exact_search(self.table, units[short], k, [left_out[query] for query in short])
+            exact = exact_search(
+                self.table, units[short], k, [excluded_rows[query] for query in short]
+            )
             result.scores[short], result.rows[short] = exact.scores, exact.rows
         return result
 
@@ -228,7 +230,7 @@ def scann_ops() -> ModuleType:
     except ImportError as error:
         raise UnsupportedError(
             "ScaNN is not installed, or not built for this machine",
-            mend="pip install scann (Linux x86-64 or aarch64), or use the kind 'device' or 'numpy'",
+            hint="pip install scann (Linux x86-64 or aarch64), or use the kind 'device' or 'numpy'",
         ) from error
     return scann_ops_pybind
 

@@ -17,8 +17,8 @@ import numpy as np
 from t1_jax.errors import IndexContractError
 from t1_jax.files import atomic_folder, sha256_of
 from t1_jax.retrieval.collection import Document
-from t1_jax.retrieval.index.vectors import VectorTable
-from t1_jax.retrieval.lines import read_records
+from t1_jax.retrieval.index.embedding_table import EmbeddingTable
+from t1_jax.retrieval.jsonl import read_records
 
 FORMAT_VERSION = 2
 """Of the folder's layout. It rises whenever an older reader would misread what is written."""
@@ -49,7 +49,7 @@ class Fingerprint:
     """Whose vectors an index holds; each part is a hex digest.
 
     Attributes:
-        encoder: of weights, tokeniser and numeric settings.
+        encoder: of weights, tokenizer and numeric settings.
         prompt: of the document prompt.
         data: of the documents, see `Collection.data_hash`.
 
@@ -99,7 +99,7 @@ class Manifest:
 def write_index(
     folder: Path,
     kind: str,
-    table: VectorTable,
+    table: EmbeddingTable,
     fingerprint: Fingerprint,
     *,
     recall_at_10: float = 1.0,
@@ -146,7 +146,7 @@ def write_index(
         (scratch / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
-def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, VectorTable]:
+def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, EmbeddingTable]:
     """Reads and checks an index; its vectors stay on disk, mapped into memory.
 
     Raises:
@@ -167,7 +167,7 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Vector
         or len(ids) != manifest.count
     ):
         raise _corrupt(folder, f"vectors {vectors.dtype}{vectors.shape} and {len(ids)} ids")
-    return manifest, VectorTable(ids=tuple(ids), vectors=vectors)
+    return manifest, EmbeddingTable(ids=tuple(ids), vectors=vectors)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -181,7 +181,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not (Path(folder) / "manifest.json").is_file():
         raise CorruptIndexError(
             f"{folder} is not an index: it has no manifest.json",
-            mend="build one: t1 index build FOLDER -c COLLECTION",
+            hint="build one: t1 index build FOLDER -c COLLECTION",
         )
     try:
         fields = json.loads((Path(folder) / "manifest.json").read_bytes())
@@ -191,12 +191,12 @@ def read_manifest(folder: Path) -> Manifest:
     if version < OLDEST_READABLE:
         raise OldIndexError(
             f"{folder} has layout {version}; this version of t1_jax reads from {OLDEST_READABLE}",
-            mend="index the collection again",
+            hint="index the collection again",
         )
     if version > FORMAT_VERSION:
         raise NewIndexError(
             f"{folder} has layout {version}; this version of t1_jax reads to {FORMAT_VERSION}",
-            mend="install a newer t1_jax, or index the collection again",
+            hint="install a newer t1_jax, or index the collection again",
         )
     try:
         return Manifest(**(fields | {"fingerprint": Fingerprint(**fields["fingerprint"])}))
@@ -245,7 +245,7 @@ def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint
         raise ForeignIndexError(
             f"{folder} belongs to another encoder, prompt or collection\n"
             + _comparison(manifest.fingerprint, fingerprint),
-            mend="index the collection again with this model, or load the model it was made with",
+            hint="index the collection again with this model, or load the model it was made with",
         )
 
 
@@ -267,7 +267,7 @@ def _files_in(folder: Path) -> list[str]:
 
 def _corrupt(folder: Path, what: str) -> CorruptIndexError:
     return CorruptIndexError(
-        f"{folder} is not a whole index: {what}", mend="copy it again, or index again"
+        f"{folder} is not a whole index: {what}", hint="copy it again, or index again"
     )
 
 

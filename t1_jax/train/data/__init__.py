@@ -1,12 +1,10 @@
 """Training data: records and their files, leaks, the stream of batches, masks and packing."""
 
-from t1_jax.retrieval import normalised_text as normalised_text
+from t1_jax.retrieval import normalized_text as normalized_text
 from t1_jax.retrieval import text_key as text_key
-from t1_jax.train.data.draw_config import Draw as Draw
-from t1_jax.train.data.draw_config import DrawConfig as DrawConfig
-from t1_jax.train.data.draws import DrawIterator as DrawIterator
-from t1_jax.train.data.draws import draw_batches as draw_batches
-from t1_jax.train.data.draws import epoch_steps as epoch_steps
+from t1_jax.train.data.batch_iterator import BatchIterator as BatchIterator
+from t1_jax.train.data.batch_iterator import epoch_steps as epoch_steps
+from t1_jax.train.data.batch_iterator import iterate_batches as iterate_batches
 from t1_jax.train.data.files import read_records as read_records
 from t1_jax.train.data.files import write_records as write_records
 from t1_jax.train.data.known import exclude_known_answers as exclude_known_answers
@@ -14,7 +12,7 @@ from t1_jax.train.data.leakage import Leak as Leak
 from t1_jax.train.data.leakage import LeakConfig as LeakConfig
 from t1_jax.train.data.leakage import LeakReport as LeakReport
 from t1_jax.train.data.leakage import find_leaks as find_leaks
-from t1_jax.train.data.leakage import merge_repeats as merge_repeats
+from t1_jax.train.data.leakage import merge_duplicates as merge_duplicates
 from t1_jax.train.data.leakage import refuse_leaks as refuse_leaks
 from t1_jax.train.data.leakage import remove_leaks as remove_leaks
 from t1_jax.train.data.masks import NO_NEGATIVE as NO_NEGATIVE
@@ -33,5 +31,7 @@ from t1_jax.train.data.records import records_from_collection as records_from_co
 from t1_jax.train.data.splitting import SplitConfig as SplitConfig
 from t1_jax.train.data.splitting import overlap as overlap
 from t1_jax.train.data.splitting import split_queries as split_queries
+from t1_jax.train.data.stage_data_config import Example as Example
+from t1_jax.train.data.stage_data_config import StageDataConfig as StageDataConfig
 from t1_jax.train.data.texts import jaccard as jaccard
 from t1_jax.train.data.texts import shingles as shingles

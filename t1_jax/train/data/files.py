@@ -9,7 +9,7 @@ from pathlib import Path
 from t1_jax.config import suggestion
 from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
-from t1_jax.retrieval import Place, Record
+from t1_jax.retrieval import Record, SourceLocation
 from t1_jax.retrieval import read_records as read_objects
 from t1_jax.train.data.records import TrainingRecord, first_repeated_id, record_fields
 
@@ -39,7 +39,7 @@ def read_records(
             of another format, or holds no record.
     """
     records: list[TrainingRecord] = []
-    places: dict[str, Place] = {}
+    places: dict[str, SourceLocation] = {}
     for path in paths:
         before = len(records)
         for item in _parquet_rows(path) if _format(path) == ".parquet" else read_objects(path):
@@ -59,7 +59,7 @@ def read_records(
 
 
 def _check_documents(
-    place: Place, record: TrainingRecord, documents: Container[str] | None
+    place: SourceLocation, record: TrainingRecord, documents: Container[str] | None
 ) -> None:
     if documents is None:
         return
@@ -68,7 +68,7 @@ def _check_documents(
             raise place.fault(
                 f"the query {record.query_id!r} names the document {name!r}, which the corpus "
                 "does not have",
-                mend="check the id, or take it out of the record",
+                hint="check the id, or take it out of the record",
             )
 
 
@@ -93,7 +93,7 @@ def _format(path: Path) -> str:
     if path.suffix not in _FORMATS:
         raise DataError(
             f"{path} is of an unknown format",
-            mend=f"give the file a name that ends in {' or '.join(_FORMATS)}",
+            hint=f"give the file a name that ends in {' or '.join(_FORMATS)}",
         )
     return path.suffix
 
@@ -102,7 +102,7 @@ def _record(item: Record) -> TrainingRecord:
     place = item.place
     for name in item.fields:
         if name not in KEYS:
-            raise place.fault(f"unknown key {name!r}", mend=suggestion(name, KEYS))
+            raise place.fault(f"unknown key {name!r}", hint=suggestion(name, KEYS))
     # A column of Parquet is null where a record has nothing to say; JSON may do the same.
     item = Record(place=place, fields={k: v for k, v in item.fields.items() if v is not None})
     has = item.fields.keys()
@@ -118,7 +118,7 @@ def _record(item: Record) -> TrainingRecord:
     try:
         return TrainingRecord(**fields)
     except DataError as error:
-        raise place.fault(error.message, mend=error.mend) from error
+        raise place.fault(error.message, hint=error.hint) from error
 
 
 def _positives(item: Record) -> dict[str, int]:
@@ -148,11 +148,11 @@ def _thoughts(item: Record) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Row(Place):
+class _Row(SourceLocation):
     """A row of a Parquet file, counted from 1."""
 
-    def fault(self, message: str, *, mend: str | None = None) -> DataError:
-        return DataError(f"{self.path}, row {self.line}: {message}", mend=mend)
+    def fault(self, message: str, *, hint: str | None = None) -> DataError:
+        return DataError(f"{self.path}, row {self.line}: {message}", hint=hint)
 
 
 def _parquet_rows(path: Path) -> Iterator[Record]:
@@ -177,7 +177,7 @@ def _parquet_rows(path: Path) -> Iterator[Record]:
 
 
 def _object(
-    place: Place, name: str, pairs: list[tuple[str, object]] | None
+    place: SourceLocation, name: str, pairs: list[tuple[str, object]] | None
 ) -> dict[str, object] | None:
     """A Parquet map, which may hold a key twice, as a JSON object, which may not."""
     if pairs is None:

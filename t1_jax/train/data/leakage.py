@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import Collection, normalised_text
+from t1_jax.retrieval import Collection, normalized_text
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
 from t1_jax.train.data.texts import jaccard, shingles
 
@@ -40,7 +40,7 @@ class Leak:
         query_id: of the record.
         held_out: name of the collection.
         held_out_query: id of its query.
-        exact: the normalised texts are equal.
+        exact: the normalized texts are equal.
         likeness: Jaccard similarity of the shingles, 1 for an exact duplicate.
     """
 
@@ -87,9 +87,9 @@ def remove_leaks(
         if not kept:
             raise DataError(
                 f"every record of the training set {item.name!r} repeats a held-out query",
-                mend="train on another split than the one that is held out",
+                hint="train on another split than the one that is held out",
             )
-        records = merge_repeats(kept)
+        records = merge_duplicates(kept)
         merged += len(kept) - len(records)
         cleaned.append(replace(item, records=records))
     exact = sum(leak.exact for leak in leaks)
@@ -110,7 +110,7 @@ def refuse_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
         raise DataError(
             f"{leak.set_name}: the record of query {leak.query_id!r} has the text of query "
             f"{leak.held_out_query!r}, which {leak.held_out} holds out{more}",
-            mend="take it out of the file, or set data.leaks=remove to have it taken out",
+            hint="take it out of the file, or set data.leaks=remove to have it taken out",
         )
 
 
@@ -141,7 +141,7 @@ def find_leaks(
     return (*exact, *sorted(near, key=lambda leak: -leak.likeness))
 
 
-def merge_repeats(records: Iterable[TrainingRecord]) -> tuple[TrainingRecord, ...]:
+def merge_duplicates(records: Iterable[TrainingRecord]) -> tuple[TrainingRecord, ...]:
     """One record a query text and instruction, at the place and under the id of the first.
 
     It has every positive with its best grade, and everybody's negatives, exclusions and thoughts;
@@ -149,7 +149,7 @@ def merge_repeats(records: Iterable[TrainingRecord]) -> tuple[TrainingRecord, ..
     """
     groups: dict[tuple[str, str | None], list[TrainingRecord]] = {}
     for record in records:
-        groups.setdefault((normalised_text(record.query), record.instruction), []).append(record)
+        groups.setdefault((normalized_text(record.query), record.instruction), []).append(record)
     return tuple(_merged(group) for group in groups.values())
 
 
@@ -179,10 +179,10 @@ def _exact_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
     known: dict[str, tuple[str, str]] = {}
     for collection in held_out:
         for query in collection.queries:
-            known.setdefault(normalised_text(query.text), (collection.name, query.id))
+            known.setdefault(normalized_text(query.text), (collection.name, query.id))
     for item in sets:
         for record in item.records:
-            texts = (normalised_text(text) for text in (record.query, *record.thoughts))
+            texts = (normalized_text(text) for text in (record.query, *record.thoughts))
             if found := next((known[text] for text in texts if text in known), None):
                 yield Leak(
                     set_name=item.name,

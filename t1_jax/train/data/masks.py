@@ -8,8 +8,8 @@ from jaxtyping import Bool, Int
 
 from t1_jax.errors import DataError
 from t1_jax.retrieval import text_key
-from t1_jax.train.data.draw_config import Draw
 from t1_jax.train.data.records import TrainingSet, sets_by_name
+from t1_jax.train.data.stage_data_config import Example
 
 NO_NEGATIVE = -1
 """Fills the rows of queries that drew fewer negatives than others."""
@@ -30,25 +30,27 @@ class Candidates(NamedTuple):
     negative_index: Int[np.ndarray, "N K"]
 
 
-def collect_candidates(draws: Sequence[Draw], hard_negatives: int | None = None) -> Candidates:
+def collect_candidates(
+    examples: Sequence[Example], hard_negatives: int | None = None
+) -> Candidates:
     """The documents of `draws`; one that is drawn twice is one candidate.
 
     Args:
-        draws: of a step.
+        examples: of a step.
         hard_negatives: columns K of `negative_index`; default: the most that a query drew.
 
     Raises:
         DataError: a query drew more than `hard_negatives`.
     """
-    most = max((len(draw.negatives) for draw in draws), default=0)
+    most = max((len(example.negatives) for example in examples), default=0)
     width = most if hard_negatives is None else hard_negatives
     if most > width:
         raise DataError(f"a query drew {most} hard negatives, more than {width}")
-    positives = [(draw.set_name, draw.positive) for draw in draws]
-    negatives = [[(draw.set_name, name) for name in draw.negatives] for draw in draws]
+    positives = [(example.set_name, example.positive) for example in examples]
+    negatives = [[(example.set_name, name) for name in example.negatives] for example in examples]
     keys = tuple(dict.fromkeys([*positives, *(key for row in negatives for key in row)]))
     column = {key: number for number, key in enumerate(keys)}
-    negative_index = np.full((len(draws), width), NO_NEGATIVE, dtype=np.int32)
+    negative_index = np.full((len(examples), width), NO_NEGATIVE, dtype=np.int32)
     for number, row in enumerate(negatives):
         negative_index[number, : len(row)] = [column[key] for key in row]
     return Candidates(
@@ -59,7 +61,7 @@ def collect_candidates(draws: Sequence[Draw], hard_negatives: int | None = None)
 
 
 def candidate_mask(
-    draws: Sequence[Draw], candidates: Sequence[tuple[str, str]], sets: Sequence[TrainingSet]
+    examples: Sequence[Example], candidates: Sequence[tuple[str, str]], sets: Sequence[TrainingSet]
 ) -> Bool[np.ndarray, "N C"]:
     """Which candidates stand in the denominator of which query's contrastive loss.
 
@@ -69,7 +71,7 @@ def candidate_mask(
     copy of it under another id does not add to it. All else is True, documents of other sets too.
 
     Args:
-        draws: the queries.
+        examples: the queries.
         candidates: (set name, document id) of each column.
         sets: at least those that the draws and candidates come from.
     """
@@ -79,11 +81,11 @@ def candidate_mask(
     for column, (set_name, document_id) in enumerate(candidates):
         columns.setdefault(named[set_name].text_key(document_id), []).append(column)
     own = {key: column for column, key in enumerate(candidates)}
-    mask = np.ones((len(draws), len(candidates)), dtype=bool)
-    for row, draw in enumerate(draws):
-        for name in (*draw.record.positives, *draw.record.excluded):
-            mask[row, columns.get(named[draw.set_name].text_key(name), [])] = False
-        mask[row, columns.get(text_key(draw.record.query), [])] = False
-        if (column := own.get((draw.set_name, draw.positive))) is not None:
+    mask = np.ones((len(examples), len(candidates)), dtype=bool)
+    for row, example in enumerate(examples):
+        for name in (*example.record.positives, *example.record.excluded):
+            mask[row, columns.get(named[example.set_name].text_key(name), [])] = False
+        mask[row, columns.get(text_key(example.record.query), [])] = False
+        if (column := own.get((example.set_name, example.positive))) is not None:
             mask[row, column] = True
     return mask

@@ -80,7 +80,7 @@ def pack_rows(rows: Sequence[TargetRow], length: int, *, pad_id: int) -> tuple[P
         if size > length:
             raise DataError(
                 f"row {number} has {size} tokens, more than the {length} of a packed row",
-                mend="pack to a greater length, or cut queries and thoughts shorter",
+                hint="pack to a greater length, or cut queries and thoughts shorter",
             )
         place = next((place for place, free in enumerate(room) if free >= size), len(bins))
         if place == len(bins):

@@ -43,8 +43,8 @@ class TrainingRecord:
         fault = fault_of_id(self.query_id)
         if fault:
             raise DataError(f"query {self.query_id!r}: {fault}")
-        for fault, mend in self._faults():
-            raise DataError(f"query {self.query_id!r}: {fault}", mend=mend)
+        for fault, hint in self._faults():
+            raise DataError(f"query {self.query_id!r}: {fault}", hint=hint)
 
     @property
     def best_positives(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class TrainingRecord:
         return (*self.positives, *self.negatives, *sorted(self.excluded))
 
     def _faults(self) -> Iterator[tuple[str, str | None]]:
-        """What is wrong, and how to mend it."""
+        """What is wrong, and how to hint it."""
         if fault := fault_of_text(self.query):
             yield f"query: {fault}", None
         if not self.positives:
@@ -200,14 +200,14 @@ class TrainingSet:
             raise DataError(
                 f"{self.name}: query {query_id!r} names the document {name!r}, which is not in "
                 f"the corpus{more}",
-                mend="add the document to the corpus, or take its id out of the records",
+                hint="add the document to the corpus, or take its id out of the records",
             )
 
 
 def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...]:
     """A record for every query that has a positive, in the collection's order, without thoughts.
 
-    Grades below 1 are judgements of irrelevance and give no positive.
+    Grades below 1 are judgments of irrelevance and give no positive.
 
     Raises:
         DataError: a document is both positive for a query and excluded from its ranking.
@@ -256,7 +256,7 @@ def sets_by_name(sets: Sequence[TrainingSet]) -> dict[str, TrainingSet]:
     if len(named) < len(sets):
         raise DataError(
             f"two training sets share a name; got {', '.join(item.name for item in sets)}",
-            mend="join their records into one set",
+            hint="join their records into one set",
         )
     return named
 

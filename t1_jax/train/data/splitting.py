@@ -64,7 +64,7 @@ def split_queries(
             raise DataError(
                 f"{collection.name}: {len(collection.queries)} queries in too few groups of "
                 f"different texts leave none for {split}",
-                mend="judge more queries, or set the share of a split to 0",
+                hint="judge more queries, or set the share of a split to 0",
             )
     return splits
 

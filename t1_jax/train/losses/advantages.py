@@ -45,7 +45,7 @@ class AdvantageConfig:
         for name, known in (("kind", KINDS), ("zero_variance", ZERO_VARIANCE)):
             value = self.__dict__[name]
             if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
+                raise ConfigError(f"unknown {name} {value!r}", hint=suggestion(value, known))
         for name in ("eps", "std_floor"):
             if not 0 <= self.__dict__[name] < float("inf"):
                 raise ConfigError(

@@ -33,7 +33,7 @@ class ContrastiveConfig:
         distance: of the triplet loss, "cosine" or "euclidean".
         false_negative_margin: a candidate that scores above the positive by more than this counts
             as an unjudged positive and repels nothing (0.1 in Qwen3-Embedding, arXiv:2506.05176).
-            None, the default, trusts the judgements: hard positives often score below true
+            None, the default, trusts the judgments: hard positives often score below true
             negatives.
 
     Raises:
@@ -52,12 +52,12 @@ class ContrastiveConfig:
             raise ConfigError(f"margin must be at least 0, got {self.margin}")
         if self.distance not in DISTANCES:
             raise ConfigError(
-                f"unknown distance {self.distance!r}", mend=suggestion(self.distance, DISTANCES)
+                f"unknown distance {self.distance!r}", hint=suggestion(self.distance, DISTANCES)
             )
         if self.false_negative_margin is not None and not self.false_negative_margin >= 0:
             raise ConfigError(
                 f"false_negative_margin must be at least 0, got {self.false_negative_margin}",
-                mend="use null to switch the filter off",
+                hint="use null to switch the filter off",
             )
 
 

@@ -139,7 +139,7 @@ class PolicyConfig:
         for name, known in _KNOWN.items():
             value = self.__dict__[name]
             if value is not None and value not in known:
-                raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
+                raise ConfigError(f"unknown {name} {value!r}", hint=suggestion(value, known))
         for name, good, range_ in (
             ("clip_low", lambda x: 0 < x <= 1, "above 0 and at most 1"),
             ("clip_high", lambda x: x > 0, "above 0"),
@@ -154,12 +154,12 @@ class PolicyConfig:
         if self.sampler_is_mode == "token_mask" and self.sampler_is_cap is None:
             raise ConfigError(
                 "sampler_is_mode=token_mask needs the ratio beyond which a token is masked",
-                mend="set sampler_is_cap=2",
+                hint="set sampler_is_cap=2",
             )
         if self.use_bias_correction_kl and not self.resolved().beta:
             raise ConfigError(
                 f"use_bias_correction_kl corrects the KL term, and {self.loss} has none: beta is 0",
-                mend="set beta=0.001, or use_bias_correction_kl=false",
+                hint="set beta=0.001, or use_bias_correction_kl=false",
             )
 
     def resolved(self) -> PolicyRule:
@@ -254,7 +254,7 @@ def policy_loss(
     if rule.beta > 0 and reference is None:
         raise ConfigError(
             f"beta={rule.beta} needs log-probabilities under the reference model",
-            mend="load the reference, or set beta=0",
+            hint="load the reference, or set beta=0",
         )
     if rule.entropy_coef > 0 and entropy is None:
         raise ConfigError(f"entropy_coef={rule.entropy_coef} needs the entropy of each token")

@@ -9,7 +9,7 @@ import numpy as np
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Thought
 from t1_jax.train.data import TrainingRecord
-from t1_jax.train.rewards.standing import Standing
+from t1_jax.train.rewards.outcome import RetrievalOutcome
 
 GAIN_MEASURES = ("log_rank", "ndcg", "gap")
 
@@ -41,7 +41,7 @@ class RewardOptions:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
         if self.gain_of not in GAIN_MEASURES:
             raise ConfigError(
-                f"unknown gain_of {self.gain_of!r}", mend=f"use one of {', '.join(GAIN_MEASURES)}"
+                f"unknown gain_of {self.gain_of!r}", hint=f"use one of {', '.join(GAIN_MEASURES)}"
             )
 
 
@@ -54,10 +54,10 @@ class RewardContext:
     Attributes:
         thoughts: P groups of G.
         records: the P queries.
-        standing: where the thoughts put the positives.
+        outcome: where the thoughts put the positives.
         nothink: where the query's vector without a thought puts them, [P, 1, R]; None unless a
             reward needs it (`RewardConfig.needs_nothink`).
-        budget: most reasoning tokens of a thought.
+        max_thought_tokens: most reasoning tokens of a thought.
         special_ids: of the tokenizer's special tokens; a thought of nothing else says nothing.
         options: settings of the built-in rewards; `compute_rewards` puts those of its config here.
 
@@ -67,14 +67,14 @@ class RewardContext:
 
     thoughts: Sequence[Sequence[Thought]]
     records: Sequence[TrainingRecord]
-    standing: Standing
-    nothink: Standing | None = None
-    budget: int
+    outcome: RetrievalOutcome
+    nothink: RetrievalOutcome | None = None
+    max_thought_tokens: int
     special_ids: frozenset[int] = frozenset()
     options: RewardOptions = field(default_factory=RewardOptions)
 
     def __post_init__(self) -> None:
-        prompts, thoughts = self.standing.shape
+        prompts, thoughts = self.outcome.shape
         counts = {len(group) for group in self.thoughts}
         if len(self.thoughts) != prompts or len(self.records) != prompts or counts != {thoughts}:
             raise DataError(
@@ -90,19 +90,19 @@ class RewardContext:
     @property
     def shape(self) -> tuple[int, int]:
         """P prompts, G thoughts each: the shape of every reward."""
-        return self.standing.shape
+        return self.outcome.shape
 
     def read_only(self) -> "RewardContext":
         """The same context with views of its arrays that cannot be written to."""
         return replace(
             self,
             thoughts=tuple(tuple(map(_read_only, group)) for group in self.thoughts),
-            standing=_read_only(self.standing),
+            outcome=_read_only(self.outcome),
             nothink=None if self.nothink is None else _read_only(self.nothink),
         )
 
 
-T = TypeVar("T", Thought, Standing)
+T = TypeVar("T", Thought, RetrievalOutcome)
 
 
 def _read_only(item: T) -> T:

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.index import KINDS as INDEX_KINDS
-from t1_jax.retrieval.index import Index, ScannSettings, VectorTable, unit_vectors
+from t1_jax.retrieval.index import EmbeddingTable, Index, ScannSettings, unit_vectors
 from t1_jax.train.data import TrainingRecord
-from t1_jax.train.rewards.standing import Standing, standing_from_scores
+from t1_jax.train.rewards.outcome import RetrievalOutcome, outcome_from_scores
 
 KINDS = ("batch", "pool", "corpus", "frozen")
 
@@ -36,7 +36,7 @@ class PoolConfig:
         random: random documents in a pool.
         refresh_steps: K, the most steps that document vectors may be old.
         similarity_cap: a document whose cosine with the query is above this is no hard negative:
-            it may answer the query although nobody judged it. None trusts the judgements.
+            it may answer the query although nobody judged it. None trusts the judgments.
         index: back end that searches a corpus: "device" and "numpy" are exact; "scann" is for
             corpora too large for that, and a resumed run, which builds its index anew, may then
             find other hard negatives than the run that was stopped.
@@ -58,7 +58,7 @@ class PoolConfig:
         for name, known in (("kind", KINDS), ("index", INDEX_KINDS)):
             value = self.__dict__[name]
             if value not in known:
-                raise ConfigError(f"unknown {name} {value!r}", mend=suggestion(value, known))
+                raise ConfigError(f"unknown {name} {value!r}", hint=suggestion(value, known))
         for name, least in (("hard", 0), ("random", 0), ("refresh_steps", 1)):
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
@@ -108,17 +108,17 @@ def build_pools(
     return tuple(pools)
 
 
-def standing_from_pools(
+def outcome_from_pools(
     records: Sequence[TrainingRecord],
     vectors: Float[np.ndarray, "P G D"],
     pools: Sequence[Sequence[str]],
-    documents: VectorTable,
-) -> Standing:
+    documents: EmbeddingTable,
+) -> RetrievalOutcome:
     """The standing of each thought in its own query's pool.
 
     Args:
         records: P queries.
-        vectors: of the thoughts; normalised here.
+        vectors: of the thoughts; normalized here.
         pools: document ids of each query, as `build_pools` gives them.
         documents: vectors of one version, with at least the documents of the pools.
 
@@ -135,7 +135,7 @@ def standing_from_pools(
     scores = np.stack(
         [thoughts @ documents.vectors[row].T for thoughts, row in zip(units, rows, strict=True)]
     )
-    return standing_from_scores(scores, grades, allowed)
+    return outcome_from_scores(scores, grades, allowed)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,7 +147,7 @@ class DocumentVersion:
         encoded_at: the step after which they were made.
     """
 
-    table: VectorTable
+    table: EmbeddingTable
     encoded_at: int
 
 
@@ -197,7 +197,7 @@ class DocumentStore:
         Raises:
             DataError: not one vector for each id, or one that is zero or not finite.
         """
-        table = VectorTable.of(self.ids, vectors)
+        table = EmbeddingTable.of(self.ids, vectors)
         self._version = DocumentVersion(table=table, encoded_at=step)
         return self._version
 
@@ -223,7 +223,7 @@ class DocumentStore:
             raise DataError(
                 f"the saved document vectors belong to another corpus than these {len(self.ids)} "
                 "documents",
-                mend="resume with the data the run was started with",
+                hint="resume with the data the run was started with",
             )
         if len(state["vectors"]):
             self.refresh(np.asarray(state["vectors"]), int(state["encoded_at"]))

@@ -66,12 +66,12 @@ def register_reward(
         try:
             check_signature(function)
         except ConfigError as error:
-            raise ConfigError(f"the reward {name!r}: {error.message}", mend=error.mend) from error
+            raise ConfigError(f"the reward {name!r}: {error.message}", hint=error.hint) from error
         known = _REGISTRY.get(name)
         if known is not None and _place(known.function) != _place(function):
             raise ConfigError(
                 f"the reward {name!r} is registered already, as {_place(known.function)}",
-                mend="choose another name",
+                hint="choose another name",
             )
         _REGISTRY[name] = _Registered(function=function, needs_nothink=needs_nothink)
         return function
@@ -157,7 +157,7 @@ def _function_of(name: str) -> RewardFunction:
     if name not in _REGISTRY:
         raise ConfigError(
             f"unknown reward {name!r}",
-            mend=suggestion(name, _REGISTRY)
+            hint=suggestion(name, _REGISTRY)
             + " (a function of your own is named by its place, package.module:function)",
         )
     return _REGISTRY[name].function
@@ -168,7 +168,7 @@ def _imported(path: str) -> RewardFunction:
     try:
         return import_function(path)
     except ConfigError as error:
-        raise ConfigError(f"the reward {path!r}: {error.message}", mend=error.mend) from error
+        raise ConfigError(f"the reward {path!r}: {error.message}", hint=error.hint) from error
 
 
 def _called(name: str, context: RewardContext) -> object:
@@ -181,7 +181,7 @@ def _called(name: str, context: RewardContext) -> object:
     except Exception as error:
         raise T1Error(
             f"the reward {name!r} raised {describe_error(error)}",
-            mend="a reward must give a number for every thought, also for an empty one, and may "
+            hint="a reward must give a number for every thought, also for an empty one, and may "
             "not change the arrays it is given",
         ) from error
 
@@ -190,18 +190,18 @@ def _checked(name: str, found: object, context: RewardContext) -> Float[np.ndarr
     """What a term returned, if it is what a term must return."""
     where = f"the reward {name!r} ({place_of_function(_function_of(name))})"
     if not isinstance(found, np.ndarray):
-        raise T1Error(f"{where} returned {type(found).__name__}", mend="return a numpy array")
+        raise T1Error(f"{where} returned {type(found).__name__}", hint="return a numpy array")
     if found.shape != context.shape or not np.issubdtype(found.dtype, np.floating):
         prompts, thoughts = context.shape
         raise T1Error(
             f"{where} returned {found.dtype}{list(found.shape)}, not float[{prompts}, {thoughts}]",
-            mend=f"return a number for each of {thoughts} thoughts of {prompts} queries, as float",
+            hint=f"return a number for each of {thoughts} thoughts of {prompts} queries, as float",
         )
     for prompt, sample in np.argwhere(~np.isfinite(found)).tolist():
         raise T1Error(
             f"{where} gave {found[prompt, sample]} for thought {sample} of query "
             f"{context.records[prompt].query_id!r}",
-            mend="return a finite number for every thought, also for an empty one",
+            hint="return a finite number for every thought, also for an empty one",
         )
     return found.astype(np.float64)
 

@@ -14,8 +14,8 @@ from jaxtyping import Float
 from t1_jax.errors import DataError
 from t1_jax.generate import Thought
 from t1_jax.train.rewards.context import RewardContext
+from t1_jax.train.rewards.outcome import RetrievalOutcome
 from t1_jax.train.rewards.registry import register_reward
-from t1_jax.train.rewards.standing import Standing
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def length_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     (arXiv:2503.14476 eq. 13); the 1 cancels in advantages. An empty thought earns 1: "format" is
     what it fails.
     """
-    target = context.options.length_target or context.budget / 2
+    target = context.options.length_target or context.max_thought_tokens / 2
     lengths = _of_each_thought(context, lambda thought: thought.reasoning_tokens)
     return np.clip(2.0 - lengths / target, 0.0, 1.0)
 
@@ -48,7 +48,7 @@ def log_rank_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 
     From 0, the last rank or a tie with all candidates, to 1, the first rank or a single candidate.
     """
-    return _log_rank(context.standing)
+    return _log_rank(context.outcome)
 
 
 @register_reward("ndcg")
@@ -57,7 +57,7 @@ def ndcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 
     Documents that tie all have the lowest of their ranks, positives among themselves, too.
     """
-    return _ndcg(context.standing, context.options.ndcg_k)
+    return _ndcg(context.outcome, context.options.ndcg_k)
 
 
 @register_reward("cosine_dcg")
@@ -67,12 +67,12 @@ def cosine_dcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     Search-R3 (arXiv:2510.07048) scales DCG by cosines; this is our form of it. It still rises when
     ranks no longer change.
     """
-    standing = context.standing
-    discounts = 1.0 / np.log2(1.0 + _ranks(standing))
-    gained = np.maximum(standing.positive_scores, 0.0) * discounts
-    places = np.arange(1, standing.positive_grades.shape[1] + 1)
-    ideal = np.where(places <= standing.is_positive.sum(axis=2), 1 / np.log2(1 + places), 0.0)
-    return np.where(standing.is_positive, gained, 0.0).sum(axis=2) / ideal.sum(axis=1)[:, None]
+    outcome = context.outcome
+    discounts = 1.0 / np.log2(1.0 + _ranks(outcome))
+    gained = np.maximum(outcome.positive_scores, 0.0) * discounts
+    places = np.arange(1, outcome.positive_grades.shape[1] + 1)
+    ideal = np.where(places <= outcome.is_positive.sum(axis=2), 1 / np.log2(1 + places), 0.0)
+    return np.where(outcome.is_positive, gained, 0.0).sum(axis=2) / ideal.sum(axis=1)[:, None]
 
 
 @register_reward("gap")
@@ -82,7 +82,7 @@ def gap_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     Continuous, so that groups rarely tie, and still alive when the positive ranks first. From −2 to
     2; without negatives it is the mean cosine of the positives.
     """
-    return _gap(context.standing)
+    return _gap(context.outcome)
 
 
 @register_reward("gain", needs_nothink=True)
@@ -94,12 +94,12 @@ def gain_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """
     if context.nothink is None:
         raise DataError("the reward 'gain' needs the standing of the queries without a thought")
-    measure: Callable[[Standing], np.ndarray] = {
+    measure: Callable[[RetrievalOutcome], np.ndarray] = {
         "log_rank": _log_rank,
-        "ndcg": lambda standing: _ndcg(standing, context.options.ndcg_k),
+        "ndcg": lambda outcome: _ndcg(outcome, context.options.ndcg_k),
         "gap": _gap,
     }[context.options.gain_of]
-    return measure(context.standing) - measure(context.nothink)
+    return measure(context.outcome) - measure(context.nothink)
 
 
 @register_reward("repetition")
@@ -151,31 +151,31 @@ def _well_formed(thought: Thought, special_ids: frozenset[int]) -> bool:
     return emb_token not in reasoning and not thought.forced and not blank
 
 
-def _ranks(standing: Standing) -> Float[np.ndarray, "P G R"]:
+def _ranks(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G R"]:
     """Ranks of the positives; infinity where there is none."""
-    return np.where(standing.is_positive, standing.positive_ranks, np.inf)
+    return np.where(outcome.is_positive, outcome.positive_ranks, np.inf)
 
 
-def _log_rank(standing: Standing) -> Float[np.ndarray, "P G"]:
+def _log_rank(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G"]:
     """The best possible, 1, also where there is a single candidate."""
-    best = _ranks(standing).min(axis=2)
-    return 1.0 - np.log(best) / np.log(np.maximum(standing.candidates, 2))[:, None]
+    best = _ranks(outcome).min(axis=2)
+    return 1.0 - np.log(best) / np.log(np.maximum(outcome.candidates, 2))[:, None]
 
 
-def _ndcg(standing: Standing, k: int) -> Float[np.ndarray, "P G"]:
-    ranks = _ranks(standing)
+def _ndcg(outcome: RetrievalOutcome, k: int) -> Float[np.ndarray, "P G"]:
+    ranks = _ranks(outcome)
     discounts = np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
-    ideal = -np.sort(-standing.positive_grades, axis=1)[:, :k]
+    ideal = -np.sort(-outcome.positive_grades, axis=1)[:, :k]
     best = (ideal / np.log2(2.0 + np.arange(ideal.shape[1]))).sum(axis=1)
-    return (standing.positive_grades[:, None, :] * discounts).sum(axis=2) / best[:, None]
+    return (outcome.positive_grades[:, None, :] * discounts).sum(axis=2) / best[:, None]
 
 
-def _gap(standing: Standing) -> Float[np.ndarray, "P G"]:
+def _gap(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G"]:
     """The mean of no negatives is 0."""
-    found = np.isfinite(standing.hardest_negatives)
-    negatives = np.where(found, standing.hardest_negatives, 0.0).sum(axis=2)
-    positives = np.where(standing.is_positive, standing.positive_scores, 0.0).sum(axis=2)
-    return positives / standing.is_positive.sum(axis=2) - negatives / np.maximum(
+    found = np.isfinite(outcome.hardest_negatives)
+    negatives = np.where(found, outcome.hardest_negatives, 0.0).sum(axis=2)
+    positives = np.where(outcome.is_positive, outcome.positive_scores, 0.0).sum(axis=2)
+    return positives / outcome.is_positive.sum(axis=2) - negatives / np.maximum(
         found.sum(axis=2), 1
     )
 

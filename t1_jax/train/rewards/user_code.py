@@ -22,14 +22,14 @@ def import_function(path: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"the module {module_name!r} cannot be imported: {describe_error(error)}",
-            mend=_import_hint(error, module_name),
+            hint=_import_hint(error, module_name),
         ) from error
     function = vars(module).get(attribute)
     if not callable(function):
         found = "no function" if function is None else "no function, but a value,"
         raise ConfigError(
             f"{module.__file__ or module_name} has {found} {attribute!r}",
-            mend=f"define {attribute} in it, at the top level",
+            hint=f"define {attribute} in it, at the top level",
         )
     check_signature(function)
     return function
@@ -50,7 +50,7 @@ def check_signature(function: Callable[..., Any]) -> None:
     except TypeError as error:
         raise ConfigError(
             f"it cannot be called with one argument: {error} ({place_of_function(function)})",
-            mend="a reward takes one argument, the RewardContext, and returns a float array [P, G]",
+            hint="a reward takes one argument, the RewardContext, and returns a float array [P, G]",
         ) from error
 
 
@@ -88,4 +88,4 @@ def _import_hint(error: BaseException, module_name: str) -> str:
         return f"install {error.name}, or take its import out of {module_name}"
     if isinstance(error, ValueError | TypeError) and not module_name.strip("."):
         return "name a reward of your own as package.module:function"
-    return f"mend {module_name}: `python -c 'import {module_name}'` shows the whole traceback"
+    return f"hint {module_name}: `python -c 'import {module_name}'` shows the whole traceback"

@@ -1,6 +1,5 @@
 """A training run beside its mathematics: checkpoints, folder, tracking, health, stopping."""
 
-from t1_jax.train.run.agreement import any_process as any_process
 from t1_jax.train.run.checkpoints import CheckpointConfig as CheckpointConfig
 from t1_jax.train.run.checkpoints import Checkpoints as Checkpoints
 from t1_jax.train.run.checkpoints import Restored as Restored
@@ -11,10 +10,11 @@ from t1_jax.train.run.folder import check_run_folder as check_run_folder
 from t1_jax.train.run.folder import versions as versions
 from t1_jax.train.run.health import Health as Health
 from t1_jax.train.run.health import HealthConfig as HealthConfig
-from t1_jax.train.run.health import TrainingBroken as TrainingBroken
-from t1_jax.train.run.leaves import abstract_like as abstract_like
-from t1_jax.train.run.stopping import GivenUp as GivenUp
+from t1_jax.train.run.health import TrainingAborted as TrainingAborted
+from t1_jax.train.run.multihost import any_process as any_process
+from t1_jax.train.run.pytree_io import abstract_like as abstract_like
 from t1_jax.train.run.stopping import GracefulStop as GracefulStop
+from t1_jax.train.run.stopping import Interrupted as Interrupted
 from t1_jax.train.run.throughput import Meter as Meter
 from t1_jax.train.run.throughput import body_parameters as body_parameters
 from t1_jax.train.run.throughput import flops_per_token as flops_per_token

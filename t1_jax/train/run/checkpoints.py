@@ -24,8 +24,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
-from t1_jax.train.run.agreement import any_process
-from t1_jax.train.run.leaves import described, differences, named, rebuilt
+from t1_jax.train.run.multihost import any_process
+from t1_jax.train.run.pytree_io import described, differences, named, rebuilt
 
 _PARTS = ("state", "host")
 _REPLACED = ".replaced"
@@ -56,7 +56,7 @@ class CheckpointConfig:
         if self.every_minutes is not None and self.every_minutes <= 0:
             raise ConfigError(
                 f"every_minutes must be above 0, got {self.every_minutes}",
-                mend="give null to save by steps alone",
+                hint="give null to save by steps alone",
             )
         if self.keep_last < 1 or self.keep_best < 0:
             raise ConfigError(
@@ -151,7 +151,7 @@ class Checkpoints:
         if steps and steps[-1] > step:
             raise T1Error(
                 f"{self.folder} has a checkpoint of step {steps[-1]}, which is after step {step}",
-                mend=f"resume from step {steps[-1]}, or train in another folder",
+                hint=f"resume from step {steps[-1]}, or train in another folder",
             )
         try:
             response = self._orbax.save_checkpointables_async(
@@ -258,7 +258,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise WeightsError(
                 f"{where} cannot be read: {_first_line(error)}",
-                mend=f"delete {where}: the run goes on from the newest checkpoint that is left of "
+                hint=f"delete {where}: the run goes on from the newest checkpoint that is left of "
                 f"{self.steps()}",
             ) from error
         return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
@@ -312,7 +312,7 @@ class Checkpoints:
         return T1Error(
             f"the checkpoint of step {step} could not be written to {self.folder}: "
             f"{_first_line(error)}",
-            mend="free disk space or check permissions, then run the command again: it resumes "
+            hint="free disk space or check permissions, then run the command again: it resumes "
             f"from step {self.latest() or 0}",
         )
 
@@ -372,7 +372,7 @@ def _refuse_other(where: Path, meta: Mapping[str, Any], expect: Mapping[str, Any
             raise WeightsError(
                 f"{where} belongs to another {key}: it has {meta.get(key)!r}, this run has "
                 f"{value!r}",
-                mend=f"use the {key} it was trained with, or train into another folder",
+                hint=f"use the {key} it was trained with, or train into another folder",
             )
 
 
@@ -382,7 +382,7 @@ def _refuse_other_arrays(where: Path, saved: Mapping[str, Any], wanted: Mapping[
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise WeightsError(
             f"{where} holds another state: {'; '.join(faults[:5])}{more}",
-            mend="resume with the model, optimiser and LoRA settings of the run that wrote it",
+            hint="resume with the model, optimizer and LoRA settings of the run that wrote it",
         )
 
 

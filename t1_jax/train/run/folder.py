@@ -168,7 +168,7 @@ class RunFolder:
         except OSError as error:
             raise T1Error(
                 f"{file} could not be written: {error.strerror or error}",
-                mend="free disk space or check permissions, then run the command again to resume",
+                hint="free disk space or check permissions, then run the command again to resume",
             ) from error
 
 
@@ -191,7 +191,7 @@ def check_run_folder(
     if not (path / "config.yaml").is_file():
         raise T1Error(
             f"{path} exists and is not the folder of a run: it has no config.yaml",
-            mend="choose another folder",
+            hint="choose another folder",
         )
     if resume or overwrite:
         return
@@ -204,7 +204,7 @@ def check_run_folder(
     if differing:
         raise ConfigError(
             f"{path} holds a run with another config: {_told(differing)}",
-            mend="choose another folder, go on with the new config by resume=true, or "
+            hint="choose another folder, go on with the new config by resume=true, or "
             "begin anew with overwrite=true",
         )
 
@@ -222,7 +222,7 @@ def check_data(path: Path, facts: Mapping[str, Any]) -> None:
     if differing := _differences(former, json.loads(json.dumps(facts))):
         raise DataError(
             f"{path} was trained on other data: {_told(differing)}",
-            mend="train in another folder, or begin anew with overwrite=true",
+            hint="train in another folder, or begin anew with overwrite=true",
         )
 
 

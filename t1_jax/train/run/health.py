@@ -8,18 +8,18 @@ from typing import Literal
 from t1_jax.errors import ConfigError, T1Error
 
 
-class TrainingBroken(T1Error):  # noqa: N818 - it names a state of the run, as health reports do
+class TrainingAborted(T1Error):  # noqa: N818 - it names a state of the run, as health reports do
     """A run whose metrics say that going on would waste time; its checkpoints still stand.
 
     Args:
         message: see `T1Error`.
-        mend: likewise.
+        hint: likewise.
         is_sound: whether the weights are still sound, so that they are worth saving: only updates
             that were skipped were bad.
     """
 
-    def __init__(self, message: str, *, mend: str | None = None, is_sound: bool = False) -> None:
-        super().__init__(message, mend=mend)
+    def __init__(self, message: str, *, hint: str | None = None, is_sound: bool = False) -> None:
+        super().__init__(message, hint=hint)
         self.is_sound = is_sound
 
 
@@ -32,9 +32,9 @@ class HealthConfig:
             although its gradient is stops it at once.
         max_skipped_updates: an update whose gradient is not finite is skipped, and leaves weights
             and moments as they were; after more than so many in a row the run is saved and stops.
-        forced_share: share of thoughts cut off at their budget, above which it is a fault.
-        no_emb_share: share of thoughts in which `<emb_token>` was not sampled; likewise.
-        kept_groups: share of groups whose rewards differ at all, below which it is a fault.
+        truncated_frac: share of thoughts cut off at their budget, above which it is a fault.
+        missing_emb_frac: share of thoughts in which `<emb_token>` was not sampled; likewise.
+        nonzero_std_frac: share of groups whose rewards differ at all, below which it is a fault.
         log_prob_gap: mean |log-probability of the sampler - of the trainer| of a sampled token in
             nats, above which they are no longer one policy; 0.015 is usual, 0.2 is what weights
             left stale give (huggingface/trl#5312).
@@ -45,9 +45,9 @@ class HealthConfig:
 
     patience: int = 10
     max_skipped_updates: int = 5
-    forced_share: float | None = 0.8
-    no_emb_share: float | None = 0.8
-    kept_groups: float | None = 0.1
+    truncated_frac: float | None = 0.8
+    missing_emb_frac: float | None = 0.8
+    nonzero_std_frac: float | None = 0.1
     log_prob_gap: float | None = 0.2
     log_prob_gap_warning: float | None = 0.05
     entropy: float | None = 0.02
@@ -60,7 +60,7 @@ class HealthConfig:
             raise ConfigError(
                 f"max_skipped_updates must be at least 0, got {self.max_skipped_updates}"
             )
-        for name in ("forced_share", "no_emb_share", "kept_groups", "mean_cosine"):
+        for name in ("truncated_frac", "missing_emb_frac", "nonzero_std_frac", "mean_cosine"):
             value = self.__dict__[name]
             if value is not None and not 0 <= value <= 1:
                 raise ConfigError(f"{name} is a share from 0 to 1, got {value}")
@@ -78,7 +78,7 @@ class _Limit:
     metric: str
     bad: Literal["above", "below"]
     word: str
-    mend: str
+    hint: str
     stops: bool = True
 
     @property
@@ -90,34 +90,34 @@ class _Limit:
 _GAP_WORD = "sampler and trainer give the same tokens different log-probabilities"
 _LIMITS = (
     _Limit(
-        field="forced_share",
-        metric="rollout/forced_share",
+        field="truncated_frac",
+        metric="rollout/truncated_frac",
         bad="above",
         word="most thoughts are cut off at their budget",
-        mend="raise the thought budget, imitate given thoughts too (losses.sft), reward short "
+        hint="raise the thought budget, imitate given thoughts too (losses.sft), reward short "
         "thoughts, or train stage 1 for longer",
     ),
     _Limit(
-        field="forced_share",
-        metric="validation/forced_share",
+        field="truncated_frac",
+        metric="validation/truncated_frac",
         bad="above",
         word="most thoughts about validation queries are cut off at their budget",
-        mend="",
+        hint="",
         stops=False,
     ),
     _Limit(
-        field="no_emb_share",
-        metric="rollout/no_emb_share",
+        field="missing_emb_frac",
+        metric="rollout/missing_emb_frac",
         bad="above",
         word="most thoughts end without <emb_token>",
-        mend="train stage 1 for longer, or give the format reward more weight",
+        hint="train stage 1 for longer, or give the format reward more weight",
     ),
     _Limit(
-        field="kept_groups",
-        metric="rollout/kept_groups",
+        field="nonzero_std_frac",
+        metric="rollout/nonzero_std_frac",
         bad="below",
         word="nearly all groups have rewards without variance, so nothing is learnt",
-        mend="use a continuous reward (gap, gain), harder pools, more thoughts per prompt or a "
+        hint="use a continuous reward (gap, gain), harder pools, more thoughts per prompt or a "
         "higher temperature",
     ),
     _Limit(
@@ -125,7 +125,7 @@ _LIMITS = (
         metric="rollout/log_prob_gap",
         bad="above",
         word=_GAP_WORD,
-        mend="make the rollout's weights, temperature and dtype those of the trainer, or take "
+        hint="make the rollout's weights, temperature and dtype those of the trainer, or take "
         "fewer updates per rollout",
     ),
     _Limit(
@@ -133,7 +133,7 @@ _LIMITS = (
         metric="rollout/log_prob_gap",
         bad="above",
         word=_GAP_WORD,
-        mend="",
+        hint="",
         stops=False,
     ),
     _Limit(
@@ -141,7 +141,7 @@ _LIMITS = (
         metric="rollout/entropy",
         bad="below",
         word="the policy's entropy has collapsed: it always thinks the same",
-        mend="lower the learning rate, raise the temperature, or add an entropy bonus "
+        hint="lower the learning rate, raise the temperature, or add an entropy bonus "
         "(policy.entropy_coef) or a KL term (policy.beta)",
     ),
     _Limit(
@@ -149,7 +149,7 @@ _LIMITS = (
         metric="embedding/mean_cosine",
         bad="above",
         word="the vectors of different queries have collapsed into one",
-        mend="lower the learning rate, raise the contrastive loss's weight or lower its "
+        hint="lower the learning rate, raise the contrastive loss's weight or lower its "
         "temperature",
     ),
 )
@@ -177,7 +177,7 @@ class Health:
         A skipped update is told every time.
 
         Raises:
-            TrainingBroken: too many updates were skipped, a loss is not finite although its
+            TrainingAborted: too many updates were skipped, a loss is not finite although its
                 gradient is, or a metric has been bad for `patience` checks.
         """
         return (
@@ -195,19 +195,19 @@ class Health:
         if math.isfinite(metrics.get("grad_norm", 0.0)):
             for name, value in metrics.items():
                 if name.split("/")[0] == "loss" and not math.isfinite(value):
-                    raise TrainingBroken(
+                    raise TrainingAborted(
                         f"step {step}: {name} is {value}",
-                        mend="lower the learning rate or clip gradients harder, check dtypes and "
+                        hint="lower the learning rate or clip gradients harder, check dtypes and "
                         "data, and resume from the last checkpoint",
                     )
             return ()
         count, most = int(metrics["skipped_in_a_row"]), self.config.max_skipped_updates
         if count > most:
             updates = "1 update" if count == 1 else f"{count} updates in a row"
-            raise TrainingBroken(
+            raise TrainingAborted(
                 f"step {step}: the gradient of {updates} was not finite, and "
                 f"health.max_skipped_updates is {most}; the weights are those before",
-                mend="lower the learning rate, clip gradients harder, or compute in float32 "
+                hint="lower the learning rate, clip gradients harder, or compute in float32 "
                 "(model.dtype), with resume=true; the same command goes on after these batches",
                 is_sound=True,
             )
@@ -225,7 +225,7 @@ class Health:
         told = f"{limit.word}: {limit.metric} is {value:.3g} (bad {limit.bad} {bound:g})"
         if limit.stops and count >= self.config.patience:
             checks = "check" if count == 1 else "checks"
-            raise TrainingBroken(f"step {step}: {told} for {count} {checks}", mend=limit.mend)
+            raise TrainingAborted(f"step {step}: {told} for {count} {checks}", hint=limit.hint)
         return (f"step {step}: {told}",) if count == 1 else ()
 
 

@@ -7,10 +7,10 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from t1_jax.errors import ConfigError
-from t1_jax.train.run.agreement import any_process
+from t1_jax.train.run.multihost import any_process
 
 
-class GivenUp(Exception):  # noqa: N818 - it is no error
+class Interrupted(Exception):  # noqa: N818 - it is no error
     """What was under way is not waited for, since the run was asked to stop."""
 
 

@@ -56,7 +56,7 @@ def require_trackers(config: TrackingConfig) -> None:
     for package in (name for name, is_wanted in wanted.items() if is_wanted):
         if find_spec(package) is None:
             raise UnsupportedError(
-                f"metrics are to be sent by {package}, which is not installed", mend=_EXTRA
+                f"metrics are to be sent by {package}, which is not installed", hint=_EXTRA
             )
 
 
@@ -115,7 +115,7 @@ class Tracker:
                 raise T1Error(
                     f"the metrics of step {step} could not be sent to {sink.name}: "
                     f"{type(error).__name__}: {error}",
-                    mend="check disk space and connection, or turn the tracker off, with "
+                    hint="check disk space and connection, or turn the tracker off, with "
                     "resume=true",
                 ) from error
 
@@ -146,7 +146,7 @@ class _TensorBoard:
             import tensorboardX
         except ImportError as error:
             raise UnsupportedError(
-                "TensorBoard files are asked for, and tensorboardX is not installed", mend=_EXTRA
+                "TensorBoard files are asked for, and tensorboardX is not installed", hint=_EXTRA
             ) from error
         self._writer = tensorboardX.SummaryWriter(
             str(folder), purge_step=resumed_at + 1 if resumed_at else None
@@ -169,7 +169,7 @@ class _WandB:
             import wandb
         except ImportError as error:
             raise UnsupportedError(
-                f"W&B is asked for ({config.wandb}), and wandb is not installed", mend=_EXTRA
+                f"W&B is asked for ({config.wandb}), and wandb is not installed", hint=_EXTRA
             ) from error
         self._run = wandb.init(
             project=config.project,

@@ -68,7 +68,7 @@ class AnswerFile:
         except OSError as error:
             raise T1Error(
                 f"{self.path} could not be written: {error.strerror}",
-                mend="free disk space or check permissions, then run the command again",
+                hint="free disk space or check permissions, then run the command again",
             ) from error
         self._keep(answer)
 
@@ -123,7 +123,7 @@ def with_thoughts(
         records: that get them.
         texts: query id -> answers, raw.
         max_tokens: the most tokens of a thought.
-        count_tokens: of the tokeniser that will read it.
+        count_tokens: of the tokenizer that will read it.
     """
     fates = Counter[str]()
     thinking = []
@@ -162,7 +162,7 @@ def _answer(line: bytes, place: str) -> Answer:
     if not isinstance(fields, dict) or {k: type(v) for k, v in fields.items()} != kinds:
         raise DataError(
             f"{place}: an answer has {', '.join(kinds)}, found {line.decode()[:80]}",
-            mend="name another file with --answers, or remove the line",
+            hint="name another file with --answers, or remove the line",
         )
     return Answer(**fields)
 

@@ -46,7 +46,7 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(
                 f"{self.url!r} is not the address of an endpoint",
-                mend="give it as http://HOST:PORT/v1",
+                hint="give it as http://HOST:PORT/v1",
             )
         if self.timeout_s <= 0 or self.retries < 0 or self.backoff_s < 0:
             raise ConfigError(
@@ -88,7 +88,7 @@ def complete_chat(
                 refused = QuestionRefusedError if error.code in _OF_THE_QUESTION else EndpointError
                 raise refused(
                     f"{endpoint.url} refused a question with {reason}",
-                    mend="check the address, the teacher's name and the key (T1_TEACHER_KEY)",
+                    hint="check the address, the teacher's name and the key (T1_TEACHER_KEY)",
                 ) from error
             asked_for = error.headers.get("Retry-After", "")
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -97,7 +97,7 @@ def complete_chat(
             sleep(_pause(endpoint, attempt, asked_for))
     raise EndpointError(
         f"{endpoint.url} failed {endpoint.retries + 1} times, the last time with {reason}",
-        mend="run the same command again when it answers: what it answered so far is kept",
+        hint="run the same command again when it answers: what it answered so far is kept",
     )
 
 

@@ -39,7 +39,7 @@ Judge = Callable[[Sequence[Attempt]], list[ThoughtScore]]
 """Scores attempts, all with a thought or all without."""
 
 
-def judge_by_vectors(
+def judge_dense(
     model: "T1", index: Index, *, task: str | None = None, show_progress_bar: bool = False
 ) -> Judge:
     """Embeds every thought with its query, as if the model had thought it.
@@ -60,7 +60,7 @@ def judge_by_vectors(
     return judge
 
 
-def judge_by_words(documents: Mapping[str, Document]) -> Judge:
+def judge_bm25(documents: Mapping[str, Document]) -> Judge:
     """Ranks documents by BM25 for the words of query and thought together; needs no model.
 
     Raises:
@@ -114,7 +114,7 @@ def score_queries(
     if lost := [(r.query_id, d) for r in records for d in r.best_positives if d not in row_of]:
         raise DataError(
             f"query {lost[0][0]!r} has the positive {lost[0][1]!r}, which the index lacks",
-            mend="use an index of the records' own corpus",
+            hint="use an index of the records' own corpus",
         )
     rows = _padded([[row_of[name] for name in record.best_positives] for record in records])
     beside = [

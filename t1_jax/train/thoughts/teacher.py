@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import SamplingOptions, check_temperature
+from t1_jax.generate import SamplingParams, check_temperature
 from t1_jax.retrieval import Document
 from t1_jax.train.data import TrainingRecord, TrainingSet
 from t1_jax.train.thoughts.answers import Answer, AnswerFile
@@ -88,7 +88,7 @@ class TeacherConfig:
         if self.see_documents and "{documents}" not in self.question:
             raise ConfigError(
                 "the teacher is to see documents, but its question has no {documents}",
-                mend="add {documents} to the question, or set see_documents=false",
+                hint="add {documents} to the question, or set see_documents=false",
             )
 
 
@@ -167,10 +167,10 @@ def think_locally(
         seed: of the thoughts.
         advance: told of thoughts as they come.
     """
-    sampling = SamplingOptions(temperature=config.temperature, seed=seed)
-    settled = [model.fingerprint, model.preset.hash, task, config.max_thought_tokens]
+    sampling = SamplingParams(temperature=config.temperature, seed=seed)
+    resolved = [model.fingerprint, model.preset.hash, task, config.max_thought_tokens]
     asked = {
-        record.query_id: _hash([*settled, asdict(sampling), record.instruction, record.query])
+        record.query_id: _hash([*resolved, asdict(sampling), record.instruction, record.query])
         for record in data.records
     }
     waiting = [
@@ -185,8 +185,8 @@ def think_locally(
         _, thoughts = model.encode_query(
             [record.query for record in group],
             query_ids=[record.query_id for record in group],
-            n_thoughts=config.samples,
-            budget=config.max_thought_tokens,
+            n=config.samples,
+            max_thought_tokens=config.max_thought_tokens,
             return_thoughts=True,
             task=None if group[0].instruction else task,
             instruction=group[0].instruction,
@@ -261,7 +261,7 @@ def _work_off(
     if isinstance(failure, EndpointError):
         raise EndpointError(
             f"{failure.message}; {len(file.answers)} answers are kept in {file.path}",
-            mend=failure.mend,
+            hint=failure.hint,
         ) from failure
     if failure is not None:
         raise failure

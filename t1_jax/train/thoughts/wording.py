@@ -1,7 +1,7 @@
 """Short English from longer English: first sentences, clauses that fit, one clean paragraph.
 
 Thoughts are written with these, so that each stays within a budget and says its most telling words
-first. Nothing here knows a tokeniser: lengths are counted in pieces, which come close to tokens.
+first. Nothing here knows a tokenizer: lengths are counted in pieces, which come close to tokens.
 """
 
 import hashlib
@@ -83,7 +83,7 @@ def shortened(text: str, pieces: int) -> str:
     return " ".join(words).rstrip(" ,;:(-–")
 
 
-def capitalised(text: str) -> str:
+def capitalized(text: str) -> str:
     """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 

@@ -10,20 +10,20 @@ import pytest
 from benchmarks.experiment.measure import main, measure
 from benchmarks.experiment.plan import Plan, SystemConfig
 from benchmarks.experiment.results import read_measured
-from t1_jax.generate import SamplingOptions
+from t1_jax.generate import SamplingParams
 from t1_jax.hub import open_collection
 from t1_jax.retrieval import write_run as write_trec
 from t1_jax.retriever import T1
-from t1_jax.text import T1Tokeniser
+from t1_jax.text import T1Tokenizer
 from tests.benchmarks.experiment.toys import write_run
 from tests.train.toy_runs import write_model, write_zoo
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, tiny_tokeniser: T1Tokeniser) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer) -> Path:
     """A run, rankings, and everything that was measured of them."""
     root = tmp_path_factory.mktemp("experiment")
-    write_model(root / "model", tiny_tokeniser)
+    write_model(root / "model", tiny_tokenizer)
     write_zoo(root / "zoo")
     write_run(root / "run", root / "model")
     right = {query.id: {query.id.split("-")[1]: 1.0} for query in zoo(root).queries[:6]}
@@ -58,7 +58,7 @@ def plan(root: Path, **fields) -> Plan:
         "results": root / "results",
         "vectors": root / "vectors",
         "dtype": "float32",
-        "budget": 4,
+        "max_thought_tokens": 4,
         "budgets": (2, 4),
         "samples": (2,),
         "cost_queries": 2,
@@ -87,14 +87,14 @@ def test_the_scores_are_those_of_the_model(root):
     documents = model.encode_document([document.full_text for document in zoo(root).documents])
     texts = [query.text for query in zoo(root).queries]
     ids = [query.id for query in zoo(root).queries]
-    greedy = SamplingOptions(temperature=0.0)
+    greedy = SamplingParams(temperature=0.0)
     ways = {
         ("controls", "no-think"): {"think": False},
-        ("controls", "own"): {"budget": 4, "sampling": greedy},
+        ("controls", "own"): {"max_thought_tokens": 4, "sampling": greedy},
         ("controls", "empty"): {"thoughts": [""] * len(texts)},
-        ("budget-2", "budget-2"): {"budget": 2, "sampling": greedy},
+        ("budget-2", "budget-2"): {"max_thought_tokens": 2, "sampling": greedy},
         ("samples-2", "samples-2"): {
-            "budget": 4, "n_thoughts": 2, "sampling": SamplingOptions(temperature=0.7),
+            "max_thought_tokens": 4, "n": 2, "sampling": SamplingParams(temperature=0.7),
         },
     }  # fmt: skip
     for (measurement, row), how in ways.items():
@@ -134,7 +134,7 @@ def test_what_is_there_is_not_measured_again(root, monkeypatch):
     assert measure(plan(root), said.append) == []
     assert any("missing: passed over" in line for line in said)
     with pytest.raises(AssertionError, match="loaded"):
-        measure(plan(root, budget=5), said.append)
+        measure(plan(root, max_thought_tokens=5), said.append)
     with pytest.raises(AssertionError, match="loaded"):
         measure(plan(root, again=True), said.append)
     card = root / "run/stages/s2/config.json"

@@ -14,7 +14,7 @@ from tests.benchmarks.experiment.toys import put, row, toy_plan
 
 ROOT = Path(__file__).parents[3]
 S3 = {
-    "own": row([1.0, 0.5, 0.5, 0.0], mean_tokens=7.0, forced_share=0.25),
+    "own": row([1.0, 0.5, 0.5, 0.0], mean_tokens=7.0, truncated_frac=0.25),
     "no-think": row([0.5, 0.0, 0.0, 0.5]),
     "empty": row([0.25, 0.25, 0.25, 0.25]),
 }
@@ -66,7 +66,7 @@ def test_controls_samples_budgets_and_cost(tmp_path):
     )
     put(
         tmp_path, "s3", {"budget-8": row([0.5] * 4)}, measurement="budget-8",
-        settings={"budget": 8},
+        settings={"max_thought_tokens": 8},
     )  # fmt: skip
     facts = {"hardware": {"processor": "Abacus", "cores": "2"}}
     seconds = {"no-think": 0.01, "own": 0.5, "samples-3": 1.25, "document": 0.125}
@@ -80,8 +80,12 @@ def test_controls_samples_budgets_and_cost(tmp_path):
         "1.000 [1.000, 1.000]", "15.0", "1.250",
     ]  # fmt: skip
     assert cells(samples, "no thought")[2:] == ["–", "0.010"]
-    budget = table("budget", tmp_path)
-    assert [cells(budget, size)[1][:5] for size in ("0", "8", "32")] == ["0.250", "0.500", "0.500"]
+    max_thought_tokens = table("max_thought_tokens", tmp_path)
+    assert [cells(max_thought_tokens, size)[1][:5] for size in ("0", "8", "32")] == [
+        "0.250",
+        "0.500",
+        "0.500",
+    ]
     cost = table("cost", tmp_path)
     assert cells(cost, "After S3")[1:] == ["0.0100", "0.5000", "0.1250"]
     assert "Abacus, 2 cores" in cost
@@ -111,7 +115,7 @@ def test_a_thought_is_text_and_not_markup(tmp_path):
     ("fields", "message"),
     [
         ({"ids": ["q1", "q2", "q3", "q5"]}, "different queries"),
-        ({"settings": {"budget": 16}}, "different budget"),
+        ({"settings": {"max_thought_tokens": 16}}, "different budget"),
         ({"settings": {"dtype": "float32"}}, "different dtype"),
     ],
 )
@@ -133,9 +137,9 @@ def test_a_measurement_reads_back_and_knows_its_origin(tmp_path):
     file = put(tmp_path, "s3", {"own": row([1 / 3, 0, 0, 0])}, settings={"samples": (1, 3)})
     measured: Measured = read_measured(file)
     assert measured.rows["own"].values["nDCG@10"][0] == 0.33333
-    assert is_current(file, measured.origin)
+    assert is_current(file, measured.provenance)
     other = put(tmp_path, "s2", {"own": row([0.0] * 4)})
-    assert not is_current(file, read_measured(other).origin)
+    assert not is_current(file, read_measured(other).provenance)
     file.write_text(file.read_text().replace("0.33333, ", ""))
     with pytest.raises(DataError, match="score for each"):
         read_measured(file)

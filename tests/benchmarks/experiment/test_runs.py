@@ -12,7 +12,7 @@ from benchmarks.experiment.runs import (
     training_tokens,
     validation_curve,
 )
-from t1_jax.train.exporting import account_of
+from t1_jax.train.exporting import training_summary
 from tests.benchmarks.experiment.toys import write_run
 from tests.train.toy_runs import S1, S2, toy_config, write_model, write_zoo, write_zoo_records
 from tests.train.toy_stages import ToyStages
@@ -65,12 +65,12 @@ def test_another_file_has_another_fingerprint_but_the_card_does_not_matter(model
     assert fingerprint(model) != before
 
 
-def test_steps_are_read_as_the_trainer_writes_them(tmp_path, tiny_tokeniser):
-    write_model(tmp_path / "model", tiny_tokeniser)
+def test_steps_are_read_as_the_trainer_writes_them(tmp_path, tiny_tokenizer):
+    write_model(tmp_path / "model", tiny_tokenizer)
     write_zoo(tmp_path / "zoo")
     write_zoo_records(tmp_path / "zoo.jsonl")
     data = ToyStages(tmp_path).data
     config = toy_config(tmp_path, {"s1": S1, "s2": S2})
-    account = account_of(config, data, None, {"s1": 4, "s2": 12}, {})
+    account = training_summary(config, data, None, {"s1": 4, "s2": 12}, {})
     (tmp_path / "README.md").write_text(account.training)
     assert steps_of(tmp_path) == {"s1": 4, "s2": 12}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiment.plan import Comparison, Plan, SystemConfig
-from benchmarks.experiment.results import Measured, Origin, RowScores, write_measured
+from benchmarks.experiment.results import Measured, Provenance, RowScores, write_measured
 
 IDS = ["q1", "q2", "q3", "q4"]
 
@@ -54,11 +54,11 @@ def put(
             measurement=measurement,
             collection="zoo",
             split="test",
-            origin=Origin(
-                settings={"budget": 32} | dict(settings or {}),
+            provenance=Provenance(
+                settings={"max_thought_tokens": 32} | dict(settings or {}),
                 model=model or system,
                 data="d",
-                judgements="j",
+                judgments="j",
             ),
             query_ids=list(ids) if rows else [],
             rows=rows,

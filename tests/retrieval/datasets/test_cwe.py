@@ -169,5 +169,5 @@ def test_faults_of_the_file_are_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"broken\.xml:2: malformed XML"):
         parse_cwe(broken)
     broken.write_text("<a/>")
-    with pytest.raises(DataError, match="not a CWE catalogue"):
+    with pytest.raises(DataError, match="not a CWE catalog"):
         parse_cwe(broken)

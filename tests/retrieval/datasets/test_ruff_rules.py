@@ -133,7 +133,7 @@ def test_rules_that_show_the_same_code_are_no_wrong_answers_and_share_a_split():
     ("code", "bare"),
     [
         ("x = 1  # one", "x = 1"),
-        ("colour = '#fff'  # white", "colour = '#fff'"),
+        ("color = '#fff'  # white", "color = '#fff'"),
         ('"""\n# text\n"""\n# gone', '"""\n# text\n"""'),
         ("'it\\'s # text'", "'it\\'s # text'"),
         ("don't = 1  # an open quote ends with its line", "don't = 1"),

@@ -19,9 +19,9 @@ from t1_jax.retrieval import (
     load_index,
 )
 
-Build = Callable[[list[str], np.ndarray], Index]
+ModuleContext = Callable[[list[str], np.ndarray], Index]
 
-BUILDERS: dict[str, Build] = {
+BUILDERS: dict[str, ModuleContext] = {
     "numpy": lambda ids, vectors: build_index("numpy", ids, vectors),
     "device": lambda ids, vectors: build_index("device", ids, vectors),
     "device, one": lambda ids, vectors: build_index(
@@ -41,7 +41,7 @@ FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
 
 
 @pytest.fixture(params=BUILDERS)
-def build(request: pytest.FixtureRequest) -> Build:
+def build(request: pytest.FixtureRequest) -> ModuleContext:
     return BUILDERS[request.param]
 
 
@@ -63,7 +63,7 @@ def plain_search(
 
 
 @pytest.mark.parametrize(("rows", "k"), [(37, 5), (3, 10**12), (1, 1), (64, 64)])
-def test_search_is_exact_with_ties_by_id_descending(build: Build, rows: int, k: int):
+def test_search_is_exact_with_ties_by_id_descending(build: ModuleContext, rows: int, k: int):
     ids, vectors, queries = (
         [str(row) for row in range(rows)],
         exact_vectors(1, rows),
@@ -84,7 +84,7 @@ def test_search_is_exact_with_ties_by_id_descending(build: Build, rows: int, k: 
         assert np.isneginf(result.scores[query, len(expected) :]).all()
 
 
-def test_ranks_count_ties_against_a_row(build: Build):
+def test_ranks_count_ties_against_a_row(build: ModuleContext):
     vectors, queries = exact_vectors(3, 29), exact_vectors(4, 5)
     index = build([str(row) for row in range(29)], vectors)
     rows = np.random.default_rng(5).integers(-1, 29, (5, 4))
@@ -98,21 +98,21 @@ def test_ranks_count_ties_against_a_row(build: Build):
         assert ranks[query, place] == (1 + ahead if row >= 0 else -1)
 
 
-def test_a_collapsed_encoder_ranks_everything_last(build: Build):
+def test_a_collapsed_encoder_ranks_everything_last(build: ModuleContext):
     index = build([str(row) for row in range(20)], np.tile(exact_vectors(0, 1), (20, 1)))
     query = exact_vectors(0, 1)
     assert index.rank_of(query, np.array([[0, 7, 19]])).tolist() == [[20, 20, 20]]
     assert index.search(query, 3).rows.tolist() == [[9, 8, 7]]
 
 
-def test_unnormalised_input_gives_cosines(build: Build):
+def test_unnormalized_input_gives_cosines(build: ModuleContext):
     index = build(["a", "b"], np.array([[3.0, 4.0], [0.0, 2.0]]))
     result = index.search(np.array([[0.0, 7.0]]), 2)
     assert result.rows.tolist() == [[1, 0]]
     np.testing.assert_allclose(result.scores, [[1.0, 0.8]], rtol=1e-6)
 
 
-def test_nothing_asked_is_nothing_found(build: Build):
+def test_nothing_asked_is_nothing_found(build: ModuleContext):
     index = build(["a", "b"], exact_vectors(1, 2))
     none = np.empty((0, 8), np.float32)
     assert index.search(none, 3).rows.shape == (0, 2)
@@ -121,7 +121,7 @@ def test_nothing_asked_is_nothing_found(build: Build):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
-def test_bad_queries_are_named(build: Build, bad: float):
+def test_bad_queries_are_named(build: ModuleContext, bad: float):
     index = build(["a", "b"], exact_vectors(1, 2))
     queries = np.concatenate([exact_vectors(1, 1), np.full((1, 8), bad, np.float32)])
     with pytest.raises(DataError, match="query 1"):
@@ -130,7 +130,7 @@ def test_bad_queries_are_named(build: Build, bad: float):
         index.rank_of(queries, np.array([[0], [0]]))
 
 
-def test_k_and_rows_are_checked(build: Build):
+def test_k_and_rows_are_checked(build: ModuleContext):
     index = build(["a", "b"], exact_vectors(1, 2))
     with pytest.raises(DataError, match="at least 1"):
         index.search(exact_vectors(1, 1), 0)
@@ -140,7 +140,7 @@ def test_k_and_rows_are_checked(build: Build):
         index.rank_of(exact_vectors(1, 1), np.array([[2]]))
 
 
-def test_a_saved_index_may_be_moved_and_answers_the_same(build: Build, tmp_path: Path):
+def test_a_saved_index_may_be_moved_and_answers_the_same(build: ModuleContext, tmp_path: Path):
     ids, vectors, queries = (
         [f"id {row}" for row in range(40)],
         exact_vectors(6, 40),

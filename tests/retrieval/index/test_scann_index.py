@@ -14,7 +14,7 @@ from t1_jax.retrieval import (
     load_index,
     read_manifest,
 )
-from t1_jax.retrieval.index import VectorTable
+from t1_jax.retrieval.index import EmbeddingTable
 from t1_jax.retrieval.index.scann_index import ScannIndex
 
 TREE = ScannSettings(method="tree", leaves=16, leaves_to_search=8, candidates=200)
@@ -23,20 +23,20 @@ FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
 
 
 @pytest.fixture(scope="module")
-def clustered() -> VectorTable:
+def clustered() -> EmbeddingTable:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((16, 16)).repeat(50, axis=0)
-    return VectorTable.of(
+    return EmbeddingTable.of(
         [str(row) for row in range(800)], centres + 0.2 * rng.standard_normal((800, 16))
     )
 
 
-def isotropic(rows: int = 800) -> VectorTable:
+def isotropic(rows: int = 800) -> EmbeddingTable:
     vectors = np.random.default_rng(0).standard_normal((rows, 64))
-    return VectorTable.of([str(row) for row in range(rows)], vectors)
+    return EmbeddingTable.of([str(row) for row in range(rows)], vectors)
 
 
-def test_a_tree_over_clusters_is_measured_and_good(clustered: VectorTable, tmp_path: Path):
+def test_a_tree_over_clusters_is_measured_and_good(clustered: EmbeddingTable, tmp_path: Path):
     index = ScannIndex.build(clustered, TREE)
     assert 0.95 <= index.recall_at_10 <= 1
     index.save(tmp_path / "index", FINGERPRINT)
@@ -54,7 +54,7 @@ def test_recall_below_the_minimum_is_refused():
     assert 0 < poor.recall_at_10 < 0.95
 
 
-def test_recall_is_measured_with_the_queries_that_are_given(clustered: VectorTable):
+def test_recall_is_measured_with_the_queries_that_are_given(clustered: EmbeddingTable):
     between = clustered.vectors[::100] + clustered.vectors[50::100]
     index = ScannIndex.build(clustered, replace(NARROW, minimum_recall=0.0), sample_queries=between)
     found = [set(row) for row in index.search(between, 10).rows.tolist()]
@@ -63,14 +63,14 @@ def test_recall_is_measured_with_the_queries_that_are_given(clustered: VectorTab
     assert index.recall_at_10 == sum(hits) / (10 * len(between))
 
 
-def test_a_query_whose_leaves_run_short_is_answered_exactly(clustered: VectorTable):
+def test_a_query_whose_leaves_run_short_is_answered_exactly(clustered: EmbeddingTable):
     index = ScannIndex.build(clustered, replace(NARROW, minimum_recall=0.0))
     exact = build_index("numpy", clustered.ids, clustered.vectors)
     queries = clustered.vectors[:3]
     np.testing.assert_array_equal(index.search(queries, 400).rows, exact.search(queries, 400).rows)
 
 
-def test_exclusions_reach_beyond_the_candidates(clustered: VectorTable):
+def test_exclusions_reach_beyond_the_candidates(clustered: EmbeddingTable):
     index = ScannIndex.build(clustered, TREE)
     best = index.search(clustered.vectors[:1], 60).rows[0]
     kept = index.search(clustered.vectors[:1], 1, [best[:59].tolist()])
@@ -109,7 +109,7 @@ def test_a_machine_without_scann_is_told_what_to_use(monkeypatch: pytest.MonkeyP
         ScannIndex.build(isotropic(rows=20))
 
 
-def test_a_planted_pickle_is_never_loaded(clustered: VectorTable, tmp_path: Path):
+def test_a_planted_pickle_is_never_loaded(clustered: EmbeddingTable, tmp_path: Path):
     ScannIndex.build(clustered, TREE).save(tmp_path / "index", FINGERPRINT)
     (tmp_path / "index" / "scann" / "scann_docids.pkl").write_bytes(b"cos\nsystem\n.")
     with pytest.raises(CorruptIndexError, match=r"scann/scann_docids\.pkl is not part of it"):

@@ -14,7 +14,7 @@ from t1_jax.retrieval import (
     OldIndexError,
     read_manifest,
 )
-from t1_jax.retrieval.index import VectorTable
+from t1_jax.retrieval.index import EmbeddingTable
 from t1_jax.retrieval.index.store import read_index, write_index
 
 MINE = Fingerprint(encoder="e0" * 32, prompt="f0" * 32, data="d0" * 32)
@@ -22,7 +22,7 @@ MINE = Fingerprint(encoder="e0" * 32, prompt="f0" * 32, data="d0" * 32)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    table = VectorTable.of(["a", "b c"], np.eye(2, 3))
+    table = EmbeddingTable.of(["a", "b c"], np.eye(2, 3))
     write_index(tmp_path / "index", "numpy", table, MINE, settings={"x": 1}, recall_at_10=0.5)
     return tmp_path / "index"
 
@@ -105,7 +105,7 @@ def test_a_write_that_fails_leaves_nothing(folder: Path):
     def full_disk(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    table = VectorTable.of(["z"], np.ones((1, 3)))
+    table = EmbeddingTable.of(["z"], np.ones((1, 3)))
     with pytest.raises(T1Error, match="No space left"):
         write_index(folder, "numpy", table, MINE, write_more=full_disk, overwrite=True)
     assert read_index(folder, MINE)[1].ids == ("a", "b c")

@@ -23,17 +23,17 @@ thoughts = texts.filter(lambda text: EMB_TOKEN not in text)
 
 # Fields rather than records: beartype checks a record with random numbers, which hypothesis bans.
 @st.composite
-def a_record(draw: Callable, query_id: str) -> dict[str, object]:
-    names = draw(st.lists(ids, min_size=3, max_size=9, unique=True))
-    cut = draw(st.integers(1, len(names) - 1))
+def a_record(example: Callable, query_id: str) -> dict[str, object]:
+    names = example(st.lists(ids, min_size=3, max_size=9, unique=True))
+    cut = example(st.integers(1, len(names) - 1))
     return {
         "query_id": query_id,
-        "query": draw(texts),
-        "positives": {name: draw(st.integers(1, 999_999)) for name in names[:cut]},
+        "query": example(texts),
+        "positives": {name: example(st.integers(1, 999_999)) for name in names[:cut]},
         "negatives": tuple(names[cut:-1]),
         "excluded": frozenset(names[-1:]),
-        "thoughts": tuple(draw(st.lists(thoughts, max_size=3))),
-        "instruction": draw(st.none() | texts),
+        "thoughts": tuple(example(st.lists(thoughts, max_size=3))),
+        "instruction": example(st.none() | texts),
     }
 
 
@@ -81,7 +81,7 @@ def test_any_object_is_a_record_or_a_fault_with_its_line(
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"positive": ["cat"]}, "unknown key 'positive'\n  mend: did you mean 'positives'?"),
+        ({"positive": ["cat"]}, "unknown key 'positive'\n  hint: did you mean 'positives'?"),
         ({"query": None}, 'field "query" is missing; found'),
         ({"positives": None}, 'field "positives" is missing'),
         ({"query": 3}, 'field "query" must be a string, found int 3'),
@@ -100,7 +100,7 @@ def test_any_object_is_a_record_or_a_fault_with_its_line(
         ({"thought": " "}, "thought: the text is empty"),
         ({"thought": 1}, 'field "thought" must be a string or a list of strings'),
         ({"thought": ["a", None]}, 'field "thought" must be a string or a list of strings'),
-        ({"thought": "it purrs <emb_token>"}, "contains the text <emb_token>\n  mend: delete it"),
+        ({"thought": "it purrs <emb_token>"}, "contains the text <emb_token>\n  hint: delete it"),
         ({"instruction": 1}, 'field "instruction" must be a string'),
         ({"query_id": "q1"}, "the query 'q1' occurred before, as number 1"),
     ],
@@ -184,7 +184,7 @@ def test_faults_of_parquet_name_file_and_row(tmp_path: Path):
         read_records(path)
     path = _parquet(path, [GOOD | {"querry": "x"}])
     with pytest.raises(
-        DataError, match="row 1: unknown key 'querry'\n  mend: did you mean 'query'"
+        DataError, match="row 1: unknown key 'querry'\n  hint: did you mean 'query'"
     ):
         read_records(path)
     grades = pyarrow.map_(pyarrow.string(), pyarrow.int64())
@@ -197,7 +197,7 @@ def test_faults_of_parquet_name_file_and_row(tmp_path: Path):
 
 
 def test_files_that_hold_nothing_or_something_else(tmp_path: Path):
-    with pytest.raises(DataError, match=r"train\.csv is of an unknown format\n  mend: .*\.jsonl"):
+    with pytest.raises(DataError, match=r"train\.csv is of an unknown format\n  hint: .*\.jsonl"):
         read_records(tmp_path / "train.csv")
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_records(tmp_path / "train.jsonl")

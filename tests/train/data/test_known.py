@@ -3,7 +3,7 @@
 import numpy as np
 
 from t1_jax.retrieval import Document, build_index
-from t1_jax.train.data import Draw, TrainingRecord, TrainingSet, candidate_mask
+from t1_jax.train.data import Example, TrainingRecord, TrainingSet, candidate_mask
 from t1_jax.train.data.known import exclude_known_answers
 from t1_jax.train.mining import Ranking, mine_negatives
 from t1_jax.train.rewards import PoolConfig, build_pools
@@ -73,12 +73,12 @@ def test_neither_mining_nor_pools_nor_batches_offer_them():
     pools = build_pools(records, np.ones((2, 4)), index, config=config, seed=0)
     assert [set(pool) for pool in pools] == [{"a", "c"}, {"b", "c", "q1"}]
     item = TrainingSet(name="zoo", records=records, documents=DOCUMENTS)
-    draws = [
-        Draw(set_name="zoo", record=record, positive=name, negatives=(), thought=None)
+    examples = [
+        Example(set_name="zoo", record=record, positive=name, negatives=(), thought=None)
         for record, name in zip(records, ("a", "b"), strict=True)
     ]
     columns = [("zoo", name) for name in ("a", "b", "c")]
-    assert candidate_mask(draws, columns, [item]).tolist() == [
+    assert candidate_mask(examples, columns, [item]).tolist() == [
         [True, False, True],
         [False, True, True],
     ]

@@ -10,8 +10,8 @@ from t1_jax.train.data import (
     LeakConfig,
     TrainingRecord,
     find_leaks,
-    merge_repeats,
-    normalised_text,
+    merge_duplicates,
+    normalized_text,
     refuse_leaks,
     remove_leaks,
 )
@@ -24,7 +24,7 @@ def likeness(a: str, b: str, size: int) -> float:
     """Jaccard similarity of shingles, written out."""
 
     def runs(text: str) -> set[str]:
-        text = normalised_text(text)
+        text = normalized_text(text)
         return {text[i : i + size] for i in range(len(text) - size + 1)} or {text}
 
     return len(runs(a) & runs(b)) / len(runs(a) | runs(b))
@@ -108,7 +108,7 @@ def test_repeats_become_one_record():
         whole: dict[str, Any] = {"query": "who purrs?", "query_id": query_id} | fields
         return TrainingRecord(**whole)
 
-    merged = merge_repeats(
+    merged = merge_duplicates(
         [
             record("a", positives={"cat": 1}, negatives=("lion", "dog"), thoughts=("x",)),
             record("other", positives={"cat": 1}, instruction="Find"),

@@ -7,7 +7,7 @@ from t1_jax.errors import DataError
 from t1_jax.retrieval import Document
 from t1_jax.train.data import (
     NO_NEGATIVE,
-    Draw,
+    Example,
     TrainingRecord,
     TrainingSet,
     candidate_mask,
@@ -24,11 +24,11 @@ def a_set(name: str, records: list[TrainingRecord]) -> TrainingSet:
 
 
 @st.composite
-def steps(draw) -> list[tuple[str, dict]]:
+def steps(example) -> list[tuple[str, dict]]:
     found = []
-    for number in range(draw(st.integers(1, 5))):
-        names = draw(st.permutations([f"d{i}" for i in range(8)]))
-        a, b, c = sorted(draw(st.lists(st.integers(1, 6), min_size=3, max_size=3)))
+    for number in range(example(st.integers(1, 5))):
+        names = example(st.permutations([f"d{i}" for i in range(8)]))
+        a, b, c = sorted(example(st.lists(st.integers(1, 6), min_size=3, max_size=3)))
         fields = {
             "query_id": f"q{number}",
             "query": f"query {number}",
@@ -36,19 +36,19 @@ def steps(draw) -> list[tuple[str, dict]]:
             "negatives": tuple(names[a:b]),
             "excluded": frozenset(names[b:c]),
         }
-        found.append((draw(st.sampled_from(["x", "y"])), fields))
+        found.append((example(st.sampled_from(["x", "y"])), fields))
     return found
 
 
-def drawn(step: list[tuple[str, dict]]) -> tuple[list[Draw], list[TrainingSet]]:
+def drawn(step: list[tuple[str, dict]]) -> tuple[list[Example], list[TrainingSet]]:
     spare = TrainingRecord(query_id="spare", query="spare", positives={"d0": 1})
     records: dict[str, list[TrainingRecord]] = {"x": [spare], "y": [spare]}
-    draws = []
+    examples = []
     for name, fields in step:
         record = TrainingRecord(**fields)
         records[name].append(record)
-        draws.append(
-            Draw(
+        examples.append(
+            Example(
                 set_name=name,
                 record=record,
                 positive=next(iter(record.positives)),
@@ -56,46 +56,46 @@ def drawn(step: list[tuple[str, dict]]) -> tuple[list[Draw], list[TrainingSet]]:
                 thought=None,
             )
         )
-    return draws, [a_set(name, items) for name, items in records.items()]
+    return examples, [a_set(name, items) for name, items in records.items()]
 
 
 @given(steps())
 def test_candidates_are_each_document_once(step: list[tuple[str, dict]]):
-    draws, _ = drawn(step)
-    keys, positive, negative = collect_candidates(draws)
+    examples, _ = drawn(step)
+    keys, positive, negative = collect_candidates(examples)
     assert len(set(keys)) == len(keys)
-    used = {(d.set_name, name) for d in draws for name in (d.positive, *d.negatives)}
+    used = {(d.set_name, name) for d in examples for name in (d.positive, *d.negatives)}
     assert set(keys) == used
-    for row, draw in enumerate(draws):
-        assert keys[positive[row]] == (draw.set_name, draw.positive)
+    for row, example in enumerate(examples):
+        assert keys[positive[row]] == (example.set_name, example.positive)
         mine = [keys[i] for i in negative[row] if i != NO_NEGATIVE]
-        assert mine == [(draw.set_name, name) for name in draw.negatives]
+        assert mine == [(example.set_name, name) for name in example.negatives]
         # What is missing stands at the end.
         assert (negative[row][len(mine) :] == NO_NEGATIVE).all()
 
 
-def reference(draw: Draw, key: tuple[str, str], sets: dict[str, TrainingSet]) -> bool:
+def reference(example: Example, key: tuple[str, str], sets: dict[str, TrainingSet]) -> bool:
     """M of one query and one candidate, word for word."""
 
     def words(set_name: str, name: str) -> str:
         return sets[set_name].documents[name].text.strip().lower()
 
-    if key == (draw.set_name, draw.positive):
+    if key == (example.set_name, example.positive):
         return True
-    taboo = [*draw.record.positives, *draw.record.excluded]
-    if key[0] == draw.set_name and key[1] in taboo:
+    taboo = [*example.record.positives, *example.record.excluded]
+    if key[0] == example.set_name and key[1] in taboo:
         return False
-    return words(*key) not in [words(draw.set_name, name) for name in taboo]
+    return words(*key) not in [words(example.set_name, name) for name in taboo]
 
 
 @given(steps())
 def test_the_mask_is_what_brute_force_gives(step: list[tuple[str, dict]]):
-    draws, sets = drawn(step)
+    examples, sets = drawn(step)
     named = {item.name: item for item in sets}
-    keys = [*collect_candidates(draws).keys, ("x", "d7"), ("y", "d6")]
+    keys = [*collect_candidates(examples).keys, ("x", "d7"), ("y", "d6")]
     keys = list(dict.fromkeys(keys))
-    expected = [[reference(draw, key, named) for key in keys] for draw in draws]
-    np.testing.assert_array_equal(candidate_mask(draws, keys, sets), expected)
+    expected = [[reference(example, key, named) for key in keys] for example in examples]
+    np.testing.assert_array_equal(candidate_mask(examples, keys, sets), expected)
 
 
 def test_a_mask_by_hand():
@@ -117,7 +117,7 @@ def test_a_mask_by_hand():
         records=(TrainingRecord(query_id="q", query="z", positives={"d2": 1}),),
         documents={"d2": Document(id="d2", text="another"), "c": Document(id="c", text="text 1")},
     )
-    draw = Draw(set_name="x", record=record, positive="d0", negatives=("d6",), thought=None)
+    example = Example(set_name="x", record=record, positive="d0", negatives=("d6",), thought=None)
     expected = {
         ("x", "d0"): True,  # its own column
         ("x", "copy"): False,  # the same words
@@ -128,12 +128,12 @@ def test_a_mask_by_hand():
         ("y", "d2"): True,  # an excluded id, but of another set
         ("y", "c"): False,  # the words of another positive
     }
-    mask = candidate_mask([draw], list(expected), [item, other])
+    mask = candidate_mask([example], list(expected), [item, other])
     assert dict(zip(expected, mask[0].tolist(), strict=True)) == expected
 
 
 def test_a_fixed_width_for_hard_negatives():
-    draws, _ = drawn(
+    examples, _ = drawn(
         [
             (
                 "x",
@@ -146,6 +146,6 @@ def test_a_fixed_width_for_hard_negatives():
             )
         ]
     )
-    assert collect_candidates(draws, 4).negative_index.tolist() == [[1, 2, -1, -1]]
+    assert collect_candidates(examples, 4).negative_index.tolist() == [[1, 2, -1, -1]]
     with pytest.raises(DataError, match="a query drew 2 hard negatives, more than 1"):
-        collect_candidates(draws, 1)
+        collect_candidates(examples, 1)

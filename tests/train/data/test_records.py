@@ -35,7 +35,7 @@ RECORD = TrainingRecord(
         ({"excluded": frozenset({"mouse"})}, "'mouse' is both negative and excluded"),
         ({"negatives": ("dog", "dog")}, "the negative 'dog' occurs twice"),
         ({"thoughts": ("good", "\t")}, "thought: the text is empty"),
-        ({"thoughts": ("so <emb_token>",)}, "thought contains the text <emb_token>\n  mend: del"),
+        ({"thoughts": ("so <emb_token>",)}, "thought contains the text <emb_token>\n  hint: del"),
         ({"instruction": ""}, "instruction: the text is empty"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.train.losses import ContrastiveConfig, contrast_metrics, info_nce, mean_cosine, triplet
 
 PLAIN = ContrastiveConfig(temperature=0.1)
@@ -207,7 +207,7 @@ def test_pieces_of_a_batch_add_up(run: Any):
 @pytest.mark.parametrize("mesh", [MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)])
 def test_eight_devices_are_one(run: Any, mesh: MeshConfig):
     data = problem(7, c=16)
-    placement = make_placement(mesh)
+    mesh_context = make_mesh_context(mesh)
 
     def loss(vectors: tuple[jax.Array, jax.Array], rest: dict[str, jax.Array]) -> jax.Array:
         total, count = run({**rest, "queries": vectors[0], "candidates": vectors[1]}, FILTERED)
@@ -219,10 +219,11 @@ def test_eight_devices_are_one(run: Any, mesh: MeshConfig):
         return jax.jit(jax.value_and_grad(loss))(vectors, rest)
 
     alone = value_and_gradient({name: jnp.asarray(value) for name, value in data.items()})
-    with placement.entered():
+    with mesh_context.activate():
         rows = {
             name: jax.device_put(
-                value, placement.activation("b") if value.ndim == 1 else placement.activation("bl")
+                value,
+                mesh_context.activation("b") if value.ndim == 1 else mesh_context.activation("bl"),
             )
             for name, value in data.items()
         }

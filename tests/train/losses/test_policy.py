@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError
-from t1_jax.parallel import MeshConfig, make_placement
+from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.train.losses import PolicyConfig, PolicyTerms, policy_loss
 from tests.train.losses.policy_toys import CONFIGS, MAX_SEQUENCES, plain_loss, problem, run
 
@@ -229,7 +229,7 @@ def test_packing_thoughts_in_a_row_changes_nothing():
 @pytest.mark.parametrize("config", CONFIGS)
 def test_eight_devices_are_one(config: PolicyConfig):
     data = {k: v.astype(np.float32) if v.dtype == float else v for k, v in problem(6).items()}
-    placement = make_placement(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh_context = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
 
     def loss(data: dict[str, Any]) -> jax.Array:
         return run(data, config).loss.sum()
@@ -241,8 +241,8 @@ def test_eight_devices_are_one(config: PolicyConfig):
         return compiled(log_probs, rest)
 
     alone = value_and_gradient({name: jnp.asarray(value) for name, value in data.items()})
-    with placement.entered():
-        rows = {k: jax.device_put(v, placement.activation("bl")) for k, v in data.items()}
+    with mesh_context.activate():
+        rows = {k: jax.device_put(v, mesh_context.activation("bl")) for k, v in data.items()}
         spread = value_and_gradient(rows)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, spread)
     assert not spread[1].sharding.is_fully_replicated
@@ -351,7 +351,7 @@ def test_config_is_documented_and_reads_from_overrides():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": "drgrpo"}, "unknown loss 'drgrpo'\n  mend: did you mean 'dr_grpo'"),
+        ({"loss": "drgrpo"}, "unknown loss 'drgrpo'\n  hint: did you mean 'dr_grpo'"),
         ({"kl": "k4"}, "unknown kl 'k4'"),
         ({"aggregation": "token-mean"}, "did you mean 'token_mean'"),
         ({"importance_level": "sequences"}, "did you mean 'sequence'"),
@@ -363,7 +363,7 @@ def test_config_is_documented_and_reads_from_overrides():
         ({"beta": math.inf}, "beta must be finite"),
         ({"sampler_is_cap": 0.9}, "sampler_is_cap must be finite and at least 1"),
         ({"sampler_is_mode": "mask"}, "unknown sampler_is_mode 'mask'"),
-        ({"sampler_is_mode": "token_mask", "sampler_is_cap": None}, "mend: set sampler_is_cap=2"),
+        ({"sampler_is_mode": "token_mask", "sampler_is_cap": None}, "hint: set sampler_is_cap=2"),
         ({"entropy_coef": -0.1}, "entropy_coef must be finite and at least 0"),
         ({"entropy_coef": math.nan}, "entropy_coef must be finite and at least 0"),
         ({"loss": "dapo", "use_bias_correction_kl": True}, "dapo has none: beta is 0"),

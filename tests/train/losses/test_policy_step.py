@@ -26,13 +26,14 @@ AGGREGATIONS = (
 )
 
 
-def plain_aggregate(losses: list[np.ndarray], aggregation: str, budget: int) -> float:
+def plain_aggregate(losses: list[np.ndarray], aggregation: str, max_thought_tokens: int) -> float:
     """The definitions, with means."""
     return {
         "token_mean": float(np.concatenate(losses).mean()),
         "seq_mean_token_mean": float(np.mean([each.mean() for each in losses])),
         "seq_mean_token_sum": float(np.mean([each.sum() for each in losses])),
-        "seq_mean_token_sum_norm": float(np.mean([each.sum() for each in losses])) / budget,
+        "seq_mean_token_sum_norm": float(np.mean([each.sum() for each in losses]))
+        / max_thought_tokens,
     }[aggregation]
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import VectorTable
+from t1_jax.retrieval import EmbeddingTable
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
 from t1_jax.train.rewards import (
     DocumentStore,
     PoolConfig,
     build_pools,
-    standing_from_pools,
-    standing_from_scores,
+    outcome_from_pools,
+    outcome_from_scores,
 )
 from tests.train.rewards.toys import record
 
@@ -26,7 +26,7 @@ def vectors(seed: int, *shape: int) -> np.ndarray:
     return drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
 
 
-INDEX = NumpyIndex(VectorTable.of(IDS, vectors(0, 60, 4)))
+INDEX = NumpyIndex(EmbeddingTable.of(IDS, vectors(0, 60, 4)))
 RECORDS = [
     record("q0", ["d03"]),
     record("q1", ["d10", "d11"], excluded=frozenset({"d12", "d13"})),
@@ -99,11 +99,11 @@ def test_a_positive_outside_the_corpus_is_named():
 def test_standing_in_a_pool_counts_its_documents_only():
     pools = build_pools(RECORDS, QUERIES, INDEX, config=CONFIG, seed=0)
     thoughts = vectors(2, 3, 2, 4)
-    found = standing_from_pools(RECORDS, 5 * thoughts, pools, INDEX.table)
+    found = outcome_from_pools(RECORDS, 5 * thoughts, pools, INDEX.table)
     scores = np.stack([each @ INDEX.vectors.T for each in thoughts])
     grades = np.array([[item.positives.get(name, 0) for name in IDS] for item in RECORDS])
     allowed = np.array([[name in pool for name in IDS] for pool in pools])
-    expected = standing_from_scores(scores, grades, allowed)
+    expected = outcome_from_scores(scores, grades, allowed)
     assert found.positive_ranks.tolist() == expected.positive_ranks.tolist()
     assert found.candidates.tolist() == [13, 14, 13]
     np.testing.assert_allclose(found.positive_scores, expected.positive_scores, atol=1e-6)

@@ -15,10 +15,10 @@ from t1_jax.train.rewards import (
     register_reward,
     reward_names,
 )
-from tests.train.rewards.toys import context, record, standing, thought
+from tests.train.rewards.toys import context, outcome, record, thought
 
 HERE = "tests.train.rewards.test_registry"
-WHERE = standing([[1], [10]], scores=[[0.8], [0.4]], negatives=[0.2])
+WHERE = outcome([[1], [10]], scores=[[0.8], [0.4]], negatives=[0.2])
 
 
 def token_count(context: RewardContext) -> np.ndarray:
@@ -27,7 +27,7 @@ def token_count(context: RewardContext) -> np.ndarray:
 
 def beyond_nothink(context: RewardContext) -> np.ndarray:
     assert context.nothink is not None
-    return context.standing.positive_scores[..., 0] - context.nothink.positive_scores[..., 0]
+    return context.outcome.positive_scores[..., 0] - context.nothink.positive_scores[..., 0]
 
 
 def test_the_total_is_the_weighted_sum_of_the_terms():
@@ -71,7 +71,7 @@ def test_the_default_is_documented_and_a_file_may_change_it():
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
-        ({"logrank": 1.0}, "unknown reward 'logrank'\n  mend: did you mean 'log_rank'"),
+        ({"logrank": 1.0}, "unknown reward 'logrank'\n  hint: did you mean 'log_rank'"),
         ({"no_such_module:f": 1.0}, "module 'no_such_module' cannot be imported"),
         ({f"{HERE}:nothing": 1.0}, "has no function 'nothing'"),
         ({f"{HERE}:HERE": 1.0}, "test_registry.py has no function, but a value, 'HERE'"),
@@ -134,7 +134,7 @@ def test_what_is_no_reward_is_refused(function: str, message: str):
 
 
 def writes_to_the_scores(context: RewardContext) -> np.ndarray:
-    context.standing.positive_scores[:] = 1.0
+    context.outcome.positive_scores[:] = 1.0
     return np.zeros(context.shape)
 
 
@@ -153,12 +153,12 @@ def writes_to_the_nothink_ranks(context: RewardContext) -> np.ndarray:
     "function", ["writes_to_the_scores", "writes_to_a_vector", "writes_to_the_nothink_ranks"]
 )
 def test_a_reward_cannot_change_what_others_read(function: str):
-    given = context(WHERE, nothink=standing([[3]]))
+    given = context(WHERE, nothink=outcome([[3]]))
     config = RewardConfig(terms={f"{HERE}:{function}": 1.0, "gap": 1.0})
     raised = rf"{function}' raised ValueError: .*read-only \(.*test_registry.py:\d+\)"
     with pytest.raises(T1Error, match=raised):
         compute_rewards(given, config)
-    assert given.standing.positive_scores.flags.writeable  # the caller's own stay as they were
+    assert given.outcome.positive_scores.flags.writeable  # the caller's own stay as they were
 
 
 def test_a_context_is_of_one_size():
@@ -170,8 +170,8 @@ def test_a_context_is_of_one_size():
         RewardContext(
             thoughts=[[thought([1])] * 2],
             records=[record(), record("q1")],
-            standing=WHERE,
-            budget=4,
+            outcome=WHERE,
+            max_thought_tokens=4,
         )
     with pytest.raises(DataError, match=r"no-think standing must be of \(1, 1\), got \(1, 2\)"):
         context(WHERE, nothink=WHERE)

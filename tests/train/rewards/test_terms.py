@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t1_jax.errors import DataError
-from t1_jax.generate import EndReason
+from t1_jax.generate import FinishReason
 from t1_jax.retrieval import score_run
 from t1_jax.train.rewards import (
+    RetrievalOutcome,
     RewardOptions,
-    Standing,
     copying_reward,
     cosine_dcg_reward,
     format_reward,
@@ -22,12 +22,12 @@ from t1_jax.train.rewards import (
     length_reward,
     log_rank_reward,
     ndcg_reward,
+    outcome_from_scores,
     repetition_reward,
-    standing_from_scores,
 )
-from tests.train.rewards.toys import EMB, context, standing, thought
+from tests.train.rewards.toys import EMB, context, outcome, thought
 
-ANY = standing([[1]])
+ANY = outcome([[1]])
 
 
 def test_format_pays_for_one_drawn_token_after_some_reasoning():
@@ -36,11 +36,11 @@ def test_format_pays_for_one_drawn_token_after_some_reasoning():
         thought([1, 2], text="a cause"),
         thought([]),
         thought([1, EMB, 2]),
-        thought([1, 2], end=EndReason.BUDGET),
-        thought([1, 2], end=EndReason.EOS),
+        thought([1, 2], end=FinishReason.BUDGET),
+        thought([1, 2], end=FinishReason.EOS),
         thought([1, 2], text=" \n"),
     ]
-    found = format_reward(context(standing([[1]] * len(group)), thoughts=group))
+    found = format_reward(context(outcome([[1]] * len(group)), thoughts=group))
     assert found.tolist() == [[1, 1, 0, 0, 0, 0, 0]]
 
 
@@ -51,7 +51,7 @@ def test_format_of_special_tokens_alone():
         thought([7, 1], text="<|im_start|>a"),
         thought([7]),
     ]
-    given_ = replace(context(standing([[1]] * len(group)), thoughts=group), special_ids=special)
+    given_ = replace(context(outcome([[1]] * len(group)), thoughts=group), special_ids=special)
     assert format_reward(given_).tolist() == [[0, 1, 0]]
 
 
@@ -60,14 +60,16 @@ def test_length_is_soft_overlong_punishment():
     lengths = range(9)
     group = [thought([1] * length) for length in lengths]
     punished = [0.0 if n <= 8 - 4 else ((8 - 4) - n) / 4 if n <= 8 else -1.0 for n in lengths]
-    found = length_reward(context(standing([[1]] * len(group)), thoughts=group, budget=8))
+    found = length_reward(
+        context(outcome([[1]] * len(group)), thoughts=group, max_thought_tokens=8)
+    )
     np.testing.assert_allclose(found, [1 + np.array(punished)])
 
 
-ONE_CANDIDATE = standing([[1]], scores=[[0.7]], candidates=1)
-ALL_TIE = standing([[100]], scores=[[0.7]], negatives=[0.7] * 10)
-BOTH_TIE = standing([[2, 2]], scores=[[0.7, 0.7]], candidates=2)
-OPPOSITE = standing([[100]], scores=[[-1.0]], negatives=[1.0] * 10)
+ONE_CANDIDATE = outcome([[1]], scores=[[0.7]], candidates=1)
+ALL_TIE = outcome([[100]], scores=[[0.7]], negatives=[0.7] * 10)
+BOTH_TIE = outcome([[2, 2]], scores=[[0.7, 0.7]], candidates=2)
+OPPOSITE = outcome([[100]], scores=[[-1.0]], negatives=[1.0] * 10)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ OPPOSITE = standing([[100]], scores=[[-1.0]], negatives=[1.0] * 10)
     ],
 )
 def test_rankings_at_their_edges(
-    where: Standing, log_rank: float, ndcg: float, cosine_dcg: float, gap: float
+    where: RetrievalOutcome, log_rank: float, ndcg: float, cosine_dcg: float, gap: float
 ):
     given_ = context(where, nothink=where)
     for reward, expected in (
@@ -109,18 +111,18 @@ def test_an_empty_thought():
 )
 def test_length(target: int | None, lengths: list[int], expected: list[float]):
     group = [thought([1] * length) for length in lengths]
-    where = standing([[1]] * len(group))
+    where = outcome([[1]] * len(group))
     given_ = context(where, thoughts=group, options=RewardOptions(length_target=target))
     assert length_reward(given_).tolist() == [expected]
 
 
 def test_log_rank():
     """Over 100 candidates rank 10 is half way on the logarithm; of several the best one counts."""
-    found = log_rank_reward(context(standing([[1], [10], [100]])))
+    found = log_rank_reward(context(outcome([[1], [10], [100]])))
     np.testing.assert_allclose(found, [[1.0, 0.5, 0.0]], atol=1e-12)
-    found = log_rank_reward(context(standing([[30, 10], [100, 1]])))
+    found = log_rank_reward(context(outcome([[30, 10], [100, 1]])))
     np.testing.assert_allclose(found, [[0.5, 1.0]])
-    assert log_rank_reward(context(standing([[1]], candidates=1))).item() == 1.0
+    assert log_rank_reward(context(outcome([[1]], candidates=1))).item() == 1.0
 
 
 @given(seed=st.integers(0, 2**32 - 1), k=st.sampled_from([1, 3, 10]))
@@ -129,27 +131,27 @@ def test_ndcg_is_that_of_trec_eval(seed: int, k: int):
     scores = rng.permutation(15).astype(float)
     grades = np.where(rng.random(15) < 0.4, rng.integers(1, 4, 15), 0)
     grades[0] = 2
-    where = standing_from_scores(scores[None, None], grades[None], np.ones((1, 15), bool))
+    where = outcome_from_scores(scores[None, None], grades[None], np.ones((1, 15), bool))
     run = {"q": {str(c): score for c, score in enumerate(scores)}}
     judged = {"q": {str(c): int(grade) for c, grade in enumerate(grades)}}
-    expected = score_run(run, judged, measures=[f"nDCG@{k}"]).mean(f"nDCG@{k}")
+    expected = score_run(run, judged, metrics=[f"nDCG@{k}"]).mean(f"nDCG@{k}")
     found = ndcg_reward(context(where, options=RewardOptions(ndcg_k=k)))
     assert found.item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_cosine_dcg():
-    where = standing([[1, 3], [2, 5]], scores=[[0.8, 0.5], [0.4, -0.2]])
+    where = outcome([[1, 3], [2, 5]], scores=[[0.8, 0.5], [0.4, -0.2]])
     ideal = 1 + 1 / math.log2(3)
     expected = [(0.8 + 0.5 / 2) / ideal, (0.4 / math.log2(3)) / ideal]
     np.testing.assert_allclose(cosine_dcg_reward(context(where)), [expected])
-    alone = standing([[1, -1]], grades=[1, 0], scores=[[1.0, 0.0]])
+    alone = outcome([[1, -1]], grades=[1, 0], scores=[[1.0, 0.0]])
     assert cosine_dcg_reward(context(alone)).item() == 1.0
 
 
 def test_gap():
-    where = standing([[1, 2], [1, 2]], scores=[[0.8, 0.6], [0.5, 0.5]], negatives=[0.4, 0.2])
+    where = outcome([[1, 2], [1, 2]], scores=[[0.8, 0.6], [0.5, 0.5]], negatives=[0.4, 0.2])
     np.testing.assert_allclose(gap_reward(context(where)), [[0.4, 0.2]])
-    one_of_two = standing([[1, -1]], grades=[1, 0], scores=[[0.8, 0.0]])
+    one_of_two = outcome([[1, -1]], grades=[1, 0], scores=[[0.8, 0.0]])
     assert gap_reward(context(one_of_two)).item() == pytest.approx(0.8)  # no negatives: mean 0
 
 
@@ -162,8 +164,8 @@ def test_gap():
     ],
 )
 def test_gain_over_no_thought(of: str, expected: list[float]):
-    where = standing([[1], [10]], scores=[[0.8], [0.4]], negatives=[0.2])
-    nothink = standing([[10]], scores=[[0.5]], negatives=[0.2])
+    where = outcome([[1], [10]], scores=[[0.8], [0.4]], negatives=[0.2])
+    nothink = outcome([[10]], scores=[[0.5]], negatives=[0.2])
     given_ = context(where, nothink=nothink, options=RewardOptions(gain_of=of))
     np.testing.assert_allclose(gain_reward(given_), [expected], atol=1e-12)
 
@@ -180,7 +182,7 @@ def test_repetition():
         thought([1, 2, 3, 4, 1, 2, 3, 4]),  # 5 4-grams, the last one repeats the first
         thought([1, 2]),
     ]
-    where = standing([[1]] * len(group))
+    where = outcome([[1]] * len(group))
     found = repetition_reward(context(where, thoughts=group))
     np.testing.assert_allclose(found, [[0, -6 / 7, -1 / 5, 0]])
 
@@ -188,5 +190,5 @@ def test_repetition():
 def test_copying():
     texts = ["Why does it leak memory", "something else entirely different here", "why", ""]
     group = [thought([1, 2, 3], text=text) for text in texts]
-    found = copying_reward(context(standing([[1]] * len(group)), thoughts=group))
+    found = copying_reward(context(outcome([[1]] * len(group)), thoughts=group))
     np.testing.assert_allclose(found, [[-0.5, 0, 0, 0]])

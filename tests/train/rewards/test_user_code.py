@@ -8,9 +8,9 @@ import pytest
 
 from t1_jax.errors import ConfigError, T1Error
 from t1_jax.train.rewards import RewardConfig, RewardContext, compute_rewards, register_reward
-from tests.train.rewards.toys import context, standing
+from tests.train.rewards.toys import context, outcome
 
-WHERE = standing([[1], [10]])
+WHERE = outcome([[1], [10]])
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_what_cannot_be_imported_or_called(module, tmp_path: Path, source: str, 
 
 
 def test_a_missing_package_is_told_from_a_misspelled_module(module):
-    with pytest.raises(ConfigError, match="mend: check the spelling, and put the module's folder"):
+    with pytest.raises(ConfigError, match="hint: check the spelling, and put the module's folder"):
         RewardConfig(terms={"no_such_package.module:f": 1.0})
-    with pytest.raises(ConfigError, match="mend: install not_installed_at_all"):
+    with pytest.raises(ConfigError, match="hint: install not_installed_at_all"):
         RewardConfig(terms={f"{module('import not_installed_at_all')}:f": 1.0})
 
 

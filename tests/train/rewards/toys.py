@@ -5,14 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from t1_jax.generate import EndReason, Thought
+from t1_jax.generate import FinishReason, Thought
 from t1_jax.train.data.records import TrainingRecord
-from t1_jax.train.rewards import RewardContext, RewardOptions, Standing
+from t1_jax.train.rewards import RetrievalOutcome, RewardContext, RewardOptions
 
 EMB = 99
 
 
-def thought(tokens: Sequence[int], text: str = "", end: EndReason = EndReason.EMB_TOKEN) -> Thought:
+def thought(
+    tokens: Sequence[int], text: str = "", end: FinishReason = FinishReason.EMB_TOKEN
+) -> Thought:
     """A thought of these tokens; `<emb_token>` is appended."""
     ids = np.array([*tokens, EMB])
     zeros = np.zeros(len(ids), np.float32)
@@ -33,19 +35,19 @@ def record(name: str = "q0", positives: Sequence[str] = ("d0",), **fields: Any) 
     return TrainingRecord(positives=dict.fromkeys(positives, 1), **given)
 
 
-def standing(
+def outcome(
     ranks: Sequence[Sequence[int]],
     *,
     grades: Sequence[int] | None = None,
     scores: Sequence[Sequence[float]] | None = None,
     negatives: Sequence[float] = (),
     candidates: int = 100,
-) -> Standing:
+) -> RetrievalOutcome:
     """One prompt, G thoughts with R positives each."""
     ranks_ = np.array([ranks])
     hardest = np.full(10, -np.inf)
     hardest[: len(negatives)] = negatives
-    return Standing(
+    return RetrievalOutcome(
         positive_grades=np.array([grades or [1] * ranks_.shape[2]]),
         positive_scores=np.zeros(ranks_.shape) if scores is None else np.array([scores]),
         positive_ranks=ranks_,
@@ -55,11 +57,11 @@ def standing(
 
 
 def context(
-    where: Standing,
+    where: RetrievalOutcome,
     *,
     thoughts: Sequence[Thought] | None = None,
-    nothink: Standing | None = None,
-    budget: int = 8,
+    nothink: RetrievalOutcome | None = None,
+    max_thought_tokens: int = 8,
     query: str = "why does it leak",
     options: RewardOptions | None = None,
 ) -> RewardContext:
@@ -68,8 +70,8 @@ def context(
     return RewardContext(
         thoughts=[group],
         records=[record(query=query)],
-        standing=where,
+        outcome=where,
         nothink=nothink,
-        budget=budget,
+        max_thought_tokens=max_thought_tokens,
         options=options or RewardOptions(),
     )

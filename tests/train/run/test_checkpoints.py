@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         (tmp_path / "2" / "state" / "manifest.ocdbt").write_bytes(b"nothing")
         with pytest.raises(WeightsError, match="2 cannot be read") as caught:
             checkpoints.restore(2, abstract_like(state))
-    assert f"delete {tmp_path / '2'}: the run goes on" in (caught.value.mend or "")
+    assert f"delete {tmp_path / '2'}: the run goes on" in (caught.value.hint or "")
     shutil.rmtree(tmp_path / "2")
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         assert checkpoints.latest() == 1
@@ -294,7 +294,7 @@ def test_a_full_disk_is_told_and_leaves_the_run_as_it_was(
         with full_disk(), pytest.raises(T1Error) as caught:
             save_and_wait(checkpoints, 2, state)
         assert "step 2 could not be written" in caught.value.message
-        assert "resumes from step 1" in (caught.value.mend or "")
+        assert "resumes from step 1" in (caught.value.hint or "")
         assert checkpoints.steps() == [1]
         assert_same(checkpoints.restore(1, abstract_like(state)).state, state)
         save_and_wait(checkpoints, 2, state)

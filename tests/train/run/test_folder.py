@@ -71,7 +71,7 @@ def test_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
         "stages.s2 was None, is {'rate': 1.0}",
     ):
         assert part in caught.value.message
-    assert "resume=true" in (caught.value.mend or "")
+    assert "resume=true" in (caught.value.hint or "")
     assert load_config(Run, tmp_path / "config.yaml") == Run()
 
 

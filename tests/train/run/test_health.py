@@ -6,23 +6,23 @@ from typing import Any
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.train.run import Health, HealthConfig, TrainingBroken
+from t1_jax.train.run import Health, HealthConfig, TrainingAborted
 
 SOUND = {
     "loss": 2.0,
     "loss/policy": -0.1,
     "grad_norm": 3.0,
-    "rollout/forced_share": 0.1,
-    "rollout/no_emb_share": 0.1,
-    "rollout/kept_groups": 0.9,
+    "rollout/truncated_frac": 0.1,
+    "rollout/missing_emb_frac": 0.1,
+    "rollout/nonzero_std_frac": 0.9,
     "rollout/log_prob_gap": 0.015,
     "rollout/entropy": 1.2,
     "embedding/mean_cosine": 0.4,
 }
 FAULTS = {
-    "rollout/forced_share": (0.81, "cut off at their budget"),
-    "rollout/no_emb_share": (0.9, "end without <emb_token>"),
-    "rollout/kept_groups": (0.05, "without variance"),
+    "rollout/truncated_frac": (0.81, "cut off at their budget"),
+    "rollout/missing_emb_frac": (0.9, "end without <emb_token>"),
+    "rollout/nonzero_std_frac": (0.05, "without variance"),
     "rollout/log_prob_gap": (0.21, "different log-probabilities"),
     "rollout/entropy": (0.01, "entropy has collapsed"),
     "embedding/mean_cosine": (0.99, "collapsed into one"),
@@ -40,9 +40,9 @@ def test_a_sound_run_goes_on_without_a_word() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_losses_that_are_not_finite_stop_at_once(name: str, value: float) -> None:
     health = Health(HealthConfig(patience=100))
-    with pytest.raises(TrainingBroken, match=f"step 7: {name} is {value}") as caught:
+    with pytest.raises(TrainingAborted, match=f"step 7: {name} is {value}") as caught:
         health.check(7, SOUND | {name: value})
-    assert "learning rate" in (caught.value.mend or "")
+    assert "learning rate" in (caught.value.hint or "")
 
 
 def test_a_few_skipped_updates_are_told_and_more_stop_the_run() -> None:
@@ -52,7 +52,9 @@ def test_a_few_skipped_updates_are_told_and_more_stop_the_run() -> None:
         (told,) = health.check(count, bad | {"skipped_in_a_row": count})
         assert f"step {count}: the gradient is not finite" in told
         assert f"({count} in a row; the run stops after 2)" in told
-    with pytest.raises(TrainingBroken, match="step 3: the gradient of 3 updates in a row") as error:
+    with pytest.raises(
+        TrainingAborted, match="step 3: the gradient of 3 updates in a row"
+    ) as error:
         health.check(3, bad | {"skipped_in_a_row": 3})
     assert error.value.is_sound
     assert health.check(4, SOUND | {"skipped_in_a_row": 0}) == ()
@@ -66,10 +68,10 @@ def test_a_fault_is_warned_of_once_and_stops_after_its_patience(metric: str) -> 
     assert word in warning
     assert metric in warning
     assert health.check(2, SOUND | {metric: value}) == ()
-    with pytest.raises(TrainingBroken, match="for 3 checks") as caught:
+    with pytest.raises(TrainingAborted, match="for 3 checks") as caught:
         health.check(3, SOUND | {metric: value})
     assert word in caught.value.message
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("metric", FAULTS)
@@ -85,12 +87,12 @@ def test_steps_without_the_metric_do_not_count() -> None:
     health = Health(HealthConfig(patience=2))
     health.check(1, {"rollout/entropy": 0.0})
     health.check(2, {"loss": 1.0})
-    with pytest.raises(TrainingBroken):
+    with pytest.raises(TrainingAborted):
         health.check(3, {"rollout/entropy": 0.0})
 
 
 def test_a_metric_that_is_no_number_is_a_fault() -> None:
-    with pytest.raises(TrainingBroken, match="entropy is nan"):
+    with pytest.raises(TrainingAborted, match="entropy is nan"):
         Health(HealthConfig(patience=1)).check(1, {"rollout/entropy": float("nan")})
 
 
@@ -102,17 +104,17 @@ def test_a_gap_between_warning_and_limit_is_only_warned_of() -> None:
 
 def test_cut_off_thoughts_about_validation_queries_are_warned_of() -> None:
     health = Health(HealthConfig(patience=1))
-    (warning,) = health.check(3, {"validation/forced_share": 1.0})
+    (warning,) = health.check(3, {"validation/truncated_frac": 1.0})
     assert "most thoughts about validation queries are cut off" in warning
     assert health.check(4, SOUND) == ()
-    assert health.check(6, {"validation/forced_share": 1.0}) == ()
+    assert health.check(6, {"validation/truncated_frac": 1.0}) == ()
 
 
 def test_a_check_that_is_off_never_stops() -> None:
     fields: dict[str, Any] = {
-        "forced_share": None,
-        "no_emb_share": None,
-        "kept_groups": None,
+        "truncated_frac": None,
+        "missing_emb_frac": None,
+        "nonzero_std_frac": None,
         "log_prob_gap": None,
         "log_prob_gap_warning": None,
         "entropy": None,
@@ -126,12 +128,12 @@ def test_the_count_goes_on_after_a_resume() -> None:
     health = Health(HealthConfig(patience=2))
     health.check(1, {"rollout/entropy": 0.0})
     again = Health(HealthConfig(patience=2), json.loads(json.dumps(health.state())))
-    with pytest.raises(TrainingBroken, match="step 2"):
+    with pytest.raises(TrainingAborted, match="step 2"):
         again.check(2, {"rollout/entropy": 0.0})
 
 
 @pytest.mark.parametrize(
-    "fields", [{"patience": 0}, {"forced_share": 1.1}, {"entropy": -0.1}, {"mean_cosine": -1.0}]
+    "fields", [{"patience": 0}, {"truncated_frac": 1.1}, {"entropy": -0.1}, {"mean_cosine": -1.0}]
 )
 def test_senseless_limits_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(fields))):

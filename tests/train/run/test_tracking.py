@@ -105,7 +105,7 @@ def test_a_missing_extra_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UnsupportedError, match=module) as caught:
         Tracker(config, folder)
-    assert "t1_jax[tracking]" in (caught.value.mend or "")
+    assert "t1_jax[tracking]" in (caught.value.hint or "")
 
 
 def test_other_processes_log_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

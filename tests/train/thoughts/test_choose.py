@@ -7,7 +7,7 @@ import pytest
 from t1_jax.errors import ConfigError
 from t1_jax.retrieval import Document, build_index
 from t1_jax.train.data import TrainingRecord, TrainingSet
-from t1_jax.train.thoughts import choose_thoughts, judge_by_vectors
+from t1_jax.train.thoughts import choose_thoughts, judge_dense
 
 IDS = ["a", "b", "c", "d"]
 INDEX = build_index("numpy", IDS, np.eye(4))
@@ -42,7 +42,7 @@ def data(*thoughts: str, **positives: int) -> TrainingSet:
 
 
 def chosen(given: TrainingSet, **how: Any):
-    judge = judge_by_vectors(FakeModel(), INDEX)  # pyright: ignore[reportArgumentType]
+    judge = judge_dense(FakeModel(), INDEX)  # pyright: ignore[reportArgumentType]
     return choose_thoughts(given, judge, **how)
 
 

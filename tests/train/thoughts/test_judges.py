@@ -6,7 +6,7 @@ import pytest
 from t1_jax.errors import DataError
 from t1_jax.retrieval import Document, build_index
 from t1_jax.train.data import TrainingRecord
-from t1_jax.train.thoughts import judge_by_words, score_queries
+from t1_jax.train.thoughts import judge_bm25, score_queries
 
 IDS = ["a", "b", "c", "d"]
 INDEX = build_index("numpy", IDS, np.eye(4))
@@ -37,7 +37,7 @@ def test_a_positive_that_the_index_lacks_is_named():
 
 
 def test_words_of_query_and_thought_together_find_the_positive():
-    judge = judge_by_words({name: Document(id=name, text=text) for name, text in TEXTS.items()})
+    judge = judge_bm25({name: Document(id=name, text=text) for name, text in TEXTS.items()})
     record = TrainingRecord(query_id="q", query="Which cat is loud?", positives={"lion": 2})
     none, good, vague = judge([(record, None), (record, "It roars."), (record, "It purrs.")])
     assert (none.rank, good.rank, vague.rank) == (2, 1, 2)  # the shorter text wins a tie of words

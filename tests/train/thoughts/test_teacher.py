@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import EndReason, Thought
+from t1_jax.generate import FinishReason, Thought
 from t1_jax.retrieval import Document
 from t1_jax.train.data import TrainingRecord, TrainingSet
 from t1_jax.train.thoughts import (
@@ -191,9 +191,9 @@ class FakeModel:
             [
                 Thought(
                     token_ids=np.zeros(1, np.int32), log_probs=one, log_probs_at_1=one, vector=one,
-                    end=EndReason.EMB_TOKEN, sample=k, text=f"{text} thought {k}",
+                    end=FinishReason.EMB_TOKEN, sample=k, text=f"{text} thought {k}",
                 )
-                for k in range(how["n_thoughts"])
+                for k in range(how["n"])
             ]
             for text in texts
         ]  # fmt: skip
@@ -226,7 +226,7 @@ def test_our_own_model_thinks_and_goes_on_where_it_stopped(tmp_path: Path):
         ({"temperature": float("nan")}, "temperature must lie"),
         ({"temperature": -0.1}, "temperature must lie"),
         ({"question": "{documents}"}, "must have {query} exactly once"),
-        ({"question": "{query}"}, "its question has no {documents}\n  mend: add"),
+        ({"question": "{query}"}, "its question has no {documents}\n  hint: add"),
     ],
 )
 def test_bad_settings_are_refused(change: dict[str, Any], fault: str):

@@ -1,0 +1,197 @@
+"""The tokenizer that a GGUF file describes: byte-level BPE in the variants that we have checked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, processors
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence, Split
+
+from t1_jax.errors import UnsupportedError, WeightsError
+from t1_jax.hub.gguf_file import GGUFFile
+from t1_jax.hub.tokenizer import ModelTokenizer
+from t1_jax.hub.values import shown
+
+# `tokenizer.ggml.token_type`
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
+
+_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _split_by(pattern: str) -> PreTokenizer:
+    split = Split(Regex(pattern), behavior="isolated")
+    return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Variant:
+    """How one `tokenizer.ggml.pre` treats text before the merges.
+
+    Attributes:
+        pre_tokenizer: makes the splitter.
+        normalize: whether text is brought into Unicode form NFC first.
+        whole_words_first: a word that is itself in the vocabulary is not merged from its bytes.
+        bos_by_default: a beginning-of-sequence token is added unless the file says otherwise.
+    """
+
+    pre_tokenizer: Callable[[], PreTokenizer]
+    normalize: bool = False
+    whole_words_first: bool = False
+    bos_by_default: bool = False
+
+
+_VARIANTS: Mapping[str, _Variant] = {
+    "smollm": _Variant(
+        pre_tokenizer=lambda: Sequence(
+            [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        )
+    ),
+    "qwen2": _Variant(
+        pre_tokenizer=lambda: _split_by(rf"{_CONTRACTIONS}|\p{{N}}{_REST}"), normalize=True
+    ),
+    "llama-bpe": _Variant(
+        pre_tokenizer=lambda: _split_by(rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}{_REST}"),
+        whole_words_first=True,
+        bos_by_default=True,
+    ),
+}
+
+_ROLE_KEYS = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "pad_token": "padding_token_id",
+    "unk_token": "unknown_token_id",
+}
+_END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
+
+
+def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
+    """Builds the tokenizer from the metadata of a GGUF file.
+
+    Rows that the file marks as unused stay without a token.
+
+    Raises:
+        UnsupportedError: a kind of tokenizer that is not built from GGUF, by name.
+        WeightsError: its metadata is missing or inconsistent.
+    """
+    fields = _Fields(file)
+    variant = _variant(fields)
+    tokens = fields.texts("tokens")
+    kinds = fields.kinds(len(tokens))
+    ids = {key: fields.id_of(key, len(tokens)) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
+    try:
+        backend = _backend(
+            variant, tokens, kinds, [_pair(fields, m) for m in fields.texts("merges")]
+        )
+        bos = ids["bos_token_id"]
+        if bos is not None and fields.flag("add_bos_token", default=variant.bos_by_default):
+            name = tokens[bos]
+            backend.post_processor = processors.TemplateProcessing(
+                single=[name, "$A"], pair=[name, "$A", name, "$B"], special_tokens=[(name, bos)]
+            )
+    except WeightsError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more specific
+        raise WeightsError(
+            f"{file.path}: the tokens and merges do not make a tokenizer: {error}",
+            hint="download the file again",
+        ) from error
+    if len(backend.get_vocab()) != sum(kind != _UNUSED for kind in kinds):
+        raise fields.wrong("tokens", "a token is listed twice")
+    return ModelTokenizer(
+        backend=backend,
+        special_tokens={
+            role: tokens[index]
+            for role, key in _ROLE_KEYS.items()
+            if (index := ids[key]) is not None and kinds[index] != _UNUSED
+        },
+        eos_ids=tuple(dict.fromkeys(i for key in _END_KEYS if (i := ids[key]) is not None)),
+        chat_template=_chat_template(file),
+    )
+
+
+def _backend(
+    variant: _Variant, tokens: list[str], kinds: list[int], merges: list[tuple[str, str]]
+) -> Tokenizer:
+    vocabulary = {
+        token: index
+        for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if kind != _UNUSED
+    }
+    backend = Tokenizer(BPE(vocabulary, merges, ignore_merges=variant.whole_words_first))
+    backend.pre_tokenizer = variant.pre_tokenizer()
+    backend.decoder = decoders.ByteLevel()
+    if variant.normalize:
+        backend.normalizer = normalizers.NFC()
+    for token, kind in zip(tokens, kinds, strict=True):
+        if kind in (_CONTROL, _USER_DEFINED):
+            backend.add_tokens([AddedToken(token, normalized=False, special=kind == _CONTROL)])
+    return backend
+
+
+def _variant(fields: "_Fields") -> _Variant:
+    model, pre = fields.get("model"), fields.get("pre")
+    if model != "gpt2" or not isinstance(pre, str) or pre not in _VARIANTS:
+        raise UnsupportedError(
+            f"{fields.file.path}: tokenizer {shown(model)} with pre-tokenizer {shown(pre)} is not "
+            f"built from GGUF; known: 'gpt2' with {', '.join(map(repr, _VARIANTS))}",
+            hint="import the Hugging Face folder of the same model, which has tokenizer.json",
+        )
+    return _VARIANTS[pre]
+
+
+def _pair(fields: "_Fields", merge: str) -> tuple[str, str]:
+    left, space, right = merge.partition(" ")
+    if not (left and space and right):
+        raise fields.wrong("merges", f"{merge!r} is not a pair")
+    return left, right
+
+
+def _chat_template(file: GGUFFile) -> str | None:
+    template = file.metadata.get("tokenizer.chat_template")
+    return template if isinstance(template, str) else None
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """The metadata under `tokenizer.ggml.`."""
+
+    file: GGUFFile
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.file.metadata.get(f"tokenizer.ggml.{key}", default)
+
+    def wrong(self, key: str, why: str) -> WeightsError:
+        return WeightsError(
+            f"{self.file.path}: tokenizer.ggml.{key}: {why}", hint="download the file again"
+        )
+
+    def texts(self, key: str) -> list[str]:
+        found = self.get(key)
+        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+            raise self.wrong(key, "a list of texts is missing")
+        return found
+
+    def kinds(self, n_tokens: int) -> list[int]:
+        found = self.get("token_type", [1] * n_tokens)
+        if not isinstance(found, list) or not all(isinstance(kind, int) for kind in found):
+            raise self.wrong("token_type", "a list of whole numbers is missing")
+        if len(found) != n_tokens:
+            raise self.wrong("token_type", f"{len(found)} entries for {n_tokens} tokens")
+        return found
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        found = self.get(key, default)
+        if not isinstance(found, bool):
+            raise self.wrong(key, f"{shown(found)} is neither true nor false")
+        return found
+
+    def id_of(self, key: str, n_tokens: int) -> int | None:
+        found = self.get(key)
+        if found is None:
+            return None
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < n_tokens:
+            raise self.wrong(key, f"{shown(found)} is not one of {n_tokens} tokens")
+        return found

@@ -1,0 +1,306 @@
+"""The model that learns: float32 masters, and a copy in the compute dtype to think with."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from t1_jax.errors import ConfigError
+from t1_jax.generate import BatchShapes
+from t1_jax.hub import (
+    Adapter,
+    Checkpoint,
+    is_adapter,
+    locate_model,
+    open_checkpoint,
+    read_adapter,
+    tokenizer_hash,
+)
+from t1_jax.model import (
+    SPLASH_MULTIPLE,
+    Decoder,
+    DecoderConfig,
+    LoraConfig,
+    ModelOptions,
+    VocabMask,
+    add_lora,
+    merge_lora,
+    start_emb_row_from,
+    trainable_filter,
+)
+from t1_jax.parallel import MeshContext
+from t1_jax.retriever import (
+    T1,
+    Provenance,
+    ResolvedModel,
+    RetrieverOptions,
+    load_decoder,
+    open_base,
+    resolve_model,
+)
+from t1_jax.seeds import key_data
+from t1_jax.text import BucketConfig, PromptPreset, T1Tokenizer
+from t1_jax.train.config import ModelConfig
+from t1_jax.train.data_config import LengthConfig
+from t1_jax.train.step import Learner
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainableModel:
+    """A model in training and all that belongs to it.
+
+    Attributes:
+        learner: the decoder as the training step takes it.
+        initial: the weights that learn, as they were loaded; the first step consumes them.
+        thinker: the graph of the decoder that thinks, without adapters, in the compute dtype.
+        thinking: mesh and rules of that decoder.
+        dtype: of that decoder.
+        attention: back end of both.
+        shape: of the decoder.
+        lora: adapters that learn; None where all weights do.
+        tokenizer: with `<emb_token>`.
+        preset: how queries and documents are put to the model.
+        provenance: where the weights came from.
+        parameters: of the decoder, adapters not counted.
+    """
+
+    learner: Learner
+    initial: nnx.State
+    thinker: nnx.GraphDef[Decoder]
+    thinking: MeshContext
+    dtype: str
+    attention: str
+    shape: DecoderConfig
+    lora: LoraConfig | None
+    tokenizer: T1Tokenizer
+    preset: PromptPreset
+    provenance: Provenance
+    parameters: int
+
+    @property
+    def mesh_context(self) -> MeshContext:
+        """Mesh and rules."""
+        return self.learner.mesh_context
+
+    def decoder(self, trained: nnx.State) -> Decoder:
+        """The decoder in float32 with these weights, its adapter beside the others."""
+        with self.mesh_context.activate():
+            return nnx.merge(self.learner.graph, trained, self.learner.frozen)
+
+    def retriever(
+        self,
+        trained: nnx.State,
+        options: RetrieverOptions,
+        between: Callable[[], None] = lambda: None,
+    ) -> T1:
+        """A retriever with a copy of these weights in the compute dtype; see `T1` of `between`."""
+        gathered = set(self.mesh_context.rules.embed) - set(self.thinking.rules.embed)
+        with self.mesh_context.activate():
+            weights, masks = _thinking_weights(
+                self.learner.graph, trained, self.learner.frozen, self.dtype, tuple(gathered)
+            )
+            decoder = nnx.merge(self.thinker, weights, masks)
+        return T1(
+            decoder,
+            self.tokenizer,
+            self.preset,
+            self.thinking,
+            options=options,
+            provenance=self.provenance,
+            between=between,
+        )
+
+    def thinking_options(
+        self, lengths: LengthConfig, *, max_rows: int, max_thought_tokens: int
+    ) -> RetrieverOptions:
+        """Lengths and batch shapes of a retriever that thinks during training."""
+        shapes, buckets = BatchShapes(max_rows=max_rows), BucketConfig()
+        if self.attention == "splash":
+            shapes = replace(shapes, prefix_sizes=_multiples(shapes.prefix_sizes))
+            buckets = replace(buckets, lengths=_multiples(buckets.lengths))
+        return RetrieverOptions(
+            max_query_tokens=lengths.query,
+            max_document_tokens=lengths.document,
+            max_thought_tokens=max_thought_tokens,
+            shapes=shapes,
+            buckets=buckets,
+        )
+
+
+def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in sizes if size % SPLASH_MULTIPLE == 0)
+
+
+@functools.partial(jax.jit, static_argnames=("graph", "dtype", "gathered"))
+def _thinking_weights(
+    graph: nnx.GraphDef[Decoder],
+    trained: nnx.State,
+    frozen: nnx.State,
+    dtype: str,
+    gathered: tuple[str, ...],
+) -> tuple[nnx.State, nnx.State]:
+    """Adapters merged, all in the dtype of the decoder that thinks, whole over some mesh axes."""
+    plain = merge_lora(nnx.merge(graph, trained, frozen))
+    _, weights, masks = nnx.split(plain, nnx.Param, VocabMask)
+
+    def laid_out(leaf: jax.Array) -> jax.Array:
+        cast = leaf.astype(jnp.dtype(dtype))
+        if not gathered:
+            return cast
+        return jax.reshard(cast, _without(jax.typeof(cast).sharding.spec, gathered))
+
+    return jax.tree.map(laid_out, weights), masks
+
+
+def _without(spec: jax.P, axes: tuple[str, ...]) -> jax.P:
+    """The partition with nothing split over these mesh axes."""
+    left = []
+    for entry in spec:
+        names = (entry,) if isinstance(entry, str) else tuple(entry or ())
+        left.append(tuple(name for name in names if name not in axes) or None)
+    return jax.P(*left)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainableModelFiles:
+    """The files that a student is loaded from, opened and checked; no weight has been read.
+
+    Attributes:
+        name: of the base model.
+        checkpoint: of the base model.
+        adapter: that goes on learning; None where there is none yet.
+        resolved: what is known without the weights.
+    """
+
+    name: str
+    checkpoint: Checkpoint
+    adapter: Adapter | None
+    resolved: ResolvedModel
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the weights that a run starts from, those of new adapters left out."""
+        plain = self.resolved.provenance.fingerprint
+        if self.adapter is None:
+            return plain
+        return hashlib.sha256(f"{plain} {self.adapter.fingerprint}".encode()).hexdigest()
+
+    def identity(self, lora: LoraConfig | None, seed: int) -> dict[str, Any]:
+        """What a run's checkpoints must have in common, as JSON; needs no weights.
+
+        Args:
+            lora: adapters that are asked for; those of an adapter that goes on come first.
+            seed: of the run.
+        """
+        lora = lora if self.adapter is None else self.adapter.config
+        return {
+            "model": self.fingerprint,
+            "tokenizer": tokenizer_hash(self.resolved.provenance.tokenizer),
+            "prompt": self.resolved.preset.hash,
+            "emb_token": self.resolved.tokenizer.emb_token_id,
+            "lora": None if lora is None else asdict(lora) | {"targets": list(lora.targets)},
+            "seed": seed,
+        }
+
+
+def open_trainable_model(config: ModelConfig) -> TrainableModelFiles:
+    """Opens a checkpoint, or an adapter and the base model that it names.
+
+    Raises:
+        WeightsError: nothing usable is there, or an adapter of another base model.
+        ConfigError: an adapter is to go on learning with another rank or other targets, or new
+            adapters would not store the row of an `<emb_token>` that the model does not have.
+    """
+    path = Path(config.path)
+    if not is_adapter(path):
+        checkpoint = open_checkpoint(locate_model(config.path))
+        is_new = checkpoint.tokenizer.emb_token_id is None
+        if is_new and config.lora is not None and not config.lora.emb_row:
+            raise ConfigError(
+                f"{config.path} has no <emb_token> yet, and adapters with emb_row=false would not "
+                "store the row it is given",
+                hint="set model.lora.emb_row=true, or give the model its token first: t1 import",
+            )
+        return _files(config.path, checkpoint, None, config)
+    adapter = read_adapter(path)
+    if config.lora not in (None, adapter.config):
+        raise ConfigError(
+            f"{path} is an adapter with {adapter.config}, and model.lora asks for {config.lora}",
+            hint="set model.lora=null to go on with the adapter as it is, or merge it first: "
+            f"t1 export {path} FOLDER",
+        )
+    return _files(adapter.metadata.base_model, open_base(adapter), adapter, config)
+
+
+def _files(
+    name: str, checkpoint: Checkpoint, adapter: Adapter | None, config: ModelConfig
+) -> TrainableModelFiles:
+    resolved = resolve_model(
+        checkpoint, name=name, emb_token=config.emb_token, preset=config.preset, adapter=adapter
+    )
+    return TrainableModelFiles(name=name, checkpoint=checkpoint, adapter=adapter, resolved=resolved)
+
+
+def load_trainable_model(
+    files: TrainableModelFiles, config: ModelConfig, mesh_context: MeshContext, *, seed: int
+) -> TrainableModel:
+    """Loads the weights to train, in float32.
+
+    Args:
+        files: as `open_trainable_model` found them.
+        config: what is to learn, and how it is computed.
+        mesh_context: mesh and rules.
+        seed: of new adapters.
+
+    Raises:
+        ConfigError: the mesh does not divide a weight.
+        UnsupportedError: the attention back end cannot do this here.
+    """
+    platform = mesh_context.mesh.devices.flat[0].platform
+    options = ModelOptions.for_platform(platform, dtype=config.dtype, attention=config.attention)
+    thinking = mesh_context
+    if config.replicate_for_sampling:
+        thinking = replace(mesh_context, rules=replace(mesh_context.rules, embed=()))
+    adapter, resolved = files.adapter, files.resolved
+    decoder = load_decoder(
+        files.checkpoint,
+        resolved,
+        replace(options, param_dtype="float32", remat=config.remat, unroll_decode=False),
+        mesh_context,
+        adapter=adapter,
+    )
+    with mesh_context.activate():
+        plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
+        thinker, weights, _ = nnx.split(plain, nnx.Param, VocabMask)
+        if config.lora is not None and adapter is None:
+            bits = jnp.asarray(key_data(seed, "lora"))
+            decoder = add_lora(
+                decoder,
+                config.lora,
+                nnx.Rngs(jax.random.wrap_key_data(bits, impl="threefry2x32")),
+                emb_token_id=resolved.tokenizer.emb_token_id,
+            )
+        is_new = adapter is None and files.checkpoint.tokenizer.emb_token_id is None
+        if is_new and config.emb_token_init == "end":
+            start_emb_row_from(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
+        graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
+    return TrainableModel(
+        learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),
+        initial=trained,
+        thinker=thinker,
+        thinking=thinking,
+        dtype=config.dtype,
+        attention=config.attention,
+        shape=decoder.config,
+        lora=decoder.lora,
+        tokenizer=resolved.tokenizer,
+        preset=resolved.preset,
+        provenance=resolved.provenance,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(weights)),
+    )

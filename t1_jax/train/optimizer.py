@@ -1,0 +1,216 @@
+"""AdamW on float32 masters: schedules, clipping, and an average of the weights where asked for."""
+
+import functools
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Int
+
+from t1_jax.errors import ConfigError, UnsupportedError
+
+_DECAYING = frozenset({"kernel", "table", "a", "b"})
+"""Projections, head, embedding table, and the two factors of an adapter."""
+
+_NO_LIMIT = 2**31 - 1
+"""Of gradients in a row that are not finite and left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How gradients change weights; the authors of T1 published none of it.
+
+    Attributes:
+        learning_rate: at its peak. About 1e-5 for all weights, 1e-4 for adapters, 1e-6 with a
+            reward.
+        schedule: after the warm-up.
+        warmup: share of the steps in which the rate rises to it.
+        final: share of the peak at which a schedule ends.
+        weight_decay: of all weights but norms, biases and the vector added to the row of
+            `<emb_token>`. Of an adapter both factors decay, which draws the model back to its base.
+        beta1: decay of the mean of gradients.
+        beta2: decay of the mean of their squares.
+        epsilon: added to the root of the latter.
+        clip_norm: gradients are scaled down to this global norm; 0 leaves them.
+        ema: decay of an average of the weights, which is then what is evaluated and exported.
+
+    Raises:
+        ConfigError: a number out of range.
+    """
+
+    learning_rate: float = 1e-5
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = 0.03
+    final: float = 0.0
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, good, range_ in (
+            ("learning_rate", lambda x: x > 0, "above 0"),
+            ("warmup", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("final", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("weight_decay", lambda x: x >= 0, "at least 0"),
+            ("beta1", lambda x: 0 <= x < 1, "from 0 to below 1"),
+            ("beta2", lambda x: 0 <= x < 1, "from 0 to below 1"),
+            ("epsilon", lambda x: x > 0, "above 0"),
+            ("clip_norm", lambda x: x >= 0, "at least 0"),
+            ("ema", lambda x: x is None or 0 < x < 1, "between 0 and 1"),
+        ):
+            value = self.__dict__[name]
+            if not good(value):
+                raise ConfigError(f"{name} must be {range_}, got {value}")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainState:
+    """What a step changes.
+
+    Attributes:
+        trained: float32 masters of the weights that learn.
+        optimizer: moments and counters.
+        average: of the weights, where asked for.
+        step: updates so far in this stage; abstract in the description of a checkpoint.
+    """
+
+    trained: nnx.State
+    optimizer: optax.ApplyIfFiniteState
+    average: nnx.State | None
+    step: Int[Array, ""] | jax.ShapeDtypeStruct
+
+    @property
+    def best_weights(self) -> nnx.State:
+        """What to evaluate and export: the average where there is one."""
+        return self.trained if self.average is None else self.average
+
+
+class Optimizer:
+    """The update rule of one stage.
+
+    A gradient that is not finite changes nothing but the count of steps (and an average of the
+    weights still moves towards them), so that the weights and moments of a run that breaks are
+    still those of its last good step.
+
+    Args:
+        config: the rule.
+        steps: of the stage, over which the schedule runs.
+    """
+
+    def __init__(self, config: OptimizerConfig, steps: int) -> None:
+        self.config = config
+        self.schedule = learning_rate_schedule(config, steps)
+        parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+        parts.append(
+            optax.adamw(
+                self.schedule,
+                b1=config.beta1,
+                b2=config.beta2,
+                eps=config.epsilon,
+                weight_decay=config.weight_decay,
+                mask=_decays,
+            )
+        )
+        self.rule = optax.apply_if_finite(optax.chain(*parts), _NO_LIMIT)
+
+    def start(self, trained: nnx.State) -> TrainState:
+        """The state before the first step; moments lie beside their weights.
+
+        Raises:
+            UnsupportedError: a weight is not float32, in which small updates would be lost.
+        """
+        for leaf in jax.tree.leaves(trained):
+            if leaf.dtype != jnp.float32:
+                raise UnsupportedError(
+                    f"weights that learn must be float32, one is {leaf.dtype}",
+                    hint="load the model with param_dtype float32; activations may be bfloat16",
+                )
+        average = None
+        if self.config.ema is not None:
+            average = jax.tree.map(jnp.copy, trained)
+        return TrainState(
+            trained=trained,
+            optimizer=jax.jit(self.rule.init)(trained),
+            average=average,
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    def apply(
+        self, state: TrainState, gradients: nnx.State
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """One update, and its measures; both arguments lie alike. The state given is consumed.
+
+        Returns:
+            The new state, the norm of the gradient before it is clipped, the learning rate of this
+            update, how many updates of the stage were skipped since their gradient was not finite,
+            and how many of them are the last ones in a row.
+        """
+        return _apply(self.rule, self.schedule, self.config.ema, state, gradients)
+
+
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Update, counted from 0 -> learning rate.
+
+    In W updates of warm-up it is peak * (n + 1)/(W + 1), above 0 from the first on. The update
+    after them has the peak, and the rate would reach `final` one update after the last.
+    """
+    warmup = round(config.warmup * steps)
+    rest = max(steps - warmup, 1)
+    peak, end = config.learning_rate, config.learning_rate * config.final
+    falling = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, end, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest, alpha=config.final),
+    }[config.schedule]
+    if not warmup:
+        return falling
+    rising = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+    return optax.join_schedules([rising, falling], [warmup])
+
+
+def _decays(trained: nnx.State) -> nnx.State:
+    """Which weights decay, told by the last part of their path: a stacked bias has three axes."""
+    return nnx.map_state(lambda path, _: path[-1] in _DECAYING, trained)
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=("rule", "schedule", "ema"),
+    donate_argnames=("state",),
+)
+def _apply(
+    rule: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    ema: float | None,
+    state: TrainState,
+    gradients: nnx.State,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    norm = optax.tree.norm(gradients)
+    # A norm may overflow where no gradient does: such an update is skipped too.
+    gradients = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(norm), leaf, jnp.nan), gradients)
+    # Optax types every tree as any tree.
+    updates, new = rule.update(gradients, state.optimizer, state.trained)
+    optimizer = cast("optax.ApplyIfFiniteState", new)
+    trained = cast("nnx.State", optax.apply_updates(state.trained, updates))
+    average = state.average
+    if ema is not None and average is not None:
+        average = cast("nnx.State", optax.incremental_update(trained, average, 1 - ema))
+    step = cast("jax.Array", state.step)
+    skipped = state.optimizer.total_notfinite
+    metrics = {
+        "grad_norm": norm,
+        # Updates that are left out do not count for the schedule.
+        "learning_rate": jnp.asarray(schedule(step - skipped), jnp.float32),
+        "skipped_updates": optimizer.total_notfinite,
+        "skipped_in_a_row": optimizer.notfinite_count,
+    }
+    return replace(
+        state, trained=trained, optimizer=optimizer, average=average, step=step + 1
+    ), metrics
