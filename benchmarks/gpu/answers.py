@@ -122,7 +122,7 @@ def largest_gap(
 
 def _drawn(thought: Thought) -> int:
     """Tokens that the model chose: all but an `<emb_token>` that was appended."""
-    return len(thought.token_ids) - (thought.end is not FinishReason.EMB_TOKEN)
+    return len(thought.token_ids) - (thought.finish_reason is not FinishReason.EMB_TOKEN)
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:

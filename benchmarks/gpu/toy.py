@@ -38,7 +38,7 @@ _SHAPE = DecoderConfig(
 _SMALL: dict[str, Any] = {
     "data": {"batch_size": 4, "hard_negatives": 1},
     "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 64, "hold": True},
-    "optimizer": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
+    "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.0, "schedule": "constant"},
 }
 STAGES: dict[str, dict[str, Any]] = {
     "s1": {**_SMALL, "losses": {"sft": 1}, "steps": 2},
@@ -47,7 +47,7 @@ STAGES: dict[str, dict[str, Any]] = {
         **_SMALL,
         "losses": {"policy": 1, "infonce": 0.1},
         "steps": 2,
-        "rollout": {"thoughts": 2, "max_thought_tokens": 4, "max_rows": 8},
+        "rollout": {"num_generations": 2, "max_thought_tokens": 4, "max_rows": 8},
         "pool": {"kind": "corpus", "refresh_steps": 3},
         "policy": {"loss": "dapo"},
     },

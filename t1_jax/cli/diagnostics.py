@@ -100,14 +100,14 @@ class Finding:
 
     Attributes:
         level: `broken` (does not work here), `slow`, or `missing` (something optional).
-        what: the fact.
-        why: what follows from it.
+        problem: the fact.
+        impact: what follows from it.
         hint: what to do about it; empty where there is nothing to do.
     """
 
     level: Literal["broken", "slow", "missing"]
-    what: str
-    why: str
+    problem: str
+    impact: str
     hint: str = ""
 
 
@@ -126,8 +126,8 @@ def _of_versions(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="broken",
-                what=f"jax {pair[0]} with flax {pair[1]} is not a pair this package is tested with",
-                why="flax reaches into jax, and each release of one fits few of the other",
+                problem=f"jax {pair[0]} with flax {pair[1]} is not a tested pair",
+                impact="flax reaches into jax, and each release of one fits few of the other",
                 hint=f"install {known}: see constraints/, or run make setup",
             )
         )
@@ -135,8 +135,8 @@ def _of_versions(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="slow",
-                what=f"Python {machine.python}",
-                why="the last jax for it is 0.10.2, whose bfloat16 products on a CPU are no faster "
+                problem=f"Python {machine.python}",
+                impact="the last jax for it is 0.10.2, whose bfloat16 products on CPU are no faster "
                 "than float32; with jax 0.12 they are about twice as fast",
                 hint="use Python 3.12 or 3.13 if you do not need 3.11",
             )
@@ -145,8 +145,8 @@ def _of_versions(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="missing",
-                what="scann is not installed",
-                why="there are no approximate indexes; exact search serves up to about a million "
+                problem="scann is not installed",
+                impact="approximate indexes are missing; exact search serves up to about a million "
                 "documents",
                 hint="pip install scann (Linux on x86-64 and aarch64 only)",
             )
@@ -164,8 +164,8 @@ def _of_cpu(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="slow",
-                what=f"JAX computes on the CPU, though there is a device: {machine.accelerator}",
-                why="the accelerator is tens of times faster",
+                problem=f"JAX computes on the CPU, though there is a device: {machine.accelerator}",
+                impact="the accelerator is tens of times faster",
                 hint=f'pip install "t1_jax[{extra}]", and see that JAX_PLATFORMS is not cpu',
             )
         )
@@ -173,8 +173,8 @@ def _of_cpu(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="slow",
-                what=f"{cpu.cores} of {cpu.cores_of_machine} cores may be used, and no accelerator",
-                why="thinking and encoding grow almost linearly with cores",
+                problem=f"{cpu.cores} of {cpu.cores_of_machine} cores may be used; no accelerator",
+                impact="thinking and encoding grow almost linearly with cores",
                 hint="use more cores, or a machine with a GPU or TPU, tens of times faster",
             )
         )
@@ -182,8 +182,8 @@ def _of_cpu(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="slow",
-                what="this processor has no bfloat16 matrix instructions",
-                why="bfloat16 saves memory here but no time",
+                problem="this processor has no bfloat16 matrix instructions",
+                impact="bfloat16 saves memory here but no time",
                 hint="compare --dtype float32 and --dtype bfloat16",
             )
         )
@@ -191,8 +191,8 @@ def _of_cpu(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="slow",
-                what=f"{cpu.load:.0f} processes want {cpu.cores} cores",
-                why="something else is running, so everything here takes longer",
+                problem=f"{cpu.load:.0f} processes want {cpu.cores} cores",
+                impact="something else is running, so everything here takes longer",
                 hint="wait for it, or stop it",
             )
         )
@@ -205,8 +205,8 @@ def _of_room(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="slow",
-                what=f"{size(machine.memory.free)} of memory are free",
-                why="the quick start needs about 2 GiB; with less the system swaps or kills it",
+                problem=f"{size(machine.memory.free)} of memory are free",
+                impact="the quick start needs about 2 GiB; with less the system swaps or kills it",
                 hint="close other programs",
             )
         )
@@ -214,8 +214,8 @@ def _of_room(machine: Machine) -> list[Finding]:
         found.append(
             Finding(
                 level="broken",
-                what=f"{size(machine.disk_free)} are free where {machine.cache} lies",
-                why="a model and its index need about 1 GiB",
+                problem=f"{size(machine.disk_free)} are free where {machine.cache} lies",
+                impact="a model and its index need about 1 GiB",
                 hint="free disk space, or set T1_CACHE to a folder on another disk",
             )
         )
@@ -228,8 +228,8 @@ def _of_jax(machine: Machine) -> list[Finding]:
     return [
         Finding(
             level="slow",
-            what="JAX's compilation cache is off",
-            why="every start compiles anew, which takes some seconds a shape",
+            problem="JAX's compilation cache is off",
+            impact="every start compiles anew, which takes some seconds a shape",
             hint="export JAX_COMPILATION_CACHE_DIR=~/.cache/t1_jax/xla (keep it private: it holds "
             "executables)",
         )

@@ -72,7 +72,7 @@ def _show_findings(out: Output, found: "list[Finding]") -> None:
     if not found:
         out.say("Nothing is slow, missing or broken here.", style="green")
     for finding in found:
-        out.say(f"{finding.level}: {finding.what}", style=_STYLES[finding.level])
-        out.say(f"  why: {finding.why}")
+        out.say(f"{finding.level}: {finding.problem}", style=_STYLES[finding.level])
+        out.say(f"  impact: {finding.impact}")
         if finding.hint:
             out.say(f"  hint: {finding.hint}")

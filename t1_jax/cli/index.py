@@ -40,7 +40,7 @@ def build_index(
         Path | None, typer.Option("--vectors", help="A folder that `t1 encode` wrote.")
     ] = None,
     kind: Annotated[
-        Literal["numpy", "device", "scann"],
+        Literal["numpy", "jax", "scann"],
         typer.Option("--kind", help="Exact in numpy, exact on JAX devices, or approximate."),
     ] = "numpy",
     model: Model = DEFAULT_MODEL,

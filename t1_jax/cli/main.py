@@ -108,7 +108,7 @@ collection_app = typer.Typer(help="Look at a collection, or divide it.", no_args
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help=True)
-_add(thoughts_app, None, cold=template_thoughts, teacher=teacher_thoughts)
+_add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
 _add(app, "Train", train=train, mine=mine)
 _add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)

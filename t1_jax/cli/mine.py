@@ -38,9 +38,9 @@ def mine(
     split: TrainingSplit = "train",
     records: RecordsFile = None,
     by: Annotated[
-        Literal["words", "vectors", "both"],
+        Literal["bm25", "dense", "both"],
         typer.Option("--by", help="BM25, a model's vectors, or both."),
-    ] = "words",
+    ] = "bm25",
     index: Annotated[
         Path | None, typer.Option("--index", help="The model's index, instead of encoding anew.")
     ] = None,
@@ -69,18 +69,18 @@ def mine(
     from t1_jax.train.data import write_records
 
     out = Output(as_json)
-    if index is not None and by == "words":
-        raise ConfigError("words need no index", hint="add --by vectors or --by both")
+    if index is not None and by == "bm25":
+        raise ConfigError("BM25 needs no index", hint="add --by dense or --by both")
     config = load_config(MiningConfig, None, settings or ())
     refuse_taken_file(output, overwrite)
     data = given_training_set(out, collection, split, records, lenient=lenient)
-    if by != "words" and thought == "given":
+    if by != "bm25" and thought == "given":
         _refuse_bare(data)
-    opened = None if by == "words" else open_model(model, dtype=dtype, preset=preset)
+    opened = None if by == "bm25" else open_model(model, dtype=dtype, preset=preset)
     if opened is not None:
         _check_model(data, opened, index, thought)
     rankings: list[Ranking] = []
-    if by != "vectors":
+    if by != "dense":
         rankings.append(rank_bm25(data.records, data.documents, config.depth))
     if opened is not None:
         rankings.append(_by_vectors(data, opened.load(), index, thought, config.depth))
@@ -90,9 +90,9 @@ def mine(
     out.say(f"taken from: {_listed(report.taken)}; dropped: {_listed(report.dropped)}")
     if not split.startswith("train") and records is None:
         out.say(f"these are queries of {split}: do not train on them", style="yellow")
-    if by == "words":
+    if by == "bm25":
         out.say(
-            "by words near copies of positives alone are dropped as likely relevant: "
+            "by bm25 near copies of positives alone are dropped as likely relevant: "
             "--by both drops what vectors put close to them, too",
             style="yellow",
         )
@@ -142,7 +142,7 @@ def _by_vectors(
 
     found = document_index(data, model, index)
     queries = _query_vectors(data, model, thought)
-    return rank_dense(data.records, found, queries, depth, name="vectors")
+    return rank_dense(data.records, found, queries, depth, name="dense")
 
 
 def corpus_of(data: "TrainingSet") -> "Collection":

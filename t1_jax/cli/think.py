@@ -99,11 +99,11 @@ def show_thoughts(out: Output, query: str, thoughts: "list[Thought]") -> None:
 
 def thought_fields(thought: "Thought") -> dict[str, Any]:
     """A thought for machines; `log_prob` sums over the tokens that the model drew, in nats."""
-    drawn = slice(-1) if thought.forced else slice(None)
+    drawn = slice(-1) if thought.emb_token_appended else slice(None)
     return {
         "sample": thought.sample,
         "text": thought.text,
-        "end": thought.end.value,
+        "finish_reason": thought.finish_reason.value,
         "tokens": thought.reasoning_tokens,
         "log_prob": float(thought.log_probs[drawn].sum()),
         "log_prob_at_1": float(thought.log_probs_at_1[drawn].sum()),

@@ -1,4 +1,4 @@
-"""`t1 thoughts cold` and `t1 thoughts teacher`: thoughts to learn from."""
+"""`t1 thoughts template` and `t1 thoughts teacher`: thoughts to learn from."""
 
 import dataclasses
 import os
@@ -45,7 +45,7 @@ def template_thoughts(
     Each query of the split gets several, in different words and lengths. Judgments of the test
     split are never read. `t1 pull` must have fetched the collection.
 
-    Example: t1 thoughts cold --collection cwe --documents --output cwe-cold.jsonl
+    Example: t1 thoughts template --collection cwe --documents --output cwe-cold.jsonl
     """
     from t1_jax.cli.training_records import learnable_set, refuse_taken_file, thought_length
     from t1_jax.hub import open_collection
@@ -83,7 +83,7 @@ def teacher_thoughts(
     collection: TrainingCollection,
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Of the teacher, for example samples=8."),
+        typer.Argument(metavar="KEY=VALUE", help="Of the teacher, for example n=8."),
     ] = None,
     split: TrainingSplit = "train",
     records: RecordsFile = None,
@@ -149,9 +149,9 @@ def teacher_thoughts(
     if split == "test" and records is None:
         raise ConfigError("thoughts are not written for the test split", hint="--split train")
     data = given_training_set(out, collection, split, records, lenient=lenient)
-    judge = judge or ("words" if endpoint else teacher)
+    judge = judge or ("bm25" if endpoint else teacher)
     models = {} if endpoint else {teacher: open_model(teacher, dtype=dtype, preset=preset)}
-    if judge not in ("words", "none", *models):
+    if judge not in ("bm25", "none", *models):
         models[judge] = open_model(judge, dtype=dtype, preset=preset)
     file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
     reach = {"timeout_s": timeout_s, "retries": retries}
@@ -166,7 +166,7 @@ def teacher_thoughts(
         data.records, texts, max_tokens=asked.max_thought_tokens, count_tokens=count
     )
     out.say(f"{cleaning.thoughts} thoughts of {cleaning.answers} answers, kept in {file.path}")
-    if refused := len(data.records) * asked.samples - cleaning.answers:
+    if refused := len(data.records) * asked.n - cleaning.answers:
         out.say(
             f"{refused} questions were refused; with --overwrite they are asked again",
             style="yellow",
@@ -198,7 +198,7 @@ def _ask_endpoint(
     from t1_jax.train.thoughts import Endpoint, ask_teacher
 
     endpoint = Endpoint(url=url, key=os.environ.get(KEY_VARIABLE), **reach)
-    total = len(data.records) * config.samples
+    total = len(data.records) * config.n
     with track("asking", total, "answers", shown=True) as advance:
         return ask_teacher(
             data,
@@ -232,7 +232,7 @@ def _ask_ours(
     from t1_jax.progress import track
     from t1_jax.train.thoughts import think_locally
 
-    total = len(data.records) * config.samples
+    total = len(data.records) * config.n
     with track("thinking", total, "thoughts", shown=True) as advance:
         texts = think_locally(
             data, model, task=data.task, config=config, file=file, seed=seed, advance=advance

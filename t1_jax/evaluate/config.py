@@ -30,7 +30,7 @@ class EvaluationConfig:
         bm25: whether BM25 is the table's first row.
         top_k: length of the rankings, from which all measures are computed.
         metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
-        index: back end that searches; "numpy" and "device" are exact, "scann" is not, and its
+        index: back end that searches; "numpy" and "jax" are exact, "scann" is not, and its
             measured recall is reported.
         max_queries: queries to evaluate, drawn by `query_seed`; 0 takes all.
         exclude_same_id: whether a document with the query's own id is taken out of its ranking,
@@ -53,7 +53,7 @@ class EvaluationConfig:
     bm25: bool = True
     top_k: int = 100
     metrics: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
-    index: Literal["numpy", "device", "scann"] = "numpy"
+    index: Literal["numpy", "jax", "scann"] = "numpy"
     exclude_same_id: bool = False
     max_queries: int = 0
     query_seed: int = 0

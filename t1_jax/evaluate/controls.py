@@ -164,7 +164,7 @@ def _random(queries: ControlQueries) -> QueryVectors:
     return queries.given(
         [
             [
-                replace(thought, end=_GIVEN, log_prob_sum=None, source=queries.ids[donor])
+                replace(thought, finish_reason=_GIVEN, log_prob_sum=None, source=queries.ids[donor])
                 for thought in own[donor]
             ]
             for donor in donors
@@ -295,15 +295,17 @@ def _resolve_clashes(order: list[int], donors: list[int], answers: Sequence[Set[
 
 
 def _record(thought: Thought) -> ThoughtRecord:
-    drawn = thought.log_probs[:-1] if thought.forced else thought.log_probs
+    drawn = thought.log_probs[:-1] if thought.emb_token_appended else thought.log_probs
     return ThoughtRecord(
         sample=thought.sample,
         text=thought.text,
         tokens=thought.reasoning_tokens,
         log_prob_sum=float(np.sum(drawn, dtype=np.float64)),
-        end=thought.end.value,
+        finish_reason=thought.finish_reason.value,
     )
 
 
 def _given_record(text: str, tokens: int | None = None) -> ThoughtRecord:
-    return ThoughtRecord(sample=0, text=text, tokens=tokens, log_prob_sum=None, end=_GIVEN)
+    return ThoughtRecord(
+        sample=0, text=text, tokens=tokens, log_prob_sum=None, finish_reason=_GIVEN
+    )

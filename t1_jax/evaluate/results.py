@@ -35,7 +35,7 @@ class ThoughtRecord:
         tokens: before `<emb_token>`; None where a text was given and not counted.
         log_prob_sum: of the tokens the model drew, in nats at the sampling temperature (at 1 where
             it is 0); None for a given thought.
-        end: "emb_token" (the model ended it), "eos" or "max_thought_tokens" (ended for it), or "given".
+        finish_reason: "emb_token" (the model ended it), "eos" or "length", or "given".
         source: the query it was written for, where that is another.
     """
 
@@ -43,13 +43,13 @@ class ThoughtRecord:
     text: str
     tokens: int | None
     log_prob_sum: float | None
-    end: str
+    finish_reason: str
     source: str | None = None
 
     @property
-    def forced(self) -> bool:
+    def emb_token_appended(self) -> bool:
         """Whether the model drew the thought but not its end."""
-        return self.end in ("eos", "max_thought_tokens")
+        return self.finish_reason in ("eos", "length")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Row:
             thought
             for thoughts in self.thoughts.values()
             for thought in thoughts
-            if thought.end != "given"
+            if thought.finish_reason != "given"
         ]
         if not drawn:
             return None
@@ -117,7 +117,7 @@ class Row:
             thoughts=len(drawn),
             tokens=tokens,
             mean_tokens=tokens / len(drawn),
-            truncated_frac=sum(thought.forced for thought in drawn) / len(drawn),
+            truncated_frac=sum(thought.emb_token_appended for thought in drawn) / len(drawn),
         )
 
 

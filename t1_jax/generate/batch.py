@@ -275,17 +275,17 @@ class Batch:
             np.array(column) for column in zip(*drawn, strict=True)
         )
         if len(tokens) > 1 and tokens[-2] in self._programs.stop.eos:
-            end = FinishReason.EOS
+            finish_reason = FinishReason.EOS
         elif len(tokens) == self._budget + 1:
-            end = FinishReason.BUDGET
+            finish_reason = FinishReason.LENGTH
         else:
-            end = FinishReason.EMB_TOKEN
+            finish_reason = FinishReason.EMB_TOKEN
         return Thought(
             token_ids=tokens.astype(np.int32),
             log_probs=log_probs.astype(np.float32),
             log_probs_at_1=log_probs_at_1.astype(np.float32),
             vector=vector.copy(),
-            end=end,
+            finish_reason=finish_reason,
             sample=sample,
         )
 

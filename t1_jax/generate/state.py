@@ -61,7 +61,7 @@ class Arrivals(NamedTuple):
     seen: Bool[Array, "P V"] | None
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "placement", "unroll", "slots"))
+@functools.partial(jax.jit, static_argnames=("graph", "mesh_context", "unroll", "slots"))
 def start_batch(
     graph: nnx.GraphDef[Decoder],
     weights: nnx.State,
@@ -111,7 +111,7 @@ def start_batch(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("placement", "slots"))
+@functools.partial(jax.jit, static_argnames=("mesh_context", "slots"))
 def rearrange(
     state: DecodeState,
     joining: DecodeState | None,

@@ -14,7 +14,7 @@ class FinishReason(StrEnum):
     """The model drew `<emb_token>` itself."""
     EOS = "eos"
     """The model drew an end of text; `<emb_token>` was appended."""
-    BUDGET = "max_thought_tokens"
+    LENGTH = "length"
     """The budget was spent; `<emb_token>` was appended."""
 
 
@@ -27,7 +27,7 @@ class Thought:
         log_probs: of each token in nats, at the sampling temperature, before filters.
         log_probs_at_1: the same at temperature 1.
         vector: unit vector [D], the final hidden state at `<emb_token>`.
-        end: why it stopped.
+        finish_reason: why it stopped.
         sample: its number among the thoughts of the query.
         text: the reasoning as text, `<emb_token>` and end of text left out.
     """
@@ -36,14 +36,14 @@ class Thought:
     log_probs: Float[np.ndarray, " L"]
     log_probs_at_1: Float[np.ndarray, " L"]
     vector: Float[np.ndarray, " D"]
-    end: FinishReason
+    finish_reason: FinishReason
     sample: int
     text: str = ""
 
     @property
-    def forced(self) -> bool:
+    def emb_token_appended(self) -> bool:
         """Whether `<emb_token>` was appended rather than drawn."""
-        return self.end is not FinishReason.EMB_TOKEN
+        return self.finish_reason is not FinishReason.EMB_TOKEN
 
     @property
     def reasoning_tokens(self) -> int:

@@ -1,5 +1,6 @@
 """`t1.json`: what a T1 checkpoint or adapter says about itself that no other file has room for."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from t1_jax.hub.values import shown
 
 T1_FILE = "t1.json"
 _FORMAT = 1
+_ADAPTER_FORMAT = 2
 _ADAPTER = "adapter"
 
 
@@ -64,7 +66,7 @@ class AdapterMetadata:
 
     def to_fields(self) -> dict[str, Any]:
         """The JSON object."""
-        return {"format": _FORMAT, "kind": _ADAPTER, **asdict(self)}
+        return {"format": _ADAPTER_FORMAT, "kind": _ADAPTER, **asdict(self)}
 
 
 def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
@@ -97,7 +99,7 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
     """The metadata of an adapter of T1.
 
     Raises:
-        WeightsError: the file is missing, damaged, or written by a newer version of this package.
+        WeightsError: the file is missing, damaged, or of another format.
     """
     path = folder / T1_FILE
     if not path.exists():
@@ -106,9 +108,16 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
             hint="merge it into its base model with peft's merge_and_unload and import the result",
         )
     fields = read_json(path)
-    if (fields.pop("format", None), fields.pop("kind", None)) != (_FORMAT, _ADAPTER):
+    found = (fields.pop("format", None), fields.pop("kind", None))
+    if found == (1, _ADAPTER):
+        convert = """sed -i 's/"tokeniser"/"tokenizer"/; s/"format": 1/"format": 2/'"""
         raise WeightsError(
-            f"{path} is not that of an adapter of format {_FORMAT}",
+            f"{path} has adapter format 1, in which the field tokenizer had another name",
+            hint=f"convert it: {convert} {shlex.quote(str(path))}",
+        )
+    if found != (_ADAPTER_FORMAT, _ADAPTER):
+        raise WeightsError(
+            f"{path} is not the metadata of an adapter of format {_ADAPTER_FORMAT}",
             hint="read it with a newer version of t1_jax",
         )
     _check_types(path, fields)

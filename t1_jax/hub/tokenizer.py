@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 EMB_TOKEN = "<emb_token>"
 
-# Fields of tokenizer_config.json that `ModelTokenizer` holds in attributes of its own, that a tokenizer
-# in one file makes void, or that name code.
+# Fields of tokenizer_config.json that `ModelTokenizer` holds in attributes of its own, that a
+# tokenizer in one file makes void, or that name code.
 _HELD = frozenset(
     {
         "added_tokens_decoder",

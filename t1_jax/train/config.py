@@ -31,14 +31,15 @@ class ModelConfig:
         remat: what the backward pass may keep of a layer; likewise.
         preset: prompts; default those of the checkpoint.
         emb_token: how a checkpoint without `<emb_token>` gets one.
-        emb_token_init: what the row of such a new token starts from: the mean of all rows, or of those
-            that end an answer, so that a model knows from the first step where a thought ends.
-        replicate_for_sampling: the copy of the weights that draws thoughts and encodes documents is not
-            split over `fsdp`, so that nothing is gathered for every token. A device then holds its
-            `tensor` share of the whole model once more, in `dtype`.
+        emb_token_init: what the row of such a new token starts from: the mean of all rows, or of
+            those that end an answer, so that a model knows from the first step where a thought
+            ends.
+        replicate_for_sampling: the copy of the weights that draws thoughts and encodes documents is
+            not split over `fsdp`, so that nothing is gathered for every token. A device then holds
+            its `tensor` share of the whole model once more, in `dtype`.
         lora: adapters to train instead of all weights. An adapter that goes on learning has its
             rank and targets already: give none, or the same.
-        stored_dtype: of the weights that a run exports.
+        export_dtype: of the weights that a run exports.
 
     Raises:
         ConfigError: `emb_token_init` moves a row that the adapter does not store.
@@ -53,12 +54,12 @@ class ModelConfig:
     emb_token_init: Literal["mean", "end"] = "mean"
     replicate_for_sampling: bool = False
     lora: LoraConfig | None = None
-    stored_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    export_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
 
     def __post_init__(self) -> None:
         if self.emb_token_init == "end" and self.lora is not None and not self.lora.emb_row:
             raise ConfigError(
-                "emb_token_init=end moves the row of <emb_token>, which emb_row=false does not store",
+                "emb_token_init=end moves the row of <emb_token>, which emb_row=false drops",
                 hint="set model.lora.emb_row=true or model.emb_token_init=mean",
             )
 
@@ -93,7 +94,7 @@ class RolloutConfig:
     """How a model that draws its own thoughts thinks.
 
     Attributes:
-        thoughts: G, drawn for each query; a policy loss compares at least two.
+        num_generations: G, drawn for each query; a policy loss compares at least two.
         max_thought_tokens: most tokens of a thought.
         temperature: at which they are drawn.
         num_iterations: updates of the weights for each rollout; with one, no clip does anything.
@@ -107,7 +108,7 @@ class RolloutConfig:
             `zero_variance: resample`.
     """
 
-    thoughts: int = 8
+    num_generations: int = 8
     max_thought_tokens: int = 256
     temperature: float = 1.0
     num_iterations: int = 1
@@ -118,7 +119,7 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("thoughts", 1),
+            ("num_generations", 1),
             ("max_thought_tokens", 1),
             ("num_iterations", 1),
             ("max_rows", 1),
@@ -143,9 +144,9 @@ class StageConfig:
         sample_thoughts: queries are embedded after thoughts that the model draws itself, as when it
             retrieves, and not after the given ones, which tell more than it will ever think. A
             stage with a policy loss always draws them.
-        contrast_reference_thoughts: beside its own thoughts, a query is also embedded after the one it is given.
-            What a thought says then moves the vector, which own thoughts, all of them vague at
-            first, do not teach.
+        contrast_reference_thoughts: beside its own thoughts, a query is also embedded after the one
+            it is given. What a thought says then moves the vector, which own thoughts, all of them
+            vague at first, do not teach.
         fixed_thought: one thought for all queries in place of their own, such as "The embedding
             is": a warm-up without reasoning, as in Search-R3 (arXiv:2510.07048).
         train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
@@ -204,10 +205,10 @@ class StageConfig:
                 "packed rows hold no vectors, so a packed stage can only imitate",
                 hint="set pack=false, or leave losses.sft alone",
             )
-        if losses.policy and self.rollout.thoughts < 2:
+        if losses.policy and self.rollout.num_generations < 2:
             raise ConfigError(
-                f"a group needs at least 2 thoughts to compare, got {self.rollout.thoughts}",
-                hint="set rollout.thoughts=8",
+                f"a group needs at least 2 thoughts to compare, got {self.rollout.num_generations}",
+                hint="set rollout.num_generations=8",
             )
         if losses.triplet and not self.data.hard_negatives:
             raise ConfigError(
@@ -217,7 +218,7 @@ class StageConfig:
         if not self.think and (losses.sft or self.draws_thoughts):
             raise ConfigError(
                 "think=false leaves nothing to imitate or to draw",
-                hint="set sample_thoughts=false and losses.sft and losses.policy to 0, or think=true",
+                hint="set sample_thoughts=false, losses.sft=0 and losses.policy=0, or think=true",
             )
         if self.sample_thoughts and not (losses.infonce or losses.triplet or losses.policy):
             raise ConfigError(
@@ -228,8 +229,8 @@ class StageConfig:
             self.draws_thoughts and (losses.infonce or losses.triplet)
         ):
             raise ConfigError(
-                "contrast_reference_thoughts adds vectors to those after own thoughts, and none are compared",
-                hint="set sample_thoughts=true and losses.infonce=1, or leave contrast_reference_thoughts out",
+                "contrast_reference_thoughts needs sample_thoughts and a contrastive loss",
+                hint="set sample_thoughts=true and losses.infonce=1",
             )
         if self.fixed_thought is not None:
             if not self.think or self.draws_thoughts or EMB_TOKEN in self.fixed_thought:

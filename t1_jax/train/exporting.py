@@ -98,7 +98,7 @@ def export_weights(
     """Writes weights of a run, in the place of what was there; all processes call it together.
 
     Adapters are stored beside the name of their base model; a model whose weights all learn is
-    stored whole. Both in `model.stored_dtype`.
+    stored whole. Both in `model.export_dtype`.
 
     Raises:
         WeightsError: a value that is not finite in the stored dtype.
@@ -112,7 +112,7 @@ def export_weights(
         training=account.training,
         results=account.results,
     )
-    dtype = config.model.stored_dtype
+    dtype = config.model.export_dtype
     if student.lora is not None:
         save_adapter(
             folder,

@@ -66,7 +66,7 @@ def train(
         check_savable(
             resolved,
             shape,
-            dtype=config.model.stored_dtype,
+            dtype=config.model.export_dtype,
             max_document_tokens=config.data.lengths.document,
         )
     identity = files.identity(config.model.lora, config.seed)

@@ -35,8 +35,8 @@ class MiningConfig:
             share of it: 0.95 is "TopK-PercPos" of arXiv:2407.15831. None keeps all.
         margin: a candidate is dropped if its cosine exceeds the positive's by more than this;
             0.1 in arXiv:2506.05176. None keeps all.
-        near_duplicate_threshold: a candidate is dropped if its text is so much like a positive's (the Jaccard
-            similarity of runs of five characters). None keeps all but equal texts.
+        near_duplicate_threshold: a candidate is dropped if its text is so much like a positive's
+            (the Jaccard similarity of runs of five characters). None keeps all but equal texts.
         union: how several rankings become one. "interleave" takes one from each in turn, "rrf"
             orders by the sum of 1 / (rrf_k + rank) (reciprocal rank fusion, Cormack et al. 2009).
         rrf_k: the constant of that sum.
@@ -69,7 +69,8 @@ class MiningConfig:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         if self.near_duplicate_threshold is not None and not 0 < self.near_duplicate_threshold <= 1:
             raise ConfigError(
-                f"near_duplicate_threshold must be over 0 and at most 1, got {self.near_duplicate_threshold}"
+                "near_duplicate_threshold must be over 0 and at most 1, "
+                f"got {self.near_duplicate_threshold}"
             )
         if self.union not in ("interleave", "rrf"):
             raise ConfigError(f"union must be interleave or rrf, got {self.union!r}")
@@ -135,7 +136,7 @@ def rank_dense(
     index: Index,
     queries: Float[np.ndarray, "N E"],
     depth: int,
-    name: str = "vectors",
+    name: str = "dense",
 ) -> Ranking:
     """An index's ranking of every record's query.
 

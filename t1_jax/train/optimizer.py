@@ -27,8 +27,8 @@ class OptimizerConfig:
         learning_rate: at its peak. About 1e-5 for all weights, 1e-4 for adapters, 1e-6 with a
             reward.
         schedule: after the warm-up.
-        warmup: share of the steps in which the rate rises to it.
-        final: share of the peak at which a schedule ends.
+        warmup_ratio: share of the steps in which the rate rises to it.
+        min_lr_ratio: share of the peak at which a schedule ends.
         weight_decay: of all weights but norms, biases and the vector added to the row of
             `<emb_token>`. Of an adapter both factors decay, which draws the model back to its base.
         beta1: decay of the mean of gradients.
@@ -43,8 +43,8 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-5
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = 0.03
-    final: float = 0.0
+    warmup_ratio: float = 0.03
+    min_lr_ratio: float = 0.0
     weight_decay: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
@@ -55,8 +55,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name, good, range_ in (
             ("learning_rate", lambda x: x > 0, "above 0"),
-            ("warmup", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
-            ("final", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("warmup_ratio", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("min_lr_ratio", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
             ("weight_decay", lambda x: x >= 0, "at least 0"),
             ("beta1", lambda x: 0 <= x < 1, "from 0 to below 1"),
             ("beta2", lambda x: 0 <= x < 1, "from 0 to below 1"),
@@ -159,15 +159,15 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
     """Update, counted from 0 -> learning rate.
 
     In W updates of warm-up it is peak * (n + 1)/(W + 1), above 0 from the first on. The update
-    after them has the peak, and the rate would reach `final` one update after the last.
+    after them has the peak, and the rate would reach `min_lr_ratio` one update after the last.
     """
-    warmup = round(config.warmup * steps)
+    warmup = round(config.warmup_ratio * steps)
     rest = max(steps - warmup, 1)
-    peak, end = config.learning_rate, config.learning_rate * config.final
+    peak, end = config.learning_rate, config.learning_rate * config.min_lr_ratio
     falling = {
         "constant": optax.constant_schedule(peak),
         "linear": optax.linear_schedule(peak, end, rest),
-        "cosine": optax.cosine_decay_schedule(peak, rest, alpha=config.final),
+        "cosine": optax.cosine_decay_schedule(peak, rest, alpha=config.min_lr_ratio),
     }[config.schedule]
     if not warmup:
         return falling

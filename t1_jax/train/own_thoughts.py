@@ -216,7 +216,7 @@ class OwnThoughts:
         thoughts = [thought for group in rollout.thoughts for thought in group]
         kept = np.repeat(rollout.kept, rollout.group_size)
         if config.policy.mask_truncated_completions:
-            kept = kept & [thought.end is not FinishReason.BUDGET for thought in thoughts]
+            kept = kept & [thought.finish_reason is not FinishReason.LENGTH for thought in thoughts]
         actions = np.where(kept, [actions_of(thought) for thought in thoughts], 0)
         weights = config.losses.policy * token_weights(
             actions, config.policy.resolved().aggregation, config.rollout.max_thought_tokens
@@ -254,7 +254,7 @@ class OwnThoughts:
                     )
                     for example in examples
                 ],
-                n=rollout.thoughts,
+                n=rollout.num_generations,
                 max_thought_tokens=rollout.max_thought_tokens,
                 sampling=SamplingParams(
                     temperature=rollout.temperature, seed=stable_hash(self._seed, step)

@@ -149,7 +149,7 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
             rehearse(
                 records,
                 stage.reward,
-                thoughts=stage.rollout.thoughts,
+                thoughts=stage.rollout.num_generations,
                 max_thought_tokens=stage.rollout.max_thought_tokens,
             )
         except T1Error as error:
@@ -216,7 +216,7 @@ def disk_warning(config: TrainConfig, shape: DecoderConfig) -> str | None:
     tables = (1 if shape.tie_embeddings else 2) * shape.vocab_size * shape.embed_dim
     parameters = body_parameters(shape) + tables
     copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
-    stored = 4 if config.model.stored_dtype == "float32" else 2
+    stored = 4 if config.model.export_dtype == "float32" else 2
     needed = parameters * (4 * copies + stored)
     parent = _existing_parent(config.output)
     free = shutil.disk_usage(parent).free
@@ -355,7 +355,7 @@ def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str
     given = (lengths.thought if stage.think else 0) + 1
     reads_given = stage.losses.sft or stage.contrast_reference_thoughts
     if stage.draws_thoughts and rollout.shared_prefix:
-        thoughts = rollout.thoughts * (rollout.max_thought_tokens + 1) + (
+        thoughts = rollout.num_generations * (rollout.max_thought_tokens + 1) + (
             given if reads_given else 0
         )
         yield "a prompt with its thoughts", lengths.query + thoughts, True

@@ -78,9 +78,11 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     return {
         "rollout/length": float(np.mean([thought.reasoning_tokens for thought in thoughts])),
         "rollout/truncated_frac": float(
-            np.mean([thought.end is FinishReason.BUDGET for thought in thoughts])
+            np.mean([thought.finish_reason is FinishReason.LENGTH for thought in thoughts])
         ),
-        "rollout/missing_emb_frac": float(np.mean([thought.forced for thought in thoughts])),
+        "rollout/missing_emb_frac": float(
+            np.mean([thought.emb_token_appended for thought in thoughts])
+        ),
         **_mean_cosine(rollout),
         **_reward_metrics(rollout),
     }
@@ -124,7 +126,7 @@ def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
             "query": example.record.query,
             "positive": example.positive,
             "thought": thought.text,
-            "end": thought.end.value,
+            "finish_reason": thought.finish_reason.value,
             "reward": float(rollout.rewards.total[number, sample]),
             "advantage": float(rollout.advantages[number, sample]),
             "terms": {

@@ -180,7 +180,7 @@ class RowMaker:
 
 def actions_of(thought: Thought) -> int:
     """Tokens of a thought that the policy chose: an `<emb_token>` that was appended is none."""
-    return len(thought.token_ids) - 1 if thought.forced else len(thought.token_ids)
+    return len(thought.token_ids) - 1 if thought.emb_token_appended else len(thought.token_ids)
 
 
 def sampled_continuations(thoughts: Sequence[Thought], vectors: Sequence[int]) -> list[Branch]:

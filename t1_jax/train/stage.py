@@ -151,8 +151,8 @@ class Stage:
         Args:
             state: as `start` gave it, or the step before.
             step: of the whole run.
-            check: called all along a rollout. If it raises `Interrupted`, so does the step; a rollout
-                in advance is then drawn again.
+            check: called all along a rollout. If it raises `Interrupted`, so does the step; a
+                rollout in advance is then drawn again.
 
         Raises:
             Interrupted: `check` raised it.

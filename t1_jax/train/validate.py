@@ -79,7 +79,7 @@ def validate(
         ]
     metrics[OVER_ALL] = float(np.mean(list(metrics.values())))
     if drawn:
-        cut = [thought.end is FinishReason.BUDGET for thought in drawn]
+        cut = [thought.finish_reason is FinishReason.LENGTH for thought in drawn]
         lengths = [thought.reasoning_tokens for thought in drawn]
         metrics["validation/length"] = float(np.mean(lengths))
         metrics["validation/truncated_frac"] = float(np.mean(cut))
@@ -157,7 +157,7 @@ def _sample(
         "query_id": query.id,
         "query": query.text,
         "thought": thoughts[0].text if thoughts else "",
-        "end": thoughts[0].end.value if thoughts else "",
+        "finish_reason": thoughts[0].finish_reason.value if thoughts else "",
         "gold": list(collection.gold_titles(query.id)),
         "ndcg@10": per_query.get(query.id, 0.0),
     }

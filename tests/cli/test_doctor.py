@@ -61,8 +61,8 @@ def test_each_fault_is_found_with_its_reason(good, changes, level, what):
         changes = {"cpu": dataclasses.replace(good.cpu, **changes["cpu"])}
     (finding,) = findings(dataclasses.replace(good, **changes))
     assert finding.level == level
-    assert what in finding.what
-    assert finding.why
+    assert what in finding.problem
+    assert finding.impact
     assert finding.hint
 
 

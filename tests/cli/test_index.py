@@ -19,7 +19,7 @@ def test_info_says_what_it_holds(t1, pets_index):
     assert manifest["count"] == 12
 
 
-@pytest.mark.parametrize("kind", ["numpy", "device", "scann"])
+@pytest.mark.parametrize("kind", ["numpy", "jax", "scann"])
 def test_every_kind_from_vectors(t1, pets_index, tmp_path, kind):
     answer = t1("index", "build", tmp_path / "i", "--vectors", pets_index, "--kind", kind, "--json")
     assert answer.code == 0, answer.err

@@ -16,7 +16,7 @@ COMMANDS = (
     ("pull",), ("import",), ("export",), ("think",), ("encode",), ("index",), ("index", "build"),
     ("index", "info"), ("search",), ("collection",), ("collection", "check"),
     ("collection", "split"), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
-    ("thoughts",), ("thoughts", "cold"), ("thoughts", "teacher"), ("mine",),
+    ("thoughts",), ("thoughts", "template"), ("thoughts", "teacher"), ("mine",),
     ("rebase",),
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_vectors_of_an_index_and_words_together(t1, pets, pets_index, base_model
                 "--json")  # fmt: skip
     assert answer.code == 0, answer.err
     assert answer.json["mined"] == 14
-    assert answer.json["taken"]["vectors"] > 0
+    assert answer.json["taken"]["dense"] > 0
     fresh = tmp_path / "fresh.parquet"
     assert t1(*common, "--by", "both", "--thought", "given", "-o", fresh).code == 0
     assert read_records(fresh) == read_records(out)
@@ -56,7 +56,7 @@ def test_vectors_of_an_index_and_words_together(t1, pets, pets_index, base_model
         (("negatives=0",), "negatives must be at least 1"),
         (("negativs=3",), "negatives"),
         (("-r", "gone.jsonl"), "gone.jsonl cannot be read"),
-        (("--by", "vectors", "--thought", "given"), "4 records have no thought, the first is 'q1'"),
+        (("--by", "dense", "--thought", "given"), "4 records have no thought, the first is 'q1'"),
     ],
 )
 def test_a_users_mistake_is_named(t1, pets, tmp_path, more, fault):

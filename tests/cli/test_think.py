@@ -10,7 +10,7 @@ def test_thoughts_with_their_ends(t1, base_model):
     assert query["query"] == "who purrs?"
     assert [thought["sample"] for thought in query["thoughts"]] == [0, 1]
     for thought in query["thoughts"]:
-        assert thought["end"] in {"emb_token", "eos", "max_thought_tokens"}
+        assert thought["finish_reason"] in {"emb_token", "eos", "length"}
         assert 0 <= thought["tokens"] <= 5
         assert thought["log_prob"] < 0
     assert "[thought 0:" in answer.err  # the same for people

@@ -30,7 +30,7 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "held_out_splits", lambda name, lenient: {"test": exam})
     monkeypatch.setattr(thoughts, "document_pairs", lambda name, source: (record("doc:1", "z"),))
     out = tmp_path / "cold.jsonl"
-    answer = t1("thoughts", "cold", "-c", "cwe", "-o", out, "--documents", "--json")
+    answer = t1("thoughts", "template", "-c", "cwe", "-o", out, "--documents", "--json")
     assert answer.code == 0, answer.err
     assert answer.json == {
         "output": str(out), "split": "train", "queries": 1, "documents": 1, "thoughts": 2,
@@ -39,7 +39,7 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
     assert [item.query_id for item in read_records(out)] == ["a", "doc:1"]
     assert "left out: 1 queries that a held-out split has too" in answer.err
     answer = t1(
-        "thoughts", "cold", "-c", "cwe", "--split", "validation", "-o", tmp_path / "v.jsonl"
+        "thoughts", "template", "-c", "cwe", "--split", "validation", "-o", tmp_path / "v.jsonl"
     )
     assert "tell judgments of validation" in answer.out
 
@@ -47,11 +47,11 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (("cold", "-c", "cwe"), "pip download"),
-        (("cold", "-c", "news"), "unknown collection"),
+        (("template", "-c", "cwe"), "pip download"),
+        (("template", "-c", "news"), "unknown collection"),
         (("teacher", "-c", "nowhere"), "neither a folder nor a collection"),
         (("teacher", "-c", "PETS", "--split", "test"), "not written for the test split"),
-        (("teacher", "-c", "PETS", "samples=0"), "samples must be at least 1"),
+        (("teacher", "-c", "PETS", "n=0"), "samples must be at least 1"),
         (
             ("teacher", "-c", "PETS", "-r", "GIVEN", "--split", "test", "--endpoint", "host"),
             "not the address",
@@ -78,7 +78,7 @@ def test_an_endpoint_teaches_and_is_taken_up_again(t1, pets, given, tmp_path, mo
     monkeypatch.setattr("t1_jax.train.thoughts.teacher.complete_chat", complete)
     out = tmp_path / "taught.jsonl"
     command = ("thoughts", "teacher", "-c", pets, "--split", "test", "-r", given, "-o", out,
-               "--endpoint", "http://host/v1", "--teacher", "wise", "samples=2", "concurrency=1",
+               "--endpoint", "http://host/v1", "--teacher", "wise", "n=2", "concurrency=1",
                "--json")  # fmt: skip
     answer = t1(*command)
     assert answer.code == 2
@@ -99,7 +99,7 @@ def test_our_own_model_teaches_and_judges(t1, pets, given, base_model, tmp_path)
     out = tmp_path / "taught.jsonl"
     answer = t1(
         "thoughts", "teacher", "-c", pets, "--split", "test", "-r", given, "-o", out, "--teacher",
-        base_model, "--keep", "1", "--dtype", "float32", "samples=2",
+        base_model, "--keep", "1", "--dtype", "float32", "n=2",
         "max_thought_tokens=8", "--json",
     )  # fmt: skip
     assert answer.code == 0, answer.err

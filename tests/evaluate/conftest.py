@@ -45,7 +45,7 @@ def model() -> LetterModel:
             "dd b": "<script>bbbb</script> <emb_token> bbbb bbbb",
             "e\n<i>e</i>": "e \x00e",
         },
-        ends={"dd b": FinishReason.BUDGET},
+        ends={"dd b": FinishReason.LENGTH},
     )
 
 

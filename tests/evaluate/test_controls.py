@@ -94,7 +94,7 @@ def test_another_querys_thought_says_whose_it_is(
             own[record.source][0].text,
             own[record.source][0].tokens,
         )
-        assert (record.end, record.log_prob_sum) == ("given", None)
+        assert (record.finish_reason, record.log_prob_sum) == ("given", None)
 
 
 def test_own_thoughts_are_drawn_once_with_the_collections_task_and_the_configs_budget(
@@ -126,10 +126,18 @@ def test_a_forced_ending_is_told_and_left_out_of_the_log_probability(
     model: LetterModel, three: Collection, config: EvaluationConfig
 ):
     (ended, cut, _) = ControlQueries(model, three, config).own.thoughts
-    assert (ended[0].end, ended[0].tokens, ended[0].log_prob_sum) == ("emb_token", 3, -0.5 * 4)
-    assert not ended[0].forced
-    assert (cut[0].end, cut[0].tokens, cut[0].log_prob_sum) == ("max_thought_tokens", 4, -0.5 * 4)
-    assert cut[0].forced
+    assert (ended[0].finish_reason, ended[0].tokens, ended[0].log_prob_sum) == (
+        "emb_token",
+        3,
+        -0.5 * 4,
+    )
+    assert not ended[0].emb_token_appended
+    assert (cut[0].finish_reason, cut[0].tokens, cut[0].log_prob_sum) == (
+        "max_thought_tokens",
+        4,
+        -0.5 * 4,
+    )
+    assert cut[0].emb_token_appended
 
 
 def test_several_thoughts_are_averaged_also_where_they_are_another_querys(

@@ -165,7 +165,7 @@ def test_ranks_follow_the_scores(collection: Collection):
     assert ranks["q1"] == {"ball": 1, "car": 2}
 
 
-@pytest.mark.parametrize("kind", ["numpy", "device"])
+@pytest.mark.parametrize("kind", ["numpy", "jax"])
 def test_exact_back_ends_agree(
     model: LetterModel,
     collection: Collection,

@@ -77,7 +77,7 @@ def test_thoughts_are_written_word_for_word(folder: Path):
         "text": "<script>bbbb</script> <emb_token> bbbb bbbb",
         "tokens": 4,
         "log_prob_sum": -2.0,
-        "end": "max_thought_tokens",
+        "finish_reason": "length",
         "source": None,
     }
     assert own["q3"]["text"] == "e \x00e"

@@ -79,7 +79,7 @@ class LetterModel:
             log_probs=np.full(tokens + 1, -0.5, np.float32),
             log_probs_at_1=np.full(tokens + 1, -0.25, np.float32),
             vector=letters(text + " " + written),
-            end=self.ends.get(text, FinishReason.EMB_TOKEN),
+            finish_reason=self.ends.get(text, FinishReason.EMB_TOKEN),
             sample=sample,
             text=written,
         )

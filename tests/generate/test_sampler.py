@@ -186,16 +186,16 @@ def test_unrolled_layers_and_eight_devices_think_the_same(one: MeshContext, grou
 
 
 def test_budget_end_of_text_and_own_choice_end_a_thought(groups: Found):
-    ends = {thought.end for thought in groups.values()}
-    assert ends == {FinishReason.BUDGET, FinishReason.EOS, FinishReason.EMB_TOKEN}
+    ends = {thought.finish_reason for thought in groups.values()}
+    assert ends == {FinishReason.LENGTH, FinishReason.EOS, FinishReason.EMB_TOKEN}
     for thought in groups.values():
         ids = thought.token_ids.tolist()
         assert ids[-1] == EMB
         assert EMB not in ids[:-1]
         assert len(ids) <= 22
-        assert (len(ids) == 22) == (thought.end is FinishReason.BUDGET)
-        assert (EOS in ids) == (thought.end is FinishReason.EOS)
-        assert thought.forced == (thought.end is not FinishReason.EMB_TOKEN)
+        assert (len(ids) == 22) == (thought.finish_reason is FinishReason.LENGTH)
+        assert (EOS in ids) == (thought.finish_reason is FinishReason.EOS)
+        assert thought.emb_token_appended == (thought.finish_reason is not FinishReason.EMB_TOKEN)
 
 
 def test_greedy_needs_no_seed(decoder: Decoder, one: MeshContext):

@@ -13,7 +13,7 @@ def thought(*vector: float) -> Thought:
         log_probs=one,
         log_probs_at_1=one,
         vector=np.array(vector, np.float32),
-        end=FinishReason.EMB_TOKEN,
+        finish_reason=FinishReason.EMB_TOKEN,
         sample=0,
     )
 

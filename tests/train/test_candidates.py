@@ -109,7 +109,7 @@ def test_documents_of_the_step_are_those_of_all_its_queries():
 
 
 def test_a_pool_holds_the_positives_and_as_many_others_as_asked():
-    documents, model = candidates(kind="pool", hard=1, random=1), Encoder()
+    documents, model = candidates(kind="pool", num_hard=1, num_random=1), Encoder()
     documents.refresh(model, 0)
     found = documents.outcome(model, DRAWS, THOUGHTS)
     np.testing.assert_array_equal(found.candidates, [3, 2, 3])
@@ -117,7 +117,7 @@ def test_a_pool_holds_the_positives_and_as_many_others_as_asked():
 
 def test_two_standings_may_share_their_pools():
     """The gain over no thought compares ranks among the same documents."""
-    documents = candidates(kind="pool", hard=1, random=0)
+    documents = candidates(kind="pool", num_hard=1, num_random=0)
     documents.refresh(Encoder(), 0)
     query, near_b, near_d = [example(NEAR, 0)], angles(0.1), angles(3.0)
     own = documents.outcome(Encoder(), query, near_d)
@@ -204,7 +204,7 @@ ELSEWHERE = circle("elsewhere", {"a3": 0.0, "g": 2.5}, [asked("e0", "a3"), asked
 def test_copies_of_a_positive_are_no_negatives(kind: str):
     """By hand: positives a and b2 (the better grade of b's text) against f, at an angle of 0.1."""
     sets = (TWINS, ELSEWHERE)
-    config = PoolConfig(index="numpy", kind=kind, hard=3, random=3)
+    config = PoolConfig(index="numpy", kind=kind, num_hard=3, num_random=3)
     documents = CandidateDocuments(config, sets, single_device_mesh_context().mesh, seed=0)
     documents.refresh(Encoder(), 0)
     query = example(TWINS, 0, negatives=("a2", "f"))

@@ -36,7 +36,7 @@ def test_a_row_that_is_moved_is_stored():
         ({"epochs": 0.0}, "epochs must be above 0"),
         ({"steps": 1, "validate_every": -1}, "validate_every must be at least 0"),
         ({"steps": 1, "think": False}, "nothing to imitate"),
-        ({"steps": 1, "losses": LossWeights(triplet=1.0), "draws": StageDataConfig(hard_negatives=0)},
+        ({"steps": 1, "losses": LossWeights(triplet=1.0), "data": StageDataConfig(hard_negatives=0)},
          "data.hard_negatives is 0"),
         ({"steps": 1, "fixed_thought": "The embedding is <emb_token>"}, "which the trainer"),
         ({"steps": 1, "sample_thoughts": True}, "no loss is between vectors"),

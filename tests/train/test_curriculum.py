@@ -206,7 +206,7 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
             "losses": {"triplet": 0},
             "sample_thoughts": True,
             "contrast_reference_thoughts": True,
-            "rollout": {"thoughts": 2, "max_thought_tokens": 4, "max_rows": 16},
+            "rollout": {"num_generations": 2, "max_thought_tokens": 4, "max_rows": 16},
             "micro_batch": {"hold": True},
         },
     )
@@ -309,7 +309,7 @@ def test_a_broken_run_stops_with_its_last_step_on_record(toys, monkeypatch):
             "steps": 9,
             "losses": {"infonce": 0},
             "reward": FLAT_REWARD,
-            "rollout": {"thoughts": 2, "max_thought_tokens": 1},
+            "rollout": {"num_generations": 2, "max_thought_tokens": 1},
         },
     )
     health = {"nonzero_std_frac": 0.1, "patience": 3}

@@ -48,7 +48,7 @@ def vectors(model: T1) -> tuple[np.ndarray, np.ndarray, str]:
 
 @pytest.mark.parametrize("lora", [None, LORA])
 def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
-    toy = ToyStages(toys, model={"stored_dtype": "float32", "lora": lora})
+    toy = ToyStages(toys, model={"export_dtype": "float32", "lora": lora})
     weights = trained(toy)
     config = exported(toy, tmp_path / "out", weights)
     options = toy.student.thinking_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
@@ -79,7 +79,7 @@ def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
 def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path, lora):
     """What was trained, as a folder of transformers: the way that `t1 export` goes."""
     torch = pytest.importorskip("torch")
-    toy = ToyStages(toys, model={"stored_dtype": "float32", "lora": lora})
+    toy = ToyStages(toys, model={"export_dtype": "float32", "lora": lora})
     config = exported(toy, tmp_path / "out", trained(toy))
     options = toy.student.thinking_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
     ours = T1.load(

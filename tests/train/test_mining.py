@@ -70,7 +70,7 @@ def test_what_is_known_is_no_candidate():
 
 def test_words_do_not_bring_back_what_vectors_drop():
     words = ranking("bm25", {"owl": 9.0, "dog": 5.0, "bee": 1.0})
-    vectors = ranking("vectors", {"owl": 0.9, "cat": 0.8, "dog": 0.7}, positive=0.8)
+    vectors = ranking("dense", {"owl": 0.9, "cat": 0.8, "dog": 0.7}, positive=0.8)
     config = MiningConfig(max_ratio=0.95)
     for rankings in ((words, vectors), (vectors, words)):
         (found,), report = mine_negatives([RECORD], DOCUMENTS, rankings, config)

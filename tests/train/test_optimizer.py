@@ -42,7 +42,7 @@ def updated(
 
 
 @pytest.mark.parametrize(
-    ("schedule", "final", "expected"),
+    ("schedule", "min_lr_ratio", "expected"),
     [
         ("constant", 0.0, [1 / 3, 2 / 3, 1, 1, 1, 1, 1, 1, 1, 1]),
         ("linear", 0.2, [1 / 3, 2 / 3, 1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]),
@@ -51,9 +51,11 @@ def updated(
     ],
 )
 def test_schedules_rise_above_zero_and_fall(
-    schedule: Any, final: float, expected: list[float]
+    schedule: Any, min_lr_ratio: float, expected: list[float]
 ) -> None:
-    config = OptimizerConfig(learning_rate=2e-4, schedule=schedule, warmup=0.2, final=final)
+    config = OptimizerConfig(
+        learning_rate=2e-4, schedule=schedule, warmup_ratio=0.2, min_lr_ratio=min_lr_ratio
+    )
     rate = learning_rate_schedule(config, STEPS)
     rates = [float(jnp.asarray(rate(step))) for step in range(STEPS)]
     np.testing.assert_allclose(rates, 2e-4 * np.array(expected), rtol=1e-5)
@@ -61,7 +63,7 @@ def test_schedules_rise_above_zero_and_fall(
 
 def test_a_stage_of_one_step_and_one_of_nothing_but_warm_up_learn() -> None:
     for warmup, steps, expected in ((0.03, 1, [1.0]), (1.0, 3, [0.25, 0.5, 0.75])):
-        config = OptimizerConfig(learning_rate=1.0, schedule="constant", warmup=warmup)
+        config = OptimizerConfig(learning_rate=1.0, schedule="constant", warmup_ratio=warmup)
         rate = learning_rate_schedule(config, steps)
         np.testing.assert_allclose([float(jnp.asarray(rate(n))) for n in range(steps)], expected)
 
@@ -70,7 +72,7 @@ def test_updates_are_those_of_adamw() -> None:
     config = OptimizerConfig(
         learning_rate=0.1,
         schedule="linear",
-        warmup=0.0,
+        warmup_ratio=0.0,
         weight_decay=0.3,
         beta1=0.8,
         beta2=0.9,
@@ -98,7 +100,7 @@ def test_clipping_scales_the_whole_gradient_and_its_norm_is_told_before() -> Non
     config = OptimizerConfig(
         learning_rate=1e4,
         schedule="constant",
-        warmup=0.0,
+        warmup_ratio=0.0,
         epsilon=1e4,
         beta1=0.0,
         beta2=0.0,
@@ -112,7 +114,9 @@ def test_clipping_scales_the_whole_gradient_and_its_norm_is_told_before() -> Non
 
 
 def test_matrices_decay_and_norms_biases_and_lone_vectors_do_not() -> None:
-    config = OptimizerConfig(learning_rate=0.5, schedule="constant", warmup=0.0, weight_decay=0.2)
+    config = OptimizerConfig(
+        learning_rate=0.5, schedule="constant", warmup_ratio=0.0, weight_decay=0.2
+    )
     for lora in (None, LoraConfig(rank=2)):
         model, trained = learner(config=BIASED, lora=lora)
         with model.mesh_context.activate():
@@ -135,7 +139,7 @@ def test_matrices_decay_and_norms_biases_and_lone_vectors_do_not() -> None:
 
 
 def test_the_average_follows_the_weights_and_is_what_is_evaluated() -> None:
-    config = OptimizerConfig(learning_rate=0.1, schedule="constant", warmup=0.0, ema=0.75)
+    config = OptimizerConfig(learning_rate=0.1, schedule="constant", warmup_ratio=0.0, ema=0.75)
     optimizer = Optimizer(config, STEPS)
     state = optimizer.start(state_of(w=(1.0, -2.0)))
     average = value(state.trained).copy()
@@ -149,7 +153,7 @@ def test_the_average_follows_the_weights_and_is_what_is_evaluated() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e38])  # the norm of the last overflows
 def test_a_gradient_that_is_no_number_changes_nothing(bad: float) -> None:
-    config = OptimizerConfig(learning_rate=0.1, schedule="linear", warmup=0.0, ema=0.5)
+    config = OptimizerConfig(learning_rate=0.1, schedule="linear", warmup_ratio=0.0, ema=0.5)
     state, metrics = updated(config, [(1.0, 0.5), *[(bad, 1.0)] * 5, (0.3, -1.0)])
     straight, expected = updated(config, [(1.0, 0.5), (0.3, -1.0)])
     assert not np.isfinite(metrics[1]["grad_norm"])
@@ -191,8 +195,8 @@ def test_moments_lie_where_their_weights_do() -> None:
     ("fields", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"warmup": 1.5}, "warmup must be a share from 0 to 1"),
-        ({"final": -0.1}, "final must be a share"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio must be a share from 0 to 1"),
+        ({"min_lr_ratio": -0.1}, "min_lr_ratio must be a share"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"beta1": 1.0}, "beta1 must be from 0 to below 1"),
         ({"beta2": -0.1}, "beta2 must be"),

@@ -76,7 +76,7 @@ def test_thoughts_depend_on_seed_and_step_alone(toy):
 
 @pytest.mark.parametrize("kind", ["batch", "pool", "corpus", "frozen"])
 def test_every_kind_of_pool_gives_a_step(toy, kind):
-    state, metrics = toy.run(toy.stage(merged(S3, {"pool": {"kind": kind, "hard": 2}})), 5)
+    state, metrics = toy.run(toy.stage(merged(S3, {"pool": {"kind": kind, "num_hard": 2}})), 5)
     ages = {"batch": [0] * 5, "frozen": list(range(5))}.get(kind, [0, 1, 2, 0, 1])
     assert [each["index/age"] for each in metrics] == ages
     assert all(np.isfinite(each["reward/log_rank"]) for each in metrics)
@@ -112,7 +112,7 @@ def test_a_row_for_the_group_or_for_each_thought_gives_the_same_update(toy):
 S2_OWN: dict[str, Any] = {
     **S2,
     "sample_thoughts": True,
-    "rollout": {"thoughts": 3, "max_thought_tokens": 6, "temperature": 0.7, "max_rows": 16},
+    "rollout": {"num_generations": 3, "max_thought_tokens": 6, "temperature": 0.7, "max_rows": 16},
 }
 
 
@@ -237,7 +237,7 @@ def test_resampling_fills_up_and_reports_what_was_before(toy):
     stage = merged(
         S3,
         {
-            "rollout": {"thoughts": 2, "max_thought_tokens": 2},
+            "rollout": {"num_generations": 2, "max_thought_tokens": 2},
             "reward": {"terms": {"log_rank": 1, "length": 0, "format": 0, "gap": 0}},
         },
     )
@@ -275,14 +275,14 @@ def test_dr_grpo_divides_by_the_budget(toy):
 def test_truncated_thoughts_are_masked_out_of_the_policy_loss(toy):
     """Of the loss and its denominators; they still have rewards, advantages and vectors."""
     rollout, _ = drawn(toy, S3)
-    ends = [FinishReason.BUDGET, FinishReason.EMB_TOKEN, FinishReason.EOS]
+    ends = [FinishReason.LENGTH, FinishReason.EMB_TOKEN, FinishReason.EOS]
     groups = [
-        [replace(thought, end=ends[n % 3]) for n, thought in enumerate(group)]
+        [replace(thought, finish_reason=ends[n % 3]) for n, thought in enumerate(group)]
         for group in rollout.thoughts
     ]
     rollout = replace(rollout, thoughts=groups, kept=np.ones_like(rollout.kept))
     counts = [actions_of(each) for group in groups for each in group]
-    whole = [each.end is not FinishReason.BUDGET for group in groups for each in group]
+    whole = [each.finish_reason is not FinishReason.LENGTH for group in groups for each in group]
     for masks, expected in ((False, sum(counts)), (True, int(np.dot(counts, whole)))):
         stage = merged(S3, {"policy": {"mask_truncated_completions": masks}})
         with toy.mesh_context.activate():

@@ -50,7 +50,7 @@ def test_a_micro_batch_that_the_mesh_does_not_divide(toys):
 
 
 def test_a_prompt_with_all_its_thoughts_is_a_long_row(toys):
-    stage = merged(S3, {"rollout": {"thoughts": 8, "max_thought_tokens": 60}})
+    stage = merged(S3, {"rollout": {"num_generations": 8, "max_thought_tokens": 60}})
     check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584, in 640 of 1,024 slots
     with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 640 tokens"):
         check_run(config(toys, merged(stage, {"micro_batch": {"tokens": 600}})), SHAPE, 1)
@@ -173,7 +173,11 @@ def test_an_index_that_cannot_be_built_here(toys, monkeypatch):
 
 def test_a_given_thought_with_a_vector_makes_the_row_longer(toys):
     stage = merged(
-        S3, {"rollout": {"thoughts": 8, "max_thought_tokens": 60}, "micro_batch": {"tokens": 640}}
+        S3,
+        {
+            "rollout": {"num_generations": 8, "max_thought_tokens": 60},
+            "micro_batch": {"tokens": 640},
+        },
     )
     check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584
     lengths = {"data": {"lengths": {"thought": 60}}}

@@ -76,7 +76,7 @@ def test_a_recipe_fits_its_model_and_its_mesh(name):
     assert model.embed_dim % mesh.fsdp == 0
     assert model.num_kv_heads % mesh.tensor == 0
     for stage in config.stages.values():
-        assert stage.rollout.max_rows % stage.rollout.thoughts == 0
+        assert stage.rollout.max_rows % stage.rollout.num_generations == 0
     text = (CONFIGS / name).read_text()
     is_tpu = config.model.attention == "splash"
     command = f"launch/tpu_v5.sh train configs/{name}" if is_tpu else f"t1 train configs/{name}"

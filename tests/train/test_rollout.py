@@ -28,7 +28,7 @@ def rollout(rewards: list[list[float]], kept: list[bool], name: str = "q") -> Ro
         ],
         thoughts=[
             [
-                thought([1, 2, 3], text="cut", end=FinishReason.BUDGET),
+                thought([1, 2, 3], text="cut", finish_reason=FinishReason.LENGTH),
                 thought([1], text=f"{name}{number}"),
             ]
             for number in range(len(rewards))
@@ -101,7 +101,7 @@ def test_samples_for_a_person():
         "query": "why does it leak",
         "positive": "d0",
         "thought": "q0",
-        "end": "emb_token",
+        "finish_reason": "emb_token",
         "reward": 2.0,
         "advantage": 1.0,
         "terms": {"format": 1.0},

@@ -100,25 +100,25 @@ def test_documents_are_told_apart_by_their_set_and_cut(maker: RowMaker) -> None:
     assert long.emb_at[0] == 7
 
 
-def thought(*ids: int, end: FinishReason) -> Thought:
+def thought(*ids: int, finish_reason: FinishReason) -> Thought:
     log_probs = -np.arange(1, len(ids) + 1, dtype=np.float32)
     return Thought(
         token_ids=np.array(ids, np.int32),
         log_probs=log_probs,
         log_probs_at_1=log_probs,
         vector=np.zeros(4, np.float32),
-        end=end,
+        finish_reason=finish_reason,
         sample=0,
     )
 
 
 PROMPT = np.array([11, 12, 13], np.int32)
 GROUP = [
-    thought(20, 21, EMB, end=FinishReason.EMB_TOKEN),
-    thought(30, EOS, EMB, end=FinishReason.EOS),
-    thought(40, 41, EMB, end=FinishReason.BUDGET),
-    thought(EMB, end=FinishReason.EMB_TOKEN),
-    thought(EMB, end=FinishReason.BUDGET),
+    thought(20, 21, EMB, finish_reason=FinishReason.EMB_TOKEN),
+    thought(30, EOS, EMB, finish_reason=FinishReason.EOS),
+    thought(40, 41, EMB, finish_reason=FinishReason.LENGTH),
+    thought(EMB, finish_reason=FinishReason.EMB_TOKEN),
+    thought(EMB, finish_reason=FinishReason.LENGTH),
 ]
 ADVANTAGES = np.array([1, -1, 0.5, 2, 3], np.float32)
 SHARES = np.array([0.1, 0.2, 0, 0.4, 0.5], np.float32)

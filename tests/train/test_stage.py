@@ -93,7 +93,7 @@ def test_a_fixed_thought_is_all_that_is_imitated(toy):
     )
     model = toy.student.retriever(state["train"].trained, options)
     _, ((thought,),) = model.encode_query(["Where is my hat?"], task="zoo", return_thoughts=True)
-    assert (thought.text, thought.forced) == ("It is", False)
+    assert (thought.text, thought.emb_token_appended) == ("It is", False)
 
 
 def test_a_stage_without_thoughts_to_imitate_is_refused(toy):
@@ -117,7 +117,7 @@ def test_a_policy_reaches_a_known_optimum(toy):
             "losses": {"infonce": 0},
             "optimizer": {"learning_rate": 1e-2},
             "data": {"batch_size": 8, "hard_negatives": 0},
-            "rollout": {"thoughts": 8, "max_thought_tokens": 4, "max_rows": 64},
+            "rollout": {"num_generations": 8, "max_thought_tokens": 4, "max_rows": 64},
             "pool": {"kind": "batch"},
             "reward": {
                 "terms": {"even_share": 1, "format": 0, "length": 0, "log_rank": 0, "gap": 0}
@@ -149,7 +149,7 @@ def test_the_smallest_stage_of_rewards_that_tell_nothing(toy, zero_variance):
             "losses": {"infonce": 0},
             "data": {"batch_size": 1, "hard_negatives": 0},
             "micro_batch": {"rows": 1},
-            "rollout": {"thoughts": 2, "max_rows": 1},
+            "rollout": {"num_generations": 2, "max_rows": 1},
             "reward": FLAT_REWARD,
             "advantage": {"zero_variance": zero_variance},
         },

@@ -108,7 +108,7 @@ def merged(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]
 SMALL: dict[str, Any] = {
     "data": {"batch_size": 4, "hard_negatives": 2},
     "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 64},
-    "optimizer": {"learning_rate": 3e-3, "warmup": 0.0, "schedule": "constant"},
+    "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.0, "schedule": "constant"},
 }
 S1: dict[str, Any] = {**SMALL, "losses": {"sft": 1}, "steps": 4}
 S2: dict[str, Any] = {**SMALL, "losses": {"sft": 1, "infonce": 1, "triplet": 2}, "steps": 4}
@@ -116,11 +116,12 @@ S3: dict[str, Any] = {
     **SMALL,
     "losses": {"policy": 1, "infonce": 0.1},
     "steps": 4,
-    "rollout": {"thoughts": 4, "max_thought_tokens": 6, "max_rows": 16},
+    "rollout": {"num_generations": 4, "max_thought_tokens": 6, "max_rows": 16},
     "pool": {"kind": "corpus", "refresh_steps": 3},
     "policy": {"loss": "grpo", "beta": 0.0},
 }
-NO_HEALTH = {"truncated_frac": None, "missing_emb_frac": None, "nonzero_std_frac": None, "entropy": None,
+NO_HEALTH = {"truncated_frac": None, "missing_emb_frac": None, "nonzero_std_frac": None,
+             "entropy": None,
                   "mean_cosine": None}  # fmt: skip
 
 

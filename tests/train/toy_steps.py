@@ -25,7 +25,7 @@ TEMPERATURE = 0.7
 CONTRASTIVE = ContrastiveConfig(temperature=0.2, margin=0.5)
 WEIGHTS = ContrastWeights(infonce=0.6, triplet=0.8)
 PLAIN = OptimizerConfig(
-    learning_rate=1.0, schedule="constant", warmup=0.0, epsilon=1.0, clip_norm=0.0
+    learning_rate=1.0, schedule="constant", warmup_ratio=0.0, epsilon=1.0, clip_norm=0.0
 )
 """The first update is -g/(|g| + 1): a smooth function of the gradient g, which shows all of it."""
 
@@ -244,7 +244,9 @@ def plain_contrast(
     return jnp.stack(infonce).mean(), jnp.stack(margins).mean()
 
 
-def thought(rng: np.random.Generator, length: int, end: FinishReason, sample: int) -> Thought:
+def thought(
+    rng: np.random.Generator, length: int, finish_reason: FinishReason, sample: int
+) -> Thought:
     """A thought of so many tokens before `<emb_token>`, as some sampler drew it."""
     ids = np.append(rng.integers(1, 48, length), EMB).astype(np.int32)
     log_probs = -rng.exponential(3.0, length + 1).astype(np.float32)
@@ -253,7 +255,7 @@ def thought(rng: np.random.Generator, length: int, end: FinishReason, sample: in
         log_probs=log_probs,
         log_probs_at_1=log_probs,
         vector=np.zeros(16, np.float32),
-        end=end,
+        finish_reason=finish_reason,
         sample=sample,
     )
 

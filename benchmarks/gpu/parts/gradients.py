@@ -25,7 +25,7 @@ from t1_jax.train.supervised import Supervised
 _ALLOWED = 1e-4
 """Largest ‖update − CPU's‖ / ‖CPU's‖ of a weight, in float32."""
 _PLAIN = OptimizerConfig(
-    learning_rate=1.0, schedule="constant", warmup=0.0, epsilon=1.0, clip_norm=0.0
+    learning_rate=1.0, schedule="constant", warmup_ratio=0.0, epsilon=1.0, clip_norm=0.0
 )
 """The first update is -g/(|g| + 1): a smooth function of the gradient g, which shows all of it."""
 

@@ -75,7 +75,7 @@ def _measure(
         compiled = first.metrics.get(f"time/{part}", 0.0)
         note = f"{100 * taken / max(total, 1e-9):.0f} % of the step; first {compiled:.1f} s"
         record.measure(f"stage 3, {name}: {part}", taken, "s", note=note)
-    thoughts = config.stages["s3"].data.batch_size * config.stages["s3"].rollout.thoughts
+    thoughts = config.stages["s3"].data.batch_size * config.stages["s3"].rollout.num_generations
     drawn = float(np.median([report.metrics["rollout/length"] + 1 for report in later]))
     record.measure(
         f"stage 3, {name}: thought tokens", thoughts * drawn / seconds["rollout"], "tokens/s"

@@ -94,7 +94,7 @@ def _measure(
 def _learner(
     config: DecoderConfig, case: _Case, mesh_context: MeshContext, platform: str
 ) -> tuple[Learner, nnx.State]:
-    """Float32 masters and products in bf16, as `load_trainable_model` builds a model that learns."""
+    """Float32 masters and products in bf16, as in `load_trainable_model`."""
     options = ModelOptions(
         dtype="bfloat16",
         param_dtype="float32",

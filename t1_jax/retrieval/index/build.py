@@ -16,7 +16,7 @@ from t1_jax.retrieval.index.store import Fingerprint, read_index
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-KINDS = ("numpy", "device", "scann")
+KINDS = ("numpy", "jax", "scann")
 """numpy: exact, the reference. device: exact, on JAX devices. scann: approximate."""
 
 
@@ -77,7 +77,7 @@ def load_index(
         folder: the index.
         fingerprint: of the encoder, prompt and collection that it is to be used with.
         kind: search with this exact back end instead of the one that wrote it.
-        mesh: for "device", as in `build_index`.
+        mesh: for "jax", as in `build_index`.
 
     Raises:
         ForeignIndexError: the index belongs to another encoder, prompt or collection.

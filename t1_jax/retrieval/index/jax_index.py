@@ -30,7 +30,7 @@ _SMALLEST_BUCKET = 8
 class JaxIndex(Index):
     """Every query against every row, on all devices at once."""
 
-    kind: ClassVar[str] = "device"
+    kind: ClassVar[str] = "jax"
 
     def __init__(self, table: EmbeddingTable, *, mesh: Mesh | None = None) -> None:
         """Places the vectors.

@@ -134,7 +134,7 @@ class ScannIndex(Index):
             raise IndexContractError(
                 f"ScaNN finds {recall:.3f} of the exact ten best, below the minimum of "
                 f"{settings.minimum_recall}",
-                hint="search more leaves, raise candidates, or use the exact kind 'device'",
+                hint="search more leaves, raise candidates, or use the exact kind 'jax'",
             )
         return cls(table, searcher, settings, recall)
 
@@ -230,7 +230,7 @@ def scann_ops() -> ModuleType:
     except ImportError as error:
         raise UnsupportedError(
             "ScaNN is not installed, or not built for this machine",
-            hint="pip install scann (Linux x86-64 or aarch64), or use the kind 'device' or 'numpy'",
+            hint="pip install scann (Linux x86-64 or aarch64), or use the kind 'jax' or 'numpy'",
         ) from error
     return scann_ops_pybind
 

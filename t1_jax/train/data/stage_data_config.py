@@ -22,12 +22,13 @@ class StageDataConfig:
             among all, in proportion to their grades.
         mixture: name of a set -> its share of the queries, relative to the others and kept to one
             per cent; empty: in proportion to the numbers of records.
-        corpus_pair_fraction: of each set's draws, the share that comes from records made of its corpus; 1
-            draws no query, 0 draws nothing else, None takes both kinds as often as there are any.
-        homogeneous_batches: a step's queries are of one set, so that each document may be taken for the answer
-            to any; sets then take turns, in the proportions of the mixture.
-        query_range: which queries of each set may be drawn, as shares from and up to which: stages of
-            [0, 0.6] and [0.6, 1] have no query text in common, and together have all.
+        corpus_pair_fraction: of each set's draws, the share that comes from records made of its
+            corpus; 1 draws no query, 0 draws nothing else, None takes both kinds as often as there
+            are any.
+        homogeneous_batches: a step's queries are of one set, so that each document may be taken for
+            the answer to any; sets then take turns, in the proportions of the mixture.
+        query_range: which queries of each set may be drawn, as shares from and up to which: stages
+            of [0, 0.6] and [0.6, 1] have no query text in common, and together have all.
         seed: of order and choice; parts do not depend on it.
     """
 

@@ -105,7 +105,8 @@ def _kinds(
     asked = tuple(record for record in item.records if not record.is_of_corpus)
     if share > 0 and not of_corpus:
         raise DataError(
-            f"data.corpus_pair_fraction={share:g} wants records made of the corpus of {item.name}, which "
+            f"data.corpus_pair_fraction={share:g} needs records made of the corpus of {item.name}, "
+            "which "
             "has none",
             hint=f"set data.sources.{item.name}.documents=true, or leave corpus_pair_fraction out",
         )

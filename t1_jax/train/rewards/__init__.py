@@ -1,8 +1,9 @@
 """What a thought earns: rewards from the ranks and scores of the documents it brings up.
 
-The documents that rank are candidates: those of the batch, a pool for each query, or the corpus.
-A `RetrievalOutcome` says where a query's positives stand among them; each reward is a small function of
-standings and thoughts, under a name that configs use. Users add their own, see `register_reward`.
+The documents that rank are candidates: those of the batch, a pool for each query, or the corpus. A
+`RetrievalOutcome` says where a query's positives stand among them; each reward is a small function
+of standings and thoughts, under a name that configs use. Users add their own, see
+`register_reward`.
 """
 
 from t1_jax.train.rewards.context import RewardContext as RewardContext

@@ -66,7 +66,7 @@ def _thought(number: int, max_thought_tokens: int, rng: np.random.Generator) -> 
         log_probs=log_probs,
         log_probs_at_1=log_probs,
         vector=vector / np.linalg.norm(vector),
-        end=FinishReason.BUDGET if number == 1 else FinishReason.EMB_TOKEN,
+        finish_reason=FinishReason.LENGTH if number == 1 else FinishReason.EMB_TOKEN,
         sample=number,
         text=" ".join(_WORDS[:length]),
     )

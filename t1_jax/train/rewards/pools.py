@@ -32,8 +32,8 @@ class PoolConfig:
             documents, encoded again every `refresh_steps` steps. "corpus": all documents, encoded
             as often. "frozen": all documents, encoded once, before the first step (as Embed-RL and
             TongSearch-QR do).
-        hard: hard negatives in a pool; 50 hard and 50 random as in ELVA (arXiv:2606.20280).
-        random: random documents in a pool.
+        num_hard: hard negatives in a pool; 50 hard and 50 random as in ELVA (arXiv:2606.20280).
+        num_random: random documents in a pool.
         refresh_steps: K, the most steps that document vectors may be old.
         similarity_cap: a document whose cosine with the query is above this is no hard negative:
             it may answer the query although nobody judged it. None trusts the judgments.
@@ -47,8 +47,8 @@ class PoolConfig:
     """
 
     kind: str = "pool"
-    hard: int = 50
-    random: int = 50
+    num_hard: int = 50
+    num_random: int = 50
     refresh_steps: int = 50
     similarity_cap: float | None = None
     index: str = "device"
@@ -59,11 +59,13 @@ class PoolConfig:
             value = self.__dict__[name]
             if value not in known:
                 raise ConfigError(f"unknown {name} {value!r}", hint=suggestion(value, known))
-        for name, least in (("hard", 0), ("random", 0), ("refresh_steps", 1)):
+        for name, least in (("num_hard", 0), ("num_random", 0), ("refresh_steps", 1)):
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
-        if self.hard + self.random < 1:
-            raise ConfigError("hard and random are both 0, so a pool has nothing but positives")
+        if self.num_hard + self.num_random < 1:
+            raise ConfigError(
+                "num_hard and num_random are both 0, so a pool has nothing but positives"
+            )
         if self.similarity_cap is not None and not -1 <= self.similarity_cap <= 1:
             raise ConfigError(
                 f"similarity_cap is a cosine, between -1 and 1, got {self.similarity_cap}"
@@ -103,7 +105,7 @@ def build_pools(
     pools = []
     for record, ours, outside, theirs in zip(records, own, left_out, hard, strict=True):
         stream = _stream(seed, record.query_id)
-        others = _random_rows(stream, len(index.ids), outside | set(theirs), config.random)
+        others = _random_rows(stream, len(index.ids), outside | set(theirs), config.num_random)
         pools.append(tuple(index.ids[row] for row in (*ours, *theirs, *others)))
     return tuple(pools)
 
@@ -238,17 +240,19 @@ def _hard_rows(
     config: PoolConfig,
 ) -> list[list[int]]:
     """The best rows below the cap, best first; the search goes deeper until it has enough."""
-    if config.hard == 0:
+    if config.num_hard == 0:
         return [[] for _ in left_out]
     cap = np.inf if config.similarity_cap is None else config.similarity_cap
-    depth = config.hard
+    depth = config.num_hard
     while True:
         found = index.search(queries, depth, left_out)
         fits = (found.rows >= 0) & (found.scores <= cap)
-        if depth >= len(index.ids) or fits.sum(axis=1).min(initial=depth) >= config.hard:
+        if depth >= len(index.ids) or fits.sum(axis=1).min(initial=depth) >= config.num_hard:
             break
         depth = min(2 * depth, len(index.ids))
-    return [rows[good][: config.hard].tolist() for rows, good in zip(found.rows, fits, strict=True)]
+    return [
+        rows[good][: config.num_hard].tolist() for rows, good in zip(found.rows, fits, strict=True)
+    ]
 
 
 def _random_rows(

@@ -148,7 +148,7 @@ def _well_formed(thought: Thought, special_ids: frozenset[int]) -> bool:
     """
     *reasoning, emb_token = thought.token_ids.tolist()
     blank = special_ids.issuperset(reasoning) or (thought.text != "" and not thought.text.strip())
-    return emb_token not in reasoning and not thought.forced and not blank
+    return emb_token not in reasoning and not thought.emb_token_appended and not blank
 
 
 def _ranks(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G R"]:

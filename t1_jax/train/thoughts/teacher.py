@@ -38,7 +38,7 @@ class TeacherConfig:
     """What a teacher is asked, and how.
 
     Attributes:
-        samples: answers for each query.
+        n: answers for each query.
         temperature: of the teacher's sampling; at 0 all samples may be the same.
         max_tokens: the most tokens of an answer.
         max_thought_tokens: the most tokens of a thought that is made of an answer; what is longer
@@ -55,7 +55,7 @@ class TeacherConfig:
         ConfigError: a value out of its range, or a question without what it must hold.
     """
 
-    samples: int = 4
+    n: int = 4
     temperature: float = 0.8
     max_tokens: int = 512
     max_thought_tokens: int = 128
@@ -73,7 +73,7 @@ class TeacherConfig:
 
     def __post_init__(self) -> None:
         for name, value in (
-            ("samples", self.samples),
+            ("n", self.n),
             ("max_tokens", self.max_tokens),
             ("max_thought_tokens", self.max_thought_tokens),
             ("document_characters", self.document_characters),
@@ -130,7 +130,7 @@ def ask_teacher(
     wanted = [
         (record.query_id, sample)
         for record in data.records
-        for sample in range(config.samples)
+        for sample in range(config.n)
         if not file.has(record.query_id, sample, asked[record.query_id])
     ]
 
@@ -139,9 +139,9 @@ def ask_teacher(
         text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
         return Answer(query_id=query_id, sample=sample, asked=asked[query_id], text=text)
 
-    answered = len(wanted) < len(data.records) * config.samples
+    answered = len(wanted) < len(data.records) * config.n
     _work_off(ask, wanted, config.concurrency, file, advance, answered=answered)
-    return _texts(asked, config.samples, file)
+    return _texts(asked, config.n, file)
 
 
 def think_locally(
@@ -162,7 +162,7 @@ def think_locally(
         data: whose queries are thought about.
         model: the teacher.
         task: name of an instruction in its preset; a record's own instruction goes before it.
-        config: `samples`, `temperature` and `max_thought_tokens` apply.
+        config: `n`, `temperature` and `max_thought_tokens` apply.
         file: where thoughts are kept.
         seed: of the thoughts.
         advance: told of thoughts as they come.
@@ -177,15 +177,14 @@ def think_locally(
         record
         for record in data.records
         if not all(
-            file.has(record.query_id, sample, asked[record.query_id])
-            for sample in range(config.samples)
+            file.has(record.query_id, sample, asked[record.query_id]) for sample in range(config.n)
         )
     ]
     for group in _groups(waiting):
         _, thoughts = model.encode_query(
             [record.query for record in group],
             query_ids=[record.query_id for record in group],
-            n=config.samples,
+            n=config.n,
             max_thought_tokens=config.max_thought_tokens,
             return_thoughts=True,
             task=None if group[0].instruction else task,
@@ -201,7 +200,7 @@ def think_locally(
                     )
                 )
             advance(len(drawn))
-    return _texts(asked, config.samples, file)
+    return _texts(asked, config.n, file)
 
 
 def _groups(records: Sequence[TrainingRecord]) -> list[list[TrainingRecord]]:

@@ -24,7 +24,7 @@ def test_an_unknown_kind_names_the_known():
 
 def test_an_index_can_be_searched_exactly_by_another_back_end(tmp_path: Path):
     build_index("scann", ["a", "b"], np.eye(2, 4)).save(tmp_path / "index", FINGERPRINT)
-    for kind in ("numpy", "device"):
+    for kind in ("numpy", "jax"):
         loaded = load_index(tmp_path / "index", FINGERPRINT, kind=kind)
         assert loaded.kind == kind
         assert loaded.search(np.eye(1, 4), 2).rows.tolist() == [[0, 1]] or loaded.ids == ("a", "b")

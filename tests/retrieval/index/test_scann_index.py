@@ -105,7 +105,7 @@ def test_leaves_fit_the_rows(settings: dict):
 
 def test_a_machine_without_scann_is_told_what_to_use(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "scann", None)
-    with pytest.raises(UnsupportedError, match="use the kind 'device' or 'numpy'"):
+    with pytest.raises(UnsupportedError, match="use the kind 'jax' or 'numpy'"):
         ScannIndex.build(isotropic(rows=20))
 
 

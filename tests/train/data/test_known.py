@@ -69,7 +69,7 @@ def test_neither_mining_nor_pools_nor_batches_offer_them():
     assert report.removed == 0
     records, _ = exclude_known_answers((FIRST, SECOND), DOCUMENTS)
     index = build_index("numpy", list(DOCUMENTS), np.eye(6, 4) + 1)
-    config = PoolConfig(hard=6, random=6)
+    config = PoolConfig(num_hard=6, num_random=6)
     pools = build_pools(records, np.ones((2, 4)), index, config=config, seed=0)
     assert [set(pool) for pool in pools] == [{"a", "c"}, {"b", "c", "q1"}]
     item = TrainingSet(name="zoo", records=records, documents=DOCUMENTS)

@@ -33,7 +33,7 @@ RECORDS = [
     record("q2", ["d59"]),
 ]
 QUERIES = vectors(1, 3, 4)
-CONFIG = PoolConfig(hard=5, random=7)
+CONFIG = PoolConfig(num_hard=5, num_random=7)
 
 
 def test_a_pool_is_positives_then_the_hardest_then_random_ones():
@@ -63,7 +63,7 @@ def test_a_pool_depends_on_seed_and_query_alone():
 def test_random_documents_are_spread_over_the_corpus():
     counts = dict.fromkeys(IDS, 0)
     many = [record(f"q{n}", ["d03"]) for n in range(300)]
-    config = PoolConfig(hard=0, random=10)
+    config = PoolConfig(num_hard=0, num_random=10)
     for pool in build_pools(many, QUERIES[[0] * 300], INDEX, config=config, seed=0):
         for name in pool[1:]:
             counts[name] += 1
@@ -75,19 +75,23 @@ def test_random_documents_are_spread_over_the_corpus():
 def test_documents_too_similar_are_passed_over():
     scores = INDEX.vectors @ QUERIES[0]
     cap = float(np.sort(scores)[-13])  # twelve documents lie above it
-    config = PoolConfig(hard=5, random=0, similarity_cap=cap)
+    config = PoolConfig(num_hard=5, num_random=0, similarity_cap=cap)
     pool = build_pools(RECORDS[:1], QUERIES[:1], INDEX, config=config, seed=0)[0]
     others = [scores[IDS.index(name)] for name in pool[1:]]
     assert len(others) == 5
     assert max(others) <= cap + 1e-6
-    nothing = PoolConfig(hard=5, random=3, similarity_cap=-1.0)
+    nothing = PoolConfig(num_hard=5, num_random=3, similarity_cap=-1.0)
     assert len(build_pools(RECORDS[:1], QUERIES[:1], INDEX, config=nothing, seed=0)[0]) == 4
 
 
 def test_a_small_corpus_gives_a_small_pool():
-    pools = build_pools(RECORDS, QUERIES, INDEX, config=PoolConfig(hard=500, random=500), seed=0)
+    pools = build_pools(
+        RECORDS, QUERIES, INDEX, config=PoolConfig(num_hard=500, num_random=500), seed=0
+    )
     assert [len(pool) for pool in pools] == [60, 58, 60]
-    pools = build_pools(RECORDS, QUERIES, INDEX, config=PoolConfig(hard=0, random=500), seed=0)
+    pools = build_pools(
+        RECORDS, QUERIES, INDEX, config=PoolConfig(num_hard=0, num_random=500), seed=0
+    )
     assert [len(set(pool)) for pool in pools] == [60, 58, 60]
 
 
@@ -161,9 +165,9 @@ def test_config_is_documented_and_reads_from_overrides():
     ("change", "message"),
     [
         ({"kind": "pools"}, "did you mean 'pool'"),
-        ({"hard": -1}, "hard must be at least 0"),
+        ({"num_hard": -1}, "num_hard must be at least 0"),
         ({"refresh_steps": 0}, "refresh_steps must be at least 1"),
-        ({"hard": 0, "random": 0}, "nothing but positives"),
+        ({"num_hard": 0, "num_random": 0}, "nothing but positives"),
         ({"similarity_cap": 1.5}, "similarity_cap is a cosine"),
     ],
 )

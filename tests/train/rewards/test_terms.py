@@ -36,8 +36,8 @@ def test_format_pays_for_one_drawn_token_after_some_reasoning():
         thought([1, 2], text="a cause"),
         thought([]),
         thought([1, EMB, 2]),
-        thought([1, 2], end=FinishReason.BUDGET),
-        thought([1, 2], end=FinishReason.EOS),
+        thought([1, 2], finish_reason=FinishReason.LENGTH),
+        thought([1, 2], finish_reason=FinishReason.EOS),
         thought([1, 2], text=" \n"),
     ]
     found = format_reward(context(outcome([[1]] * len(group)), thoughts=group))

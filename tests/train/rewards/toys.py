@@ -13,7 +13,7 @@ EMB = 99
 
 
 def thought(
-    tokens: Sequence[int], text: str = "", end: FinishReason = FinishReason.EMB_TOKEN
+    tokens: Sequence[int], text: str = "", finish_reason: FinishReason = FinishReason.EMB_TOKEN
 ) -> Thought:
     """A thought of these tokens; `<emb_token>` is appended."""
     ids = np.array([*tokens, EMB])
@@ -23,7 +23,7 @@ def thought(
         log_probs=zeros,
         log_probs_at_1=zeros,
         vector=np.array([0.6, 0.8], np.float32),
-        end=end,
+        finish_reason=finish_reason,
         sample=0,
         text=text,
     )

@@ -19,7 +19,7 @@ from t1_jax.train.thoughts import (
 )
 from tests.train.thoughts.conftest import FakeTeacher, said
 
-CONFIG = TeacherConfig(samples=2, concurrency=2, document_characters=9)
+CONFIG = TeacherConfig(n=2, concurrency=2, document_characters=9)
 DATA = TrainingSet(
     name="pets",
     records=tuple(
@@ -191,7 +191,7 @@ class FakeModel:
             [
                 Thought(
                     token_ids=np.zeros(1, np.int32), log_probs=one, log_probs_at_1=one, vector=one,
-                    end=FinishReason.EMB_TOKEN, sample=k, text=f"{text} thought {k}",
+                    finish_reason=FinishReason.EMB_TOKEN, sample=k, text=f"{text} thought {k}",
                 )
                 for k in range(how["n"])
             ]
