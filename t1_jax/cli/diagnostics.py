@@ -136,7 +136,7 @@ def _of_versions(machine: Machine) -> list[Finding]:
             Finding(
                 level="slow",
                 problem=f"Python {machine.python}",
-                impact="the last jax for it is 0.10.2, whose bfloat16 products on CPU are no faster "
+                impact="its last jax is 0.10.2, whose bfloat16 products on CPU are no faster "
                 "than float32; with jax 0.12 they are about twice as fast",
                 hint="use Python 3.12 or 3.13 if you do not need 3.11",
             )

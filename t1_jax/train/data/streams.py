@@ -106,8 +106,7 @@ def _kinds(
     if share > 0 and not of_corpus:
         raise DataError(
             f"data.corpus_pair_fraction={share:g} needs records made of the corpus of {item.name}, "
-            "which "
-            "has none",
+            "which has none",
             hint=f"set data.sources.{item.name}.documents=true, or leave corpus_pair_fraction out",
         )
     if share < 1 and not asked:
