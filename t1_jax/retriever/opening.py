@@ -131,7 +131,7 @@ class OpenedModel:
         if needed > most:
             raise ConfigError(
                 f"the longest query prompt has {longest} tokens; with a thought of up to "
-                f"{max_thought_tokens if think else 0} and <emb_token> it needs {needed} positions; "
+                f"{max_thought_tokens if think else 0} and <emb_token> it needs {needed}; "
                 f"the model has {most}",
                 hint="lower the budget, or shorten the queries",
             )
