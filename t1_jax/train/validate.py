@@ -135,7 +135,7 @@ def _scores(
     """nDCG@10 of each query."""
     ids = [query.id for query in collection.queries]
     names = [document.id for document in collection.documents]
-    index = build_index("device", names, documents, mesh=model.mesh_context.mesh)
+    index = build_index("jax", names, documents, mesh=model.mesh_context.mesh)
     excluded_rows = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
     run = index.search(queries, _DEPTH, excluded_rows).to_run(ids, index.ids)
     return score_run(

@@ -37,7 +37,7 @@ class PoolConfig:
         refresh_steps: K, the most steps that document vectors may be old.
         similarity_cap: a document whose cosine with the query is above this is no hard negative:
             it may answer the query although nobody judged it. None trusts the judgments.
-        index: back end that searches a corpus: "device" and "numpy" are exact; "scann" is for
+        index: back end that searches a corpus: "jax" and "numpy" are exact; "scann" is for
             corpora too large for that, and a resumed run, which builds its index anew, may then
             find other hard negatives than the run that was stopped.
         scann: how ScaNN searches, and the recall below which it ends the run.
@@ -51,7 +51,7 @@ class PoolConfig:
     num_random: int = 50
     refresh_steps: int = 50
     similarity_cap: float | None = None
-    index: str = "device"
+    index: str = "jax"
     scann: ScannSettings = ScannSettings()
 
     def __post_init__(self) -> None:

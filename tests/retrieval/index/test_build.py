@@ -18,7 +18,7 @@ def test_every_kind_is_an_index(kind: str):
 
 
 def test_an_unknown_kind_names_the_known():
-    with pytest.raises(ConfigError, match=r"'faiss'\n  hint: use one of numpy, device, scann"):
+    with pytest.raises(ConfigError, match=r"'faiss'\n  hint: use one of numpy, jax, scann"):
         build_index("faiss", ["a"], np.ones((1, 2)))
 
 

@@ -24,7 +24,7 @@ def compilations() -> Iterator[list[str]]:
 
 def built(seed: int, rows: int = 103, width: int = 12) -> Index:
     vectors = np.random.default_rng(seed).standard_normal((rows, width))
-    return build_index("device", [str(row) for row in range(rows)], vectors)
+    return build_index("jax", [str(row) for row in range(rows)], vectors)
 
 
 def test_programs_are_bounded_by_buckets_and_shared_by_indexes(compilations: list[str]):

@@ -23,12 +23,12 @@ ModuleContext = Callable[[list[str], np.ndarray], Index]
 
 BUILDERS: dict[str, ModuleContext] = {
     "numpy": lambda ids, vectors: build_index("numpy", ids, vectors),
-    "device": lambda ids, vectors: build_index("device", ids, vectors),
+    "jax": lambda ids, vectors: build_index("jax", ids, vectors),
     "device, one": lambda ids, vectors: build_index(
-        "device", ids, vectors, mesh=jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+        "jax", ids, vectors, mesh=jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
     ),
     "device, 2 x 4": lambda ids, vectors: build_index(
-        "device", ids, vectors, mesh=jax.make_mesh((2, 4), ("data", "fsdp"))
+        "jax", ids, vectors, mesh=jax.make_mesh((2, 4), ("data", "fsdp"))
     ),
     "scann, brute force": lambda ids, vectors: build_index("scann", ids, vectors),
     "scann, tree": lambda ids, vectors: build_index(
@@ -165,7 +165,7 @@ def test_device_and_reference_agree_on_any_vectors(seed: int, rows: int, k: int,
     rng = np.random.default_rng(seed)
     vectors, queries = rng.standard_normal((rows, 6)), rng.standard_normal((n, 6))
     ids = [str(row) for row in range(rows)]
-    exact, device = BUILDERS["numpy"](ids, vectors), BUILDERS["device"](ids, vectors)
+    exact, device = BUILDERS["numpy"](ids, vectors), BUILDERS["jax"](ids, vectors)
     np.testing.assert_array_equal(device.search(queries, k).rows, exact.search(queries, k).rows)
     everything = np.tile(np.arange(rows), (n, 1))
     np.testing.assert_array_equal(

@@ -7,7 +7,7 @@ from t1_jax.errors import T1Error
 from t1_jax.train.rewards import RewardConfig, RewardContext, rehearse, reward_names
 from tests.train.rewards.toys import record
 
-HERE = "tests.train.rewards.test_rehearsal"
+HERE = "tests.train.rewards.test_dry_run"
 RECORDS = [record("q0"), record("q1", ["d0", "d1"])]
 
 
@@ -44,7 +44,7 @@ def test_thoughts_of_every_kind_are_tried():
 
 def test_a_reward_that_fails_on_an_empty_thought():
     line = per_token.__code__.co_firstlineno + 2
-    raised = rf"per_token' raised ZeroDivisionError: .* \(.*test_rehearsal.py:{line}\)"
+    raised = rf"per_token' raised ZeroDivisionError: .* \(.*test_dry_run.py:{line}\)"
     with pytest.raises(T1Error, match=raised):
         rehearse(
             RECORDS,
