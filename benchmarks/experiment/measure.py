@@ -41,7 +41,7 @@ from benchmarks.experiment.timing import seconds_of
 from t1_jax.cli.embedding_cache import RememberedDocuments
 from t1_jax.cli.model import model_facts
 from t1_jax.cli.output import print_error
-from t1_jax.cli.score import score_run_file
+from t1_jax.cli.evaluate import evaluate_run_file
 from t1_jax.errors import T1Error
 from t1_jax.evaluate import (
     Evaluation,
@@ -158,7 +158,7 @@ def _of_files(
         if file is None:
             found = evaluate_baselines([], collection, config, split=plan.split)
         else:
-            found = score_run_file(file, collection, plan.split, config)
+            found = evaluate_run_file(file, collection, plan.split, config)
         rows = {"run": _scores(found, found.rows[0])}
         todo = replace(todo, query_ids=list(found.query_ids), rows=rows, facts=_facts())
         yield _written(plan, todo, say)
