@@ -108,7 +108,8 @@ def read_measured(file: Path) -> Measured:
         if content.pop("format") != FORMAT:
             raise DataError(f"{file} has another format than {FORMAT}", hint="measure it again")
         rows = {name: RowScores(**row) for name, row in content.pop("rows").items()}
-        measured = Measured(provenance=Provenance(**content.pop("provenance")), rows=rows, **content)
+        provenance = Provenance(**content.pop("provenance"))
+        measured = Measured(provenance=provenance, rows=rows, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file} is not a measurement: {error}", hint="remove it, and measure again"
