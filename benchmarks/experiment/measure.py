@@ -38,7 +38,7 @@ from benchmarks.experiment.runs import (
 )
 from benchmarks.experiment.tasks import Task, settings_of, tasks_of
 from benchmarks.experiment.timing import seconds_of
-from t1_jax.cli.embedding_cache import RememberedDocuments
+from t1_jax.cli.embedding_cache import CachedDocumentEncoder
 from t1_jax.cli.model import model_facts
 from t1_jax.cli.output import print_error
 from t1_jax.cli.evaluate import evaluate_run_file
@@ -195,7 +195,7 @@ def _measured(
         seconds = seconds_of(model, collection, plan, thinks=system.kind == "t1")
         return replace(todo, seconds=seconds, facts=_facts() | {"model": dict(facts.details)})
     found = evaluate_collection(
-        RememberedDocuments(model, plan.vectors),
+        CachedDocumentEncoder(model, plan.vectors),
         collection,
         task.config,
         facts=facts,
