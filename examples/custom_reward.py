@@ -55,10 +55,9 @@ def main(model_name: str = "smollm2-135m-instruct") -> None:
     terms = {"log_rank": 1.0, "examples.custom_reward:new_words": 0.2}
     rewards = compute_rewards(context, RewardConfig(terms=terms))
     for p, g in np.ndindex(context.shape):
-        parts = ", ".join(
-            f"{name.split(':')[-1]} {v[p, g]:.2f}" for name, v in rewards.terms.items()
-        )
-        print(f"{rewards.total[p, g]:.2f}  ({parts})  {' '.join(thoughts[p][g].text.split())[:60]}")
+        rank, new = (reward[p, g] for reward in rewards.terms.values())
+        text = " ".join(thoughts[p][g].text.split())
+        print(f"log_rank {rank:.2f}, new_words {new:.2f}: {rewards.total[p, g]:.2f}  {text[:60]}")
 
 
 if __name__ == "__main__":

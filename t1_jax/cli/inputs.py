@@ -90,6 +90,7 @@ def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection"
     """
     from t1_jax.hub import open_documents as open_them
 
+    _check_path(source)
     return _with_flaws_logged(open_them(source, lenient=lenient), out)
 
 
@@ -114,7 +115,16 @@ def open_split(name_or_folder: str, split: str, out: "Output", *, lenient: bool)
     """
     from t1_jax.hub import open_collection
 
+    _check_path(name_or_folder)
     return _with_flaws_logged(open_collection(name_or_folder, split, lenient=lenient), out)
+
+
+def _check_path(source: str) -> None:
+    """Raises DataError for a name that can only be a path, and does not exist."""
+    if source == str(STANDARD_INPUT) or Path(source).exists():
+        return
+    if "/" in source or Path(source).suffix:
+        raise DataError(f"{source} does not exist", hint="check the path")
 
 
 def _with_flaws_logged(collection: "Collection", out: "Output") -> "Collection":

@@ -217,7 +217,7 @@ def _check_overrides(
     if overrides["dtype"] is not None and overrides["dtype"] != record["dtype"]:
         differing.append(f"--dtype {overrides['dtype']}: the index has {record['dtype']}")
     if overrides["preset"] is not None and load_preset(overrides["preset"]).hash != stored.hash:
-        differing.append(f"--preset {overrides['preset']}: the index has the prompts {stored.name!r}")
+        differing.append(f"--preset {overrides['preset']}: the index has {stored.name!r}")
     if overrides["task"] is not None or overrides["instruction"] is not None:
         chosen = query_instruction(stored, overrides["task"], overrides["instruction"])
         if chosen != record["instruction"]:

@@ -133,6 +133,12 @@ def rebase(
     from t1_jax.retriever import rebase_adapter
 
     out = Output(as_json)
+    if not (adapter / "adapter_config.json").is_file():
+        missing = "has no adapter_config.json" if adapter.is_dir() else "does not exist"
+        raise ConfigError(
+            f"{adapter} is not an adapter: it {missing}",
+            hint="give the folder of an adapter, as in runs/mine/stages/s3",
+        )
     metadata = rebase_adapter(adapter, base, force=force)
     out.print(f"{adapter}: its base model is {metadata.base_model}")
     out.result(

@@ -140,6 +140,7 @@ def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
         (("-q", "PETS", "-o", "PETS/corpus.jsonl/run"), "corpus.jsonl is not a folder"),
         (("-q", "PETS", "-o", "run", "--split", "dev"), "has no split 'dev'"),
         (("-q", "nowhere", "-o", "run"), "neither a folder nor a collection"),
+        (("-q", "no.jsonl", "-o", "run"), "no.jsonl does not exist"),
         (("x", "--max-thought-tokens", "0"), "must be at least 1"),
         (("x", "--max-thought-tokens", "5000"), "the model has 4096"),
         (("x", "-n", "0"), "must be at least 1"),

@@ -87,7 +87,7 @@ def test_bad_checkpoints_are_named_and_nothing_is_left(t1, base_model, tmp_path,
     answer = t1("import", spoil(source), tmp_path / "t1")
     assert answer.code == 2, answer.out
     assert named in answer.err
-    assert "Traceback" not in answer.err
+    assert "nowhere is not an adapter: it does not exist" in answer.err
     assert not (tmp_path / "t1").exists()
 
 
@@ -130,10 +130,10 @@ def test_an_export_is_a_model_again(t1, base_model, tmp_path):
 def test_what_is_no_adapter_is_refused(t1, base_model, tmp_path):
     answer = t1("rebase", tmp_path, base_model)
     assert answer.code == 2
-    assert "adapter_config.json is missing" in answer.err
+    assert "is not an adapter: it has no adapter_config.json" in answer.err
     answer = t1("rebase", tmp_path / "nowhere", base_model)
     assert answer.code == 2
-    assert "Traceback" not in answer.err
+    assert "nowhere is not an adapter: it does not exist" in answer.err
 
 
 def test_an_adapter_is_told_where_its_base_is(t1, base_model, tmp_path, monkeypatch):
@@ -152,6 +152,7 @@ def test_an_adapter_is_told_where_its_base_is(t1, base_model, tmp_path, monkeypa
             base_fingerprint="f",
         )
 
+    (tmp_path / "adapter_config.json").write_text("{}")
     monkeypatch.setattr("t1_jax.retriever.rebase_adapter", rebase_adapter)
     answer = t1("rebase", tmp_path, "there", "--force", "--json")
     assert answer.code == 0, answer.err

@@ -33,7 +33,7 @@ def model(loaded: T1, folder: str, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_search_your_files(model, tmp_path, capsys):
     (tmp_path / "cats.md").write_text("# Cats\n\nA cat purrs when it is content, and hunts mice.\n")
     (tmp_path / "notes.csv").write_text(
-        "This file is neither Markdown nor plain text, so not read."
+        "This file is not searched, as it is neither Markdown nor text."
     )
     search_your_files.main(str(tmp_path), "who hunts mice?", model)
     thought, results = capsys.readouterr().out.split("\n\n", 1)
