@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs `t1` on TPU v5e (v5litepod): launch/tpu_v5e.sh evaluate --collection cwe
-# What you set yourself is kept; LIBTPU_INIT_ARGS of your own come last and win.
+# Your own environment variables are kept; your LIBTPU_INIT_ARGS come last and take precedence.
 set -euo pipefail
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu} # fail at once where there is no TPU; the CPU holds host arrays
-# Compiled programs survive the process. Keep the folder private: it holds executables.
+export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu} # fail at once without a TPU; the CPU holds host arrays
+# Compiled programs are cached. Keep the folder private: it holds executables.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/t1_jax/xla}
 
 flags=(

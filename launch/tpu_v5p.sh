@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs `t1` on TPU v5p: launch/tpu_v5p.sh evaluate --collection cwe
-# What you set yourself is kept; LIBTPU_INIT_ARGS of your own come last and win.
+# Your own environment variables are kept; your LIBTPU_INIT_ARGS come last and take precedence.
 set -euo pipefail
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu} # fail at once where there is no TPU; the CPU holds host arrays
-# Compiled programs survive the process. Keep the folder private: it holds executables.
+export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu} # fail at once without a TPU; the CPU holds host arrays
+# Compiled programs are cached. Keep the folder private: it holds executables.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/t1_jax/xla}
 
-# Not here: v5e's three async_collective_fusion flags. libtpu 0.0.52 refuses them on v5p, and an
+# Without v5e's three async_collective_fusion flags: libtpu 0.0.52 rejects them on v5p, and an
 # unknown flag ends the process.
 flags=(
     # Run all-gathers and permutes of sharded weights while matrix products still run.
