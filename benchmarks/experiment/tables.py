@@ -63,8 +63,8 @@ def controls_table(plan: Plan, collected: Collected) -> str:
         ]
         own = [collected.rows[name, "own", collection] for name in thinking]
         rows += [
-            ["mean tokens of an own thought", *(_number(row.mean_tokens, 1) for row in own)],
-            ["own thoughts truncated", *(_percent(row.truncated_frac) for row in own)],
+            ["mean tokens, own thought", *(_number(row.mean_tokens, 1) for row in own)],
+            ["truncated, own thought", *(_percent(row.truncated_frac) for row in own)],
         ]
         header = [f"{collection}, {MEASURES[0]}", *(plan.systems[name].label for name in thinking)]
         if thinking:
@@ -305,7 +305,7 @@ def _tokens(count: int | None) -> str:
 
 
 def _text(text: str, most: int = 200) -> str:
-    """A text of anybody's inside a cell: one line, no markup, not too long."""
+    """Arbitrary text as a table cell: one line, markup escaped, truncated."""
     line = " ".join(text.split())
     line = line if len(line) <= most else line[: most - 1] + "…"
     return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", line)

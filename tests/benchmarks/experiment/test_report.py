@@ -73,8 +73,8 @@ def test_controls_samples_budgets_and_cost(tmp_path):
     put(tmp_path, "s3", {}, measurement="cost", seconds=seconds, facts=facts)
     controls = table("controls", tmp_path)
     assert cells(controls, "empty thought")[1] == "0.250 [0.250, 0.250]"
-    assert cells(controls, "mean tokens of an own thought")[1] == "7.0"
-    assert cells(controls, "own thoughts truncated")[1] == "25 %"
+    assert cells(controls, "mean tokens, own thought")[1] == "7.0"
+    assert cells(controls, "truncated, own thought")[1] == "25 %"
     samples = table("samples", tmp_path)
     assert cells(samples, "3, sampled at temperature 0.7")[1:] == [
         "1.000 [1.000, 1.000]", "15.0", "1.250",
