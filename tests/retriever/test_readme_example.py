@@ -8,17 +8,18 @@ from t1_jax.retriever import T1
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
+def ranking(output: str) -> list[tuple[float, str]]:
+    """Scores and documents of the last three lines."""
+    lines = re.findall(r"^(-?\d\.\d{3})  (.+)$", output, flags=re.MULTILINE)
+    return [(float(score), document) for score, document in lines[-3:]]
+
+
 def test_it_prints_a_thought_and_the_ranked_documents(tiny_t1: T1, monkeypatch, capsys):
-    code, output = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1:3]
+    code, shown = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1:3]
     monkeypatch.setattr(T1, "load", lambda path: tiny_t1)
     exec(code.replace("max_thought_tokens=24", "max_thought_tokens=8"), {})
-    ranking = capsys.readouterr().out.splitlines()[-3:]
-    form = re.compile(r"(-?\d\.\d{3})  (.+)")
-    printed, shown = ([form.fullmatch(line) for line in lines] for lines in (
-        ranking, output.splitlines()[1:],
-    ))  # fmt: skip
-    assert all(printed)
-    assert all(shown)
-    scores = [float(line[1]) for line in printed if line]
-    assert scores == sorted(scores, reverse=True)
-    assert {line[2] for line in printed if line} == {line[2] for line in shown if line}
+    printed = ranking(capsys.readouterr().out)
+    for result in (printed, ranking(shown)):
+        assert result == sorted(result, reverse=True)
+        assert len(result) == 3
+    assert {text for _, text in printed} == {text for _, text in ranking(shown)}
