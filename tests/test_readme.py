@@ -62,7 +62,7 @@ def test_commands_take_what_they_are_given(line: str):
 
 def test_named_files_exist():
     """Configs, source files, tests and launch scripts, wherever a page names one."""
-    folders = "benchmarks|configs|constraints|launch|models|scripts|t1_jax|tests"
+    folders = "benchmarks|configs|constraints|examples|launch|models|scripts|t1_jax|tests"
     for page, text in PAGES.items():
         for name in re.findall(rf"\b(?:{folders})/[\w./-]*\w", text):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
