@@ -20,7 +20,7 @@ quickstart: setup ## real weights, real data: train three stages, think, retriev
 	@$(BIN)/t1 quickstart $(ARGS)
 
 test: setup ## run the tests, in JOBS processes
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: setup ## measure encoding and thinking, beside PyTorch where it is installed
 	@$(BIN)/t1 bench
