@@ -39,9 +39,9 @@ from benchmarks.experiment.runs import (
 from benchmarks.experiment.tasks import Task, settings_of, tasks_of
 from benchmarks.experiment.timing import seconds_of
 from t1_jax.cli.embedding_cache import CachedDocumentEncoder
+from t1_jax.cli.evaluate import evaluate_run_file
 from t1_jax.cli.model import model_facts
 from t1_jax.cli.output import print_error
-from t1_jax.cli.evaluate import evaluate_run_file
 from t1_jax.errors import T1Error
 from t1_jax.evaluate import (
     Evaluation,
