@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Runs `t1` on NVIDIA GPUs: launch/gpu.sh evaluate --collection cwe
-# Your own environment variables are kept; your XLA_FLAGS come last and take precedence.
+# Variables that are already set are kept; your XLA_FLAGS come last and win.
 set -euo pipefail
 
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} # fail at once without a GPU; the CPU holds host arrays
-# By default JAX preallocates 75 % of the memory; nothing else should run on this GPU.
+# JAX preallocates 75 % of the GPU memory by default; this process expects to be alone.
 export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-.92}
-# Compiled programs are cached. Keep the folder private: it holds executables.
+# Persistent compilation cache. Keep the folder private: it holds executables.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/t1_jax/xla}
 
 flags=(
-    # Order operations so that collectives run beside matrix products.
+    # Overlap collectives with matrix products.
     --xla_gpu_enable_latency_hiding_scheduler=true
 )
 export XLA_FLAGS="${flags[*]}${XLA_FLAGS:+ $XLA_FLAGS}"

@@ -1,8 +1,8 @@
-"""Updates the tables and plots of docs/experiment.md from the results.
+"""Writes the tables and plots of docs/experiment.md from the results.
 
     python -m benchmarks.experiment.report [KEY=VALUE ...]
 
-A table stands between `<!-- table:NAME -->` and `<!-- end -->`; the rest of the page stays.
+Tables are between `<!-- table:NAME -->` and `<!-- end -->`; the rest of the page is unchanged.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def write_page(plan: Plan, page: Path, *, pictures: bool = True) -> list[Path]:
 
 
 def renewed(text: str, plan: Plan, collected: Collected) -> str:
-    """The text of the page with every marked table updated.
+    """The page's text with every marked table written from the results.
 
     Raises:
         DataError: a marker that names no table, or one without an end.
