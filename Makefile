@@ -21,7 +21,7 @@ quickstart: setup ## train three stages on real data, evaluate, and print the re
 	@$(BIN)/t1 quickstart $(ARGS)
 
 test: setup ## run the tests in JOBS processes (default 2)
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: setup ## measure encoding and decoding speed, against PyTorch if installed
 	@$(BIN)/t1 bench

@@ -18,6 +18,8 @@ _TOY_STAGE = (
     "data.batch_size=4",
     "data.corpus_pair_fraction=null",
     "micro_batch.rows=4",
+    # One length for all rows, so that few programs are compiled.
+    "micro_batch.length_step=128",
     "validate_every=0",
 )
 _TOY = (
