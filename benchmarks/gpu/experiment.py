@@ -11,7 +11,7 @@ from t1_jax.retrieval import Collection
 from t1_jax.train import TrainConfig
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "experiment" / "t1_gpu.yaml"
+CONFIG = ROOT / "configs" / "untested" / "t1_gpu.yaml"
 MODEL = ROOT / "models" / "t1-smollm2-135m"
 COLLECTIONS = ("cwe", "ruff")
 _TOY_STAGE = (
