@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import DataError
 from t1_jax.interrupt import Interrupt
-from t1_jax.model import Decoder
+from t1_jax.model import Decoder, pool_embeddings
 from t1_jax.parallel import MeshContext, global_to_host, host_to_global
 from t1_jax.progress import track
 from t1_jax.text import (
@@ -28,10 +28,10 @@ def _encode(
     graph: nnx.GraphDef[Decoder],
     weights: nnx.State,
     tokens: Int[Array, "B L"],
-    emb_position: Int[Array, " B"],
+    emb_positions: Int[Array, " B"],
 ) -> Float[Array, "B D"]:
     decoder = nnx.merge(graph, weights)
-    return decoder.pool(decoder.hidden(tokens), emb_position)
+    return pool_embeddings(decoder, decoder(tokens), emb_positions)
 
 
 class Encoder:

@@ -18,12 +18,18 @@ from t1_jax.hub import (
     ExportOptions,
     export_adapter,
     export_folder,
-    init_emb_row,
     load_decoder_state,
     tokenizer_hash,
     with_adapter,
 )
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, VocabMask, merge_lora
+from t1_jax.model import (
+    Decoder,
+    DecoderConfig,
+    ModelOptions,
+    VocabMask,
+    fill_emb_row,
+    merge_lora,
+)
 from t1_jax.parallel import MeshContext, host_to_global
 from t1_jax.retriever.opening import OpenedModel, document_prompt, t1_metadata
 from t1_jax.retriever.provenance import Provenance, require_provenance
@@ -192,7 +198,7 @@ def _with_emb_row(
 ) -> dict[str, jax.Array]:
     """The new token's row in the embedding and, where it is untied, in the head."""
     mask = host_to_global(used, mesh_context.activation("v"))
-    arrays["embed/table"] = init_emb_row(arrays["embed/table"], mask, np.int32(row))
+    arrays["embed/table"] = fill_emb_row(arrays["embed/table"], mask, np.int32(row))
     if "head/kernel" in arrays:
-        arrays["head/kernel"] = init_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)
+        arrays["head/kernel"] = fill_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)
     return arrays

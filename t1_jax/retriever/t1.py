@@ -350,7 +350,7 @@ class T1:
         total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
             for index, thought in self._sampler.think(
-                prompts, samples=n, max_thought_tokens=max_thought_tokens, options=sampling
+                prompts, n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
             ):
                 found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)

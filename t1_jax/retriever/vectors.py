@@ -13,7 +13,7 @@ def mean_vectors(drawn: Sequence[Sequence[Thought]], embed_dim: int) -> Float[np
     """The normalized mean of each query's vectors (O1-Embedder, arXiv:2502.07555)."""
     if not drawn:
         return np.zeros((0, embed_dim), np.float32)
-    means = np.stack([np.mean([t.vector for t in thoughts], axis=0) for thoughts in drawn])
+    means = np.stack([np.mean([t.embedding for t in thoughts], axis=0) for thoughts in drawn])
     return normalized(means)
 
 

@@ -93,7 +93,7 @@ def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_pa
     save_adapter(again, decoder, parts.preset, parts.provenance, CardFacts(name="Tiny"))
     assert read_adapter(again).metadata.base_fingerprint == parts.provenance.fingerprint
     with pytest.raises(UnsupportedError, match="without an adapter"):
-        decoder.unrolled()
+        decoder.unstack_layers()
 
 
 def test_what_is_saved_is_merged(trained: tuple[Path, T1], tmp_path: Path, tiny_t1: T1) -> None:

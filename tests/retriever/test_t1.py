@@ -15,7 +15,7 @@ def test_a_thought_given_back_has_the_vector_it_was_drawn_with(tiny_t1: T1):
     prompt_of = tiny_t1.encode_query(QUERIES, thoughts=[t[0].text for t in thoughts])
     assert vectors.shape == (2, tiny_t1.embed_dim)
     for row, (thought,) in enumerate(thoughts):
-        np.testing.assert_allclose(thought.vector, vectors[row], atol=1e-6)
+        np.testing.assert_allclose(thought.embedding, vectors[row], atol=1e-6)
         # Text survives only if its bytes decode; compare where encoding it gives the tokens back.
         tokens = tiny_t1.tokenizer.encode_thought(thought.text)
         if np.array_equal(tokens, thought.token_ids[:-1]):
@@ -26,7 +26,7 @@ def test_several_thoughts_are_averaged_and_normalized(tiny_t1: T1):
     vectors, thoughts = tiny_t1.encode_query(QUERIES, n=3, return_thoughts=True)
     for vector, group in zip(vectors, thoughts, strict=True):
         assert [thought.sample for thought in group] == [0, 1, 2]
-        mean = np.mean([thought.vector for thought in group], axis=0)
+        mean = np.mean([thought.embedding for thought in group], axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
     single = tiny_t1.encode_query(QUERIES, return_thoughts=True)[1]
     assert single[0][0].token_ids.tolist() == thoughts[0][0].token_ids.tolist()

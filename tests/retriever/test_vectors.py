@@ -12,7 +12,7 @@ def thought(*vector: float) -> Thought:
         token_ids=np.ones(1, np.int32),
         log_probs=one,
         log_probs_at_1=one,
-        vector=np.array(vector, np.float32),
+        embedding=np.array(vector, np.float32),
         finish_reason=FinishReason.EMB_TOKEN,
         sample=0,
     )
