@@ -269,11 +269,9 @@ def load_trainable_model(
         thinking = replace(mesh_context, rules=replace(mesh_context.rules, embed=()))
     adapter, resolved = files.adapter, files.resolved
     decoder = load_decoder(
-        files.checkpoint,
         resolved,
         replace(options, param_dtype="float32", remat=config.remat, unroll_decode=False),
         mesh_context,
-        adapter=adapter,
     )
     with mesh_context.activate():
         plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))

@@ -41,9 +41,7 @@ def parts_of(base: Path, adapter: Path | None = None) -> tuple[ResolvedModel, De
     resolved = resolve_model(
         checkpoint, name=str(base), emb_token="auto", preset=None, adapter=beside
     )
-    return resolved, load_decoder(
-        checkpoint, resolved, ModelOptions(), single_device_mesh_context(), adapter=beside
-    )
+    return resolved, load_decoder(resolved, ModelOptions(), single_device_mesh_context())
 
 
 @pytest.fixture(scope="module")
