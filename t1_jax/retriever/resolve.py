@@ -157,8 +157,8 @@ def _check_tokens(
     metadata = adapter.metadata
     if (metadata.emb_token_id, metadata.tokenizer) != (emb.id, tokenizer_hash(tokenizer)):
         raise WeightsError(
-            f"{adapter.path} was trained with <emb_token> at {metadata.emb_token_id} of a tokenizer "
-            f"with hash {metadata.tokenizer}; {checkpoint.path} has it at {emb.id}, hash "
+            f"{adapter.path} was trained with <emb_token> at {metadata.emb_token_id} of a "
+            f"tokenizer with hash {metadata.tokenizer}; {checkpoint.path} has it at {emb.id}, hash "
             f"{tokenizer_hash(tokenizer)}",
             hint="load it with the base model and tokenizer it was trained with",
         )

@@ -115,7 +115,7 @@ def test_thoughts_do_not_see_each_other_and_the_prompt_sees_none_of_them() -> No
 @pytest.mark.parametrize(
     ("backend", "window", "with_segments", "message"),
     [
-        ("splash", 0, True, "splash attention cannot show one prefix"),
+        ("splash", 0, True, "splash attention cannot share one prefix"),
         ("xla", 3, True, "sliding window"),
         ("xla", 0, False, "needs segment_ids"),
     ],
