@@ -90,7 +90,7 @@ def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_pa
     again = tmp_path / "again"
     save_adapter(again, decoder, parts.preset, parts.provenance, CardFacts(name="Tiny"))
     assert read_adapter(again).metadata.base_fingerprint == parts.provenance.fingerprint
-    with pytest.raises(UnsupportedError, match="without an adapter"):
+    with pytest.raises(UnsupportedError, match="without an unmerged adapter"):
         decoder.unstack_layers()
 
 

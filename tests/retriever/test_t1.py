@@ -106,7 +106,7 @@ def test_instruction_and_task_reach_the_prompt(tiny_t1: T1):
         ({"texts": QUERIES, "n": 0}, ConfigError, "number of thoughts"),
         ({"texts": QUERIES, "thoughts": ["one"]}, DataError, "2 queries but 1 thoughts"),
         ({"texts": QUERIES, "query_ids": ["one"]}, DataError, "query_ids"),
-        ({"texts": QUERIES, "think": False, "max_thought_tokens": 4}, ConfigError, "drawn"),
+        ({"texts": QUERIES, "think": False, "max_thought_tokens": 4}, ConfigError, "are sampled"),
         ({"texts": QUERIES, "think": False, "thoughts": ["a", "b"]}, ConfigError, "think=False"),
         ({"texts": QUERIES, "task": "cwe", "instruction": "find"}, ConfigError, "not both"),
     ],
@@ -136,8 +136,8 @@ def test_a_vector_that_is_not_finite_names_its_document(tiny_t1: T1):
         decoder.final_norm.scale[...] = scale
 
 
-def test_a_model_put_together_by_hand_has_no_fingerprint(tiny_t1: T1):
-    with pytest.raises(WeightsError, match="by hand"):
+def test_a_model_built_from_parts_has_no_fingerprint(tiny_t1: T1):
+    with pytest.raises(WeightsError, match="built from parts"):
         _ = tiny_t1.fingerprint
 
 
