@@ -40,7 +40,7 @@ def main(model_name: str = "smollm2-135m-instruct") -> None:
     model = T1.load(model_name)
     queries = [record.query for record in RECORDS]
     _, thoughts = model.encode_query(queries, n=4, max_thought_tokens=24, return_thoughts=True)
-    vectors = np.stack([[thought.vector for thought in group] for group in thoughts])  # [P, G, D]
+    vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
     scores = vectors @ model.encode_document(list(DOCUMENTS.values())).T  # [P, G, C]
     grades = np.array([[record.positives.get(name, 0) for name in DOCUMENTS] for record in RECORDS])
     context = RewardContext(
