@@ -12,11 +12,11 @@ from t1_jax.parallel import MeshConfig
 from t1_jax.seeds import check_seed
 from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.data import StageDataConfig
-from t1_jax.train.data_config import DataConfig
+from t1_jax.train.data.config import DataConfig
+from t1_jax.train.infra import CheckpointConfig, HealthConfig, TrackingConfig
 from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
 from t1_jax.train.optimizer import OptimizerConfig
 from t1_jax.train.rewards import PoolConfig, RewardConfig
-from t1_jax.train.run import CheckpointConfig, HealthConfig, TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from t1_jax.retriever import T1
 from t1_jax.seeds import stable_hash
 from t1_jax.train.batch import Row, micro_batches
 from t1_jax.train.candidates import CandidateDocuments
-from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
 from t1_jax.train.data import Example, TrainingSet
-from t1_jax.train.data_config import LengthConfig
+from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.losses import group_advantages, has_variance, token_weights
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.objective import TokenObjective

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from flax import nnx
 
 from t1_jax.parallel import MeshContext
-from t1_jax.train.clock import Clock
+from t1_jax.train.infra import Interrupted
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.rollout import Rollout
-from t1_jax.train.run import Interrupted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

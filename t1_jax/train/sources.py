@@ -22,7 +22,7 @@ from t1_jax.train.data import (
     refuse_leaks,
     remove_leaks,
 )
-from t1_jax.train.data_config import DataConfig, SourceConfig
+from t1_jax.train.data.config import DataConfig, SourceConfig
 from t1_jax.train.thoughts import cached_source, document_pairs, template_records
 
 TRAINING_PREFIX = "train"

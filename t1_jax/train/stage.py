@@ -14,16 +14,16 @@ from flax import nnx
 
 from t1_jax.errors import DataError, T1Error, UnsupportedError
 from t1_jax.seeds import stable_hash
-from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import StageDataConfig, TrainingSet, epoch_steps, iterate_batches
+from t1_jax.train.infra import any_process
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.own_thoughts import OwnThoughts
 from t1_jax.train.prefetch import Drawn, RolloutPrefetch
 from t1_jax.train.rollout import rollout_samples
 from t1_jax.train.rows import RowMaker
-from t1_jax.train.run import any_process
 from t1_jax.train.sources import TrainingData
 from t1_jax.train.step import StepBatch, step_log_probs, train_step, with_columns
 from t1_jax.train.supervised import Supervised

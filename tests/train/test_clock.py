@@ -2,12 +2,12 @@
 
 import pytest
 
-from t1_jax.train.clock import Clock
+from t1_jax.train.infra.throughput import Clock
 
 
 def test_times_add_up(monkeypatch):
     now = iter([0.0, 1.0, 5.0, 7.0, 10.0, 10.5])
-    monkeypatch.setattr("t1_jax.train.clock.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("t1_jax.train.infra.throughput.time.perf_counter", lambda: next(now))
     clock = Clock()
     with clock.of("reward"):
         pass

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from t1_jax.generate import FinishReason
-from t1_jax.train.clock import Clock
 from t1_jax.train.data import Example, iterate_batches
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.optimizer import Optimizer
 from t1_jax.train.own_thoughts import OwnThoughts, without_thoughts
 from t1_jax.train.rollout import Rollout

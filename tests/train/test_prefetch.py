@@ -11,8 +11,8 @@ import pytest
 
 from t1_jax.errors import DataError, UnsupportedError
 from t1_jax.parallel import MeshConfig, make_mesh_context
+from t1_jax.train.infra import Interrupted
 from t1_jax.train.own_thoughts import OwnThoughts
-from t1_jax.train.run import Interrupted
 from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
 from tests.train.toy_stages import ToyStages

@@ -8,7 +8,7 @@ import pytest
 from t1_jax.config import load_config
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.train import TrainConfig
-from t1_jax.train.preflight import check_run
+from t1_jax.train.checks import check_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OTHERS = ("quickstart", "evaluate", "evaluate_sampled", "measure")

@@ -6,7 +6,7 @@ import pytest
 from t1_jax.generate import FinishReason, Thought
 from t1_jax.text import T1Tokenizer
 from t1_jax.train.batch import Row
-from t1_jax.train.data_config import LengthConfig
+from t1_jax.train.data.config import LengthConfig
 from t1_jax.train.rows import RowMaker, actions_of, group_row, rewarded_continuations, thought_rows
 from tests.train.toy_texts import PRESET, examples, sets
 

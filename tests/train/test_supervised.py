@@ -11,7 +11,7 @@ from t1_jax.text import T1Tokenizer
 from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.config import LossWeights, StageConfig
 from t1_jax.train.data import StageDataConfig
-from t1_jax.train.data_config import LengthConfig
+from t1_jax.train.data.config import LengthConfig
 from t1_jax.train.rows import RowMaker
 from t1_jax.train.step import StepBatch
 from t1_jax.train.supervised import Supervised, document_prompt

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import normalized_text
 from t1_jax.seeds import stable_hash
-from t1_jax.train.data.records import TrainingRecord, TrainingSet, sets_by_name
-from t1_jax.train.data.stage_data_config import Example, StageDataConfig
-from t1_jax.train.data.streams import StreamShare, draw_streams, stream_shares
+from t1_jax.train.data.config import StageDataConfig
+from t1_jax.train.data.mixture import StreamShare, draw_streams, stream_shares
+from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet, sets_by_name
 
 if TYPE_CHECKING:
     from grain import MapDataset

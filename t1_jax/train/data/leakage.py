@@ -8,7 +8,6 @@ from math import ceil
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import Collection, normalized_text
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
-from t1_jax.train.data.texts import jaccard, shingles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,3 +237,15 @@ class _NearIndex:
         if length <= 0:
             return []
         return [shingle for _, shingle in sorted((self._counts[s], s) for s in known)[:length]]
+
+
+def shingles(text: str, size: int) -> frozenset[str]:
+    """Every run of `size` characters of the normalized text; a shorter text is its own."""
+    text = normalized_text(text)
+    return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
+
+
+def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    """The share of all their elements that two sets have in common; not both may be empty."""
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)

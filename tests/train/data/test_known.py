@@ -4,7 +4,7 @@ import numpy as np
 
 from t1_jax.retrieval import Document, build_index
 from t1_jax.train.data import Example, TrainingRecord, TrainingSet, candidate_mask
-from t1_jax.train.data.known import exclude_known_answers
+from t1_jax.train.data.negatives import exclude_known_answers
 from t1_jax.train.mining import Ranking, mine_negatives
 from t1_jax.train.rewards import PoolConfig, build_pools
 

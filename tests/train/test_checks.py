@@ -9,8 +9,7 @@ import pytest
 
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.train import TrainConfig, preflight
-from t1_jax.train.data import TrainingSet
-from t1_jax.train.preflight import (
+from t1_jax.train.checks import (
     check_output,
     check_prompts,
     check_rewards,
@@ -19,6 +18,7 @@ from t1_jax.train.preflight import (
     truncation_warning,
     warnings_of,
 )
+from t1_jax.train.data import TrainingSet
 from t1_jax.train.rows import RowMaker
 from tests.train.data.toys import training_set
 from tests.train.toy_runs import S1, S2, S3, SHAPE, merged, toy_config
@@ -234,7 +234,7 @@ def test_a_run_folder_that_cannot_be_written(toys):
 def test_a_disk_that_is_too_small_for_a_checkpoint_is_told(toys, monkeypatch):
     def has(free: int) -> None:
         usage = type("Usage", (), {"free": free})
-        monkeypatch.setattr("t1_jax.train.preflight.shutil.disk_usage", lambda path: usage)
+        monkeypatch.setattr("t1_jax.train.checks.shutil.disk_usage", lambda path: usage)
 
     layer = 32 * 4 * 32 + 3 * 32 * 48  # q, k, v, o; and three matrices of the feed-forward part
     tables = (1 if SHAPE.tie_embeddings else 2) * SHAPE.vocab_size * 32

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.train.run import Health, HealthConfig, TrainingAborted
+from t1_jax.train.infra import Health, HealthConfig, TrainingAborted
 
 SOUND = {
     "loss": 2.0,

@@ -14,9 +14,9 @@ from t1_jax.retrieval.index import require_backend
 from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
+from t1_jax.train.infra import body_parameters
 from t1_jax.train.rewards import rehearse
 from t1_jax.train.rows import RowMaker
-from t1_jax.train.run import body_parameters
 from t1_jax.train.validate import score_names
 
 _SAMPLED_THOUGHTS = 2000

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.seeds import stable_hash
-from t1_jax.train.data.records import TrainingRecord, TrainingSet
-from t1_jax.train.data.stage_data_config import Example, StageDataConfig
+from t1_jax.train.data.config import StageDataConfig
+from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet
 
 if TYPE_CHECKING:
     from grain import MapDataset

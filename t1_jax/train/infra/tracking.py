@@ -12,7 +12,7 @@ import jax
 
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.files import write_atomically
-from t1_jax.train.run.folder import RunFolder
+from t1_jax.train.infra.folder import RunFolder
 
 _EXTRA = "install the extra: pip install 't1_jax[tracking]'"
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.train.run import GracefulStop
+from t1_jax.train.infra import GracefulStop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -45,7 +45,7 @@ def test_handlers_come_back_after_an_error() -> None:
 
 def test_a_deadline_asks_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("t1_jax.train.run.stopping.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("t1_jax.train.infra.stopping.time.monotonic", lambda: now[0])
     stop = GracefulStop(max_minutes=2)
     now[0] = 1000.0
     with stop:

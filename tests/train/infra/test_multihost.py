@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from t1_jax.train.run import any_process
+from t1_jax.train.infra import any_process
 
 
 @pytest.mark.parametrize("flag", [True, False])
@@ -20,7 +20,7 @@ def test_many_processes_decide_together(
 ) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(
-        "t1_jax.train.run.multihost.multihost_utils.process_allgather",
+        "t1_jax.train.infra.stopping.multihost_utils.process_allgather",
         lambda flag: np.stack([flag, *map(np.asarray, others)]),
     )
     assert any_process(False) is answer

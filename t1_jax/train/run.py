@@ -7,10 +7,7 @@ import jax
 
 from t1_jax.parallel import MeshContext, count_compilations, make_mesh_context
 from t1_jax.retriever import check_savable
-from t1_jax.train.config import TrainConfig
-from t1_jax.train.curriculum import Curriculum, Tell, TrainResult
-from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
-from t1_jax.train.preflight import (
+from t1_jax.train.checks import (
     check_metric,
     check_output,
     check_prompts,
@@ -20,8 +17,8 @@ from t1_jax.train.preflight import (
     truncation_warning,
     warnings_of,
 )
-from t1_jax.train.rows import RowMaker
-from t1_jax.train.run import (
+from t1_jax.train.config import TrainConfig
+from t1_jax.train.infra import (
     Checkpoints,
     GracefulStop,
     RunFolder,
@@ -29,8 +26,11 @@ from t1_jax.train.run import (
     check_run_folder,
     require_trackers,
 )
+from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
+from t1_jax.train.rows import RowMaker
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stages
+from t1_jax.train.trainer import Curriculum, Tell, TrainResult
 
 FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
 """Settings that a run may be taken up with other values of."""

@@ -10,7 +10,7 @@ import pytest
 
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError, T1Error
-from t1_jax.train.run import RunFolder, versions
+from t1_jax.train.infra import RunFolder, versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def test_resuming_with_other_packages_keeps_the_former_account(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RunFolder(tmp_path, Run())
-    monkeypatch.setattr("t1_jax.train.run.folder.versions", lambda: {"jax": "another"})
+    monkeypatch.setattr("t1_jax.train.infra.folder.versions", lambda: {"jax": "another"})
     RunFolder(tmp_path, Run()).take_up()
     RunFolder(tmp_path, Run()).take_up()
     assert json.loads((tmp_path / "versions.json").read_text()) == {"jax": "another"}

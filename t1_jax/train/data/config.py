@@ -1,4 +1,4 @@
-"""What may be told of the queries of a step, and what is then drawn for one of them."""
+"""Where training data come from, how long texts may be, and what a step of a stage draws."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,7 +6,77 @@ from typing import Literal
 
 from t1_jax.errors import ConfigError
 from t1_jax.seeds import check_seed
-from t1_jax.train.data.records import TrainingRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One set of training queries and the corpus that they are asked of.
+
+    Attributes:
+        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
+        records: JSONL or Parquet files of training records; none takes the collection's training
+            queries, with thoughts from its own structure where the package knows it.
+        documents: records made from the corpus itself join those (of a known collection).
+        lenient: whether flaws of the collection's files are accepted, see
+            `t1_jax.retrieval.load_collection`; the run folder counts them.
+        shortest_thoughts: of each record's thoughts the so many shortest are learnt from; None
+            takes all.
+    """
+
+    collection: str
+    records: tuple[str, ...] = ()
+    documents: bool = False
+    lenient: bool = False
+    shortest_thoughts: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.shortest_thoughts is not None and self.shortest_thoughts < 1:
+            raise ConfigError(f"shortest_thoughts must be at least 1, got {self.shortest_thoughts}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthConfig:
+    """Where texts are cut, in tokens; the defaults have room for the posts and passages of BRIGHT.
+
+    Attributes:
+        query: of a query's prompt, template included.
+        thought: of a thought that is given.
+        document: of a document with its template and `<emb_token>`.
+    """
+
+    query: int = 1024
+    thought: int = 256
+    document: int = 2048
+
+    def __post_init__(self) -> None:
+        for name in ("query", "thought", "document"):
+            if self.__dict__[name] < 8:
+                raise ConfigError(f"{name} must be at least 8 tokens, got {self.__dict__[name]}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is learnt from.
+
+    Attributes:
+        sources: by name.
+        lengths: where texts are cut.
+        near_duplicates: a training query whose text shares this much of its shingles (Jaccard
+            similarity) with that of a held-out query counts as a leak; 1 wants them all.
+        leaks: whether a held-out text in a file of records ends the run before it begins, or is
+            taken out and counted as a collection's own queries and near duplicates always are.
+    """
+
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+    lengths: LengthConfig = LengthConfig()
+    near_duplicates: float = 0.8
+    leaks: Literal["refuse", "remove"] = "refuse"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.near_duplicates <= 1:
+            raise ConfigError(
+                f"near_duplicates must be over 0 and at most 1, got {self.near_duplicates}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +130,3 @@ class StageDataConfig:
                 f"part must be two rising shares, got {list(self.query_range)}",
                 hint="write for example query_range: [0, 0.6]",
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """One query of a step with what was chosen for it; documents are ids in its set.
-
-    Attributes:
-        set_name: of the training set; documents of a step are keyed by it and their id.
-        record: what was drawn from.
-        positive: the chosen positive.
-        negatives: the chosen negatives, none twice.
-        thought: the chosen alternative; None where there is none.
-        task: of the set, see `TrainingSet.task`.
-    """
-
-    set_name: str
-    record: TrainingRecord
-    positive: str
-    negatives: tuple[str, ...]
-    thought: str | None
-    task: str | None = None

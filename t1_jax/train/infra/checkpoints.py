@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
-from t1_jax.train.run.multihost import any_process
+from t1_jax.train.infra.stopping import any_process
 from t1_jax.train.run.pytree_io import described, differences, named, rebuilt
 
 _PARTS = ("state", "host")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
-from t1_jax.train.run import CheckpointConfig, Checkpoints, abstract_like
+from t1_jax.train.infra import CheckpointConfig, Checkpoints, abstract_like
 
 HOST = {
     "position": np.asarray(2**63 + 1, dtype=np.uint64),
@@ -315,7 +315,7 @@ def test_checkpoints_are_due_by_steps_and_by_minutes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("t1_jax.train.run.checkpoints.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("t1_jax.train.infra.checkpoints.time.monotonic", lambda: now[0])
     config = CheckpointConfig(every_steps=10, every_minutes=2.0)
     with Checkpoints(tmp_path, config) as checkpoints:
         assert [step for step in range(1, 31) if checkpoints.due(step)] == [10, 20, 30]

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from t1_jax.train.run.pytree_io import abstract_like, described, named, rebuilt
 
 

@@ -14,7 +14,7 @@ from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError, Wei
 from t1_jax.parallel import MeshConfig, count_compilations, make_mesh_context
 from t1_jax.text import presets
 from t1_jax.train import TrainConfig, loop
-from t1_jax.train.data_config import SourceConfig
+from t1_jax.train.data.config import SourceConfig
 from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import (
     ASKED,
@@ -199,7 +199,7 @@ def test_a_run_that_is_not_overwritten_after_all_is_still_there(toys, monkeypatc
     own = {"path": str(toys / "run/stages/s1")}
     with pytest.raises(ConfigError, match="would remove .*run/stages/s1, which this run reads"):
         run_toy(toy_config(toys, stages, model=own, overwrite=True))
-    monkeypatch.setattr("t1_jax.train.run.tracking.find_spec", lambda name: None)
+    monkeypatch.setattr("t1_jax.train.infra.tracking.find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match="wandb, which is not installed"):
         run_toy(toy_config(toys, stages, tracking={"wandb": "online"}, overwrite=True))
     assert (toys / "run/stages/s1/model.safetensors").exists()
@@ -207,7 +207,7 @@ def test_a_run_that_is_not_overwritten_after_all_is_still_there(toys, monkeypatc
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no login")
 
-    monkeypatch.setattr("t1_jax.train.curriculum.Tracker", fail)
+    monkeypatch.setattr("t1_jax.train.trainer.Tracker", fail)
     with pytest.raises(RuntimeError, match="no login"):
         run_toy(toy_config(toys, stages, overwrite=True))
     assert (toys / "run.before-1/stages/s1/model.safetensors").exists()

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from t1_jax.model import DecoderConfig, RopeConfig
-from t1_jax.train.run import Meter, flops_per_token, peak_flops, total_peak_flops
-from t1_jax.train.run.throughput import body_parameters
+from t1_jax.train.infra import Meter, flops_per_token, peak_flops, total_peak_flops
+from t1_jax.train.infra.throughput import body_parameters
 
 CONFIG = DecoderConfig(
     family="llama",

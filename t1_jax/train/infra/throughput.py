@@ -1,7 +1,9 @@
 """How fast a run is: tokens a second, and the share of the hardware's peak that it uses (MFU)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
@@ -125,3 +127,24 @@ class Meter:
         self._read_at = self._clock()
         self._tokens_read = self.tokens
         self._flops = 0.0
+
+
+@dataclass(kw_only=True)
+class Clock:
+    """Seconds of a step by what they went into.
+
+    Attributes:
+        seconds: `time/<name>` -> seconds, as metrics are named.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Adds the time inside the context to `time/<name>`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            key = f"time/{name}"
+            self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - start

@@ -15,7 +15,7 @@ from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
 from t1_jax.text import encode_documents, encode_queries
 from t1_jax.train import TrainConfig
-from t1_jax.train.exporting import TrainingSummary, export_weights, training_summary
+from t1_jax.train.export import TrainingSummary, export_weights, training_summary
 from tests.train.toy_runs import S1, S2, toy_config
 from tests.train.toy_stages import LORA, ToyStages
 

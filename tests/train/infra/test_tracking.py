@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from t1_jax.errors import ConfigError, UnsupportedError
-from t1_jax.train.run import HealthConfig, RunFolder, Tracker, TrackingConfig
+from t1_jax.train.infra import HealthConfig, RunFolder, Tracker, TrackingConfig
 
 
 @pytest.fixture

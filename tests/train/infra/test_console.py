@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from t1_jax.train.run import training_bar
+from t1_jax.train.infra import training_bar
 
 METRICS = {
     "loss": 2.34567,
@@ -43,7 +43,7 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
         now[0] += 4.0
         return now[0]
 
-    monkeypatch.setattr("t1_jax.train.run.console.time.monotonic", clock)
+    monkeypatch.setattr("t1_jax.train.infra.console.time.monotonic", clock)
     lines = run([11, 12, 13, 14, 15, 16, 17], terminal=False).splitlines()
     assert lines == [
         f"s1 11/17  {TOLD}  left 0:00:24",

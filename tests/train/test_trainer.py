@@ -19,7 +19,7 @@ from t1_jax.hub import read_adapter
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.retriever import T1
 from t1_jax.train import TrainConfig, curriculum
-from t1_jax.train.run import CheckpointConfig, Checkpoints, TrainingAborted
+from t1_jax.train.infra import CheckpointConfig, Checkpoints, TrainingAborted
 from tests.train.toy_runs import (
     FLAT_REWARD,
     S1,
