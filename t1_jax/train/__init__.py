@@ -1,4 +1,4 @@
-"""Floor 4: the three stages, from records to weights."""
+"""Training in three stages, from records to weights."""
 
 from t1_jax.train.config import StageConfig as StageConfig
 from t1_jax.train.config import TrainConfig as TrainConfig

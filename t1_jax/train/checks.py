@@ -1,61 +1,138 @@
-"""What can be seen to fail, or to do nothing, before anything is compiled."""
+"""Everything that rejects a run, or warns of a setting without effect, before a model is loaded."""
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from t1_jax.config import suggestion
-from t1_jax.errors import ConfigError, T1Error, UnsupportedError
+from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError
+from t1_jax.files import check_new_file
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
+from t1_jax.parallel import MeshContext
 from t1_jax.retrieval.index import require_backend
+from t1_jax.retriever import check_savable
 from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
-from t1_jax.train.infra import body_parameters
+from t1_jax.train.infra import (
+    Checkpoints,
+    body_parameters,
+    check_recorded_data,
+    check_run_folder,
+    require_trackers,
+)
+from t1_jax.train.model import TrainableModelFiles
 from t1_jax.train.rewards import rehearse
 from t1_jax.train.rows import RowMaker
+from t1_jax.train.sources import TrainingData
 from t1_jax.train.validate import score_names
 
-_SAMPLED_THOUGHTS = 2000
-"""Given thoughts whose length is looked at before a run."""
+FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
+"""Config keys whose values may change when a run is resumed."""
 
-_TEXT, _ANY = "x", 2**31
-"""A text of about one token, and no limit to it."""
+_SAMPLED_THOUGHTS = 2000
+"""Most reference thoughts whose length is checked."""
+
+_TEXT, _NO_LIMIT = "x", 2**31
+"""A text of about one token, and no limit on its length."""
 
 _LEAST_TEXT = 8
-"""Tokens of a text that a prompt must leave room for."""
+"""Tokens that a prompt must leave for the text."""
 
 
-def check_output(config: TrainConfig) -> None:
-    """Rejects a run folder that cannot be written, or that holds what is to be read.
+def check_config(config: TrainConfig) -> None:
+    """Rejects what the config alone shows: an output that cannot be written, missing trackers.
 
     Raises:
-        ConfigError: the model or a file of records lies in a run folder that is overwritten.
-        T1Error: the folder cannot be created or written.
+        ConfigError: the run would overwrite the model or a file of records that it reads.
+        UnsupportedError: a tracker is not installed.
+        T1Error: the output folder cannot be created or written.
     """
-    parent = _existing_parent(config.output)
-    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-        raise T1Error(
-            f"{config.output} cannot be written: {parent} is no folder in which you may write",
-            hint="choose another output",
-        )
+    require_trackers(config.tracking)
+    check_new_file(config.output / "config.yaml", overwrite=True)
     if not config.overwrite:
         return
     output = config.output.resolve()
-    files = [path for source in config.data.sources.values() for path in source.records]
-    for read in (config.model.path, *files):
-        if Path(read).resolve().is_relative_to(output):
+    records = [path for source in config.data.sources.values() for path in source.records]
+    for path in (config.model.path, *records):
+        if Path(path).resolve().is_relative_to(output):
             raise ConfigError(
-                f"overwrite=true would remove {read}, which this run reads",
+                f"overwrite=true would remove {path}, which this run reads",
                 hint="choose another output",
             )
 
 
-def check_run(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> None:
-    """Refuses stages that the model, its attention or the mesh cannot compute.
+def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: MeshContext) -> None:
+    """Rejects stages that model or mesh cannot compute, and weights that cannot be exported.
+
+    Raises:
+        ConfigError: see `check_shapes`.
+        UnsupportedError: see `check_shapes`; or sampling ahead on several devices; or prompts that
+            an exported model cannot express.
+    """
+    shape = files.checkpoint.config
+    check_shapes(config, shape, mesh_context.batch_divisor)
+    for name in config.running:
+        if config.stages[name].rollout.prefetch and mesh_context.mesh.size > 1:
+            raise UnsupportedError(
+                f"stage {name}: rollout.prefetch runs two programs at once; several devices may "
+                "start them in different orders and then deadlock",
+                hint="set rollout.prefetch=false, or train on one device",
+            )
+    if config.model.lora is None and files.adapter is None:
+        check_savable(
+            files.resolved,
+            shape,
+            dtype=config.model.export_dtype,
+            max_document_tokens=config.data.lengths.document,
+        )
+
+
+def check_resume(config: TrainConfig, identity: Mapping[str, Any]) -> None:
+    """Rejects a run folder that another run wrote.
+
+    Args:
+        config: of the run.
+        identity: see `TrainableModelFiles.identity`.
+
+    Raises:
+        ConfigError: the run in the folder has another config.
+        WeightsError: its checkpoints are of another model, prompt or seed.
+        T1Error: the folder holds something that is not a run.
+    """
+    folder = config.output / "checkpoints"
+    if not config.overwrite and folder.is_dir():
+        with Checkpoints(folder, config.checkpoints, writable=False) as checkpoints:
+            latest = checkpoints.latest()
+            if latest is not None:
+                checkpoints.meta(latest, expect=identity)
+    check_run_folder(
+        config.output, config, resume=config.resume, overwrite=config.overwrite, free=FREE_KEYS
+    )
+
+
+def check_data(
+    config: TrainConfig, data: TrainingData, tokenizer: T1Tokenizer, preset: PromptPreset
+) -> None:
+    """Rejects data that do not fit the run folder, the prompts, the rewards or the stages.
+
+    Raises:
+        ConfigError: see `check_prompts`, `check_rewards` and `check_metric`.
+        DataError: the run was started on other data, or see `check_thoughts`.
+    """
+    if not config.overwrite:
+        check_recorded_data(config.output, data.facts())
+    check_thoughts(config, data.sets)
+    check_prompts(config, tokenizer, preset, data.sets)
+    check_rewards(config, data.sets)
+    check_metric(config, data.validation)
+
+
+def check_shapes(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> None:
+    """Rejects lengths, attention and micro-batches that the model or the mesh cannot compute.
 
     Args:
         config: of the run.
@@ -65,7 +142,7 @@ def check_run(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> 
     Raises:
         ConfigError: texts longer than the model's context, or micro-batches that do not hold a
             row for each device.
-        UnsupportedError: packed rows or shared prompts with an attention that cannot have them.
+        UnsupportedError: packed rows or shared prefixes with an attention that lacks them.
     """
     _check_positions(config, shape)
     for name in config.running:
@@ -74,30 +151,55 @@ def check_run(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> 
         _check_micro_batches(name, stage, config, shape, batch_divisor)
 
 
+def check_thoughts(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
+    """Rejects stages that imitate or contrast reference thoughts, where no record has one.
+
+    Raises:
+        DataError: a running stage needs thoughts and gets none.
+    """
+    has_thoughts = any(record.thoughts for data in sets for record in data.records)
+    for name in config.running:
+        stage = config.stages[name]
+        if not (stage.losses.sft or stage.contrast_reference_thoughts):
+            continue
+        if stage.data.thoughts == "none" or not (has_thoughts or stage.fixed_thought):
+            raise DataError(
+                f"stage {name} learns from reference thoughts, and no record has one",
+                hint="write thoughts with `t1 thoughts`, set data.thoughts to optional or "
+                "required, or set losses.sft=0 and contrast_reference_thoughts=false",
+            )
+
+
 def check_prompts(
     config: TrainConfig,
     tokenizer: T1Tokenizer,
     preset: PromptPreset,
     sets: Sequence[TrainingSet],
 ) -> None:
-    """Rejects lengths that the prompts leave no room for a text in.
+    """Rejects lengths that the prompts fill, so that no text fits.
 
     Raises:
         ConfigError: a prompt with its instruction takes nearly all of `data.lengths`, or a fixed
             thought is longer than its limit.
     """
     lengths = config.data.lengths
-    for each in sets:
-        own = sorted({record.instruction for record in each.records} - {None}, key=str)
-        wordings = [preset, *(preset.with_instruction(words) for words in own if words is not None)]
-        for number, wording in enumerate(wordings):
-            task = None if number else each.task
+    for data in sets:
+        instructions = {record.instruction for record in data.records} - {None}
+        presets = [
+            (preset, data.task),
+            *(
+                (preset.with_instruction(instruction), None)
+                for instruction in sorted(instructions, key=str)
+                if instruction is not None
+            ),
+        ]
+        for prompts, task in presets:
             for think in (True, False):
                 (row,) = encode_queries(
-                    tokenizer, wording, [_TEXT], max_tokens=_ANY, task=task, think=think
+                    tokenizer, prompts, [_TEXT], max_tokens=_NO_LIMIT, task=task, think=think
                 )
-                _check_room("query", f"a query of {each.name}", len(row.ids), lengths.query)
-    (row,) = encode_documents(tokenizer, preset, [_TEXT], max_tokens=_ANY)
+                _check_room("query", f"a query of {data.name}", len(row.ids), lengths.query)
+    (row,) = encode_documents(tokenizer, preset, [_TEXT], max_tokens=_NO_LIMIT)
     _check_room("document", "a document", len(row.ids), lengths.document)
     for name in config.running:
         thought = config.stages[name].fixed_thought
@@ -112,32 +214,26 @@ def check_prompts(
             )
 
 
-def _check_room(field: str, text: str, prompt: int, most: int) -> None:
-    if prompt + _LEAST_TEXT > most:
+def _check_room(field: str, text: str, prompt_tokens: int, limit: int) -> None:
+    if prompt_tokens + _LEAST_TEXT > limit:
         raise ConfigError(
-            f"the prompt of {text} takes {prompt} of data.lengths.{field}={most} tokens, which "
-            "leaves no room for the text",
-            hint=f"set data.lengths.{field} to at least {prompt + _LEAST_TEXT}, better to the "
-            "length of your texts more",
+            f"the prompt of {text} takes {prompt_tokens} of data.lengths.{field}={limit} tokens, "
+            "which leaves no room for the text",
+            hint=f"set data.lengths.{field} to at least {prompt_tokens + _LEAST_TEXT}, better to "
+            f"{prompt_tokens} and the length of your texts",
         )
 
 
-def _existing_parent(path: Path) -> Path:
-    """The path itself, or the nearest folder above it that exists."""
-    path = path.absolute()
-    return next(each for each in (path, *path.parents) if each.exists())
-
-
 def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
-    """Computes every stage's rewards once, of thoughts made up for a few real queries.
+    """Computes the rewards of every stage once, for made-up thoughts about a few real queries.
 
-    A function that returns the wrong shape or type, or NaN for an empty thought, is found here and
-    not after the first rollout.
+    This finds a function that returns the wrong shape or type, or NaN for an empty thought, before
+    the first rollout.
 
     Raises:
         ConfigError: a reward fails, or the pool's index needs a package that is not installed.
     """
-    records = [record for each in sets for record in each.records[:2]]
+    records = [record for data in sets for record in data.records[:2]]
     for name in config.running:
         stage = config.stages[name]
         if not stage.losses.policy:
@@ -157,16 +253,16 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
 
 
 def _check_processes(index: str) -> None:
-    """Each process builds an index of its own, and rewards must be the same on all."""
+    """Each process builds its own index, and rewards must be equal on all of them."""
     if index == "scann" and jax.process_count() > 1:
         raise UnsupportedError(
-            "ScaNN gives each process another index, and so other rewards",
-            hint="set pool.index=device, which spreads the corpus over all devices",
+            "ScaNN builds a different index in each process, so rewards would differ",
+            hint="set pool.index=jax, which shards the corpus over all devices",
         )
 
 
 def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
-    """Refuses to look for the best checkpoint by a metric that validation does not give.
+    """Rejects a metric of the best checkpoint that validation does not compute.
 
     Raises:
         ConfigError: `checkpoints.metric` is not one of `score_names`.
@@ -174,136 +270,143 @@ def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
     metric, names = config.checkpoints.metric, score_names(collections)
     if metric not in names:
         raise ConfigError(
-            f"checkpoints.metric={metric} is not what validation gives",
+            f"checkpoints.metric={metric} is not a score of the validation",
             hint=suggestion(metric, names),
         )
 
 
-def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, ...]:
-    """What is set and will do nothing, in sentences."""
-    return tuple(_warnings(config, sets))
+def all_warnings(
+    config: TrainConfig, shape: DecoderConfig, data: TrainingData, rows: RowMaker
+) -> list[str]:
+    """Warnings about settings without effect, truncated thoughts and a full disk, as sentences."""
+    optional = (truncation_warning(config, rows, data.sets), disk_warning(config, shape))
+    return [*setting_warnings(config, data.sets), *(text for text in optional if text)]
+
+
+def setting_warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> list[str]:
+    """Warnings about settings that have no effect or defeat each other."""
+    has_negatives = any(record.negatives for data in sets for record in data.records)
+    return [
+        f"stage {name}: {text}"
+        for name in config.running
+        for text in _stage_warnings(name, config.stages[name], has_negatives)
+    ]
 
 
 def truncation_warning(
     config: TrainConfig, rows: RowMaker, sets: Sequence[TrainingSet]
 ) -> str | None:
-    """A sentence about given thoughts that are longer than their limit, if there are any."""
-    reading = [
-        stage
+    """A warning if reference thoughts are longer than `data.lengths.thought`."""
+    is_read = any(
+        stage.uses_reference_thoughts and not stage.fixed_thought and stage.data.thoughts != "none"
         for stage in map(config.stages.__getitem__, config.running)
-        if stage.think
-        and not stage.fixed_thought
-        and stage.data.thoughts != "none"
-        and (stage.losses.sft or stage.contrast_reference_thoughts or not stage.draws_thoughts)
-    ]
-    texts = [text for each in sets for record in each.records for text in record.thoughts]
-    if not reading or not texts:
+    )
+    texts = [text for data in sets for record in data.records for text in record.thoughts]
+    if not is_read or not texts:
         return None
-    some = texts[:: -(-len(texts) // _SAMPLED_THOUGHTS)]
-    truncated = sum(rows.thought(text)[1] for text in some)
+    sample = texts[:: -(-len(texts) // _SAMPLED_THOUGHTS)]
+    truncated = sum(rows.thought(text)[1] for text in sample)
     if not truncated:
         return None
     return (
-        f"{truncated} of {len(some)} given thoughts have more than {config.data.lengths.thought} "
-        "tokens (data.lengths.thought); their end is cut off, and is not imitated as an end"
+        f"{truncated} of {len(sample)} reference thoughts have more than "
+        f"{config.data.lengths.thought} tokens (data.lengths.thought); they are truncated, and "
+        "<emb_token> is not imitated after them"
     )
 
 
 def disk_warning(config: TrainConfig, shape: DecoderConfig) -> str | None:
-    """A sentence about a disk too small for one checkpoint and one export, if it is."""
+    """A warning if the disk has no room for one checkpoint and one export of all weights."""
     if config.model.lora is not None:
         return None
     tables = (1 if shape.tie_embeddings else 2) * shape.vocab_size * shape.embed_dim
     parameters = body_parameters(shape) + tables
     copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
-    stored = 4 if config.model.export_dtype == "float32" else 2
-    needed = parameters * (4 * copies + stored)
-    parent = _existing_parent(config.output)
-    free = shutil.disk_usage(parent).free
+    export_bytes = 4 if config.model.export_dtype == "float32" else 2
+    needed = parameters * (4 * copies + export_bytes)
+    output = config.output.absolute()
+    folder = next(path for path in (output, *output.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
     if free >= needed:
         return None
     return (
         f"a checkpoint and the weights exported from it take about {needed / 1e9:.1f} GB, and "
-        f"{parent} has {free / 1e9:.1f} GB left"
+        f"{folder} has {free / 1e9:.1f} GB left"
     )
 
 
 def _copies_in_checkpoint(stage: StageConfig) -> int:
     """How many float32 copies of the weights a checkpoint of a stage holds."""
-    reference = bool(stage.losses.policy) and stage.policy.resolved().beta > 0
-    drawing = stage.draws_thoughts and stage.rollout.prefetch
-    return 3 + (stage.optimizer.ema is not None) + reference + drawing
+    has_reference = bool(stage.losses.policy) and stage.policy.resolved().beta > 0
+    has_sampling_copy = stage.draws_thoughts and stage.rollout.prefetch
+    return 3 + (stage.optimizer.ema is not None) + has_reference + has_sampling_copy
 
 
-def _warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> Iterator[str]:
-    mined = any(record.negatives for each in sets for record in each.records)
-    for name in config.running:
-        stage = config.stages[name]
-        if stage.losses.triplet and not mined:
-            yield (
-                f"stage {name}: the triplet loss adds nothing, since no record names a hard "
-                "negative (see t1 mine)"
-            )
-        if stage.losses.infonce and stage.data.batch_size == 1 and not mined:
-            yield (
-                f"stage {name}: infonce adds nothing, since a step of one query without hard "
-                f"negatives has one document; set stages.{name}.data.batch_size above 1"
-            )
-        if stage.draws_thoughts and not (stage.losses.sft or stage.losses.policy):
-            yield (
-                f"stage {name}: thoughts that are neither imitated nor rewarded soon no longer end "
-                f"before their budget; give stages.{name}.losses.sft a weight"
-            )
-        frozen = stage.losses.policy and stage.pool.kind == "frozen"
-        if frozen and (stage.losses.infonce or stage.losses.triplet):
-            yield (
-                f"stage {name}: rewards rank documents as they were before the stage, and its "
-                f"contrast moves them; set stages.{name}.losses.infonce and triplet to 0"
-            )
-        if stage.losses.policy:
-            yield from _policy_warnings(name, stage)
+def _stage_warnings(name: str, stage: StageConfig, has_negatives: bool) -> Iterator[str]:
+    if stage.losses.triplet and not has_negatives:
+        yield ("the triplet loss adds nothing, since no record names a hard negative (see t1 mine)")
+    if stage.losses.infonce and stage.data.batch_size == 1 and not has_negatives:
+        yield (
+            "infonce adds nothing, since a step of one query without hard negatives has one "
+            f"document; set stages.{name}.data.batch_size above 1"
+        )
+    if stage.draws_thoughts and not (stage.losses.sft or stage.losses.policy):
+        yield (
+            "no loss trains the sampled thoughts, so they soon stop to end by themselves; set "
+            f"stages.{name}.losses.sft above 0"
+        )
+    is_frozen = stage.losses.policy and stage.pool.kind == "frozen"
+    if is_frozen and (stage.losses.infonce or stage.losses.triplet):
+        yield (
+            "rewards rank the document embeddings from before the stage, and the contrastive loss "
+            f"changes them; set stages.{name}.losses.infonce and triplet to 0"
+        )
+    if stage.losses.policy:
+        yield from _policy_warnings(name, stage)
 
 
 def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
     policy = stage.policy
     if policy.loss == "dr_grpo" and stage.advantage.kind == "grpo":
         yield (
-            f"stage {name}: the loss dr_grpo with advantages over their standard deviation is "
-            f"not Dr.GRPO; set stages.{name}.advantage.kind=dr_grpo"
+            "the loss dr_grpo with advantages divided by their standard deviation is not Dr.GRPO; "
+            f"set stages.{name}.advantage.kind=dr_grpo"
         )
     clips = [field for field in ("clip_low", "clip_high", "dual_clip") if policy.__dict__[field]]
     if policy.loss in ("dapo", "gspo"):
         clips.insert(0, f"the clip of loss={policy.loss}")
     if clips and stage.rollout.num_iterations == 1:
         yield (
-            f"stage {name}: {', '.join(clips)} will do nothing, since with one update per rollout "
-            f"the importance ratio is 1; set stages.{name}.rollout.num_iterations above 1, or "
-            "leave them out, with loss=grpo"
+            f"{', '.join(clips)} will do nothing, since with one update per rollout the importance "
+            f"ratio is 1; set stages.{name}.rollout.num_iterations above 1, or leave them out, "
+            "with loss=grpo"
         )
 
 
 def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
-    lengths, most = config.data.lengths, shape.max_positions
-    after = {
+    lengths, max_positions = config.data.lengths, shape.max_positions
+    thought_limits = {
         "data.lengths.thought": lengths.thought,
         "validation.max_thought_tokens": config.validation.max_thought_tokens,
     }
     for name in config.running:
-        if config.stages[name].draws_thoughts:
-            after[f"stages.{name}.rollout.budget"] = config.stages[name].rollout.max_thought_tokens
-    for name, tokens in after.items():
-        if lengths.query + tokens + 1 > most:
+        stage = config.stages[name]
+        if stage.draws_thoughts:
+            key = f"stages.{name}.rollout.max_thought_tokens"
+            thought_limits[key] = stage.rollout.max_thought_tokens
+    for name, tokens in thought_limits.items():
+        if lengths.query + tokens + 1 > max_positions:
             raise ConfigError(
                 f"a query of {lengths.query} tokens (data.lengths.query), {tokens} of a thought "
                 f"({name}) and <emb_token> need {lengths.query + tokens + 1} positions; the model "
-                f"has {most}",
+                f"has {max_positions}",
                 hint="lower one of the two",
             )
-    if lengths.document > most:
+    if lengths.document > max_positions:
         raise ConfigError(
             f"documents of {lengths.document} tokens (data.lengths.document) are longer than the "
-            f"model's {most} positions",
-            hint=f"set data.lengths.document to at most {most}",
+            f"model's {max_positions} positions",
+            hint=f"set data.lengths.document to at most {max_positions}",
         )
 
 
@@ -311,10 +414,10 @@ def _check_attention(
     name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig
 ) -> None:
     attention = config.model.attention
-    shares = stage.draws_thoughts and stage.rollout.shared_prefix
-    if shares and (attention != "xla" or any(shape.windows)):
+    shares_prefix = stage.draws_thoughts and stage.rollout.shared_prefix
+    if shares_prefix and (attention != "xla" or any(shape.windows)):
         raise UnsupportedError(
-            f"stage {name}: thoughts that share the row of their prompt need xla attention without "
+            f"stage {name}: rows with a shared prefix need xla attention without "
             f"a sliding window, got {attention} with windows {sorted(set(shape.windows))}",
             hint=f"set stages.{name}.rollout.shared_prefix=false",
         )
@@ -350,18 +453,18 @@ def _check_micro_batches(
 
 
 def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str, int, bool]]:
-    """Each kind of row, the most tokens it may have, and whether it holds several texts."""
+    """Kinds of rows: name, maximum tokens, and whether one holds several texts."""
     lengths, rollout = config.data.lengths, stage.rollout
-    given = (lengths.thought if stage.think else 0) + 1
-    reads_given = stage.losses.sft or stage.contrast_reference_thoughts
+    reference = (lengths.thought if stage.think else 0) + 1
+    uses_reference = stage.losses.sft or stage.contrast_reference_thoughts
     if stage.draws_thoughts and rollout.shared_prefix:
         thoughts = rollout.num_generations * (rollout.max_thought_tokens + 1) + (
-            given if reads_given else 0
+            reference if uses_reference else 0
         )
         yield "a prompt with its thoughts", lengths.query + thoughts, True
     elif stage.draws_thoughts:
         yield "a prompt with a thought", lengths.query + rollout.max_thought_tokens + 1, False
-    if not stage.draws_thoughts or (reads_given and not rollout.shared_prefix):
-        yield "a query", lengths.query + given, stage.pack
+    if not stage.draws_thoughts or (uses_reference and not rollout.shared_prefix):
+        yield "a query", lengths.query + reference, stage.pack
     if stage.losses.infonce or stage.losses.triplet:
         yield "a document", lengths.document, False

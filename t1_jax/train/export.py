@@ -1,4 +1,4 @@
-"""Weights out of a run: a Hugging Face folder, or an adapter for the model it was trained on."""
+"""Exports weights of a run as a Hugging Face folder, or as an adapter beside its base model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from t1_jax.train.sources import TrainingData
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
-    """What there is to say of weights: how they were made and how good they are.
+    """How weights were trained and how they score, for their model card.
 
     Attributes:
-        training: a few sentences, Markdown.
-        scores: validation measures of these very weights; empty if there are none.
+        training: a few sentences in Markdown.
+        scores: validation metrics of these weights; empty without a validation.
     """
 
     training: str
@@ -32,7 +32,7 @@ class TrainingSummary:
 
     @property
     def results(self) -> str:
-        """The scores as a Markdown table; empty if there are none."""
+        """The scores as a Markdown table; empty without scores."""
         rows = [
             f"| {name.removeprefix('validation/').removesuffix('/ndcg@10')} | {value:.4f} |"
             for name, value in self.scores.items()
@@ -51,14 +51,14 @@ def training_summary(
     steps: Mapping[str, int],
     scores: Mapping[str, float],
 ) -> TrainingSummary:
-    """How weights came about.
+    """Summarizes a run for a model card.
 
     Args:
         config: of the run.
-        data: that it learns from.
-        lora: adapters that learn.
-        steps: stages in order -> steps done.
-        scores: validation measures.
+        data: training data.
+        lora: adapters that are trained; None if all weights are.
+        steps: stage, in order -> steps done.
+        scores: validation metrics of the weights.
     """
     stages = [
         f"- `{name}`: {done} steps of {config.stages[name].data.batch_size} queries, losses "
@@ -70,18 +70,18 @@ def training_summary(
         for name, done in steps.items()
     ]
     sets = [
-        f"- `{each.name}`: {len(each.records)} queries, {len(each.documents)} documents, data hash "
-        f"`{each.data_hash[:16]}`"
-        for each in data.sets
+        f"- `{item.name}`: {len(item.records)} queries, {len(item.documents)} documents, data hash "
+        f"`{item.data_hash[:16]}`"
+        for item in data.sets
     ]
-    how = "all weights" if lora is None else f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}"
+    method = "all weights" if lora is None else f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}"
     lines = [
-        f"Trained by t1_jax from `{config.model.path}` ({how}, seed {config.seed}), in the stages",
+        f"Trained by t1_jax from `{config.model.path}` ({method}, seed {config.seed}) in the stages",
         "",
         *stages,
         "",
-        f"on these training data, {data.leaks.exact + data.leaks.near} queries like held-out ones "
-        "taken out:",
+        f"on these training data, without {data.leaks.exact + data.leaks.near} queries that "
+        "duplicate held-out ones:",
         "",
         *sets,
     ]
@@ -89,59 +89,59 @@ def training_summary(
 
 
 def export_weights(
-    student: TrainableModel,
+    model: TrainableModel,
     trained: nnx.State,
     folder: Path,
     config: TrainConfig,
-    account: TrainingSummary,
+    summary: TrainingSummary,
 ) -> None:
-    """Writes weights of a run, in the place of what was there; all processes call it together.
+    """Writes weights of a run, replacing the folder; all processes call it together.
 
-    Adapters are stored beside the name of their base model; a model whose weights all learn is
-    stored whole. Both in `model.export_dtype`.
+    Adapters are stored with the name of their base model; otherwise the whole model is stored. The
+    dtype is `model.export_dtype`.
 
     Raises:
-        WeightsError: a value that is not finite in the stored dtype.
-        T1Error: the disk refused.
+        WeightsError: a value is not finite in that dtype.
+        T1Error: the write failed.
     """
     card = CardFacts(
         name=f"{config.output.name}-{folder.name}",
-        licence=MODELS[student.provenance.name].licence
-        if student.provenance.name in MODELS
+        licence=MODELS[model.provenance.name].licence
+        if model.provenance.name in MODELS
         else "other",
-        training=account.training,
-        results=account.results,
+        training=summary.training,
+        results=summary.results,
     )
     dtype = config.model.export_dtype
-    if student.lora is not None:
+    if model.lora is not None:
         save_adapter(
             folder,
-            student.decoder(trained),
-            student.preset,
-            student.provenance,
+            model.decoder(trained),
+            model.preset,
+            model.provenance,
             card,
-            scores=account.scores,
+            scores=summary.scores,
             dtype=dtype,
             overwrite=True,
         )
     else:
         state = _on_each_host(trained)
         if jax.process_index() == 0:
-            model = T1(
-                student.decoder(state),
-                student.tokenizer,
-                student.preset,
-                student.mesh_context,
-                options=student.thinking_options(
+            retriever = T1(
+                model.decoder(state),
+                model.tokenizer,
+                model.preset,
+                model.mesh_context,
+                options=model.retriever_options(
                     config.data.lengths, max_rows=1, max_thought_tokens=1
                 ),
-                provenance=student.provenance,
+                provenance=model.provenance,
             )
-            model.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
+            retriever.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"{folder} written")
 
 
 def _on_each_host(trained: nnx.State) -> Any:
-    """The weights as this process can read them: gathered where they lie on several hosts."""
+    """The weights, gathered from all hosts if there are several."""
     return trained if jax.process_count() == 1 else jax.tree.map(global_to_host, trained)

@@ -1,160 +1,111 @@
-"""Training: everything is opened, checked and loaded here, and then the curriculum runs."""
-
-from collections.abc import Mapping
-from typing import Any
+"""A training run: open, check, load, resume, train, export."""
 
 import jax
 
 from t1_jax.parallel import MeshContext, count_compilations, make_mesh_context
-from t1_jax.retriever import check_savable
 from t1_jax.train.checks import (
-    check_metric,
-    check_output,
-    check_prompts,
-    check_rewards,
-    check_run,
-    disk_warning,
-    truncation_warning,
-    warnings_of,
+    FREE_KEYS,
+    all_warnings,
+    check_config,
+    check_data,
+    check_model,
+    check_resume,
 )
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.infra import (
-    Checkpoints,
-    GracefulStop,
-    RunFolder,
-    check_data,
-    check_run_folder,
-    require_trackers,
-)
+from t1_jax.train.infra import Checkpoints, GracefulStop, RunFolder
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.rows import RowMaker
+from t1_jax.train.saver import RunSaver
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stages
-from t1_jax.train.trainer import Curriculum, Tell, TrainResult
-
-FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
-"""Settings that a run may be taken up with other values of."""
+from t1_jax.train.trainer import Log, Trainer, TrainResult
 
 
 def train(
-    config: TrainConfig, *, tell: Tell, shown: bool = True, mesh_context: MeshContext | None = None
+    config: TrainConfig,
+    *,
+    log: Log = print,
+    show_progress: bool = True,
+    mesh_context: MeshContext | None = None,
 ) -> TrainResult:
-    """Runs the stages of a config, or takes a run up where it stopped.
+    """Runs the stages of a config, or resumes the run in its folder.
 
     Args:
-        config: what to do.
-        tell: where warnings and milestones go; the first process alone speaks.
-        shown: whether to draw progress bars.
-        mesh_context: where to train; default all devices, laid out as `config.mesh` says.
+        config: of the run.
+        log: receives warnings and milestones, on the first process only.
+        show_progress: whether to draw progress bars.
+        mesh_context: mesh and rules; default: all devices, laid out as `config.mesh` says.
 
     Raises:
         ConfigError: settings that contradict each other or do not fit the devices.
-        DataError: training data that cannot be read, or that leaks.
+        DataError: training data that cannot be read, or that leak.
         WeightsError: a model or a checkpoint that cannot be used, or belongs to another run.
-        TrainingAborted: the run went wrong in a way that going on would not hint.
+        UnsupportedError: a combination of settings, devices and packages that cannot work.
+        TrainingAborted: the metrics show that the run is broken.
         RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
     """
     is_first = jax.process_index() == 0
-    tell = tell if is_first else _silent
-    check_output(config)
-    require_trackers(config.tracking)
+    log = log if is_first else _silent
+
+    # Open the model's and the data's files and check everything, before weights are read.
+    check_config(config)
     files = open_trainable_model(config.model)
+    tokenizer, preset = files.resolved.tokenizer, files.resolved.preset
     mesh_context = mesh_context or make_mesh_context(config.mesh)
-    check_run(config, files.checkpoint.config, mesh_context.batch_divisor)
-    resolved, shape = files.resolved, files.checkpoint.config
-    if config.model.lora is None and files.adapter is None:
-        check_savable(
-            resolved,
-            shape,
-            dtype=config.model.export_dtype,
-            max_document_tokens=config.data.lengths.document,
-        )
+    check_model(config, files, mesh_context)
     identity = files.identity(config.model.lora, config.seed)
-    _check_checkpoints(config, identity)
-    check_run_folder(
-        config.output,
-        config,
-        resume=config.resume,
-        overwrite=config.overwrite,
-        free=FREE_KEYS,
-    )
+    check_resume(config, identity)
     data = load_training_data(config.data, config.validation)
-    if not config.overwrite:
-        check_data(config.output, data.facts())
-    check_prompts(config, resolved.tokenizer, resolved.preset, data.sets)
-    check_rewards(config, data.sets)
-    check_metric(config, data.validation)
-    for name, notes in data.notes.items():
-        for what, count in notes.items():
-            tell(f"{name}: {count:,} {what}")
-    if data.removed_negatives:
-        tell(f"{data.removed_negatives} negatives are the query itself or answer it: taken out")
-    rows = RowMaker(resolved.tokenizer, resolved.preset, data.sets, config.data.lengths)
-    warnings = (
-        *warnings_of(config, data.sets),
-        truncation_warning(config, rows, data.sets),
-        disk_warning(config, shape),
-    )
-    for warning in filter(None, warnings):
-        tell(f"warning: {warning}")
-    student = load_trainable_model(files, config.model, mesh_context, seed=config.seed)
-    stages = Stages(config, data, student, rows)
-    # From here on there is a run folder.
+    check_data(config, data, tokenizer, preset)
+    rows = RowMaker(tokenizer, preset, data.sets, config.data.lengths)
+    for line in data.notices():
+        log(line)
+    for warning in all_warnings(config, files.checkpoint.config, data, rows):
+        log(f"warning: {warning}")
+
+    model = load_trainable_model(files, config.model, mesh_context, seed=config.seed)
+    stages = Stages(config, data, model, rows)
+
+    # The run folder exists from here on.
     folder = RunFolder(
-        config.output,
-        config,
-        resume=config.resume,
-        overwrite=config.overwrite,
-        free=FREE_KEYS,
+        config.output, config, resume=config.resume, overwrite=config.overwrite, free=FREE_KEYS
     )
     if folder.overwritten is not None:
-        tell(f"the former run stays in {folder.overwritten} until this one is saved")
+        log(f"the previous run stays in {folder.overwritten} until this one is saved")
     folder.write_data(data.facts())
-    tell(_summary(config, data, student))
+    log(_summary(config, data, model))
     with (
         GracefulStop(config.max_minutes) as stop,
         Checkpoints(folder.checkpoints, config.checkpoints) as checkpoints,
         mesh_context.activate(),
         count_compilations() as compiled,
     ):
-        curriculum = Curriculum(
+        saver = RunSaver(config, data, model, folder, checkpoints, identity=identity)
+        trainer = Trainer(
             config,
             data,
-            student,
+            model,
             stages,
-            folder,
-            checkpoints,
+            saver,
             stop,
-            tell,
-            identity=identity,
-            shown=shown and is_first,
+            log,
+            show_progress=show_progress and is_first,
         )
-        result = curriculum.run()
-        tell(f"{compiled.count} programs were compiled in {compiled.seconds:.0f} s")
+        result = trainer.run()
+        log(f"{compiled.count} programs were compiled in {compiled.seconds:.0f} s")
         return result
 
 
-def _check_checkpoints(config: TrainConfig, identity: Mapping[str, Any]) -> None:
-    """Refuses a run folder that belongs to another model, before anything is loaded."""
-    folder = config.output / "checkpoints"
-    if config.overwrite or not folder.is_dir():
-        return
-    with Checkpoints(folder, config.checkpoints, writable=False) as checkpoints:
-        latest = checkpoints.latest()
-        if latest is not None:
-            checkpoints.meta(latest, expect=identity)
-
-
 def _silent(text: str) -> None:
-    """What processes other than the first say."""
+    """The log of all processes but the first."""
 
 
-def _summary(config: TrainConfig, data: TrainingData, student: TrainableModel) -> str:
-    sets = ", ".join(f"{each.name} ({len(each.records)} queries)" for each in data.sets)
+def _summary(config: TrainConfig, data: TrainingData, model: TrainableModel) -> str:
+    sets = ", ".join(f"{item.name} ({len(item.records)} queries)" for item in data.sets)
     leaks = data.leaks
-    learning = sum(leaf.size for leaf in jax.tree.leaves(student.initial))
+    trainable = sum(leaf.size for leaf in jax.tree.leaves(model.initial))
     return (
-        f"{config.model.path}: {learning / 1e6:.1f} M of {student.parameters / 1e6:.1f} M "
-        f"parameters learn; training on {sets}; taken out: {leaks.exact} queries that a held-out "
-        f"split has too, {leaks.near} that are nearly one, {leaks.merged} repeated"
+        f"{config.model.path}: {trainable / 1e6:.1f} M of {model.parameters / 1e6:.1f} M "
+        f"parameters are trained, on {sets}; removed: {leaks.exact} queries that are in a held-out "
+        f"split, {leaks.near} near duplicates of one, {leaks.merged} duplicates"
     )

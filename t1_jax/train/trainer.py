@@ -307,7 +307,7 @@ class Trainer:
     ) -> Validation | None:
         """Validates weights; None if the run was asked to stop meanwhile."""
         config = self._config
-        options = self._model.thinking_options(
+        options = self._model.retriever_options(
             config.data.lengths,
             max_rows=stage.rollout.max_rows,
             max_thought_tokens=config.validation.max_thought_tokens,

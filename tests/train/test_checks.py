@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
-from t1_jax.train import TrainConfig, preflight
+from t1_jax.train import TrainConfig, checks
 from t1_jax.train.checks import (
-    check_output,
+    check_config,
     check_prompts,
     check_rewards,
-    check_run,
+    check_shapes,
     disk_warning,
+    setting_warnings,
     truncation_warning,
-    warnings_of,
 )
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rows import RowMaker
@@ -33,17 +33,17 @@ def config(toys: Path, stage: dict[str, Any], **fields: Any) -> TrainConfig:
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("stage", [S1, merged(S1, {"pack": True}), S2, S3])
 def test_the_toys_pass(toys, stage, devices):
-    check_run(config(toys, stage), SHAPE, devices)
+    check_shapes(config(toys, stage), SHAPE, devices)
 
 
 def test_a_micro_batch_that_the_mesh_does_not_divide(toys):
-    check_run(config(toys, merged(S2, {"micro_batch": {"rows": 4}})), SHAPE, 4)
+    check_shapes(config(toys, merged(S2, {"micro_batch": {"rows": 4}})), SHAPE, 4)
     with pytest.raises(ConfigError, match="stage it: a query: .* one row of 128 .* 8 devices"):
-        check_run(config(toys, merged(S2, {"micro_batch": {"rows": 4}})), SHAPE, 8)
+        check_shapes(config(toys, merged(S2, {"micro_batch": {"rows": 4}})), SHAPE, 8)
     small = merged(S2, {"micro_batch": {"tokens": 512}})
-    check_run(config(toys, small), SHAPE, 4)
+    check_shapes(config(toys, small), SHAPE, 4)
     with pytest.raises(ConfigError) as error:
-        check_run(config(toys, small), SHAPE, 8)
+        check_shapes(config(toys, small), SHAPE, 8)
     assert error.value.hint == (
         "set micro_batch.rows to at least 8 and micro_batch.tokens to at least 1024"
     )
@@ -51,11 +51,11 @@ def test_a_micro_batch_that_the_mesh_does_not_divide(toys):
 
 def test_a_prompt_with_all_its_thoughts_is_a_long_row(toys):
     stage = merged(S3, {"rollout": {"num_generations": 8, "max_thought_tokens": 60}})
-    check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584, in 640 of 1,024 slots
+    check_shapes(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584, in 640 of 1,024 slots
     with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 640 tokens"):
-        check_run(config(toys, merged(stage, {"micro_batch": {"tokens": 600}})), SHAPE, 1)
+        check_shapes(config(toys, merged(stage, {"micro_batch": {"tokens": 600}})), SHAPE, 1)
     apart = merged(stage, {"rollout": {"shared_prefix": False}, "micro_batch": {"tokens": 600}})
-    check_run(config(toys, apart), SHAPE, 1)
+    check_shapes(config(toys, apart), SHAPE, 1)
 
 
 @pytest.mark.parametrize(
@@ -72,63 +72,63 @@ def test_a_prompt_with_all_its_thoughts_is_a_long_row(toys):
 )
 def test_texts_beyond_the_context(toys, fields, named):
     with pytest.raises(ConfigError, match=named):
-        check_run(config(toys, S3, **fields), SHAPE, 1)
+        check_shapes(config(toys, S3, **fields), SHAPE, 1)
 
 
 def test_padding_beyond_the_context(toys):
     stage = merged(S2, {"micro_batch": {"length_step": 384, "tokens": 4096}})
     fields = {"data": {"lengths": {"document": 400}}}
     with pytest.raises(ConfigError, match="a document of 400 tokens is padded to 768"):
-        check_run(config(toys, stage, **fields), SHAPE, 1)
+        check_shapes(config(toys, stage, **fields), SHAPE, 1)
 
 
 def test_attention_that_cannot_share_or_pack(toys):
     splash: dict[str, Any] = {"model": {"attention": "splash"}}
     stage = merged(S3, {"micro_batch": {"length_step": 128}})
-    with pytest.raises(UnsupportedError, match="share the row of their prompt need xla"):
-        check_run(config(toys, stage, **splash), SHAPE, 1)
+    with pytest.raises(UnsupportedError, match="rows with a shared prefix need xla"):
+        check_shapes(config(toys, stage, **splash), SHAPE, 1)
     apart = merged(stage, {"rollout": {"shared_prefix": False}})
-    check_run(config(toys, apart, **splash), SHAPE, 1)
+    check_shapes(config(toys, apart, **splash), SHAPE, 1)
     with pytest.raises(UnsupportedError, match="multiple of 128 tokens, got .*length_step=64"):
-        check_run(
+        check_shapes(
             config(toys, merged(apart, {"micro_batch": {"length_step": 64}}), **splash), SHAPE, 1
         )
     with pytest.raises(UnsupportedError, match="packed rows need xla"):
-        check_run(config(toys, merged(S1, {"pack": True}), **splash), SHAPE, 1)
+        check_shapes(config(toys, merged(S1, {"pack": True}), **splash), SHAPE, 1)
     windows = replace(SHAPE, windows=(64, 64))
     with pytest.raises(UnsupportedError, match=r"windows \[64\]"):
-        check_run(config(toys, S3), windows, 1)
+        check_shapes(config(toys, S3), windows, 1)
     with pytest.raises(UnsupportedError, match=r"packed rows .* windows \[64\]"):
-        check_run(config(toys, merged(S1, {"pack": True})), windows, 1)
+        check_shapes(config(toys, merged(S1, {"pack": True})), windows, 1)
 
 
 def test_only_stages_that_run_are_checked(toys):
     bad = merged(S3, {"rollout": {"max_thought_tokens": 500}})
-    check_run(toy_config(toys, {"good": S1, "bad": bad}, run=["good"]), SHAPE, 1)
+    check_shapes(toy_config(toys, {"good": S1, "bad": bad}, run=["good"]), SHAPE, 1)
 
 
 def test_a_triplet_loss_without_negatives_is_told(toys):
     mined: TrainingSet = training_set("a", 4)
     plain = training_set("a", 4, negatives=0)
-    assert warnings_of(config(toys, S2), [mined]) == ()
-    (told,) = warnings_of(config(toys, S2), [plain])
+    assert setting_warnings(config(toys, S2), [mined]) == []
+    (told,) = setting_warnings(config(toys, S2), [plain])
     assert told.startswith("stage it: the triplet loss adds nothing, since no record names")
-    assert warnings_of(config(toys, S1), [plain]) == ()
+    assert setting_warnings(config(toys, S1), [plain]) == []
 
 
 def test_own_thoughts_that_nothing_teaches_are_told(toys):
     alone = merged(S2, {"sample_thoughts": True, "losses": {"sft": 0, "triplet": 0}})
-    (told,) = warnings_of(config(toys, alone), ())
-    assert told.startswith("stage it: thoughts that are neither imitated nor rewarded")
+    (told,) = setting_warnings(config(toys, alone), ())
+    assert told.startswith("stage it: no loss trains the sampled thoughts")
     imitated = merged(alone, {"losses": {"sft": 1}})
-    assert warnings_of(config(toys, imitated), ()) == ()
+    assert setting_warnings(config(toys, imitated), ()) == []
 
 
 def test_dr_grpo_with_another_advantage_is_told(toys):
     divided = {"policy": {"loss": "dr_grpo"}, "advantage": {"kind": "grpo"}}
-    (told,) = warnings_of(config(toys, merged(S3, divided)), ())
-    assert told.startswith("stage it: the loss dr_grpo with advantages over their standard")
-    assert warnings_of(config(toys, merged(S3, {"policy": {"loss": "dr_grpo"}})), ()) == ()
+    (told,) = setting_warnings(config(toys, merged(S3, divided)), ())
+    assert told.startswith("stage it: the loss dr_grpo with advantages divided by their standard")
+    assert setting_warnings(config(toys, merged(S3, {"policy": {"loss": "dr_grpo"}})), ()) == []
 
 
 @pytest.mark.parametrize(
@@ -140,25 +140,25 @@ def test_dr_grpo_with_another_advantage_is_told(toys):
     ],
 )
 def test_clips_that_one_update_never_meets_are_told(toys, policy, named):
-    (told,) = warnings_of(config(toys, merged(S3, {"policy": policy})), ())
+    (told,) = setting_warnings(config(toys, merged(S3, {"policy": policy})), ())
     assert told.startswith(f"stage it: {named} will do nothing, since with one update per rollout")
     several = {"policy": policy, "rollout": {"num_iterations": 2}}
-    assert warnings_of(config(toys, merged(S3, several)), ()) == ()
+    assert setting_warnings(config(toys, merged(S3, several)), ()) == []
 
 
 def test_frozen_documents_that_contrast_would_move_are_told(toys):
     frozen = merged(S3, {"pool": {"kind": "frozen"}})
-    (told,) = warnings_of(config(toys, frozen), ())
-    assert told.startswith("stage it: rewards rank documents as they were before the stage")
-    assert warnings_of(config(toys, merged(frozen, {"losses": {"infonce": 0}})), ()) == ()
+    (told,) = setting_warnings(config(toys, frozen), ())
+    assert told.startswith("stage it: rewards rank the document embeddings from before the stage")
+    assert setting_warnings(config(toys, merged(frozen, {"losses": {"infonce": 0}})), ()) == []
 
 
 def test_processes_that_would_reward_differently(toys, monkeypatch):
     stage = merged(S3, {"pool": {"kind": "corpus", "index": "scann"}})
-    monkeypatch.setattr(preflight, "require_backend", lambda kind: None)
+    monkeypatch.setattr(checks, "require_backend", lambda kind: None)
     check_rewards(config(toys, stage), [training_set("a", 4)])
     monkeypatch.setattr("jax.process_count", lambda: 2)
-    with pytest.raises(ConfigError, match="stage it: ScaNN gives each process another index"):
+    with pytest.raises(ConfigError, match="stage it: ScaNN builds a different index"):
         check_rewards(config(toys, stage), [training_set("a", 4)])
 
 
@@ -179,11 +179,11 @@ def test_a_given_thought_with_a_vector_makes_the_row_longer(toys):
             "micro_batch": {"tokens": 640},
         },
     )
-    check_run(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584
+    check_shapes(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584
     lengths = {"data": {"lengths": {"thought": 60}}}
     given = merged(stage, {"contrast_reference_thoughts": True, "losses": {"infonce": 1}})
     with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 704 tokens"):
-        check_run(config(toys, given, **lengths), SHAPE, 1)
+        check_shapes(config(toys, given, **lengths), SHAPE, 1)
 
 
 def test_a_prompt_that_leaves_no_room_for_the_text(toys, tiny_tokenizer):
@@ -217,7 +217,7 @@ def test_given_thoughts_that_are_truncated_are_told(toys, tiny_tokenizer):
 
     found = told(S1, 12)
     assert found is not None
-    assert found.startswith("1 of 2 given thoughts have more than 12 tokens (data.lengths.thought)")
+    assert found.startswith("1 of 2 reference thoughts have more than 12 tokens")
     assert told(S1, 60) is None
     assert told(S3, 12) is None  # it reads none
     assert told(merged(S1, {"fixed_thought": "It is"}), 12) is None
@@ -225,9 +225,9 @@ def test_given_thoughts_that_are_truncated_are_told(toys, tiny_tokenizer):
 
 def test_a_run_folder_that_cannot_be_written(toys):
     (toys / "file").write_text("")
-    with pytest.raises(T1Error, match="file is no folder in which you may write"):
-        check_output(config(toys, S1, output=str(toys / "file" / "run")))
-    check_output(config(toys, S1, output=str(toys / "new" / "run")))
+    with pytest.raises(T1Error, match="file is not a folder"):
+        check_config(config(toys, S1, output=str(toys / "file" / "run")))
+    check_config(config(toys, S1, output=str(toys / "new" / "run")))
     assert not (toys / "new").exists()
 
 
@@ -254,5 +254,5 @@ def test_a_disk_that_is_too_small_for_a_checkpoint_is_told(toys, monkeypatch):
 
 def test_a_contrast_with_one_document_is_told(toys):
     stage = merged(S2, {"losses": {"triplet": 0}, "data": {"batch_size": 1}})
-    (told,) = warnings_of(config(toys, stage), [training_set("a", 4, negatives=0)])
+    (told,) = setting_warnings(config(toys, stage), [training_set("a", 4, negatives=0)])
     assert told.startswith("stage it: infonce adds nothing, since a step of one query without")

@@ -51,7 +51,7 @@ def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
     toy = ToyStages(toys, model={"export_dtype": "float32", "lora": lora})
     weights = trained(toy)
     config = exported(toy, tmp_path / "out", weights)
-    options = toy.student.thinking_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
+    options = toy.student.retriever_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
     expected = vectors(toy.student.retriever(weights, options))
     loaded = T1.load(
         tmp_path / "out",
@@ -81,7 +81,7 @@ def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path,
     torch = pytest.importorskip("torch")
     toy = ToyStages(toys, model={"export_dtype": "float32", "lora": lora})
     config = exported(toy, tmp_path / "out", trained(toy))
-    options = toy.student.thinking_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
+    options = toy.student.retriever_options(config.data.lengths, max_rows=4, max_thought_tokens=4)
     ours = T1.load(
         tmp_path / "out",
         dtype="float32",

@@ -303,7 +303,7 @@ def test_gain_is_measured_against_no_thought(toy):
     baseline = rank - gain  # the same for all thoughts of a query
     np.testing.assert_allclose(baseline, np.broadcast_to(baseline[:, :1], baseline.shape))
     with toy.mesh_context.activate():
-        options = toy.student.thinking_options(
+        options = toy.student.retriever_options(
             toy.config(stage).data.lengths, max_rows=4, max_thought_tokens=4
         )
         model = toy.student.retriever(toy.weights(), options)
@@ -321,7 +321,7 @@ def test_queries_without_a_thought_each_in_their_own_words(toy):
     examples = next(Queries(toy, S3))
     own = replace(examples[1].record, instruction="Find the animal")
     mixed = [examples[0], replace(examples[1], record=own), examples[2]]
-    options = toy.student.thinking_options(
+    options = toy.student.retriever_options(
         toy.config(S3).data.lengths, max_rows=4, max_thought_tokens=4
     )
     model = toy.student.retriever(toy.weights(), options)

@@ -13,7 +13,7 @@ from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError, WeightsError
 from t1_jax.parallel import MeshConfig, count_compilations, make_mesh_context
 from t1_jax.text import presets
-from t1_jax.train import TrainConfig, loop
+from t1_jax.train import TrainConfig, run
 from t1_jax.train.data.config import SourceConfig
 from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import (
@@ -101,13 +101,13 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("it was loaded")
 
-    monkeypatch.setattr(loop, "load_trainable_model", never)
+    monkeypatch.setattr(run, "load_trainable_model", never)
     mesh = make_mesh_context(MeshConfig(data=8))
     with count_compilations() as compiled:
         with pytest.raises(ConfigError, match="one row of 128 tokens for each of 8 devices"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"micro_batch": {"rows": 4}})}), mesh)
         with pytest.raises(ConfigError, match="does not cover 8 devices"):
-            loop.train(toy_config(toys, {"s1": S1}, mesh={"data": 3}), tell=print)
+            run.train(toy_config(toys, {"s1": S1}, mesh={"data": 3}), log=print)
         with pytest.raises(WeightsError, match="nowhere"):
             run_toy(toy_config(toys, {"s1": S1}, model={"path": "nowhere"}))
         with pytest.raises(ConfigError, match="a query of zoo takes .* of data.lengths.query=20"):
@@ -118,7 +118,7 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
         with pytest.raises(ConfigError, match="which sentence-transformers cannot express"):
             run_toy(toy_config(toys, {"s1": S1}, model={"preset": str(toys / "words.yaml")}))
         metric = {"metric": "validation/zo/ndcg@10"}
-        with pytest.raises(ConfigError, match="checkpoints.metric=validation/zo/ndcg@10 is not"):
+        with pytest.raises(ConfigError, match="metric=validation/zo/ndcg@10 is not a score"):
             run_toy(toy_config(toys, {"s1": S1}, checkpoints=metric))
         for reward, told in (
             ("nan_for_tests", "stage s3: the reward 'nan_for_tests' .* gave nan for thought 0 of"),
@@ -151,7 +151,7 @@ def test_anothers_checkpoint_is_refused_before_anything_compiles(
     else:
         fields["seed"] = 1
     before = {path: path.read_bytes() for path in (toys / "run").glob("*.*")}
-    monkeypatch.setattr(loop, "load_trainable_model", None)
+    monkeypatch.setattr(run, "load_trainable_model", None)
     with (
         count_compilations() as compiled,
         pytest.raises(WeightsError, match=f"belongs to another {changed}"),
@@ -165,7 +165,7 @@ def test_stages_that_the_data_cannot_fill_leave_no_run_folder(toys):
     for stage, told in (
         (merged(S1, {"data": {"batch_size": 100}}), "more than once"),
         (merged(S1, {"data": {"mixture": {"zo": 1.0}}}), "mixture.zo is not a set"),
-        (merged(S1, {"data": {"thoughts": "none"}}), "learns from given thoughts"),
+        (merged(S1, {"data": {"thoughts": "none"}}), "learns from reference thoughts"),
     ):
         with pytest.raises(T1Error, match=told):
             run_toy(toy_config(toys, {"fine": S1, "bad": stage}))
@@ -176,7 +176,7 @@ def test_another_config_or_other_data_are_not_mixed_into_a_run(toys, monkeypatch
     short = merged(S1, {"steps": 1})
     run_toy(toy_config(toys, {"s1": short}))
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_trainable_model", None)
+        patch.setattr(run, "load_trainable_model", None)
         with pytest.raises(ConfigError, match="stages.s1.steps was 1, is 2"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
     longer = run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}, resume=True))
@@ -184,7 +184,7 @@ def test_another_config_or_other_data_are_not_mixed_into_a_run(toys, monkeypatch
     with (toys / "zoo.jsonl").open("a") as file:
         file.write('{"query_id": "x", "query": "A new one", "positives": ["cat"]}\n')
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "load_trainable_model", None)
+        patch.setattr(run, "load_trainable_model", None)
         with pytest.raises(DataError, match="was trained on other data"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
     anew = run_toy(toy_config(toys, {"s1": short}, overwrite=True))

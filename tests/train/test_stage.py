@@ -88,7 +88,7 @@ def test_a_fixed_thought_is_all_that_is_imitated(toy):
     fixed = merged(S1, {"fixed_thought": "It is", "steps": 40, **rate})
     state, metrics = toy.run(toy.stage(fixed), 40)
     assert metrics[-1]["loss/sft"] < 0.1 < metrics[0]["loss/sft"]
-    options = toy.student.thinking_options(
+    options = toy.student.retriever_options(
         toy.config(fixed).data.lengths, max_rows=4, max_thought_tokens=8
     )
     model = toy.student.retriever(state["train"].trained, options)

@@ -1,4 +1,4 @@
-"""A run that stops, however it stops, goes on as if nothing had happened."""
+"""A run that stops, however it stops, resumes bit for bit."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from t1_jax.errors import ConfigError, T1Error, WeightsError
 from t1_jax.hub import read_adapter
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.retriever import T1
-from t1_jax.train import TrainConfig, curriculum
+from t1_jax.train import TrainConfig, trainer
 from t1_jax.train.infra import CheckpointConfig, Checkpoints, TrainingAborted
 from tests.train.toy_runs import (
     FLAT_REWARD,
@@ -125,7 +125,7 @@ def test_a_stop_within_a_rollout_does_not_wait_for_it(straight, toys, monkeypatc
 def test_a_stop_within_a_validation_does_not_wait_for_it(straight, toys, monkeypatch):
     root, expected = straight
     recorder = Recorder(monkeypatch)
-    whole_validation = curriculum.validate
+    whole_validation = trainer.validate
 
     def stopped(model: T1, *args: Any, **kwargs: Any) -> Any:
         """SIGTERM comes after it has begun."""
@@ -139,12 +139,12 @@ def test_a_stop_within_a_validation_does_not_wait_for_it(straight, toys, monkeyp
         whole_validation(model, *args, **kwargs)
         raise AssertionError("it went on to its end")
 
-    monkeypatch.setattr(curriculum, "validate", stopped)
+    monkeypatch.setattr(trainer, "validate", stopped)
     assert run_toy(whole(toys)).steps == 4
     assert "validation/ndcg@10" not in logged(toys)[4]
     # Asked again before it has done anything, it still does not wait.
     assert run_toy(whole(toys)).steps == 4
-    monkeypatch.setattr(curriculum, "validate", whole_validation)
+    monkeypatch.setattr(trainer, "validate", whole_validation)
     assert run_toy(whole(toys)).steps == 12
     assert_same(recorder, expected, range(1, 13))
     assert logged(toys) == logged(root)
@@ -258,7 +258,7 @@ def test_a_finished_stage_hands_its_weights_to_the_next(straight, toys, monkeypa
     recorder.stop_after = 5
     run_toy(whole(toys, run=["s2"]))
     assert_same(recorder, expected, range(1, 6))
-    with pytest.raises(ConfigError, match="stands in stage s2, after 1 of its 4 steps"):
+    with pytest.raises(ConfigError, match="is in stage s2, after 1 of its 4 steps"):
         run_toy(whole(toys, run=["s3"]))
 
 
@@ -285,7 +285,7 @@ def test_a_resume_that_is_refused_leaves_the_run_as_it_was(toys, change, fault):
 def test_a_stage_that_was_passed_over_is_not_passed_over_in_silence(toys):
     stages = {"s1": merged(S1, {"steps": 1}), "s2": S2, "s3": merged(S2, {"steps": 1})}
     assert run_toy(toy_config(toys, stages, run=["s1", "s3"])).steps == 2
-    with pytest.raises(ConfigError, match="stands in stage s3, and s2, which was never run there"):
+    with pytest.raises(ConfigError, match="in stage s3; the earlier stage s2 was never run"):
         run_toy(toy_config(toys, stages, run=["s2"]))
     assert run_toy(toy_config(toys, stages, run=["s1", "s3"])).steps == 2
 

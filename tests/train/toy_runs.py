@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from t1_jax.config import load_config
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.retrieval import Collection, Document, Query, save_collection
@@ -196,12 +197,14 @@ class Recorder:
         self.stop_within: int | None = None
         step = Stage.step
 
-        def watched(stage: Stage, state: dict[str, Any], number: int, check: Any = None) -> Any:
+        def watched(
+            stage: Stage, state: dict[str, Any], number: int, interrupt: Interrupt | None = None
+        ) -> Any:
             if number == self.fail_after:
                 raise PowerCut
             if number == self.stop_within:
-                check = self._stopped_at_the_second(check)
-            state, report = step(stage, state, number, check)
+                interrupt = self._stopped_at_the_second(interrupt or Interrupt())
+            state, report = step(stage, state, number, interrupt)
             self.states[number + 1] = leaves_of(state)
             self.hosts[number + 1] = {k: v.copy() for k, v in stage.host_state().items()}
             self.positions[number + 1] = stage.position()
@@ -214,17 +217,17 @@ class Recorder:
 
         monkeypatch.setattr(Stage, "step", watched)
 
-    def _stopped_at_the_second(self, check: Callable[[], None]) -> Callable[[], None]:
+    def _stopped_at_the_second(self, interrupt: Interrupt) -> Interrupt:
         """SIGTERM comes before the second block of tokens or batch of rows."""
         left = [2]
 
-        def checked() -> None:
+        def requested() -> bool:
             left[0] -= 1
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGTERM)
-            check()
+            return interrupt.requested()
 
-        return checked
+        return Interrupt(requested)
 
 
 class PowerCut(BaseException):
@@ -247,7 +250,7 @@ def run_toy(config: TrainConfig, mesh_context: MeshContext | None = None) -> Tra
     """Trains on one device, or as `placement` says, without a word."""
     return train(
         config,
-        tell=SILENT,
-        shown=False,
+        log=SILENT,
+        show_progress=False,
         mesh_context=mesh_context or single_device_mesh_context(),
     )

@@ -151,7 +151,7 @@ def _within(sets: Sequence[TrainingSet], part: tuple[float, float]) -> list[Trai
         records = tuple(record for record in item.records if has(record))
         if not records:
             raise DataError(
-                f"no query of {item.name} is in part [{start}, {end}]; it has "
+                f"no query of {item.name} is in query_range [{start}, {end}]; it has "
                 f"{len(item.records)} queries in all",
                 hint="widen data.query_range",
             )

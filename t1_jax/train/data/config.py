@@ -10,17 +10,17 @@ from t1_jax.seeds import check_seed
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """One set of training queries and the corpus that they are asked of.
+    """Training queries and the corpus that they search.
 
     Attributes:
         collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
-        records: JSONL or Parquet files of training records; none takes the collection's training
-            queries, with thoughts from its own structure where the package knows it.
-        documents: records made from the corpus itself join those (of a known collection).
-        lenient: whether flaws of the collection's files are accepted, see
-            `t1_jax.retrieval.load_collection`; the run folder counts them.
-        shortest_thoughts: of each record's thoughts the so many shortest are learnt from; None
-            takes all.
+        records: JSONL or Parquet files of training records; empty takes the collection's training
+            queries, with template thoughts if the package has templates for it.
+        documents: add records made from the corpus itself; only for collections that `t1 pull`
+            knows.
+        lenient: accept flaws of the collection's files, see `t1_jax.retrieval.load_collection`; the
+            run folder counts them.
+        shortest_thoughts: keep this many of each record's thoughts, the shortest; null keeps all.
     """
 
     collection: str
@@ -36,12 +36,12 @@ class SourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthConfig:
-    """Where texts are cut, in tokens; the defaults have room for the posts and passages of BRIGHT.
+    """Maximum lengths in tokens; the defaults fit the posts and passages of BRIGHT.
 
     Attributes:
-        query: of a query's prompt, template included.
-        thought: of a thought that is given.
-        document: of a document with its template and `<emb_token>`.
+        query: maximum length of a query with its template.
+        thought: maximum length of a reference thought.
+        document: maximum length of a document with its template and `<emb_token>`.
     """
 
     query: int = 1024
@@ -56,15 +56,16 @@ class LengthConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is learnt from.
+    """Training data.
 
     Attributes:
-        sources: by name.
-        lengths: where texts are cut.
-        near_duplicates: a training query whose text shares this much of its shingles (Jaccard
-            similarity) with that of a held-out query counts as a leak; 1 wants them all.
-        leaks: whether a held-out text in a file of records ends the run before it begins, or is
-            taken out and counted as a collection's own queries and near duplicates always are.
+        sources: name -> source.
+        lengths: where texts are truncated.
+        near_duplicates: Jaccard similarity of shingles from which a training query is a near
+            duplicate of a held-out query, and removed; 1 removes only equal sets of shingles.
+        leaks: `refuse` rejects record files that contain a held-out query verbatim; `remove`
+            removes and counts these records, as is done with near duplicates and with a
+            collection's own queries in any case.
     """
 
     sources: dict[str, SourceConfig] = field(default_factory=dict)
@@ -75,31 +76,30 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0 < self.near_duplicates <= 1:
             raise ConfigError(
-                f"near_duplicates must be over 0 and at most 1, got {self.near_duplicates}"
+                f"near_duplicates must be above 0 and at most 1, got {self.near_duplicates}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageDataConfig:
-    """What a step draws.
+    """The examples of a step.
 
     Attributes:
         batch_size: queries of a step, over all processes and micro-batches.
-        hard_negatives: most negatives drawn for a query; fewer where its record has fewer.
-        thoughts: "required" refuses records without one, "optional" takes them as they are,
-            "none" draws no thought.
-        positives: "best" draws among the positives of the best grade, each as likely; "graded"
-            among all, in proportion to their grades.
-        mixture: name of a set -> its share of the queries, relative to the others and kept to one
-            per cent; empty: in proportion to the numbers of records.
-        corpus_pair_fraction: of each set's draws, the share that comes from records made of its
-            corpus; 1 draws no query, 0 draws nothing else, None takes both kinds as often as there
-            are any.
-        homogeneous_batches: a step's queries are of one set, so that each document may be taken for
-            the answer to any; sets then take turns, in the proportions of the mixture.
-        query_range: which queries of each set may be drawn, as shares from and up to which: stages
-            of [0, 0.6] and [0.6, 1] have no query text in common, and together have all.
-        seed: of order and choice; parts do not depend on it.
+        hard_negatives: maximum negatives of a query; fewer if its record has fewer.
+        thoughts: `required` rejects records without a thought, `optional` accepts them, `none`
+            uses no thought.
+        positives: `best` samples uniformly among the positives of the best grade; `graded` among
+            all, in proportion to their grades.
+        mixture: set -> its share of the queries, relative to the others and exact to one per cent;
+            empty: in proportion to the numbers of records.
+        corpus_pair_fraction: fraction of each set's examples that are corpus pairs; null uses all
+            records equally often.
+        homogeneous_batches: take all queries of a step from one set, so that in-batch negatives
+            come from its corpus; sets alternate in the proportions of the mixture.
+        query_range: range of each set's queries to use, as fractions: stages with [0, 0.6] and
+            [0.6, 1] share no query text, and together use all.
+        seed: seed of order and choice; `query_range` does not depend on it.
     """
 
     batch_size: int = 64
@@ -123,10 +123,10 @@ class StageDataConfig:
                 raise ConfigError(f"mixture.{name} must be a number above 0, got {weight}")
         if self.corpus_pair_fraction is not None and not 0 <= self.corpus_pair_fraction <= 1:
             raise ConfigError(
-                f"corpus_pair_fraction must be a share from 0 to 1, got {self.corpus_pair_fraction}"
+                f"corpus_pair_fraction must be from 0 to 1, got {self.corpus_pair_fraction}"
             )
         if not 0 <= self.query_range[0] < self.query_range[1] <= 1:
             raise ConfigError(
-                f"part must be two rising shares, got {list(self.query_range)}",
+                f"query_range must be two increasing fractions, got {list(self.query_range)}",
                 hint="write for example query_range: [0, 0.6]",
             )

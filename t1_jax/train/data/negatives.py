@@ -1,4 +1,4 @@
-"""Negatives: the candidates of a batch, the mask over them, and documents that are never negatives."""
+"""Negatives: candidates of a batch, the mask over them, and documents that are never one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,17 +12,17 @@ from t1_jax.retrieval import Document, normalized_text, text_key
 from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet, sets_by_name
 
 NO_NEGATIVE = -1
-"""Fills the rows of queries that drew fewer negatives than others."""
+"""Padding of `Candidates.negative_index`."""
 
 
 class Candidates(NamedTuple):
-    """The documents of a batch and who drew them.
+    """The documents of a batch.
 
     Attributes:
-        keys: (set name, document id) of each candidate, every document once: the positives in
-            the order of the draws, then the other negatives.
-        positive_index: candidate that is each query's positive.
-        negative_index: candidates that are its hard negatives, then `NO_NEGATIVE`.
+        keys: (set name, document id) of each candidate, without repetition: first the positives
+            in the order of the examples, then the negatives.
+        positive_index: index of each query's positive.
+        negative_index: indices of each query's hard negatives, padded with `NO_NEGATIVE`.
     """
 
     keys: tuple[tuple[str, str], ...]
@@ -33,19 +33,19 @@ class Candidates(NamedTuple):
 def collect_candidates(
     examples: Sequence[Example], hard_negatives: int | None = None
 ) -> Candidates:
-    """The documents of `draws`; one that is drawn twice is one candidate.
+    """The documents of a step's examples, without repetition.
 
     Args:
-        examples: of a step.
-        hard_negatives: columns K of `negative_index`; default: the most that a query drew.
+        examples: of the step.
+        hard_negatives: columns K of `negative_index`; default: the maximum of the examples.
 
     Raises:
-        DataError: a query drew more than `hard_negatives`.
+        DataError: an example has more negatives than `hard_negatives`.
     """
     most = max((len(example.negatives) for example in examples), default=0)
     width = most if hard_negatives is None else hard_negatives
     if most > width:
-        raise DataError(f"a query drew {most} hard negatives, more than {width}")
+        raise DataError(f"an example has {most} hard negatives, more than {width}")
     positives = [(example.set_name, example.positive) for example in examples]
     negatives = [[(example.set_name, name) for name in example.negatives] for example in examples]
     keys = tuple(dict.fromkeys([*positives, *(key for row in negatives for key in row)]))
@@ -63,30 +63,30 @@ def collect_candidates(
 def candidate_mask(
     examples: Sequence[Example], candidates: Sequence[tuple[str, str]], sets: Sequence[TrainingSet]
 ) -> Bool[np.ndarray, "N C"]:
-    """Which candidates stand in the denominator of which query's contrastive loss.
+    """Which candidates are in the denominator of each query's contrastive loss.
 
-    False where a candidate is, by id or by equal text, the query's positive, another positive of
-    it, or excluded for it, and where its text is that of the query itself. The one exception is
-    the column of the drawn positive itself, which is True: the denominator holds it once, and a
-    copy of it under another id does not add to it. All else is True, documents of other sets too.
+    False for positives of the query and documents excluded for it, for other documents with their
+    texts, and for documents with the query's own text. The exception is the example's positive:
+    its own column is True, so that the denominator has it exactly once. All other candidates are
+    True, also those of other sets.
 
     Args:
-        examples: the queries.
+        examples: of the step.
         candidates: (set name, document id) of each column.
-        sets: at least those that the draws and candidates come from.
+        sets: training sets of the examples and candidates.
     """
-    named = sets_by_name(sets)
-    # Equal ids of a set have equal texts, so that texts alone decide.
+    by_name = sets_by_name(sets)
+    # Equal ids of a set have equal texts, so it is enough to compare texts.
     columns: dict[str, list[int]] = {}
     for column, (set_name, document_id) in enumerate(candidates):
-        columns.setdefault(named[set_name].text_key(document_id), []).append(column)
-    own = {key: column for column, key in enumerate(candidates)}
+        columns.setdefault(by_name[set_name].text_key(document_id), []).append(column)
+    column_of = {key: column for column, key in enumerate(candidates)}
     mask = np.ones((len(examples), len(candidates)), dtype=bool)
     for row, example in enumerate(examples):
         for name in (*example.record.positives, *example.record.excluded):
-            mask[row, columns.get(named[example.set_name].text_key(name), [])] = False
+            mask[row, columns.get(by_name[example.set_name].text_key(name), [])] = False
         mask[row, columns.get(text_key(example.record.query), [])] = False
-        if (column := own.get((example.set_name, example.positive))) is not None:
+        if (column := column_of.get((example.set_name, example.positive))) is not None:
             mask[row, column] = True
     return mask
 
@@ -94,19 +94,23 @@ def candidate_mask(
 def exclude_known_answers(
     records: Sequence[TrainingRecord], documents: Mapping[str, Document]
 ) -> tuple[tuple[TrainingRecord, ...], int]:
-    """The records with two more kinds of exclusions, and how many of their negatives those removed.
+    """Excludes two kinds of documents that must never be negatives of a query.
 
-    1. The query as a document: one with the query's id or text. Corpora of arguments and of
-       community questions hold their queries (BEIR's ArguAna), and every ranking puts them first.
-    2. The positives of other records of the same query text. A negative that a record itself names
-       stays one if only a record with another instruction calls it positive.
+    1. The query itself: a document with the query's id or text. Corpora of arguments and of
+       community questions contain their queries (BEIR's ArguAna), and every ranking puts them
+       first.
+    2. Positives of other records with the same query text. A record's own negative stays one if
+       only records with another instruction have it as a positive.
 
-    What is positive for a record is never excluded for it. Exclusions hold wherever negatives come
-    from: mining, pools, the other documents of a batch, the corpus.
+    A record's positives are never excluded. Exclusions apply to all negatives: mined, in-batch, of
+    pools and of the corpus.
 
     Args:
-        records: of one corpus.
-        documents: the whole corpus, under their ids.
+        records: training records of one corpus.
+        documents: id -> document, for the whole corpus.
+
+    Returns:
+        The records with their exclusions, and how many of their negatives were removed.
     """
     texts = [normalized_text(record.query) for record in records]
     same_text: dict[str, set[str]] = {text: set() for text in texts}
@@ -118,7 +122,7 @@ def exclude_known_answers(
     for record, text in zip(records, texts, strict=True):
         for name in record.positives:
             answers[text].setdefault(name, set()).add(record.instruction)
-    found, removed = [], 0
+    updated, removed = [], 0
     for record, text in zip(records, texts, strict=True):
         itself = same_text[text] | ({record.query_id} & documents.keys())
         others = {
@@ -129,5 +133,5 @@ def exclude_known_answers(
         excluded = (record.excluded | itself | others).difference(record.positives)
         negatives = tuple(name for name in record.negatives if name not in excluded)
         removed += len(record.negatives) - len(negatives)
-        found.append(replace(record, excluded=excluded, negatives=negatives))
-    return tuple(found), removed
+        updated.append(replace(record, excluded=excluded, negatives=negatives))
+    return tuple(updated), removed

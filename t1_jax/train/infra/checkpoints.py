@@ -1,9 +1,8 @@
-"""Checkpoints of a training run: asynchronous, sharded and atomic. The one module on Orbax.
+"""Checkpoints of a training run: asynchronous, sharded and atomic. The only module that uses Orbax.
 
-A checkpoint holds three things: `state`, a pytree of arrays that lie sharded over the mesh;
-`host`, a few NumPy arrays that every process knows (the data position, a random state); and
-`meta`, JSON that says what the checkpoint belongs to. Orbax writes into a temporary folder and
-renames it, so that a run killed in the middle leaves its earlier checkpoints as they were.
+A checkpoint holds `state`, a pytree of arrays sharded over the mesh; `host`, a few NumPy arrays
+that are equal on all processes; and `meta`, JSON that identifies the run and holds its progress.
+Orbax writes into a temporary folder and renames it, so a killed run keeps its earlier checkpoints.
 """
 
 import logging
@@ -24,8 +23,8 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
+from t1_jax.train.infra.pytree_io import described, differences, named, rebuilt
 from t1_jax.train.infra.stopping import any_process
-from t1_jax.train.run.pytree_io import described, differences, named, rebuilt
 
 _PARTS = ("state", "host")
 _REPLACED = ".replaced"
@@ -33,15 +32,16 @@ _REPLACED = ".replaced"
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """When a run is saved, and which of its checkpoints are kept.
+    """When a run is saved, and which checkpoints are kept.
 
     Attributes:
-        every_steps: a checkpoint after every so many steps.
-        every_minutes: also one when so many minutes have passed since the last; null for none.
-        keep_last: the newest so many are kept, to resume from.
-        keep_best: so many with the highest `metric` are kept as well, however old they are.
-        metric: the validation score by which checkpoints are compared, and by which a run exports
-            its `best` weights: "validation/ndcg@10", or "validation/NAME/ndcg@10" of a collection.
+        every_steps: steps between two checkpoints.
+        every_minutes: also save when this many minutes have passed since the last checkpoint; null
+            for never.
+        keep_last: number of newest checkpoints to keep.
+        keep_best: number of checkpoints with the highest `metric` to keep as well.
+        metric: validation score that compares checkpoints and selects the exported `best` weights:
+            "validation/ndcg@10", or "validation/NAME/ndcg@10" of a collection.
     """
 
     every_steps: int = 100
@@ -56,7 +56,7 @@ class CheckpointConfig:
         if self.every_minutes is not None and self.every_minutes <= 0:
             raise ConfigError(
                 f"every_minutes must be above 0, got {self.every_minutes}",
-                hint="give null to save by steps alone",
+                hint="set it to null to save only every every_steps steps",
             )
         if self.keep_last < 1 or self.keep_best < 0:
             raise ConfigError(
@@ -67,12 +67,12 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """What a checkpoint held.
+    """The contents of a checkpoint.
 
     Attributes:
-        state: the pytree, on the shardings that were asked for.
-        host: the host arrays by name.
-        meta: the JSON saved with it.
+        state: the pytree, with the shardings that were asked for.
+        host: name -> host array.
+        meta: JSON.
     """
 
     state: Any
@@ -81,15 +81,15 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in one folder that all processes share.
+    """The checkpoints of one run, in a folder that all processes share.
 
-    Every method must be called by all processes together. Use it as a context manager, or call
-    `close()`: a checkpoint is complete only once it has been waited for.
+    All processes call every method together. Use it as a context manager, or call `close()`: a
+    checkpoint is complete only after `wait`.
 
     Args:
-        folder: where they lie; created if it is not there.
+        folder: of the checkpoints; created if missing.
         config: when to save and what to keep.
-        writable: false leaves the folder exactly as it is: for reading beside a running training.
+        writable: false changes nothing in the folder, for reading while a run is training.
     """
 
     def __init__(self, folder: Path, config: CheckpointConfig, *, writable: bool = True) -> None:
@@ -101,12 +101,12 @@ class Checkpoints:
         logging.getLogger("absl").addFilter(_not_from_orbax)
         if writable:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._settle_replaced()
+            self._resolve_replaced()
             self._set_aside_incomplete()
-        self._orbax = self._opened()
+        self._orbax = self._open()
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint should be saved after `step` steps; the same on every process."""
+        """Whether a checkpoint is due after `step` steps; the same on every process."""
         minutes = self.config.every_minutes
         if step % self.config.every_steps == 0 or minutes is None:
             return step % self.config.every_steps == 0
@@ -124,24 +124,23 @@ class Checkpoints:
     ) -> None:
         """Begins to save; returns once the arrays are copied, and writes in the background.
 
-        A step that already has its checkpoint is left as it is, unless `replace`.
+        Does nothing if the step already has a checkpoint, unless `replace`.
 
         Args:
             step: steps done.
             state: a pytree of `jax.Array`s, PRNG keys included.
             host: NumPy arrays of numbers or booleans.
-            meta: JSON; what `restore` compares and what a person wants to know.
-            metrics: measured after this step; `config.metric` among them makes it a candidate
-                for the best.
-            replace: write a checkpoint of this step again, because more is known of it. The former
-                one goes only once the new one is complete, for which this call waits.
+            meta: JSON.
+            metrics: of this step; with `config.metric` it is a candidate for the best.
+            replace: write the checkpoint of this step again. The old one is removed only when the
+                new one is complete, which this call waits for.
 
         Raises:
-            T1Error: the disk refused this or the previous checkpoint (earlier ones still stand),
+            T1Error: this or the previous checkpoint could not be written (earlier ones remain),
                 or a checkpoint of a later step is in the folder.
         """
         if not self._writable:
-            raise T1Error(f"{self.folder} was opened for reading; nothing is saved there")
+            raise T1Error(f"{self.folder} was opened read-only")
         self.wait()
         if replace:
             self._set_aside(step)
@@ -162,18 +161,18 @@ class Checkpoints:
                 custom_metadata=dict(meta),
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._refused(step, error) from error
+            raise self._write_error(step, error) from error
         self._saved_at = time.monotonic()
         self._pending = None if response is None else (step, response)
         if replace:
             self.wait()
-            self._settle_replaced()
+            self._resolve_replaced()
 
     def wait(self) -> None:
         """Waits until the last checkpoint is complete on disk.
 
         Raises:
-            T1Error: the disk refused it; earlier checkpoints still stand, and saving can go on.
+            T1Error: the write failed; earlier checkpoints remain, and saving can go on.
         """
         if self._pending is None:
             return
@@ -181,90 +180,90 @@ class Checkpoints:
         try:
             response.result()
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._refused(step, error) from error
+            raise self._write_error(step, error) from error
 
     def steps(self) -> list[int]:
-        """Steps whose checkpoints are complete, ascending."""
+        """Steps with a complete checkpoint, ascending."""
         return [c.step for c in self._orbax.checkpoints if self._complete(c.step)]
 
     def latest(self) -> int | None:
-        """The newest step with a complete checkpoint."""
+        """The newest step with a complete checkpoint; None without any."""
         return max(self.steps(), default=None)
 
     def best(self) -> int | None:
-        """The step with the highest `config.metric`, the later of two equal ones; None if no
-        checkpoint has that metric.
+        """The step with the highest `config.metric`, the later of two equal ones; None without
+        that metric.
         """
         values = self.values()
         return max(values, key=lambda step: (values[step], step), default=None)
 
     def values(self) -> dict[int, float]:
-        """The value of `config.metric` by step, for complete checkpoints that have it."""
+        """Step -> `config.metric`, for complete checkpoints that have it."""
         complete = set(self.steps())
-        found = {c.step: c.metrics for c in self._orbax.checkpoints if c.step in complete}
+        by_step = {c.step: c.metrics for c in self._orbax.checkpoints if c.step in complete}
         return {
             step: float(value)
-            for step, metrics in found.items()
+            for step, metrics in by_step.items()
             if isinstance(metrics, Mapping)
             and isinstance(value := metrics.get(self.config.metric), int | float)
         }
 
     def meta(self, step: int, *, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON saved with the checkpoint of `step`.
+        """The JSON of a checkpoint.
 
         Args:
-            step: of the checkpoint.
+            step: one of `steps()`.
             expect: entries that it must have, such as a model's fingerprint.
 
         Raises:
-            WeightsError: there is no complete checkpoint of that step, or it is of another run
-                (both values are shown).
+            WeightsError: there is no complete checkpoint of that step, or it belongs to another
+                run (names both values).
         """
         if step not in self.steps():
-            have = ", ".join(map(str, self.steps())) or "none"
+            steps = ", ".join(map(str, self.steps())) or "none"
             raise WeightsError(
-                f"{self.folder} has no complete checkpoint of step {step}; it has {have}"
+                f"{self.folder} has no complete checkpoint of step {step}; it has {steps}"
             )
         metadata = self._orbax.checkpointables_metadata(step).custom_metadata
-        found = dict(metadata) if isinstance(metadata, Mapping) else {}
-        _refuse_other(self.folder / str(step), found, expect or {})
-        return found
+        meta = dict(metadata) if isinstance(metadata, Mapping) else {}
+        _check_identity(self.folder / str(step), meta, expect or {})
+        return meta
 
     def restore(
         self, step: int, abstract: Any, *, expect: Mapping[str, Any] | None = None
     ) -> Restored:
-        """The checkpoint of `step`, laid out as `abstract` says, on whatever mesh that is.
+        """The contents of a checkpoint, with the shardings of `abstract`, on any mesh.
 
         Args:
             step: one of `steps()`.
-            abstract: the state's tree with a `jax.ShapeDtypeStruct` with a sharding at every
-                leaf, see `abstract_like`.
-            expect: entries that `meta` must have with these values, such as fingerprints.
+            abstract: the state's tree with a sharded `jax.ShapeDtypeStruct` at every leaf, see
+                `abstract_like`.
+            expect: see `meta`.
 
         Raises:
-            WeightsError: no such checkpoint, one of another run (both values are shown), one whose
-                arrays differ in name, shape or type, or a damaged one.
+            WeightsError: the checkpoint is missing, damaged or of another run, or its arrays
+                differ in name, shape or dtype.
         """
         meta = self.meta(step, expect=expect)
-        where = self.folder / str(step)
+        path = self.folder / str(step)
         wanted = described(abstract)
         try:
             saved = self._orbax.checkpointables_metadata(step).metadata["state"]
             if saved is None:
                 raise OSError("its table of arrays is damaged")
-            _refuse_other_arrays(where, saved, wanted)
+            _check_arrays(path, saved, wanted)
             loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
             host = safetensors.numpy.load(np.asarray(loaded["host"]["packed"]).tobytes())
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise WeightsError(
-                f"{where} cannot be read: {_first_line(error)}",
-                hint=f"delete {where}: the run goes on from the newest checkpoint that is left of "
+                f"{path} cannot be read: {_first_line(error)}",
+                hint=f"delete {path}: the run resumes from the newest remaining checkpoint of "
                 f"{self.steps()}",
             ) from error
         return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
 
     def close(self) -> None:
-        """Waits for the last checkpoint and lets go of the folder."""
+        """Waits for the last checkpoint and closes the folder."""
         try:
             self.wait()
         finally:
@@ -282,7 +281,7 @@ class Checkpoints:
     ) -> None:
         self.close()
 
-    def _opened(self) -> ocp.training.Checkpointer:
+    def _open(self) -> ocp.training.Checkpointer:
         policies = ocp.training.preservation_policies
         metric = self.config.metric
         best = policies.BestN(
@@ -299,16 +298,16 @@ class Checkpoints:
         )
 
     def _value(self, metrics: Mapping[str, float | int]) -> dict[str, Any] | None:
-        """What Orbax keeps to compare by; None, which never counts as best, if it is no number."""
+        """The metric by which Orbax selects the best; None if it is missing or not finite."""
         value = float(metrics.get(self.config.metric, math.nan))
         return {self.config.metric: value} if math.isfinite(value) else None
 
-    def _refused(self, step: int, error: Exception) -> T1Error:
-        """The error to raise; Orbax is opened anew, which removes what it left half written."""
-        with suppress(OSError, ValueError, RuntimeError):  # tells the same fault once more
+    def _write_error(self, step: int, error: Exception) -> T1Error:
+        """The error to raise; reopens Orbax, which removes the incomplete checkpoint."""
+        with suppress(OSError, ValueError, RuntimeError):  # repeats the same error
             self._orbax.close()
-        self._settle_replaced()
-        self._orbax = self._opened()
+        self._resolve_replaced()
+        self._orbax = self._open()
         return T1Error(
             f"the checkpoint of step {step} could not be written to {self.folder}: "
             f"{_first_line(error)}",
@@ -317,71 +316,71 @@ class Checkpoints:
         )
 
     def _complete(self, step: int) -> bool:
-        """Whether the folder of a step has all its parts; a copy may have been interrupted."""
-        at = self.folder / str(step)
-        files = (at / part / name for part in _PARTS for name in ("_METADATA", "manifest.ocdbt"))
-        return (at / "_CHECKPOINT_METADATA").is_file() and all(file.is_file() for file in files)
+        """Whether the folder of a step has all its parts; a copy of it may be incomplete."""
+        path = self.folder / str(step)
+        files = (path / part / name for part in _PARTS for name in ("_METADATA", "manifest.ocdbt"))
+        return (path / "_CHECKPOINT_METADATA").is_file() and all(file.is_file() for file in files)
 
     def _set_aside(self, step: int) -> None:
-        """Renames the checkpoint of a step, if there is one; Orbax then knows nothing of it."""
+        """Hides the checkpoint of a step from Orbax by renaming it."""
         self._orbax.close()
         if jax.process_index() == 0 and (self.folder / str(step)).exists():
             (self.folder / str(step)).rename(self.folder / f"{step}{_REPLACED}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoint set aside")
-        self._orbax = self._opened()
+        self._orbax = self._open()
 
-    def _settle_replaced(self) -> None:
-        """Removes checkpoints that have been replaced; where that failed, they take their place."""
+    def _resolve_replaced(self) -> None:
+        """Removes replaced checkpoints, or restores them if their replacement is incomplete."""
         if jax.process_index() == 0:
-            for former in self.folder.glob(f"*{_REPLACED}"):
-                at = former.with_name(former.name.removesuffix(_REPLACED))
-                if self._complete(int(at.name)):
-                    shutil.rmtree(former)
+            for replaced in self.folder.glob(f"*{_REPLACED}"):
+                path = replaced.with_name(replaced.name.removesuffix(_REPLACED))
+                if self._complete(int(path.name)):
+                    shutil.rmtree(replaced)
                 else:
-                    shutil.rmtree(at, ignore_errors=True)
-                    former.rename(at)
+                    shutil.rmtree(path, ignore_errors=True)
+                    replaced.rename(path)
 
     def _set_aside_incomplete(self) -> None:
-        """Moves step folders that lack parts out of the way: Orbax would count them as kept.
+        """Hides incomplete checkpoints, which Orbax would count as kept.
 
-        One older than a complete checkpoint was being removed when the run was killed, and goes;
-        a newer one, perhaps of an interrupted copy, is renamed.
+        One that is older than a complete checkpoint was being removed when the run was killed, and
+        is removed; a newer one is renamed.
         """
         if jax.process_index() == 0:
-            found = {int(at.name): at for at in self.folder.iterdir() if at.name.isdigit()}
-            complete = {step for step in found if self._complete(step)}
-            for step in found.keys() - complete:
+            paths = {int(path.name): path for path in self.folder.iterdir() if path.name.isdigit()}
+            complete = {step for step in paths if self._complete(step)}
+            for step in paths.keys() - complete:
                 if step < max(complete, default=0):
-                    shutil.rmtree(found[step])
+                    shutil.rmtree(paths[step])
                 else:
-                    found[step].rename(self.folder / f"{step}.incomplete-{time.time_ns()}")
+                    paths[step].rename(self.folder / f"{step}.incomplete-{time.time_ns()}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("incomplete checkpoints set aside")
 
 
 def _packed(host: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Host arrays as one array of bytes, which keeps their names, types and empty ones."""
+    """Host arrays as one array of bytes, which keeps names, dtypes and empty arrays."""
     arrays = {name: np.array(array, order="C") for name, array in host.items()}
     return {"packed": np.frombuffer(safetensors.numpy.save(arrays), dtype=np.uint8)}
 
 
-def _refuse_other(where: Path, meta: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
+def _check_identity(path: Path, meta: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
     for key, value in expect.items():
         if meta.get(key) != value:
             raise WeightsError(
-                f"{where} belongs to another {key}: it has {meta.get(key)!r}, this run has "
+                f"{path} belongs to another {key}: it has {meta.get(key)!r}, this run has "
                 f"{value!r}",
-                hint=f"use the {key} it was trained with, or train into another folder",
+                hint=f"use the {key} it was trained with, or train in another folder",
             )
 
 
-def _refuse_other_arrays(where: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Compares names, shapes and types, of which Orbax would cast or cut some silently."""
+def _check_arrays(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Compares names, shapes and dtypes; Orbax would cast or truncate some silently."""
     if faults := differences(saved, wanted):
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
         raise WeightsError(
-            f"{where} holds another state: {'; '.join(faults[:5])}{more}",
+            f"{path} holds another state: {'; '.join(faults[:5])}{more}",
             hint="resume with the model, optimizer and LoRA settings of the run that wrote it",
         )
 
@@ -391,5 +390,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:
-    """Orbax logs each fault's traceback once for every thread; ours is told once, as an error."""
+    """Drops the tracebacks that Orbax logs for every thread; the error itself is raised once."""
     return "orbax" not in record.pathname

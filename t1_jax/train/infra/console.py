@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, a line now and then in a log file."""
+"""Progress of a run: a bar on a terminal, and lines at intervals in a log file."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from rich.progress import (
 
 
 class Show(Protocol):
-    """Shows that so many steps are done, with their metrics."""
+    """Shows the number of steps done and their metrics."""
 
     def __call__(self, step: int, metrics: Mapping[str, float | int], /) -> None:
         """Shows `step` steps done."""
@@ -34,15 +34,15 @@ def training_bar(
     console: Console | None = None,
     every_seconds: float = 10.0,
 ) -> Iterator[Show]:
-    """Step, loss, tokens in all and a second, MFU and time left, on standard error.
+    """Shows step, loss, tokens, tokens per second, MFU and time left on standard error.
 
     Args:
-        description: of the bar, for example the stage's name.
-        total: steps of the run.
-        done: steps already done when it was resumed.
-        shown: false shows nothing at all, as on processes other than the first.
-        console: where to; standard error by default.
-        every_seconds: between two lines where the console is no terminal.
+        description: shown before the bar, for example the stage's name.
+        total: number of steps.
+        done: steps already done.
+        shown: false shows nothing, as on processes other than the first.
+        console: default: standard error.
+        every_seconds: seconds between two lines if the console is not a terminal.
     """
     console = console or Console(stderr=True)
     if not shown:
@@ -52,20 +52,22 @@ def training_bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[summary]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console) as progress:
-            task = progress.add_task(description, total=total, completed=done, told="")
-            yield lambda step, metrics: progress.update(task, completed=step, told=told(metrics))
+            task = progress.add_task(description, total=total, completed=done, summary="")
+            yield lambda step, metrics: progress.update(
+                task, completed=step, summary=summary(metrics)
+            )
     else:
         yield _Lines(description, total, done, console, every_seconds)
 
 
-def told(metrics: Mapping[str, float | int]) -> str:
-    """The few metrics that a person watches, in one short text."""
+def summary(metrics: Mapping[str, float | int]) -> str:
+    """The most important metrics as one short text."""
     parts = []
     if "loss" in metrics:
         parts.append(f"loss {metrics['loss']:.4g}")
@@ -91,7 +93,7 @@ def _short(count: float) -> str:
 
 
 class _Lines:
-    """A line every so many seconds, and one for the last step."""
+    """Prints a line every `every_seconds`, and one for the last step."""
 
     def __init__(
         self, description: str, total: int, done: int, console: Console, every_seconds: float
@@ -99,15 +101,15 @@ class _Lines:
         self._description, self._total, self._done = description, total, done
         self._console, self._every = console, every_seconds
         self._started_at = time.monotonic()
-        self._said_at: float | None = None
+        self._printed_at: float | None = None
 
     def __call__(self, step: int, metrics: Mapping[str, float | int], /) -> None:
         now = time.monotonic()
-        is_early = self._said_at is not None and now - self._said_at < self._every
+        is_early = self._printed_at is not None and now - self._printed_at < self._every
         if is_early and step < self._total:
             return
-        self._said_at = now
+        self._printed_at = now
         seconds = (now - self._started_at) / max(step - self._done, 1) * (self._total - step)
         left = f"left {int(seconds) // 3600}:{int(seconds) % 3600 // 60:02}:{int(seconds) % 60:02}"
-        line = f"{self._description} {step}/{self._total}  {told(metrics)}  {left}"
+        line = f"{self._description} {step}/{self._total}  {summary(metrics)}  {left}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

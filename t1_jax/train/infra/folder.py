@@ -1,9 +1,9 @@
-"""The run folder: what was run, with what, on which data, and everything it logged.
+"""The run folder: config, versions, data report, metrics and sampled thoughts.
 
-config.yaml      the resolved config; config.before-N.yaml are those it was resumed from
+config.yaml      the resolved config; config.before-N.yaml: configs of earlier sessions
 versions.json    packages, devices, commit; versions.before-N.json likewise
 data.json        hashes, counts and the leak report
-metrics.jsonl    one line a logged step
+metrics.jsonl    one line per logged step
 thoughts/        samples: step-N.jsonl
 checkpoints/     see `Checkpoints`
 """
@@ -41,21 +41,25 @@ PACKAGES = (
     "tokenizers",
     "scann",
 )
-"""Those whose version can change what a run does."""
+"""Packages whose version can change results."""
 
 
 class RunFolder:
-    """One run's folder, written by process 0 alone; every process opens it.
+    """The folder of a run. All processes open it; only process 0 writes.
 
     Args:
-        path: the folder; created if it is not there.
-        config: the run's config, a config dataclass.
-        resume: take up a run whose config differs; the old config is kept beside the new one.
-        overwrite: begin anew; the run that is there is moved aside, see `drop_overwritten`.
-        free: dotted keys that may differ without being another config, such as a time limit.
+        path: the folder; created if missing.
+        config: the run's config, a dataclass.
+        resume: resume a run with a different config; the old config is kept beside the new one.
+        overwrite: start a new run; the old one is moved aside, see `drop_overwritten`.
+        free: dotted keys whose values may differ on resuming, such as a time limit.
+
+    Attributes:
+        path: see above.
+        overwritten: where the old run was moved; None if there is none.
 
     Raises:
-        ConfigError: the folder's run has another config; the keys that differ are shown.
+        ConfigError: the run in the folder has another config; names the keys that differ.
         T1Error: the folder holds something that is not a run.
     """
 
@@ -72,7 +76,7 @@ class RunFolder:
         self._writes = jax.process_index() == 0
         check_run_folder(self.path, config, resume=resume, overwrite=overwrite, free=free)
         if jax.process_count() > 1:
-            # The first must not change what others are still looking at.
+            # Process 0 must not change what the others are still reading.
             multihost_utils.sync_global_devices("run folder checked")
         self._text = to_yaml(config)
         self.overwritten: Path | None = None
@@ -80,15 +84,15 @@ class RunFolder:
             self.overwritten = _free_name(self.path)
             self.path.rename(self.overwritten)
         if not (self.path / "config.yaml").exists():
-            self.take_up()
+            self.commit()
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("run folder ready")
 
-    def take_up(self) -> None:
-        """Writes the config and the versions of this session; those of former ones are kept.
+    def commit(self) -> None:
+        """Writes the config and versions of this session; those of earlier sessions are kept.
 
-        A new run's are written when its folder is opened. For a run that is there already, call it
-        once nothing can refuse to go on with it.
+        A new run commits when its folder is opened. A resumed run commits once nothing can reject
+        it any more.
         """
         if not self._writes:
             return
@@ -98,14 +102,14 @@ class RunFolder:
         _replace(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
     def drop_overwritten(self) -> None:
-        """Removes the run that was overwritten; call it once this one has something to show."""
+        """Removes the overwritten run; call it once this run is saved."""
         if self.overwritten is not None:
             shutil.rmtree(self.overwritten)
             self.overwritten = None
 
     @property
     def checkpoints(self) -> Path:
-        """Where the run's checkpoints lie."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -114,16 +118,16 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def record(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
-        """Appends a line to `metrics.jsonl` and flushes it; numbers that are not finite are null.
+        """Appends a line to `metrics.jsonl` and flushes it; non-finite numbers become null.
 
         Raises:
-            T1Error: the disk refused it.
+            T1Error: the write failed.
         """
         line = {"step": step, "time": round(time.time(), 3)}
         self._append(self.metrics_file, [line | {k: _plain(v) for k, v in metrics.items()}])
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a last one cut short by a crash is left out."""
+        """The lines of `metrics.jsonl`, without a last line that a crash truncated."""
         if not self.metrics_file.exists():
             return []
         return [json.loads(line) for line in _whole_lines(self.metrics_file).split("\n")[:-1]]
@@ -132,26 +136,26 @@ class RunFolder:
         """Writes `data.json`.
 
         Raises:
-            DataError: the run was started on other data; what differs is shown.
+            DataError: the run was started on other data; names what differs.
         """
-        check_data(self.path, facts)
+        check_recorded_data(self.path, facts)
         file = self.path / "data.json"
         if self._writes and not file.exists():
             write_atomically(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def write_thoughts(self, step: int, thoughts: Iterable[Mapping[str, Any]]) -> None:
-        """Writes samples of thoughts to `thoughts/step-N.jsonl`, replacing those of that step."""
+        """Writes sampled thoughts to `thoughts/step-N.jsonl`."""
         if self._writes:
             lines = [json.dumps(_plain(dict(row)), ensure_ascii=False) + "\n" for row in thoughts]
             write_atomically(self.path / "thoughts" / f"step-{step}.jsonl", "".join(lines))
 
-    def rewind(self, step: int) -> None:
-        """Drops what was logged after `step`, from which the run goes on: one story is told."""
+    def truncate_logs(self, step: int) -> None:
+        """Removes metrics and thoughts that were logged after `step`, where the run resumes."""
         if not self._writes:
             return
         if self.metrics_file.exists():
-            kept = [line for line in self.metrics() if line["step"] <= step]
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
+            lines = [line for line in self.metrics() if line["step"] <= step]
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
             write_atomically(self.metrics_file, text)
         for file in (self.path / "thoughts").glob("step-*.jsonl"):
             number = file.stem.removeprefix("step-")
@@ -180,10 +184,10 @@ def check_run_folder(
     overwrite: bool = False,
     free: Collection[str] = (),
 ) -> None:
-    """Rejects a folder that `RunFolder` would not open; nothing is written.
+    """Rejects a folder that `RunFolder` would reject, without writing anything.
 
     Raises:
-        ConfigError: the folder's run has another config; the keys that differ are shown.
+        ConfigError: the run in the folder has another config; names the keys that differ.
         T1Error: the folder holds something that is not a run.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
@@ -195,34 +199,34 @@ def check_run_folder(
         )
     if resume or overwrite:
         return
-    former = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+    old = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     differing = {
         key: values
-        for key, values in _differences(former, yaml.safe_load(to_yaml(config))).items()
+        for key, values in _differences(old, yaml.safe_load(to_yaml(config))).items()
         if key not in free
     }
     if differing:
         raise ConfigError(
-            f"{path} holds a run with another config: {_told(differing)}",
-            hint="choose another folder, go on with the new config by resume=true, or "
-            "begin anew with overwrite=true",
+            f"{path} holds a run with another config: {_summary(differing)}",
+            hint="choose another folder, resume with the new config by resume=true, or start a new "
+            "run with overwrite=true",
         )
 
 
-def check_data(path: Path, facts: Mapping[str, Any]) -> None:
+def check_recorded_data(path: Path, facts: Mapping[str, Any]) -> None:
     """Rejects a run folder whose run was started on other data.
 
     Raises:
-        DataError: it was; what differs is shown.
+        DataError: `data.json` differs; names what differs.
     """
     file = path / "data.json"
     if not file.exists():
         return
-    former = json.loads(file.read_text(encoding="utf-8"))
-    if differing := _differences(former, json.loads(json.dumps(facts))):
+    old = json.loads(file.read_text(encoding="utf-8"))
+    if differing := _differences(old, json.loads(json.dumps(facts))):
         raise DataError(
-            f"{path} was trained on other data: {_told(differing)}",
-            hint="train in another folder, or begin anew with overwrite=true",
+            f"{path} was trained on other data: {_summary(differing)}",
+            hint="train in another folder, or start a new run with overwrite=true",
         )
 
 
@@ -233,7 +237,7 @@ def _free_name(folder: Path) -> Path:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Writes a file; what stood there, if it was another text, is kept as `NAME.before-N.EXT`."""
+    """Writes a file; an existing file with another text is kept as `NAME.before-N.EXT`."""
     if file.exists() and file.read_text(encoding="utf-8") != text:
         number = len(list(file.parent.glob(f"{file.stem}.before-*{file.suffix}"))) + 1
         file.rename(file.with_name(f"{file.stem}.before-{number}{file.suffix}"))
@@ -241,18 +245,18 @@ def _replace(file: Path, text: str) -> None:
 
 
 def versions() -> dict[str, str | int | None]:
-    """Python, packages, devices, and the commit where the package lies in a git checkout."""
-    found: dict[str, str | int | None] = {
+    """Python, packages, devices, and the commit if the package is in a git checkout."""
+    packages: dict[str, str | int | None] = {
         "python": platform.python_version(),
         "t1_jax": t1_jax.__version__,
     }
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            packages[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
+            packages[name] = None
     device = jax.devices()[0]
-    return found | {
+    return packages | {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "platform": device.platform,
         "device_kind": device.device_kind,
@@ -263,21 +267,21 @@ def versions() -> dict[str, str | int | None]:
 
 
 def _commit(root: Path) -> str | None:
-    """The commit checked out at `root`, with `-dirty` where files differ; None if it has none."""
+    """The commit checked out at `root`, with `-dirty` if files differ; None without git."""
     if not (root / ".git").exists():
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [*command, "--exclude=*"], capture_output=True, text=True, timeout=20, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it, in which a number is finite."""
+    """The value as JSON; non-finite numbers become null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
@@ -289,23 +293,23 @@ def _plain(value: Any) -> Any:
 
 
 def _whole_lines(file: Path) -> str:
-    """A file's text up to its last line end: a crash may have cut the last line short."""
+    """The text of a file up to its last line end; a crash may truncate the last line."""
     text = file.read_text(encoding="utf-8")
     return text[: text.rfind("\n") + 1]
 
 
-def _differences(former: Any, fresh: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
-    """Former and fresh value of every dotted key on which two trees differ."""
-    if isinstance(former, dict) and isinstance(fresh, dict):
+def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> old and new value, where two trees differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
         parts = [
-            _differences(former.get(name), fresh.get(name), f"{key}.{name}" if key else str(name))
-            for name in [*former, *(name for name in fresh if name not in former)]
+            _differences(old.get(name), new.get(name), f"{key}.{name}" if key else str(name))
+            for name in [*old, *(name for name in new if name not in old)]
         ]
         return {name: values for part in parts for name, values in part.items()}
-    return {} if former == fresh else {key: (former, fresh)}
+    return {} if old == new else {key: (old, new)}
 
 
-def _told(differing: Mapping[str, tuple[Any, Any]], most: int = 5) -> str:
-    told = [f"{key} was {old!r}, is {new!r}" for key, (old, new) in differing.items()]
-    more = f"; and {len(told) - most} more" if len(told) > most else ""
-    return "; ".join(told[:most]) + more
+def _summary(differing: Mapping[str, tuple[Any, Any]], limit: int = 5) -> str:
+    changes = [f"{key} was {old!r}, is {new!r}" for key, (old, new) in differing.items()]
+    more = f"; and {len(changes) - limit} more" if len(changes) > limit else ""
+    return "; ".join(changes[:limit]) + more

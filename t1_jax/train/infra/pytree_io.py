@@ -1,4 +1,4 @@
-"""A state's leaves by name, as they are written: independent of the containers that hold them."""
+"""A pytree as a flat dict of named arrays, independent of the containers that hold them."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def abstract_like(state: Any) -> Any:
 
 
 def _names(tree: Any) -> list[str]:
-    """A name for every leaf; one flat dict makes the checkpoint independent of container types."""
+    """A unique name for every leaf."""
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
     if len(set(names)) != len(names):
@@ -25,18 +25,18 @@ def _names(tree: Any) -> list[str]:
 
 
 def named(state: Any) -> dict[str, jax.Array]:
-    """The arrays to write, by the path that leads to them; keys as plain integers."""
+    """Path -> array to write; PRNG keys as plain integers."""
     leaves = [_without_key_type(leaf) for leaf in jax.tree.leaves(state)]
-    return _stored(dict(zip(_names(state), leaves, strict=True)))
+    return _without_empty(dict(zip(_names(state), leaves, strict=True)))
 
 
-def _stored(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The leaves that are written: Orbax cannot store arrays without elements."""
+def _without_empty(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves without empty arrays, which Orbax cannot store."""
     return {name: leaf for name, leaf in leaves.items() if math.prod(leaf.shape)}
 
 
 def described(abstract: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes, types and shardings of the arrays that `named` would give for such a state.
+    """Shapes, dtypes and shardings of the arrays that `named` returns for such a state.
 
     Raises:
         ValueError: a leaf has no sharding.
@@ -50,11 +50,11 @@ def described(abstract: Any) -> dict[str, jax.ShapeDtypeStruct]:
         for leaf in leaves
         for data in [jax.eval_shape(_without_key_type, leaf)]
     ]
-    return _stored(dict(zip(_names(abstract), plain, strict=True)))
+    return _without_empty(dict(zip(_names(abstract), plain, strict=True)))
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What differs between the names, shapes and types of two sets of arrays, in words."""
+    """Messages about names, shapes and dtypes that differ between two sets of arrays."""
     faults = [f"{name} is missing" for name in sorted(wanted.keys() - saved.keys())]
     faults += [f"{name} is not expected" for name in sorted(saved.keys() - wanted.keys())]
     for name in sorted(wanted.keys() & saved.keys()):
@@ -65,7 +65,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 
 def rebuilt(abstract: Any, loaded: Mapping[str, jax.Array]) -> Any:
-    """The state whose arrays were read back; the inverse of `named`."""
+    """The state with arrays that were read; the inverse of `named`."""
     leaves = []
     for name, leaf in zip(_names(abstract), jax.tree.leaves(abstract), strict=True):
         if name not in loaded:
@@ -83,7 +83,7 @@ def _without_key_type(leaf: jax.Array) -> jax.Array:
 
 
 def _key_impl(leaf: jax.ShapeDtypeStruct) -> Any:
-    """The generator of an abstract key, which only a traced one tells."""
-    found: list[Any] = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), leaf)
-    return found[0]
+    """The PRNG implementation of an abstract key, which only a traced key knows."""
+    impls: list[Any] = []
+    jax.eval_shape(lambda key: impls.append(jax.random.key_impl(key)), leaf)
+    return impls[0]

@@ -1,4 +1,4 @@
-"""How fast a run is: tokens a second, and the share of the hardware's peak that it uses (MFU)."""
+"""Speed of a run: tokens per second, model FLOPs utilization (MFU), and the time of a step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import jax
 from t1_jax.model import DecoderConfig
 
 Work = Literal["forward", "train", "lora"]
-"""What is done with a token: read, learn with all weights, or learn with adapters alone."""
+"""What is computed for a token: forward only, or an update of all weights or of adapters."""
 
 _PEAKS = (
     ("h200", 989e12),
@@ -30,28 +30,25 @@ _PEAKS = (
     ("tpu v5", 459e12),
     ("tpu v4", 275e12),
 )
-"""Dense bfloat16 FLOP/s by what a device's kind contains, from the makers' data sheets; the first
-entry that fits counts, so the narrower names stand first."""
+"""Dense bfloat16 FLOP/s by a substring of the device kind, from data sheets. The first match
+counts, so longer names come first."""
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bfloat16 FLOP/s of a device by `jax.Device.device_kind`; None if not known.
-
-    CPUs are not known: their peak depends on clock and vector units that no name tells.
-    """
+    """Peak dense bfloat16 FLOP/s of a `jax.Device.device_kind`; None if unknown, as for CPUs."""
     kind = device_kind.lower()
     return next((peak for name, peak in _PEAKS if name in kind), None)
 
 
 def total_peak_flops() -> float | None:
-    """Peak FLOP/s of all devices of the run; None if one of them is not known."""
+    """Peak FLOP/s of all devices of the run; None if one of them is unknown."""
     peaks = [peak_flops(device.device_kind) for device in jax.devices()]
     known = [peak for peak in peaks if peak is not None]
     return sum(known) if len(known) == len(peaks) else None
 
 
 def body_parameters(config: DecoderConfig) -> int:
-    """Weights of the layers' matrix products; embedding, head, norms and biases are left out."""
+    """Weights of the layers' matrix products, without embedding, head, norms and biases."""
     heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     attention = config.embed_dim * (2 * heads + 2 * kv_heads)
     return config.num_layers * (attention + 3 * config.embed_dim * config.mlp_dim)
@@ -60,19 +57,19 @@ def body_parameters(config: DecoderConfig) -> int:
 def flops_per_token(
     config: DecoderConfig, *, work: Work, context: float | int, read: float | int = 0
 ) -> float:
-    """Floating-point operations that one token takes.
+    """FLOPs per token.
 
-    A matrix of n weights takes 2n forward, 2n for the gradient of its input and 2n for its own
-    (arXiv:2001.08361, section 2.1: 6N), which frozen weights under adapters do not need (4N).
-    Attention has no weights of its own: 4·N·H·context forward and twice that backward, also under
-    adapters. What remat computes again is not counted, as is usual for MFU.
+    A matrix of n weights takes 2n FLOPs forward, 2n for the gradient of its input and 2n for its
+    own gradient (arXiv:2001.08361, section 2.1: 6N); frozen weights under adapters skip the last
+    (4N). Attention takes 4·N·H·context forward and twice that backward, also under adapters.
+    Recomputation by remat is not counted, as is usual for MFU.
 
     Args:
-        config: the decoder.
+        config: of the decoder.
         work: see `Work`.
-        context: keys a token attends to on average, itself included: about half the length of a
-            causal row. Layers with a window see at most that.
-        read: share of tokens whose logits are computed too; documents never need theirs.
+        context: mean number of keys per token, itself included: about half the length of a causal
+            row. Layers with a window see at most the window.
+        read: fraction of tokens whose logits are computed.
     """
     factor = {"forward": 2, "train": 6, "lora": 4}[work]
     weights = body_parameters(config) + read * config.vocab_size * config.embed_dim
@@ -83,12 +80,12 @@ def flops_per_token(
 
 
 class Meter:
-    """Counts tokens and their work, and gives the speed since it was last read.
+    """Counts tokens and FLOPs, and measures the speed between two readings.
 
     Args:
-        peak: FLOP/s of all devices; None if not known, and then no MFU is given.
-        tokens: already trained on before the run was resumed.
-        clock: seconds.
+        peak: FLOP/s of all devices; None if unknown, which leaves out MFU.
+        tokens: tokens of earlier sessions.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -104,14 +101,14 @@ class Meter:
         self._restart()
 
     def add(self, tokens: int, flops: float | int = 0.0) -> None:
-        """Counts `tokens` that took `flops` in all, over all devices."""
+        """Adds tokens and their FLOPs, over all devices."""
         self.tokens += tokens
         self._flops += flops
 
     def read(self) -> dict[str, float]:
-        """`tokens` in all, `tokens_per_second` since the last reading, and `mfu` from 0 to 1.
+        """Total `tokens`, and `tokens_per_second` and `mfu` (0 to 1) since the last reading.
 
-        MFU is left out where the peak or the work is not known.
+        `mfu` is left out if the peak is unknown or no FLOPs were added.
         """
         seconds = max(self._clock() - self._read_at, 1e-9)
         rates = {
@@ -131,17 +128,17 @@ class Meter:
 
 @dataclass(kw_only=True)
 class Clock:
-    """Seconds of a step by what they went into.
+    """Times the parts of a training step.
 
     Attributes:
-        seconds: `time/<name>` -> seconds, as metrics are named.
+        seconds: `time/<name>` -> seconds.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def of(self, name: str) -> Iterator[None]:
-        """Adds the time inside the context to `time/<name>`."""
+        """Adds the duration of the context to `time/<name>`."""
         start = time.perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: always to its folder; to TensorBoard and Weights & Biases if asked."""
+"""Trackers: metrics go to the run folder, and optionally to TensorBoard and Weights & Biases."""
 
 import secrets
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ class TrackingConfig:
     """Where metrics go besides the run folder's `metrics.jsonl`.
 
     Attributes:
-        every_steps: metrics are logged after every so many steps.
-        tensorboard: write TensorBoard's event files into the run folder.
-        wandb: Weights & Biases: `offline` writes into the run folder, to be sent later by `wandb
-            sync`; `online` sends as it goes.
-        project: W&B's name for the runs that belong together.
-        name: of this run there; null takes the folder's name.
-        thoughts: samples of thoughts written to the run folder at each validation.
+        every_steps: steps between two logged steps.
+        tensorboard: write TensorBoard event files into the run folder.
+        wandb: Weights & Biases: `offline` writes into the run folder, for a later `wandb sync`;
+            `online` sends during the run.
+        project: W&B project.
+        name: W&B run name; null takes the folder's name.
+        thoughts: thoughts written to the run folder at each validation.
     """
 
     every_steps: int = 1
@@ -47,21 +47,19 @@ class TrackingConfig:
 
 
 def require_trackers(config: TrackingConfig) -> None:
-    """Makes sure that what metrics are sent by is installed.
+    """Checks that the packages of the configured trackers are installed.
 
     Raises:
-        UnsupportedError: it is not.
+        UnsupportedError: one is not.
     """
-    wanted = {"tensorboardX": config.tensorboard, "wandb": config.wandb != "off"}
-    for package in (name for name, is_wanted in wanted.items() if is_wanted):
-        if find_spec(package) is None:
-            raise UnsupportedError(
-                f"metrics are to be sent by {package}, which is not installed", hint=_EXTRA
-            )
+    packages = {"tensorboardX": config.tensorboard, "wandb": config.wandb != "off"}
+    for package, is_used in packages.items():
+        if is_used and find_spec(package) is None:
+            raise UnsupportedError(f"tracking needs {package}, which is not installed", hint=_EXTRA)
 
 
 class _Sink(Protocol):
-    """Somewhere that metrics go."""
+    """A destination of metrics."""
 
     name: str
 
@@ -71,16 +69,16 @@ class _Sink(Protocol):
 
 
 class Tracker:
-    """Sends a step's metrics everywhere they should go; on process 0 alone.
+    """Sends metrics to the run folder and the configured trackers; only on process 0.
 
     Args:
-        config: where to.
-        folder: the run's.
-        run_config: what W&B shows beside the curves.
-        resumed_at: the step the run goes on from; TensorBoard hides what was logged after it.
+        config: of the trackers.
+        folder: of the run.
+        run_config: shown by W&B beside the curves.
+        resumed_at: step at which the run resumes; TensorBoard hides later values.
 
     Raises:
-        UnsupportedError: a tracker that is asked for is not installed.
+        UnsupportedError: a tracker is not installed.
     """
 
     def __init__(
@@ -105,7 +103,7 @@ class Tracker:
         """Logs the metrics of `step`; `metrics.jsonl` is flushed before this returns.
 
         Raises:
-            T1Error: the disk, TensorBoard or W&B failed.
+            T1Error: a write, TensorBoard or W&B failed.
         """
         self.folder.record(step, metrics)
         for sink in self._sinks:
@@ -120,7 +118,7 @@ class Tracker:
                 ) from error
 
     def close(self) -> None:
-        """Flushes and closes what was opened."""
+        """Flushes and closes all trackers."""
         while self._sinks:
             self._sinks.pop().close()
 
@@ -137,7 +135,7 @@ class Tracker:
 
 
 class _TensorBoard:
-    """Event files, by tensorboardX: the writer alone, without TensorFlow or PyTorch."""
+    """Event files by tensorboardX, which needs neither TensorFlow nor PyTorch."""
 
     name = "TensorBoard"
 
@@ -189,7 +187,7 @@ class _WandB:
 
 
 def _stored_id(file: Path) -> str:
-    """The same id after a resume, so that W&B goes on with the same run."""
+    """The W&B id of the run, the same after resuming."""
     if not file.exists():
         write_atomically(file, secrets.token_hex(8) + "\n")
     return file.read_text(encoding="utf-8").strip()

@@ -267,7 +267,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         (tmp_path / "2" / "state" / "manifest.ocdbt").write_bytes(b"nothing")
         with pytest.raises(WeightsError, match="2 cannot be read") as caught:
             checkpoints.restore(2, abstract_like(state))
-    assert f"delete {tmp_path / '2'}: the run goes on" in (caught.value.hint or "")
+    assert f"delete {tmp_path / '2'}: the run resumes" in (caught.value.hint or "")
     shutil.rmtree(tmp_path / "2")
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         assert checkpoints.latest() == 1
@@ -306,7 +306,7 @@ def test_a_full_disk_is_told_and_leaves_the_run_as_it_was(
 def test_a_folder_opened_for_reading_is_not_written(tmp_path: Path) -> None:
     with (
         Checkpoints(tmp_path, CheckpointConfig(), writable=False) as checkpoints,
-        pytest.raises(T1Error, match="opened for reading"),
+        pytest.raises(T1Error, match="opened read-only"),
     ):
         checkpoints.save(1, {"w": jnp.ones(1)}, {}, {})
 

@@ -77,7 +77,7 @@ def test_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
 
 def test_free_keys_may_differ(tmp_path: Path) -> None:
     RunFolder(tmp_path, Run())
-    RunFolder(tmp_path, Run(minutes=5.0), free=["minutes"]).take_up()
+    RunFolder(tmp_path, Run(minutes=5.0), free=["minutes"]).commit()
     with pytest.raises(ConfigError, match="config: steps was 3, is 4\n"):
         RunFolder(tmp_path, Run(minutes=9.0, steps=4), free=["minutes"])
 
@@ -86,7 +86,7 @@ def test_resuming_with_another_config_keeps_the_former(tmp_path: Path) -> None:
     RunFolder(tmp_path, Run()).record(1, {"loss": 2.0})
     for steps in (4, 5):
         folder = RunFolder(tmp_path, Run(steps=steps), resume=True)
-        folder.take_up()
+        folder.commit()
     assert load_config(Run, tmp_path / "config.yaml") == Run(steps=5)
     assert load_config(Run, tmp_path / "config.before-1.yaml") == Run(steps=3)
     assert load_config(Run, tmp_path / "config.before-2.yaml") == Run(steps=4)
@@ -100,8 +100,8 @@ def test_resuming_with_other_packages_keeps_the_former_account(
 ) -> None:
     RunFolder(tmp_path, Run())
     monkeypatch.setattr("t1_jax.train.infra.folder.versions", lambda: {"jax": "another"})
-    RunFolder(tmp_path, Run()).take_up()
-    RunFolder(tmp_path, Run()).take_up()
+    RunFolder(tmp_path, Run()).commit()
+    RunFolder(tmp_path, Run()).commit()
     assert json.loads((tmp_path / "versions.json").read_text()) == {"jax": "another"}
     assert json.loads((tmp_path / "versions.before-1.json").read_text()) == versions()
     assert not (tmp_path / "versions.before-2.json").exists()
@@ -143,7 +143,7 @@ def test_what_was_logged_after_the_restored_step_is_dropped(tmp_path: Path) -> N
     for step in range(1, 6):
         folder.record(step, {"loss": float(step)})
         folder.write_thoughts(step, [{"query_id": "q", "text": f"é {step}\u2028"}])
-    folder.rewind(3)
+    folder.truncate_logs(3)
     folder.record(4, {"loss": 40.0})
     assert [(line["step"], line["loss"]) for line in folder.metrics()] == [
         (1, 1.0),
@@ -164,7 +164,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
         file.write('{"step": 2, "lo')
     assert [line["step"] for line in folder.metrics()] == [1]
     again = RunFolder(tmp_path, Run())
-    again.take_up()
+    again.commit()
     again.record(2, {"loss": 2.0})
     assert [line["step"] for line in again.metrics()] == [1, 2]
 
@@ -184,7 +184,7 @@ def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     folder.record(1, {"loss": 1.0})
     folder.write_data({})
     folder.write_thoughts(1, [])
-    folder.rewind(0)
+    folder.truncate_logs(0)
     assert not (tmp_path / "run").exists()
     assert folder.metrics() == []
 

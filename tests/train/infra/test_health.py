@@ -20,12 +20,12 @@ SOUND = {
     "embedding/mean_cosine": 0.4,
 }
 FAULTS = {
-    "rollout/truncated_frac": (0.81, "cut off at their budget"),
+    "rollout/truncated_frac": (0.81, "thoughts are truncated"),
     "rollout/missing_emb_frac": (0.9, "end without <emb_token>"),
     "rollout/nonzero_std_frac": (0.05, "without variance"),
     "rollout/log_prob_gap": (0.21, "different log-probabilities"),
     "rollout/entropy": (0.01, "entropy has collapsed"),
-    "embedding/mean_cosine": (0.99, "collapsed into one"),
+    "embedding/mean_cosine": (0.99, "queries have collapsed"),
 }
 
 
@@ -102,10 +102,10 @@ def test_a_gap_between_warning_and_limit_is_only_warned_of() -> None:
     assert [len(words) for words in warned] == [1, 0, 0, 0, 0]
 
 
-def test_cut_off_thoughts_about_validation_queries_are_warned_of() -> None:
+def test_truncated_thoughts_for_validation_queries_are_warned_of() -> None:
     health = Health(HealthConfig(patience=1))
     (warning,) = health.check(3, {"validation/truncated_frac": 1.0})
-    assert "most thoughts about validation queries are cut off" in warning
+    assert "most thoughts for validation queries are truncated" in warning
     assert health.check(4, SOUND) == ()
     assert health.check(6, {"validation/truncated_frac": 1.0}) == ()
 
@@ -127,7 +127,8 @@ def test_a_check_that_is_off_never_stops() -> None:
 def test_the_count_goes_on_after_a_resume() -> None:
     health = Health(HealthConfig(patience=2))
     health.check(1, {"rollout/entropy": 0.0})
-    again = Health(HealthConfig(patience=2), json.loads(json.dumps(health.state())))
+    again = Health(HealthConfig(patience=2))
+    again.load_state_dict(json.loads(json.dumps(health.state_dict())))
     with pytest.raises(TrainingAborted, match="step 2"):
         again.check(2, {"rollout/entropy": 0.0})
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from t1_jax.train.run.pytree_io import abstract_like, described, named, rebuilt
+
+from t1_jax.train.infra.pytree_io import abstract_like, described, named, rebuilt
 
 
 def test_leaves_are_named_by_their_path() -> None:

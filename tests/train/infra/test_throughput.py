@@ -8,7 +8,7 @@ import pytest
 
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.train.infra import Meter, flops_per_token, peak_flops, total_peak_flops
-from t1_jax.train.infra.throughput import body_parameters
+from t1_jax.train.infra.throughput import Clock, body_parameters
 
 CONFIG = DecoderConfig(
     family="llama",
@@ -122,3 +122,16 @@ def test_without_a_peak_or_work_there_is_no_mfu() -> None:
     idle.add(5)
     assert "mfu" not in unknown.read()
     assert "mfu" not in idle.read()
+
+
+def test_times_add_up(monkeypatch):
+    now = iter([0.0, 1.0, 5.0, 7.0, 10.0, 10.5])
+    monkeypatch.setattr("t1_jax.train.infra.throughput.time.perf_counter", lambda: next(now))
+    clock = Clock()
+    with clock.of("reward"):
+        pass
+    with clock.of("update"):
+        pass
+    with pytest.raises(RuntimeError), clock.of("reward"):
+        raise RuntimeError
+    assert clock.seconds == {"time/reward": 1.5, "time/update": 2.0}
