@@ -76,7 +76,7 @@ def training_summary(
     ]
     method = "all weights" if lora is None else f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}"
     lines = [
-        f"Trained by t1_jax from `{config.model.path}` ({method}, seed {config.seed}) in the stages",
+        f"Trained by t1_jax from `{config.model.path}` ({method}, seed {config.seed}) in stages:",
         "",
         *stages,
         "",
