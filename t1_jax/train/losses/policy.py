@@ -219,9 +219,9 @@ def token_weights(
 def policy_loss(
     log_probs: Float[Array, "B A"],
     *,
-    old: Float[Array, "B A"],
-    sampler: Float[Array, "B A"],
-    reference: Float[Array, "B A"] | None,
+    old_logps: Float[Array, "B A"],
+    sampler_logps: Float[Array, "B A"],
+    ref_logps: Float[Array, "B A"] | None,
     entropy: Float[Array, "B A"] | None = None,
     advantages: Float[Array, "B A"],
     mask: Float[Array, "B A"] | Bool[Array, "B A"],
