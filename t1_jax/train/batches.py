@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +57,7 @@ class PreparedBatch:
     samples: list[dict[str, Any]]
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Supplies a stage's batches: `SupervisedBatches` or `RolloutBatches`."""
 
@@ -74,9 +75,7 @@ class BatchSource(Protocol):
         """
         ...
 
-    def prefetch(
-        self, state: StageState, step: int, clock: Clock
-    ) -> AbstractContextManager[None]:
+    def prefetch(self, state: StageState, step: int, clock: Clock) -> AbstractContextManager[None]:
         """Prepares the batch of a step while the body updates the weights, where that is asked for.
 
         Arguments as in `next`.

@@ -215,9 +215,7 @@ def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
 
 
 @jax.jit
-def take_embeddings(
-    vectors: Float[Array, "T D"], ids: Int[Array, "*N"]
-) -> Float[Array, "*N D"]:
+def take_embeddings(vectors: Float[Array, "T D"], ids: Int[Array, "*N"]) -> Float[Array, "*N D"]:
     """The rows of these embedding ids, zero where there is none (-1)."""
     return jnp.where(ids[..., None] >= 0, vectors[jnp.maximum(ids, 0)], 0.0)
 

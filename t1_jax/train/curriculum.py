@@ -10,13 +10,14 @@ import jax
 from flax import nnx
 
 from t1_jax.errors import ConfigError, T1Error
+from t1_jax.interrupt import Interrupt, Interrupted
+from t1_jax.train.batches import StageState
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.progress import Progress
 from t1_jax.train.run import (
     Checkpoints,
     GracefulStop,
-    Interrupted,
     RunFolder,
     Tracker,
     TrainingAborted,
@@ -36,7 +37,7 @@ Tell = Callable[[str], None]
 UNTRAINED = "untrained"
 """What a result calls the weights before the first step."""
 
-_State = dict[str, Any]
+_State = StageState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,9 @@ class Curriculum:
         self._tell = tell
         self._shown = shown
         self._saver = RunSaver(config, data, student, folder, checkpoints, identity=identity)
+        self._interrupt = Interrupt(self._must_end)
+        # Asked so often that several processes do not stop to agree.
+        stages.interrupt.requested = lambda: jax.process_count() == 1 and self._must_end()
         self._resumed: _State | None = None
         self._advanced = False  # by a step or a validation, since the run was taken up
         self._failure: OSError | T1Error | None = None  # of what follows a step: it is saved first
@@ -169,7 +173,7 @@ class Curriculum:
             finished = done >= stage.steps and not self._progress.owes_validation
             if self._stop.requested() and not (finished and name == todo[-1]):
                 return self._result(first, self._stop.reason or "another process was stopped")
-            weights = state["train"].best_weights
+            weights = state.train.best_weights
             # The moments of this stage go before those of the next one come.
             state = None
             self._saver.export(weights, f"stages/{name}", self._progress.validations.get(name, {}))
@@ -213,7 +217,7 @@ class Curriculum:
             while done < stage.steps:
                 self._progress.meter.read()  # validations and saving are not a step's time
                 try:
-                    state, report = stage.step(state, first + done, self._check_alone)
+                    state, report = stage.step(state, first + done)
                 except Interrupted:
                     if done:  # the stage before has saved its end
                         self._saver.save(stage, state, first, done, metrics)
@@ -260,24 +264,21 @@ class Curriculum:
         self._folder.drop_overwritten()
         return state, done
 
-    def _check(self) -> None:
-        """Gives up what is under way if the run was asked to stop; for all processes together.
+    def _must_end(self) -> bool:
+        """Whether work under way is dropped since the run was asked to stop; all processes agree.
 
         A signal may be the last word before a machine is gone. A deadline is no reason before
         anything was done: the next session would not come further either, nor the one after it.
         """
-        if self._stop.requested() and (self._advanced or self._stop.by_signal()):
-            raise Interrupted
-
-    def _check_alone(self) -> None:
-        """The same where it is asked so often that several processes do not stop to agree."""
-        if jax.process_count() == 1:
-            self._check()
+        return self._stop.requested() and (self._advanced or self._stop.by_signal())
 
     def _measured(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._student.lora is None else "lora"
         flops = flops_per_token(
-            self._student.shape, work=work, context=report.context / 2, read=report.read
+            self._student.shape,
+            work=work,
+            context=report.mean_row_tokens / 2,
+            read=report.target_frac,
         )
         self._progress.meter.add(report.tokens, flops * report.tokens)
         return report.metrics | self._progress.meter.read()
@@ -304,7 +305,7 @@ class Curriculum:
 
     def _validated(self, stage: Stage, state: _State, step: int) -> Validation | None:
         """Measures on held-out queries; None if the run was asked to stop meanwhile."""
-        found = self._measure(stage.name, state["train"].best_weights, stage.config, step)
+        found = self._measure(stage.name, state.train.best_weights, stage.config, step)
         self._progress.owes_validation = found is None
         if found is None:
             return None
@@ -335,12 +336,12 @@ class Curriculum:
         )
         try:
             found = validate(
-                self._student.retriever(weights, options, self._check_alone),
+                self._student.retriever(weights, options, self._stages.interrupt),
                 self._data.validation,
                 config.validation,
                 think=stage.think,
                 samples=config.tracking.thoughts,
-                check=self._check,
+                check=self._interrupt.check,
             )
         except Interrupted:
             return None
@@ -358,7 +359,7 @@ class Curriculum:
         for leaf in jax.tree.leaves(initial):
             leaf.delete()  # others take their place; they would lie in memory for the whole run
         found = self._checkpoints.restore(step, abstract)
-        stage.restore(meta["draws"], found.host)
+        stage.load_state_dict({"position": meta["draws"], "arrays": found.host})
         self._saver.progress = Progress.restored(self._config.health, meta)
         self._tell(f"resumed at step {step}, in stage {stage.name}")
         return found.state

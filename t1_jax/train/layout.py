@@ -126,9 +126,7 @@ class Continuation:
     sampler_logps: Float[np.ndarray, " A"] | None = None
 
 
-def shared_prefix_row(
-    prompt: Int[np.ndarray, " L"], continuations: Sequence[Continuation]
-) -> Row:
+def shared_prefix_row(prompt: Int[np.ndarray, " L"], continuations: Sequence[Continuation]) -> Row:
     """A prompt and several continuations in one row, so that the prompt is computed once.
 
     Args:

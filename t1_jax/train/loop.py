@@ -20,7 +20,7 @@ from t1_jax.train.preflight import (
     truncation_warning,
     warnings_of,
 )
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.run import (
     Checkpoints,
     GracefulStop,
@@ -89,7 +89,7 @@ def train(
             tell(f"{name}: {count:,} {what}")
     if data.removed_negatives:
         tell(f"{data.removed_negatives} negatives are the query itself or answer it: taken out")
-    rows = RowMaker(resolved.tokenizer, resolved.preset, data.sets, config.data.lengths)
+    rows = RowBuilder(resolved.tokenizer, resolved.preset, data.sets, config.data.lengths)
     warnings = (
         *warnings_of(config, data.sets),
         truncation_warning(config, rows, data.sets),

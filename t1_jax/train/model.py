@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from t1_jax.hub import (
     read_adapter,
     tokenizer_hash,
 )
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import (
     SPLASH_MULTIPLE,
     Decoder,
@@ -48,7 +48,7 @@ from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokenizer
 from t1_jax.train.config import ModelConfig
 from t1_jax.train.data_config import LengthConfig
-from t1_jax.train.step import Learner
+from t1_jax.train.step import ModelParts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class TrainableModel:
     """A model in training and all that belongs to it.
 
     Attributes:
-        learner: the decoder as the training step takes it.
+        parts: the decoder as the training step takes it.
         initial: the weights that learn, as they were loaded; the first step consumes them.
         thinker: the graph of the decoder that thinks, without adapters, in the compute dtype.
         thinking: mesh and rules of that decoder.
@@ -70,7 +70,7 @@ class TrainableModel:
         parameters: of the decoder, adapters not counted.
     """
 
-    learner: Learner
+    parts: ModelParts
     initial: nnx.State
     thinker: nnx.GraphDef[Decoder]
     thinking: MeshContext
@@ -86,24 +86,24 @@ class TrainableModel:
     @property
     def mesh_context(self) -> MeshContext:
         """Mesh and rules."""
-        return self.learner.mesh_context
+        return self.parts.mesh_context
 
     def decoder(self, trained: nnx.State) -> Decoder:
         """The decoder in float32 with these weights, its adapter beside the others."""
         with self.mesh_context.activate():
-            return nnx.merge(self.learner.graph, trained, self.learner.frozen)
+            return nnx.merge(self.parts.graphdef, trained, self.parts.frozen)
 
     def retriever(
         self,
         trained: nnx.State,
         options: RetrieverOptions,
-        between: Callable[[], None] = lambda: None,
+        interrupt: Interrupt | None = None,
     ) -> T1:
-        """A retriever with a copy of these weights in the compute dtype; see `T1` of `between`."""
+        """A retriever with a copy of these weights in the compute dtype."""
         gathered = set(self.mesh_context.rules.embed) - set(self.thinking.rules.embed)
         with self.mesh_context.activate():
             weights, masks = _thinking_weights(
-                self.learner.graph, trained, self.learner.frozen, self.dtype, tuple(gathered)
+                self.parts.graphdef, trained, self.parts.frozen, self.dtype, tuple(gathered)
             )
             decoder = nnx.merge(self.thinker, weights, masks)
         return T1(
@@ -113,7 +113,7 @@ class TrainableModel:
             self.thinking,
             options=options,
             provenance=self.provenance,
-            between=between,
+            interrupt=interrupt,
         )
 
     def thinking_options(
@@ -291,7 +291,7 @@ def load_trainable_model(
             start_emb_row_from(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return TrainableModel(
-        learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),
+        parts=ModelParts(graphdef=graph, frozen=frozen, mesh_context=mesh_context),
         initial=trained,
         thinker=thinker,
         thinking=thinking,

@@ -137,9 +137,7 @@ def forward_with_vjp(
     """The forward pass of a micro-batch, with what its backward pass needs."""
 
     def forward(trained: nnx.State) -> tuple[tuple[Array, Array], TokenLosses]:
-        return _token_loss_and_embeddings(
-            nnx.merge(graphdef, trained, frozen), batch, objective
-        )
+        return _token_loss_and_embeddings(nnx.merge(graphdef, trained, frozen), batch, objective)
 
     (_, vectors), vjp, losses = jax.vjp(forward, trained, has_aux=True)
     return ForwardPass(vectors, vjp, losses)
@@ -211,7 +209,8 @@ def _token_loss(
         sums |= {"sft/tokens": jnp.sum(is_target), "sft/nll": -jnp.sum(is_target * plain)}
     if targets.policy_weights is not None:
         assert objective.policy is not None
-        assert targets.sampler_logps is not None and targets.advantages is not None
+        assert targets.sampler_logps is not None
+        assert targets.advantages is not None
         weights = targets.policy_weights
         mask = (weights > 0).astype(jnp.float32)
         old_logps = jax.lax.stop_gradient(logps) if objective.on_policy else targets.old_logps

@@ -15,7 +15,7 @@ from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_quer
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rewards import rehearse
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.run import body_parameters
 from t1_jax.train.validate import score_names
 
@@ -185,7 +185,7 @@ def warnings_of(config: TrainConfig, sets: Sequence[TrainingSet]) -> tuple[str, 
 
 
 def truncation_warning(
-    config: TrainConfig, rows: RowMaker, sets: Sequence[TrainingSet]
+    config: TrainConfig, rows: RowBuilder, sets: Sequence[TrainingSet]
 ) -> str | None:
     """A sentence about given thoughts that are longer than their limit, if there are any."""
     reading = [

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from flax import nnx
@@ -58,6 +58,7 @@ _SAMPLED_QUERIES = 4
 """Queries of a rollout whose thoughts are kept for a person to read."""
 
 
+@runtime_checkable
 class ExampleStream(Protocol):
     """The examples of a stage; see `BatchIterator`."""
 
@@ -258,9 +259,7 @@ class RolloutBatches:
             The rollout and its metrics.
         """
         with clock.of("rollout"):
-            retriever = self._model.retriever(
-                params, self._retriever_options, self._interrupt.check
-            )
+            retriever = self._model.retriever(params, self._retriever_options, self._interrupt)
         if self._candidates is None:
             examples = next(self._examples)
             rollout = without_rewards(examples, self._sample(retriever, examples, step, clock))
@@ -432,9 +431,7 @@ class RolloutBatches:
         return weights.reshape(rollout.advantages.shape), int(lengths.sum())
 
 
-def embed_without_thought(
-    retriever: T1, examples: Sequence[Example]
-) -> Float[np.ndarray, "P D"]:
+def embed_without_thought(retriever: T1, examples: Sequence[Example]) -> Float[np.ndarray, "P D"]:
     """Query embeddings by the prompt that asks for no thought."""
     by_instruction: dict[tuple[str | None, str | None], list[int]] = {}
     for number, example in enumerate(examples):

@@ -9,6 +9,7 @@ from flax import nnx
 
 from t1_jax.config import to_yaml
 from t1_jax.errors import RetryableError, T1Error
+from t1_jax.train.batches import StageState
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.exporting import export_weights, training_summary
 from t1_jax.train.model import TrainableModel
@@ -17,7 +18,7 @@ from t1_jax.train.run import Checkpoints, RunFolder
 from t1_jax.train.sources import TrainingData
 from t1_jax.train.stage import Stage
 
-_State = dict[str, Any]
+_State = StageState
 
 
 class RunSaver:
@@ -90,7 +91,7 @@ class RunSaver:
         """Exports the weights of this step if none were better; call it once they are saved."""
         if self.progress.best is not None and self.progress.best[1] == step:
             scores = self.progress.validations[stage.name]
-            self.export(state["train"].best_weights, "best", scores)
+            self.export(state.train.best_weights, "best", scores)
 
     def export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
         """Exports weights that are saved already.
@@ -138,6 +139,7 @@ class RunSaver:
             metrics: of the last step.
             replace: the checkpoint of this step, if there is one.
         """
+        source = stage.state_dict()
         meta = {
             **self._identity,
             **self.progress.meta(),
@@ -145,8 +147,8 @@ class RunSaver:
             "stage": stage.name,
             "first_step": first,
             "stage_step": done,
-            "draws": stage.position(),
+            "draws": source["position"],
         }
         self._checkpoints.save(
-            first + done, state, stage.host_state(), meta, metrics, replace=replace
+            first + done, state, source["arrays"], meta, metrics, replace=replace
         )

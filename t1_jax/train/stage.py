@@ -63,6 +63,7 @@ class Stage:
         name: name of the stage.
         config: config of the stage.
         steps: number of steps.
+        interrupt: the one given.
 
     Raises:
         ConfigError: the data cannot fill the batches.
@@ -80,6 +81,7 @@ class Stage:
         interrupt: Interrupt,
     ) -> None:
         self.name = name
+        self.interrupt = interrupt
         self.config: StageConfig = config.stages[name]
         self._parts = model.parts
         sets = _with_fixed_thought(sets, self.config.fixed_thought)
@@ -111,9 +113,7 @@ class Stage:
                 interrupt=interrupt,
             )
         else:
-            self.batches = SupervisedBatches(
-                self.config, examples, sets, rows, model.mesh_context
-            )
+            self.batches = SupervisedBatches(self.config, examples, sets, rows, model.mesh_context)
 
     def start(self, trained: nnx.State) -> StageState:
         """The state before the first step. Consumes the weights."""
@@ -178,9 +178,7 @@ class Stage:
         updates = int(np.asarray(train.step)) + self._num_iterations
         return updates >= self.steps * self._num_iterations
 
-    def _update(
-        self, train: TrainState, batch: StepBatch
-    ) -> tuple[TrainState, dict[str, float]]:
+    def _update(self, train: TrainState, batch: StepBatch) -> tuple[TrainState, dict[str, float]]:
         """The updates from one batch; the policy before the first one is the old policy."""
         parts, objective = self._parts, self._objective
         train, metrics, logps = train_step(parts, self.optimizer, objective, train, batch)
@@ -203,7 +201,9 @@ class Stages:
         data: training data.
         model: the model that learns.
         rows: builds rows.
-        interrupt: ends a rollout early.
+
+    Attributes:
+        interrupt: ends rollouts early, once the trainer says when.
 
     Raises:
         ConfigError: the data cannot fill the batches of a stage.
@@ -216,13 +216,12 @@ class Stages:
         data: TrainingData,
         model: TrainableModel,
         rows: RowBuilder,
-        interrupt: Interrupt,
     ) -> None:
+        self.interrupt = Interrupt()
         self._config = config
         self._data = data
         self._model = model
         self._rows = rows
-        self._interrupt = interrupt
         self._stages: dict[str, Stage] = {}
         # All at once, so that none is rejected after those before it have run.
         for name in config.running:
@@ -232,7 +231,7 @@ class Stages:
         """The stage of this name in the config."""
         if name not in self._stages:
             self._stages[name] = Stage(
-                name, self._config, self._model, self._data.sets, self._rows, self._interrupt
+                name, self._config, self._model, self._data.sets, self._rows, self.interrupt
             )
         return self._stages[name]
 
@@ -252,9 +251,7 @@ def stage_objective(config: StageConfig) -> Objective:
 
 def _weighted_loss(metrics: Mapping[str, float], weights: Mapping[str, float]) -> float:
     """The step's loss, of the unweighted losses that were logged."""
-    return float(
-        sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in weights.items())
-    )
+    return float(sum(weight * metrics.get(f"loss/{name}", 0.0) for name, weight in weights.items()))
 
 
 def _mean_metrics(by_update: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -294,9 +291,7 @@ def _with_fixed_thought(
     return tuple(
         replace(
             training_set,
-            records=tuple(
-                replace(record, thoughts=(thought,)) for record in training_set.records
-            ),
+            records=tuple(replace(record, thoughts=(thought,)) for record in training_set.records),
         )
         for training_set in sets
     )
@@ -307,9 +302,7 @@ def _check_thoughts(
 ) -> None:
     if not (config.losses.sft or config.contrast_reference_thoughts):
         return
-    has_thoughts = any(
-        record.thoughts for training_set in sets for record in training_set.records
-    )
+    has_thoughts = any(record.thoughts for training_set in sets for record in training_set.records)
     if data.thoughts == "none" or not has_thoughts:
         raise DataError(
             f"stage {name} learns from reference thoughts, and no record has one",

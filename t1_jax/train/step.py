@@ -1,8 +1,8 @@
 """One training step, the same for all stages: micro-batches in, new weights out.
 
 Token losses are sums whose denominators are known before anything runs, and contrastive losses
-reach the micro-batches as one gradient for each embedding. So the number and order of micro-batches,
-devices and hosts change a step by no more than rounding.
+reach the micro-batches as one gradient for each embedding. So the number and order of
+micro-batches, devices and hosts change a step by no more than rounding.
 """
 
 import functools
@@ -192,9 +192,7 @@ def _accumulate_with_residuals(
     """
     assert batch.plan is not None
     forward_passes = [
-        forward_with_vjp(
-            parts.graphdef, trained, parts.frozen, placed.arrays, objective.tokens
-        )
+        forward_with_vjp(parts.graphdef, trained, parts.frozen, placed.arrays, objective.tokens)
         for placed in batch.micro_batches
     ]
     vectors = _by_id(batch, batch.micro_batches, [each.vectors for each in forward_passes])

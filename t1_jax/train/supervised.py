@@ -45,9 +45,7 @@ class SupervisedBatches:
             batch = self.batch(next(self._examples))
         return PreparedBatch(batch=batch, metrics={}, samples=[])
 
-    def prefetch(
-        self, state: StageState, step: int, clock: Clock
-    ) -> AbstractContextManager[None]:
+    def prefetch(self, state: StageState, step: int, clock: Clock) -> AbstractContextManager[None]:
         """Nothing: these batches take no time."""
         return nullcontext()
 

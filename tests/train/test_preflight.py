@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from t1_jax.train.rows import RowMaker
 
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.train import TrainConfig, preflight
@@ -19,7 +20,6 @@ from t1_jax.train.preflight import (
     truncation_warning,
     warnings_of,
 )
-from t1_jax.train.rows import RowMaker
 from tests.train.data.toys import training_set
 from tests.train.toy_runs import S1, S2, S3, SHAPE, merged, toy_config
 from tests.train.toy_texts import PRESET

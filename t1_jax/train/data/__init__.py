@@ -19,10 +19,6 @@ from t1_jax.train.data.masks import NO_NEGATIVE as NO_NEGATIVE
 from t1_jax.train.data.masks import Candidates as Candidates
 from t1_jax.train.data.masks import candidate_mask as candidate_mask
 from t1_jax.train.data.masks import collect_candidates as collect_candidates
-from t1_jax.train.data.packing import PADDING_SEGMENT as PADDING_SEGMENT
-from t1_jax.train.data.packing import PackedRow as PackedRow
-from t1_jax.train.data.packing import TargetRow as TargetRow
-from t1_jax.train.data.packing import pack_rows as pack_rows
 from t1_jax.train.data.records import CORPUS_PREFIX as CORPUS_PREFIX
 from t1_jax.train.data.records import EMB_TOKEN as EMB_TOKEN
 from t1_jax.train.data.records import TrainingRecord as TrainingRecord
