@@ -69,22 +69,22 @@ class CandidateDocuments:
         }
         self._indexes: dict[str, tuple[int, Index]] = {}
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state_dict(self) -> dict[str, np.ndarray]:
         """Vectors and their age, for a checkpoint."""
         return {
             f"{name}:{key}": array
             for name, store in self._stores.items()
-            for key, array in store.state().items()
+            for key, array in store.state_dict().items()
         }
 
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores what `state` gave.
 
         Raises:
             DataError: it belongs to another corpus.
         """
         for name, store in self._stores.items():
-            store.load_state({key: state[f"{name}:{key}"] for key in _STORED})
+            store.load_state_dict({key: state[f"{name}:{key}"] for key in _STORED})
         self._indexes = {}
 
     def refresh(self, model: DocumentEncoder, step: int) -> None:

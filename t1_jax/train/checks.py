@@ -26,7 +26,7 @@ from t1_jax.train.infra import (
 )
 from t1_jax.train.model import TrainableModelFiles
 from t1_jax.train.rewards import rehearse
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData
 from t1_jax.train.validate import score_names
 
@@ -276,7 +276,7 @@ def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
 
 
 def all_warnings(
-    config: TrainConfig, shape: DecoderConfig, data: TrainingData, rows: RowMaker
+    config: TrainConfig, shape: DecoderConfig, data: TrainingData, rows: RowBuilder
 ) -> list[str]:
     """Warnings about settings without effect, truncated thoughts and a full disk, as sentences."""
     optional = (truncation_warning(config, rows, data.sets), disk_warning(config, shape))
@@ -294,7 +294,7 @@ def setting_warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> list[s
 
 
 def truncation_warning(
-    config: TrainConfig, rows: RowMaker, sets: Sequence[TrainingSet]
+    config: TrainConfig, rows: RowBuilder, sets: Sequence[TrainingSet]
 ) -> str | None:
     """A warning if reference thoughts are longer than `data.lengths.thought`."""
     is_read = any(

@@ -10,9 +10,9 @@ from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
 from t1_jax.seeds import check_seed
-from t1_jax.train.batch import MicroBatchConfig
 from t1_jax.train.data import DataConfig, StageDataConfig
 from t1_jax.train.infra import CheckpointConfig, HealthConfig, TrackingConfig
+from t1_jax.train.layout import MicroBatchConfig
 from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
 from t1_jax.train.optimizer import OptimizerConfig
 from t1_jax.train.rewards import PoolConfig, RewardConfig

@@ -48,7 +48,7 @@ from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokenizer
 from t1_jax.train.config import ModelConfig
 from t1_jax.train.data.config import LengthConfig
-from t1_jax.train.step import Learner
+from t1_jax.train.step import ModelParts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class TrainableModel:
     """A model in training, with its tokenizer and prompts.
 
     Attributes:
-        learner: the decoder as the training step takes it.
+        parts: the decoder as the training step takes it.
         initial: trainable weights as loaded; the first step consumes them.
         sampler_graph: graph of the decoder that samples, without adapters, in the compute dtype.
         sampler_mesh: mesh and rules of that decoder.
@@ -70,7 +70,7 @@ class TrainableModel:
         parameters: number of parameters of the decoder, without adapters.
     """
 
-    learner: Learner
+    parts: ModelParts
     initial: nnx.State
     sampler_graph: nnx.GraphDef[Decoder]
     sampler_mesh: MeshContext
@@ -86,12 +86,12 @@ class TrainableModel:
     @property
     def mesh_context(self) -> MeshContext:
         """Mesh and rules of the decoder in training."""
-        return self.learner.mesh_context
+        return self.parts.mesh_context
 
     def decoder(self, trained: nnx.State) -> Decoder:
         """The decoder in float32 with these weights; adapters stay separate."""
         with self.mesh_context.activate():
-            return nnx.merge(self.learner.graph, trained, self.learner.frozen)
+            return nnx.merge(self.parts.graphdef, trained, self.parts.frozen)
 
     def retriever(
         self,
@@ -109,7 +109,7 @@ class TrainableModel:
         gathered = set(self.mesh_context.rules.embed) - set(self.sampler_mesh.rules.embed)
         with self.mesh_context.activate():
             weights, masks = _sampler_weights(
-                self.learner.graph, trained, self.learner.frozen, self.dtype, tuple(gathered)
+                self.parts.graph, trained, self.parts.frozen, self.dtype, tuple(gathered)
             )
             decoder = nnx.merge(self.sampler_graph, weights, masks)
         return T1(
@@ -299,7 +299,7 @@ def load_trainable_model(
             start_emb_row_from(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return TrainableModel(
-        learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),
+        parts=ModelParts(graphdef=graph, frozen=frozen, mesh_context=mesh_context),
         initial=trained,
         sampler_graph=sampler_graph,
         sampler_mesh=sampler_mesh,

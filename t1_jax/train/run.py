@@ -14,7 +14,7 @@ from t1_jax.train.checks import (
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.infra import Checkpoints, GracefulStop, RunFolder
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.saver import RunSaver
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stages
@@ -57,14 +57,15 @@ def train(
     check_resume(config, identity)
     data = load_training_data(config.data, config.validation)
     check_data(config, data, tokenizer, preset)
-    rows = RowMaker(tokenizer, preset, data.sets, config.data.lengths)
+    rows = RowBuilder(tokenizer, preset, data.sets, config.data.lengths)
     for line in data.notices():
         log(line)
     for warning in all_warnings(config, files.checkpoint.config, data, rows):
         log(f"warning: {warning}")
 
     model = load_trainable_model(files, config.model, mesh_context, seed=config.seed)
-    stages = Stages(config, data, model, rows)
+    stop = GracefulStop(config.max_minutes)
+    stages = Stages(config, data, model, rows, stop)
 
     # The run folder exists from here on.
     folder = RunFolder(
@@ -75,7 +76,7 @@ def train(
     folder.write_data(data.facts())
     log(_summary(config, data, model))
     with (
-        GracefulStop(config.max_minutes) as stop,
+        stop,
         Checkpoints(folder.checkpoints, config.checkpoints) as checkpoints,
         mesh_context.activate(),
         count_compilations() as compiled,

@@ -10,6 +10,7 @@ from flax import nnx
 
 from t1_jax.config import to_yaml
 from t1_jax.errors import RetryableError, T1Error
+from t1_jax.train.batches import StageState
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.export import export_weights, training_summary
 from t1_jax.train.infra import (
@@ -24,9 +25,6 @@ from t1_jax.train.infra import (
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.sources import TrainingData
 from t1_jax.train.stage import Stage, Stages
-
-StageState = dict[str, Any]
-"""Arrays that a stage changes, as `Stage.start` returns them."""
 
 
 @dataclass(kw_only=True)
@@ -66,7 +64,7 @@ class RunningStage:
     @property
     def weights(self) -> nnx.State:
         """The weights to validate and export."""
-        return self.state["train"].best_weights
+        return self.state.train.best_weights
 
 
 @dataclass(kw_only=True)
@@ -170,6 +168,7 @@ class RunSaver:
             running: the stage in progress.
             replace: write a checkpoint of this step again.
         """
+        source = running.stage.state_dict()
         meta = {
             **self._identity,
             **self.progress.state_dict(),
@@ -177,12 +176,12 @@ class RunSaver:
             "stage": running.stage.name,
             "first_step": running.first_step,
             "stage_step": running.done,
-            "draws": running.stage.position(),
+            "draws": source["position"],
         }
         self.checkpoints.save(
             running.step,
             running.state,
-            running.stage.host_state(),
+            source["arrays"],
             meta,
             running.metrics,
             replace=replace,
@@ -207,7 +206,7 @@ class RunSaver:
         for leaf in jax.tree.leaves(initial):
             leaf.delete()  # the restored weights replace them
         restored = self.checkpoints.restore(step, abstract)
-        stage.restore(meta["draws"], restored.host)
+        stage.load_state_dict({"position": meta["draws"], "arrays": restored.host})
         self.progress.load_state_dict(meta)
         return RunningStage(
             stage=stage,

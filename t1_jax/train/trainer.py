@@ -195,7 +195,7 @@ class Trainer:
         """One step; None if the run was asked to stop before it was complete."""
         self._progress.meter.read()  # the time of validations and saving is not a step's
         try:
-            running.state, report = running.stage.step(running.state, running.step, self._stop)
+            running.state, report = running.stage.step(running.state, running.step)
         except Interrupted:
             if running.done:  # otherwise the checkpoint of the stage before is up to date
                 self._saver.save(running)
@@ -214,7 +214,10 @@ class Trainer:
     def _speed(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._model.lora is None else "lora"
         flops = flops_per_token(
-            self._model.shape, work=work, context=report.context / 2, read=report.read
+            self._model.shape,
+            work=work,
+            context=report.mean_row_tokens / 2,
+            read=report.target_frac,
         )
         self._progress.meter.add(report.tokens, flops * report.tokens)
         return self._progress.meter.read()

@@ -19,7 +19,7 @@ from t1_jax.train.checks import (
     truncation_warning,
 )
 from t1_jax.train.data import TrainingSet
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.row_builder import RowBuilder
 from tests.train.data.toys import training_set
 from tests.train.toy_runs import S1, S2, S3, SHAPE, merged, toy_config
 from tests.train.toy_texts import PRESET
@@ -212,7 +212,7 @@ def test_given_thoughts_that_are_truncated_are_told(toys, tiny_tokenizer):
 
     def told(stage: dict[str, Any], most: int) -> str | None:
         run = config(toys, stage, data={"lengths": {"thought": most}})
-        rows = RowMaker(tiny_tokenizer, PRESET, data, run.data.lengths)
+        rows = RowBuilder(tiny_tokenizer, PRESET, data, run.data.lengths)
         return truncation_warning(run, rows, data)
 
     found = told(S1, 12)

@@ -207,10 +207,12 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
             "sample_thoughts": True,
             "contrast_reference_thoughts": True,
             "rollout": {"num_generations": 2, "max_thought_tokens": 4, "max_rows": 16},
-            "micro_batch": {"hold": True},
+            "micro_batch": {"keep_residuals": True},
         },
     )
-    rewarded = merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "micro_batch": {"hold": True}})
+    rewarded = merged(
+        S3, {"policy": {"loss": "grpo", "beta": 0.1}, "micro_batch": {"keep_residuals": True}}
+    )
     stages = {"s2": joint, "s3": rewarded}
     model = {
         "lora": {"rank": 2, "alpha": 4.0},

@@ -1,5 +1,6 @@
 """A tiny random model, a small judged collection with thoughts, and runs that take seconds."""
 
+import itertools
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.retrieval import Collection, Document, Query, save_collection
 from t1_jax.text import T1Tokenizer
 from t1_jax.train import TrainConfig, TrainResult, train
+from t1_jax.train.batches import StageState
 from t1_jax.train.data import TrainingRecord, write_records
 from t1_jax.train.rewards import RewardContext, register_reward
 from t1_jax.train.stage import Stage
@@ -197,17 +199,16 @@ class Recorder:
         self.stop_within: int | None = None
         step = Stage.step
 
-        def watched(
-            stage: Stage, state: dict[str, Any], number: int, interrupt: Interrupt | None = None
-        ) -> Any:
+        def watched(stage: Stage, state: StageState, number: int) -> Any:
             if number == self.fail_after:
                 raise PowerCut
             if number == self.stop_within:
-                interrupt = self._stopped_at_the_second(interrupt or Interrupt())
-            state, report = step(stage, state, number, interrupt)
+                _sigterm_at_second_check(stage.interrupt)
+            state, report = step(stage, state, number)
+            source = stage.state_dict()
             self.states[number + 1] = leaves_of(state)
-            self.hosts[number + 1] = {k: v.copy() for k, v in stage.host_state().items()}
-            self.positions[number + 1] = stage.position()
+            self.hosts[number + 1] = {k: v.copy() for k, v in source["arrays"].items()}
+            self.positions[number + 1] = source["position"]
             self.metrics[number + 1] = {
                 name: value for name, value in report.metrics.items() if not name.startswith("time")
             }
@@ -217,17 +218,17 @@ class Recorder:
 
         monkeypatch.setattr(Stage, "step", watched)
 
-    def _stopped_at_the_second(self, interrupt: Interrupt) -> Interrupt:
-        """SIGTERM comes before the second block of tokens or batch of rows."""
-        left = [2]
 
-        def requested() -> bool:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return interrupt.requested()
+def _sigterm_at_second_check(interrupt: Interrupt) -> None:
+    """SIGTERM comes before the second block of tokens or batch of rows."""
+    requested, checks = interrupt.requested, itertools.count(1)
 
-        return Interrupt(requested)
+    def counted() -> bool:
+        if next(checks) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return requested()
+
+    interrupt.requested = counted
 
 
 class PowerCut(BaseException):

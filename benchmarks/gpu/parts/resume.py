@@ -14,6 +14,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
 from benchmarks.gpu.toy import STAGES, toy_config, toy_files
 from t1_jax.train import TrainConfig, train
+from t1_jax.train.batches import StageState
 from t1_jax.train.stage import Stage
 
 
@@ -44,8 +45,8 @@ def _train_until(config: TrainConfig, last: int) -> None:
     """Trains until SIGTERM comes after the step of this number, as a preempted machine does."""
     step = Stage.step
 
-    def watched(self: Stage, state: dict[str, Any], number: int, *more: Any) -> Any:
-        found = step(self, state, number, *more)
+    def watched(self: Stage, state: StageState, number: int) -> Any:
+        found = step(self, state, number)
         if number + 1 == last:
             os.kill(os.getpid(), signal.SIGTERM)
         return found

@@ -1,4 +1,4 @@
-"""Training data: records and their files, leaks, the stream of batches, masks and packing."""
+"""Training data: records and their files, decontamination, batches of examples, negatives."""
 
 from t1_jax.retrieval import normalized_text as normalized_text
 from t1_jax.retrieval import text_key as text_key
@@ -23,10 +23,6 @@ from t1_jax.train.data.negatives import Candidates as Candidates
 from t1_jax.train.data.negatives import candidate_mask as candidate_mask
 from t1_jax.train.data.negatives import collect_candidates as collect_candidates
 from t1_jax.train.data.negatives import exclude_known_answers as exclude_known_answers
-from t1_jax.train.data.packing import PADDING_SEGMENT as PADDING_SEGMENT
-from t1_jax.train.data.packing import PackedRow as PackedRow
-from t1_jax.train.data.packing import TargetRow as TargetRow
-from t1_jax.train.data.packing import pack_rows as pack_rows
 from t1_jax.train.data.record_files import read_records as read_records
 from t1_jax.train.data.record_files import write_records as write_records
 from t1_jax.train.data.records import CORPUS_PREFIX as CORPUS_PREFIX

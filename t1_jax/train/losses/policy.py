@@ -65,14 +65,9 @@ PRESETS: Mapping[str, PolicyRule] = MappingProxyType(
 
 _KNOWN = {
     "loss": tuple(PRESETS),
-    "kl": ("k1", "k2", "k3"),
-    "aggregation": (
-        "token_mean",
-        "seq_mean_token_mean",
-        "seq_mean_token_sum",
-        "seq_mean_token_sum_norm",
-    ),
-    "importance_level": ("token", "sequence", "product"),
+    "kl": ("k1", "k3"),
+    "aggregation": ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum_norm"),
+    "importance_level": ("token", "sequence"),
     "sampler_is_mode": ("token_truncate", "token_mask"),
 }
 
@@ -196,7 +191,6 @@ def token_weights(
 
         token_mean               1/Σ_j n_j      DAPO, arXiv:2503.14476
         seq_mean_token_mean      1/(B n_i)      GRPO, arXiv:2402.03300
-        seq_mean_token_sum       1/B
         seq_mean_token_sum_norm  1/(B L)        Dr.GRPO, arXiv:2503.20783
 
     Args:
@@ -210,48 +204,48 @@ def token_weights(
     per_thought = {
         "token_mean": np.full_like(counts, counts.sum()),
         "seq_mean_token_mean": kept.sum() * counts,
-        "seq_mean_token_sum": np.full_like(counts, kept.sum()),
         "seq_mean_token_sum_norm": np.full_like(counts, kept.sum() * max_tokens),
     }[aggregation]
     return np.divide(1.0, per_thought, out=np.zeros_like(counts), where=kept).astype(np.float32)
 
 
 def policy_loss(
-    log_probs: Float[Array, "B A"],
+    logps: Float[Array, "B A"],
     *,
-    old: Float[Array, "B A"],
-    sampler: Float[Array, "B A"],
-    reference: Float[Array, "B A"] | None,
+    old_logps: Float[Array, "B A"],
+    sampler_logps: Float[Array, "B A"],
+    ref_logps: Float[Array, "B A"] | None,
     entropy: Float[Array, "B A"] | None = None,
     advantages: Float[Array, "B A"],
     mask: Float[Array, "B A"] | Bool[Array, "B A"],
-    sequence: Int[Array, "B A"],
-    num_sequences: int,
+    continuation: Int[Array, "B A"],
+    num_continuations: int,
     config: PolicyConfig,
 ) -> PolicyTerms:
-    """ℓ_it of every action token; see the top of this module for the formula.
+    """ℓ_it of every completion token; the formula is at the top of this module.
 
     All log-probabilities are at the sampling temperature, in nats.
 
     Args:
-        log_probs: log π. Gradients flow to it and to `entropy` alone.
-        old: log π_old. For the first update of a rollout give `stop_gradient(log_probs)`: then
+        logps: log π. Only it and `entropy` have gradients.
+        old_logps: log π_old. For the first update of a rollout pass `stop_gradient(logps)`: then
             ρ = 1 and the gradient is w A ∇log π.
-        sampler: log μ, as the sampler reported it.
-        reference: log π_ref; may be None where β is 0.
-        entropy: H of the distribution that each token was drawn from, in nats; may be None where
+        sampler_logps: log μ, as the sampler reported it.
+        ref_logps: log π_ref; may be None where β is 0.
+        entropy: H of the distribution that each token was sampled from, in nats; may be None where
             its coefficient is 0.
         advantages: A of the thought that a token belongs to.
-        mask: which tokens are actions of a kept thought; elsewhere the inputs may hold anything.
-        sequence: which of its row's thoughts a token belongs to, from 0.
-        num_sequences: the most thoughts in a row.
+        mask: which tokens are completion tokens of a thought in the loss; elsewhere the inputs may
+            hold anything.
+        continuation: index of the thought that a token belongs to, among those of its row.
+        num_continuations: most thoughts in a row.
         config: the loss.
 
     Raises:
-        ConfigError: β is above 0 and there is no reference, or likewise for the entropy.
+        ConfigError: β is above 0 and `ref_logps` is None, or likewise for the entropy.
     """
     rule = config.resolved()
-    if rule.beta > 0 and reference is None:
+    if rule.beta > 0 and ref_logps is None:
         raise ConfigError(
             f"beta={rule.beta} needs log-probabilities under the reference model",
             hint="load the reference, or set beta=0",
@@ -260,18 +254,16 @@ def policy_loss(
         raise ConfigError(f"entropy_coef={rule.entropy_coef} needs the entropy of each token")
     real = mask.astype(bool)
     advantages = jnp.where(real, jax.lax.stop_gradient(advantages), 0.0)
-    token_log_ratio = _difference(log_probs, jax.lax.stop_gradient(old), real)
+    token_log_ratio = _difference(logps, jax.lax.stop_gradient(old_logps), real)
     log_ratio = token_log_ratio
-    if rule.importance_level != "token":
-        log_ratio = _over_sequences(
-            log_ratio, real, sequence, num_sequences, mean=rule.importance_level == "sequence"
-        )
+    if rule.importance_level == "sequence":
+        log_ratio = _sequence_mean(log_ratio, real, continuation, num_continuations)
     ratio = jnp.exp(_cut(log_ratio))
     objective, clipped = _clipped_objective(ratio, advantages, rule)
-    weight, capped = _sampler_weight(old, sampler, real, rule)
-    loss, kl = -weight * objective, jnp.zeros_like(log_probs)
-    if rule.beta > 0 and reference is not None:
-        kl = _divergence(_difference(jax.lax.stop_gradient(reference), log_probs, real), rule.kl)
+    weight, capped = _sampler_weight(old_logps, sampler_logps, real, rule)
+    loss, kl = -weight * objective, jnp.zeros_like(logps)
+    if rule.beta > 0 and ref_logps is not None:
+        kl = _divergence(_difference(jax.lax.stop_gradient(ref_logps), logps, real), rule.kl)
         if rule.use_bias_correction_kl:
             kl = jnp.exp(_cut(token_log_ratio)) * kl
         loss = loss + rule.beta * kl
@@ -298,19 +290,16 @@ def _cut(log_ratio: Float[Array, "B A"]) -> Float[Array, "B A"]:
     return jnp.clip(log_ratio, -_FURTHEST, _FURTHEST)
 
 
-def _over_sequences(
+def _sequence_mean(
     log_ratio: Float[Array, "B A"],
     real: Bool[Array, "B A"],
-    sequence: Int[Array, "B A"],
-    num_sequences: int,
-    *,
-    mean: bool,
+    continuation: Int[Array, "B A"],
+    num_continuations: int,
 ) -> Float[Array, "B A"]:
-    """Σ_t log ρ_t of the thought, or its mean over t, at each of its tokens."""
-    member = (sequence[:, :, None] == jnp.arange(num_sequences)) & real[:, :, None]
+    """The mean of log ρ_t over the thought, at each of its tokens."""
+    member = (continuation[:, :, None] == jnp.arange(num_continuations)) & real[:, :, None]
     totals = jnp.sum(jnp.where(member, log_ratio[:, :, None], 0.0), axis=1)
-    if mean:
-        totals = totals / jnp.maximum(jnp.sum(member, axis=1), 1)
+    totals = totals / jnp.maximum(jnp.sum(member, axis=1), 1)
     return jnp.sum(jnp.where(member, totals[:, None, :], 0.0), axis=2)
 
 
@@ -349,7 +338,5 @@ def _divergence(u: Float[Array, "B A"], kind: str) -> Float[Array, "B A"]:
     """The estimator of this name from u = log π_ref − log π, joschu.net/blog/kl-approx.html."""
     if kind == "k1":
         return -u
-    if kind == "k2":
-        return u**2 / 2
     u = _cut(u)
     return jnp.expm1(u) - u  # e^u − 1 is exact near 0, where the difference would cancel

@@ -203,8 +203,8 @@ class DocumentStore:
         self._version = DocumentVersion(table=table, encoded_at=step)
         return self._version
 
-    def state(self) -> dict[str, np.ndarray]:
-        """What a checkpoint holds: arrays from which `load_state` restores the store bit for bit.
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Arrays from which `load_state_dict` restores the store bit for bit.
 
         A store that is still empty has no vectors, [0, 0], and `encoded_at` −1.
         """
@@ -215,8 +215,8 @@ class DocumentStore:
             "corpus": _digest(self.ids),
         }
 
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` gave.
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores what `state_dict` returned.
 
         Raises:
             DataError: the state belongs to a corpus with other ids or another order.

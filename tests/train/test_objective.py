@@ -1,4 +1,4 @@
-"""Log-probabilities of action tokens are those of a plain softmax, in whatever pieces."""
+"""Log-probabilities of targets are those of a plain softmax, in whatever chunks."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from t1_jax.model import Decoder
-from t1_jax.train.log_probs import CHUNK, take_slots, token_log_probs
+from t1_jax.train.objective import CHUNK, gather_positions, token_log_probs
 from tests.model.tiny import COMPILE_FAST, Model, build, tiny
 
 UNTIED = tiny(tie_embeddings=False)
@@ -21,10 +21,10 @@ def model() -> Model:
     return build(UNTIED)
 
 
-def drawn(actions: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(actions)
-    hidden = rng.standard_normal((ROWS, actions, UNTIED.embed_dim)).astype(np.float32)
-    return hidden, rng.integers(0, UNTIED.vocab_size, (ROWS, actions), dtype=np.int32)
+def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(count)
+    hidden = rng.standard_normal((ROWS, count, UNTIED.embed_dim)).astype(np.float32)
+    return hidden, rng.integers(0, UNTIED.vocab_size, (ROWS, count), dtype=np.int32)
 
 
 def plain_log_probs(model: Model, hidden: np.ndarray, temperature: float) -> np.ndarray:
@@ -39,11 +39,9 @@ def plain_log_probs(model: Model, hidden: np.ndarray, temperature: float) -> np.
     return scaled - np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
 
 
-@pytest.mark.parametrize(("actions", "temperature"), [(10, 1.0), (2 * CHUNK + 5, 0.7)])
-def test_values_are_those_of_a_plain_softmax(
-    model: Model, actions: int, temperature: float
-) -> None:
-    hidden, targets = drawn(actions)
+@pytest.mark.parametrize(("count", "temperature"), [(10, 1.0), (2 * CHUNK + 5, 0.7)])
+def test_values_are_those_of_a_plain_softmax(model: Model, count: int, temperature: float) -> None:
+    hidden, targets = drawn(count)
 
     def call(decoder: Decoder, *arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
         return token_log_probs(decoder, *arrays, temperature=temperature)
@@ -87,8 +85,8 @@ def test_gradients_are_those_of_plain_autodiff(model: Model, bonus: bool) -> Non
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(found[0])) > 0.1
 
 
-def test_slots_are_taken_from_their_own_rows(model: Model) -> None:
+def test_positions_are_gathered_from_their_own_rows(model: Model) -> None:
     hidden, _ = drawn(5)
-    slots = np.array([[4, 0], [1, 1], [2, 3]], np.int32)
-    found = model.run(take_slots, model.place(hidden, "bld"), model.place(slots))
-    np.testing.assert_array_equal(found, hidden[np.arange(ROWS)[:, None], slots])
+    positions = np.array([[4, 0], [1, 1], [2, 3]], np.int32)
+    found = model.run(gather_positions, model.place(hidden, "bld"), model.place(positions))
+    np.testing.assert_array_equal(found, hidden[np.arange(ROWS)[:, None], positions])
