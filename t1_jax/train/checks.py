@@ -75,13 +75,7 @@ def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: M
     """
     shape = files.checkpoint.config
     check_shapes(config, shape, mesh_context.batch_divisor)
-    for name in config.running:
-        if config.stages[name].rollout.prefetch and mesh_context.mesh.size > 1:
-            raise UnsupportedError(
-                f"stage {name}: rollout.prefetch runs two programs at once; several devices may "
-                "start them in different orders and then deadlock",
-                hint="set rollout.prefetch=false, or train on one device",
-            )
+    check_prefetch(config, mesh_context.mesh.size)
     if config.model.lora is None and files.adapter is None:
         check_savable(
             files.resolved,
@@ -89,6 +83,21 @@ def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: M
             dtype=config.model.export_dtype,
             max_document_tokens=config.data.lengths.document,
         )
+
+
+def check_prefetch(config: TrainConfig, num_devices: int) -> None:
+    """Rejects prefetched rollouts on several devices.
+
+    Raises:
+        UnsupportedError: a running stage sets `rollout.prefetch` and there are several devices.
+    """
+    for name in config.running:
+        if config.stages[name].rollout.prefetch and num_devices > 1:
+            raise UnsupportedError(
+                f"stage {name}: rollout.prefetch runs two programs at once; several devices may "
+                "start them in different orders and then deadlock",
+                hint="set rollout.prefetch=false, or train on one device",
+            )
 
 
 def check_resume(config: TrainConfig, identity: Mapping[str, Any]) -> None:

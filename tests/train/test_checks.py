@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from t1_jax.errors import ConfigError, T1Error, UnsupportedError
+from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError
 from t1_jax.train import TrainConfig, checks
 from t1_jax.train.checks import (
     check_config,
+    check_prefetch,
     check_prompts,
     check_rewards,
     check_shapes,
+    check_thoughts,
     disk_warning,
     setting_warnings,
     truncation_warning,
@@ -256,3 +258,25 @@ def test_a_contrast_with_one_document_is_told(toys):
     stage = merged(S2, {"losses": {"triplet": 0}, "data": {"batch_size": 1}})
     (told,) = setting_warnings(config(toys, stage), [training_set("a", 4, negatives=0)])
     assert told.startswith("stage it: infonce adds nothing, since a step of one query without")
+
+
+def test_a_stage_without_thoughts_to_imitate_is_rejected(toys):
+    data = [training_set("a", 4)]
+    without = [replace(data[0], records=tuple(replace(r, thoughts=()) for r in data[0].records))]
+    thoughtful = [
+        replace(data[0], records=tuple(replace(r, thoughts=("it",)) for r in data[0].records))
+    ]
+    check_thoughts(config(toys, S1), thoughtful)
+    check_thoughts(config(toys, S3), without)
+    check_thoughts(config(toys, merged(S1, {"fixed_thought": "it"})), without)
+    for stage, sets in ((S1, without), (merged(S1, {"data": {"thoughts": "none"}}), thoughtful)):
+        with pytest.raises(DataError, match="stage it learns from reference thoughts, and no"):
+            check_thoughts(config(toys, stage), sets)
+
+
+def test_prefetch_needs_one_device(toys):
+    stage = merged(S3, {"rollout": {"prefetch": True}})
+    check_prefetch(config(toys, stage), 1)
+    check_prefetch(config(toys, S3), 8)
+    with pytest.raises(UnsupportedError, match="stage it: rollout.prefetch runs two programs"):
+        check_prefetch(config(toys, stage), 8)

@@ -106,6 +106,8 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
     with count_compilations() as compiled:
         with pytest.raises(ConfigError, match="one row of 128 tokens for each of 8 devices"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"micro_batch": {"rows": 4}})}), mesh)
+        with pytest.raises(UnsupportedError, match="prefetch runs two programs at once"):
+            run_toy(toy_config(toys, {"s3": merged(S3, {"rollout": {"prefetch": True}})}), mesh)
         with pytest.raises(ConfigError, match="does not cover 8 devices"):
             run.train(toy_config(toys, {"s1": S1}, mesh={"data": 3}), log=print)
         with pytest.raises(WeightsError, match="nowhere"):

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from t1_jax.errors import DataError
 from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import FLAT_REWARD, S1, S2, S3, leaves_of, merged
 from tests.train.toy_stages import LORA, ToyStages
@@ -94,11 +93,6 @@ def test_a_fixed_thought_is_all_that_is_imitated(toy):
     model = toy.student.retriever(state.train.trained, options)
     _, ((thought,),) = model.encode_query(["Where is my hat?"], task="zoo", return_thoughts=True)
     assert (thought.text, thought.emb_token_appended) == ("It is", False)
-
-
-def test_a_stage_without_thoughts_to_imitate_is_refused(toy):
-    with pytest.raises(DataError, match="stage it learns from reference thoughts, and no record"):
-        toy.stage(merged(S1, {"data": {"thoughts": "none"}}))
 
 
 def test_epochs_count_steps(toy):
