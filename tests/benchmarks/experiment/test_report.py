@@ -80,7 +80,7 @@ def test_controls_samples_budgets_and_cost(tmp_path):
         "1.000 [1.000, 1.000]", "15.0", "1.250",
     ]  # fmt: skip
     assert cells(samples, "no thought")[2:] == ["–", "0.010"]
-    max_thought_tokens = table("max_thought_tokens", tmp_path)
+    max_thought_tokens = table("budget", tmp_path)
     assert [cells(max_thought_tokens, size)[1][:5] for size in ("0", "8", "32")] == [
         "0.250",
         "0.500",
@@ -115,7 +115,7 @@ def test_a_thought_is_text_and_not_markup(tmp_path):
     ("fields", "message"),
     [
         ({"ids": ["q1", "q2", "q3", "q5"]}, "different queries"),
-        ({"settings": {"max_thought_tokens": 16}}, "different budget"),
+        ({"settings": {"max_thought_tokens": 16}}, "different max_thought_tokens"),
         ({"settings": {"dtype": "float32"}}, "different dtype"),
     ],
 )
