@@ -14,7 +14,7 @@ from t1_jax.retrieval.index import require_backend
 from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
-from t1_jax.train.rewards import rehearse
+from t1_jax.train.rewards import dry_run_rewards
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.run import body_parameters
 from t1_jax.train.validate import score_names
@@ -146,7 +146,7 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
             if stage.pool.kind != "batch":
                 require_backend(stage.pool.index)
                 _check_processes(stage.pool.index)
-            rehearse(
+            dry_run_rewards(
                 records,
                 stage.reward,
                 thoughts=stage.rollout.num_generations,

@@ -278,7 +278,7 @@ def policy_loss(
 def _difference(
     a: Float[Array, "B A"], b: Float[Array, "B A"], real: Bool[Array, "B A"]
 ) -> Float[Array, "B A"]:
-    """Difference of a and b where `real`; elsewhere 0, without a gradient even where inputs are NaN."""
+    """The difference where `real`; elsewhere 0, without a gradient even where inputs are NaN."""
     return jnp.where(real, a, 0.0) - jnp.where(real, b, 0.0)
 
 
