@@ -219,7 +219,7 @@ class DocumentStore:
         """
         if not np.array_equal(state["corpus"], _digest(self.ids)):
             raise DataError(
-                f"the saved embeddings belong to another corpus than these {len(self.ids)} documents",
+                f"the saved embeddings are of another corpus than these {len(self.ids)} documents",
                 hint="resume with the data the run was started with",
             )
         if len(state["vectors"]):
