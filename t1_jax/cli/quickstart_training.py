@@ -28,7 +28,7 @@ def learn(out: Output, config: "TrainConfig") -> "TrainResult":
     from t1_jax.train import train
 
     out.note("training: all three stages in a few minutes")
-    result = train(config, tell=out.note)
+    result = train(config, log=out.note)
     out.show(_table(result))
     if result.stopped is not None:
         out.say(f"training was cut short: {result.stopped}", style="yellow")

@@ -43,7 +43,7 @@ def train(
     out = Output(as_json)
     resolved = load_config(TrainConfig, config, settings or ())
     start_multi_host()
-    result = run(resolved, tell=out.note, shown=not as_json)
+    result = run(resolved, log=out.note, show_progress=not as_json)
     if _is_first_process():
         _conclude(out, result)
     if result.stopped is not None:

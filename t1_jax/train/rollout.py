@@ -23,11 +23,12 @@ from t1_jax.retriever import T1
 from t1_jax.seeds import stable_hash
 from t1_jax.train.batches import PreparedBatch, SourceState, StageState
 from t1_jax.train.candidates import CandidateDocuments
-from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import plan_contrast
 from t1_jax.train.data import Example, TrainingSet
-from t1_jax.train.data_config import LengthConfig
+from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.infra import any_process
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.layout import (
     EmbeddingIds,
     Row,
@@ -51,7 +52,6 @@ from t1_jax.train.row_builder import (
     policy_continuations,
     sampled_continuations,
 )
-from t1_jax.train.run import any_process
 from t1_jax.train.step import StepBatch, step_logps
 
 _SAMPLED_QUERIES = 4
@@ -132,7 +132,7 @@ class RolloutBatches:
         self._model = model
         self._seed = seed
         self._interrupt = interrupt
-        self._retriever_options = model.thinking_options(
+        self._retriever_options = model.retriever_options(
             lengths,
             max_rows=config.rollout.max_rows,
             max_thought_tokens=config.rollout.max_thought_tokens,

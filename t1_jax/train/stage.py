@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from t1_jax.errors import DataError, UnsupportedError
 from t1_jax.interrupt import Interrupt
 from t1_jax.seeds import stable_hash
 from t1_jax.train.batches import BatchSource, SourceState, StageState, copied
-from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import StageDataConfig, TrainingSet, epoch_steps, iterate_batches
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.objective import TokenObjective
 from t1_jax.train.optimizer import Optimizer, TrainState
@@ -67,8 +66,6 @@ class Stage:
 
     Raises:
         ConfigError: the data cannot fill the batches.
-        UnsupportedError: prefetch on several devices.
-        DataError: the stage needs reference thoughts, and there are none.
     """
 
     def __init__(
@@ -86,7 +83,6 @@ class Stage:
         self._parts = model.parts
         sets = _with_fixed_thought(sets, self.config.fixed_thought)
         data = _data_config(self.config, stable_hash(config.seed, name, "examples"))
-        _check_thoughts(name, self.config, data, sets)
         examples = iterate_batches(sets, data)
         self.steps = _num_steps(self.config, epoch_steps(sets, data))
         self._num_iterations = (
@@ -94,12 +90,6 @@ class Stage:
         )
         self.optimizer = Optimizer(self.config.optimizer, self.steps * self._num_iterations)
         self._objective = stage_objective(self.config)
-        if self.config.rollout.prefetch and model.mesh_context.mesh.size > 1:
-            raise UnsupportedError(
-                f"stage {name}: rollout.prefetch runs two programs at once, which several devices "
-                "may start in different orders, so that each waits for the other forever",
-                hint="set rollout.prefetch=false, or train on one device",
-            )
         self.batches: BatchSource
         if self.config.draws_thoughts:
             self.batches = RolloutBatches(
@@ -201,13 +191,10 @@ class Stages:
         data: training data.
         model: the model that learns.
         rows: builds rows.
-
-    Attributes:
-        interrupt: ends rollouts early, once the trainer says when.
+        interrupt: ends rollouts early.
 
     Raises:
         ConfigError: the data cannot fill the batches of a stage.
-        DataError: a stage needs reference thoughts, and there are none.
     """
 
     def __init__(
@@ -216,8 +203,9 @@ class Stages:
         data: TrainingData,
         model: TrainableModel,
         rows: RowBuilder,
+        interrupt: Interrupt,
     ) -> None:
-        self.interrupt = Interrupt()
+        self._interrupt = interrupt
         self._config = config
         self._data = data
         self._model = model
@@ -231,7 +219,7 @@ class Stages:
         """The stage of this name in the config."""
         if name not in self._stages:
             self._stages[name] = Stage(
-                name, self._config, self._model, self._data.sets, self._rows, self.interrupt
+                name, self._config, self._model, self._data.sets, self._rows, self._interrupt
             )
         return self._stages[name]
 
@@ -270,15 +258,10 @@ def _mean_metrics(by_update: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _data_config(config: StageConfig, seed: int) -> StageDataConfig:
     """The stage's data config under a seed of its own, without thoughts that are not read."""
-    reads_thoughts = (
-        config.losses.sft
-        or config.contrast_reference_thoughts
-        or (config.think and not config.draws_thoughts)
-    )
     return replace(
         config.data,
         seed=stable_hash(seed, config.data.seed),
-        thoughts=config.data.thoughts if reads_thoughts else "none",
+        thoughts=config.data.thoughts if config.uses_reference_thoughts else "none",
     )
 
 
@@ -295,20 +278,6 @@ def _with_fixed_thought(
         )
         for training_set in sets
     )
-
-
-def _check_thoughts(
-    name: str, config: StageConfig, data: StageDataConfig, sets: Sequence[TrainingSet]
-) -> None:
-    if not (config.losses.sft or config.contrast_reference_thoughts):
-        return
-    has_thoughts = any(record.thoughts for training_set in sets for record in training_set.records)
-    if data.thoughts == "none" or not has_thoughts:
-        raise DataError(
-            f"stage {name} learns from reference thoughts, and no record has one",
-            hint="write thoughts with `t1 thoughts`, set data.thoughts to optional or required, "
-            "or set losses.sft=0 and contrast_reference_thoughts=false",
-        )
 
 
 def _num_steps(config: StageConfig, per_epoch: int) -> int:

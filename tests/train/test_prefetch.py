@@ -5,13 +5,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
-from t1_jax.errors import DataError, UnsupportedError
+from t1_jax.errors import DataError
 from t1_jax.interrupt import Interrupt
-from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
@@ -103,13 +101,6 @@ def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):
     assert thoughts_in(found) == thoughts_in(first)
     assert thoughts_in(again) == thoughts_in(expected)
     assert again.metrics["loss"] == expected.metrics["loss"]
-
-
-def test_several_devices_might_wait_for_each_other_for_ever(toys):
-    mesh = make_mesh_context(MeshConfig(data=2), devices=jax.devices()[:2])
-    with pytest.raises(UnsupportedError, match="prefetch runs two programs at once"):
-        run_toy(toy_config(toys, {"s3": AHEAD}), mesh)
-    assert not (toys / "run").exists()
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_step_that_needs_it(toy, monkeypatch):

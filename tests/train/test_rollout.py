@@ -9,8 +9,8 @@ import pytest
 
 from t1_jax.generate import FinishReason
 from t1_jax.interrupt import Interrupt
-from t1_jax.train.clock import Clock
 from t1_jax.train.data import Example, iterate_batches
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.optimizer import Optimizer
 from t1_jax.train.rollout import RolloutBatches, embed_without_thought
 from t1_jax.train.rollout_record import Rollout
@@ -333,7 +333,7 @@ def test_gain_is_measured_against_no_thought(toy):
     baseline = rank - gain  # the same for all thoughts of a query
     np.testing.assert_allclose(baseline, np.broadcast_to(baseline[:, :1], baseline.shape))
     with toy.mesh_context.activate():
-        options = toy.student.thinking_options(
+        options = toy.student.retriever_options(
             toy.config(stage).data.lengths, max_rows=4, max_thought_tokens=4
         )
         model = toy.student.retriever(toy.weights(), options)
@@ -351,7 +351,7 @@ def test_queries_without_a_thought_each_in_their_own_words(toy):
     examples = next(CountedExamples(toy, S3))
     own = replace(examples[1].record, instruction="Find the animal")
     mixed = [examples[0], replace(examples[1], record=own), examples[2]]
-    options = toy.student.thinking_options(
+    options = toy.student.retriever_options(
         toy.config(S3).data.lengths, max_rows=4, max_thought_tokens=4
     )
     model = toy.student.retriever(toy.weights(), options)

@@ -251,7 +251,7 @@ def run_toy(config: TrainConfig, mesh_context: MeshContext | None = None) -> Tra
     """Trains on one device, or as `placement` says, without a word."""
     return train(
         config,
-        tell=SILENT,
-        shown=False,
+        log=SILENT,
+        show_progress=False,
         mesh_context=mesh_context or single_device_mesh_context(),
     )

@@ -12,8 +12,8 @@ from benchmarks.gpu.toy import STAGES, toy_config, toy_files
 from t1_jax.interrupt import Interrupt
 from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 from t1_jax.train import TrainConfig
-from t1_jax.train.clock import Clock
 from t1_jax.train.data import iterate_batches
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.optimizer import Optimizer, OptimizerConfig
 from t1_jax.train.rollout import RolloutBatches

@@ -26,18 +26,18 @@ def check(setting: Setting, record: Record) -> None:
     for folder in (straight, stopped, again):
         shutil.rmtree(folder, ignore_errors=True)
     with record.case("N steps, stop, N steps"):
-        train(toy_config(files, straight, names), tell=print, shown=False)
+        train(toy_config(files, straight, names), log=print, show_progress=False)
         config = toy_config(files, stopped, names)
         for number in range(len(names)):
             _train_until(config, 2 * number + 1)
-        train(config, tell=print, shown=False)
+        train(config, log=print, show_progress=False)
         record.check(
             "differing bytes of weights, stopped in every stage",
             _differ(straight, stopped, names),
             0,
         )
     with record.case("two equal runs"):
-        train(toy_config(files, again, names), tell=print, shown=False)
+        train(toy_config(files, again, names), log=print, show_progress=False)
         record.check("differing bytes of weights, run twice", _differ(straight, again, names), 0)
 
 
@@ -53,7 +53,7 @@ def _train_until(config: TrainConfig, last: int) -> None:
 
     setattr(Stage, "step", watched)  # noqa: B010 - the type checker must not take it for ours
     try:
-        train(config, tell=print, shown=False)
+        train(config, log=print, show_progress=False)
     finally:
         setattr(Stage, "step", step)  # noqa: B010
 

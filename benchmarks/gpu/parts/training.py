@@ -31,7 +31,7 @@ def check(setting: Setting, record: Record) -> None:
         overrides += [f"stages.{stage}.steps=1" for stage in ("s1", "s2", "s3")]
     try:
         config = experiment_config(setting, run, *overrides)
-        result = train(config, tell=print, shown=False)
+        result = train(config, log=print, show_progress=False)
         record.fact("training", result.stopped or "all stages are done")
         record.measure("steps done in all", result.steps, "steps")
     finally:

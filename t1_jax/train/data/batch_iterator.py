@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import normalized_text
 from t1_jax.seeds import stable_hash
-from t1_jax.train.data.records import TrainingRecord, TrainingSet, sets_by_name
-from t1_jax.train.data.stage_data_config import Example, StageDataConfig
-from t1_jax.train.data.streams import StreamShare, draw_streams, stream_shares
+from t1_jax.train.data.config import StageDataConfig
+from t1_jax.train.data.mixture import StreamShare, draw_streams, stream_shares
+from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet, sets_by_name
 
 if TYPE_CHECKING:
     from grain import MapDataset
@@ -151,7 +151,7 @@ def _within(sets: Sequence[TrainingSet], part: tuple[float, float]) -> list[Trai
         records = tuple(record for record in item.records if has(record))
         if not records:
             raise DataError(
-                f"no query of {item.name} is in part [{start}, {end}]; it has "
+                f"no query of {item.name} is in query_range [{start}, {end}]; it has "
                 f"{len(item.records)} queries in all",
                 hint="widen data.query_range",
             )

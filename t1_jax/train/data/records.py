@@ -204,6 +204,27 @@ class TrainingSet:
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One query of a step with what was chosen for it; documents are ids in its set.
+
+    Attributes:
+        set_name: of the training set; documents of a step are keyed by it and their id.
+        record: what was drawn from.
+        positive: the chosen positive.
+        negatives: the chosen negatives, none twice.
+        thought: the chosen alternative; None where there is none.
+        task: of the set, see `TrainingSet.task`.
+    """
+
+    set_name: str
+    record: TrainingRecord
+    positive: str
+    negatives: tuple[str, ...]
+    thought: str | None
+    task: str | None = None
+
+
 def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...]:
     """A record for every query that has a positive, in the collection's order, without thoughts.
 

@@ -147,8 +147,8 @@ def test_what_is_chosen_belongs_to_the_record_and_not_to_the_batch():
 
 
 def test_parts_share_no_text_and_leave_none_out():
-    def ids(sets: list[TrainingSet], part: tuple[float, float], seed: int = 5) -> set[str]:
-        config = replace(CONFIG, part=part, batch_size=1, seed=seed)
+    def ids(sets: list[TrainingSet], query_range: tuple[float, float], seed: int = 5) -> set[str]:
+        config = replace(CONFIG, query_range=query_range, batch_size=1, seed=seed)
         count = 2 * sum(len(item.records) for item in sets)
         return {f"{d.set_name}{d.record.query}" for (d,) in batches(count, sets, config)}
 
@@ -157,7 +157,7 @@ def test_parts_share_no_text_and_leave_none_out():
     assert len(first | second) == 83 + 41
     assert 0.45 < len(first) / (83 + 41) < 0.75
     assert ids([*SETS], (0.0, 0.6), seed=6) == first
-    config = replace(CONFIG, batch_size=1, part=(0.0, 0.6))
+    config = replace(CONFIG, batch_size=1, query_range=(0.0, 0.6))
     assert epoch_steps(SETS[:1], config) == sum(id.startswith("a") for id in first)
     # The text decides: no stage sees under another name what is kept for a later one.
     texts = [f"text {i}" for i in range(20)]
@@ -170,11 +170,11 @@ def test_parts_share_no_text_and_leave_none_out():
 
 
 def test_a_part_that_holds_nothing_or_is_none():
-    with pytest.raises(DataError, match=r"no query of a is in part \[0.0, 1e-06\]; it has 83"):
-        iterate_batches(SETS, replace(CONFIG, part=(0.0, 1e-6)))
-    for part in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)):
-        with pytest.raises(ConfigError, match="part must be two rising shares"):
-            replace(CONFIG, part=part)
+    with pytest.raises(DataError, match=r"is in query_range \[0.0, 1e-06\]; it has 83"):
+        iterate_batches(SETS, replace(CONFIG, query_range=(0.0, 1e-6)))
+    for query_range in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)):
+        with pytest.raises(ConfigError, match="query_range must be two increasing fractions"):
+            replace(CONFIG, query_range=query_range)
 
 
 def test_negatives_are_the_records_own_and_never_twice():
@@ -305,9 +305,7 @@ def test_a_kind_that_a_set_does_not_have():
         iterate_batches(SETS, replace(CONFIG, corpus_pair_fraction=0.5))
     with pytest.raises(DataError, match="wants queries, and a holds none"):
         iterate_batches([with_corpus("a", 0, 9)], replace(CONFIG, corpus_pair_fraction=0.5))
-    with pytest.raises(
-        ConfigError, match="corpus_pair_fraction must be a share from 0 to 1, got 1.5"
-    ):
+    with pytest.raises(ConfigError, match="corpus_pair_fraction must be from 0 to 1, got 1.5"):
         replace(CONFIG, corpus_pair_fraction=1.5)
 
 

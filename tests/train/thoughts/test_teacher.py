@@ -67,7 +67,9 @@ def test_a_teacher_sees_what_answers_the_query(fake_teacher: FakeTeacher, tmp_pa
 def test_an_endpoint_that_fails_half_way_loses_nothing(fake_teacher: FakeTeacher, tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     fake_teacher.reply = lambda n, body: (200, said(f"answer {n}")) if n <= 3 else (500, "down")
-    with pytest.raises(EndpointError, match=r"500: down; 3 answers are kept in .*answers.jsonl\n"):
+    with pytest.raises(
+        EndpointError, match=r"500: down; 3 answers are stored in .*answers.jsonl\n"
+    ):
         asked(fake_teacher, path)
     assert len(fake_teacher.requests) <= 3 + CONFIG.concurrency  # it did not go on and on
     kept = path.read_text()
@@ -126,7 +128,7 @@ def test_a_teacher_that_refuses_everything_is_an_error(fake_teacher: FakeTeacher
     asked(fake_teacher, path)
     before = path.read_text()
     fake_teacher.reply = lambda n, body: (400, "too long")
-    with pytest.raises(EndpointError, match="400: too long; 8 answers are kept"):
+    with pytest.raises(EndpointError, match="400: too long; 8 answers are stored"):
         asked(fake_teacher, path, max_tokens=900)
     assert path.read_text() == before
     many = replace(
