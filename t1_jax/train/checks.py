@@ -25,7 +25,7 @@ from t1_jax.train.infra import (
     require_trackers,
 )
 from t1_jax.train.model import TrainableModelFiles
-from t1_jax.train.rewards import rehearse
+from t1_jax.train.rewards import dry_run_rewards
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData
 from t1_jax.train.validate import score_names
@@ -251,10 +251,10 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
             if stage.pool.kind != "batch":
                 require_backend(stage.pool.index)
                 _check_processes(stage.pool.index)
-            rehearse(
+            dry_run_rewards(
                 records,
                 stage.reward,
-                thoughts=stage.rollout.num_generations,
+                num_generations=stage.rollout.num_generations,
                 max_thought_tokens=stage.rollout.max_thought_tokens,
             )
         except T1Error as error:

@@ -180,7 +180,7 @@ def test_what_does_not_fit_is_refused_with_the_way_out() -> None:
     assert "micro_batch.tokens to at least 80" in str(one.value.hint)
     with pytest.raises(ConfigError, match="each of 8 devices") as other:
         micro_batches(rows, SMALL, mesh_of(8, 1, 1), pad_id=0)
-    assert "micro_batch.row_indices to at least 8" in str(other.value.hint)
+    assert "micro_batch.rows to at least 8" in str(other.value.hint)
     with pytest.raises(DataError, match="row 1 has no tokens"):
         cut([document(3), document(0)])
     with pytest.raises(ConfigError, match="rows must be at least 1, got 0"):

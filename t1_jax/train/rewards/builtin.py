@@ -1,4 +1,4 @@
-"""The built-in rewards: each a pure function of a context, [P, G], higher is better.
+"""The built-in rewards: pure functions of a `RewardContext`, [P, G], higher is better.
 
 rank(d) is 1 + the number of other candidates that score as high or higher, n_c the number of
 candidates, s(q, d) a cosine. All rewards are constants to the gradient.
@@ -13,20 +13,19 @@ from jaxtyping import Float
 
 from t1_jax.errors import DataError
 from t1_jax.generate import Thought
-from t1_jax.train.rewards.context import RewardContext
 from t1_jax.train.rewards.outcome import RetrievalOutcome
-from t1_jax.train.rewards.registry import register_reward
+from t1_jax.train.rewards.registry import RewardContext, register_reward
 
 T = TypeVar("T")
 
 
 @register_reward("format")
 def format_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """1 if the model itself ended a non-empty thought with its only `<emb_token>`, else 0.
+    """1 if the model ended a non-empty thought with `<emb_token>`, its only one, else 0.
 
-    White space and special tokens alone are an empty thought.
+    A thought of white space and special tokens alone counts as empty.
     """
-    return _of_each_thought(context, lambda thought: _well_formed(thought, context.special_ids))
+    return _per_thought(context, lambda thought: _well_formed(thought, context.special_ids))
 
 
 @register_reward("length")
@@ -34,17 +33,17 @@ def length_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """clip(2 − n/L_r, 0, 1) of n reasoning tokens: 1 up to L_r, falling to 0 at 2 L_r.
 
     With L_r = L/2 this is 1 + DAPO's soft overlong punishment with a cache of L/2
-    (arXiv:2503.14476 eq. 13); the 1 cancels in advantages. An empty thought earns 1: "format" is
-    what it fails.
+    (arXiv:2503.14476 eq. 13); the 1 cancels in advantages. An empty thought gets 1; "format" is 0
+    for it.
     """
     target = context.options.length_target or context.max_thought_tokens / 2
-    lengths = _of_each_thought(context, lambda thought: thought.reasoning_tokens)
+    lengths = _per_thought(context, lambda thought: thought.reasoning_tokens)
     return np.clip(2.0 - lengths / target, 0.0, 1.0)
 
 
 @register_reward("log_rank")
 def log_rank_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """1 − log rank(d⁺)/log n_c of the best-placed positive, LREM (arXiv:2510.14321).
+    """1 − log rank(d⁺)/log n_c of the best-ranked positive, LREM (arXiv:2510.14321).
 
     From 0, the last rank or a tie with all candidates, to 1, the first rank or a single candidate.
     """
@@ -53,9 +52,9 @@ def log_rank_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 
 @register_reward("ndcg")
 def ndcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
-    """nDCG@k with linear grades, as trec_eval computes it: for several or graded positives.
+    """nDCG@k with linear grades as in trec_eval, for several or graded positives.
 
-    Documents that tie all have the lowest of their ranks, positives among themselves, too.
+    Documents of equal score all have the lowest of their ranks, also positives among themselves.
     """
     return _ndcg(context.outcome, context.options.ndcg_k)
 
@@ -64,8 +63,8 @@ def ndcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 def cosine_dcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """Σ_{d ∈ positives} max(0, s(q, d))/log₂(1 + rank d), over its value if all were ideal.
 
-    Search-R3 (arXiv:2510.07048) scales DCG by cosines; this is our form of it. It still rises when
-    ranks no longer change.
+    A variant of Search-R3's reward (arXiv:2510.07048), which scales DCG by cosines. It still
+    increases when ranks no longer change.
     """
     outcome = context.outcome
     discounts = 1.0 / np.log2(1.0 + _ranks(outcome))
@@ -79,8 +78,8 @@ def cosine_dcg_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 def gap_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """Mean cosine of the positives − mean cosine of the hardest negatives.
 
-    Continuous, so that groups rarely tie, and still alive when the positive ranks first. From −2 to
-    2; without negatives it is the mean cosine of the positives.
+    Continuous, so that groups rarely tie, also where the positive ranks first. From −2 to 2;
+    without negatives it is the mean cosine of the positives.
     """
     return _gap(context.outcome)
 
@@ -89,11 +88,11 @@ def gap_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 def gain_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """The thought's log-rank, nDCG or gap − that of the query without a thought.
 
-    The baseline is one number for all thoughts of a query and cancels in their advantages; it
-    matters for logs and for comparison across queries.
+    The baseline is equal for all thoughts of a query and cancels in their advantages; it shows in
+    logs and in comparisons between queries.
     """
     if context.nothink is None:
-        raise DataError("the reward 'gain' needs the standing of the queries without a thought")
+        raise DataError("the reward 'gain' needs the outcome of the queries without a thought")
     measure: Callable[[RetrievalOutcome], np.ndarray] = {
         "log_rank": _log_rank,
         "ndcg": lambda outcome: _ndcg(outcome, context.options.ndcg_k),
@@ -106,7 +105,7 @@ def gain_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
 def repetition_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """−(share of the thought's 4-grams of tokens that occurred in it before), from −1 to 0.
 
-    4 is `repetition_ngram`; a thought of fewer tokens repeats nothing.
+    4 is `repetition_ngram`. A thought of fewer tokens gets 0.
     """
     size = context.options.repetition_ngram
 
@@ -114,37 +113,37 @@ def repetition_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
         grams = _ngrams(thought.token_ids[:-1].tolist(), size)
         return 1.0 - len(grams) / max(grams.total(), 1) if grams else 0.0
 
-    return -_of_each_thought(context, repeated)
+    return -_per_thought(context, repeated)
 
 
 @register_reward("copying")
 def copying_reward(context: RewardContext) -> Float[np.ndarray, "P G"]:
     """−(share of the thought's 4-grams of words that occur in the query), from −1 to 0.
 
-    Words are what white space separates. A thought of fewer than 4 of them, or one in a script
-    without spaces, copies nothing.
+    Words are separated by white space. A thought of fewer than 4, or in a script without spaces,
+    gets 0.
     """
     size = context.options.repetition_ngram
     rewards = np.zeros(context.shape)
     for prompt, (record, group) in enumerate(zip(context.records, context.thoughts, strict=True)):
-        asked = _ngrams(record.query.lower().split(), size)
+        query_ngrams = _ngrams(record.query.lower().split(), size)
         for number, thought in enumerate(group):
             grams = _ngrams(thought.text.lower().split(), size)
-            copied = sum(count for gram, count in grams.items() if gram in asked)
+            copied = sum(count for gram, count in grams.items() if gram in query_ngrams)
             rewards[prompt, number] = -copied / max(grams.total(), 1)
     return rewards
 
 
-def _of_each_thought(
+def _per_thought(
     context: RewardContext, value: Callable[[Thought], float]
 ) -> Float[np.ndarray, "P G"]:
     return np.array([[value(thought) for thought in group] for group in context.thoughts], float)
 
 
 def _well_formed(thought: Thought, special_ids: frozenset[int]) -> bool:
-    """Whether the thought ends as it should, after words.
+    """Whether the thought is not empty and ends in its only, sampled `<emb_token>`.
 
-    A thought whose text was never decoded has an empty one and is judged by its tokens.
+    A thought that was not decoded has an empty text; then its tokens decide.
     """
     *reasoning, emb_token = thought.token_ids.tolist()
     blank = special_ids.issuperset(reasoning) or (thought.text != "" and not thought.text.strip())
@@ -152,12 +151,12 @@ def _well_formed(thought: Thought, special_ids: frozenset[int]) -> bool:
 
 
 def _ranks(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G R"]:
-    """Ranks of the positives; infinity where there is none."""
+    """Ranks of the positives; infinity in padding."""
     return np.where(outcome.is_positive, outcome.positive_ranks, np.inf)
 
 
 def _log_rank(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G"]:
-    """The best possible, 1, also where there is a single candidate."""
+    """1 is the best, also with a single candidate."""
     best = _ranks(outcome).min(axis=2)
     return 1.0 - np.log(best) / np.log(np.maximum(outcome.candidates, 2))[:, None]
 
@@ -172,14 +171,14 @@ def _ndcg(outcome: RetrievalOutcome, k: int) -> Float[np.ndarray, "P G"]:
 
 def _gap(outcome: RetrievalOutcome) -> Float[np.ndarray, "P G"]:
     """The mean of no negatives is 0."""
-    found = np.isfinite(outcome.hardest_negatives)
-    negatives = np.where(found, outcome.hardest_negatives, 0.0).sum(axis=2)
+    is_negative = np.isfinite(outcome.hardest_negatives)
+    negatives = np.where(is_negative, outcome.hardest_negatives, 0.0).sum(axis=2)
     positives = np.where(outcome.is_positive, outcome.positive_scores, 0.0).sum(axis=2)
     return positives / outcome.is_positive.sum(axis=2) - negatives / np.maximum(
-        found.sum(axis=2), 1
+        is_negative.sum(axis=2), 1
     )
 
 
 def _ngrams(items: Sequence[T], size: int) -> Counter[tuple[T, ...]]:
-    """How often each sequence of `size` items occurs."""
+    """Counts of the n-grams of `size` items."""
     return Counter(tuple(items[at : at + size]) for at in range(len(items) - size + 1))

@@ -171,7 +171,7 @@ def test_gain_over_no_thought(of: str, expected: list[float]):
 
 
 def test_gain_needs_the_standing_without_a_thought():
-    with pytest.raises(DataError, match="'gain' needs the standing"):
+    with pytest.raises(DataError, match="'gain' needs the outcome"):
         gain_reward(context(ANY))
 
 
