@@ -38,11 +38,11 @@ class CountedExamples:
         self.taken += 1
         return self._batches.more()
 
-    def get_state(self) -> dict[str, Any]:
-        return self._batches.get_state()
+    def state_dict(self) -> dict[str, Any]:
+        return self._batches.state_dict()
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        self._batches.set_state(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._batches.load_state_dict(state)
 
 
 class FixedExamples:
@@ -57,10 +57,10 @@ class FixedExamples:
     def more(self) -> Sequence[Example]:
         return ()
 
-    def get_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
 
 

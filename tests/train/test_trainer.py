@@ -268,7 +268,7 @@ def test_a_finished_stage_hands_its_weights_to_the_next(straight, toys, monkeypa
     ("change", "fault"),
     [
         ({"optimizer": {"ema": 0.9}}, "holds another state"),
-        ({"data": {"batch_size": 3}}, "draw settings have changed"),
+        ({"data": {"batch_size": 3}}, "data config have changed"),
     ],
 )
 def test_a_resume_that_is_refused_leaves_the_run_as_it_was(toys, change, fault):
