@@ -109,7 +109,7 @@ class TrainableModel:
         gathered = set(self.mesh_context.rules.embed) - set(self.sampler_mesh.rules.embed)
         with self.mesh_context.activate():
             weights, masks = _sampler_weights(
-                self.parts.graph, trained, self.parts.frozen, self.dtype, tuple(gathered)
+                self.parts.graphdef, trained, self.parts.frozen, self.dtype, tuple(gathered)
             )
             decoder = nnx.merge(self.sampler_graph, weights, masks)
         return T1(
