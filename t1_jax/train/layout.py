@@ -7,7 +7,7 @@ in the losses, and the positions of `<emb_token>` whose hidden states become emb
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import jax
 import numpy as np
@@ -20,13 +20,11 @@ PADDING_SEGMENT = -1
 """Segment of padding. Segment 0 is the prefix that every other segment of a row sees."""
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True, eq=False)
-class TokenTargets:
-    """What the token losses read: arrays [A] for one row, [B, A] for a micro-batch.
+class RowTargets:
+    """The target tokens of a row, and what the losses read of them.
 
-    A is the number of target tokens. A field is None where rows of this kind do not have it.
-    Micro-batches are padded with 0, so that padding has no weight.
+    A field is None where rows of this kind do not have it.
 
     Attributes:
         token_ids: the target tokens.
@@ -35,28 +33,20 @@ class TokenTargets:
         policy_weights: weight in the policy loss, denominator included.
         advantages: advantage of the continuation.
         sampler_logps: log-probability under the sampler, in nats.
-        old_logps: likewise under the policy before the first update of a rollout.
-        ref_logps: likewise under the reference policy.
     """
 
-    token_ids: Int[Array | np.ndarray, "*B A"]
-    continuation: Int[Array | np.ndarray, "*B A"]
-    sft_weights: Float[Array | np.ndarray, "*B A"] | None = None
-    policy_weights: Float[Array | np.ndarray, "*B A"] | None = None
-    advantages: Float[Array | np.ndarray, "*B A"] | None = None
-    sampler_logps: Float[Array | np.ndarray, "*B A"] | None = None
-    old_logps: Float[Array | np.ndarray, "*B A"] | None = None
-    ref_logps: Float[Array | np.ndarray, "*B A"] | None = None
+    token_ids: Int[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0, np.int32))
+    continuation: Int[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0, np.int32))
+    sft_weights: Float[np.ndarray, " A"] | None = None
+    policy_weights: Float[np.ndarray, " A"] | None = None
+    advantages: Float[np.ndarray, " A"] | None = None
+    sampler_logps: Float[np.ndarray, " A"] | None = None
 
     def __len__(self) -> int:
-        return self.token_ids.shape[-1]
+        return len(self.token_ids)
 
 
-_TARGET_FIELDS = tuple(each.name for each in fields(TokenTargets))
-
-
-def _no_targets() -> TokenTargets:
-    return TokenTargets(token_ids=np.zeros(0, np.int32), continuation=np.zeros(0, np.int32))
+_LOSS_COLUMNS = ("sft_weights", "policy_weights", "advantages", "sampler_logps")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +65,7 @@ class Row:
 
     tokens: Int[np.ndarray, " L"]
     logit_positions: Int[np.ndarray, " A"] = field(default_factory=lambda: np.zeros(0, np.int32))
-    targets: TokenTargets = field(default_factory=_no_targets)
+    targets: RowTargets = RowTargets()
     emb_positions: Sequence[int] = ()
     embedding_ids: Sequence[int] = ()
     positions: Int[np.ndarray, " L"] | None = None
@@ -168,7 +158,7 @@ def shared_prefix_row(prompt: Int[np.ndarray, " L"], continuations: Sequence[Con
         positions=_int32(positions),
         segment_ids=_int32(segment_ids),
         logit_positions=_int32(logit_positions),
-        targets=TokenTargets(
+        targets=RowTargets(
             token_ids=_int32(token_ids),
             continuation=_int32(owners),
             sft_weights=per_target("sft_weights"),
@@ -235,7 +225,7 @@ def _packed_row(rows: Sequence[Row]) -> Row:
         logit_positions=_int32(
             [row.logit_positions + start for row, start in zip(rows, starts, strict=True)]
         ),
-        targets=TokenTargets(
+        targets=RowTargets(
             token_ids=token_ids,
             continuation=np.zeros_like(token_ids),
             sft_weights=np.concatenate(weights),
@@ -249,6 +239,26 @@ def _int32(parts: Sequence[np.ndarray]) -> Int[np.ndarray, " _"]:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True, eq=False)
+class TokenTargets:
+    """The targets of a micro-batch; fields as in `RowTargets`, padded with 0 to have no weight.
+
+    Attributes:
+        old_logps: log-probability under the policy before the first update of a rollout.
+        ref_logps: log-probability under the reference policy.
+    """
+
+    token_ids: Int[Array, "B A"]
+    continuation: Int[Array, "B A"]
+    sft_weights: Float[Array, "B A"] | None
+    policy_weights: Float[Array, "B A"] | None
+    advantages: Float[Array, "B A"] | None
+    sampler_logps: Float[Array, "B A"] | None
+    old_logps: Float[Array, "B A"] | None = None
+    ref_logps: Float[Array, "B A"] | None = None
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MicroBatch:
     """Rows of one shape, as the compiled functions take them; fields as in `Row`.
 
@@ -257,7 +267,7 @@ class MicroBatch:
         positions: None where rows hold one text each.
         segment_ids: likewise; `PADDING_SEGMENT` in padding.
         logit_positions: padded with 0.
-        targets: padded with 0.
+        targets: see there.
         emb_positions: padded with 0.
     """
 
@@ -407,7 +417,7 @@ def place_rows(array: np.ndarray, letters: str, mesh_context: MeshContext) -> ja
 
 def _kind(row: Row) -> tuple[bool, ...]:
     """Rows of different kinds have different arrays and never share a micro-batch."""
-    present = [getattr(row.targets, name) is not None for name in _TARGET_FIELDS]
+    present = [getattr(row.targets, name) is not None for name in _LOSS_COLUMNS]
     return len(row.targets) > 0, len(row.emb_positions) > 0, row.segment_ids is None, *present
 
 
@@ -428,19 +438,20 @@ def _placed(
         arrays = [getattr(row, name) for row in chosen]
         return None if arrays[0] is None else place(_padded(arrays, shape, fill=fill))
 
-    def placed_target(name: str) -> jax.Array | None:
-        arrays = [getattr(row.targets, name) for row in chosen]
-        if arrays[0] is None:
-            return None
-        dtype = np.int32 if name in ("token_ids", "continuation") else np.float32
-        return place(_padded(arrays, by_target, dtype=dtype))
+    def placed_column(name: str) -> jax.Array | None:
+        columns = [getattr(row.targets, name) for row in chosen]
+        return None if columns[0] is None else place(_padded(columns, by_target, dtype=np.float32))
 
     arrays = MicroBatch(
         tokens=place(_padded([row.tokens for row in chosen], shape, fill=pad_id)),
         positions=placed("positions"),
         segment_ids=placed("segment_ids", PADDING_SEGMENT),
         logit_positions=place(_padded([row.logit_positions for row in chosen], by_target)),
-        targets=TokenTargets(**{name: placed_target(name) for name in _TARGET_FIELDS}),
+        targets=TokenTargets(
+            token_ids=place(_padded([row.targets.token_ids for row in chosen], by_target)),
+            continuation=place(_padded([row.targets.continuation for row in chosen], by_target)),
+            **{name: placed_column(name) for name in _LOSS_COLUMNS},
+        ),
         emb_positions=place(_padded([row.emb_positions for row in chosen], by_embedding)),
     )
     return PlacedMicroBatch(

@@ -11,7 +11,7 @@ from t1_jax.retrieval import Document
 from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
 from t1_jax.train.data import Example, TrainingSet
 from t1_jax.train.data.config import LengthConfig
-from t1_jax.train.layout import Continuation, Row, TokenTargets
+from t1_jax.train.layout import Continuation, Row, RowTargets
 
 
 class RowBuilder:
@@ -121,7 +121,7 @@ class RowBuilder:
         return Row(
             tokens=ids,
             logit_positions=np.arange(first - 1, first - 1 + num_targets, dtype=np.int32),
-            targets=TokenTargets(
+            targets=RowTargets(
                 token_ids=ids[first : first + num_targets],
                 continuation=np.zeros(num_targets, np.int32),
                 sft_weights=weights,

@@ -274,7 +274,7 @@ def step_logps(
     """
     return [
         target_logps(parts.graphdef, trained, parts.frozen, placed.arrays, temperature)
-        if len(placed.arrays.targets)
+        if placed.arrays.targets.token_ids.size
         else jnp.zeros(placed.arrays.targets.token_ids.shape)
         for placed in batch.micro_batches
     ]

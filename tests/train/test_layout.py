@@ -15,7 +15,7 @@ from t1_jax.train.layout import (
     MicroBatchConfig,
     PlacedMicroBatch,
     Row,
-    TokenTargets,
+    RowTargets,
     micro_batches,
     pack_rows,
     place_rows,
@@ -33,7 +33,7 @@ def document(length: int, number: int = 0) -> Row:
 def with_targets(length: int, count: int, weights: str = "sft_weights") -> Row:
     ids = np.arange(1, length + 1, dtype=np.int32)
     at = np.arange(length - 1 - count, length - 1, dtype=np.int32)
-    targets = TokenTargets(token_ids=ids[at + 1], continuation=np.zeros(count, np.int32))
+    targets = RowTargets(token_ids=ids[at + 1], continuation=np.zeros(count, np.int32))
     return Row(
         tokens=ids,
         logit_positions=at,
@@ -201,7 +201,7 @@ def sft_row(*tokens: int, begin: int = 1) -> Row:
     return Row(
         tokens=ids,
         logit_positions=np.arange(begin - 1, len(ids) - 1, dtype=np.int32),
-        targets=TokenTargets(
+        targets=RowTargets(
             token_ids=ids[begin:],
             continuation=np.zeros(len(ids) - begin, np.int32),
             sft_weights=ids[begin:].astype(np.float32),

@@ -112,7 +112,7 @@ def test_several_thoughts_of_a_query_are_compared_with_the_same_documents(
 def test_without_thoughts_nothing_is_imitated(tiny_tokenizer: T1Tokenizer) -> None:
     batch = prepared(tiny_tokenizer, LossWeights(infonce=1.0), think=False)
     assert batch.num_targets == 0
-    assert all(not len(placed.arrays.targets) for placed in batch.micro_batches)
+    assert not any(placed.arrays.targets.token_ids.size for placed in batch.micro_batches)
     assert batch.num_embeddings == 7
 
 
@@ -130,7 +130,7 @@ def test_a_packed_cold_start_takes_the_step_of_an_unpacked_one(tiny_tokenizer: T
     assert np.asarray(placed.arrays.segment_ids).max() == 2
     np.testing.assert_allclose(np.sort(weights_of(packed)), np.sort(weights_of(unpacked)))
     # The query without a thought has nothing to imitate and is left out; padding is not counted.
-    alone = next(each for each in unpacked.micro_batches if not len(each.arrays.targets))
+    alone = next(each for each in unpacked.micro_batches if not each.arrays.targets.token_ids.size)
     assert packed.num_tokens == unpacked.num_tokens - alone.num_tokens
     assert dense.metrics["loss/sft"] == pytest.approx(plain.metrics["loss/sft"], rel=1e-5)
     assert dense.metrics["grad_norm"] == pytest.approx(plain.metrics["grad_norm"], rel=1e-4)

@@ -16,7 +16,7 @@ from t1_jax.train.contrast import ContrastPlan
 from t1_jax.train.layout import (
     MicroBatchConfig,
     Row,
-    TokenTargets,
+    RowTargets,
     micro_batches,
     separate_rows,
     shared_prefix_row,
@@ -145,7 +145,7 @@ class Problem:
                 Row(
                     tokens=ids,
                     logit_positions=np.arange(first - 1, len(ids) - 1, dtype=np.int32),
-                    targets=TokenTargets(
+                    targets=RowTargets(
                         token_ids=answer,
                         continuation=np.zeros(len(answer), np.int32),
                         sft_weights=np.full(len(answer), self.sft_weight, np.float32),

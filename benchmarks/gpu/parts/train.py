@@ -12,7 +12,7 @@ from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.model import DecoderConfig, LoraConfig, ModelOptions, add_lora, trainable_filter
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train.config import LossWeights
-from t1_jax.train.layout import MicroBatchConfig, Row, TokenTargets, micro_batches
+from t1_jax.train.layout import MicroBatchConfig, Row, RowTargets, micro_batches
 from t1_jax.train.optimizer import Optimizer, OptimizerConfig
 from t1_jax.train.step import ModelParts, Objective, StepBatch, train_step
 
@@ -123,7 +123,7 @@ def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> Ste
                 logit_positions=np.arange(
                     case.length - learnt - 1, case.length - 1, dtype=np.int32
                 ),
-                targets=TokenTargets(
+                targets=RowTargets(
                     token_ids=tokens[case.length - learnt :],
                     continuation=np.zeros(learnt, np.int32),
                     sft_weights=np.full(learnt, 1 / (learnt * count), np.float32),

@@ -167,7 +167,7 @@ def test_config_is_documented_and_reads_from_overrides():
         ({"kind": "pools"}, "did you mean 'pool'"),
         ({"num_hard": -1}, "num_hard must be at least 0"),
         ({"refresh_steps": 0}, "refresh_steps must be at least 1"),
-        ({"num_hard": 0, "num_random": 0}, "nothing but positives"),
+        ({"num_hard": 0, "num_random": 0}, "positives alone"),
         ({"similarity_cap": 1.5}, "similarity_cap is a cosine"),
     ],
 )
