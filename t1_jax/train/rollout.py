@@ -310,7 +310,7 @@ class RolloutBatches:
         """Samples, ranks the candidates for each thought, and computes rewards and advantages."""
         thoughts = self._sample(retriever, examples, step, clock)
         with clock.of("reward"):
-            vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
+            vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
                 nothink_vectors = embed_without_thought(retriever, examples)
