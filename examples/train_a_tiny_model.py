@@ -55,7 +55,7 @@ def main(folder: str, model_name: str = "smollm2-135m-instruct") -> None:
     source = f"{{collection: {root / 'animals'}, records: [{root / 'records.jsonl'}]}}"
     overrides = [f"output={root / 'run'}", f"model.path={model_name}", "overwrite=true",
                  f"data.sources.animals={source}"]  # fmt: skip
-    result = train(load_config(TrainConfig, root / "train.yaml", overrides), tell=print)
+    result = train(load_config(TrainConfig, root / "train.yaml", overrides))
     for stage, metrics in result.validations.items():
         print(f"{stage}: validation nDCG@10 {metrics['validation/ndcg@10']:.3f}")
     model = T1.load(result.folder / "best", dtype="float32")
