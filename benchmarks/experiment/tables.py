@@ -1,11 +1,11 @@
-"""The tables of docs/experiment.md, from results alone; what was not measured has no row."""
+"""The tables of docs/experiment.md, computed from the results; what is not measured has no row."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.experiment.collected import Collected
 from benchmarks.experiment.plan import Plan
-from benchmarks.experiment.results import MEASURES
+from benchmarks.experiment.results import METRICS
 from t1_jax.evaluate import CONTROLS, Interval, PairedDifference
 from t1_jax.evaluate.table import format_interval, format_p, signed
 
@@ -16,20 +16,20 @@ Table = Callable[[Plan, Collected], str]
 
 
 def main_table(plan: Plan, collected: Collected) -> str:
-    """Systems down, collections across."""
-    header = ["system", *_columns(plan, MEASURES), "training tokens"]
+    """Systems as rows, collections as columns."""
+    header = ["system", *_columns(plan, METRICS), "training tokens"]
     rows = [
         [
             system.label,
             *(
-                _interval(collected.interval(name, system.main_row, collection, measure))
+                _interval(collected.interval(name, system.main_row, collection, metric))
                 for collection in plan.collections
-                for measure in MEASURES
+                for metric in METRICS
             ),
             _tokens(collected.training_tokens(name)),
         ]
         for name, system in plan.systems.items()
-        if system.against is None and _is_there(plan, collected, name, system.main_row)
+        if system.against is None and _has_row(plan, collected, name, system.main_row)
     ]
     queries = " and ".join(
         f"{len(collected.query_ids[name])} {plan.split} queries of {name}"
@@ -40,7 +40,7 @@ def main_table(plan: Plan, collected: Collected) -> str:
 
 
 def controls_table(plan: Plan, collected: Collected) -> str:
-    """For each collection, controls down and systems that think across."""
+    """For each collection, controls as rows and systems that think as columns."""
     parts = []
     for collection in plan.collections:
         thinking = [
@@ -63,22 +63,22 @@ def controls_table(plan: Plan, collected: Collected) -> str:
         ]
         own = [collected.rows[name, "own", collection] for name in thinking]
         rows += [
-            ["tokens of an own thought, mean", *(_number(row.mean_tokens, 1) for row in own)],
-            ["own thoughts cut off", *(_percent(row.truncated_frac) for row in own)],
+            ["mean tokens, own thought", *(_number(row.mean_tokens, 1) for row in own)],
+            ["truncated, own thought", *(_percent(row.truncated_frac) for row in own)],
         ]
-        header = [f"{collection}, {MEASURES[0]}", *(plan.systems[name].label for name in thinking)]
+        header = [f"{collection}, {METRICS[0]}", *(plan.systems[name].label for name in thinking)]
         if thinking:
             parts.append(_table(header, rows))
     return "\n\n".join(parts) or NOTHING
 
 
 def comparisons_table(plan: Plan, collected: Collected) -> str:
-    """Paired differences, a row for each comparison and collection."""
+    """Paired differences, one row per comparison and collection."""
     rows = []
     for comparison in plan.comparisons.values():
         sides = plan.row_of(comparison.first), plan.row_of(comparison.second)
         for collection in plan.collections:
-            found = [collected.difference(*sides, collection, measure) for measure in MEASURES]
+            found = [collected.difference(*sides, collection, metric) for metric in METRICS]
             if found[0] is None:
                 continue
             better = f"{found[0].better} / {found[0].worse}"
@@ -92,22 +92,22 @@ def comparisons_table(plan: Plan, collected: Collected) -> str:
                     _difference(found[1]),
                 ]
             )
-    header = ["difference", "collection", MEASURES[0], "p", "queries better / worse", MEASURES[1]]
+    header = ["difference", "collection", METRICS[0], "p", "queries better / worse", METRICS[1]]
     return _table(header, rows)
 
 
 def samples_table(plan: Plan, collected: Collected) -> str:
-    """How many thoughts, what they bring and what they cost, for the reference system."""
+    """Scores and cost by number of thoughts, for the reference system."""
     name = plan.reference
-    ways = {"no-think": "no thought", "own": "1, the likeliest"}
+    ways = {"no-think": "no thought", "own": "1, greedy"}
     for k in plan.samples:
         for collection in plan.collections:
-            if found := collected.measured(name, f"samples-{k}", collection):
+            if found := collected.result(name, f"samples-{k}", collection):
                 heat = found.provenance.settings["sampling"]["temperature"]
-                ways[f"samples-{k}"] = f"{k}, drawn at temperature {heat:g}"
+                ways[f"samples-{k}"] = f"{k}, sampled at temperature {heat:g}"
     header = ["thoughts"]
     for collection in plan.collections:
-        header += [f"{collection} {MEASURES[0]}", "tokens a query", "seconds a query"]
+        header += [f"{collection} {METRICS[0]}", "tokens per query", "seconds per query"]
     rows = []
     for row, label in ways.items():
         cells = [label]
@@ -120,13 +120,13 @@ def samples_table(plan: Plan, collected: Collected) -> str:
                 _number(None if drawn is None else drawn * thoughts, 1),
                 _number(_seconds(collected, name, collection).get(row), 3),
             ]
-        if _is_there(plan, collected, name, row):
+        if _has_row(plan, collected, name, row):
             rows.append(cells)
     return _table(header, rows)
 
 
 def budget_table(plan: Plan, collected: Collected) -> str:
-    """The points of the budget curve, under its picture."""
+    """Scores by the limit on thought tokens, below their plot."""
     points = {name: budget_points(plan, collected, name) for name in plan.collections}
     budgets = sorted(
         {max_thought_tokens for found in points.values() for max_thought_tokens in found}
@@ -138,20 +138,20 @@ def budget_table(plan: Plan, collected: Collected) -> str:
         ]
         for max_thought_tokens in budgets
     ]
-    header = ["most tokens of a thought", *(f"{name} {MEASURES[0]}" for name in plan.collections)]
-    picture = "![nDCG@10 against the budget of the thought](experiment/budget.svg)\n\n"
+    header = ["max thought tokens", *(f"{name} {METRICS[0]}" for name in plan.collections)]
+    picture = "![nDCG@10 by max thought tokens](experiment/budget.svg)\n\n"
     return (picture if rows else "") + _table(header, rows)
 
 
 def budget_points(plan: Plan, collected: Collected, collection: str) -> dict[int, Interval]:
-    """Budget -> nDCG@10 of the reference system; 0 is the empty thought."""
+    """Maximum thought tokens -> nDCG@10 of the reference system; 0 is the empty thought."""
     name = plan.reference
     points = {0: collected.interval(name, "empty", collection)}
-    for each in collected.found:
-        is_own = each.measurement == "controls" or each.measurement.startswith("budget-")
-        if each.system == name and each.collection == collection and is_own:
-            row = "own" if each.measurement == "controls" else each.measurement
-            points[each.provenance.settings["max_thought_tokens"]] = collected.interval(
+    for result in collected.results:
+        is_own = result.measurement == "controls" or result.measurement.startswith("budget-")
+        if result.system == name and result.collection == collection and is_own:
+            row = "own" if result.measurement == "controls" else result.measurement
+            points[result.provenance.settings["max_thought_tokens"]] = collected.interval(
                 name, row, collection
             )
     return {
@@ -162,7 +162,7 @@ def budget_points(plan: Plan, collected: Collected, collection: str) -> dict[int
 
 
 def cost_table(plan: Plan, collected: Collected) -> str:
-    """Seconds for queries and documents, and the machine they were measured on."""
+    """Seconds per query and per document, and the machine they were measured on."""
     header = ["system"]
     for collection in plan.collections:
         header += [
@@ -177,25 +177,27 @@ def cost_table(plan: Plan, collected: Collected) -> str:
             seconds = _seconds(collected, name, collection)
             timed = timed or bool(seconds)
             cells += [_number(seconds.get(key), 4) for key in ("no-think", "own", "document")]
-            if found := collected.measured(name, "cost", collection):
+            if found := collected.result(name, "cost", collection):
                 facts = found.facts["hardware"]
                 machines[f"{facts.get('processor', 'unknown processor')}, "
                          f"{facts.get('cores', '?')} cores"] = None  # fmt: skip
         if timed:
             rows.append(cells)
-    note = f"Seconds for one, in large batches, compiled before. Machine: {'; '.join(machines)}."
+    note = (
+        f"Seconds per item in large batches, without compilation. Machine: {'; '.join(machines)}."
+    )
     return _table(header, rows, note)
 
 
 def ablation_table(plan: Plan, collected: Collected) -> str:
-    """Each ablation beside the system that it is one of."""
+    """Each ablation below the system it is compared with."""
     header = ["system"]
     for collection in plan.collections:
-        header += [f"{collection} {MEASURES[0]}", "difference"]
+        header += [f"{collection} {METRICS[0]}", "difference"]
     header.append("training tokens")
     shown: dict[str, str | None] = {}
     for name, system in plan.systems.items():
-        if system.against is not None and _is_there(plan, collected, name, system.main_row):
+        if system.against is not None and _has_row(plan, collected, name, system.main_row):
             shown.setdefault(system.against, None)
             shown[name] = system.against
     rows = []
@@ -207,14 +209,14 @@ def ablation_table(plan: Plan, collected: Collected) -> str:
             found = None
             if against is not None:
                 sides = plan.row_of(name), plan.row_of(against)
-                found = collected.difference(*sides, collection, MEASURES[0])
+                found = collected.difference(*sides, collection, METRICS[0])
             cells.append(_NONE if found is None else _difference(found))
         rows.append([*cells, _tokens(collected.training_tokens(name))])
     return _table(header, rows)
 
 
 def examples_table(plan: Plan, collected: Collected) -> str:
-    """The first queries of each collection, each once: the reference's thought and its worth."""
+    """The first distinct queries of each collection, with the thought of the reference system."""
     name, rows = plan.reference, []
     for collection in plan.collections:
         own = collected.rows.get((name, "own", collection))
@@ -232,15 +234,15 @@ def examples_table(plan: Plan, collected: Collected) -> str:
                 [
                     _text(example["query"]),
                     _text(example["thought"]),
-                    _number(own.values[MEASURES[0]][place], 2),
-                    _NONE if without is None else _number(without.values[MEASURES[0]][place], 2),
+                    _number(own.values[METRICS[0]][place], 2),
+                    _NONE if without is None else _number(without.values[METRICS[0]][place], 2),
                 ]
             )
-    return _table(["query", "thought", f"{MEASURES[0]} with it", "without"], rows)
+    return _table(["query", "thought", f"{METRICS[0]} with it", "without"], rows)
 
 
 def curves_table(plan: Plan, collected: Collected) -> str:
-    """The picture of validation during training."""
+    """The plot of validation during training."""
     picture = "![nDCG@10 of validation queries during training](experiment/validation.svg)"
     return picture if collected.curves else NOTHING
 
@@ -256,19 +258,19 @@ TABLES: Mapping[str, Table] = {
     "ablations": ablation_table,
     "examples": examples_table,
 }
-"""By the name in the page's markers."""
+"""Tables by their name in the page's markers."""
 
 
 def _columns(plan: Plan, metrics: Iterable[str]) -> list[str]:
-    return [f"{name} {measure}" for name in plan.collections for measure in metrics]
+    return [f"{name} {metric}" for name in plan.collections for metric in metrics]
 
 
-def _is_there(plan: Plan, collected: Collected, system: str, row: str) -> bool:
+def _has_row(plan: Plan, collected: Collected, system: str, row: str) -> bool:
     return any((system, row, name) in collected.rows for name in plan.collections)
 
 
 def _seconds(collected: Collected, system: str, collection: str) -> Mapping[str, float]:
-    found = collected.measured(system, "cost", collection)
+    found = collected.result(system, "cost", collection)
     return {} if found is None else found.seconds
 
 
@@ -303,7 +305,7 @@ def _tokens(count: int | None) -> str:
 
 
 def _text(text: str, most: int = 200) -> str:
-    """A text of anybody's inside a cell: one line, no markup, not too long."""
+    """Arbitrary text as a table cell: one line, markup escaped, truncated."""
     line = " ".join(text.split())
     line = line if len(line) <= most else line[: most - 1] + "…"
     return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", line)

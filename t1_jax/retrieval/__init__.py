@@ -42,6 +42,7 @@ from t1_jax.retrieval.metrics import RunScores as RunScores
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
+from t1_jax.retrieval.text_keys import find_self_documents as find_self_documents
 from t1_jax.retrieval.text_keys import normalized_text as normalized_text
 from t1_jax.retrieval.text_keys import text_key as text_key
 from t1_jax.retrieval.trec import Run as Run

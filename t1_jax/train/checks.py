@@ -79,7 +79,6 @@ def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: M
     if config.model.lora is None and files.adapter is None:
         check_savable(
             files.resolved,
-            shape,
             dtype=config.model.export_dtype,
             max_document_tokens=config.data.lengths.document,
         )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Shaped
 
-from t1_jax.model import Decoder
+from t1_jax.model import AttentionMask, Decoder, to_embeddings
 from t1_jax.parallel import activation_axes
 from t1_jax.train.layout import MicroBatch
 from t1_jax.train.losses import PolicyConfig, policy_loss
@@ -158,18 +158,14 @@ def _sum(gradients: nnx.State, added: nnx.State) -> nnx.State:
 
 def _hidden(decoder: Decoder, batch: MicroBatch) -> Float[Array, "B L D"]:
     several_texts = batch.segment_ids is not None
-    return decoder.hidden(
-        batch.tokens,
-        positions=batch.positions,
-        segment_ids=batch.segment_ids,
-        shared_prefix=several_texts,
-    )
+    mask = AttentionMask(segment_ids=batch.segment_ids, shared_prefix=several_texts)
+    return decoder(batch.tokens, positions=batch.positions, mask=mask)
 
 
 def _embeddings(
     decoder: Decoder, hidden: Float[Array, "B L D"], batch: MicroBatch
 ) -> Float[Array, "B M D"]:
-    return decoder.vectors(gather_positions(decoder, hidden, batch.emb_positions))
+    return to_embeddings(decoder, gather_positions(decoder, hidden, batch.emb_positions))
 
 
 def _token_loss_and_embeddings(

@@ -70,11 +70,11 @@ class ExampleStream(Protocol):
         """Further examples for the same step; fewer, or none, where there are no others."""
         ...
 
-    def get_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The position, as JSON can hold it."""
         ...
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes back to a position."""
         ...
 
@@ -174,7 +174,7 @@ class RolloutBatches:
         An error of a prefetched rollout is raised here, where the step before is complete.
         """
         params = state.train.trained if state.sampler_params is None else state.sampler_params
-        position = self._examples.get_state()
+        position = self._examples.state_dict()
         prefetched, self._prefetched = self._prefetched, None
         failure, self._failure = self._failure, None
         try:
@@ -184,11 +184,11 @@ class RolloutBatches:
         except T1Error as error:
             failure = error
         except Exception:
-            self._examples.set_state(position)
+            self._examples.load_state_dict(position)
             raise
         failed = any_process(prefetched is None)
         if prefetched is None or failed:
-            self._examples.set_state(position)
+            self._examples.load_state_dict(position)
             raise failure or T1Error("the rollout failed in another process")
         return prefetched
 
@@ -202,7 +202,7 @@ class RolloutBatches:
         if state.sampler_params is None:
             yield
             return
-        position = self._examples.get_state()
+        position = self._examples.state_dict()
         self._position_before_prefetch = position
         with ThreadPoolExecutor(1, thread_name_prefix="rollout") as worker:
             future = worker.submit(self._rollout_in_thread, state.sampler_params, step)
@@ -211,9 +211,9 @@ class RolloutBatches:
         try:
             self._prefetched = future.result()
         except Interrupted:
-            self._examples.set_state(position)
+            self._examples.load_state_dict(position)
         except Exception as error:
-            self._examples.set_state(position)
+            self._examples.load_state_dict(position)
             self._failure = error
         clock.seconds["time/wait"] = time.perf_counter() - updated
 
@@ -231,13 +231,13 @@ class RolloutBatches:
         """See `BatchSource`."""
         position = self._position_before_prefetch
         if self._prefetched is None:
-            position = self._examples.get_state()
+            position = self._examples.state_dict()
         arrays = {} if self._candidates is None else self._candidates.state_dict()
         return {"position": position, "arrays": arrays}
 
     def load_state_dict(self, state: SourceState) -> None:
         """See `BatchSource`."""
-        self._examples.set_state(state["position"])
+        self._examples.load_state_dict(state["position"])
         if self._candidates is not None:
             self._candidates.load_state_dict(state["arrays"])
 
@@ -310,7 +310,7 @@ class RolloutBatches:
         """Samples, ranks the candidates for each thought, and computes rewards and advantages."""
         thoughts = self._sample(retriever, examples, step, clock)
         with clock.of("reward"):
-            vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
+            vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
                 nothink_vectors = embed_without_thought(retriever, examples)

@@ -93,7 +93,7 @@ def _mean_cosine(rollout: Rollout) -> dict[str, float]:
 
     A contrastive loss overrides it with that of the embeddings it compares.
     """
-    vectors = np.stack([[thought.vector for thought in group] for group in rollout.thoughts])
+    vectors = np.stack([[thought.embedding for thought in group] for group in rollout.thoughts])
     queries, size, _ = vectors.shape
     if queries < 2:
         return {}

@@ -51,11 +51,11 @@ class SupervisedBatches:
 
     def state_dict(self) -> SourceState:
         """See `BatchSource`."""
-        return {"position": self._examples.get_state(), "arrays": {}}
+        return {"position": self._examples.state_dict(), "arrays": {}}
 
     def load_state_dict(self, state: SourceState) -> None:
         """See `BatchSource`."""
-        self._examples.set_state(state["position"])
+        self._examples.load_state_dict(state["position"])
 
     def batch(self, examples: Sequence[Example]) -> StepBatch:
         """The rows of all queries and, with a contrastive loss, of their documents."""

@@ -60,21 +60,21 @@ def test_a_misspelt_command_or_option_gets_a_suggestion(t1):
     answer = t1("think", "why", "--modle", "x")
     assert answer.code == 2
     assert "--model" in answer.err
-    assert t1("pull", "--from", "elsewhere").code == 2
+    assert t1("pull", "--source", "elsewhere").code == 2
 
 
 def test_a_users_mistake_is_two_lines_on_stderr_and_an_object_with_json(t1):
     answer = t1("pull", "smollm2-135m-instuct")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == (
-        "error: nothing to pull is called 'smollm2-135m-instuct'\n"
+        "error: no model or collection is called 'smollm2-135m-instuct'\n"
         "  hint: did you mean 'smollm2-135m-instruct'?\n"
     )
     answer = t1("pull", "smollm2-135m-instuct", "--json")
     assert answer.code == 2
     assert answer.json["error"] == {
         "kind": "ConfigError",
-        "message": "nothing to pull is called 'smollm2-135m-instuct'",
+        "message": "no model or collection is called 'smollm2-135m-instuct'",
         "hint": "did you mean 'smollm2-135m-instruct'?",
     }
 

@@ -62,7 +62,7 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "pull_model", fetch)
     answer = t1("pull", "smollm2-135m-instruct", "--json")
     assert answer.json["pulled"][0]["sha256"] == hub.MODELS["smollm2-135m-instruct"].sha256
-    assert t1("pull", "smollm2-135m-instruct", "--from", "hub").code == 0
+    assert t1("pull", "smollm2-135m-instruct", "--source", "hub").code == 0
     assert t1("pull", "some/model", "--source", "hub", "--revision", "main").code == 0
     assert t1("pull", "one/model", "other/model", "one/model", "--source", "hub").code == 0
     assert asked == [
@@ -78,12 +78,12 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     ("given", "named"),
     [
         ((), "t1 pull NAME, one of smollm2-135m-instruct, cwe, ruff"),
-        (("cwe", "--all"), "not both"),
+        (("cwe", "--all"), "give names to pull, or --all"),
         (("rufff",), "did you mean 'ruff'?"),
         (("cwe", "rufff"), "did you mean 'ruff'?"),
         (("some/model",), "--source hub"),
         (("cwe", "--revision", "main"), "add --source hub"),
-        (("--all", "--source", "hub"), "name one model"),
+        (("--all", "--source", "hub"), "t1 pull OWNER/NAME --source hub"),
     ],
 )
 def test_bad_input(t1, given, named):

@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from t1_jax.errors import ConfigError
@@ -14,9 +14,12 @@ from t1_jax.generate.sampling import (
     MIN_TEMPERATURE,
     SamplingParams,
     choose_tokens,
+    thought_keys,
     token_log_probs,
 )
 
+FEW = settings(max_examples=20)
+"""Each example compiles: the filter's threshold is a constant of the program."""
 LOGITS = hnp.arrays(np.float32, (1, 24), elements=st.floats(-8, 8, width=16), unique=True)
 
 
@@ -106,12 +109,14 @@ def test_top_p_worked_by_hand(weights: list[float], top_p: float, kept: set[int]
         assert reachable(np.log(np.array([weights], np.float32)), top_p=top_p) == kept
 
 
+@FEW
 @given(LOGITS, st.integers(1, 24))
 def test_top_k_keeps_the_k_most_likely(logits: np.ndarray, k: int):
     expected = set(np.argsort(-logits[0])[:k].tolist())
     assert reachable(logits / 8, top_k=k) == expected
 
 
+@FEW
 @given(LOGITS, st.floats(0.05, 0.999))
 def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float):
     probabilities = softmax(logits / 8)[0]
@@ -176,3 +181,12 @@ def test_the_outermost_temperatures_are_the_softmax(temperature: float):
     grid = (np.arange(20_000) + 0.5) / 20_000
     drawn = np.bincount(choose(logits, grid, temperature=temperature), minlength=4) / len(grid)
     np.testing.assert_allclose(drawn, softmax(logits.astype(float) / temperature)[0], atol=2e-4)
+
+
+def test_keys_are_a_function_of_seed_id_and_sample():
+    base = thought_keys(0, "q1", 4)
+    assert np.array_equal(base, thought_keys(0, "q1", 4))
+    assert np.array_equal(base[:2], thought_keys(0, "q1", 2))
+    others = [thought_keys(seed, "q1", 4) for seed in (1, 2**32, 9_000_000_000, 2**64 - 1)]
+    rows = np.concatenate([base, thought_keys(0, "q2", 4), *others])
+    assert len({tuple(row) for row in rows.tolist()}) == 24

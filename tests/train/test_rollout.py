@@ -38,11 +38,11 @@ class CountedExamples:
         self.taken += 1
         return self._batches.more()
 
-    def get_state(self) -> dict[str, Any]:
-        return self._batches.get_state()
+    def state_dict(self) -> dict[str, Any]:
+        return self._batches.state_dict()
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        self._batches.set_state(state)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._batches.load_state_dict(state)
 
 
 class FixedExamples:
@@ -57,10 +57,10 @@ class FixedExamples:
     def more(self) -> Sequence[Example]:
         return ()
 
-    def get_state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         pass
 
 
@@ -169,7 +169,7 @@ def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
     assert batches.state_dict()["arrays"] == {}
     assert "reward" not in metrics
     assert 0 <= metrics["rollout/missing_emb_frac"] <= 1
-    drawn = np.stack([one.vector for group in rollout.thoughts for one in group])
+    drawn = np.stack([one.embedding for group in rollout.thoughts for one in group])
     for vectors, metrics in found:
         np.testing.assert_allclose(vectors[: len(drawn)], drawn, atol=1e-4)
         assert metrics["loss/sft"] == pytest.approx(expected["loss/sft"], rel=1e-4)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval import Document, normalized_text, text_key
+from t1_jax.retrieval import Document, find_self_documents, normalized_text, text_key
 from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet, sets_by_name
 
 NO_NEGATIVE = -1
@@ -96,9 +96,7 @@ def exclude_known_answers(
 ) -> tuple[tuple[TrainingRecord, ...], int]:
     """Excludes two kinds of documents that must never be negatives of a query.
 
-    1. The query itself: a document with the query's id or text. Corpora of arguments and of
-       community questions contain their queries (BEIR's ArguAna), and every ranking puts them
-       first.
+    1. The query itself as a document, see `t1_jax.retrieval.find_self_documents`.
     2. Positives of other records with the same query text. A record's own negative stays one if
        only records with another instruction have it as a positive.
 
@@ -113,18 +111,13 @@ def exclude_known_answers(
         The records with their exclusions, and how many of their negatives were removed.
     """
     texts = [normalized_text(record.query) for record in records]
-    same_text: dict[str, set[str]] = {text: set() for text in texts}
-    for name, document in documents.items():
-        for text in {document.text, document.full_text}:
-            if (key := normalized_text(text)) in same_text:
-                same_text[key].add(name)
+    selves = find_self_documents(((r.query_id, r.query) for r in records), documents)
     answers: dict[str, dict[str, set[str | None]]] = {text: {} for text in texts}
     for record, text in zip(records, texts, strict=True):
         for name in record.positives:
             answers[text].setdefault(name, set()).add(record.instruction)
     updated, removed = [], 0
-    for record, text in zip(records, texts, strict=True):
-        itself = same_text[text] | ({record.query_id} & documents.keys())
+    for record, text, itself in zip(records, texts, selves, strict=True):
         others = {
             name
             for name, instructions in answers[text].items()

@@ -1,4 +1,4 @@
-"""Training records in JSONL and Parquet; every fault names its file and line."""
+"""Training records in JSONL and Parquet files; errors name file and line."""
 
 import io
 import json
@@ -24,19 +24,17 @@ def read_records(
     """The records of `.jsonl` or `.parquet` files, in their order.
 
     Keys (columns): `query_id` and `query`; `positives`, a list of document ids (grade 1) or an
-    object of id -> grade (in Parquet a map); and if wanted `negatives` and `excluded`, lists of
-    ids, `thought`, a text or a list of alternatives, and `instruction`. A null is as good as
-    absent.
+    object of id -> grade (in Parquet a map); optionally `negatives` and `excluded`, lists of ids,
+    `thought`, a text or a list of alternatives, and `instruction`. Null equals a missing key.
 
     Args:
-        paths: of the files.
-        documents: ids that records may name; None checks none.
+        paths: paths of the files.
+        documents: ids of the corpus; None accepts any.
 
     Raises:
-        DataError: with the file and line (Parquet: row): an unknown or missing key, a value of
-            another type, a query id that occurred before, in whichever file, a document that is
-            not in the corpus, or whatever `TrainingRecord` refuses; a file that cannot be read, is
-            of another format, or holds no record.
+        DataError: with file and line (Parquet: row): an unknown or missing key, a value of another
+            type, a repeated query id, a document that is not in the corpus, or a record that
+            `TrainingRecord` rejects; or a file that is unreadable, empty or of another format.
     """
     records: list[TrainingRecord] = []
     places: dict[str, SourceLocation] = {}
@@ -54,7 +52,7 @@ def read_records(
             places[record.query_id] = item.place
             records.append(record)
         if len(records) == before:
-            raise DataError(f"{path} holds no record")
+            raise DataError(f"{path} has no record")
     return tuple(records)
 
 
@@ -68,16 +66,16 @@ def _check_documents(
             raise place.fault(
                 f"the query {record.query_id!r} names the document {name!r}, which the corpus "
                 "does not have",
-                hint="check the id, or take it out of the record",
+                hint="check the id, or remove it from the record",
             )
 
 
 def write_records(path: Path, records: Iterable[TrainingRecord]) -> None:
-    """Writes what `read_records` reads, in one rename.
+    """Writes records atomically, for `read_records`.
 
     Raises:
-        DataError: a query id occurs twice, or the name ends in neither `.jsonl` nor `.parquet`.
-        T1Error: the disk refused the data.
+        DataError: a repeated query id, or a name that ends in neither `.jsonl` nor `.parquet`.
+        T1Error: the write failed.
     """
     records = tuple(records)
     if twice := first_repeated_id(records):
@@ -92,8 +90,8 @@ def write_records(path: Path, records: Iterable[TrainingRecord]) -> None:
 def _format(path: Path) -> str:
     if path.suffix not in _FORMATS:
         raise DataError(
-            f"{path} is of an unknown format",
-            hint=f"give the file a name that ends in {' or '.join(_FORMATS)}",
+            f"{path} has an unknown format",
+            hint=f"use a file name that ends in {' or '.join(_FORMATS)}",
         )
     return path.suffix
 
@@ -103,7 +101,7 @@ def _record(item: Record) -> TrainingRecord:
     for name in item.fields:
         if name not in KEYS:
             raise place.fault(f"unknown key {name!r}", hint=suggestion(name, KEYS))
-    # A column of Parquet is null where a record has nothing to say; JSON may do the same.
+    # A Parquet column is null where a record has no value.
     item = Record(place=place, fields={k: v for k, v in item.fields.items() if v is not None})
     has = item.fields.keys()
     fields = {
@@ -129,9 +127,9 @@ def _positives(item: Record) -> dict[str, int]:
             raise item.place.fault('field "positives" names a document twice')
         return positives
     for name, grade in value.items():
-        # JSON's true is an int to Python. A grade may be written 1.0, as in qrels.
-        whole = isinstance(grade, int | float) and grade == grade // 1
-        if not whole or isinstance(grade, bool):
+        # True is an int in Python. A grade may be written 1.0, as in qrels.
+        is_whole = isinstance(grade, int | float) and grade == grade // 1
+        if not is_whole or isinstance(grade, bool):
             raise item.place.fault(
                 f'field "positives": the grade of {name!r} must be an integer, found {grade!r}'
             )
@@ -179,7 +177,7 @@ def _parquet_rows(path: Path) -> Iterator[Record]:
 def _object(
     place: SourceLocation, name: str, pairs: list[tuple[str, object]] | None
 ) -> dict[str, object] | None:
-    """A Parquet map, which may hold a key twice, as a JSON object, which may not."""
+    """A Parquet map as a JSON object, which has no repeated keys."""
     if pairs is None:
         return None
     entries = dict(pairs)

@@ -144,7 +144,7 @@ def _known(name: str) -> str:
 def _without_held_out(
     name: str, records: tuple[TrainingRecord, ...], splits: _Splits
 ) -> tuple[TrainingRecord, ...]:
-    """Removes records that contain a held-out query, or reveal a document of held-out queries only."""
+    """Removes records with a held-out query, or about a document of held-out queries only."""
     held_out = [splits[split] for split in ("validation", "test")]
     held_out_documents = _relevant(held_out) - _relevant([splits["train"]])
     documents = held_out[0].documents_by_id

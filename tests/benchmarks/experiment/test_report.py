@@ -7,7 +7,7 @@ import pytest
 from benchmarks.experiment.collected import collect
 from benchmarks.experiment.plan import PLAN, load_plan
 from benchmarks.experiment.report import main, renewed, write_page
-from benchmarks.experiment.results import Measured, is_current, read_measured
+from benchmarks.experiment.results import Result, is_current, read_result
 from benchmarks.experiment.tables import NOTHING, TABLES
 from t1_jax.errors import DataError
 from tests.benchmarks.experiment.toys import put, row, toy_plan
@@ -73,15 +73,15 @@ def test_controls_samples_budgets_and_cost(tmp_path):
     put(tmp_path, "s3", {}, measurement="cost", seconds=seconds, facts=facts)
     controls = table("controls", tmp_path)
     assert cells(controls, "empty thought")[1] == "0.250 [0.250, 0.250]"
-    assert cells(controls, "tokens of an own thought, mean")[1] == "7.0"
-    assert cells(controls, "own thoughts cut off")[1] == "25 %"
+    assert cells(controls, "mean tokens, own thought")[1] == "7.0"
+    assert cells(controls, "truncated, own thought")[1] == "25 %"
     samples = table("samples", tmp_path)
-    assert cells(samples, "3, drawn at temperature 0.7")[1:] == [
+    assert cells(samples, "3, sampled at temperature 0.7")[1:] == [
         "1.000 [1.000, 1.000]", "15.0", "1.250",
     ]  # fmt: skip
     assert cells(samples, "no thought")[2:] == ["–", "0.010"]
-    max_thought_tokens = table("budget", tmp_path)
-    assert [cells(max_thought_tokens, size)[1][:5] for size in ("0", "8", "32")] == [
+    by_limit = table("budget", tmp_path)
+    assert [cells(by_limit, size)[1][:5] for size in ("0", "8", "32")] == [
         "0.250",
         "0.500",
         "0.500",
@@ -135,14 +135,14 @@ def test_results_of_older_weights_are_refused(tmp_path):
 
 def test_a_measurement_reads_back_and_knows_its_origin(tmp_path):
     file = put(tmp_path, "s3", {"own": row([1 / 3, 0, 0, 0])}, settings={"samples": (1, 3)})
-    measured: Measured = read_measured(file)
+    measured: Result = read_result(file)
     assert measured.rows["own"].values["nDCG@10"][0] == 0.33333
     assert is_current(file, measured.provenance)
     other = put(tmp_path, "s2", {"own": row([0.0] * 4)})
-    assert not is_current(file, read_measured(other).provenance)
+    assert not is_current(file, read_result(other).provenance)
     file.write_text(file.read_text().replace("0.33333, ", ""))
     with pytest.raises(DataError, match="score for each"):
-        read_measured(file)
+        read_result(file)
 
 
 def test_only_what_is_marked_changes(tmp_path):

@@ -197,7 +197,7 @@ def test_faults_of_parquet_name_file_and_row(tmp_path: Path):
 
 
 def test_files_that_hold_nothing_or_something_else(tmp_path: Path):
-    with pytest.raises(DataError, match=r"train\.csv is of an unknown format\n  hint: .*\.jsonl"):
+    with pytest.raises(DataError, match=r"train\.csv has an unknown format\n  hint: .*\.jsonl"):
         read_records(tmp_path / "train.csv")
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_records(tmp_path / "train.jsonl")
@@ -207,7 +207,7 @@ def test_files_that_hold_nothing_or_something_else(tmp_path: Path):
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         read_records(tmp_path / "train.parquet")
     (tmp_path / "train.jsonl").write_text("")
-    with pytest.raises(DataError, match="holds no record"):
+    with pytest.raises(DataError, match="has no record"):
         read_records(tmp_path / "train.jsonl")
 
 

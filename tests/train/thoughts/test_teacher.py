@@ -113,12 +113,12 @@ def test_a_query_that_is_always_refused_stops_no_other_call(
     fake_teacher.reply = lambda n, body: (
         (400, "content filter") if "} 0" in str(body["messages"]) else (200, said(f"answer {n}"))
     )
-    first = asked(fake_teacher, path, samples=samples)
+    first = asked(fake_teacher, path, n=samples)
     assert {name: len(found) for name, found in first.items()} == {
         "q0": 0, "q1": samples, "q2": samples, "q3": samples,
     }  # fmt: skip
     before = len(fake_teacher.requests)
-    assert asked(fake_teacher, path, samples=samples) == first
+    assert asked(fake_teacher, path, n=samples) == first
     assert len(fake_teacher.requests) == before + samples
 
 
@@ -166,7 +166,7 @@ def test_whatever_interrupts_what_is_under_way_is_kept(fake_teacher: FakeTeacher
 def test_another_question_is_another_answer(fake_teacher: FakeTeacher, tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     asked(fake_teacher, path)
-    asked(fake_teacher, path, samples=3)  # one more each
+    asked(fake_teacher, path, n=3)  # one more each
     assert len(fake_teacher.requests) == 12
     asked(fake_teacher, path, temperature=0.1)
     assert len(fake_teacher.requests) == 20
@@ -192,8 +192,9 @@ class FakeModel:
         return None, [
             [
                 Thought(
-                    token_ids=np.zeros(1, np.int32), log_probs=one, log_probs_at_1=one, vector=one,
-                    finish_reason=FinishReason.EMB_TOKEN, sample=k, text=f"{text} thought {k}",
+                    token_ids=np.zeros(1, np.int32), log_probs=one, log_probs_at_1=one,
+                    embedding=one, finish_reason=FinishReason.EMB_TOKEN, sample=k,
+                    text=f"{text} thought {k}",
                 )
                 for k in range(how["n"])
             ]
@@ -224,11 +225,14 @@ def test_our_own_model_thinks_and_goes_on_where_it_stopped(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"samples": 0}, "samples must be at least 1"),
+        ({"n": 0}, "n must be at least 1"),
         ({"temperature": float("nan")}, "temperature must lie"),
         ({"temperature": -0.1}, "temperature must lie"),
         ({"question": "{documents}"}, "must have {query} exactly once"),
-        ({"question": "{query}"}, "its question has no {documents}\n  hint: add"),
+        (
+            {"question": "{query}"},
+            "see_documents=true needs {documents} in the teacher's question\n  hint: add",
+        ),
     ],
 )
 def test_bad_settings_are_refused(change: dict[str, Any], fault: str):
