@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from t1_jax.train.infra.throughput import Clock
+from t1_jax.train.infra import Clock
 from t1_jax.train.optimizer import TrainState
 from t1_jax.train.step import StepBatch
 

@@ -47,7 +47,7 @@ from t1_jax.retriever import (
 from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokenizer
 from t1_jax.train.config import ModelConfig
-from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.data import LengthConfig
 from t1_jax.train.step import ModelParts
 
 

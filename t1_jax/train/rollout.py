@@ -25,10 +25,8 @@ from t1_jax.train.batches import PreparedBatch, SourceState, StageState
 from t1_jax.train.candidates import CandidateDocuments
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import plan_contrast
-from t1_jax.train.data import Example, TrainingSet
-from t1_jax.train.data.config import LengthConfig
-from t1_jax.train.infra import any_process
-from t1_jax.train.infra.throughput import Clock
+from t1_jax.train.data import Example, LengthConfig, TrainingSet
+from t1_jax.train.infra import Clock, any_process
 from t1_jax.train.layout import (
     EmbeddingIds,
     Row,

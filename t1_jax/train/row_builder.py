@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from t1_jax.generate import Thought
 from t1_jax.retrieval import Document
 from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
-from t1_jax.train.data import Example, TrainingSet
-from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.data import Example, LengthConfig, TrainingSet
 from t1_jax.train.layout import Continuation, Row, RowTargets
 
 

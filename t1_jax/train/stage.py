@@ -14,7 +14,7 @@ from t1_jax.seeds import stable_hash
 from t1_jax.train.batches import BatchSource, SourceState, StageState, copied
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import StageDataConfig, TrainingSet, epoch_steps, iterate_batches
-from t1_jax.train.infra.throughput import Clock
+from t1_jax.train.infra import Clock
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.objective import TokenObjective
 from t1_jax.train.optimizer import Optimizer, TrainState

@@ -8,7 +8,7 @@ from t1_jax.train.batches import PreparedBatch, SourceState, StageState
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import plan_contrast
 from t1_jax.train.data import BatchIterator, Example, TrainingSet
-from t1_jax.train.infra.throughput import Clock
+from t1_jax.train.infra import Clock
 from t1_jax.train.layout import EmbeddingIds, micro_batches, pack_rows
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import StepBatch

@@ -12,7 +12,7 @@ from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig, make_mesh_context, single_device_mesh_context
 from t1_jax.retriever import T1
 from t1_jax.train.config import ModelConfig
-from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.data import LengthConfig
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from tests.train.toy_runs import SHAPE
 

@@ -10,7 +10,7 @@ import pytest
 from t1_jax.generate import FinishReason
 from t1_jax.interrupt import Interrupt
 from t1_jax.train.data import Example, iterate_batches
-from t1_jax.train.infra.throughput import Clock
+from t1_jax.train.infra import Clock
 from t1_jax.train.optimizer import Optimizer
 from t1_jax.train.rollout import RolloutBatches, embed_without_thought
 from t1_jax.train.rollout_record import Rollout

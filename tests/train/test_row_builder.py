@@ -5,7 +5,7 @@ import pytest
 
 from t1_jax.generate import FinishReason, Thought
 from t1_jax.text import T1Tokenizer
-from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.data import LengthConfig
 from t1_jax.train.layout import Row, separate_rows, shared_prefix_row
 from t1_jax.train.row_builder import RowBuilder, num_completion_tokens, policy_continuations
 from tests.train.toy_texts import PRESET, examples, sets

@@ -8,7 +8,7 @@ import pytest
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import load_collection
 from t1_jax.train.config import ValidationConfig
-from t1_jax.train.data.config import DataConfig, SourceConfig
+from t1_jax.train.data import DataConfig, SourceConfig
 from t1_jax.train.sources import TrainingData, load_training_data, validation_subset
 from tests.train.toy_runs import ANIMALS, zoo_records
 

@@ -11,8 +11,7 @@ from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.text import T1Tokenizer
 from t1_jax.train.config import LossWeights, StageConfig
 from t1_jax.train.contrast import plan_contrast
-from t1_jax.train.data import StageDataConfig, iterate_batches
-from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.data import LengthConfig, StageDataConfig, iterate_batches
 from t1_jax.train.layout import EmbeddingIds, MicroBatchConfig
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import Objective, StepBatch

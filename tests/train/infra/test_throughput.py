@@ -7,8 +7,14 @@ import jax.numpy as jnp
 import pytest
 
 from t1_jax.model import DecoderConfig, RopeConfig
-from t1_jax.train.infra import Meter, flops_per_token, peak_flops, total_peak_flops
-from t1_jax.train.infra.throughput import Clock, body_parameters
+from t1_jax.train.infra import (
+    Clock,
+    Meter,
+    body_parameters,
+    flops_per_token,
+    peak_flops,
+    total_peak_flops,
+)
 
 CONFIG = DecoderConfig(
     family="llama",
