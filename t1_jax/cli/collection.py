@@ -156,9 +156,9 @@ def _figure(scores: Mapping[str, float], measure: str) -> str:
 
 
 def _findings_of_documents(collection: "Collection") -> Iterator[tuple[str, int]]:
-    from t1_jax.train.data import text_key
+    from t1_jax.train.data import text_hash
 
-    texts = Counter(text_key(document.full_text) for document in collection.documents)
+    texts = Counter(text_hash(document.full_text) for document in collection.documents)
     yield "documents repeat the text of another one", sum(texts.values()) - len(texts)
     yield (
         "ids of documents that are equal once spaces are replaced, as TREC files need it",
@@ -168,12 +168,12 @@ def _findings_of_documents(collection: "Collection") -> Iterator[tuple[str, int]
 
 def _findings(collection: "Collection") -> Iterator[tuple[str, int]]:
     """What may be wrong with a split, with a count that may be 0."""
-    from t1_jax.train.data import text_key
+    from t1_jax.train.data import text_hash
 
     yield from collection.notes.items()
     documents = collection.documents_by_id
     bodies = {
-        text_key(text)
+        text_hash(text)
         for document in collection.documents
         for text in (document.text, document.full_text)
     }
@@ -184,9 +184,9 @@ def _findings(collection: "Collection") -> Iterator[tuple[str, int]]:
     )
     yield (
         "queries have the text of a document",
-        sum(text_key(query.text) in bodies for query in queries),
+        sum(text_hash(query.text) in bodies for query in queries),
     )
-    texts = Counter(text_key(query.text) for query in queries)
+    texts = Counter(text_hash(query.text) for query in queries)
     yield "queries repeat the text of another one", sum(texts.values()) - len(texts)
     yield (
         "queries have no relevant document, so they cannot be scored",

@@ -23,7 +23,7 @@ def given_queries(texts: Sequence[str], file: Path | None) -> list[str]:
             names file and line.
     """
     from t1_jax.files import read_lines
-    from t1_jax.retrieval import fault_of_text
+    from t1_jax.retrieval import text_error
 
     if texts and file is not None:
         raise ConfigError("queries were given both as arguments and as a file", hint="give one")
@@ -38,7 +38,7 @@ def given_queries(texts: Sequence[str], file: Path | None) -> list[str]:
     for place, text in found:
         if not text.strip():
             raise DataError(f"{place} is empty", hint="remove it, or give it a text")
-        if fault := fault_of_text(text):
+        if fault := text_error(text):
             raise DataError(f"{place}: {fault}", hint="write it as UTF-8")
     if not found:
         raise DataError(f"{name} has no query", hint="write one a line")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from t1_jax.evaluate.results import Evaluation
-from t1_jax.retrieval import Collection, text_key
+from t1_jax.retrieval import Collection, text_hash
 
 
 def evaluation_notes(evaluation: Evaluation) -> tuple[str, ...]:
@@ -32,10 +32,10 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
 
 def _queries_in_corpus(collection: Collection) -> Iterator[str]:
     """Warns of documents that are a query itself: they rank first and count as wrong."""
-    by_text: dict[str, set[str]] = {text_key(query.text): set() for query in collection.queries}
+    by_text: dict[str, set[str]] = {text_hash(query.text): set() for query in collection.queries}
     for document in collection.documents:
         for text in {document.text, document.full_text}:
-            if (key := text_key(text)) in by_text:
+            if (key := text_hash(text)) in by_text:
                 by_text[key].add(document.id)
     same_id = same_text = 0
     for query in collection.queries:
@@ -43,7 +43,7 @@ def _queries_in_corpus(collection: Collection) -> Iterator[str]:
         excluded = collection.excluded.get(query.id, frozenset())
         itself = {
             name
-            for name in by_text[text_key(query.text)] | {query.id}
+            for name in by_text[text_hash(query.text)] | {query.id}
             if name in collection.documents_by_id
             and name not in excluded
             and judged.get(name, 0) <= 0

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.retrieval import Index, build_index
-from t1_jax.train.data import Example, TrainingSet, text_key
+from t1_jax.train.data import Example, TrainingSet, text_hash
 from t1_jax.train.rewards import (
     DocumentStore,
     PoolConfig,
@@ -147,7 +147,7 @@ class CandidateDocuments:
                 for name in (*record.positives, *example.negatives)
             )
         )
-        texts = [self._sets[name].text_key(document) for name, document in keys]
+        texts = [self._sets[name].text_hash(document) for name, document in keys]
         encoded = model.encode_document(
             [self._sets[name].documents[document].full_text for name, document in keys]
         )
@@ -156,8 +156,8 @@ class CandidateDocuments:
         for number, (example, record) in enumerate(zip(examples, records, strict=True)):
             own = self._sets[example.set_name]
             # By text, as candidates of other sets have ids of their own.
-            hidden = {own.text_key(item) for item in (*record.positives, *record.excluded)}
-            hidden.add(text_key(record.query))
+            hidden = {own.text_hash(item) for item in (*record.positives, *record.excluded)}
+            hidden.add(text_hash(record.query))
             for column, (name, document) in enumerate(keys):
                 if name == example.set_name:
                     grades[number, column] = record.positives.get(document, 0)

@@ -37,7 +37,7 @@ def test_check_counts_every_kind_of_flaw(t1, flawed):
         "documents repeat the text of another one": 1,
         "ids of documents that are equal once spaces are replaced, as TREC files need it": 1,
         "test: documents without title and text (dropped)": 1,
-        "test: judgments of documents that the corpus lacks (kept for scores, as in trec_eval)": 1,
+        "test: qrels for documents that the corpus lacks (kept for scores, as in trec_eval)": 1,
         "test: queries have the id of a document (see exclude_same_id of `t1 evaluate`)": 1,
         "test: queries have the text of a document": 1,
         "test: queries repeat the text of another one": 1,

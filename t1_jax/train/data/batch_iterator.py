@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import normalized_text
+from t1_jax.retrieval import normalize_text
 from t1_jax.seeds import stable_hash
 from t1_jax.train.data.records import TrainingRecord, TrainingSet, sets_by_name
 from t1_jax.train.data.stage_data_config import Example, StageDataConfig
@@ -97,7 +97,7 @@ class _Lane:
             else:
                 number, position = position, position + 1
             example = cast("Example", self._stream[number])
-            text = normalized_text(example.record.query)
+            text = normalize_text(example.record.query)
             if text in texts:
                 waiting.append(number)
                 continue
@@ -144,7 +144,7 @@ def _within(sets: Sequence[TrainingSet], part: tuple[float, float]) -> list[Trai
     start, end = part
 
     def has(record: TrainingRecord) -> bool:
-        return start <= stable_hash("part", normalized_text(record.query)) / 2**64 < end
+        return start <= stable_hash("part", normalize_text(record.query)) / 2**64 < end
 
     found = []
     for item in sets:
@@ -178,7 +178,7 @@ def _check_repeats(portions: Sequence[StreamShare], config: StageDataConfig) -> 
     for portion in portions:
         lane = portion.set_name if config.homogeneous_batches else ""
         for record in portion.records:
-            key = (lane, normalized_text(record.query))
+            key = (lane, normalize_text(record.query))
             rates[key] = rates.get(key, 0.0) + portion.rate / len(portion.records)
             # The slack is for the rounding of sums, far below what a wait could grow by.
             if rates[key] > 1 + 1e-9:

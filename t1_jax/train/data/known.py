@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from t1_jax.retrieval import Document, normalized_text
+from t1_jax.retrieval import Document, normalize_text
 from t1_jax.train.data.records import TrainingRecord
 
 
@@ -24,11 +24,11 @@ def exclude_known_answers(
         records: of one corpus.
         documents: the whole corpus, under their ids.
     """
-    texts = [normalized_text(record.query) for record in records]
+    texts = [normalize_text(record.query) for record in records]
     same_text: dict[str, set[str]] = {text: set() for text in texts}
     for name, document in documents.items():
         for text in {document.text, document.full_text}:
-            if (key := normalized_text(text)) in same_text:
+            if (key := normalize_text(text)) in same_text:
                 same_text[key].add(name)
     answers: dict[str, dict[str, set[str | None]]] = {text: {} for text in texts}
     for record, text in zip(records, texts, strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval import text_key
+from t1_jax.retrieval import text_hash
 from t1_jax.train.data.records import TrainingSet, sets_by_name
 from t1_jax.train.data.stage_data_config import Example
 
@@ -79,13 +79,13 @@ def candidate_mask(
     # Equal ids of a set have equal texts, so that texts alone decide.
     columns: dict[str, list[int]] = {}
     for column, (set_name, document_id) in enumerate(candidates):
-        columns.setdefault(named[set_name].text_key(document_id), []).append(column)
+        columns.setdefault(named[set_name].text_hash(document_id), []).append(column)
     own = {key: column for column, key in enumerate(candidates)}
     mask = np.ones((len(examples), len(candidates)), dtype=bool)
     for row, example in enumerate(examples):
         for name in (*example.record.positives, *example.record.excluded):
-            mask[row, columns.get(named[example.set_name].text_key(name), [])] = False
-        mask[row, columns.get(text_key(example.record.query), [])] = False
+            mask[row, columns.get(named[example.set_name].text_hash(name), [])] = False
+        mask[row, columns.get(text_hash(example.record.query), [])] = False
         if (column := own.get((example.set_name, example.positive))) is not None:
             mask[row, column] = True
     return mask

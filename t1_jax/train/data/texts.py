@@ -1,11 +1,11 @@
 """How much alike two texts are: what near duplicates and near copies are decided by."""
 
-from t1_jax.retrieval import normalized_text
+from t1_jax.retrieval import normalize_text
 
 
 def shingles(text: str, size: int) -> frozenset[str]:
     """Every run of `size` characters of the normalized text; a shorter text is its own."""
-    text = normalized_text(text)
+    text = normalize_text(text)
     return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
 
 

@@ -17,7 +17,7 @@ from t1_jax.train.data import (
     TrainingRecord,
     TrainingSet,
     find_leaks,
-    normalized_text,
+    normalize_text,
     records_from_collection,
 )
 from t1_jax.train.thoughts.pairs import TextPair
@@ -131,7 +131,7 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
 
 def _member(name: str, source: Path) -> AbstractContextManager[Path]:
     is_member = source.suffix in (".xml", ".json") and source.is_file()
-    return nullcontext(source) if is_member else datasets.opened_member(name, source)
+    return nullcontext(source) if is_member else datasets.open_member(name, source)
 
 
 def _known(name: str) -> str:
@@ -152,13 +152,13 @@ def _without_held_out(
     documents = held_out[0].documents_by_id
     whole = TrainingSet(name=name, records=records, documents=documents)
     leaked = {leak.query_id for leak in find_leaks([whole], held_out)}
-    asked = {normalized_text(query.text) for part in held_out for query in part.queries}
+    asked = {normalize_text(query.text) for part in held_out for query in part.queries}
     return tuple(
         record
         for record in records
         if record.query_id not in leaked
         and untold.isdisjoint(record.positives)
-        and not any(query in normalized_text(record.query) for query in asked)
+        and not any(query in normalize_text(record.query) for query in asked)
     )
 
 

@@ -11,7 +11,7 @@ from t1_jax.train.data import (
     TrainingRecord,
     find_leaks,
     merge_duplicates,
-    normalized_text,
+    normalize_text,
     refuse_leaks,
     remove_leaks,
 )
@@ -24,7 +24,7 @@ def likeness(a: str, b: str, size: int) -> float:
     """Jaccard similarity of shingles, written out."""
 
     def runs(text: str) -> set[str]:
-        text = normalized_text(text)
+        text = normalize_text(text)
         return {text[i : i + size] for i in range(len(text) - size + 1)} or {text}
 
     return len(runs(a) & runs(b)) / len(runs(a) | runs(b))
