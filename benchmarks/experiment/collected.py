@@ -44,7 +44,7 @@ class Collected:
         """Collection -> its queries, the same ones in the same order for every row.
 
         Raises:
-            DataError: two measurements cannot stand side by side: other queries, judgments,
+            DataError: two measurements cannot stand side by side: other queries, qrels,
                 documents or settings, or of other weights of one system.
         """
         seen: dict[tuple[str, ...], tuple[Any, Measured]] = {}
@@ -115,7 +115,7 @@ def _must_agree(measured: Measured) -> Iterator[tuple[tuple[str, ...], Any]]:
     """What must be the same in all measurements of a collection: its name, and the value here."""
     provenance = measured.provenance
     yield ("documents",), provenance.data
-    yield ("qrels",), provenance.judgments
+    yield ("qrels",), provenance.qrels
     yield ("weights", measured.system), provenance.model
     if measured.rows:
         yield ("queries",), measured.query_ids

@@ -112,7 +112,7 @@ def _of_weights(
         measurement="",
         collection="",
         split=plan.split,
-        provenance=Provenance(settings={}, model=fingerprint(weights), data="", judgments=""),
+        provenance=Provenance(settings={}, model=fingerprint(weights), data="", qrels=""),
         training_tokens=training_tokens(weights),
     )
     model: T1 | None = None
@@ -149,7 +149,7 @@ def _of_files(
             measurement="",
             collection="",
             split=plan.split,
-            provenance=Provenance(settings={}, model=provenance, data="", judgments=""),
+            provenance=Provenance(settings={}, model=provenance, data="", qrels=""),
         )
         settings = {"top_k": config.top_k, "max_queries": plan.max_queries}
         todo = _addressed(about, "controls", collection, settings)
@@ -169,7 +169,7 @@ def _addressed(about: Measured, task: str, collection: Collection, settings: Any
         about.provenance,
         settings=settings,
         data=collection.data_hash,
-        judgments=collection.qrels_hash,
+        qrels=collection.qrels_hash,
     )
     return replace(about, measurement=task, collection=collection.name, provenance=provenance)
 

@@ -43,13 +43,13 @@ class Provenance:
         settings: of the evaluation or the timing.
         model: fingerprint of the weights, the run or the package.
         data: hash of the documents.
-        judgments: hash of the queries' judgments.
+        qrels: hash of the qrels.
     """
 
     settings: Mapping[str, Any]
     model: str
     data: str
-    judgments: str
+    qrels: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def write_measured(folder: Path, measured: Measured) -> Path:
     file = file_of(folder, of.system, of.measurement, of.collection, of.split)
     content = _rounded({"format": FORMAT} | asdict(measured))
     # Settings are compared with those of later runs, so they stay as they are.
-    content["origin"] = asdict(measured.provenance)
+    content["provenance"] = asdict(measured.provenance)
     write_atomically(file, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
     return file
 
@@ -108,7 +108,8 @@ def read_measured(file: Path) -> Measured:
         if content.pop("format") != FORMAT:
             raise DataError(f"{file} has another format than {FORMAT}", hint="measure it again")
         rows = {name: RowScores(**row) for name, row in content.pop("rows").items()}
-        measured = Measured(provenance=Provenance(**content.pop("origin")), rows=rows, **content)
+        provenance = Provenance(**content.pop("provenance"))
+        measured = Measured(provenance=provenance, rows=rows, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{file} is not a measurement: {error}", hint="remove it, and measure again"
@@ -124,7 +125,7 @@ def read_measured(file: Path) -> Measured:
 
 
 def is_current(file: Path, provenance: Provenance) -> bool:
-    """Whether a file holds what would be measured again with this origin."""
+    """Whether a file holds what would be measured again with this provenance."""
     if not file.exists():
         return False
     return read_measured(file).provenance == Provenance(

@@ -250,7 +250,7 @@ TABLES: Mapping[str, Table] = {
     "comparisons": comparisons_table,
     "controls": controls_table,
     "samples": samples_table,
-    "max_thought_tokens": budget_table,
+    "budget": budget_table,
     "cost": cost_table,
     "curves": curves_table,
     "ablations": ablation_table,

@@ -1,7 +1,7 @@
 """One decoding batch as the host sees it: who sits where, who leaves, who joins."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -14,6 +14,7 @@ from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes, smallest_fit
 from t1_jax.generate.state import Arrivals, DecodeState, rearrange, start_batch
 from t1_jax.generate.thought import FinishReason, Thought
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext, all_global_to_host, global_to_host, host_to_global
 
@@ -89,10 +90,10 @@ class Batch:
         samples: int,
         max_thought_tokens: int,
         options: SamplingParams,
-        between: Callable[[], None],
+        interrupt: Interrupt,
     ) -> None:
         self._programs = programs
-        self._between = between
+        self._interrupt = interrupt
         self._shapes = shapes
         self._queue = list(queue)
         self._prefix_size = prefix_size
@@ -109,7 +110,7 @@ class Batch:
     def run(self) -> Iterator[tuple[int, Thought]]:
         """Yields (index of the prompt, thought) as thoughts end."""
         while self._queue or self._flights:
-            self._between()
+            self._interrupt.check()
             with self._programs.mesh_context.activate():
                 self._arrange()
                 finished = self._decode()

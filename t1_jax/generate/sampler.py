@@ -1,6 +1,6 @@
 """The sampler: prompts in, thoughts out, in whatever order they end."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from flax import nnx
 
@@ -10,6 +10,7 @@ from t1_jax.generate.loop import StopTokens
 from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes
 from t1_jax.generate.thought import Thought
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 
@@ -26,7 +27,7 @@ class Sampler:
         mesh_context: that it lies on.
         stop: tokens that end a thought.
         shapes: of batches.
-        between: called before each block of tokens; what it raises ends the thinking.
+        interrupt: ends sampling early; checked before each chunk of decoding steps.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Sampler:
         stop: StopTokens,
         shapes: BatchShapes,
         *,
-        between: Callable[[], None] = lambda: None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         unroll = decoder.options.unroll_decode
         with mesh_context.activate():
@@ -44,7 +45,7 @@ class Sampler:
             step = nnx.split(decoder.unrolled()) if unroll else prefill
         self._config = decoder.config
         self._shapes = shapes
-        self._between = between
+        self._interrupt = interrupt or Interrupt()
         self._programs = Programs(
             mesh_context=mesh_context,
             stop=stop,
@@ -84,7 +85,7 @@ class Sampler:
                 samples=samples,
                 max_thought_tokens=max_thought_tokens,
                 options=options,
-                between=self._between,
+                interrupt=self._interrupt,
             )
             yield from batch.run()
 

@@ -1,7 +1,7 @@
 """Whole rows of tokens to unit vectors, in batches of few shapes."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import DataError
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext, global_to_host, host_to_global
 from t1_jax.progress import track
@@ -41,7 +42,7 @@ class Encoder:
         mesh_context: that it lies on.
         tokenizer: of the rows.
         buckets: shapes of batches.
-        between: called before each batch; what it raises ends the encoding.
+        interrupt: ends encoding early; checked before each batch.
     """
 
     def __init__(
@@ -51,10 +52,10 @@ class Encoder:
         tokenizer: T1Tokenizer,
         buckets: BucketConfig,
         *,
-        between: Callable[[], None] = lambda: None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         self._placement = mesh_context
-        self._between = between
+        self._interrupt = interrupt or Interrupt()
         self._tokenizer = tokenizer
         self._buckets = buckets.within(decoder.config.max_positions)
         self._embed_dim = decoder.config.embed_dim
@@ -102,7 +103,7 @@ class Encoder:
                 advance(int(batch.lengths[batch.item_index >= 0].sum()))
 
             for batch in batches:
-                self._between()
+                self._interrupt.check()
                 waiting.append((batch, self._dispatch(batch)))
                 if len(waiting) > 1:  # the device works on one batch while the host reads another
                     collect()

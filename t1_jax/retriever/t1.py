@@ -1,7 +1,7 @@
 """T1 itself: queries are thought about and then embedded, documents are embedded at once."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
 from t1_jax.hub import CardFacts, EmbTokenMode, ExportOptions
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
@@ -42,7 +43,7 @@ class T1:
         *,
         options: RetrieverOptions | None = None,
         provenance: Provenance | None = None,
-        between: Callable[[], None] = lambda: None,
+        interrupt: Interrupt | None = None,
     ) -> None:
         """Puts a retriever together from its parts; `T1.load` is the usual way.
 
@@ -53,8 +54,7 @@ class T1:
             mesh_context: mesh and rules of the decoder.
             options: lengths, thinking, batch shapes.
             provenance: where the weights came from; needed to save them or to fingerprint vectors.
-            between: called before each block of tokens and each batch of rows; what it raises ends
-                the work at hand, for example since the machine is about to go.
+            interrupt: ends thinking and encoding early, for example when the machine is preempted.
         """
         self.decoder = decoder
         self.tokenizer = tokenizer
@@ -64,9 +64,9 @@ class T1:
         self.provenance = provenance
         shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
         stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
-        self._sampler = Sampler(decoder, mesh_context, stop, shapes, between=between)
+        self._sampler = Sampler(decoder, mesh_context, stop, shapes, interrupt=interrupt)
         self._encoder = Encoder(
-            decoder, mesh_context, tokenizer, self.options.buckets, between=between
+            decoder, mesh_context, tokenizer, self.options.buckets, interrupt=interrupt
         )
 
     @classmethod

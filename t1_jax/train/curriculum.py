@@ -10,13 +10,13 @@ import jax
 from flax import nnx
 
 from t1_jax.errors import ConfigError, T1Error
+from t1_jax.interrupt import Interrupt, Interrupted
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.progress import Progress
 from t1_jax.train.run import (
     Checkpoints,
     GracefulStop,
-    Interrupted,
     RunFolder,
     Tracker,
     TrainingAborted,
@@ -99,6 +99,9 @@ class Curriculum:
         self._tell = tell
         self._shown = shown
         self._saver = RunSaver(config, data, student, folder, checkpoints, identity=identity)
+        self._interrupt = Interrupt(self._must_end)
+        # Asked so often that several processes do not stop to agree.
+        self._interrupt_alone = Interrupt(lambda: jax.process_count() == 1 and self._must_end())
         self._resumed: _State | None = None
         self._advanced = False  # by a step or a validation, since the run was taken up
         self._failure: OSError | T1Error | None = None  # of what follows a step: it is saved first
@@ -213,7 +216,7 @@ class Curriculum:
             while done < stage.steps:
                 self._progress.meter.read()  # validations and saving are not a step's time
                 try:
-                    state, report = stage.step(state, first + done, self._check_alone)
+                    state, report = stage.step(state, first + done, self._interrupt_alone)
                 except Interrupted:
                     if done:  # the stage before has saved its end
                         self._saver.save(stage, state, first, done, metrics)
@@ -260,19 +263,13 @@ class Curriculum:
         self._folder.drop_overwritten()
         return state, done
 
-    def _check(self) -> None:
-        """Gives up what is under way if the run was asked to stop; for all processes together.
+    def _must_end(self) -> bool:
+        """Whether work under way is dropped since the run was asked to stop; all processes agree.
 
         A signal may be the last word before a machine is gone. A deadline is no reason before
         anything was done: the next session would not come further either, nor the one after it.
         """
-        if self._stop.requested() and (self._advanced or self._stop.by_signal()):
-            raise Interrupted
-
-    def _check_alone(self) -> None:
-        """The same where it is asked so often that several processes do not stop to agree."""
-        if jax.process_count() == 1:
-            self._check()
+        return self._stop.requested() and (self._advanced or self._stop.by_signal())
 
     def _measured(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._student.lora is None else "lora"
@@ -335,12 +332,12 @@ class Curriculum:
         )
         try:
             found = validate(
-                self._student.retriever(weights, options, self._check_alone),
+                self._student.retriever(weights, options, self._interrupt_alone),
                 self._data.validation,
                 config.validation,
                 think=stage.think,
                 samples=config.tracking.thoughts,
-                check=self._check,
+                check=self._interrupt.check,
             )
         except Interrupted:
             return None

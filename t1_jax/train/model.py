@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from t1_jax.hub import (
     read_adapter,
     tokenizer_hash,
 )
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import (
     SPLASH_MULTIPLE,
     Decoder,
@@ -97,9 +97,9 @@ class TrainableModel:
         self,
         trained: nnx.State,
         options: RetrieverOptions,
-        between: Callable[[], None] = lambda: None,
+        interrupt: Interrupt | None = None,
     ) -> T1:
-        """A retriever with a copy of these weights in the compute dtype; see `T1` of `between`."""
+        """A retriever with a copy of these weights in the compute dtype."""
         gathered = set(self.mesh_context.rules.embed) - set(self.thinking.rules.embed)
         with self.mesh_context.activate():
             weights, masks = _thinking_weights(
@@ -113,7 +113,7 @@ class TrainableModel:
             self.thinking,
             options=options,
             provenance=self.provenance,
-            between=between,
+            interrupt=interrupt,
         )
 
     def thinking_options(

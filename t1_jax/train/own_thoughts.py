@@ -4,7 +4,7 @@ In stage 3 its thoughts are rewarded by what they bring up, and made more or les
 without a policy loss only reads them, on the way to the vectors that it compares.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
+from t1_jax.interrupt import Interrupt
 from t1_jax.retriever import T1
 from t1_jax.seeds import stable_hash
 from t1_jax.train.batch import Row, micro_batches
@@ -105,7 +106,7 @@ class OwnThoughts:
         trained: nnx.State,
         step: int,
         clock: Clock,
-        check: Callable[[], None] = lambda: None,
+        check: Interrupt | None = None,
     ) -> tuple[Rollout, dict[str, float]]:
         """Draws thoughts for the next queries and, for a policy loss, rewards them.
 
@@ -117,7 +118,7 @@ class OwnThoughts:
             trained: the weights to think with.
             step: of the whole run; thoughts and the age of document vectors depend on it.
             clock: takes the times.
-            check: called all along; what it raises ends the rollout.
+            check: ends the rollout early.
         """
         with clock.of("rollout"):
             model = self._student.retriever(trained, self._options, check)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from flax import nnx
 
+from t1_jax.interrupt import Interrupt, Interrupted
 from t1_jax.parallel import MeshContext
 from t1_jax.train.clock import Clock
 from t1_jax.train.rollout import Rollout
-from t1_jax.train.run import Interrupted
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,7 +28,7 @@ class Drawn:
     clock: Clock
 
 
-DrawRollout = Callable[[nnx.State, int, Callable[[], None]], Drawn]
+DrawRollout = Callable[[nnx.State, int, Interrupt | None], Drawn]
 
 
 class RolloutPrefetch:
@@ -40,8 +40,7 @@ class RolloutPrefetch:
     its checkpoints need not hold it.
 
     Args:
-        draw: gives the rollout of a step by these weights, and calls what it is given third all
-            along.
+        draw: gives the rollout of a step by these weights; its third argument ends it early.
         mesh_context: that threads have to enter.
     """
 
@@ -56,8 +55,8 @@ class RolloutPrefetch:
         """Whether the rollout of the next step is there."""
         return self._ready is not None
 
-    def take(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
-        """The rollout of this step; drawn now, with calls of `check`, if it was not in advance.
+    def take(self, weights: nnx.State, step: int, check: Interrupt | None) -> Drawn:
+        """The rollout of this step; drawn now, if it was not in advance.
 
         What went wrong with it in advance is raised here, where the step before is complete.
         """
@@ -68,7 +67,7 @@ class RolloutPrefetch:
         return found or self._draw(weights, step, check)
 
     @contextmanager
-    def drawing(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Iterator[None]:
+    def drawing(self, weights: nnx.State, step: int, check: Interrupt | None) -> Iterator[None]:
         """Draws the rollout of `step` while the body runs; the end waits for both.
 
         If drawing fails, there is no rollout in the end, and `take` raises the error.
@@ -76,7 +75,7 @@ class RolloutPrefetch:
         Args:
             weights: which the body must not consume.
             step: the next one.
-            check: called all along; if it raises `Interrupted`, there is no rollout in the end.
+            check: ends the rollout early; there is then no rollout in the end.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="rollout") as worker:
             drawn = worker.submit(self._draw_there, weights, step, check)
@@ -88,7 +87,7 @@ class RolloutPrefetch:
         except Exception as error:
             self._failure = error
 
-    def _draw_there(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
+    def _draw_there(self, weights: nnx.State, step: int, check: Interrupt | None) -> Drawn:
         # A mesh is entered thread by thread.
         with self._placement.activate():
             return self._draw(weights, step, check)

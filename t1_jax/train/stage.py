@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from t1_jax.errors import DataError, T1Error, UnsupportedError
+from t1_jax.interrupt import Interrupt
 from t1_jax.seeds import stable_hash
 from t1_jax.train.clock import Clock
 from t1_jax.train.config import StageConfig, TrainConfig
@@ -144,14 +145,14 @@ class Stage:
         self,
         state: dict[str, Any],
         step: int,
-        check: Callable[[], None] = lambda: None,
+        check: Interrupt | None = None,
     ) -> tuple[dict[str, Any], StepReport]:
         """One step of the stage: a batch, or a rollout with its updates. Consumes the state.
 
         Args:
             state: as `start` gave it, or the step before.
             step: of the whole run.
-            check: called all along a rollout. If it raises `Interrupted`, so does the step; a
+            check: ends a rollout early. If it raises `Interrupted`, so does the step; a
                 rollout in advance is then drawn again.
 
         Raises:
@@ -196,7 +197,7 @@ class Stage:
         state: Mapping[str, Any],
         step: int,
         clock: Clock,
-        check: Callable[[], None],
+        check: Interrupt | None,
     ) -> tuple[StepBatch, dict[str, float], list[dict[str, Any]]]:
         """What to learn from thoughts, measures of them, and some of them."""
         by = state["train"].trained if state["drawing"] is None else state["drawing"]
@@ -223,7 +224,7 @@ class Stage:
                 batch = with_columns(batch, "reference", under)
         return batch, drawn.metrics, rollout_samples(rollout, _SAMPLED_QUERIES)
 
-    def _drawn(self, weights: nnx.State, step: int, check: Callable[[], None]) -> Drawn:
+    def _drawn(self, weights: nnx.State, step: int, check: Interrupt | None) -> Drawn:
         """The rollout of a step by these weights."""
         assert self._own is not None
         clock = Clock()
@@ -237,7 +238,7 @@ class Stage:
         drawing: nnx.State | None,
         step: int,
         clock: Clock,
-        check: Callable[[], None],
+        check: Interrupt | None,
     ) -> Iterator[None]:
         """Draws the next rollout while the body learns, if there is a next one in this stage."""
         ends = self.steps * self._updates

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import DataError, UnsupportedError
+from t1_jax.interrupt import Interrupt
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.train.own_thoughts import OwnThoughts
-from t1_jax.train.run import Interrupted
 from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
 from tests.train.toy_stages import ToyStages
@@ -89,16 +89,15 @@ def test_a_run_goes_on_bit_for_bit(toys, tmp_path, monkeypatch, how):
 def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):
     """The update that it runs beside is kept, and the stream of queries stands where it stood."""
 
-    def give_up_in_the_thread() -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise Interrupted
+    def in_the_thread() -> bool:
+        return threading.current_thread() is not threading.main_thread()
 
     with toy.mesh_context.activate():
         plain, other = toy.stage(AHEAD), toy.stage(AHEAD)
         state, first = plain.step(plain.start(toy.weights()), 0)
         position = plain.position()
         _, expected = plain.step(state, 1)
-        state, found = other.step(other.start(toy.weights()), 0, give_up_in_the_thread)
+        state, found = other.step(other.start(toy.weights()), 0, Interrupt(in_the_thread))
         assert other.position() == position
         _, again = other.step(state, 1)
     assert thoughts_in(found) == thoughts_in(first)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from t1_jax.interrupt import Interrupted
 from t1_jax.retriever import T1
 from t1_jax.train import validate as module
 from t1_jax.train.config import ValidationConfig
-from t1_jax.train.run import Interrupted
 from t1_jax.train.validate import Validation, validate
 from tests.train.toy_runs import S1
 from tests.train.toy_stages import ToyStages

@@ -14,7 +14,6 @@ from t1_jax.train.run.health import TrainingAborted as TrainingAborted
 from t1_jax.train.run.multihost import any_process as any_process
 from t1_jax.train.run.pytree_io import abstract_like as abstract_like
 from t1_jax.train.run.stopping import GracefulStop as GracefulStop
-from t1_jax.train.run.stopping import Interrupted as Interrupted
 from t1_jax.train.run.throughput import Meter as Meter
 from t1_jax.train.run.throughput import body_parameters as body_parameters
 from t1_jax.train.run.throughput import flops_per_token as flops_per_token

@@ -10,10 +10,6 @@ from t1_jax.errors import ConfigError
 from t1_jax.train.run.multihost import any_process
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
-    """What was under way is not waited for, since the run was asked to stop."""
-
-
 class GracefulStop:
     """A context in which SIGTERM, SIGINT and a deadline ask the loop to save and end.
 

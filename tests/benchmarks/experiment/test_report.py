@@ -115,7 +115,7 @@ def test_a_thought_is_text_and_not_markup(tmp_path):
     ("fields", "message"),
     [
         ({"ids": ["q1", "q2", "q3", "q5"]}, "different queries"),
-        ({"settings": {"max_thought_tokens": 16}}, "different budget"),
+        ({"settings": {"max_thought_tokens": 16}}, "different max_thought_tokens"),
         ({"settings": {"dtype": "float32"}}, "different dtype"),
     ],
 )

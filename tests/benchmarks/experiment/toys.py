@@ -58,7 +58,7 @@ def put(
                 settings={"max_thought_tokens": 32} | dict(settings or {}),
                 model=model or system,
                 data="d",
-                judgments="j",
+                qrels="j",
             ),
             query_ids=list(ids) if rows else [],
             rows=rows,
