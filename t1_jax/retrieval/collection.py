@@ -69,7 +69,7 @@ class Collection:
         qrels: query id -> document id -> relevance label. A label above 0 means relevant; higher is
             better.
         excluded: query id -> ids of documents to remove from its ranking before the top-k cut.
-        metadata: source, licence, attribution and hashes of the data.
+        metadata: source, license, attribution and hashes of the data.
         absent_qrels: qrels of documents that the collection lacks, in the form of `qrels`. No
             ranking can contain them, but metrics count them, as in trec_eval; see `all_qrels`.
         notes: problem in the files -> count, written for users; see

@@ -18,7 +18,7 @@ from t1_jax.text import (
     PromptTokens,
     T1Tokenizer,
     TokenBatch,
-    in_item_order,
+    restore_order,
     token_batches,
 )
 
@@ -100,7 +100,7 @@ class Encoder:
             def collect() -> None:
                 batch, vectors = waiting.pop(0)
                 outputs.append(global_to_host(vectors)[: len(batch.tokens)])
-                advance(int(batch.lengths[batch.item_index >= 0].sum()))
+                advance(int(batch.lengths[batch.input_index >= 0].sum()))
 
             for batch in batches:
                 self._interrupt.check()
@@ -109,7 +109,7 @@ class Encoder:
                     collect()
             while waiting:
                 collect()
-        vectors = in_item_order(batches, outputs)
+        vectors = restore_order(batches, outputs)
         broken = ~np.isfinite(vectors).all(axis=1)
         if broken.any():
             raise DataError(

@@ -13,15 +13,15 @@ from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     Adapter,
     AdapterMetadata,
-    CardFacts,
     Checkpoint,
     ExportOptions,
+    ModelCardData,
     export_adapter,
     export_folder,
     init_emb_row,
+    load_adapter,
     load_decoder_state,
     tokenizer_hash,
-    with_adapter,
 )
 from t1_jax.model import Decoder, DecoderConfig, ModelOptions, VocabMask, merge_lora
 from t1_jax.parallel import MeshContext, host_to_global
@@ -91,7 +91,7 @@ def load_decoder(
         mask = host_to_global(drawable, mesh_context.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
         decoder = nnx.merge(graph, parameters, masks)
-    return decoder if adapter is None else with_adapter(decoder, adapter, mesh_context)
+    return decoder if adapter is None else load_adapter(decoder, adapter, mesh_context)
 
 
 def by_path(parameters: nnx.State) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def save_t1(
     *,
     dtype: str | None,
     options: ExportOptions,
-    card: CardFacts | None = None,
+    card: ModelCardData | None = None,
 ) -> None:
     """See `T1.save_pretrained`."""
     provenance = require_provenance(model.provenance)
@@ -125,7 +125,7 @@ def save_t1(
         provenance.tokenizer,
         t1_metadata(provenance, preset, emb_id, stored_dtype),
         document_prompt(preset, model.tokenizer, model.options.max_document_tokens),
-        card or CardFacts(name=folder.name),
+        card or ModelCardData(name=folder.name),
         options,
         other_fields=provenance.other_fields,
     )
@@ -136,7 +136,7 @@ def save_adapter(
     decoder: Decoder,
     preset: PromptPreset,
     provenance: Provenance,
-    card: CardFacts,
+    card: ModelCardData,
     *,
     scores: Mapping[str, Any] | None = None,
     dtype: str = "float32",

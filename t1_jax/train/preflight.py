@@ -11,7 +11,7 @@ from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
 from t1_jax.retrieval.index import require_backend
-from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
+from t1_jax.text import PromptPreset, T1Tokenizer, tokenize_documents, tokenize_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.rewards import rehearse
@@ -93,11 +93,11 @@ def check_prompts(
         for number, wording in enumerate(wordings):
             task = None if number else each.task
             for think in (True, False):
-                (row,) = encode_queries(
+                (row,) = tokenize_queries(
                     tokenizer, wording, [_TEXT], max_tokens=_ANY, task=task, think=think
                 )
                 _check_room("query", f"a query of {each.name}", len(row.ids), lengths.query)
-    (row,) = encode_documents(tokenizer, preset, [_TEXT], max_tokens=_ANY)
+    (row,) = tokenize_documents(tokenizer, preset, [_TEXT], max_tokens=_ANY)
     _check_room("document", "a document", len(row.ids), lengths.document)
     for name in config.running:
         thought = config.stages[name].fixed_thought

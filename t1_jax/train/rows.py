@@ -8,7 +8,13 @@ from jaxtyping import Float, Int
 
 from t1_jax.generate import Thought
 from t1_jax.retrieval import Document
-from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
+from t1_jax.text import (
+    PromptPreset,
+    PromptTokens,
+    T1Tokenizer,
+    tokenize_documents,
+    tokenize_queries,
+)
 from t1_jax.train.batch import Row
 from t1_jax.train.data import Example, TrainingSet
 from t1_jax.train.data_config import LengthConfig
@@ -58,14 +64,14 @@ class RowMaker:
             preset, task = self._preset, example.task
             if example.record.instruction is not None:
                 preset, task = preset.with_instruction(example.record.instruction), None
-            self._prompts[key] = encode_queries(
+            self._prompts[key] = tokenize_queries(
                 self.tokenizer,
                 preset,
                 [example.record.query],
                 max_tokens=self._lengths.query,
                 task=task,
                 think=think,
-                items=[f"query {example.record.query_id!r} of {example.set_name}"],
+                names=[f"query {example.record.query_id!r} of {example.set_name}"],
             )[0]
         return self._prompts[key]
 
@@ -127,12 +133,12 @@ class RowMaker:
         """A document (set name, id), whose `<emb_token>` gives the vector of this number."""
         if key not in self._document_rows:
             document = self._documents[key[0]][key[1]]
-            self._document_rows[key] = encode_documents(
+            self._document_rows[key] = tokenize_documents(
                 self.tokenizer,
                 self._preset,
                 [document.full_text],
                 max_tokens=self._lengths.document,
-                items=[f"document {key[1]!r} of {key[0]}"],
+                names=[f"document {key[1]!r} of {key[0]}"],
             )[0]
         ids = self._document_rows[key].ids
         return Row(tokens=ids, emb_at=[len(ids) - 1], vectors=[vector])
@@ -162,7 +168,7 @@ class RowMaker:
         if think and example.thought is not None:
             thought, _ = self.thought(example.thought)
             imitated = self._imitated(example.thought, emb_token_learns) if weight else 0
-        ids = self.tokenizer.close(prompt, thought).ids
+        ids = self.tokenizer.append_emb_token(prompt, thought).ids
         first = len(prompt.ids)
         targets = ids[first : first + imitated]
         return Row(

@@ -37,7 +37,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path):
     for content in (b"not packed", packed[:-9], packed[:20] + b"????" + packed[24:]):
         path = tmp_path / "lines.gz"
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"lines\.gz cannot be unpacked"):
+        with pytest.raises(DataError, match=r"lines\.gz cannot be decompressed"):
             list(read_lines(path))
 
 

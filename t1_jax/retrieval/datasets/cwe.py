@@ -20,7 +20,7 @@ ATTRIBUTION = (
     "Copyright © 2006–2024, The MITRE Corporation. CWE, CWSS, CWRAF, and the CWE logo are "
     "trademarks of The MITRE Corporation."
 )
-LICENCE = (
+LICENSE = (
     "CWE Terms of Use: MITRE hereby grants you a non-exclusive, royalty-free license to use CWE "
     "for research, development, and commercial purposes. Any copy you make for such purposes is "
     "authorized on the condition that you reproduce MITRE's copyright designation and this license "
@@ -124,7 +124,7 @@ def build_cwe(xml: Path) -> dict[str, Collection]:
         "description": "a real vulnerability -> its weakness class",
         "source": f"{xml.name}, https://cwe.mitre.org",
         "source_sha256": sha256_of(xml),
-        "licence": LICENCE,
+        "license": LICENSE,
         "attribution": ATTRIBUTION,
     }
     return split_collection("cwe", documents, _labeled_queries(weaknesses), metadata)

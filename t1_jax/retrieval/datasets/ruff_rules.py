@@ -130,7 +130,7 @@ def build_ruff(text: str) -> dict[str, Collection]:
         "description": "offending code -> the lint rule that explains it",
         "source": "ruff rule --all --output-format json, https://github.com/astral-sh/ruff",
         "source_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "licence": "MIT",
+        "license": "MIT",
         "attribution": "Copyright (c) 2022 Charles Marsh, and the contributors to Ruff",
     }
     return split_collection("ruff", documents, _labeled_queries(rules), metadata)

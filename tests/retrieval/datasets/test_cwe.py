@@ -156,7 +156,7 @@ def test_the_built_collection_carries_its_licence_and_source(xml: Path, tmp_path
     save_collection(filled, tmp_path / "cwe")
     loaded = load_collection(tmp_path / "cwe", next(iter(filled)))
     assert "MITRE" in loaded.metadata["attribution"]
-    assert "royalty-free license" in loaded.metadata["licence"]
+    assert "royalty-free license" in loaded.metadata["license"]
     assert len(loaded.metadata["source_sha256"]) == 64
     assert str(tmp_path) not in loaded.metadata["source"]
 

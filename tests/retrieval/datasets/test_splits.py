@@ -49,7 +49,7 @@ def test_a_collection_falls_into_its_splits():
         )
         for number in range(40)
     ]
-    parts = split_collection("c", documents, queries, {"licence": "CC0"})
+    parts = split_collection("c", documents, queries, {"license": "CC0"})
     assert list(parts) == ["train", "validation", "test"]
     homes = {query.id: split for split, part in parts.items() for query in part.queries}
     assert len(homes) == 40
