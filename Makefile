@@ -1,5 +1,6 @@
-# Everything a person or CI does here; `make` alone lists it. VENV, T1_PYTHON and ARGS may be given,
-# as in: make quickstart ARGS="evaluation.max_thought_tokens=64"; JOBS, two by default, as in: make test JOBS=8
+# All tasks of a developer and of CI; `make` lists them. Variables: VENV, T1_PYTHON, ARGS and JOBS, as in
+#   make quickstart ARGS="evaluation.max_thought_tokens=64"
+#   make test JOBS=8
 VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
@@ -9,23 +10,23 @@ INSTALLED := $(VENV)/installed
 .PHONY: help setup quickstart test bench lint docs parity gpu-rehearsal clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s%s\n", $$1, $$2 }' Makefile
 
-setup: $(INSTALLED) ## make the environment, with the newest supported Python found
+setup: $(INSTALLED) ## create the environment with the newest supported Python found
 $(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts/install
 	@scripts/install $(VENV)
 	@touch $@
 
-quickstart: setup ## real weights, real data: train three stages, think, retrieve, and print the table
+quickstart: setup ## train three stages on real data, evaluate, and print the results table
 	@$(BIN)/t1 quickstart $(ARGS)
 
-test: setup ## run the tests, in JOBS processes
-	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+test: setup ## run the tests in JOBS processes (default 2)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-bench: setup ## measure encoding and thinking, beside PyTorch where it is installed
+bench: setup ## measure encoding and decoding speed, against PyTorch if installed
 	@$(BIN)/t1 bench
 
-lint: setup ## check style, types and the layers of the package
+lint: setup ## check style, types and the import contract
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
@@ -34,13 +35,13 @@ lint: setup ## check style, types and the layers of the package
 docs: setup ## write docs/configuration.md from the dataclasses
 	@$(BIN)/python scripts/configuration.py
 
-parity: setup ## add PyTorch (CPU) and peft to a Python 3.11 environment; the tests then compare with them
+parity: setup ## add PyTorch (CPU) and peft to a Python 3.11 environment; tests then compare with them
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
 	  "parity needs Python 3.11\n  hint: make parity VENV=.venv311 T1_PYTHON=3.11")'
 	@$(BIN)/python -m pip install --quiet torch peft --constraint constraints/py311.txt
 
-gpu-rehearsal: setup ## the check of one GPU at toy size on this CPU, with a bare machine's packages alone
+gpu-rehearsal: setup ## run the GPU check at toy size on the CPU, in an environment with only its packages
 	@PYTHON=$(BIN)/python launch/gpu_rehearsal.sh
 
-clean: ## remove the environment and what tools leave behind
+clean: ## remove the environment, caches and build outputs
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks one NVIDIA GPU: launch/gpu_check.sh PIECES [--plan] [--only a,b] [--output FOLDER] [--toy]
-# PIECES is the folder with what launch/gpu_pack.sh built, at any depth; see docs/gpu_check.md.
+# PIECES: a folder with the pieces that launch/gpu_pack.sh built, at any depth; see docs/gpu_check.md.
 set -euo pipefail
 pieces=$(realpath "${1:?the folder with the pieces of launch/gpu_pack.sh}")
 shift
@@ -18,16 +18,16 @@ join_folder(Path(sys.argv[1]), Path(sys.argv[2]))' "$pieces" "$state/pack"
 fi
 pack=$state/pack
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} # fail at once where there is no GPU
-# JAX takes 75 % of the memory at the start unless told otherwise; nothing else should run here.
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu} # fail at once without a GPU
+# JAX preallocates 75 % of the GPU memory by default; this process expects to be alone.
 export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-.92}
-# Compiled programs are kept between parts and checks, also those that compile quickly.
+# Persistent compilation cache for all parts and checks, fast compilations included.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$state/xla}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 export HF_HUB_OFFLINE=1
 export T1_CACHE=$pack/cache
 export PYTHONPATH=$PWD:$pack/site${PYTHONPATH:+:$PYTHONPATH}
-# Where the machine's own flax does not go with its jax, the one that was tested takes its place.
+# If the flax of the machine does not work with its jax, use the tested one.
 if ! "$python" -c 'from flax import nnx' 2>/dev/null; then
     export PYTHONPATH=$pack/flax:$PYTHONPATH
 fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The check of one GPU at toy size on a CPU, with the packages of a bare machine and nothing else.
-#   usage: launch/gpu_rehearsal.sh [ENVIRONMENT]      made once, about 6 GB with PyTorch; T1_PYTHON=python3.12
+# Runs the GPU check at toy size on a CPU, with exactly the packages of constraints/gpu.txt.
+#   usage: launch/gpu_rehearsal.sh [ENVIRONMENT]      created once, about 6 GB with PyTorch; T1_PYTHON=python3.12
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=$(realpath -m "${1:-.venv-gpu}")
@@ -15,7 +15,7 @@ rm -rf "$state"
 launch/gpu_pack.sh --toy --output "$state/pieces"
 
 start=$SECONDS
-# XLA need not make toy programs fast; compiling is most of the work here.
+# Most of the time is compilation, so XLA does not optimize.
 flags=--xla_backend_optimization_level=0
 JAX_PLATFORMS=cpu XLA_FLAGS=$flags PYTHON=$environment/bin/python T1_CHECK_STATE=$state \
     launch/gpu_check.sh "$state/pieces" --toy

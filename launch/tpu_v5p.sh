@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
 # Runs `t1` on TPU v5p: launch/tpu_v5p.sh evaluate --collection cwe
-# What you set yourself is kept; LIBTPU_INIT_ARGS of your own come last and win.
+# Variables that are already set are kept; your LIBTPU_INIT_ARGS come last and win.
 set -euo pipefail
 
-export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu} # fail at once where there is no TPU; the CPU holds host arrays
-# Compiled programs survive the process. Keep the folder private: it holds executables.
+export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu} # fail at once without a TPU; the CPU holds host arrays
+# Persistent compilation cache. Keep the folder private: it holds executables.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$HOME/.cache/t1_jax/xla}
 
-# Not here: v5e's three async_collective_fusion flags. libtpu 0.0.52 refuses them on v5p, and an
-# unknown flag ends the process.
+# The three async_collective_fusion flags of v5e are missing: libtpu 0.0.52 rejects them on v5p and
+# exits.
 flags=(
-    # Run all-gathers and permutes of sharded weights while matrix products still run.
+    # Overlap all-gathers and permutes of sharded weights with matrix products.
     --xla_enable_async_all_gather=true
     --xla_enable_async_collective_permute=true
-    # Let the tensor core compute while collectives are under way.
+    # Overlap compute on the tensor core with collectives.
     --xla_tpu_overlap_compute_collective_tc=true
-    # Sum gradients over data parallel replicas together, whatever their sizes.
+    # Combine all-reduces of gradients over data-parallel replicas, of any size.
     --xla_tpu_enable_data_parallel_all_reduce_opt=true
     --xla_tpu_data_parallel_opt_different_sized_ops=true
-    # The two cores of a chip act as one; fusing all-gathers into that would make them wait.
+    # The two cores of a chip act as one; fusing all-gathers into megacore programs would stall them.
     --xla_tpu_megacore_fusion_allow_ags=false
-    # In the backward pass, gather the weights of the next layer while this one is computed.
+    # In the backward pass, gather the weights of the next layer during the current one.
     --xla_tpu_enable_ag_backward_pipelining=true
-    # On-chip memory that a fused operation may use, in KiB.
+    # On-chip memory limit of a fused operation, in KiB.
     --xla_tpu_scoped_vmem_limit_kib=98304
 )
 export LIBTPU_INIT_ARGS="${flags[*]}${LIBTPU_INIT_ARGS:+ $LIBTPU_INIT_ARGS}"

@@ -1,5 +1,6 @@
-"""Progress bars with a rate and an estimate of the time left."""
+"""What people read about long work: progress bars, counts and durations."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -53,3 +54,18 @@ def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[A
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(description, total=total, unit=unit)
         yield lambda units: progress.advance(task, units)
+
+
+def counted(count: int, things: str) -> str:
+    """`2 queries without text`, and `1 query without text`: only the first plural is changed."""
+    if count == 1:
+        return "1 " + re.sub(r"(ie)?s\b", lambda end: "y" if end[1] else "", things, count=1)
+    return f"{count:,} {things}"
+
+
+def duration_text(seconds: float) -> str:
+    """`40 s`, `7 min`, `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

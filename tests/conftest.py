@@ -18,6 +18,8 @@ import jaxtyping
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tests.compile_cache import CompileCache
+
 if TYPE_CHECKING:
     from t1_jax.text import T1Tokenizer
 
@@ -32,13 +34,39 @@ hypothesis.settings.register_profile("t1_jax", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("t1_jax")
 
 
+_TESTS = Path(__file__).parent
+_SLOW = {"train": 0, "generate": 1, "cli": 2}
+_CACHE = pytest.StashKey[CompileCache]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything compiles; `make clean` empties the cache."""
+    cache = config.stash[_CACHE] = CompileCache(config.cache.mkdir("programs"))
+    config.add_cleanup(cache.close)
+    jax.config.update("jax_compilation_cache_dir", str(cache.own))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders whose files take longest come first, so that all processes end together."""
+    items.sort(key=lambda item: _SLOW.get(item.path.relative_to(_TESTS).parts[0], len(_SLOW)))
+
+
+@pytest.fixture(scope="session")
+def compile_cache(request: pytest.FixtureRequest) -> CompileCache:
+    """Compiled programs of all tests; lend it to a process that trains."""
+    return request.config.stash[_CACHE]
+
+
 @pytest.fixture(autouse=True, scope="module")
-def programs_are_let_go() -> Iterator[None]:
+def programs_are_let_go(compile_cache: CompileCache) -> Iterator[None]:
     """Between files: every compiled program holds memory maps, of which Linux gives 65,530.
 
     A process that has used them up dies in the compiler, without a message.
     """
     yield
+    compile_cache.exchange()
     maps = Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > 20_000:
         jax.clear_caches()

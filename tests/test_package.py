@@ -47,7 +47,7 @@ def test_every_module_imports(name: str) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_file_is_small_and_says_what_it_is_for(path: Path) -> None:
     source = path.read_text()
-    assert source.count("\n") <= 400
+    assert source.count("\n") <= 500
     assert ast.get_docstring(ast.parse(source)), "the first line must say what the file is for"
 
 

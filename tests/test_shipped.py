@@ -22,5 +22,5 @@ def test_it_is_small_and_says_what_it_is():
     folder = ROOT / "models" / "t1-smollm2-135m"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 16 * 2**20
     card = (folder / "README.md").read_text()
-    for word in ("seed 0", "configs/experiment/t1.yaml", "Results", "Licenses"):
+    for word in ("seed 0", "configs/experiment/t1.yaml", "Results", "License"):
         assert word in card

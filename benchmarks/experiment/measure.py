@@ -38,10 +38,10 @@ from benchmarks.experiment.runs import (
 )
 from benchmarks.experiment.tasks import Task, settings_of, tasks_of
 from benchmarks.experiment.timing import seconds_of
-from t1_jax.cli.embedding_cache import RememberedDocuments
+from t1_jax.cli.embedding_cache import CachedDocumentEncoder
+from t1_jax.cli.evaluate import evaluate_run_file
 from t1_jax.cli.model import model_facts
 from t1_jax.cli.output import print_error
-from t1_jax.cli.score import score_run_file
 from t1_jax.errors import T1Error
 from t1_jax.evaluate import (
     Evaluation,
@@ -158,7 +158,7 @@ def _of_files(
         if file is None:
             found = evaluate_baselines([], collection, config, split=plan.split)
         else:
-            found = score_run_file(file, collection, plan.split, config)
+            found = evaluate_run_file(file, collection, plan.split, config)
         rows = {"run": _scores(found, found.rows[0])}
         todo = replace(todo, query_ids=list(found.query_ids), rows=rows, facts=_facts())
         yield _written(plan, todo, say)
@@ -195,7 +195,7 @@ def _measured(
         seconds = seconds_of(model, collection, plan, thinks=system.kind == "t1")
         return replace(todo, seconds=seconds, facts=_facts() | {"model": dict(facts.details)})
     found = evaluate_collection(
-        RememberedDocuments(model, plan.vectors),
+        CachedDocumentEncoder(model, plan.vectors),
         collection,
         task.config,
         facts=facts,

@@ -50,10 +50,8 @@ def _budget(pyplot: Any, plan: Plan, collected: Collected, points: Mapping[str, 
         )
         without = collected.interval(plan.reference, "no-think", name)
         if without is not None:
-            axes.axhline(
-                without.mean, color=color, linestyle="--", label=f"{name}, prompt without thought"
-            )
-    axes.set_xlabel("most tokens of a thought (0: empty thought)")
+            axes.axhline(without.mean, color=color, linestyle="--", label=f"{name}, no thought")
+    axes.set_xlabel("max thought tokens (0: empty thought)")
     axes.set_ylabel(MEASURES[0])
     axes.legend()
     return figure

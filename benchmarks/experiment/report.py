@@ -1,8 +1,8 @@
-"""Writes the tables and pictures of docs/experiment.md anew from the results.
+"""Writes the tables and plots of docs/experiment.md from the results.
 
     python -m benchmarks.experiment.report [KEY=VALUE ...]
 
-A table stands between `<!-- table:NAME -->` and `<!-- end -->`; all other words of the page stay.
+Tables are between `<!-- table:NAME -->` and `<!-- end -->`; the rest of the page is unchanged.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def write_page(plan: Plan, page: Path, *, pictures: bool = True) -> list[Path]:
 
 
 def renewed(text: str, plan: Plan, collected: Collected) -> str:
-    """The page's text with every marked table made anew.
+    """The page's text with every marked table written from the results.
 
     Raises:
         DataError: a marker that names no table, or one without an end.

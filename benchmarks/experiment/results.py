@@ -43,7 +43,7 @@ class Provenance:
         settings: of the evaluation or the timing.
         model: fingerprint of the weights, the run or the package.
         data: hash of the documents.
-        qrels: hash of the qrels.
+        qrels: hash of the queries' relevance labels.
     """
 
     settings: Mapping[str, Any]

@@ -16,7 +16,7 @@ Table = Callable[[Plan, Collected], str]
 
 
 def main_table(plan: Plan, collected: Collected) -> str:
-    """Systems down, collections across."""
+    """Systems as rows, collections as columns."""
     header = ["system", *_columns(plan, MEASURES), "training tokens"]
     rows = [
         [
@@ -40,7 +40,7 @@ def main_table(plan: Plan, collected: Collected) -> str:
 
 
 def controls_table(plan: Plan, collected: Collected) -> str:
-    """For each collection, controls down and systems that think across."""
+    """For each collection, controls as rows and systems that think as columns."""
     parts = []
     for collection in plan.collections:
         thinking = [
@@ -63,8 +63,8 @@ def controls_table(plan: Plan, collected: Collected) -> str:
         ]
         own = [collected.rows[name, "own", collection] for name in thinking]
         rows += [
-            ["tokens of an own thought, mean", *(_number(row.mean_tokens, 1) for row in own)],
-            ["own thoughts cut off", *(_percent(row.truncated_frac) for row in own)],
+            ["mean tokens, own thought", *(_number(row.mean_tokens, 1) for row in own)],
+            ["truncated, own thought", *(_percent(row.truncated_frac) for row in own)],
         ]
         header = [f"{collection}, {MEASURES[0]}", *(plan.systems[name].label for name in thinking)]
         if thinking:
@@ -73,7 +73,7 @@ def controls_table(plan: Plan, collected: Collected) -> str:
 
 
 def comparisons_table(plan: Plan, collected: Collected) -> str:
-    """Paired differences, a row for each comparison and collection."""
+    """Paired differences, one row per comparison and collection."""
     rows = []
     for comparison in plan.comparisons.values():
         sides = plan.row_of(comparison.first), plan.row_of(comparison.second)
@@ -97,17 +97,17 @@ def comparisons_table(plan: Plan, collected: Collected) -> str:
 
 
 def samples_table(plan: Plan, collected: Collected) -> str:
-    """How many thoughts, what they bring and what they cost, for the reference system."""
+    """Scores and cost by number of thoughts, for the reference system."""
     name = plan.reference
-    ways = {"no-think": "no thought", "own": "1, the likeliest"}
+    ways = {"no-think": "no thought", "own": "1, greedy"}
     for k in plan.samples:
         for collection in plan.collections:
             if found := collected.measured(name, f"samples-{k}", collection):
                 heat = found.provenance.settings["sampling"]["temperature"]
-                ways[f"samples-{k}"] = f"{k}, drawn at temperature {heat:g}"
+                ways[f"samples-{k}"] = f"{k}, sampled at temperature {heat:g}"
     header = ["thoughts"]
     for collection in plan.collections:
-        header += [f"{collection} {MEASURES[0]}", "tokens a query", "seconds a query"]
+        header += [f"{collection} {MEASURES[0]}", "tokens per query", "seconds per query"]
     rows = []
     for row, label in ways.items():
         cells = [label]
@@ -126,7 +126,7 @@ def samples_table(plan: Plan, collected: Collected) -> str:
 
 
 def budget_table(plan: Plan, collected: Collected) -> str:
-    """The points of the budget curve, under its picture."""
+    """Scores by the limit on thought tokens, below their plot."""
     points = {name: budget_points(plan, collected, name) for name in plan.collections}
     budgets = sorted(
         {max_thought_tokens for found in points.values() for max_thought_tokens in found}
@@ -138,8 +138,8 @@ def budget_table(plan: Plan, collected: Collected) -> str:
         ]
         for max_thought_tokens in budgets
     ]
-    header = ["most tokens of a thought", *(f"{name} {MEASURES[0]}" for name in plan.collections)]
-    picture = "![nDCG@10 against the budget of the thought](experiment/budget.svg)\n\n"
+    header = ["max thought tokens", *(f"{name} {MEASURES[0]}" for name in plan.collections)]
+    picture = "![nDCG@10 by max thought tokens](experiment/budget.svg)\n\n"
     return (picture if rows else "") + _table(header, rows)
 
 
@@ -162,7 +162,7 @@ def budget_points(plan: Plan, collected: Collected, collection: str) -> dict[int
 
 
 def cost_table(plan: Plan, collected: Collected) -> str:
-    """Seconds for queries and documents, and the machine they were measured on."""
+    """Seconds per query and per document, and the machine they were measured on."""
     header = ["system"]
     for collection in plan.collections:
         header += [
@@ -183,12 +183,14 @@ def cost_table(plan: Plan, collected: Collected) -> str:
                          f"{facts.get('cores', '?')} cores"] = None  # fmt: skip
         if timed:
             rows.append(cells)
-    note = f"Seconds for one, in large batches, compiled before. Machine: {'; '.join(machines)}."
+    note = (
+        f"Seconds per item in large batches, without compilation. Machine: {'; '.join(machines)}."
+    )
     return _table(header, rows, note)
 
 
 def ablation_table(plan: Plan, collected: Collected) -> str:
-    """Each ablation beside the system that it is one of."""
+    """Each ablation below the system it is compared with."""
     header = ["system"]
     for collection in plan.collections:
         header += [f"{collection} {MEASURES[0]}", "difference"]
@@ -214,7 +216,7 @@ def ablation_table(plan: Plan, collected: Collected) -> str:
 
 
 def examples_table(plan: Plan, collected: Collected) -> str:
-    """The first queries of each collection, each once: the reference's thought and its worth."""
+    """The first distinct queries of each collection, with the thought of the reference system."""
     name, rows = plan.reference, []
     for collection in plan.collections:
         own = collected.rows.get((name, "own", collection))
@@ -240,7 +242,7 @@ def examples_table(plan: Plan, collected: Collected) -> str:
 
 
 def curves_table(plan: Plan, collected: Collected) -> str:
-    """The picture of validation during training."""
+    """The plot of validation during training."""
     picture = "![nDCG@10 of validation queries during training](experiment/validation.svg)"
     return picture if collected.curves else NOTHING
 
@@ -303,7 +305,7 @@ def _tokens(count: int | None) -> str:
 
 
 def _text(text: str, most: int = 200) -> str:
-    """A text of anybody's inside a cell: one line, no markup, not too long."""
+    """Arbitrary text as a table cell: one line, markup escaped, truncated."""
     line = " ".join(text.split())
     line = line if len(line) <= most else line[: most - 1] + "…"
     return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", line)

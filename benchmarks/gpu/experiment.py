@@ -11,13 +11,15 @@ from t1_jax.retrieval import Collection
 from t1_jax.train import TrainConfig
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "experiment" / "t1_gpu.yaml"
+CONFIG = ROOT / "configs" / "untested" / "t1_gpu.yaml"
 MODEL = ROOT / "models" / "t1-smollm2-135m"
 COLLECTIONS = ("cwe", "ruff")
 _TOY_STAGE = (
     "data.batch_size=4",
     "data.corpus_pair_fraction=null",
     "micro_batch.rows=4",
+    # One length for all rows, so that few programs are compiled.
+    "micro_batch.length_step=128",
     "validate_every=0",
 )
 _TOY = (

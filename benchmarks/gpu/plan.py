@@ -104,7 +104,7 @@ PARTS: tuple[Part, ...] = (
         name="training",
         group="training",
         seconds=60,
-        what="configs/experiment/t1_gpu.yaml for what time is left: tokens/s, steps, validation",
+        what="configs/untested/t1_gpu.yaml for the time left: tokens/s, steps, validation",
         takes_the_rest=True,
     ),
 )

@@ -1,4 +1,4 @@
-"""Floor 5: the command `t1`. One file a command, each a thin call of a lower floor.
+"""Layer 5: the command `t1`. One file per command, each a thin call into a lower layer.
 
-Nothing heavy is imported when the command starts: each command imports what it needs when it runs.
+Commands import what they need when they run, so that `t1 --help` is fast.
 """

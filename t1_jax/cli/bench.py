@@ -1,4 +1,4 @@
-"""`t1 bench`: what is measured stands in benchmarks/, not in the package."""
+"""`t1 bench`: runs the benchmarks of the repository."""
 
 import json
 import subprocess
@@ -15,26 +15,30 @@ from t1_jax.errors import T1Error
 
 
 def bench(
-    rounds: Annotated[int, typer.Option(help="Measured rounds, after one to warm up.", min=1)] = 5,
+    rounds: Annotated[
+        int, typer.Option(help="Measured rounds, after one warm-up round.", min=1)
+    ] = 5,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "runs/bench"
     ),
-    only: Annotated[str, typer.Option(help="Tasks whose name holds one of these: a,b,c")] = "",
+    only: Annotated[
+        str, typer.Option(help="Only tasks whose name contains one of these, as in encode,think.")
+    ] = "",
     torch_python: Annotated[
-        str | None, typer.Option(help="A Python that has PyTorch, to be compared with.")
+        str | None, typer.Option(help="A Python with PyTorch, to compare with.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure encoding and thinking, beside PyTorch where it is installed.
+    """Measure the speed of encoding and thinking, and compare it with PyTorch.
 
-    Both sides run in turn, on the same weights and the same tokens. Writes bench.md and bench.json.
+    Both run alternately on the same weights and tokens. Writes bench.md and bench.json.
 
     Example: t1 bench --torch-python .venv311/bin/python
     """
     root = Path(t1_jax.__file__).parent.parent
     if not (root / "benchmarks" / "__main__.py").exists():
         raise T1Error(
-            "the benchmarks are part of the repository, and this t1_jax is installed without it",
+            "the benchmarks are in the repository, not in the installed package",
             hint="clone the repository and run `make bench` there",
         )
     command = [sys.executable, "-m", "benchmarks", "--rounds", str(rounds)]

@@ -1,14 +1,16 @@
-"""`t1 collection check` and `t1 collection split`: what a collection holds, how to divide it."""
+"""`t1 collection check` and `t1 collection split`: validates a collection, splits its queries."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t1_jax.cli.options import AsJson, Lenient, Overwrite
+from t1_jax.cli.options import AsJson, Lenient, Overwrite, config_argument
 from t1_jax.cli.output import Output
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.retrieval import Collection
@@ -16,14 +18,15 @@ if TYPE_CHECKING:
 Name = Annotated[
     str, typer.Argument(metavar="COLLECTION", help="A folder, or a name that `t1 pull` knows.")
 ]
+_METRICS = ("nDCG@10", "recall@10")
 
 
 def check_collection(name: Name, as_json: AsJson = False) -> None:
-    """Count what a collection holds, what would be dropped, and what scores would suffer from.
+    """Count documents, queries and qrels, and report flaws that affect scores.
 
-    Reads every split as --lenient does. Looks for queries that are documents of their own, equal
-    texts, ids that TREC files cannot tell apart, and queries that two splits share; BM25's score
-    shows whether texts and qrels fit each other.
+    Reads every split as --lenient does. Looks for queries that are documents, duplicate texts, ids
+    that TREC files cannot distinguish, and queries shared by splits. BM25's scores show whether
+    texts and qrels match.
 
     Example: t1 collection check my-collection
     """
@@ -34,45 +37,46 @@ def check_collection(name: Name, as_json: AsJson = False) -> None:
         split: open_collection(name, split, lenient=True) for split in collection_splits(name)
     }
     first = next(iter(splits.values()))
-    findings = [*_findings_of_documents(first)]
+    flaws = [*_document_flaws(first)]
     for split, collection in splits.items():
-        findings += [(f"{split}: {what}", count) for what, count in _findings(collection)]
-    findings += _overlaps(splits)
-    measured = {split: _split_facts(collection) for split, collection in splits.items()}
-    out.say(f"{first.name}: {len(first.documents):,} documents")
+        flaws += [(f"{flaw} in {split}", count) for flaw, count in _query_flaws(collection)]
+    flaws += _shared_queries(splits)
+    findings = {flaw: count for flaw, count in flaws if count}
+    facts = {split: _split_facts(collection) for split, collection in splits.items()}
+    out.print(f"{first.name}: {counted(len(first.documents), 'documents')}")
     out.table(
-        ("split", "queries>", "judgments>", "BM25 nDCG@10>", "BM25 recall@10>", "BM25 no result>"),
+        ("split", "queries>", "qrels>", *(f"BM25 {metric}>" for metric in _METRICS),
+         "BM25 no result>"),
         [
             (
                 split,
-                f"{facts['queries']:,}",
-                f"{facts['judgments']:,}",
-                *(_figure(facts["bm25"], measure) for measure in _MEASURES),
-                f"{facts['bm25_without_result']:,}",
+                f"{row['queries']:,}",
+                f"{row['qrels']:,}",
+                *(f"{row['bm25'][metric]:.3f}" if row["bm25"] else "-" for metric in _METRICS),
+                f"{row['bm25_without_result']:,}",
             )
-            for split, facts in measured.items()
+            for split, row in facts.items()
         ],
-    )
-    found = {what: count for what, count in findings if count}
-    for what, count in found.items():
-        out.say(f"{count:,} {what}", style="yellow")
-    if not found:
-        out.say("nothing else to report")
+    )  # fmt: skip
+    for flaw, count in findings.items():
+        out.warn(counted(count, flaw))
+    if not findings:
+        out.print("no flaws found")
     out.result(
         {
             "collection": first.name,
             "documents": len(first.documents),
-            "splits": measured,
-            "findings": found,
+            "splits": facts,
+            "findings": findings,
         }
     )
 
 
 def split_collection(
     name: Name,
-    settings: Annotated[
+    arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Shares, for example validation=0.1 test=0.2"),
+        config_argument("A YAML file, and fields to override, as in validation=0.1 test=0.2."),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "splits"
@@ -81,45 +85,42 @@ def split_collection(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Divide a collection's judged queries into training, validation and test splits.
+    """Split a collection's queries with qrels into training, validation and test sets.
 
-    Queries whose texts are equal or nearly equal stay together, so that nothing that is tested is
-    trained on. All splits that the collection has are put together first.
+    Queries of equal or nearly equal text stay together, so that no test query is trained on. The
+    splits that the collection already has are merged first.
 
     Example: t1 collection split my-collection test=0.3 --output my-splits
     """
-    from t1_jax.cli.inputs import open_split
-    from t1_jax.config import load_config
+    from t1_jax.cli.inputs import open_split, read_config
     from t1_jax.files import check_new_folder
     from t1_jax.hub import collection_splits
     from t1_jax.retrieval import save_collection
     from t1_jax.train.data import SplitConfig, split_queries
 
     out = Output(as_json)
-    config = load_config(SplitConfig, None, settings or ())
+    config = read_config(SplitConfig, arguments)
     check_new_folder(output, overwrite=overwrite)
     parts = [open_split(name, split, out, lenient=lenient) for split in collection_splits(name)]
-    splits = split_queries(_joined(parts), config)
+    splits = split_queries(_merge_splits(parts), config)
     save_collection(splits, output, overwrite=overwrite)
     counts = {split: len(part.queries) for split, part in splits.items()}
-    listed = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    out.say(f"{output}: {len(parts[0].documents):,} documents, queries: {listed}")
+    per_split = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    documents = counted(len(parts[0].documents), "documents")
+    out.print(f"{output}: {documents}, queries: {per_split}")
     out.result({"output": output, "queries": counts})
 
 
-_MEASURES = ("nDCG@10", "recall@10")
-
-
-def _joined(parts: "list[Collection]") -> "Collection":
-    """One collection with the queries and judgments of several splits."""
+def _merge_splits(parts: "list[Collection]") -> "Collection":
+    """One collection with the queries and qrels of several splits."""
     from dataclasses import replace
 
     qrels: dict[str, dict[str, int]] = {}
     absent: dict[str, dict[str, int]] = {}
     for part in parts:
-        for table, more in ((qrels, part.qrels), (absent, part.absent_qrels)):
+        for merged, more in ((qrels, part.qrels), (absent, part.absent_qrels)):
             for query_id, grades in more.items():
-                table.setdefault(query_id, {}).update(grades)
+                merged.setdefault(query_id, {}).update(grades)
     return replace(
         parts[0],
         queries=tuple({query.id: query for part in parts for query in part.queries}.values()),
@@ -130,88 +131,80 @@ def _joined(parts: "list[Collection]") -> "Collection":
 
 
 def _split_facts(collection: "Collection") -> dict[str, Any]:
-    """Counts of a split, and BM25's means on it."""
+    """Counts of a split, and BM25's mean scores; no scores without a relevant document."""
     from t1_jax.retrieval import BM25, score_run
 
     run = BM25.build(collection).search(collection.queries, 100, collection.excluded)
     facts: dict[str, Any] = {
         "queries": len(collection.queries),
-        "judgments": sum(map(len, collection.all_qrels.values())),
-        "bm25_without_result": sum(not found for found in run.values()),
+        "qrels": sum(map(len, collection.all_qrels.values())),
+        "bm25_without_result": sum(not results for results in run.values()),
         "bm25": {},
     }
     relevant = {
         key: grades for key, grades in collection.all_qrels.items() if max(grades.values()) > 0
     }
     if relevant:
-        scores = score_run(
-            run, relevant, metrics=_MEASURES, excluded=collection.excluded, depth=100
-        )
-        facts["bm25"] = {name: scores.mean(name) for name in _MEASURES}
+        scores = score_run(run, relevant, metrics=_METRICS, excluded=collection.excluded, depth=100)
+        facts["bm25"] = {metric: scores.mean(metric) for metric in _METRICS}
     return facts
 
 
-def _figure(scores: Mapping[str, float], measure: str) -> str:
-    return f"{scores[measure]:.3f}" if measure in scores else "-"
-
-
-def _findings_of_documents(collection: "Collection") -> Iterator[tuple[str, int]]:
+def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
+    """ValidationReport of the corpus as plural phrases, with counts that may be 0."""
     from t1_jax.train.data import text_hash
 
     texts = Counter(text_hash(document.full_text) for document in collection.documents)
-    yield "documents repeat the text of another one", sum(texts.values()) - len(texts)
+    yield "documents with the text of an earlier one", sum(texts.values()) - len(texts)
     yield (
-        "ids of documents that are equal once spaces are replaced, as TREC files need it",
-        _collisions(document.id for document in collection.documents),
+        "document ids that clash in TREC files, where spaces become _",
+        _id_clashes(document.id for document in collection.documents),
     )
 
 
-def _findings(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """What may be wrong with a split, with a count that may be 0."""
+def _query_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
+    """ValidationReport of a split as plural phrases, with counts that may be 0."""
+    from t1_jax.retrieval import find_self_documents
     from t1_jax.train.data import text_hash
 
     yield from collection.notes.items()
-    documents = collection.documents_by_id
-    bodies = {
-        text_hash(text)
-        for document in collection.documents
-        for text in (document.text, document.full_text)
-    }
     queries = collection.queries
+    selves = find_self_documents(
+        ((query.id, query.text) for query in queries), collection.documents_by_id
+    )
+    pairs = list(zip(queries, selves, strict=True))
     yield (
-        "queries have the id of a document (see exclude_same_id of `t1 evaluate`)",
-        sum(query.id in documents for query in queries),
+        "queries with the id of a document (see exclude_same_id of `t1 evaluate`)",
+        sum(query.id in documents for query, documents in pairs),
     )
     yield (
-        "queries have the text of a document",
-        sum(text_hash(query.text) in bodies for query in queries),
+        "queries with the text of a document of another id",
+        sum(bool(documents - {query.id}) for query, documents in pairs),
     )
     texts = Counter(text_hash(query.text) for query in queries)
-    yield "queries repeat the text of another one", sum(texts.values()) - len(texts)
+    yield "queries with the text of an earlier one", sum(texts.values()) - len(texts)
     yield (
-        "queries have no relevant document, so they cannot be scored",
+        "queries without relevant document, which cannot be scored",
         sum(
             max(collection.all_qrels.get(query.id, {}).values(), default=0) < 1 for query in queries
         ),
     )
     yield (
-        "ids of queries that are equal once spaces are replaced, as TREC files need it",
-        _collisions(query.id for query in queries),
+        "query ids that clash in TREC files, where spaces become _",
+        _id_clashes(query.id for query in queries),
     )
 
 
-def _overlaps(splits: "Mapping[str, Collection]") -> Iterator[tuple[str, int]]:
+def _shared_queries(splits: "Mapping[str, Collection]") -> Iterator[tuple[str, int]]:
     from t1_jax.train.data import LeakConfig, overlap
 
-    names = list(splits)
-    for place, name in enumerate(names):
-        for other in names[place + 1 :]:
-            leaks = overlap(splits[name], splits[other], LeakConfig())
-            exact = sum(leak.exact for leak in leaks)
-            yield f"queries of {name} have the text of one of {other}", exact
-            yield f"queries of {name} are nearly one of {other}", len(leaks) - exact
+    for name, other in combinations(splits, 2):
+        leaks = overlap(splits[name], splits[other], LeakConfig())
+        exact = sum(leak.exact for leak in leaks)
+        yield f"queries of {name} with the text of one of {other}", exact
+        yield f"queries of {name} that nearly duplicate one of {other}", len(leaks) - exact
 
 
-def _collisions(ids: Iterator[str]) -> int:
+def _id_clashes(ids: Iterator[str]) -> int:
     written = Counter("_".join(identifier.split()) for identifier in ids)
     return sum(written.values()) - len(written)

@@ -1,4 +1,4 @@
-"""What `t1 doctor` finds out about this machine: facts first, then what to make of them."""
+"""The machine as `t1 doctor` sees it, and the problems that it reports."""
 
 import os
 import platform
@@ -10,13 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from t1_jax.cli.output import size_text
+
 PACKAGES = (
     "t1_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
     "transformers", "tokenizers", "safetensors", "gguf", "scann", "bm25s", "torch",
 )  # fmt: skip
 
 TESTED_PAIRS = (("0.10.2", "0.12.8"), ("0.12.0.1", "0.12.12"))
-"""Versions of jax and flax that work together; moving one alone breaks (google/flax#5596)."""
+"""Versions of jax and flax that work together; upgrading one alone breaks (google/flax#5596)."""
 
 _GIB = 1 << 30
 
@@ -26,24 +28,23 @@ class CpuFacts:
     """The processor.
 
     Attributes:
-        name: as the system calls it.
-        cores: that this process may use, after affinity and the container's quota.
-        cores_of_machine: logical cores there are.
-        bf16: the instructions that multiply bfloat16 matrices, empty where there are none; None
-            where the system does not tell.
-        load: runnable processes over the last minute, or None.
+        name: its model name.
+        usable_cores: cores for this process, after affinity and the quota of the container.
+        total_cores: logical cores of the machine.
+        bf16: instruction sets for bfloat16 matrix products; empty without any, None if unknown.
+        load: mean number of runnable processes over the last minute, or None.
     """
 
     name: str
-    cores: int
-    cores_of_machine: int
+    usable_cores: int
+    total_cores: int
     bf16: tuple[str, ...] | None
     load: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of main memory; None where the system does not tell."""
+    """Main memory in bytes; None if unknown."""
 
     total: int | None
     free: int | None
@@ -51,10 +52,14 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One JAX device: platform (`cpu`, `gpu`, `tpu`), kind, and bytes of memory if it has its own.
+    """One JAX device.
 
-    `gflops` is the measured rate of a matrix product by dtype, in 10⁹ operations a second; empty
-    where it was not measured.
+    Attributes:
+        platform: `cpu`, `gpu` or `tpu`.
+        kind: its model name.
+        memory: its own memory in bytes, or None.
+        gflops: measured rate of matrix multiplication in 10⁹ operations per second by dtype; empty
+            if not measured.
     """
 
     platform: str
@@ -65,20 +70,20 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Everything `t1 doctor` knows.
+    """Everything that `t1 doctor` inspects.
 
     Attributes:
-        python: its version.
+        python: Python version.
         system: operating system and architecture.
-        versions: of the packages that matter; None where one is not installed.
+        versions: package versions; None for a package that is not installed.
         cpu: the processor.
         memory: main memory.
-        disk_free: bytes free where the cache lies.
-        cache: folder of fetched files.
-        cache_bytes: what it holds, by name.
-        compilation_cache: folder of compiled programs, or None where JAX keeps none.
-        devices: what JAX computes on.
-        accelerator: kind that the machine has, whether JAX uses it or not; None if none is seen.
+        disk_free: free bytes on the disk of the cache.
+        cache: folder of downloaded files.
+        cache_bytes: size of each entry in the cache.
+        compilation_cache: folder of JAX's compilation cache, or None if it is off.
+        devices: JAX devices.
+        accelerator: accelerator in the machine, whether or not JAX uses it; None without one.
     """
 
     python: str
@@ -96,13 +101,13 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing worth knowing.
+    """One problem.
 
     Attributes:
-        level: `broken` (does not work here), `slow`, or `missing` (something optional).
-        problem: the fact.
-        impact: what follows from it.
-        hint: what to do about it; empty where there is nothing to do.
+        level: `broken`, `slow`, or `missing` for something optional.
+        problem: what is wrong.
+        impact: the consequence.
+        hint: how to fix it; empty if it cannot be fixed.
     """
 
     level: Literal["broken", "slow", "missing"]
@@ -111,75 +116,79 @@ class Finding:
     hint: str = ""
 
 
-def findings(machine: Machine) -> list[Finding]:
-    """What is broken, slow or missing on this machine, the gravest first."""
-    found = [*_of_versions(machine), *_of_cpu(machine), *_of_room(machine), *_of_jax(machine)]
+def diagnose(machine: Machine) -> list[Finding]:
+    """The problems of this machine, most severe first."""
+    findings = [
+        *_check_versions(machine),
+        *_check_compute(machine),
+        *_check_space(machine),
+        *_check_compilation_cache(machine),
+    ]
     order = ("broken", "slow", "missing")
-    return sorted(found, key=lambda finding: order.index(finding.level))
+    return sorted(findings, key=lambda finding: order.index(finding.level))
 
 
-def _of_versions(machine: Machine) -> list[Finding]:
-    found = []
+def _check_versions(machine: Machine) -> list[Finding]:
+    findings = []
     pair = (machine.versions["jax"], machine.versions["flax"])
     if pair not in TESTED_PAIRS:
         known = " or ".join(f"jax {jax} with flax {flax}" for jax, flax in TESTED_PAIRS)
-        found.append(
+        findings.append(
             Finding(
                 level="broken",
                 problem=f"jax {pair[0]} with flax {pair[1]} is not a tested pair",
-                impact="flax reaches into jax, and each release of one fits few of the other",
+                impact="flax uses internals of jax, so each release fits few releases of jax",
                 hint=f"install {known}: see constraints/, or run make setup",
             )
         )
     if machine.python.startswith("3.11"):
-        found.append(
+        findings.append(
             Finding(
                 level="slow",
                 problem=f"Python {machine.python}",
-                impact="its last jax is 0.10.2, whose bfloat16 products on CPU are no faster "
-                "than float32; with jax 0.12 they are about twice as fast",
+                impact="its newest jax is 0.10.2, whose bfloat16 products on CPU are as slow as "
+                "float32; jax 0.12 is about twice as fast",
                 hint="use Python 3.12 or 3.13 if you do not need 3.11",
             )
         )
     if machine.versions["scann"] is None:
-        found.append(
+        findings.append(
             Finding(
                 level="missing",
                 problem="scann is not installed",
-                impact="approximate indexes are missing; exact search serves up to about a million "
-                "documents",
+                impact="no approximate indexes; exact search is enough for a million documents",
                 hint="pip install scann (Linux on x86-64 and aarch64 only)",
             )
         )
-    return found
+    return findings
 
 
-def _of_cpu(machine: Machine) -> list[Finding]:
+def _check_compute(machine: Machine) -> list[Finding]:
     cpu = machine.cpu
     if any(device.platform != "cpu" for device in machine.devices):
         return []
-    found = []
+    findings = []
     if machine.accelerator is not None:
         extra = "tpu" if machine.accelerator == "TPU" else "cuda"
-        found.append(
+        findings.append(
             Finding(
                 level="slow",
-                problem=f"JAX computes on the CPU, though there is a device: {machine.accelerator}",
+                problem=f"JAX uses the CPU, although the machine has a {machine.accelerator}",
                 impact="the accelerator is tens of times faster",
-                hint=f'pip install "t1_jax[{extra}]", and see that JAX_PLATFORMS is not cpu',
+                hint=f'pip install "t1_jax[{extra}]", and check that JAX_PLATFORMS is not cpu',
             )
         )
-    elif cpu.cores < 8:
-        found.append(
+    elif cpu.usable_cores < 8:
+        findings.append(
             Finding(
                 level="slow",
-                problem=f"{cpu.cores} of {cpu.cores_of_machine} cores may be used; no accelerator",
-                impact="thinking and encoding grow almost linearly with cores",
-                hint="use more cores, or a machine with a GPU or TPU, tens of times faster",
+                problem=f"{cpu.usable_cores} of {cpu.total_cores} usable cores, and no accelerator",
+                impact="the speed of thinking and encoding grows almost linearly with cores",
+                hint="use more cores, or a GPU or TPU, which is tens of times faster",
             )
         )
     if cpu.bf16 == ():
-        found.append(
+        findings.append(
             Finding(
                 level="slow",
                 problem="this processor has no bfloat16 matrix instructions",
@@ -187,57 +196,57 @@ def _of_cpu(machine: Machine) -> list[Finding]:
                 hint="compare --dtype float32 and --dtype bfloat16",
             )
         )
-    if cpu.load is not None and cpu.load > cpu.cores + 1:
-        found.append(
+    if cpu.load is not None and cpu.load > cpu.usable_cores + 1:
+        findings.append(
             Finding(
                 level="slow",
-                problem=f"{cpu.load:.0f} processes want {cpu.cores} cores",
-                impact="something else is running, so everything here takes longer",
-                hint="wait for it, or stop it",
+                problem=f"{cpu.load:.0f} running processes share {cpu.usable_cores} cores",
+                impact="everything takes longer",
+                hint="wait for the other processes, or stop them",
             )
         )
-    return found
+    return findings
 
 
-def _of_room(machine: Machine) -> list[Finding]:
-    found = []
+def _check_space(machine: Machine) -> list[Finding]:
+    findings = []
     if machine.memory.free is not None and machine.memory.free < 2 * _GIB:
-        found.append(
+        findings.append(
             Finding(
                 level="slow",
-                problem=f"{size(machine.memory.free)} of memory are free",
-                impact="the quick start needs about 2 GiB; with less the system swaps or kills it",
+                problem=f"only {size_text(machine.memory.free)} of memory are free",
+                impact="the quick start needs about 2 GiB; with less it may swap or be killed",
                 hint="close other programs",
             )
         )
     if machine.disk_free < _GIB:
-        found.append(
+        findings.append(
             Finding(
                 level="broken",
-                problem=f"{size(machine.disk_free)} are free where {machine.cache} lies",
+                problem=f"only {size_text(machine.disk_free)} free on the disk of {machine.cache}",
                 impact="a model and its index need about 1 GiB",
                 hint="free disk space, or set T1_CACHE to a folder on another disk",
             )
         )
-    return found
+    return findings
 
 
-def _of_jax(machine: Machine) -> list[Finding]:
+def _check_compilation_cache(machine: Machine) -> list[Finding]:
     if machine.compilation_cache:
         return []
     return [
         Finding(
             level="slow",
             problem="JAX's compilation cache is off",
-            impact="every start compiles anew, which takes some seconds a shape",
+            impact="every start compiles again, which takes seconds per shape",
             hint="export JAX_COMPILATION_CACHE_DIR=~/.cache/t1_jax/xla (keep it private: it holds "
             "executables)",
         )
     ]
 
 
-def examine(*, measure: bool = True) -> Machine:
-    """Looks at the machine; starts JAX's back end, and with `measure` multiplies a few matrices."""
+def inspect_machine(*, measure: bool = True) -> Machine:
+    """Inspects the machine; starts JAX, and with `measure` times matrix multiplication."""
     from t1_jax.hub import cache_folder
 
     cache = cache_folder()
@@ -256,16 +265,6 @@ def examine(*, measure: bool = True) -> Machine:
     )
 
 
-def size(n_bytes: int) -> str:
-    """Bytes as a person reads them."""
-    value = float(n_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
-
-
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -274,23 +273,23 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> CpuFacts:
-    of_machine = os.cpu_count() or 1
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else of_machine
+    total = os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else total
     described = _cpuinfo()
     flags = described.get("flags", described.get("Features", "")).split()
     bf16 = tuple(flag for flag in ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16", "svebf16")
                  if flag in flags)  # fmt: skip
     return CpuFacts(
         name=described.get("model name", platform.processor() or platform.machine()),
-        cores=min(usable, _quota() or usable),
-        cores_of_machine=of_machine,
+        usable_cores=min(usable, _quota() or usable),
+        total_cores=total,
         bf16=bf16 if flags else None,
         load=os.getloadavg()[0] if os.name == "posix" else None,
     )
 
 
 def _cpuinfo() -> dict[str, str]:
-    """The first processor's entries of /proc/cpuinfo; nothing where there is no such file."""
+    """The first processor's entries of /proc/cpuinfo; empty without that file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines()
     except OSError:
@@ -300,7 +299,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _quota() -> int | None:
-    """Whole cores that the container's quota allows, at least 1; None without a quota."""
+    """Cores that the container's quota allows, rounded, at least 1; None without a quota."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -309,7 +308,7 @@ def _quota() -> int | None:
 
 
 def _accelerator() -> str | None:
-    """What the system's device files show, which needs no driver library."""
+    """The accelerator according to device files, which needs no driver library."""
     if Path("/dev/nvidia0").exists():
         return "NVIDIA GPU"
     return "TPU" if any(Path("/dev").glob("accel[0-9]*")) else None
@@ -327,12 +326,12 @@ def _memory() -> Memory:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest folder above that exists, on whose disk `path` would be made."""
+    """The nearest existing folder, on whose disk `path` would be created."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
 
 
 def _cache_bytes(cache: Path) -> dict[str, int]:
-    """What the cache holds, two levels deep: `models/smollm2-135m-instruct` -> bytes."""
+    """Bytes of each entry of the cache, such as `models/smollm2-135m-instruct`."""
     entries = sorted(cache.glob("*/*"))
     return {
         entry.relative_to(cache).as_posix(): sum(
@@ -345,12 +344,12 @@ def _cache_bytes(cache: Path) -> dict[str, int]:
 def _devices(measure: bool) -> tuple[Device, ...]:
     import jax
 
-    found = []
+    devices = []
     for number, device in enumerate(jax.local_devices()):
         stats = device.memory_stats() or {}
-        # Every device of a machine is alike, so that one is measured for all.
+        # All devices of a machine are alike, so one is measured.
         rates = _matmul_rates(device) if measure and number == 0 else {}
-        found.append(
+        devices.append(
             Device(
                 platform=device.platform,
                 kind=device.device_kind,
@@ -358,11 +357,11 @@ def _devices(measure: bool) -> tuple[Device, ...]:
                 gflops=rates,
             )
         )
-    return tuple(found)
+    return tuple(devices)
 
 
 def _matmul_rates(device: object) -> dict[str, float]:
-    """The best rate of a few square products for each dtype, in 10⁹ operations a second."""
+    """Best rate of five square products for each dtype, in 10⁹ operations per second."""
     import jax
     import jax.numpy as jnp
 

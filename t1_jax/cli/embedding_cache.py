@@ -1,4 +1,4 @@
-"""Document vectors that were made before are read back, not made again."""
+"""A cache of document embeddings on disk, so that a second run does not encode them again."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,31 +10,31 @@ from jaxtyping import Float
 
 from t1_jax.cli.model import digest, document_fingerprint
 from t1_jax.errors import IndexContractError
-from t1_jax.retrieval import Fingerprint, build_index, load_index
+from t1_jax.retrieval import build_index, load_index
 
 if TYPE_CHECKING:
     from t1_jax.retriever import T1
 
 
-class RememberedDocuments:
-    """A T1 that keeps each set of document vectors as an index, under its fingerprint.
+class CachedDocumentEncoder:
+    """A T1 whose document embeddings are stored as indexes, one for each fingerprint.
 
-    Another model, prompt, dtype or text has another fingerprint, so nothing stale is ever read.
+    Another model, prompt, dtype or text has another fingerprint, so a stale entry is never read.
     """
 
-    def __init__(self, model: "T1", folder: Path | None) -> None:
+    def __init__(self, model: "T1", folder: Path) -> None:
         """Wraps a model.
 
         Args:
-            model: makes what is not there yet.
-            folder: where vectors are kept; None remembers nothing.
+            model: encodes what the cache does not have.
+            folder: where the embeddings are stored.
         """
         self._model = model
         self._folder = folder
 
-    def encode_query(self, texts: Sequence[str], **how: Any) -> Any:
+    def encode_query(self, texts: Sequence[str], **options: Any) -> Any:
         """See `T1.encode_query`."""
-        return self._model.encode_query(texts, **how)
+        return self._model.encode_query(texts, **options)
 
     def count_truncated(self, documents: Sequence[str]) -> int:
         """See `T1.count_truncated`."""
@@ -50,23 +50,12 @@ class RememberedDocuments:
         """See `T1.encode_document`."""
         ids = list(document_ids or map(str, range(len(texts))))
         fingerprint = document_fingerprint(self._model, digest(ids, list(texts)))
-        folder = self._place(fingerprint)
-        if folder is not None:
-            with suppress(IndexContractError):  # not there yet, or damaged
-                return np.array(load_index(folder, fingerprint, kind="numpy").vectors)
+        key = digest(fingerprint.encoder, fingerprint.prompt, fingerprint.data)
+        folder = self._folder / key[:32]
+        with suppress(IndexContractError):  # missing or damaged
+            return np.array(load_index(folder, fingerprint, kind="numpy").vectors)
         vectors = self._model.encode_document(
             texts, document_ids=ids, show_progress_bar=show_progress_bar
         )
-        if folder is not None:
-            build_index("numpy", ids, vectors).save(folder, fingerprint, overwrite=True)
+        build_index("numpy", ids, vectors).save(folder, fingerprint, overwrite=True)
         return vectors
-
-    def remembers(self, ids: Sequence[str], texts: Sequence[str]) -> bool:
-        """Whether the vectors of these documents are there."""
-        fingerprint = document_fingerprint(self._model, digest(list(ids), list(texts)))
-        folder = self._place(fingerprint)
-        return folder is not None and folder.exists()
-
-    def _place(self, fingerprint: Fingerprint) -> Path | None:
-        name = digest(fingerprint.encoder, fingerprint.prompt, fingerprint.data)
-        return None if self._folder is None else self._folder / name[:32]

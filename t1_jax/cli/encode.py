@@ -1,4 +1,4 @@
-"""`t1 encode`: documents or queries to a folder of vectors that says what they were made with."""
+"""`t1 encode`: writes embeddings of documents or queries, and the settings they were made with."""
 
 import dataclasses
 import time
@@ -10,13 +10,14 @@ import typer
 from t1_jax.cli.options import (
     DEFAULT_MODEL,
     AsJson,
-    Budget,
     CorpusName,
     Dtype,
     InputFile,
     Instruction,
     Lenient,
+    MaxThoughtTokens,
     Model,
+    NumThoughts,
     OutputFolder,
     Overwrite,
     Preset,
@@ -24,11 +25,11 @@ from t1_jax.cli.options import (
     Split,
     Task,
     Temperature,
-    Thoughts,
     TopP,
 )
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
+from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,15 +44,16 @@ def encode(
     collection: CorpusName = None,
     source: InputFile = None,
     side: Annotated[
-        Literal["document", "query"], typer.Option("--side", help="Which side to encode.")
+        Literal["document", "query"], typer.Option("--side", help="Encode documents or queries.")
     ] = "document",
     split: Split = "test",
     think: Annotated[
-        bool, typer.Option("--think/--no-think", help="Whether queries are thought about.")
+        bool,
+        typer.Option("--think/--no-think", help="Sample a thought before each query is embedded."),
     ] = True,
     model: Model = DEFAULT_MODEL,
-    n: Thoughts = 1,
-    max_thought_tokens: Budget = None,
+    n: NumThoughts = 1,
+    max_thought_tokens: MaxThoughtTokens = None,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
     seed: Seed = 0,
@@ -63,9 +65,9 @@ def encode(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the vectors of documents or queries: vectors.npy, ids.json and manifest.json.
+    """Write embeddings of documents or queries: vectors.npy, ids.json and manifest.json.
 
-    The folder of documents is an exact index, so `t1 search` and `t1 index info` read it as it is.
+    A folder of document embeddings is an exact index: `t1 search` and `t1 index info` read it.
 
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
@@ -75,14 +77,14 @@ def encode(
     from t1_jax.retriever import open_model
 
     out = Output(as_json)
-    given = one_source(collection, source)
+    chosen_source = one_source(collection, source)
     check_new_folder(output, overwrite=overwrite)
     sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
-    texts = _texts(given, side, split, out, lenient=lenient)
+    texts = _open_texts(chosen_source, side, split, out, lenient=lenient)
     opened = open_model(model, dtype=dtype, preset=preset)
-    chosen = query_instruction(opened.preset, task, instruction, texts.task)
-    encoding = encoding_record(opened, model, chosen)
-    out.say(instruction_note(opened.preset, chosen))
+    instruction = query_instruction(opened.preset, task, instruction, texts.task)
+    encoding = encoding_record(opened, model, instruction)
+    out.print(instruction_note(opened.preset, instruction))
     start = time.perf_counter()
     if side == "document":
         opened.check_document_prompt()
@@ -90,45 +92,45 @@ def encode(
     else:
         opened.check_queries(
             [query.text for query in texts.queries],
-            instruction=chosen,
+            instruction=instruction,
             think=think,
             n=n,
             max_thought_tokens=max_thought_tokens,
         )
-        how = {
+        thinking = {
             "think": think,
             "n": n,
             "max_thought_tokens": max_thought_tokens,
-            "instruction": chosen,
+            "instruction": instruction,
         }
         report = _encode_queries(
-            opened.load(), texts, how, sampling, output, encoding, overwrite=overwrite
+            opened.load(), texts, thinking, sampling, output, encoding, overwrite=overwrite
         )
     seconds = time.perf_counter() - start
-    out.say(
-        f"{output}: {report['count']} {side} vectors of {report['width']} dimensions "
-        f"in {seconds:.0f} s"
+    out.print(
+        f"{output}: {counted(report['count'], f'{side} embeddings')} with {report['width']} "
+        f"dimensions in {duration_text(seconds)}"
     )
     if report["truncated"]:
-        out.say(f"{report['truncated']} texts were cut at their end", style="yellow")
+        out.warn(f"truncated: {counted(report['truncated'], 'texts')}")
     out.result(
-        {"output": output, "side": side, "instruction": chosen, **report, "seconds": seconds}
+        {"output": output, "side": side, "instruction": instruction, **report, "seconds": seconds}
     )
 
 
 def one_source(collection: str | None, source: Path | None) -> str:
-    """What is to be encoded: a collection's name or folder, or a file.
+    """The collection's name or folder, or the input file.
 
     Raises:
         ConfigError: neither, or both.
     """
-    given = [str(each) for each in (collection, source) if each is not None]
-    if len(given) != 1:
+    sources = [str(name) for name in (collection, source) if name is not None]
+    if len(sources) != 1:
         raise ConfigError(
-            "say what to encode: a collection or an input file (not both)",
+            "give either a collection or an input file to encode",
             hint="add --collection cwe, or --input texts.jsonl",
         )
-    return given[0]
+    return sources[0]
 
 
 def encode_documents(
@@ -139,7 +141,7 @@ def encode_documents(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Encodes documents and writes them as an exact index; returns what was written."""
+    """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
     from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import build_index
 
@@ -156,7 +158,7 @@ def encode_documents(
 def _encode_queries(
     model: "T1",
     texts: "Collection",
-    how: dict[str, Any],
+    thinking: dict[str, Any],
     sampling: "SamplingParams",
     output: Path,
     encoding: dict[str, Any],
@@ -172,13 +174,13 @@ def _encode_queries(
         query_ids=ids,
         sampling=sampling,
         show_progress_bar=True,
-        **how,
+        **thinking,
     )
-    drawing = dataclasses.asdict(sampling)
+    settings = {**thinking, **dataclasses.asdict(sampling)}
     data_hash = digest([(query.id, query.text) for query in texts.queries])
-    fingerprint = query_fingerprint(model, data_hash, {**how, **drawing})
+    fingerprint = query_fingerprint(model, data_hash, settings)
     build_index("numpy", ids, vectors).save(
-        output, fingerprint, encoding={**encoding, **how, **drawing}, overwrite=overwrite
+        output, fingerprint, encoding={**encoding, **settings}, overwrite=overwrite
     )
     return _report(vectors, fingerprint, truncated=0)
 
@@ -193,7 +195,7 @@ def _report(vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int
     }
 
 
-def _texts(source: str, side: str, split: str, out: Output, *, lenient: bool) -> "Collection":
+def _open_texts(source: str, side: str, split: str, out: Output, *, lenient: bool) -> "Collection":
     from t1_jax.cli.inputs import open_documents, open_queries
 
     if side == "document":

@@ -1,6 +1,7 @@
-"""`t1 evaluate`: a model, or a run of anybody's, on judged collections."""
+"""`t1 evaluate`: a model, or a TREC run of any retriever, on collections with qrels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,43 +16,39 @@ from t1_jax.cli.options import (
     Overwrite,
     Preset,
     Split,
+    config_argument,
 )
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, DataError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation, EvaluationConfig
-    from t1_jax.retrieval import Collection
+    from t1_jax.retrieval import Collection, Run
     from t1_jax.retriever import OpenedModel
 
 
 def evaluate(
-    settings: Annotated[
+    arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE",
-            help="Fields of the evaluation, for example max_thought_tokens=128.",
-        ),
+        config_argument("A YAML file, and fields to override, as in max_thought_tokens=128."),
     ] = None,
     collections: Annotated[
         list[str] | None,
         typer.Option(
             "--collection",
             "-c",
-            help="cwe, ruff, or a folder in the BEIR layout; may be given more than once.",
+            help="cwe, ruff, or a folder in the BEIR layout; can be repeated.",
         ),
     ] = None,
     split: Split = "test",
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file with fields of the evaluation.")
-    ] = None,
     model: Model = DEFAULT_MODEL,
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Score this TREC run instead of a model, beside BM25."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Run folder to write, with report.html.")
+        Path | None, typer.Option("--output", "-o", help="Folder to write, with report.html.")
     ] = None,
     preset: Preset = None,
     dtype: Dtype = "bfloat16",
@@ -59,15 +56,14 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a model finds with its own thought, without one, and with control thoughts.
+    """Evaluate a model with its own thought, without a thought, and with control thoughts.
 
-    Prints nDCG@10 and recall@10 with 95 % bootstrap intervals beside BM25. A query without any
+    Prints nDCG@10 and recall@10 with 95 % bootstrap intervals, beside BM25. A query without any
     result counts 0.
 
     Example: t1 evaluate --collection ruff max_thought_tokens=128 max_queries=50 --output runs/ruff
     """
-    from t1_jax.cli.inputs import open_split
-    from t1_jax.config import load_config
+    from t1_jax.cli.inputs import open_split, read_config
     from t1_jax.evaluate import EvaluationConfig, ResultsTable, results_as_json, write_results
     from t1_jax.files import check_new_folder
 
@@ -78,28 +74,28 @@ def evaluate(
         raise ConfigError("a run belongs to one collection", hint="give --collection once")
     if output is not None:
         check_new_folder(output, overwrite=overwrite)
-    resolved = load_config(EvaluationConfig, config, settings or ())
-    opened = [open_split(each, split, out, lenient=lenient) for each in collections]
+    config = read_config(EvaluationConfig, arguments)
+    opened = [open_split(name, split, out, lenient=lenient) for name in collections]
     if output is not None:
         check_can_be_written(opened, split)
-    found: list[Evaluation] = []
-    each_evaluation = (
-        _evaluated(out, model, dtype, preset, opened, split, resolved)
+    pending = (
+        _evaluate_model(out, model, dtype, preset, opened, split, config)
         if run is None
-        else _scored(run, opened, split, resolved)
+        else (evaluate_run_file(run, collection, split, config) for collection in opened)
     )
-    for evaluation in each_evaluation:
-        found.append(evaluation)
+    evaluations: list[Evaluation] = []
+    for evaluation in pending:
+        evaluations.append(evaluation)
         if output is not None:  # a later collection may fail
-            write_results(output, found, overwrite=overwrite or len(found) > 1)
-    out.show(ResultsTable(found))
+            write_results(output, evaluations, overwrite=overwrite or len(evaluations) > 1)
+    out.render(ResultsTable(evaluations))
     if output is not None:
-        out.say(f"report: {(output / 'report.html').resolve()}")
-    out.result({"output": output, **results_as_json(found)})
+        out.print(f"report: {(output / 'report.html').resolve()}")
+    out.result({"output": output, **results_as_json(evaluations)})
 
 
 def check_can_be_written(collections: "Sequence[Collection]", split: str) -> None:
-    """Refuses what `write_results` would refuse for its names, before anything is computed.
+    """Checks the names that `write_results` will use, before anything is computed.
 
     Raises:
         DataError: two collections would share a folder, or two ids become one in a TREC file.
@@ -119,11 +115,11 @@ def check_model(
     collections: "Sequence[Collection]",
     config: "EvaluationConfig",
 ) -> None:
-    """Refuses what an evaluation would stumble over after hours; tells which instructions it uses.
+    """Checks what can be checked without weights, and logs the instruction of each collection.
 
     Raises:
         ConfigError: an unknown task, or prompts and thoughts that do not fit the model.
-        DataError: a collection none of whose queries can be scored.
+        DataError: no query of a collection can be scored.
         UnsupportedError: the index's back end is not installed.
     """
     from t1_jax.cli.model import instruction_note, query_instruction
@@ -131,24 +127,27 @@ def check_model(
     from t1_jax.retrieval import require_backend
 
     require_backend(config.index)
-    own = 'write one: "instruction=TEXT"'
     model.check_document_prompt()
     for collection in collections:
         scorable = scorable_queries(collection, config)
-        chosen = query_instruction(
-            model.preset, config.task, config.instruction, collection.task, otherwise=own
+        instruction = query_instruction(
+            model.preset,
+            config.task,
+            config.instruction,
+            collection.task,
+            custom='write one: "instruction=TEXT"',
         )
-        out.note(f"{collection.name}: {instruction_note(model.preset, chosen)}")
+        out.log(f"{collection.name}: {instruction_note(model.preset, instruction)}")
         model.check_queries(
             [query.text for query in scorable.queries],
-            instruction=chosen,
+            instruction=instruction,
             n=config.n,
             max_thought_tokens=config.max_thought_tokens,
             names=[f"query {query.id!r}" for query in scorable.queries],
         )
 
 
-def _evaluated(
+def _evaluate_model(
     out: Output,
     name: str,
     dtype: str,
@@ -157,24 +156,84 @@ def _evaluated(
     split: str,
     config: "EvaluationConfig",
 ) -> "Iterator[Evaluation]":
-    from t1_jax.cli.embedding_cache import RememberedDocuments
-    from t1_jax.cli.eta import evaluate_all
     from t1_jax.cli.model import model_facts
+    from t1_jax.evaluate import evaluate_collection
     from t1_jax.retriever import open_model
 
     opened = open_model(name, dtype=dtype, preset=preset)
     check_model(out, opened, collections, config)
     model = opened.load()
     facts = model_facts(model, Path(name).name)
-    remembered = RememberedDocuments(model, None)
-    yield from evaluate_all(remembered, facts, collections, split, config, out.note)
-
-
-def _scored(
-    path: Path, collections: "Sequence[Collection]", split: str, config: "EvaluationConfig"
-) -> "Iterator[Evaluation]":
-    """The run's row beside BM25's."""
-    from t1_jax.cli.score import score_run_file
-
     for collection in collections:
-        yield score_run_file(path, collection, split, config)
+        yield evaluate_collection(
+            model, collection, config, facts=facts, split=split, log=out.log, show_progress_bar=True
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFile:
+    """The run of a retriever that ran elsewhere, as a `t1_jax.evaluate.Baseline`."""
+
+    name: str
+    label: str
+    run: "Run"
+
+    def retrieve(self, collection: "Collection", k: int) -> "Run":
+        """The whole run: scoring removes excluded documents and truncates."""
+        return self.run
+
+
+def evaluate_run_file(
+    path: Path, collection: "Collection", split: str, config: "EvaluationConfig"
+) -> "Evaluation":
+    """Scores a TREC run on a collection.
+
+    Raises:
+        DataError: a malformed line, a document that the collection lacks, or no query of it.
+    """
+    from t1_jax.evaluate import evaluate_baselines
+    from t1_jax.retrieval import read_run
+
+    run = _with_original_ids(path, read_run(path), collection)
+    if not any(query.id in run for query in collection.queries):
+        raise DataError(
+            f"{path} ranks documents for none of the {len(collection.queries)} queries of "
+            f"{collection.name}/{split}",
+            hint="check --collection and --split",
+        )
+    baseline = RunFile(name=path.stem, label=path.name, run=run)
+    return evaluate_baselines([baseline], collection, config, split=split)
+
+
+def _with_original_ids(path: Path, run: "Run", collection: "Collection") -> "Run":
+    """The run with the collection's ids; a TREC file writes them without spaces."""
+    from t1_jax.retrieval import DROPPED_DOCUMENTS
+
+    absent = (name for row in collection.absent_qrels.values() for name in row)
+    documents = _original_ids(
+        [*(document.id for document in collection.documents), *dict.fromkeys(absent)]
+    )
+    queries = _original_ids(query.id for query in collection.queries)
+    unknown = {name: query for query, row in run.items() for name in row if name not in documents}
+    # Lenient reading may have dropped such a document, which is then only unjudged.
+    if len(unknown) > collection.notes.get(DROPPED_DOCUMENTS, 0):
+        name, query_id = next(iter(unknown.items()))
+        raise DataError(
+            f"{path}: query {query_id!r} ranks the document {name!r}, which {collection.name} does "
+            f"not have ({counted(len(unknown), 'such documents')})",
+            hint="check --collection",
+        )
+    return {
+        queries.get(query_id, query_id): {
+            documents.get(name, name): score for name, score in scores.items()
+        }
+        for query_id, scores in run.items()
+    }
+
+
+def _original_ids(ids: Iterable[str]) -> Mapping[str, str]:
+    """Original id by its name in a TREC file, where "_" may replace spaces."""
+    from t1_jax.retrieval import trec_ids
+
+    written = trec_ids(ids)
+    return {name: name for name in written} | {name: own for own, name in written.items()}

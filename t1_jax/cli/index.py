@@ -1,4 +1,4 @@
-"""`t1 index build` and `t1 index info`: an index of documents, and what one is."""
+"""`t1 index build` and `t1 index info`: builds an index of documents, and describes one."""
 
 import dataclasses
 import shutil
@@ -19,6 +19,7 @@ from t1_jax.cli.options import (
     Overwrite,
     Preset,
     Task,
+    config_argument,
 )
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError, T1Error
@@ -29,19 +30,22 @@ if TYPE_CHECKING:
 
 
 def build_index(
-    folder: Annotated[Path, typer.Argument(help="Becomes the index.")],
-    settings: Annotated[
+    folder: Annotated[Path, typer.Argument(help="Index folder to write.")],
+    arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Of --kind scann, for example leaves=500."),
+        config_argument("ScaNN's settings: a YAML file, and fields to override, as in leaves=500."),
     ] = None,
     collection: CorpusName = None,
     source: InputFile = None,
     vectors: Annotated[
-        Path | None, typer.Option("--vectors", help="A folder that `t1 encode` wrote.")
+        Path | None,
+        typer.Option("--vectors", help="Index these embeddings: a folder that `t1 encode` wrote."),
     ] = None,
     kind: Annotated[
         Literal["numpy", "jax", "scann"],
-        typer.Option("--kind", help="Exact in numpy, exact on JAX devices, or approximate."),
+        typer.Option(
+            "--kind", help="Back end: exact in NumPy, exact on JAX devices, or approximate."
+        ),
     ] = "numpy",
     model: Model = DEFAULT_MODEL,
     task: Task = None,
@@ -52,40 +56,41 @@ def build_index(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Index documents, encoding them first, or vectors that are encoded already.
+    """Build an index of documents, or of embeddings that `t1 encode` wrote.
 
-    The index keeps the documents, the model's name, the prompts, the instruction of queries and the
-    lengths, and `t1 search` uses them. Its fingerprint keeps another encoder from searching it by
-    mistake. The share of the exact ten best that it finds is measured and kept too.
+    The index stores the documents, the name of the model, the prompts, the query instruction and
+    the lengths, and `t1 search` uses them. A fingerprint rejects searches with another encoder.
+    Recall@10 against exact search is measured and stored.
 
-    If the build fails after the documents were encoded, their vectors are kept, and the same
-    command goes on from them.
+    If the build fails after encoding, the embeddings are kept, and the same command reuses them.
 
     Example: t1 index build runs/cwe-index --collection cwe --kind scann
     """
-    from t1_jax.config import load_config
+    from t1_jax.cli.inputs import read_config
     from t1_jax.files import check_new_folder
     from t1_jax.retrieval import ScannSettings, read_manifest, require_backend
 
     out = Output(as_json)
-    if settings and kind != "scann":
-        raise ConfigError(f"--kind {kind} has no settings", hint="leave them out, or --kind scann")
-    scann = load_config(ScannSettings, overrides=settings or ()) if kind == "scann" else None
-    require_backend(kind)
-    given = [str(each) for each in (collection, source, vectors) if each is not None]
-    if len(given) != 1:
+    if arguments and kind != "scann":
         raise ConfigError(
-            "say what to index: a collection, an input file or vectors (one of them)",
+            f"--kind {kind} has no settings", hint="leave them out, or add --kind scann"
+        )
+    scann = read_config(ScannSettings, arguments) if kind == "scann" else None
+    require_backend(kind)
+    sources = [str(name) for name in (collection, source, vectors) if name is not None]
+    if len(sources) != 1:
+        raise ConfigError(
+            "give one source to index: a collection, an input file or embeddings",
             hint="add --collection cwe, --input texts.jsonl or --vectors FOLDER",
         )
     if vectors is not None and (task or instruction or preset):
         raise ConfigError(
-            "--task, --instruction and --preset are those of the vectors",
+            "--task, --instruction and --preset are already set by --vectors",
             hint="leave them out, or encode the documents again",
         )
     check_new_folder(folder, overwrite=overwrite)
     if vectors is not None:
-        content = _read(vectors)
+        content = _read_embeddings(vectors)
         if scann is not None:
             scann.resolved(len(content.index.ids))
         _build(content, kind, scann, folder, overwrite=overwrite)
@@ -94,25 +99,25 @@ def build_index(
         from t1_jax.cli.model import encoding_record, query_instruction
         from t1_jax.retriever import open_model
 
-        documents = open_documents(given[0], out, lenient=lenient)
+        documents = open_documents(sources[0], out, lenient=lenient)
         if scann is not None:
             scann.resolved(len(documents.documents))
         opened = open_model(model, dtype=dtype, preset=preset)
-        chosen = query_instruction(opened.preset, task, instruction, documents.task)
+        instruction = query_instruction(opened.preset, task, instruction, documents.task)
         opened.check_document_prompt()
-        opened.check_queries(["x"], instruction=chosen)
-        encoding = encoding_record(opened, model, chosen)
+        opened.check_queries(["x"], instruction=instruction)
+        encoding = encoding_record(opened, model, instruction)
         _encode_and_build(out, opened, documents, encoding, kind, scann, folder, overwrite)
     manifest = read_manifest(folder)
-    _show(out, folder, manifest)
-    out.result(_fields(folder, manifest))
+    _print_manifest(out, folder, manifest)
+    out.result({"index": folder, **dataclasses.asdict(manifest)})
 
 
 def index_info(
-    folder: Annotated[Path, typer.Argument(help="An index, or vectors that `t1 encode` wrote.")],
+    folder: Annotated[Path, typer.Argument(help="An index, or a folder that `t1 encode` wrote.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check an index's files against their hashes, and say what it holds and whose it is.
+    """Verify the hashes of an index and print its contents, settings and fingerprint.
 
     Example: t1 index info runs/cwe-index
     """
@@ -121,13 +126,13 @@ def index_info(
     out = Output(as_json)
     manifest = read_manifest(folder)
     load_index(folder, manifest.fingerprint, kind="numpy")
-    _show(out, folder, manifest)
-    out.result(_fields(folder, manifest))
+    _print_manifest(out, folder, manifest)
+    out.result({"index": folder, **dataclasses.asdict(manifest)})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class _Content:
-    """Everything that an index is built from."""
+    """What an index is built from."""
 
     index: "Index"
     fingerprint: "Fingerprint"
@@ -145,7 +150,7 @@ def _encode_and_build(
     folder: Path,
     overwrite: bool,
 ) -> None:
-    """Encodes into a folder of vectors first where the index itself may fail to be built."""
+    """Encodes into a separate folder first if building the index may fail."""
     from t1_jax.cli.encode import encode_documents
     from t1_jax.files import check_new_folder
 
@@ -153,25 +158,25 @@ def _encode_and_build(
         encode_documents(opened.load(), texts, folder, encoding, overwrite=overwrite)
         return
     vectors = folder.with_name(folder.name + ".vectors")
-    if _are_of(vectors, opened, texts):
-        out.note(f"the vectors in {vectors} are used")
+    if _are_reusable(vectors, opened, texts):
+        out.log(f"reusing the embeddings in {vectors}")
     else:
         check_new_folder(vectors, overwrite=overwrite)
         encode_documents(opened.load(), texts, vectors, encoding, overwrite=overwrite)
     try:
-        content = dataclasses.replace(_read(vectors), encoding=encoding)
+        content = dataclasses.replace(_read_embeddings(vectors), encoding=encoding)
         _build(content, kind, scann, folder, overwrite=overwrite)
     except T1Error as error:
         hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
-            f"{error.message}\nthe vectors are kept in {vectors}",
-            hint=f"{hint}t1 index build {folder} --vectors {vectors} makes an exact index of them",
+            f"{error.message}\nthe embeddings are kept in {vectors}",
+            hint=f"{hint}t1 index build {folder} --vectors {vectors} builds an exact index of them",
         ) from error
     shutil.rmtree(vectors)
 
 
-def _are_of(vectors: Path, opened: "OpenedModel", texts: "Collection") -> bool:
-    """Whether a build that failed has left the vectors of these documents by this model."""
+def _are_reusable(vectors: Path, opened: "OpenedModel", texts: "Collection") -> bool:
+    """Whether a failed build has left embeddings of these documents by this model."""
     from t1_jax.cli.model import document_fingerprint
     from t1_jax.errors import IndexContractError
     from t1_jax.retrieval import read_manifest
@@ -197,7 +202,7 @@ def _build(
     )
 
 
-def _read(vectors: Path) -> _Content:
+def _read_embeddings(vectors: Path) -> _Content:
     from t1_jax.retrieval import index_documents, load_index, read_manifest
 
     manifest = read_manifest(vectors)
@@ -209,24 +214,24 @@ def _read(vectors: Path) -> _Content:
     )
 
 
-_SHOWN = ("model", "dtype", "instruction", "max_query_tokens", "max_document_tokens")
-"""What people are told of how an index was made; --json holds all of it."""
+_PRINTED_SETTINGS = ("model", "dtype", "instruction", "max_query_tokens", "max_document_tokens")
+"""Settings printed for people; --json prints all."""
 
 
-def _show(out: Output, folder: Path, manifest: "Manifest") -> None:
+def _print_manifest(out: Output, folder: Path, manifest: "Manifest") -> None:
     exact = "exact" if manifest.kind != "scann" else "measured against exact search"
-    prints = dataclasses.asdict(manifest.fingerprint)
+    fingerprint = dataclasses.asdict(manifest.fingerprint)
     rows = [
         ("index", str(folder)),
         ("kind", manifest.kind),
-        ("documents", f"{manifest.count} of {manifest.width} dimensions"),
+        ("documents", f"{manifest.count} with {manifest.width} dimensions"),
         ("recall@10", f"{manifest.recall_at_10:.3f} ({exact})"),
         *manifest.settings.items(),
-        *((name, manifest.encoding[name]) for name in _SHOWN if name in manifest.encoding),
-        *((f"{part} fingerprint", value[:16]) for part, value in prints.items()),
+        *(
+            (name, manifest.encoding[name])
+            for name in _PRINTED_SETTINGS
+            if name in manifest.encoding
+        ),
+        *((f"{part} fingerprint", value[:16]) for part, value in fingerprint.items()),
     ]
-    out.table(("what", "here"), [(name, str(value)) for name, value in rows])
-
-
-def _fields(folder: Path, manifest: "Manifest") -> dict[str, Any]:
-    return {"index": folder, **dataclasses.asdict(manifest)}
+    out.table(("field", "value"), [(name, str(value)) for name, value in rows])

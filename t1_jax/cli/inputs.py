@@ -1,89 +1,134 @@
-"""Texts a user hands to a command: arguments, lines, JSONL files, corpora and collections."""
+"""What a user gives to a command: a config, queries, documents, collections."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.retrieval import Collection
 
 STANDARD_INPUT = Path("-")
+Config = TypeVar("Config")
 
 
-def given_queries(texts: Sequence[str], file: Path | None) -> list[str]:
-    """The queries of the arguments, or else of the file, or else of standard input.
+def read_config(
+    cls: type[Config], arguments: Sequence[str] | None, *, default: Path | None = None
+) -> Config:
+    """Reads the arguments `[CONFIG] [KEY=VALUE]...` of a command as a config.
+
+    Args:
+        cls: the config's dataclass.
+        arguments: at most one file that ends in .yaml or .yml, and fields that override it.
+        default: the file to read if `arguments` has none.
 
     Raises:
-        ConfigError: none of them, or arguments and a file both.
-        DataError: an empty query, one that is not valid Unicode, or a file that cannot be read;
-            names file and line.
+        ConfigError: two files, an argument that is neither a file nor a field, or an invalid value.
+    """
+    from t1_jax.config import load_config
+
+    fields = [argument for argument in arguments or () if re.match(r"[\w.]+=", argument)]
+    files = [argument for argument in arguments or () if argument not in fields]
+    for argument in files:
+        if not argument.endswith((".yaml", ".yml")):
+            raise ConfigError(
+                f"{argument!r} is neither a .yaml file nor KEY=VALUE",
+                hint="write fields as KEY=VALUE without spaces around =",
+            )
+    if len(files) > 1:
+        raise ConfigError(
+            f"more than one config was given: {', '.join(files)}",
+            hint="give one; a config can build on another with `extends: other.yaml`",
+        )
+    return load_config(cls, Path(files[0]) if files else default, fields)
+
+
+def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:
+    """The queries from the arguments, or else from the file, or else from standard input.
+
+    Raises:
+        ConfigError: there are none, or both arguments and a file.
+        DataError: an empty query, invalid Unicode, or an unreadable file; names file and line.
     """
     from t1_jax.files import read_lines
     from t1_jax.retrieval import text_error
 
     if texts and file is not None:
-        raise ConfigError("queries were given both as arguments and as a file", hint="give one")
+        raise ConfigError(
+            "queries were given both as arguments and as a file", hint="give only one of them"
+        )
     if not texts and file is None and sys.stdin.isatty():
-        raise ConfigError("no query was given", hint='write it: t1 think "why is the sky blue?"')
+        raise ConfigError("no query was given", hint='t1 think "why is the sky blue?"')
     source = file or STANDARD_INPUT
     name = "standard input" if source == STANDARD_INPUT else str(source)
     if texts:
-        found = [(f"query {number}", text) for number, text in enumerate(texts, 1)]
+        numbered = [(f"query {number}", text) for number, text in enumerate(texts, 1)]
     else:
-        found = [(f"{name}:{number}", text) for number, text in read_lines(source)]
-    for place, text in found:
+        numbered = [(f"{name}:{number}", text) for number, text in read_lines(source)]
+    for location, text in numbered:
         if not text.strip():
-            raise DataError(f"{place} is empty", hint="remove it, or give it a text")
+            raise DataError(f"{location} is empty", hint="remove it, or give it a text")
         if fault := text_error(text):
-            raise DataError(f"{place}: {fault}", hint="write it as UTF-8")
-    if not found:
-        raise DataError(f"{name} has no query", hint="write one a line")
-    return [text for _, text in found]
+            raise DataError(f"{location}: {fault}", hint="write it as UTF-8")
+    if not numbered:
+        raise DataError(f"{name} has no query", hint="write one query per line")
+    return [text for _, text in numbered]
 
 
 def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection":
     """The documents of a known collection, of a folder with corpus.jsonl, or of a JSONL file.
 
-    Queries and qrels are not needed, and not read; what lenient reading dropped is told to `out`.
+    Queries and qrels are neither needed nor read.
 
     Raises:
-        DataError: nothing of that name is here, or the file is malformed.
+        DataError: nothing with that name exists, or the file is malformed.
     """
     from t1_jax.hub import open_documents as open_them
 
-    return told(open_them(source, lenient=lenient), out)
+    _check_path(source)
+    return _with_flaws_logged(open_them(source, lenient=lenient), out)
 
 
 def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
-    """The queries of a JSONL file, or of a split of a collection with what each query excludes.
+    """The queries of a JSONL file, or of a split of a collection with its excluded documents.
 
     Raises:
-        DataError: nothing of that name is here, or a file is malformed.
+        DataError: nothing with that name exists, or a file is malformed.
     """
     from t1_jax.retrieval import load_queries
 
     if source == str(STANDARD_INPUT) or Path(source).is_file():
-        return told(load_queries(Path(source), lenient=lenient), out)
+        return _with_flaws_logged(load_queries(Path(source), lenient=lenient), out)
     return open_split(source, split, out, lenient=lenient)
 
 
 def open_split(name_or_folder: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
-    """One split of a collection on this machine; what lenient reading dropped is told to `out`.
+    """One split of a collection on this machine.
 
     Raises:
-        DataError: nothing of that name is here, or a file is malformed.
+        DataError: nothing with that name exists, or a file is malformed.
     """
     from t1_jax.hub import open_collection
 
-    return told(open_collection(name_or_folder, split, lenient=lenient), out)
+    _check_path(name_or_folder)
+    return _with_flaws_logged(open_collection(name_or_folder, split, lenient=lenient), out)
 
 
-def told(collection: "Collection", out: "Output") -> "Collection":
-    """The collection, after a line for each kind of flaw that its readers counted."""
-    for note, count in collection.notes.items():
-        out.note(f"{collection.name}: {count:,} {note}")
+def _check_path(source: str) -> None:
+    """Raises DataError for a name that can only be a path, and does not exist."""
+    if source == str(STANDARD_INPUT) or Path(source).exists():
+        return
+    if "/" in source or Path(source).suffix:
+        raise DataError(f"{source} does not exist", hint="check the path")
+
+
+def _with_flaws_logged(collection: "Collection", out: "Output") -> "Collection":
+    """The collection, after one line for each kind of flaw that its readers counted."""
+    for flaw, count in collection.notes.items():
+        out.log(f"{collection.name}: {counted(count, flaw)}")
     return collection

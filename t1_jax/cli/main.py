@@ -1,4 +1,4 @@
-"""The command `t1` itself: its subcommands, and what happens when one fails."""
+"""The command `t1`: its subcommands, its error messages and its exit codes."""
 
 import errno
 import inspect
@@ -19,21 +19,19 @@ from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
-from t1_jax.cli.export import export_model
-from t1_jax.cli.import_model import import_model
 from t1_jax.cli.index import build_index, index_info
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
-from t1_jax.cli.rebase import rebase
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import teacher_thoughts, template_thoughts
 from t1_jax.cli.train import UNFINISHED, train
+from t1_jax.cli.weights import export_model, import_model, rebase
 from t1_jax.errors import RetryableError, T1Error
 
-USER_MISTAKE = 2
+USER_ERROR = 2
 _CACHE = Path(os.environ.get("T1_CACHE") or Path.home() / ".cache" / "t1_jax")
 INTERRUPTED = 130
 _HINTS: dict[int | None, str] = {
@@ -47,9 +45,9 @@ _HINTS: dict[int | None, str] = {
 
 
 class _Commands(TyperGroup):
-    """Turns a user's mistake into two lines and exit code 2; any other fault stays a traceback.
+    """Prints an error of the user as two lines; a bug of ours stays a traceback.
 
-    A failure that a later attempt may not meet has exit code 75.
+    Exit codes: 2 for an error of the user, 75 if a later attempt may succeed, 130 for Ctrl-C.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -61,15 +59,17 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except T1Error as error:
             print_error(error, as_json=ctx.meta["as_json"])
-            later = isinstance(error, RetryableError)
-            raise typer.Exit(UNFINISHED if later else USER_MISTAKE) from error
+            retryable = isinstance(error, RetryableError)
+            raise typer.Exit(UNFINISHED if retryable else USER_ERROR) from error
         except OSError as error:
-            # What the system says of a file is no fault of ours; a closed pipe is no fault at all.
+            # A bad path is an error of the user. A closed pipe is handled by click.
             if error.errno == errno.EPIPE or error.filename is None:
                 raise
-            named = T1Error(f"{error.filename}: {error.strerror}", hint=_HINTS.get(error.errno))
-            print_error(named, as_json=ctx.meta["as_json"])
-            raise typer.Exit(USER_MISTAKE) from error
+            file_error = T1Error(
+                f"{error.filename}: {error.strerror}", hint=_HINTS.get(error.errno)
+            )
+            print_error(file_error, as_json=ctx.meta["as_json"])
+            raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
             print("stopped", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from error
@@ -78,7 +78,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="t1",
     cls=_Commands,
-    help="T1 retrieves by thinking: it writes a thought, and searches with the thought's vector.",
+    help="T1 retrieves by thinking: it writes a thought about the query, then embeds both.",
     epilog="Start here: t1 quickstart",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -88,7 +88,7 @@ app = typer.Typer(
 
 
 def help_text(command: Callable[..., None]) -> str:
-    """The command's docstring, its paragraphs each on one line for the terminal to wrap."""
+    """The command's docstring with each paragraph on one line, for the terminal to wrap."""
     paragraphs = inspect.getdoc(command) or ""
     return escape("\n\n".join(" ".join(part.split()) for part in paragraphs.split("\n\n")))
 
@@ -100,14 +100,14 @@ def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) ->
 
 _add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull, bench=bench)
 _add(app, "Use", think=think, encode=encode)
-index_app = typer.Typer(help="Build an index of documents, or look at one.", no_args_is_help=True)
+index_app = typer.Typer(help="Build an index of documents, or inspect one.", no_args_is_help=True)
 _add(index_app, None, build=build_index, info=index_info)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, evaluate=evaluate)
-collection_app = typer.Typer(help="Look at a collection, or divide it.", no_args_is_help=True)
+collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")
-thoughts_app = typer.Typer(help="Write thoughts to learn from.", no_args_is_help=True)
+thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=True)
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
 _add(app, "Train", train=train, mine=mine)
@@ -126,16 +126,16 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Print the version, and stop.", callback=_print_version, is_eager=True
+            "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
         ),
     ] = False,
 ) -> None:
-    """Options of `t1` itself; typer takes the help from the application."""
+    """Options of `t1` itself; typer shows the help of the application instead of this line."""
 
 
 def main() -> None:
-    """The entry point of the command."""
-    # What XLA compiled once is kept for the next start; JAX reads this when it is imported.
+    """Runs the command `t1`."""
+    # Compiled programs are cached for the next start; JAX reads this when it is imported.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "xla"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal's encoding may lack a character

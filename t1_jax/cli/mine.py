@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Lenient, Model, Overwrite, Preset
+from t1_jax.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Dtype,
+    Lenient,
+    Model,
+    Overwrite,
+    Preset,
+    config_argument,
+)
 from t1_jax.cli.output import Output
 from t1_jax.cli.training_records import (
     RecordsFile,
@@ -16,6 +25,7 @@ from t1_jax.cli.training_records import (
     TrainingSplit,
 )
 from t1_jax.errors import ConfigError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,22 +41,26 @@ QuerySide = Literal["given", "own", "none"]
 def mine(
     output: RecordsOutput,
     collection: TrainingCollection,
-    settings: Annotated[
+    arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Of mining, for example negatives=15 margin=0.1"),
+        config_argument("A YAML file, and fields to override, as in negatives=15 margin=0.1."),
     ] = None,
     split: TrainingSplit = "train",
     records: RecordsFile = None,
     by: Annotated[
         Literal["bm25", "dense", "both"],
-        typer.Option("--by", help="BM25, a model's vectors, or both."),
+        typer.Option("--by", help="Retriever that ranks candidates: BM25, a model, or both."),
     ] = "bm25",
     index: Annotated[
-        Path | None, typer.Option("--index", help="The model's index, instead of encoding anew.")
+        Path | None,
+        typer.Option("--index", help="An index of the model, instead of encoding the documents."),
     ] = None,
     thought: Annotated[
         QuerySide,
-        typer.Option("--thought", help="Queries with the thought given, the model's own, or none."),
+        typer.Option(
+            "--thought",
+            help="Thought before the query embedding: the record's, the model's own, or none.",
+        ),
     ] = "none",
     model: Model = DEFAULT_MODEL,
     preset: Preset = None,
@@ -55,15 +69,15 @@ def mine(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find documents that look right and are not, and write records that name them.
+    """Mine hard negatives, and write records that name them.
 
-    What is known to be relevant, excluded, or of the same text is never taken, nor what a model
-    puts so close to the positive that it may well be relevant itself.
+    Documents that are relevant, excluded, or equal in text to one of those are never negatives. A
+    document that a model scores close to the positive may be an unlabelled positive: it is dropped.
 
     Example: t1 mine --collection cwe --by both --model runs/t1 --output cwe-mined.jsonl
     """
-    from t1_jax.cli.training_records import given_training_set, refuse_taken_file
-    from t1_jax.config import load_config
+    from t1_jax.cli.inputs import read_config
+    from t1_jax.cli.training_records import check_records_output, load_training_set
     from t1_jax.retriever import open_model
     from t1_jax.train import MiningConfig, mine_negatives, rank_bm25
     from t1_jax.train.data import write_records
@@ -71,11 +85,11 @@ def mine(
     out = Output(as_json)
     if index is not None and by == "bm25":
         raise ConfigError("BM25 needs no index", hint="add --by dense or --by both")
-    config = load_config(MiningConfig, None, settings or ())
-    refuse_taken_file(output, overwrite)
-    data = given_training_set(out, collection, split, records, lenient=lenient)
+    config = read_config(MiningConfig, arguments)
+    check_records_output(output, overwrite)
+    data = load_training_set(out, collection, split, records, lenient=lenient)
     if by != "bm25" and thought == "given":
-        _refuse_bare(data)
+        _check_thoughts(data)
     opened = None if by == "bm25" else open_model(model, dtype=dtype, preset=preset)
     if opened is not None:
         _check_model(data, opened, index, thought)
@@ -83,33 +97,39 @@ def mine(
     if by != "dense":
         rankings.append(rank_bm25(data.records, data.documents, config.depth))
     if opened is not None:
-        rankings.append(_by_vectors(data, opened.load(), index, thought, config.depth))
+        rankings.append(_rank_dense(data, opened.load(), index, thought, config.depth))
     mined, report = mine_negatives(data.records, data.documents, rankings, config)
     write_records(output, mined)
-    out.say(f"{output}: {report.mined} negatives for {report.records} records")
-    out.say(f"taken from: {_listed(report.taken)}; dropped: {_listed(report.dropped)}")
+    negatives, kept = counted(report.mined, "negatives"), counted(report.records, "records")
+    out.print(f"{output}: {negatives} for {kept}")
+    out.print(f"sources: {_join_counts(report.taken)}; dropped: {_join_counts(report.dropped)}")
     if not split.startswith("train") and records is None:
-        out.say(f"these are queries of {split}: do not train on them", style="yellow")
+        out.warn(f"these are queries of {split}: do not train on them")
     if by == "bm25":
-        out.say(
-            "by bm25 near copies of positives alone are dropped as likely relevant: "
-            "--by both drops what vectors put close to them, too",
-            style="yellow",
+        out.warn(
+            "BM25 drops only near duplicates of positives as likely relevant; --by both also drops "
+            "documents that a model scores close to them"
         )
     if report.removed:
-        out.say(f"{report.removed} earlier negatives are the query itself or answer it: taken out")
+        out.print(
+            "removed, as they are the query itself or relevant: "
+            f"{counted(report.removed, 'negatives of the input')}"
+        )
     for name, count in report.unanswered.items():
-        out.say(f"{name} found nothing for {count} of {report.records} queries", style="yellow")
+        out.warn(f"{name} found nothing for {count} of {counted(report.records, 'queries')}")
     if report.short:
-        out.say(f"{report.short} records got fewer than {config.negatives}", style="yellow")
+        out.warn(
+            f"{counted(report.short, 'records')} got fewer than "
+            f"{counted(config.negatives, 'negatives')}"
+        )
     out.result({"output": output, **dataclasses.asdict(report)})
 
 
-def _refuse_bare(data: "TrainingSet") -> None:
-    """Raises ConfigError for records that have no thought to be read with."""
-    if bare := [record.query_id for record in data.records if not record.thoughts]:
+def _check_thoughts(data: "TrainingSet") -> None:
+    """Raises ConfigError for records without a thought."""
+    if missing := [record.query_id for record in data.records if not record.thoughts]:
         raise ConfigError(
-            f"{len(bare)} records have no thought, the first is {bare[0]!r}",
+            f"{counted(len(missing), 'records without thought')}, the first is {missing[0]!r}",
             hint="add --records with a file of thoughts, or --thought own",
         )
 
@@ -117,7 +137,7 @@ def _refuse_bare(data: "TrainingSet") -> None:
 def _check_model(
     data: "TrainingSet", model: "OpenedModel", index: Path | None, thought: QuerySide
 ) -> None:
-    """Refuses a foreign index, and prompts that do not fit the model."""
+    """Checks that the index is the model's, and that the prompts fit the model."""
     from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import check_fingerprint, read_manifest
 
@@ -135,18 +155,18 @@ def _check_model(
         )
 
 
-def _by_vectors(
+def _rank_dense(
     data: "TrainingSet", model: "T1", index: Path | None, thought: QuerySide, depth: int
 ) -> "Ranking":
     from t1_jax.train import rank_dense
 
-    found = document_index(data, model, index)
+    documents = document_index(data, model, index)
     queries = _query_vectors(data, model, thought)
-    return rank_dense(data.records, found, queries, depth, name="dense")
+    return rank_dense(data.records, documents, queries, depth, name="dense")
 
 
 def corpus_of(data: "TrainingSet") -> "Collection":
-    """The set's documents as a collection without queries."""
+    """The documents of the set as a collection without queries."""
     from t1_jax.retrieval import Collection
 
     documents = tuple(data.documents.values())
@@ -154,7 +174,7 @@ def corpus_of(data: "TrainingSet") -> "Collection":
 
 
 def document_index(data: "TrainingSet", model: "T1", folder: Path | None) -> "Index":
-    """The documents' vectors: those of an index that is this model's, or encoded now."""
+    """An index of the documents: the one in `folder`, or one encoded now."""
     from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import build_index, load_index
 
@@ -174,13 +194,13 @@ def _query_vectors(data: "TrainingSet", model: "T1", thought: QuerySide) -> "np.
 
     vectors = np.zeros((len(data.records), model.embed_dim), np.float32)
     for instruction in dict.fromkeys(record.instruction for record in data.records):
-        places = [i for i, r in enumerate(data.records) if r.instruction == instruction]
-        chosen = [data.records[i] for i in places]
-        vectors[places] = model.encode_query(
-            [record.query for record in chosen],
-            query_ids=[record.query_id for record in chosen],
+        rows = [i for i, r in enumerate(data.records) if r.instruction == instruction]
+        records = [data.records[i] for i in rows]
+        vectors[rows] = model.encode_query(
+            [record.query for record in records],
+            query_ids=[record.query_id for record in records],
             think=thought != "none",
-            thoughts=[record.thoughts[0] for record in chosen] if thought == "given" else None,
+            thoughts=[record.thoughts[0] for record in records] if thought == "given" else None,
             task=None if instruction else data.task,
             instruction=instruction,
             show_progress_bar=True,
@@ -188,5 +208,5 @@ def _query_vectors(data: "TrainingSet", model: "T1", thought: QuerySide) -> "np.
     return vectors
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _join_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"

@@ -1,4 +1,4 @@
-"""What commands ask of a loaded model: checked settings, and the fingerprint its vectors carry."""
+"""Settings that commands check before a model is loaded, and fingerprints of its embeddings."""
 
 import dataclasses
 import hashlib
@@ -16,69 +16,54 @@ if TYPE_CHECKING:
     from t1_jax.text import PromptPreset
 
 
-def check_task(preset: "PromptPreset", task: str | None, *, otherwise: str) -> None:
-    """Refuses a task that the prompts have no instruction for, instead of ignoring it.
-
-    Args:
-        preset: the prompts.
-        task: the task asked for, if any.
-        otherwise: the hint's words for how to give an instruction of one's own.
-
-    Raises:
-        ConfigError: with the closest task there is.
-    """
-    from t1_jax.config import suggestion
-
-    known = preset.instructions
-    if task is not None and task not in known:
-        raise ConfigError(
-            f"the prompts {preset.name!r} have no instruction for the task {task!r}",
-            hint=f"{suggestion(task, known)} (or {otherwise})",
-        )
-
-
 def query_instruction(
     preset: "PromptPreset",
     task: str | None,
     instruction: str | None,
     known_task: str | None = None,
     *,
-    otherwise: str = "write one: --instruction TEXT",
+    custom: str = "write one: --instruction TEXT",
 ) -> str:
-    """The instruction that queries are put with.
+    """The instruction in the prompts of queries.
 
     Args:
         preset: the prompts.
-        task: the task asked for.
-        instruction: the text asked for.
-        known_task: of a collection that was named as `t1 pull` knows it; used where neither is
-            given. The name of a folder or file never counts.
-        otherwise: how the command takes an instruction, for the error about an unknown task.
+        task: the task that the user asked for.
+        instruction: the instruction that the user wrote.
+        known_task: task of a collection that `t1 pull` knows, used if the user gave neither. The
+            name of a folder or file is never a task.
+        custom: how to give an instruction to this command, for the error about an unknown task.
 
     Raises:
-        ConfigError: an unknown task, a task and an instruction, or prompts that use neither.
+        ConfigError: an unknown task, both a task and an instruction, or prompts without one.
     """
+    from t1_jax.config import suggestion
+
     if task is not None and instruction is not None:
         raise ConfigError("give a task or an instruction, not both")
     if (task or instruction) is not None and not preset.uses_instruction:
         raise ConfigError(
-            f"the prompts {preset.name!r} hold no instruction, so a task or an instruction would "
+            f"the prompts {preset.name!r} have no instruction, so a task or an instruction would "
             "do nothing",
             hint="leave it out, or choose other prompts: --preset t1",
         )
-    check_task(preset, task, otherwise=otherwise)
+    if task is not None and task not in preset.instructions:
+        raise ConfigError(
+            f"the prompts {preset.name!r} have no instruction for the task {task!r}",
+            hint=f"{suggestion(task, preset.instructions)} (or {custom})",
+        )
     return instruction if instruction is not None else preset.instruction(task or known_task)
 
 
 def instruction_note(preset: "PromptPreset", instruction: str) -> str:
-    """What a command prints about the instruction that queries are put with."""
+    """What a command prints about the instruction in the prompts of queries."""
     if not preset.uses_instruction:
-        return f"the prompts {preset.name!r} put queries without an instruction"
-    return f"instruction of queries: {instruction}"
+        return f"the prompts {preset.name!r} have no instruction"
+    return f"query instruction: {instruction}"
 
 
 def encoding_record(opened: "OpenedModel", model: str, instruction: str) -> dict[str, Any]:
-    """How vectors are made, for the manifest of an index: `t1 search` reads it back."""
+    """The settings of an encoding run, for the manifest of an index; `t1 search` reads them."""
     return {
         "model": model,
         "dtype": opened.dtype,
@@ -90,23 +75,23 @@ def encoding_record(opened: "OpenedModel", model: str, instruction: str) -> dict
 
 
 def document_fingerprint(model: "T1 | OpenedModel", data_hash: str) -> "Fingerprint":
-    """Of document vectors: encoder, document prompt, and the documents' own hash."""
+    """Fingerprint of document embeddings: encoder, document prompt, hash of the documents."""
     from t1_jax.retrieval import Fingerprint
 
     prompt = digest("document", model.preset.document_template)
     return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
 
 
-def query_fingerprint(model: "T1", data_hash: str, how: Mapping[str, Any]) -> "Fingerprint":
-    """Of query vectors: no index of documents has it, because the prompt and `how` enter it."""
+def query_fingerprint(model: "T1", data_hash: str, settings: Mapping[str, Any]) -> "Fingerprint":
+    """Fingerprint of query embeddings; it never equals one of documents."""
     from t1_jax.retrieval import Fingerprint
 
-    prompt = digest("query", model.preset.hash, dict(how))
+    prompt = digest("query", model.preset.hash, dict(settings))
     return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
 
 
 def model_facts(model: "T1", name: str) -> "ModelFacts":
-    """What a table, a report and results.json say about the model."""
+    """The model as the table, the report and results.json describe it."""
     from t1_jax.evaluate import ModelFacts
 
     return ModelFacts(
@@ -116,21 +101,21 @@ def model_facts(model: "T1", name: str) -> "ModelFacts":
         details={
             "dtype": model.decoder.options.dtype,
             "prompts": f"{model.preset.name}, version {model.preset.version}",
-            "devices": devices_in_words(model),
+            "devices": device_summary(model),
             "longest query": f"{model.options.max_query_tokens} tokens",
             "longest document": f"{model.options.max_document_tokens} tokens",
         },
     )
 
 
-def devices_in_words(model: "T1") -> str:
-    """What the model computes on, for example `8 x gpu: NVIDIA H200`."""
+def device_summary(model: "T1") -> str:
+    """The devices of the model, for example `8 x gpu: NVIDIA H200`."""
     devices = model.mesh_context.mesh.devices.flatten().tolist()
     return f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}"
 
 
 def is_base_model(name: str) -> bool:
-    """Whether these weights are those of a base model: nobody has made a T1 of them."""
+    """Whether this is a base model, neither a T1 folder nor an adapter."""
     from t1_jax.hub import MODELS, is_adapter, locate_model, open_checkpoint
 
     if is_adapter(Path(name)):

@@ -1,11 +1,17 @@
-"""Options that several commands share, so that they read and behave alike."""
+"""Arguments and options that several commands share, so that they read and behave alike."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+def config_argument(text: str) -> Any:
+    """The arguments `[CONFIG] [KEY=VALUE]...` of a command, with `text` as their help."""
+    return typer.Argument(metavar="[CONFIG] [KEY=VALUE]...", help=text)
+
 
 Model = Annotated[
     str,
@@ -17,22 +23,18 @@ Model = Annotated[
 ]
 Dtype = Annotated[
     Literal["bfloat16", "float32"],
-    typer.Option("--dtype", help="Of weights and activations while computing."),
+    typer.Option("--dtype", help="Compute dtype of weights and activations."),
 ]
 Preset = Annotated[
     str | None,
-    typer.Option("--preset", help="Prompts: a name, or a YAML file. Default: the model's own."),
+    typer.Option(
+        "--preset", help="Prompt preset: a name or a YAML file. Default: the model's own."
+    ),
 ]
 AsJson = Annotated[
     bool,
-    typer.Option("--json", help="One JSON object on standard output; words on standard error."),
-]
-CollectionName = Annotated[
-    str | None,
     typer.Option(
-        "--collection",
-        "-c",
-        help="A name that `t1 pull` knows (cwe, ruff), or a folder in the BEIR layout.",
+        "--json", help="Print one JSON object to standard output, messages to standard error."
     ),
 ]
 CorpusName = Annotated[
@@ -46,38 +48,47 @@ CorpusName = Annotated[
 InputFile = Annotated[
     Path | None,
     typer.Option(
-        "--input", "-i", help="JSONL or .jsonl.gz with _id, text, maybe title; - is standard input."
+        "--input",
+        "-i",
+        help="JSONL (or .jsonl.gz) with _id, text and optional title; - reads standard input.",
     ),
 ]
 Lenient = Annotated[
     bool,
     typer.Option(
-        "--lenient", help="Accept empty texts and qrels of absent ids; what was dropped is counted."
+        "--lenient",
+        help="Drop empty texts, keep qrels of missing documents, and print how many there are.",
     ),
 ]
-Split = Annotated[str, typer.Option("--split", help="Which split's queries and qrels.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what stands at the target.")]
+Split = Annotated[str, typer.Option("--split", help="Split of the collection.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the output if it already exists.")
+]
 Task = Annotated[
     str | None,
-    typer.Option("--task", help="Instruction of this task in the preset, for example `cwe`."),
+    typer.Option("--task", help="Use the preset's instruction for this task, for example `cwe`."),
 ]
 Instruction = Annotated[
-    str | None, typer.Option("--instruction", help="The instruction itself, instead of a task's.")
+    str | None,
+    typer.Option("--instruction", help="Query instruction, instead of the one of a task."),
 ]
-Thoughts = Annotated[
-    int, typer.Option("--n", "-n", help="Thoughts per query; its vector is their mean.")
+NumThoughts = Annotated[
+    int,
+    typer.Option("--n", "-n", help="Thoughts per query; the embedding is their normalized mean."),
 ]
-Budget = Annotated[
+MaxThoughtTokens = Annotated[
     int | None,
-    typer.Option("--max_thought_tokens", help="Most tokens of a thought. Default: the model's."),
+    typer.Option(
+        "--max-thought-tokens",
+        help="Maximum tokens of a thought. Default: the model's.",
+    ),
 ]
-Temperature = Annotated[
-    float, typer.Option("--temperature", help="0 always takes the most likely token.")
-]
+Temperature = Annotated[float, typer.Option("--temperature", help="0 decodes greedily.")]
 TopP = Annotated[
-    float, typer.Option("--top-p", help="Example from the likeliest tokens that sum to this.")
+    float, typer.Option("--top-p", help="Nucleus sampling: keep tokens up to this probability.")
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", help="Same seed, same query: same thought. From 0 to 2**64 - 1.")
+    int,
+    typer.Option("--seed", help="0 to 2**64 - 1. The same seed and query give the same thought."),
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]

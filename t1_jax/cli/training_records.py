@@ -1,4 +1,4 @@
-"""Training records that commands read, write and describe."""
+"""Training records: options and checks that `t1 mine` and `t1 thoughts` share."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,13 +8,16 @@ import typer
 
 from t1_jax.cli.output import Output
 from t1_jax.errors import DataError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.train.data import TrainingRecord, TrainingSet
 
 RecordsFile = Annotated[
     Path | None,
-    typer.Option("--records", "-r", help="JSONL or Parquet. Default: the split's own queries."),
+    typer.Option(
+        "--records", "-r", help="JSONL or Parquet file. Default: the queries of the split."
+    ),
 ]
 RecordsOutput = Annotated[
     Path, typer.Option("--output", "-o", help="File to write: .jsonl or .parquet.")
@@ -23,74 +26,75 @@ TrainingCollection = Annotated[
     str,
     typer.Option("--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout."),
 ]
-TrainingSplit = Annotated[str, typer.Option("--split", help="Which split's queries.")]
+TrainingSplit = Annotated[str, typer.Option("--split", help="Split of the queries.")]
 
 
-def refuse_taken_file(file: Path, overwrite: bool) -> None:
-    """Refuses a target that cannot be written before hours of work are done for it.
+def check_records_output(file: Path, overwrite: bool) -> None:
+    """Checks that a file of records can be written, before hours of work.
 
     Raises:
-        T1Error: the file exists and may not be overwritten, or cannot be made there.
-        DataError: its name says no known format.
+        T1Error: the file exists and may not be overwritten, or cannot be created.
+        DataError: its suffix is neither .jsonl nor .parquet.
     """
     from t1_jax.files import check_new_file
 
     if file.suffix not in (".jsonl", ".parquet"):
         raise DataError(
-            f"{file} is of an unknown format",
+            f"{file} has an unknown format",
             hint="give the file a name that ends in .jsonl or .parquet",
         )
     check_new_file(file, overwrite=overwrite)
 
 
-def given_training_set(
+def load_training_set(
     out: Output, collection: str, split: str, records: Path | None, *, lenient: bool
 ) -> "TrainingSet":
-    """The records of a file, or else of the split's queries, with the collection's documents.
+    """The records of a file, or else of the queries of a split, with the collection's documents.
 
-    Of the training split, queries that a held-out split has too are left out (`learnable_set`).
+    Queries of the training split that also occur in a held-out split are removed.
 
     Raises:
-        DataError: neither is here, one is malformed, or a record names an unknown document.
+        DataError: the file or collection is missing or malformed, or names an unknown document.
     """
     from t1_jax.cli.inputs import open_split
     from t1_jax.train.data import TrainingSet, read_records, records_from_collection
 
-    found = open_split(collection, split, out, lenient=lenient)
-    documents = found.documents_by_id
+    opened = open_split(collection, split, out, lenient=lenient)
+    documents = opened.documents_by_id
     if records is None:
-        items = records_from_collection(found)
+        loaded = records_from_collection(opened)
     else:
-        items = read_records(records, documents=documents)
-    item = TrainingSet(name=found.name, records=items, documents=documents, task=found.task)
+        loaded = read_records(records, documents=documents)
+    data = TrainingSet(name=opened.name, records=loaded, documents=documents, task=opened.task)
     if records is not None or not split.startswith("train"):
-        return item
-    return learnable_set(out, collection, item, lenient=lenient)
+        return data
+    return without_leaks(out, collection, data, lenient=lenient)
 
 
-def learnable_set(
-    out: Output, collection: str, item: "TrainingSet", *, lenient: bool = False
+def without_leaks(
+    out: Output, collection: str, data: "TrainingSet", *, lenient: bool = False
 ) -> "TrainingSet":
-    """The set as training will use it: without held-out queries, each query once; told to `out`.
+    """The set without queries of held-out splits and without repeated queries, as in training.
 
     Raises:
-        DataError: the collection is not there, or nothing of the set is left.
+        DataError: the collection is missing, or no record remains.
     """
     from t1_jax.train import held_out_splits
     from t1_jax.train.data import remove_leaks
 
-    (kept,), report = remove_leaks([item], tuple(held_out_splits(collection, lenient).values()))
-    if len(kept.records) < len(item.records):
-        out.say(
-            f"left out: {report.exact} queries that a held-out split has too, {report.near} that "
-            f"are nearly one, {report.merged} repeated"
+    (clean,), report = remove_leaks([data], tuple(held_out_splits(collection, lenient).values()))
+    if len(clean.records) < len(data.records):
+        out.print(
+            f"removed: {counted(report.exact, 'queries of held-out splits')}, "
+            f"{counted(report.near, 'near duplicates of them')}, "
+            f"{counted(report.merged, 'repeated queries')}"
         )
-    return kept
+    return clean
 
 
 def thought_length(
     records: Sequence["TrainingRecord"], count_tokens: Callable[[str], int]
 ) -> float:
-    """Mean tokens of a thought; 0 where there is none."""
+    """Mean tokens per thought; 0 without thoughts."""
     lengths = [count_tokens(thought) for record in records for thought in record.thoughts]
     return sum(lengths) / len(lengths) if lengths else 0.0

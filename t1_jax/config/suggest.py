@@ -16,7 +16,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
     options = sorted(known)
     best = max(options, key=lambda option: sum(similarity(option)))
-    if max(similarity(best)) >= 0.6:
+    if max(similarity(best)) >= 0.65:
         return f"did you mean {best!r}?"
     return "choose one of: " + ", ".join(options)
 

@@ -1,4 +1,4 @@
-"""T1 over a collection: controls, baselines, significance, table and report."""
+"""Layer 4: evaluation on collections: controls, baselines, significance, table and report."""
 
 from t1_jax.evaluate.bootstrap import Interval as Interval
 from t1_jax.evaluate.bootstrap import PairedDifference as PairedDifference
@@ -9,12 +9,10 @@ from t1_jax.evaluate.config import ControlName as ControlName
 from t1_jax.evaluate.config import EvaluationConfig as EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS as CONTROLS
 from t1_jax.evaluate.controls import Control as Control
-from t1_jax.evaluate.encoders import DocumentEncoder as DocumentEncoder
 from t1_jax.evaluate.encoders import Encoder as Encoder
 from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
 from t1_jax.evaluate.environment import hardware as hardware
 from t1_jax.evaluate.environment import package_versions as package_versions
-from t1_jax.evaluate.notes import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.protocol import Baseline as Baseline
 from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline
@@ -31,6 +29,7 @@ from t1_jax.evaluate.results import ThinkingFacts as ThinkingFacts
 from t1_jax.evaluate.results import ThoughtRecord as ThoughtRecord
 from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentence as comparison_sentence
+from t1_jax.evaluate.table import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.table import to_markdown as to_markdown
 from t1_jax.evaluate.write import folder_names as folder_names
 from t1_jax.evaluate.write import results_as_json as results_as_json

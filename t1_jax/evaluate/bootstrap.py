@@ -1,8 +1,8 @@
-"""How sure a mean over queries is: percentile bootstrap intervals and paired differences.
+"""Percentile bootstrap intervals of means over queries, and paired significance tests.
 
-Queries are resampled with replacement, as if the collection had asked others of the same kind
-(Efron and Tibshirani, An Introduction to the Bootstrap, 1993). The interval says nothing about
-other collections, seeds of training, or judgments that are missing.
+Queries are resampled with replacement (Efron and Tibshirani, An Introduction to the Bootstrap,
+1993). The intervals cover the choice of queries, not other collections, training seeds or missing
+qrels.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from jaxtyping import Float
 from t1_jax.errors import ConfigError, DataError
 
 LEVEL = 0.95
-"""Share of bootstrap means that an interval holds."""
+"""Confidence level of the intervals."""
 
-_DRAWS_AT_ONCE = 1 << 22
+_MAX_DRAWS_PER_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Interval:
     """A mean and its bootstrap interval.
 
     Attributes:
-        mean: over the queries.
+        mean: mean over the queries.
         low: 2.5th percentile of the bootstrap means.
         high: 97.5th percentile.
     """
@@ -36,17 +36,16 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """What one retriever gains over another on the same queries.
+    """The difference of two retrievers on the same queries.
 
     Attributes:
         difference: mean of the differences, first minus second.
-        low: 2.5th percentile of its bootstrap means.
-        high: 97.5th percentile.
-        p_value: two-sided; how often differences of mean zero, spread as these are, would give a
-            mean at least this far from zero.
-        better: queries on which the first scores higher.
-        worse: queries on which it scores lower.
-        queries: how many were compared.
+        low: 2.5th percentile of the bootstrap means.
+        high: 97.5th percentile of the bootstrap means.
+        p_value: two-sided p-value of the hypothesis that the mean difference is zero.
+        better: number of queries on which the first scores higher.
+        worse: number of queries on which the first scores lower.
+        queries: number of queries.
     """
 
     difference: float
@@ -59,14 +58,14 @@ class PairedDifference:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of zero."""
+        """Whether the interval does not contain zero."""
         return self.low > 0 or self.high < 0
 
 
 def bootstrap_means(
     values: Float[np.ndarray, "B M"], *, samples: int, seed: int
 ) -> Float[np.ndarray, "S M"]:
-    """Means of `samples` resamples of the rows; every column sees the same resamples.
+    """Means of `samples` resamples of the rows; all columns share the same resamples.
 
     Raises:
         ConfigError: fewer than one sample.
@@ -75,9 +74,9 @@ def bootstrap_means(
     if samples < 1:
         raise ConfigError(f"the bootstrap needs at least 1 sample, got {samples}")
     if not len(values):
-        raise DataError("a mean over no queries was asked for")
+        raise DataError("there is no query to take a mean over")
     if not np.isfinite(values).all():
-        raise DataError("a value to be averaged is not finite")
+        raise DataError("a metric value is not finite")
     means = [
         counts @ values / len(values) for counts in _resample_counts(len(values), samples, seed)
     ]
@@ -113,11 +112,11 @@ def paired_difference(
     """Compares two retrievers query by query; entry i of both belongs to the same query.
 
     The p-value resamples the differences after moving their mean to zero (Efron and Tibshirani,
-    section 16.4): p = (1 + #{|m_s − m| >= |m|}) / (1 + S), with m the mean and m_s those of the S
-    resamples. So it is never 0, and 1 where the two do not differ.
+    section 16.4): p = (1 + #{|m_s − m| >= |m|}) / (1 + S), with m the mean and m_s the means of
+    the S resamples. It is never 0, and 1 if the two retrievers do not differ.
 
     Raises:
-        DataError: not as many values in both, or as in `bootstrap_means`.
+        DataError: the lengths differ, there are no values, or one is not finite.
     """
     if len(first) != len(second):
         raise DataError(f"a paired comparison of {len(first)} with {len(second)} queries")
@@ -128,16 +127,16 @@ def paired_difference(
 def difference_of(
     values: Float[np.ndarray, "B 2"], means: Float[np.ndarray, "S 2"]
 ) -> PairedDifference:
-    """`paired_difference` from values and their bootstrap means; the first column minus the second.
+    """`paired_difference` from two columns of values and their bootstrap means, first minus second.
 
-    Both columns must have seen the same resamples, so that the difference of the means is the mean
-    of the differences.
+    Both columns must share the same resamples: then the difference of the means is the mean of the
+    differences.
     """
     differences = values[:, 0] - values[:, 1]
     resampled = means[:, 0] - means[:, 1]
     low, high = _percentiles(resampled[:, None])
     mean = float(differences.mean())
-    # Sums of equal numbers differ in the last digits with their order; that is no evidence.
+    # The order of summation changes the last digits, which is not evidence of a difference.
     as_far = np.abs(resampled - mean) >= abs(mean) - 1e-12
     return PairedDifference(
         difference=mean,
@@ -159,12 +158,12 @@ def _percentiles(
 
 
 def _resample_counts(rows: int, samples: int, seed: int) -> Iterator[Float[np.ndarray, "S B"]]:
-    """How often each row is drawn in each resample, some resamples at a time."""
+    """How often each resample draws each row, in blocks of resamples."""
     generator = np.random.default_rng(seed)
-    at_once = max(1, _DRAWS_AT_ONCE // rows)
-    for start in range(0, samples, at_once):
-        size = min(at_once, samples - start)
-        drawn = generator.integers(0, rows, size=(size, rows))
-        drawn += rows * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * rows)
+    block = max(1, _MAX_DRAWS_PER_BLOCK // rows)
+    for start in range(0, samples, block):
+        size = min(block, samples - start)
+        rows_drawn = generator.integers(0, rows, size=(size, rows))
+        rows_drawn += rows * np.arange(size)[:, None]
+        counts = np.bincount(rows_drawn.ravel(), minlength=size * rows)
         yield counts.reshape(size, rows).astype(np.float64)

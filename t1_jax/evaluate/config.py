@@ -1,4 +1,4 @@
-"""What an evaluation may be told; its result names every value."""
+"""The config of an evaluation; its results record every value."""
 
 import re
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from t1_jax.seeds import check_seed
 ControlName: TypeAlias = Literal["own", "no-think", "empty", "random", "repeated", "gold"]
 
 HEADLINE = ("nDCG@10", "recall@10")
-"""The measures of the table and the report."""
+"""The metrics in the table and the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,28 +20,28 @@ class EvaluationConfig:
     """How a model is evaluated on a collection.
 
     Attributes:
-        controls: where the thoughts come from, one row of the table each; see `CONTROLS`.
-        n: thoughts per query; the query's vector is their normalized mean.
-        max_thought_tokens: most tokens of a thought.
-        sampling: how thoughts are drawn; the default takes the most likely token each time.
-        task: name of the instruction in the prompt preset; by default that of a collection known by
-            name, and the general one for any other.
-        instruction: the instruction itself, in place of a task's.
-        bm25: whether BM25 is the table's first row.
-        top_k: length of the rankings, from which all measures are computed.
+        controls: sources of the thoughts, one row of the table each; see `CONTROLS`.
+        n: thoughts per query; the query embedding is their normalized mean.
+        max_thought_tokens: maximum tokens of a thought.
+        sampling: how thoughts are sampled; greedy by default.
+        task: name of the instruction in the prompt preset; by default that of a known collection,
+            and the general one otherwise.
+        instruction: query instruction, instead of the one of a task.
+        bm25: whether the table starts with BM25.
+        top_k: length of the rankings, from which all metrics are computed.
         metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
-        index: back end that searches; "numpy" and "jax" are exact, "scann" is not, and its
+        index: back end of the search; "numpy" and "jax" are exact. "scann" is approximate, and its
             measured recall is reported.
-        max_queries: queries to evaluate, drawn by `query_seed`; 0 takes all.
-        exclude_same_id: whether a document with the query's own id is taken out of its ranking,
-            unless it is judged relevant. For corpora that hold the queries (BEIR's ArguAna), whose
-            published scores are computed so.
-        query_seed: which queries, where `max_queries` cuts them.
-        bootstrap_samples: resamples behind every interval and p-value.
-        bootstrap_seed: of the resamples.
+        max_queries: number of queries to evaluate, sampled with `query_seed`; 0 takes all.
+        exclude_same_id: whether a document with the id of the query is removed from its ranking,
+            unless it is relevant. Published scores for corpora that hold the queries (BEIR's
+            ArguAna) are computed this way.
+        query_seed: seed of the sample of queries and of ties between borrowed thoughts.
+        bootstrap_samples: number of resamples for intervals and p-values.
+        bootstrap_seed: seed of the resamples.
 
     Raises:
-        ConfigError: a value out of range, a control twice, an unknown measure.
+        ConfigError: a value out of range, a repeated control, an unknown metric.
     """
 
     controls: tuple[ControlName, ...] = ("own", "no-think", "empty", "random", "repeated", "gold")
@@ -61,40 +61,40 @@ class EvaluationConfig:
     bootstrap_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
+        for name, minimum in (
             ("n", 1),
             ("max_thought_tokens", 1),
             ("top_k", 1),
             ("max_queries", 0),
             ("bootstrap_samples", 1),
         ):
-            if self.__dict__[name] < least:
-                raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
+            if self.__dict__[name] < minimum:
+                raise ConfigError(f"{name} must be at least {minimum}, got {self.__dict__[name]}")
         check_seed(self.query_seed, "query_seed")
         check_seed(self.bootstrap_seed, "bootstrap_seed")
         if self.n > 1 and self.sampling.temperature == 0:
             raise ConfigError(
-                f"n={self.n} at temperature 0 draws the same thought each time",
+                f"n={self.n} at temperature 0 samples the same thought {self.n} times",
                 hint="set sampling.temperature above 0, or n=1",
             )
         for name in ("controls", "metrics"):
             values = self.__dict__[name]
             if len(set(values)) != len(values):
-                raise ConfigError(f"{name} names something twice: {', '.join(values)}")
+                raise ConfigError(f"{name} has a duplicate: {', '.join(values)}")
         if self.task is not None and self.instruction is not None:
             raise ConfigError("give a task or an instruction, not both")
         if not self.controls:
             raise ConfigError("controls is empty, so there is nothing to evaluate")
-        self._check_measures()
+        self._check_metrics()
 
-    def _check_measures(self) -> None:
-        if missing := [measure for measure in HEADLINE if measure not in self.metrics]:
-            raise ConfigError(f"measures must hold {', '.join(missing)}, which the table shows")
-        score_run({}, {"query": {"document": 1}}, metrics=self.metrics)  # refuses unknown names
-        for measure in self.metrics:
-            cut = re.search("@([0-9]+)$", measure)
+    def _check_metrics(self) -> None:
+        if missing := [metric for metric in HEADLINE if metric not in self.metrics]:
+            raise ConfigError(f"metrics must include {', '.join(missing)}, which the table shows")
+        score_run({}, {"query": {"document": 1}}, metrics=self.metrics)  # rejects unknown names
+        for metric in self.metrics:
+            cut = re.search("@([0-9]+)$", metric)
             if cut and int(cut[1]) > self.top_k:
                 raise ConfigError(
-                    f"{measure} cannot be read off rankings of {self.top_k} documents",
-                    hint=f"set top_k to at least {cut[1]}, or leave the measure out",
+                    f"{metric} needs rankings of {cut[1]} documents, and top_k is {self.top_k}",
+                    hint=f"set top_k to at least {cut[1]}, or remove the metric",
                 )

@@ -1,7 +1,8 @@
-"""The controls: one query, thoughts of different origin, and what each is worth.
+"""The controls: the same queries with thoughts from different sources.
 
-A thought helps only if the model's own beats no thought, an empty one, another query's, and the
-query said twice. The gold thought is written with sight of the answer: an upper bound, no result.
+They isolate the effect of the thought. It helps only if the model's own thought beats no thought,
+an empty thought, another query's thought, and the query repeated. The gold thought has seen the
+answer: it is an upper bound, not a result.
 """
 
 import hashlib
@@ -25,13 +26,13 @@ _GIVEN = "given"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QueryVectors:
-    """One control's queries as vectors.
+    """The query embeddings of one control.
 
     Attributes:
         vectors: unit vectors, in the order of the collection's queries.
-        thoughts: for each query those its vector was read from; none without thought.
-        seconds: wall time to make them, compilation included. For `random` without the thinking of
-            the query that the thought is taken from.
+        thoughts: the thoughts behind each query's embedding; empty without thought.
+        seconds: wall time including compilation, for `random` without the time to sample the
+            borrowed thoughts.
     """
 
     vectors: Float[np.ndarray, "B D"]
@@ -41,14 +42,14 @@ class QueryVectors:
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """One way to come by a thought.
+    """One source of thoughts.
 
     Attributes:
-        name: in configs and file names.
-        label: in tables.
-        meaning: in a sentence, for the report and `--help`.
-        oracle: whether it has seen the answer, so that it is no result.
-        embed: makes the vectors.
+        name: name in configs and file names.
+        label: name in tables.
+        meaning: a sentence for the report.
+        oracle: whether it has seen the answer, so that it is an upper bound and not a result.
+        embed: computes the query embeddings.
     """
 
     name: ControlName
@@ -59,7 +60,7 @@ class Control:
 
 
 class ControlQueries:
-    """The queries of a collection, embedded under each control; own thoughts are drawn once."""
+    """Embeds the queries of a collection under each control; own thoughts are sampled only once."""
 
     def __init__(
         self,
@@ -81,14 +82,14 @@ class ControlQueries:
         self._show_progress_bar = show_progress_bar
 
     def embed(self, control: ControlName) -> QueryVectors:
-        """The queries under one control."""
+        """The query embeddings of one control."""
         return CONTROLS[control].embed(self)
 
     @cached_property
     def own(self) -> QueryVectors:
-        """Each query after the model's own thought, or several and their mean."""
+        """Each query after the model's own thought, or the mean over several."""
         start = time.perf_counter()
-        vectors, drawn = self.model.encode_query(
+        vectors, samples = self.model.encode_query(
             self.texts,
             n=self.config.n,
             max_thought_tokens=self.config.max_thought_tokens,
@@ -99,13 +100,13 @@ class ControlQueries:
             return_thoughts=True,
             show_progress_bar=self._show_progress_bar,
         )
-        if wrong := [n for n in map(len, drawn) if n != self.config.n]:
-            raise DataError(f"{self.config.n} thoughts were asked for, {wrong[0]} came")
-        thoughts = tuple(tuple(_record(thought) for thought in of_query) for of_query in drawn)
+        if wrong := [n for n in map(len, samples) if n != self.config.n]:
+            raise DataError(f"expected {self.config.n} thoughts per query, got {wrong[0]}")
+        thoughts = tuple(tuple(_record(thought) for thought in group) for group in samples)
         return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
 
     def without_thought(self) -> QueryVectors:
-        """Each query under the prompt that asks for no thought."""
+        """Each query under the prompt without thought."""
         start = time.perf_counter()
         vectors, _ = self.model.encode_query(
             self.texts,
@@ -123,7 +124,7 @@ class ControlQueries:
         )
 
     def given(self, thoughts: Sequence[Sequence[ThoughtRecord]]) -> QueryVectors:
-        """Each query after thoughts that are put into its mouth; as many for each query."""
+        """Each query after user-supplied thoughts, the same number for each query."""
         start = time.perf_counter()
         total = np.zeros((), np.float64)
         for sample in zip(*thoughts, strict=True):
@@ -187,62 +188,62 @@ CONTROLS: Mapping[str, Control] = {
         Control(
             name="own",
             label="own thought",
-            meaning="The model thinks about the query, then embeds it.",
+            meaning="The model thinks about the query, then embeds both.",
             embed=_own,
         ),
         Control(
             name="no-think",
             label="no thought",
-            meaning="The query is embedded at once, by a prompt that asks for no thought.",
+            meaning="The query is embedded directly, with a prompt that asks for no thought.",
             embed=ControlQueries.without_thought,
         ),
         Control(
             name="empty",
             label="empty thought",
-            meaning="The prompt asks for a thought, and the thought has no token.",
+            meaning="The prompt asks for a thought, but the thought is empty.",
             embed=_empty,
         ),
         Control(
             name="random",
             label="another query's thought",
-            meaning="The thought of another query of about the same length of thought and, where "
-            "possible, with another answer.",
+            meaning="The thought of another query, of similar length and, if possible, with other "
+            "relevant documents.",
             embed=_random,
         ),
         Control(
             name="repeated",
             label="query repeated",
-            meaning="The query itself stands where the thought would.",
+            meaning="The query itself in place of the thought.",
             embed=_repeated,
         ),
         Control(
             name="gold",
             label="gold thought (oracle)",
-            meaning="The titles of the best judged documents stand where the thought would: an "
-            "upper bound written with sight of the answer, not a result.",
+            meaning="The titles of the most relevant documents in place of the thought: an upper "
+            "bound, not a result.",
             oracle=True,
             embed=_gold,
         ),
     )
 }
-"""Every control by name."""
+"""All controls by name."""
 
 
 def pair_with_others(
     ids: Sequence[str], lengths: Sequence[int], answers: Sequence[Set[str]], *, seed: int = 0
 ) -> list[int]:
-    """Gives every query the thought of another; each thought is used once.
+    """Assigns every query the thought of another query; each thought is used once.
 
-    Neighbors in order of length swap thoughts, the last odd one among three. A query that got its
-    own answer (`answers` of both overlap) then swaps with the nearest query in that order for which
-    fewer such clashes remain. So lengths match closely, nobody has its own thought, and clashes
-    remain only where too many queries share an answer.
+    Queries are sorted by length of thought, and neighbors swap thoughts; with an odd number the
+    last three rotate. If a query gets the thought of one with an overlapping answer, it swaps again
+    with the nearest query for which fewer such clashes remain. So lengths match closely, no query
+    has its own thought, and clashes remain only if too many queries share an answer.
 
     Args:
-        ids: of the queries.
-        lengths: of their thoughts, in tokens.
-        answers: ids of their best documents.
-        seed: orders thoughts of equal length.
+        ids: query ids.
+        lengths: lengths of the queries' thoughts in tokens.
+        answers: ids of each query's most relevant documents.
+        seed: seed of the order among thoughts of equal length.
 
     Returns:
         For each query the position of the query whose thought it gets.
@@ -252,8 +253,8 @@ def pair_with_others(
     """
     if len(ids) == 1:
         raise DataError(
-            "the control 'random' needs a second query whose thought could be borrowed",
-            hint="evaluate at least 2 queries, or leave 'random' out of controls",
+            "the control 'random' needs at least 2 queries, to take the thought of another one",
+            hint="evaluate more queries, or remove 'random' from controls",
         )
 
     def tie(position: int) -> str:
@@ -272,35 +273,35 @@ def pair_with_others(
 
 
 def _resolve_clashes(order: list[int], donors: list[int], answers: Sequence[Set[str]]) -> None:
-    """Swaps donors, in place, while that leaves fewer queries with a thought on their own answer.
+    """Swaps donors in place while that reduces the number of clashes.
 
-    With groups of g queries of one answer among n >= 2 g, a swap that resolves a clash always
-    exists: at most 2 g − 1 partners are unfit.
+    If g of n >= 2 g queries share an answer, a swap that resolves a clash always exists: at most
+    2 g − 1 partners are unsuitable.
     """
 
     def clash(position: int, donor: int) -> bool:
         return not answers[position].isdisjoint(answers[donor])
 
-    for place, position in enumerate(order):
+    for rank, position in enumerate(order):
         if not clash(position, donors[position]):
             continue
-        by_distance = sorted(range(len(order)), key=lambda other: abs(other - place))
-        for other in (order[other_place] for other_place in by_distance):
-            mine, theirs = donors[other], donors[position]
-            if other == position or mine == position or theirs == other or clash(position, mine):
+        by_distance = sorted(range(len(order)), key=lambda other: abs(other - rank))
+        for other in (order[other_rank] for other_rank in by_distance):
+            donor, offered = donors[position], donors[other]
+            if other == position or offered == position or donor == other:
                 continue
-            if clash(other, theirs) <= clash(other, mine):
-                donors[position], donors[other] = mine, theirs
+            if not clash(position, offered) and clash(other, donor) <= clash(other, offered):
+                donors[position], donors[other] = offered, donor
                 break
 
 
 def _record(thought: Thought) -> ThoughtRecord:
-    drawn = thought.log_probs[:-1] if thought.emb_token_appended else thought.log_probs
+    sampled = thought.log_probs[:-1] if thought.emb_token_appended else thought.log_probs
     return ThoughtRecord(
         sample=thought.sample,
         text=thought.text,
         tokens=thought.reasoning_tokens,
-        log_prob_sum=float(np.sum(drawn, dtype=np.float64)),
+        log_prob_sum=float(np.sum(sampled, dtype=np.float64)),
         finish_reason=thought.finish_reason.value,
     )
 

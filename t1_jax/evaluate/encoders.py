@@ -1,4 +1,4 @@
-"""What an evaluation asks of a model; `T1` has it, and so has a test's few lines."""
+"""The protocols of a model under evaluation; `T1` implements them."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
@@ -28,13 +28,13 @@ class QueryEncoder(Protocol):
         sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
-        """Unit vectors, and for each query the thoughts drawn (none where none were drawn)."""
+        """Unit vectors, and the sampled thoughts of each query."""
         ...
 
 
 @runtime_checkable
-class DocumentEncoder(Protocol):
-    """Embeds documents; see `T1.encode_document`."""
+class Encoder(QueryEncoder, Protocol):
+    """Embeds queries and documents; see `T1`."""
 
     def encode_document(
         self,
@@ -47,10 +47,5 @@ class DocumentEncoder(Protocol):
         ...
 
     def count_truncated(self, documents: Sequence[str]) -> int:
-        """How many of the texts are cut before they are read."""
+        """Number of texts that are truncated before encoding."""
         ...
-
-
-@runtime_checkable
-class Encoder(QueryEncoder, DocumentEncoder, Protocol):
-    """Both sides of a retriever."""

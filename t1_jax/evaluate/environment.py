@@ -1,4 +1,4 @@
-"""Where an evaluation ran and with what: versions, machine, and the model's own facts."""
+"""The environment of an evaluation: package versions and hardware."""
 
 import os
 import platform
@@ -18,34 +18,34 @@ PACKAGES = (
     "bm25s",
     "pytrec-eval-terrier",
 )
-"""Those whose version can move a number."""
+"""Packages whose version can change a result."""
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python, this package and what its numbers depend on; the installed ones only."""
-    found = {"python": platform.python_version(), "t1_jax": t1_jax.__version__}
+    """Versions of Python, t1_jax and the installed packages that can change a result."""
+    versions = {"python": platform.python_version(), "t1_jax": t1_jax.__version__}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def hardware() -> dict[str, str]:
-    """The machine's system, processor, cores and memory, as far as it tells."""
+    """The system, processor, cores and memory of the machine, as far as they are known."""
     facts = {
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
-        "processor": _line_of(Path("/proc/cpuinfo"), "model name") or platform.processor(),
+        "processor": _status_value(Path("/proc/cpuinfo"), "model name") or platform.processor(),
         "cores": str(os.cpu_count()),
     }
-    if kilobytes := _line_of(Path("/proc/meminfo"), "MemTotal"):
+    if kilobytes := _status_value(Path("/proc/meminfo"), "MemTotal"):
         facts["memory_gib"] = f"{int(kilobytes.split()[0]) / 2**20:.1f}"
     return {name: value for name, value in facts.items() if value}
 
 
-def _line_of(path: Path, key: str) -> str | None:
+def _status_value(path: Path, key: str) -> str | None:
     """The value of the first `key: value` line of a Linux status file."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

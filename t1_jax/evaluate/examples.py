@@ -1,4 +1,4 @@
-"""What the report shows of single queries: which ones, and what each found in both ways."""
+"""Single queries for the report: which ones, and what each retrieves with and without thought."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ class Hit:
     """One document of a ranking.
 
     Attributes:
-        rank: from 1.
-        score: the retriever's.
-        document_id: its id.
-        title: its title, or its first line.
-        snippet: how its text begins.
-        grade: as judged for this query; None where nobody judged it.
+        rank: rank, from 1.
+        score: score of the retriever.
+        document_id: document id.
+        title: title, or first line.
+        snippet: beginning of the text.
+        grade: relevance label for this query; None if it is unjudged.
     """
 
     rank: int
@@ -35,15 +35,15 @@ class Hit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgedDocument:
-    """A relevant document and where it stands.
+class RelevantDocument:
+    """A relevant document and its ranks.
 
     Attributes:
-        document_id: its id.
-        title: its title, or its first line.
-        grade: as judged, above 0.
-        rank: with thought, among all documents.
-        rank_without: without thought; None where that was not evaluated.
+        document_id: document id.
+        title: title, or first line.
+        grade: relevance label, above 0.
+        rank: rank among all documents, with thought.
+        rank_without: rank without thought; None if that was not evaluated.
     """
 
     document_id: str
@@ -54,26 +54,26 @@ class JudgedDocument:
 
     @property
     def gain(self) -> int:
-        """Places won by thinking; negative where it lost some, 0 where either is unknown."""
+        """Ranks gained by thinking; negative if it lost some, 0 if a rank is unknown."""
         if self.rank is None or self.rank_without is None:
             return 0
         return self.rank_without - self.rank
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
+class QueryExample:
     """One query of the report.
 
     Attributes:
         kind: why it was chosen.
-        query_id: its id.
-        text: of the query.
-        thoughts: exactly as written.
+        query_id: query id.
+        text: text of the query.
+        thoughts: its thoughts.
         value: nDCG@10 with thought.
-        value_without: nDCG@10 without; None where that was not evaluated.
-        hits: best documents with thought.
-        hits_without: best documents without; empty where that was not evaluated.
-        judged: every relevant document, best grade first.
+        value_without: nDCG@10 without thought; None if that was not evaluated.
+        hits: top documents with thought.
+        hits_without: top documents without thought; empty if that was not evaluated.
+        relevant: all relevant documents, highest grade first.
     """
 
     kind: Kind
@@ -84,54 +84,53 @@ class Card:
     value_without: float | None
     hits: tuple[Hit, ...]
     hits_without: tuple[Hit, ...]
-    judged: tuple[JudgedDocument, ...]
+    relevant: tuple[RelevantDocument, ...]
 
 
-def make_cards(
+def make_examples(
     evaluation: Evaluation, *, helped: int, hurt: int, random: int, documents: int, seed: int
-) -> tuple[Card, ...]:
-    """Cards of the first system's own thought, those it helped most first; none if it has no row.
+) -> tuple[QueryExample, ...]:
+    """Queries for the report, from the first system's own thought; none without that control.
 
     Args:
-        evaluation: of one collection.
-        helped: most cards of queries that the thought helped.
-        hurt: most cards of queries that it hurt.
-        random: cards drawn from the rest.
-        documents: length of the lists.
-        seed: of the draw.
+        evaluation: the evaluation of one collection.
+        helped: maximum number of queries that the thought helped.
+        hurt: maximum number of queries that the thought hurt.
+        random: number of other queries.
+        documents: length of the rankings.
+        seed: seed of the random choice.
     """
     own, without = evaluation.control("own"), evaluation.control("no-think")
     if own is None:
         return ()
     chosen = choose_queries(evaluation, helped=helped, hurt=hurt, random=random, seed=seed)
     return tuple(
-        _card(evaluation, query_id, kind, own, without, documents) for query_id, kind in chosen
+        _example(evaluation, query_id, kind, own, without, documents) for query_id, kind in chosen
     )
 
 
 def choose_queries(
     evaluation: Evaluation, *, helped: int, hurt: int, random: int, seed: int
 ) -> list[tuple[str, Kind]]:
-    """Which queries the report shows, and why; the same ones whenever the numbers are the same.
+    """Which queries the report shows, and why; deterministic given the scores.
 
-    Help is measured by nDCG@10 with the own thought minus without; of equal ones, by the gain in
-    the reciprocal rank of the best placed relevant document. Where there is no row without thought,
-    all cards are random.
+    The gain is nDCG@10 with the own thought minus without. Ties are broken by the gain in
+    reciprocal rank. Without the control "no-think" all queries are random.
     """
     own, without = evaluation.control("own"), evaluation.control("no-think")
     if own is None:
         return []
-    helps = _helps(evaluation, own, without) if without else dict.fromkeys(evaluation.query_ids)
+    gains = _gains(evaluation, own, without) if without else dict.fromkeys(evaluation.query_ids)
     gained = sorted(
-        (query_id for query_id, gain in helps.items() if gain and gain > (0.0, 0.0)),
-        key=lambda query_id: (helps[query_id], _draw(seed, query_id)),
+        (query_id for query_id, gain in gains.items() if gain and gain > (0.0, 0.0)),
+        key=lambda query_id: (gains[query_id], _draw(seed, query_id)),
         reverse=True,
     )[:helped]
     lost = sorted(
-        (query_id for query_id, gain in helps.items() if gain and gain < (0.0, 0.0)),
-        key=lambda query_id: (helps[query_id], _draw(seed, query_id)),
+        (query_id for query_id, gain in gains.items() if gain and gain < (0.0, 0.0)),
+        key=lambda query_id: (gains[query_id], _draw(seed, query_id)),
     )[:hurt]
-    rest = sorted(helps.keys() - set(gained) - set(lost), key=lambda name: _draw(seed, name))
+    rest = sorted(gains.keys() - set(gained) - set(lost), key=lambda name: _draw(seed, name))
     kinds: dict[str, Kind] = dict.fromkeys(gained, "helped")
     kinds |= dict.fromkeys(lost, "hurt")
     kinds |= dict.fromkeys(rest[:random], "random")
@@ -143,7 +142,7 @@ def title_of(document: Document) -> str:
     return document.full_text.strip().splitlines()[0]
 
 
-def _helps(evaluation: Evaluation, own: Row, without: Row) -> dict[str, tuple[float, float]]:
+def _gains(evaluation: Evaluation, own: Row, without: Row) -> dict[str, tuple[float, float]]:
     gains = own.values[HEADLINE[0]] - without.values[HEADLINE[0]]
     return {
         query_id: (
@@ -155,29 +154,29 @@ def _helps(evaluation: Evaluation, own: Row, without: Row) -> dict[str, tuple[fl
 
 
 def _reciprocal_rank(row: Row, query_id: str) -> float:
-    return max((1 / rank for rank in row.judged_ranks[query_id].values()), default=0.0)
+    return max((1 / rank for rank in row.relevant_ranks[query_id].values()), default=0.0)
 
 
 def _draw(seed: int, query_id: str) -> str:
     return hashlib.sha256(f"{seed}\n{query_id}".encode()).hexdigest()
 
 
-def _card(
+def _example(
     evaluation: Evaluation, query_id: str, kind: Kind, own: Row, without: Row | None, documents: int
-) -> Card:
+) -> QueryExample:
     collection = evaluation.collection
-    place = evaluation.query_ids.index(query_id)
-    measure = HEADLINE[0]
-    return Card(
+    row = evaluation.query_ids.index(query_id)
+    metric = HEADLINE[0]
+    return QueryExample(
         kind=kind,
         query_id=query_id,
-        text=collection.queries[place].text,
+        text=collection.queries[row].text,
         thoughts=own.thoughts[query_id],
-        value=float(own.values[measure][place]),
-        value_without=float(without.values[measure][place]) if without else None,
+        value=float(own.values[metric][row]),
+        value_without=float(without.values[metric][row]) if without else None,
         hits=_hits(collection, own, query_id, documents),
         hits_without=_hits(collection, without, query_id, documents) if without else (),
-        judged=_judged(collection, query_id, own, without),
+        relevant=_relevant_documents(collection, query_id, own, without),
     )
 
 
@@ -193,32 +192,32 @@ def _hit(collection: Collection, query_id: str, document_id: str, rank: int, sco
     document = collection.documents_by_id[document_id]
     text = document.text if document.title else document.text.strip().partition("\n")[2]
     words = " ".join(text.split())
-    cut = len(words) > _SNIPPET_CHARACTERS
+    truncated = len(words) > _SNIPPET_CHARACTERS
     return Hit(
         rank=rank,
         score=score,
         document_id=document_id,
         title=title_of(document),
-        snippet=words[:_SNIPPET_CHARACTERS].rstrip() + "…" if cut else words,
+        snippet=words[:_SNIPPET_CHARACTERS].rstrip() + "…" if truncated else words,
         grade=collection.qrels.get(query_id, {}).get(document_id),
     )
 
 
-def _judged(
+def _relevant_documents(
     collection: Collection, query_id: str, own: Row, without: Row | None
-) -> tuple[JudgedDocument, ...]:
+) -> tuple[RelevantDocument, ...]:
     grades = collection.qrels.get(query_id, {})
     relevant = sorted(
         (name for name, grade in grades.items() if grade > 0),
         key=lambda name: (-grades[name], name),
     )
     return tuple(
-        JudgedDocument(
+        RelevantDocument(
             document_id=name,
             title=title_of(collection.documents_by_id[name]),
             grade=grades[name],
-            rank=own.judged_ranks[query_id].get(name),
-            rank_without=without.judged_ranks[query_id].get(name) if without else None,
+            rank=own.relevant_ranks[query_id].get(name),
+            rank_without=without.relevant_ranks[query_id].get(name) if without else None,
         )
         for name in relevant
     )

@@ -1,8 +1,8 @@
-"""A collection evaluated: documents once, thoughts once, every control, every measure."""
+"""The evaluation protocol: documents and thoughts once, then every control and every metric."""
 
 import itertools
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
@@ -13,30 +13,30 @@ from jaxtyping import Float
 from t1_jax.errors import DataError
 from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS, ControlQueries, QueryVectors
-from t1_jax.evaluate.encoders import DocumentEncoder, Encoder
+from t1_jax.evaluate.encoders import Encoder
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
+from t1_jax.progress import counted
 from t1_jax.retrieval import BM25, Collection, Index, Run, ScannSettings, build_index, score_run
 
 
 @runtime_checkable
 class Baseline(Protocol):
-    """Any other retriever that is to have a row of the table."""
+    """Another retriever with a row in the table."""
 
     @property
     def name(self) -> str:
-        """In files; unique in an evaluation."""
+        """Name in files, unique in an evaluation."""
         ...
 
     @property
     def label(self) -> str:
-        """In tables."""
+        """Name in tables."""
         ...
 
     def retrieve(self, collection: Collection, k: int) -> Run:
-        """The documents of every query with their scores, at least the best `k`.
+        """At least the best `k` documents of every query that are not excluded, with their scores.
 
-        Excluded documents may stand among them if `k` others do too: what is excluded is taken out
-        and the rest is cut to the best `k` in any case.
+        Excluded and further documents may be among them; they are removed before scoring.
         """
         ...
 
@@ -62,38 +62,45 @@ def evaluate_collection(
     split: str | None = None,
     system: str = "T1",
     baselines: Sequence[Baseline] = (),
+    log: Callable[[str], None] = lambda line: None,
     show_progress_bar: bool = False,
 ) -> Evaluation:
     """Evaluates a model on a collection under each control of `config`.
 
-    Queries without a relevant document are left out: no measure is defined for them.
+    Queries without a relevant document are skipped: metrics are not defined for them.
 
     Args:
-        model: embeds both sides.
-        collection: of one split.
-        config: how.
-        facts: which model this is.
-        split: what to call the split.
-        system: what the table calls the model; another checkpoint needs another name.
-        baselines: further retrievers, whose rows stand after BM25.
-        show_progress_bar: draw bars with rates and the time left.
+        model: embeds queries and documents.
+        collection: one split of a collection.
+        config: settings.
+        facts: description of the model.
+        split: name of the split.
+        system: name of the model in the table; another checkpoint needs another name.
+        baselines: further retrievers; their rows follow BM25.
+        log: receives one line before each step.
+        show_progress_bar: show the rate and the time left of each step.
 
     Raises:
-        DataError: no query can be scored, or the model gives vectors that are zero or not finite.
+        DataError: no query can be scored, or an embedding is zero or not finite.
     """
     config = config or EvaluationConfig()
     started, start = datetime.now(UTC), time.perf_counter()
     evaluated = scorable_queries(collection, config)
-    own_names = [_row_name(system, name) for name in config.controls]
-    rows = [*_baseline_rows(baselines, evaluated, config, collection, own_names)]
+    control_rows = [_row_name(system, name) for name in config.controls]
+    rows = [*_baseline_rows(baselines, evaluated, config, collection, control_rows)]
+    title = f"{collection.name}/{split}" if split else collection.name
+    log(f"{title}: encoding {counted(len(evaluated.documents), 'documents')}")
     documents = _encode_documents(model, evaluated, show_progress_bar)
     queries = ControlQueries(model, evaluated, config, show_progress_bar=show_progress_bar)
-    embedded = {name: queries.embed(name) for name in config.controls}
+    embedded: dict[str, QueryVectors] = {}
+    for name in config.controls:
+        log(f"{title}: {CONTROLS[name].label}, {counted(len(evaluated.queries), 'queries')}")
+        embedded[name] = queries.embed(name)
     index = build_index(
         config.index,
         [document.id for document in evaluated.documents],
         documents.vectors,
-        scann=ScannSettings(minimum_recall=0.0),  # a low one is reported, not refused at the end
+        scann=ScannSettings(minimum_recall=0.0),  # a low recall is reported, not an error
         sample_queries=next(iter(embedded.values())).vectors,
     )
     rows += [
@@ -103,7 +110,7 @@ def evaluate_collection(
     return Evaluation(
         collection=evaluated,
         split=split,
-        excluded_rows=len(collection.queries) - len(evaluated.queries),
+        skipped_queries=len(collection.queries) - len(evaluated.queries),
         rows=tuple(rows),
         systems=(
             System(
@@ -130,7 +137,7 @@ def evaluate_baselines(
     *,
     split: str | None = None,
 ) -> Evaluation:
-    """An evaluation without a model: BM25 if `config` asks for it, then others, such as given runs.
+    """An evaluation without a model: BM25 if `config.bm25`, then others, such as run files.
 
     Raises:
         DataError: no query can be scored.
@@ -141,7 +148,7 @@ def evaluate_baselines(
     return Evaluation(
         collection=evaluated,
         split=split,
-        excluded_rows=len(collection.queries) - len(evaluated.queries),
+        skipped_queries=len(collection.queries) - len(evaluated.queries),
         rows=_baseline_rows(baselines, evaluated, config, collection),
         systems=(),
         started=started.isoformat(timespec="seconds"),
@@ -158,11 +165,11 @@ def _baseline_rows(
     collection: Collection,
     taken: Iterable[str] = (),
 ) -> tuple[Row, ...]:
-    """A row for each baseline, BM25 first; one whose name or label is taken gets a number."""
-    with_bm25 = [BM25Baseline(), *baselines] if config.bm25 else baselines
+    """A row for each baseline, BM25 first; a repeated name or label gets a number."""
+    all_baselines = [BM25Baseline(), *baselines] if config.bm25 else baselines
     known = {query.id for query in collection.queries}
     names, labels, rows = set(taken), set[str](), []
-    for baseline in with_bm25:
+    for baseline in all_baselines:
         row = evaluate_baseline(baseline, evaluated, config, known_queries=known)
         row = replace(
             row,
@@ -176,37 +183,37 @@ def _baseline_rows(
 
 
 def free_name(name: str, taken: Container[str], form: str) -> str:
-    """The name, or if it is taken the first of `form` with it and 2, 3, ... that is not."""
+    """The name, or if it is taken the first free one of `form` with 2, 3, ..."""
     numbered = (form.format(name, number) for number in itertools.count(2))
-    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def scorable_queries(collection: Collection, config: EvaluationConfig) -> Collection:
-    """The collection with the queries that `config` asks for and that can be scored.
+    """The collection with the queries that have a relevant document, sampled as in `config`.
 
     Raises:
-        DataError: none can be.
+        DataError: no query has one.
     """
-    kept = [
+    with_relevant = [
         key
         for key, grades in collection.all_qrels.items()
         if any(grade > 0 for grade in grades.values())
     ]
-    if not kept:
+    if not with_relevant:
         raise DataError(f"{collection.name}: no query has a relevant document")
-    scorable = collection.with_queries(kept)
+    scorable = collection.with_queries(with_relevant)
     if config.exclude_same_id:
-        scorable = _without_queries_themselves(scorable)
+        scorable = _exclude_same_id(scorable)
     if config.max_queries:
         return scorable.subset_queries(config.max_queries, seed=config.query_seed)
     return scorable
 
 
-def _without_queries_themselves(collection: Collection) -> Collection:
+def _exclude_same_id(collection: Collection) -> Collection:
     excluded = dict(collection.excluded)
     for query in collection.queries:
-        judged = collection.qrels.get(query.id, {})
-        if query.id in collection.documents_by_id and judged.get(query.id, 0) <= 0:
+        grades = collection.qrels.get(query.id, {})
+        if query.id in collection.documents_by_id and grades.get(query.id, 0) <= 0:
             excluded[query.id] = excluded.get(query.id, frozenset()) | {query.id}
     return replace(collection, excluded=excluded)
 
@@ -222,15 +229,17 @@ def evaluate_baseline(
 
     Args:
         baseline: the retriever.
-        collection: with the queries to score.
-        config: how.
-        known_queries: further queries that it may rank; others are counted, see `Row.unknown`.
+        collection: the collection with the queries to score.
+        config: settings.
+        known_queries: ids of other queries that it may rank; the rest is in `Row.unknown`.
     """
     config = config or EvaluationConfig()
     start = time.perf_counter()
-    found = baseline.retrieve(collection, config.top_k)
+    ranked = baseline.retrieve(collection, config.top_k)
     seconds = time.perf_counter() - start
-    run = {query.id: _cut(found, query.id, collection, config) for query in collection.queries}
+    run = {
+        query.id: _truncate(ranked, query.id, collection, config) for query in collection.queries
+    }
     values, missing = score(run, collection, config)
     return Row(
         name=baseline.name,
@@ -238,16 +247,16 @@ def evaluate_baseline(
         run=run,
         values=values,
         missing=missing,
-        unknown=tuple(name for name in found if name not in run and name not in known_queries),
-        judged_ranks=ranks_in_run(run, collection),
+        unknown=tuple(name for name in ranked if name not in run and name not in known_queries),
+        relevant_ranks=ranks_in_run(run, collection),
         seconds=seconds,
     )
 
 
-def _cut(
+def _truncate(
     run: Run, query_id: str, collection: Collection, config: EvaluationConfig
 ) -> dict[str, float]:
-    """One query's best documents that are not excluded."""
+    """The top documents of one query, without excluded ones."""
     excluded = collection.excluded.get(query_id, frozenset())
     allowed = {name: x for name, x in run.get(query_id, {}).items() if name not in excluded}
     return {name: allowed[name] for name in ranking(allowed)[: config.top_k]}
@@ -256,7 +265,7 @@ def _cut(
 def score(
     run: Run, collection: Collection, config: EvaluationConfig
 ) -> tuple[dict[str, Float[np.ndarray, " B"]], tuple[str, ...]]:
-    """Measure -> value of each of the collection's queries, in their order; and those missing."""
+    """Metric -> value of each query in order, and the ids of queries without result."""
     scores = score_run(
         run,
         collection.all_qrels,
@@ -265,21 +274,21 @@ def score(
         depth=config.top_k,
     )
     values = {
-        measure: np.array([scores.per_query[measure][query.id] for query in collection.queries])
-        for measure in config.metrics
+        metric: np.array([scores.per_query[metric][query.id] for query in collection.queries])
+        for metric in config.metrics
     }
     return values, scores.missing
 
 
 def ranks_in_run(run: Run, collection: Collection) -> dict[str, dict[str, int]]:
-    """Query id -> relevant document id -> its place in the run's ranking, where it has one."""
+    """Query id -> relevant document id -> its rank in the run, if it is in the run."""
     ranks: dict[str, dict[str, int]] = {}
     for query in collection.queries:
-        places = {name: place for place, name in enumerate(ranking(run.get(query.id, {})), 1)}
+        rank_of = {name: rank for rank, name in enumerate(ranking(run.get(query.id, {})), 1)}
         ranks[query.id] = {
-            name: places[name]
+            name: rank_of[name]
             for name, grade in collection.qrels.get(query.id, {}).items()
-            if grade > 0 and name in places
+            if grade > 0 and name in rank_of
         }
     return ranks
 
@@ -293,7 +302,7 @@ class _Documents:
 
 
 def _encode_documents(
-    model: DocumentEncoder, collection: Collection, show_progress_bar: bool
+    model: Encoder, collection: Collection, show_progress_bar: bool
 ) -> _Documents:
     texts = [document.full_text for document in collection.documents]
     row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
@@ -340,7 +349,7 @@ def _control_row(
         run=run,
         values=values,
         missing=missing,
-        judged_ranks=_all_ranks(queries.vectors, index, collection, excluded, run),
+        relevant_ranks=_all_ranks(queries.vectors, index, collection, excluded, run),
         thoughts=dict(zip(ids, queries.thoughts, strict=True)),
         seconds=queries.seconds,
     )
@@ -353,9 +362,9 @@ def _all_ranks(
     excluded: Sequence[Sequence[int]],
     run: Run,
 ) -> dict[str, dict[str, int]]:
-    """Ranks of the relevant documents: their place in the run, or beyond it the exact rank."""
+    """Ranks of the relevant documents: as in the run, or below it the exact rank."""
     listed = ranks_in_run(run, collection)
-    wanted = {
+    relevant = {
         query.id: [
             name
             for name, grade in collection.qrels.get(query.id, {}).items()
@@ -363,25 +372,25 @@ def _all_ranks(
         ]
         for query in collection.queries
     }
-    rows = np.full((len(wanted), max(map(len, wanted.values()))), -1, np.int64)
-    for place, names in enumerate(wanted.values()):
-        rows[place, : len(names)] = index.table.rows_of(names)
+    rows = np.full((len(relevant), max(map(len, relevant.values()))), -1, np.int64)
+    for row, names in enumerate(relevant.values()):
+        rows[row, : len(names)] = index.table.rows_of(names)
     exact = index.rank_of(vectors, rows, excluded)
     return {
         query_id: {
-            name: listed[query_id].get(name, int(exact[place, column]))
+            name: listed[query_id].get(name, int(exact[row, column]))
             for column, name in enumerate(names)
         }
-        for place, (query_id, names) in enumerate(wanted.items())
+        for row, (query_id, names) in enumerate(relevant.items())
     }
 
 
 def _index_recall(index: Index, embedded: dict[str, QueryVectors]) -> float:
-    """Share of the exact ten best rows that the index finds, over all queries of all controls."""
+    """Recall@10 of the index against exact search, over all queries of all controls."""
     if index.kind != "scann":
         return 1.0
     queries = np.concatenate([vectors.vectors for vectors in embedded.values()])
     exact = build_index("numpy", index.ids, index.vectors)
     k = min(10, len(index.ids))
     pairs = zip(index.search(queries, k).rows, exact.search(queries, k).rows, strict=True)
-    return float(np.mean([np.isin(found, best).sum() / k for found, best in pairs]))
+    return float(np.mean([np.isin(approximate, best).sum() / k for approximate, best in pairs]))

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page that shows the numbers and the thoughts behind them."""
+"""The report: one self-contained HTML page with the scores and the thoughts behind them."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,9 @@ from t1_jax.evaluate.bootstrap import Interval
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.controls import CONTROLS
 from t1_jax.evaluate.environment import hardware, package_versions
-from t1_jax.evaluate.examples import Card, make_cards
-from t1_jax.evaluate.notes import evaluation_notes
+from t1_jax.evaluate.examples import QueryExample, make_examples
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
-from t1_jax.evaluate.table import comparison_sentence
+from t1_jax.evaluate.table import comparison_sentence, evaluation_notes
 from t1_jax.seeds import check_seed
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -28,14 +27,14 @@ _CONTROL_CHARACTERS = {code: 0x2400 + code for code in range(32) if chr(code) no
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What the page shows of each collection.
+    """What the page shows for each collection.
 
     Attributes:
-        helped: most queries that the thought helped.
-        hurt: most queries that it hurt.
-        random: queries drawn from the others.
-        documents: length of the lists of documents.
-        seed: of the draw.
+        helped: maximum number of queries that the thought helped.
+        hurt: maximum number of queries that the thought hurt.
+        random: number of other queries, chosen at random.
+        documents: length of the rankings.
+        seed: seed of the random choice.
     """
 
     helped: int = 4
@@ -55,12 +54,12 @@ class ReportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """An interval drawn to scale, in percent of the axis.
+    """An interval in percent of the axis.
 
     Attributes:
-        low: left end.
-        mean: the dot.
-        high: right end.
+        low: left end of the line.
+        mean: position of the dot.
+        high: right end of the line.
     """
 
     low: float
@@ -70,12 +69,12 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One measure of one row.
+    """One metric of one row.
 
     Attributes:
-        interval: the numbers.
-        bar: the same, drawn.
-        best: whether it is the best that has not seen the answers.
+        interval: mean and interval.
+        bar: the interval as it is drawn.
+        best: whether it is the best row that has not seen the answers.
     """
 
     interval: Interval
@@ -88,10 +87,10 @@ class Line:
     """One row of a collection's table.
 
     Attributes:
-        row: what it shows.
-        cells: one a measure of `HEADLINE`.
-        meaning: of its control, in a sentence; empty for a baseline.
-        thinking: what its thoughts were like.
+        row: the row of the evaluation.
+        cells: one for each metric of `HEADLINE`.
+        meaning: description of its control; empty for a baseline.
+        thinking: statistics of its thoughts.
     """
 
     row: Row
@@ -105,15 +104,15 @@ class Section:
     """Everything the page says about one collection.
 
     Attributes:
-        evaluation: the numbers.
-        anchor: of its links.
-        lines: the table.
-        references: for each measure where no thought lies on the axis, in percent; None without it.
-        axis_ends: for each measure the value at the right end of the axis.
-        sentence: what thinking was worth.
-        notes: what to know beside the numbers.
-        cards: single queries.
-        code: whether queries are set like code, which is so where most have several lines.
+        evaluation: the results.
+        anchor: HTML id of the section.
+        lines: rows of the table.
+        references: for each metric the position of "no-think" on the axis in percent, or None.
+        axis_ends: for each metric the value at the right end of the axis.
+        sentence: comparison of own thought and no thought.
+        notes: notes beside the scores.
+        examples: single queries.
+        code: whether queries are shown as code, as most have several lines.
     """
 
     evaluation: Evaluation
@@ -123,12 +122,12 @@ class Section:
     axis_ends: tuple[float, ...]
     sentence: str | None
     notes: tuple[str, ...]
-    cards: tuple[Card, ...]
+    examples: tuple[QueryExample, ...]
     code: bool
 
 
 def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | None = None) -> str:
-    """The page: no script, no resource outside itself; every text from outside is escaped."""
+    """The page as HTML, without scripts and external resources; all texts are escaped."""
     options = options or ReportOptions()
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -138,7 +137,9 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    sections = [make_section(each, options, place) for place, each in enumerate(evaluations)]
+    sections = [
+        make_section(evaluation, options, number) for number, evaluation in enumerate(evaluations)
+    ]
     return environment.get_template("report.html.j2").render(
         sections=sections,
         options=options,
@@ -150,23 +151,23 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
     )
 
 
-def make_section(evaluation: Evaluation, options: ReportOptions, place: int = 0) -> Section:
-    """What the page says about a collection; `place` numbers its anchors."""
-    ends = tuple(_axis_end(evaluation, measure) for measure in HEADLINE)
+def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0) -> Section:
+    """The section of one collection; `number` makes its anchor unique."""
+    ends = tuple(_axis_end(evaluation, metric) for metric in HEADLINE)
     without = evaluation.control("no-think")
     queries = evaluation.collection.queries
     return Section(
         evaluation=evaluation,
-        anchor=f"collection-{place + 1}",
+        anchor=f"collection-{number + 1}",
         lines=tuple(_line(evaluation, row, ends) for row in evaluation.rows),
         references=tuple(
-            100 * evaluation.intervals[without.name][measure].mean / end if without else None
-            for measure, end in zip(HEADLINE, ends, strict=True)
+            100 * evaluation.intervals[without.name][metric].mean / end if without else None
+            for metric, end in zip(HEADLINE, ends, strict=True)
         ),
         axis_ends=ends,
         sentence=comparison_sentence(evaluation),
         notes=evaluation_notes(evaluation),
-        cards=make_cards(
+        examples=make_examples(
             evaluation,
             helped=options.helped,
             hurt=options.hurt,
@@ -179,7 +180,7 @@ def make_section(evaluation: Evaluation, options: ReportOptions, place: int = 0)
 
 
 def visible(text: str) -> str:
-    """The text with control characters as their pictures, which HTML would drop or change."""
+    """The text with control characters shown as symbols, which HTML would drop or change."""
     return text.translate(_CONTROL_CHARACTERS)
 
 
@@ -187,19 +188,19 @@ def _line(evaluation: Evaluation, row: Row, ends: tuple[float, ...]) -> Line:
     intervals = evaluation.intervals[row.name]
     cells = tuple(
         Cell(
-            interval=intervals[measure],
-            bar=_bar(intervals[measure], end),
-            best=evaluation.best_row(measure) is row,
+            interval=intervals[metric],
+            bar=_bar(intervals[metric], end),
+            best=evaluation.best_row(metric) is row,
         )
-        for measure, end in zip(HEADLINE, ends, strict=True)
+        for metric, end in zip(HEADLINE, ends, strict=True)
     )
     meaning = CONTROLS[row.control].meaning if row.control else ""
     return Line(row=row, cells=cells, meaning=meaning, thinking=row.thinking)
 
 
-def _axis_end(evaluation: Evaluation, measure: str) -> float:
-    """The next tenth above every interval, so that the rows of a column share one axis."""
-    highest = max(found[measure].high for found in evaluation.intervals.values())
+def _axis_end(evaluation: Evaluation, metric: str) -> float:
+    """The next tenth above all intervals, so that the rows of a column share one axis."""
+    highest = max(row[metric].high for row in evaluation.intervals.values())
     return min(1.0, max(0.1, math.ceil(highest * 10 - 1e-9) / 10))
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: rankings, values per query, thoughts, and what ran."""
+"""The results of an evaluation: rankings, scores per query, thoughts, and settings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,23 +20,23 @@ from t1_jax.retrieval import Collection, Run, rank_documents
 
 
 def ranking(scores: Mapping[str, float]) -> list[str]:
-    """The documents of one query of a run, best first."""
+    """The documents of one query in a run, best first."""
     ids = list(scores)
-    return [ids[place] for place in rank_documents(list(scores.values()), ids, len(ids)).tolist()]
+    return [ids[row] for row in rank_documents(list(scores.values()), ids, len(ids)).tolist()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThoughtRecord:
-    """One thought from which a query's vector was read.
+    """One thought behind a query embedding.
 
     Attributes:
-        sample: its number among the thoughts of the query.
-        text: exactly as written, `<emb_token>` left out.
-        tokens: before `<emb_token>`; None where a text was given and not counted.
-        log_prob_sum: of the tokens the model drew, in nats at the sampling temperature (at 1 where
-            it is 0); None for a given thought.
-        finish_reason: "emb_token" (the model ended it), "eos" or "length", or "given".
-        source: the query it was written for, where that is another.
+        sample: number among the thoughts of the query.
+        text: text without `<emb_token>`.
+        tokens: tokens before `<emb_token>`; None for a given text that was not counted.
+        log_prob_sum: sum over the sampled tokens in nats, at the sampling temperature, or at 1 if
+            that is 0; None for a given thought.
+        finish_reason: "emb_token" (ended by the model), "eos", "length", or "given".
+        source: id of the query it was sampled for, if that is another query.
     """
 
     sample: int
@@ -48,19 +48,19 @@ class ThoughtRecord:
 
     @property
     def emb_token_appended(self) -> bool:
-        """Whether the model drew the thought but not its end."""
+        """Whether the model sampled the thought but not `<emb_token>`."""
         return self.finish_reason in ("eos", "length")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThinkingFacts:
-    """What the thoughts of a row were like.
+    """Statistics of the thoughts of a row.
 
     Attributes:
-        thoughts: number drawn.
-        tokens: drawn in all, without `<emb_token>`.
-        mean_tokens: of a thought.
-        truncated_frac: of thoughts whose end the model did not draw.
+        thoughts: number of sampled thoughts.
+        tokens: sampled tokens in all, without `<emb_token>`.
+        mean_tokens: mean tokens per thought.
+        truncated_frac: fraction of thoughts without a sampled `<emb_token>`.
     """
 
     thoughts: int
@@ -71,21 +71,21 @@ class ThinkingFacts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """One retriever, or one control of a model.
+    """One row of the table: a baseline, or one control of a model.
 
     Attributes:
-        name: in files; unique in an evaluation.
-        label: in tables.
-        system: the model it belongs to, see `System.name`; None for a baseline.
-        control: see `CONTROLS`; None for a baseline.
+        name: name in files, unique in an evaluation.
+        label: name in tables.
+        system: the model's `System.name`; None for a baseline.
+        control: key of `CONTROLS`; None for a baseline.
         oracle: whether it has seen the answers.
-        run: rankings, best `top_k` documents of each query.
-        values: measure -> value of each query, in the order of the evaluation's `query_ids`.
+        run: rankings, the top `top_k` documents of each query.
+        values: metric -> value of each query, in the order of the evaluation's `query_ids`.
         missing: queries without any result; they count 0.
-        unknown: queries that a run ranks and the split does not have; they count nothing.
-        judged_ranks: query id -> relevant document id -> rank among all documents, where known.
+        unknown: queries in the run that the split does not have; they are ignored.
+        relevant_ranks: query id -> relevant document id -> rank among all documents, if known.
         thoughts: query id -> its thoughts.
-        seconds: wall time for the queries: thinking, embedding, or a baseline's search.
+        seconds: wall time for the queries: thinking and embedding, or a baseline's search.
     """
 
     name: str
@@ -97,39 +97,39 @@ class Row:
     values: Mapping[str, Float[np.ndarray, " B"]]
     missing: tuple[str, ...]
     unknown: tuple[str, ...] = ()
-    judged_ranks: Mapping[str, Mapping[str, int]]
+    relevant_ranks: Mapping[str, Mapping[str, int]]
     thoughts: Mapping[str, tuple[ThoughtRecord, ...]] = field(default_factory=dict)
     seconds: float
 
     @property
     def thinking(self) -> ThinkingFacts | None:
-        """Length and ends of the thoughts; None where the row did not draw its own."""
-        drawn = [
+        """Statistics of the sampled thoughts; None if the row has none."""
+        sampled = [
             thought
             for thoughts in self.thoughts.values()
             for thought in thoughts
             if thought.finish_reason != "given"
         ]
-        if not drawn:
+        if not sampled:
             return None
-        tokens = sum(thought.tokens or 0 for thought in drawn)
+        tokens = sum(thought.tokens or 0 for thought in sampled)
         return ThinkingFacts(
-            thoughts=len(drawn),
+            thoughts=len(sampled),
             tokens=tokens,
-            mean_tokens=tokens / len(drawn),
-            truncated_frac=sum(thought.emb_token_appended for thought in drawn) / len(drawn),
+            mean_tokens=tokens / len(sampled),
+            truncated_frac=sum(thought.emb_token_appended for thought in sampled) / len(sampled),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What a reader must know about a model to judge or repeat a result.
+    """A description of a model that is enough to repeat a result.
 
     Attributes:
-        name: as users call it.
+        name: name of the model.
         encoder: hex digest of weights, tokenizer and numeric settings.
         prompt: hex digest of the prompt preset.
-        details: anything else worth a line: dtype, parameters, devices, longest document.
+        details: further facts, such as dtype, devices and maximum lengths.
     """
 
     name: str
@@ -143,14 +143,13 @@ class System:
     """One model as it was evaluated.
 
     Attributes:
-        name: what tables call it; in lower case the prefix of its rows' names.
-        model: which it is.
-        config: how it was evaluated.
-        distinct_documents: texts encoded; equal ones once.
-        truncated_documents: distinct texts that were cut to the longest length.
-        document_seconds: wall time to encode them, compilation included.
-        index_recall_at_10: share of the exact ten best that the index finds for the queries; 1 for
-            exact back ends.
+        name: name in tables; in lower case the prefix of its rows' names.
+        model: description of the model.
+        config: settings of the evaluation.
+        distinct_documents: number of distinct texts encoded.
+        truncated_documents: number of distinct texts that were truncated.
+        document_seconds: wall time to encode them, including compilation.
+        index_recall_at_10: recall@10 of the index against exact search; 1 for exact back ends.
     """
 
     name: str
@@ -164,24 +163,23 @@ class System:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """One collection, and what each row found in it.
+    """The results on one collection.
 
     Attributes:
-        collection: with the evaluated queries only.
-        split: of the collection, where it has any.
-        excluded_rows: queries of the collection that were not evaluated: not drawn, or without a
-            relevant document.
-        rows: in the order of the table.
+        collection: the collection, with the evaluated queries only.
+        split: name of the split, if there is one.
+        skipped_queries: number of queries that were not sampled, or have no relevant document.
+        rows: rows of the table, in order.
         systems: the models among them.
-        started: when, UTC, as ISO 8601.
-        seconds: wall time of all.
-        bootstrap_samples: behind every interval.
-        bootstrap_seed: of the resamples.
+        started: start time in UTC, ISO 8601.
+        seconds: total wall time.
+        bootstrap_samples: number of resamples.
+        bootstrap_seed: seed of the resamples.
     """
 
     collection: Collection
     split: str | None
-    excluded_rows: int
+    skipped_queries: int
     rows: tuple[Row, ...]
     systems: tuple[System, ...]
     started: str
@@ -191,7 +189,7 @@ class Evaluation:
 
     @property
     def title(self) -> str:
-        """The collection and its split."""
+        """Collection and split, as in `cwe/test`."""
         return f"{self.collection.name}/{self.split}" if self.split else self.collection.name
 
     @cached_property
@@ -201,22 +199,22 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What every row was scored by."""
+        """Names of the metrics."""
         return tuple(self.rows[0].values)
 
     @cached_property
     def intervals(self) -> Mapping[str, Mapping[str, Interval]]:
-        """Row name -> measure -> mean and interval; all rows share their resamples."""
-        found = intervals_of(self._values, self._means)
+        """Row name -> metric -> mean and interval; all rows share their resamples."""
+        columns = intervals_of(self._values, self._means)
         table: dict[str, dict[str, Interval]] = {row.name: {} for row in self.rows}
-        for (name, measure), column in self._columns.items():
-            table[name][measure] = found[column]
+        for (name, metric), column in self._columns.items():
+            table[name][metric] = columns[column]
         return table
 
     @cached_property
     def _columns(self) -> Mapping[tuple[str, str], int]:
-        """Row name and measure -> column of `_values` and `_means`."""
-        keys = [(row.name, measure) for row in self.rows for measure in row.values]
+        """Row name and metric -> column of `_values` and `_means`."""
+        keys = [(row.name, metric) for row in self.rows for metric in row.values]
         return {key: column for column, key in enumerate(keys)}
 
     @cached_property
@@ -230,10 +228,10 @@ class Evaluation:
         )
 
     def row(self, name: str) -> Row:
-        """The row of that name.
+        """The row with this name.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such row.
         """
         for row in self.rows:
             if row.name == name:
@@ -242,31 +240,30 @@ class Evaluation:
         raise ConfigError(f"{self.title} has no row {name!r}", hint=f"use one of {known}")
 
     def control(self, control: str, system: str | None = None) -> Row | None:
-        """The row of a control, of the first system or of the one named; None if it did not run."""
+        """The row of a control of a system (default: the first); None if it was not evaluated."""
         wanted = system or (self.systems[0].name if self.systems else None)
         for row in self.rows:
             if row.control == control and row.system == wanted:
                 return row
         return None
 
-    def compare(self, first: Row, second: Row, measure: str) -> PairedDifference:
+    def compare(self, first: Row, second: Row, metric: str) -> PairedDifference:
         """`first` minus `second`, query by query, with the same resamples as the intervals."""
-        columns = [self._columns[row.name, measure] for row in (first, second)]
+        columns = [self._columns[row.name, metric] for row in (first, second)]
         return difference_of(self._values[:, columns], self._means[:, columns])
 
-    def best_row(self, measure: str) -> Row:
-        """The row with the highest mean that has not seen the answers; the first of equals."""
-        honest = [row for row in self.rows if not row.oracle]
-        return max(honest, key=lambda row: self.intervals[row.name][measure].mean)
+    def best_row(self, metric: str) -> Row:
+        """The row with the highest mean that has not seen the answers; the first if several tie."""
+        candidates = [row for row in self.rows if not row.oracle]
+        return max(candidates, key=lambda row: self.intervals[row.name][metric].mean)
 
     def joined_with(self, others: Sequence["Evaluation"]) -> "Evaluation":
-        """This evaluation with the rows of others on the same queries, judgments and documents.
+        """This evaluation with the rows of others on the same queries, qrels and documents.
 
-        A row whose name is already there is left out if it is a baseline with equal rankings.
+        A baseline that is already there with the same rankings is not repeated.
 
         Raises:
-            DataError: another collection, other queries, other judgments, other measures, or a
-                row name that stands for two things.
+            DataError: other documents, queries, qrels or metrics, or two rows of one name.
         """
         rows = {row.name: row for row in self.rows}
         for other in others:
@@ -287,12 +284,12 @@ class Evaluation:
         )
 
     def _check_comparable(self, other: "Evaluation") -> None:
-        ours, theirs = self.collection, other.collection
-        for what, a, b in (
-            ("documents", ours.data_hash, theirs.data_hash),
+        mine, theirs = self.collection, other.collection
+        for part, a, b in (
+            ("documents", mine.data_hash, theirs.data_hash),
             ("queries", self.query_ids, other.query_ids),
-            ("qrels", ours.qrels_hash, theirs.qrels_hash),
+            ("qrels", mine.qrels_hash, theirs.qrels_hash),
             ("metrics", self.metrics, other.metrics),
         ):
             if a != b:
-                raise DataError(f"{self.title} and {other.title} have different {what}")
+                raise DataError(f"{self.title} and {other.title} have different {part}")

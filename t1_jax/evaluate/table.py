@@ -1,4 +1,4 @@
-"""The one table: retrievers and controls down, collections across, and what thinking was worth."""
+"""The results table: retrievers and controls as rows, collections as columns, with notes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,20 +11,21 @@ from rich.text import Text
 
 from t1_jax.evaluate.bootstrap import LEVEL, Interval, PairedDifference
 from t1_jax.evaluate.config import HEADLINE
-from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.results import Evaluation, Row
+from t1_jax.progress import counted
+from t1_jax.retrieval import find_self_documents
 
 _BEST = "*"
 _FEW = 30
-"""Below so many queries a percentile interval is much too narrow to call anything by it."""
+"""With fewer queries percentile intervals are too narrow for a verdict."""
 _LEGEND = (
-    f"[low, high]: 95 % bootstrap interval over queries. {_BEST} best of those that have not seen "
-    "the answers."
+    f"[low, high]: 95 % bootstrap interval over queries. {_BEST} best row that has not seen the "
+    "answers."
 )
 
 
 class ResultsTable:
-    """The table for a terminal: all collections side by side where they fit, else one by one."""
+    """The table for a terminal: collections side by side if they fit, otherwise one by one."""
 
     def __init__(self, evaluations: Sequence[Evaluation]) -> None:
         self._evaluations = list(evaluations)
@@ -49,58 +50,107 @@ class ResultsTable:
 
 
 def comparison_sentence(evaluation: Evaluation, system: str | None = None) -> str | None:
-    """What the own thought adds to no thought, and whether the queries can tell; None without both.
+    """Own thought minus no thought with a verdict; None if one of them was not evaluated.
 
     Args:
-        evaluation: of one collection.
-        system: whose thought; default the first system's.
+        evaluation: the results on one collection.
+        system: name of the system; default the first.
     """
     own, without = evaluation.control("own", system), evaluation.control("no-think", system)
     if own is None or without is None:
         return None
-    measure = HEADLINE[0]
-    found = evaluation.compare(own, without, measure)
+    metric = HEADLINE[0]
+    gain = evaluation.compare(own, without, metric)
     return (
-        f"{evaluation.title}: own thought minus no thought, {measure} "
-        f"{signed(found.difference)} [{signed(found.low)}, {signed(found.high)}], "
-        f"{format_p(found.p_value)}, "
-        f"{found.queries} queries ({found.better} better, {found.worse} worse): {_verdict(found)}."
+        f"{evaluation.title}: own thought minus no thought, {metric} "
+        f"{signed(gain.difference)} [{signed(gain.low)}, {signed(gain.high)}], "
+        f"{format_p(gain.p_value)}, "
+        f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse): "
+        f"{_verdict(gain)}."
     )
 
 
-def _verdict(found: PairedDifference) -> str:
-    if found.queries < _FEW:
+def evaluation_notes(evaluation: Evaluation) -> tuple[str, ...]:
+    """Notes for the table, the report and results.json: flaws of the data, missing results."""
+    notes = [
+        *(counted(count, flaw) for flaw, count in evaluation.collection.notes.items()),
+        *_notes_on_self_documents(evaluation),
+        *_notes_on_rows(evaluation),
+    ]
+    return tuple(f"{evaluation.title}: {note}." for note in notes)
+
+
+def _notes_on_rows(evaluation: Evaluation) -> Iterator[str]:
+    total = counted(len(evaluation.query_ids), "queries")
+    for row in evaluation.rows:
+        if row.missing:
+            yield f"{row.label} has no result for {len(row.missing):,} of {total}, which count 0"
+        if row.unknown:
+            yield (
+                f"{row.label} ranks {counted(len(row.unknown), 'queries')} that the split does not "
+                f"have, such as {row.unknown[0]!r}"
+            )
+
+
+def _notes_on_self_documents(evaluation: Evaluation) -> Iterator[str]:
+    """Warns of queries that are in the corpus: they rank first and count as wrong."""
+    collection = evaluation.collection
+    selves = find_self_documents(
+        ((query.id, query.text) for query in collection.queries), collection.documents_by_id
+    )
+    same_id = same_text = 0
+    for query, documents in zip(collection.queries, selves, strict=True):
+        grades = collection.qrels.get(query.id, {})
+        excluded = collection.excluded.get(query.id, frozenset())
+        wrong = {name for name in documents - excluded if grades.get(name, 0) <= 0}
+        same_id += query.id in wrong
+        same_text += query.id not in wrong and bool(wrong)
+    if same_id:
+        yield (
+            f"{counted(same_id, 'queries')} with the id of a document that is not relevant. If "
+            "these documents are the queries themselves, they rank first and count as wrong: "
+            "exclude_same_id=true removes them"
+        )
+    if same_text:
+        yield (
+            f"{counted(same_text, 'queries')} with the text of a document of another id that is "
+            "not relevant: it ranks first and counts as wrong (excluded.jsonl can remove it)"
+        )
+
+
+def _verdict(gain: PairedDifference) -> str:
+    if gain.queries < _FEW:
         return f"fewer than {_FEW} queries are too few for a verdict"
-    if not found.excludes_zero or found.p_value >= 1 - LEVEL:
-        return "these queries cannot tell the two apart"
-    return "thinking helps here" if found.difference > 0 else "thinking hurts here"
+    if not gain.excludes_zero or gain.p_value >= 1 - LEVEL:
+        return "no significant difference"
+    return "thinking helps here" if gain.difference > 0 else "thinking hurts here"
 
 
 def signed(value: float) -> str:
-    """Three digits with a true sign; nothing that rounds to zero gets one."""
+    """Three digits with a sign, but `0.000` without one."""
     text = f"{value:+.3f}"
     return "0.000" if float(text) == 0 else text.replace("-", "−")
 
 
 def format_p(p_value: float) -> str:
-    """A p-value to two digits, `p = 0.12`; small ones as a bound."""
+    """`p = 0.12`, or `p < 0.001` for small values."""
     return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
 
 
 def to_markdown(evaluations: Sequence[Evaluation]) -> str:
     """The table, the comparisons and the legend as Markdown."""
-    columns = [(evaluation, measure) for evaluation in evaluations for measure in HEADLINE]
-    headings = [f"{evaluation.title} {measure}" for evaluation, measure in columns]
+    columns = [(evaluation, metric) for evaluation in evaluations for metric in HEADLINE]
+    headings = [f"{evaluation.title} {metric}" for evaluation, metric in columns]
     lines = ["| " + " | ".join(["Retriever", *headings]) + " |", "|---|" + "---:|" * len(columns)]
     for name, label in row_names(evaluations).items():
         cells = []
-        for evaluation, measure in columns:
-            interval = _interval(evaluation, name, measure)
+        for evaluation, metric in columns:
+            interval = _interval(evaluation, name, metric)
             text = "–" if interval is None else format_interval(interval)
-            cells.append(f"**{text}**" if _is_best(evaluation, name, measure) else text)
+            cells.append(f"**{text}**" if _is_best(evaluation, name, metric) else text)
         lines.append("| " + " | ".join([_markdown(label), *cells]) + " |")
-    notes = [sentence for each in evaluations if (sentence := comparison_sentence(each))]
-    notes += [note for each in evaluations for note in evaluation_notes(each)]
+    notes = [line for result in evaluations if (line := comparison_sentence(result))]
+    notes += [note for result in evaluations for note in evaluation_notes(result)]
     legend = _LEGEND.replace(f"{_BEST} best", "Bold: best")
     return "\n".join([*lines, "", *(f"{_markdown(note)}\n" for note in notes), legend, ""])
 
@@ -111,7 +161,7 @@ def format_interval(interval: Interval) -> str:
 
 
 def row_names(evaluations: Sequence[Evaluation]) -> dict[str, str]:
-    """Name -> label of every row, in the order in which they first stand."""
+    """Name -> label of every row, in order of first appearance."""
     return {row.name: row.label for evaluation in evaluations for row in evaluation.rows}
 
 
@@ -119,34 +169,34 @@ def _table(evaluations: Sequence[Evaluation]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for evaluation in evaluations:
-        heading = f"{evaluation.title} ({len(evaluation.query_ids)} queries)"
-        for place, measure in enumerate(HEADLINE):
-            table.add_column(f"{'' if place else heading}\n{measure}", no_wrap=True)
+        heading = f"{evaluation.title} ({counted(len(evaluation.query_ids), 'queries')})"
+        for number, metric in enumerate(HEADLINE):
+            table.add_column(f"{'' if number else heading}\n{metric}", no_wrap=True)
     for name, label in row_names(evaluations).items():
         cells = [
-            _cell(evaluation, name, measure) for evaluation in evaluations for measure in HEADLINE
+            _cell(evaluation, name, metric) for evaluation in evaluations for metric in HEADLINE
         ]
         oracle = any(_is_oracle(evaluation, name) for evaluation in evaluations)
         table.add_row(Text(label), *cells, style="dim italic" if oracle else "")
     return table
 
 
-def _cell(evaluation: Evaluation, name: str, measure: str) -> Text:
-    interval = _interval(evaluation, name, measure)
+def _cell(evaluation: Evaluation, name: str, metric: str) -> Text:
+    interval = _interval(evaluation, name, metric)
     if interval is None:
         return Text("–")
-    best = _is_best(evaluation, name, measure)
+    best = _is_best(evaluation, name, metric)
     text = Text(f"{interval.mean:.3f}{_BEST if best else ' '}", style="bold" if best else "")
     text.append(f" [{interval.low:.3f}, {interval.high:.3f}]", style="not bold dim")
     return text
 
 
-def _interval(evaluation: Evaluation, name: str, measure: str) -> Interval | None:
-    return evaluation.intervals.get(name, {}).get(measure)
+def _interval(evaluation: Evaluation, name: str, metric: str) -> Interval | None:
+    return evaluation.intervals.get(name, {}).get(metric)
 
 
-def _is_best(evaluation: Evaluation, name: str, measure: str) -> bool:
-    return evaluation.best_row(measure).name == name
+def _is_best(evaluation: Evaluation, name: str, metric: str) -> bool:
+    return evaluation.best_row(metric).name == name
 
 
 def _is_oracle(evaluation: Evaluation, name: str) -> bool:

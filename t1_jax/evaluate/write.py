@@ -1,4 +1,4 @@
-"""The folder of a run: results.json, rankings, values per query, thoughts, table and report."""
+"""The folder of an evaluation: results.json, rankings, scores per query, thoughts, report."""
 
 import itertools
 import json
@@ -10,15 +10,14 @@ from typing import Any
 
 from t1_jax.errors import DataError
 from t1_jax.evaluate.environment import hardware, package_versions
-from t1_jax.evaluate.notes import evaluation_notes
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
-from t1_jax.evaluate.table import comparison_sentence, to_markdown
+from t1_jax.evaluate.table import comparison_sentence, evaluation_notes, to_markdown
 from t1_jax.files import atomic_folder, write_atomically
 from t1_jax.retrieval import write_run
 
-FORMAT_VERSION = 1
-"""Of results.json and its neighbors."""
+FORMAT_VERSION = 2
+"""Version of results.json, per_query.jsonl and thoughts.jsonl."""
 
 
 def write_results(
@@ -28,28 +27,28 @@ def write_results(
     report: ReportOptions | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes everything an evaluation found, and then the page.
+    """Writes the results, and then the page.
 
-    The folder appears whole or not at all; should the page fail, all else is there.
+    The folder is written atomically. If rendering the page fails, all other files are there.
 
     ```
     results.json              means, intervals, comparisons, configs, versions, hashes, machine
     table.md                  the table
     report.html               the page
     <collection>/<row>.trec        rankings, best first
-    <collection>/per_query.jsonl   every measure of every row, a query a line
-    <collection>/thoughts.jsonl    every thought, a line each
+    <collection>/per_query.jsonl   all metrics of all rows, one query per line
+    <collection>/thoughts.jsonl    one thought per line
     ```
 
     Args:
-        folder: becomes the run folder.
-        evaluations: one a collection.
+        folder: folder to write.
+        evaluations: one for each collection.
         report: what the page shows.
-        overwrite: replace a folder that stands there.
+        overwrite: replace an existing folder.
 
     Raises:
-        DataError: two evaluations of one name, or ids that a TREC file cannot hold apart.
-        T1Error: the folder exists (without `overwrite`), or the disk refuses.
+        DataError: two evaluations with one name, or ids that clash in a TREC file.
+        T1Error: the folder exists (without `overwrite`), or the write failed.
     """
     names = folder_names([evaluation.title for evaluation in evaluations])
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
@@ -61,16 +60,16 @@ def write_results(
 
 
 def folder_names(titles: Sequence[str]) -> list[str]:
-    """The subfolder of each evaluation: its title, with what file names should not have replaced.
+    """The subfolder of each evaluation: its title with unsafe characters replaced.
 
     Raises:
         DataError: two would share a folder.
     """
     names = [_file_name(title) for title in titles]
-    for place, name in enumerate(names):
-        if (first := names.index(name)) != place:
+    for number, name in enumerate(names):
+        if (first := names.index(name)) != number:
             raise DataError(
-                f"the collections {titles[first]!r} and {titles[place]!r} would be written to one "
+                f"the collections {titles[first]!r} and {titles[number]!r} would be written to one "
                 f"folder, {name}",
                 hint="rename the folder of one of them, or evaluate them in two runs",
             )
@@ -78,7 +77,7 @@ def folder_names(titles: Sequence[str]) -> list[str]:
 
 
 def results_as_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """What results.json holds, as JSON values."""
+    """The content of results.json."""
     return {
         "format": FORMAT_VERSION,
         "versions": package_versions(),
@@ -95,7 +94,7 @@ def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
         "split": evaluation.split,
         "documents": len(collection.documents),
         "queries": len(collection.queries),
-        "queries_left_out": evaluation.excluded_rows,
+        "skipped_queries": evaluation.skipped_queries,
         "query_ids": list(evaluation.query_ids),
         "qrels": sum(map(len, collection.qrels.values())),
         "data_hash": collection.data_hash,
@@ -130,8 +129,7 @@ def _row_as_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
         "control": row.control,
         "oracle": row.oracle,
         "metrics": {
-            measure: asdict(interval)
-            for measure, interval in evaluation.intervals[row.name].items()
+            metric: asdict(interval) for metric, interval in evaluation.intervals[row.name].items()
         },
         "queries": len(evaluation.query_ids),
         "queries_without_result": list(row.missing),
@@ -142,20 +140,19 @@ def _row_as_json(evaluation: Evaluation, row: Row) -> dict[str, Any]:
 
 
 def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Every system's own thought against each of its controls and each baseline."""
-    found = []
+    """Each system's own thought against each of its controls and each baseline."""
+    comparisons = []
     for own in (row for row in evaluation.rows if row.control == "own"):
         others = [
             row for row in evaluation.rows if row is not own and row.system in (own.system, None)
         ]
         for other in others:
-            for measure in evaluation.metrics:
-                difference = evaluation.compare(own, other, measure)
-                found.append(
-                    {"first": own.name, "second": other.name, "measure": measure}
-                    | asdict(difference)
+            for metric in evaluation.metrics:
+                difference = evaluation.compare(own, other, metric)
+                comparisons.append(
+                    {"first": own.name, "second": other.name, "metric": metric} | asdict(difference)
                 )
-    return found
+    return comparisons
 
 
 def _write_collection(folder: Path, evaluation: Evaluation) -> None:
@@ -169,12 +166,12 @@ def _write_collection(folder: Path, evaluation: Evaluation) -> None:
 
 
 def _per_query(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
-    for place, query in enumerate(evaluation.collection.queries):
+    for number, query in enumerate(evaluation.collection.queries):
         yield {
             "query_id": query.id,
             "rows": {
-                row.name: {measure: float(values[place]) for measure, values in row.values.items()}
-                | {"judged_ranks": dict(row.judged_ranks.get(query.id, {}))}
+                row.name: {metric: float(values[number]) for metric, values in row.values.items()}
+                | {"relevant_ranks": dict(row.relevant_ranks.get(query.id, {}))}
                 for row in evaluation.rows
             },
         }
@@ -199,15 +196,15 @@ def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
 
 
 def _file_names(names: Iterable[str]) -> list[str]:
-    """A file name for each row, all different, even where the file system ignores case."""
-    found: dict[str, str] = {}
+    """A file name for each row, distinct even on a file system that ignores case."""
+    taken: dict[str, str] = {}
     for plain in map(_file_name, names):
         numbered = (f"{plain}-{number}" for number in itertools.count(2))
         name = next(
-            each for each in itertools.chain([plain], numbered) if each.casefold() not in found
+            free for free in itertools.chain([plain], numbered) if free.casefold() not in taken
         )
-        found[name.casefold()] = name
-    return list(found.values())
+        taken[name.casefold()] = name
+    return list(taken.values())
 
 
 def _file_name(name: str) -> str:

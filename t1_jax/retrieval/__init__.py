@@ -14,6 +14,7 @@ from t1_jax.retrieval.collection import Document as Document
 from t1_jax.retrieval.collection import Query as Query
 from t1_jax.retrieval.collection import id_error as id_error
 from t1_jax.retrieval.collection import text_error as text_error
+from t1_jax.retrieval.dedup import find_self_documents as find_self_documents
 from t1_jax.retrieval.dedup import normalize_text as normalize_text
 from t1_jax.retrieval.dedup import text_hash as text_hash
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from t1_jax.errors import DataError
+from t1_jax.progress import counted
 from t1_jax.retrieval.jsonl import SourceLocation
 
 EMPTY_DOCUMENT = "documents without title and text"
@@ -58,7 +59,8 @@ class ValidationReport:
             return
         raise DataError(
             "\n".join(
-                f"{self._first[kind]} ({count:,} {kind})" for kind, count in self._problems.items()
+                f"{self._first[kind]} ({counted(count, kind)})"
+                for kind, count in self._problems.items()
             ),
             hint="correct the files, or accept this with --lenient (in Python lenient=True, in a "
             "training config data.sources.NAME.lenient=true)",

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from t1_jax.retrieval.validation import UNKNOWN_DOCUMENT
 
 from t1_jax.retrieval import load_collection
 
@@ -31,27 +32,27 @@ def test_check_counts_every_kind_of_flaw(t1, flawed):
     assert answer.code == 0, answer.err
     assert answer.json["documents"] == 5
     test = answer.json["splits"]["test"]
-    assert (test["queries"], test["judgments"], test["bm25_without_result"]) == (5, 6, 1)
+    assert (test["queries"], test["qrels"], test["bm25_without_result"]) == (5, 6, 1)
     assert 0.5 < test["bm25"]["nDCG@10"] < 1
     assert answer.json["findings"] == {
-        "documents repeat the text of another one": 1,
-        "ids of documents that are equal once spaces are replaced, as TREC files need it": 1,
-        "test: documents without title and text (dropped)": 1,
-        "test: qrels for documents that the corpus lacks (kept for scores, as in trec_eval)": 1,
-        "test: queries have the id of a document (see exclude_same_id of `t1 evaluate`)": 1,
-        "test: queries have the text of a document": 1,
-        "test: queries repeat the text of another one": 1,
-        "test: queries have no relevant document, so they cannot be scored": 1,
-        "train: documents without title and text (dropped)": 1,
-        "queries of test are nearly one of train": 2,
+        "documents with the text of an earlier one": 1,
+        "document ids that clash in TREC files, where spaces become _": 1,
+        "documents without title and text (dropped) in test": 1,
+        f"{UNKNOWN_DOCUMENT} (kept for scores, as in trec_eval) in test": 1,
+        "queries with the id of a document (see exclude_same_id of `t1 evaluate`) in test": 1,
+        "queries with the text of a document of another id in test": 1,
+        "queries with the text of an earlier one in test": 1,
+        "queries without relevant document, which cannot be scored in test": 1,
+        "documents without title and text (dropped) in train": 1,
+        "queries of test that nearly duplicate one of train": 2,
     }
-    assert "1 documents repeat the text of another one" in answer.err
+    assert "1 document with the text of an earlier one" in answer.err
 
 
 def test_check_of_a_sound_collection(t1, pets):
     answer = t1("collection", "check", pets)
     assert answer.code == 0, answer.err
-    assert "nothing else to report" in answer.out
+    assert "no flaws found" in answer.out
 
 
 def test_split_puts_equal_queries_together(t1, flawed, pets, tmp_path):

@@ -22,7 +22,7 @@ def test_every_recipe_is_read(name):
     path, config_class = CONFIGS / f"{name}.yaml", RECIPES[name]
     load_config(config_class, path)
     command = (
-        "t1 quickstart" if config_class is QuickstartConfig else f"--config configs/{path.name}"
+        "t1 quickstart" if config_class is QuickstartConfig else f"t1 evaluate configs/{path.name}"
     )
     assert command in path.read_text()
 

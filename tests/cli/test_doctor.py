@@ -10,10 +10,10 @@ from t1_jax.cli.diagnostics import (
     Device,
     Machine,
     Memory,
-    examine,
-    findings,
-    size,
+    diagnose,
+    inspect_machine,
 )
+from t1_jax.cli.output import size_text
 
 GIB = 1 << 30
 
@@ -26,7 +26,7 @@ def good(tmp_path) -> Machine:
         python="3.13.0",
         system="Linux x86_64",
         versions={"jax": jax, "flax": flax, "scann": "1.4.2"},
-        cpu=CpuFacts(name="x", cores=16, cores_of_machine=16, bf16=("amx_bf16",), load=1.0),
+        cpu=CpuFacts(name="x", usable_cores=16, total_cores=16, bf16=("amx_bf16",), load=1.0),
         memory=Memory(total=64 * GIB, free=32 * GIB),
         disk_free=100 * GIB,
         cache=tmp_path,
@@ -38,7 +38,7 @@ def good(tmp_path) -> Machine:
 
 
 def test_nothing_is_found_on_a_good_machine(good):
-    assert findings(good) == []
+    assert diagnose(good) == []
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_nothing_is_found_on_a_good_machine(good):
         ({"versions": {"jax": "0.12.0.1", "flax": "0.12.8", "scann": "1"}}, "broken", "tested"),
         ({"versions": {"jax": "0.10.2", "flax": "0.12.8", "scann": None}}, "missing", "scann"),
         ({"python": "3.11.9"}, "slow", "Python 3.11"),
-        ({"disk_free": GIB // 2}, "broken", "512 MiB are free"),
+        ({"disk_free": GIB // 2}, "broken", "512 MiB free"),
         ({"memory": Memory(total=4 * GIB, free=GIB)}, "slow", "1.0 GiB of memory"),
         ({"compilation_cache": None}, "slow", "compilation cache"),
         ({"accelerator": "NVIDIA GPU"}, "slow", "NVIDIA GPU"),
-        ({"cpu": {"cores": 2}}, "slow", "2 of 16 cores"),
+        ({"cpu": {"usable_cores": 2}}, "slow", "2 of 16 usable cores"),
         ({"cpu": {"bf16": ()}}, "slow", "bfloat16"),
-        ({"cpu": {"load": 30.0}}, "slow", "30 processes want 16 cores"),
+        ({"cpu": {"load": 30.0}}, "slow", "30 running processes share 16 cores"),
     ],
 )
 def test_each_fault_is_found_with_its_reason(good, changes, level, what):
     if "cpu" in changes:
         changes = {"cpu": dataclasses.replace(good.cpu, **changes["cpu"])}
-    (finding,) = findings(dataclasses.replace(good, **changes))
+    (finding,) = diagnose(dataclasses.replace(good, **changes))
     assert finding.level == level
     assert what in finding.problem
     assert finding.impact
@@ -68,23 +68,23 @@ def test_each_fault_is_found_with_its_reason(good, changes, level, what):
 
 def test_the_processor_does_not_matter_beside_a_gpu(good):
     gpu = Device(platform="gpu", kind="H200", memory=139 * GIB, gflops={})
-    cpu = dataclasses.replace(good.cpu, cores=2, bf16=())
-    assert findings(dataclasses.replace(good, devices=(gpu,), cpu=cpu)) == []
+    cpu = dataclasses.replace(good.cpu, usable_cores=2, bf16=())
+    assert diagnose(dataclasses.replace(good, devices=(gpu,), cpu=cpu)) == []
 
 
 def test_what_is_broken_comes_first(good):
     worse = dataclasses.replace(good, compilation_cache=None, disk_free=0, python="3.11.1")
-    assert [finding.level for finding in findings(worse)] == ["broken", "slow", "slow"]
+    assert [finding.level for finding in diagnose(worse)] == ["broken", "slow", "slow"]
 
 
 def test_this_machine(cache, monkeypatch):
     (cache / "models" / "some").mkdir(parents=True)
     (cache / "models" / "some" / "weights").write_bytes(b"12345")
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
-    found = examine(measure=False)
+    found = inspect_machine(measure=False)
     assert found.cache_bytes == {"models/some": 5}
     assert found.compilation_cache == "/elsewhere"
-    assert 1 <= found.cpu.cores <= found.cpu.cores_of_machine
+    assert 1 <= found.cpu.usable_cores <= found.cpu.total_cores
     assert found.disk_free > 0
     assert found.versions["jax"]
     assert {device.platform for device in found.devices} == {"cpu"}
@@ -101,7 +101,7 @@ def test_the_command(t1, monkeypatch):
     words = t1("doctor", "--no-measure").out
     assert "GFLOP/s" not in words
     for finding in fields["findings"]:
-        assert finding["why"] in words or finding["level"] == "slow"
+        assert finding["impact"] in words or finding["level"] == "slow"
     json.dumps(fields)
 
 
@@ -114,4 +114,9 @@ def test_rates_are_measured(monkeypatch):
 
 
 def test_bytes_as_people_read_them():
-    assert [size(n) for n in (5, 2048, 5 << 20, 3 * GIB)] == ["5 B", "2 KiB", "5 MiB", "3.0 GiB"]
+    assert [size_text(n) for n in (5, 2048, 5 << 20, 3 * GIB)] == [
+        "5 B",
+        "2 KiB",
+        "5 MiB",
+        "3.0 GiB",
+    ]

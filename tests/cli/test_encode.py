@@ -22,7 +22,7 @@ def test_documents_of_a_collection_are_an_index(t1, base_model, pets, tmp_path):
 
 def test_queries_with_and_without_thought(t1, base_model, pets, tmp_path):
     how = ("encode", "-c", pets, "-m", base_model, "--side", "query", "--dtype", "float32")
-    thinking = t1(*how, "-o", tmp_path / "a", "--max_thought_tokens", 4, "--json")
+    thinking = t1(*how, "-o", tmp_path / "a", "--max-thought-tokens", 4, "--json")
     assert thinking.code == 0, thinking.err
     without = t1(*how, "-o", tmp_path / "b", "--no-think", "--json")
     assert without.code == 0, without.err
@@ -37,7 +37,7 @@ def test_an_input_file(t1, base_model, tmp_path):
     (tmp_path / "texts.jsonl").write_text('{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y"}\n')
     answer = t1("encode", "-i", tmp_path / "texts.jsonl", "-m", base_model, "-o", tmp_path / "v")
     assert answer.code == 0, answer.err
-    assert "2 document vectors of 32 dimensions" in answer.out
+    assert "2 document embeddings with 32 dimensions" in answer.out
 
 
 def test_a_document_of_200_000_characters_is_cut_and_said_so(t1, base_model, tmp_path):
@@ -45,13 +45,13 @@ def test_a_document_of_200_000_characters_is_cut_and_said_so(t1, base_model, tmp
     (tmp_path / "texts.jsonl").write_text(line + "\n")
     answer = t1("encode", "-i", tmp_path / "texts.jsonl", "-m", base_model, "-o", tmp_path / "v")
     assert answer.code == 0, answer.err
-    assert "1 texts were cut at their end" in answer.out
+    assert "truncated: 1 text" in answer.out
 
 
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ((), "say what to encode"),
+        ((), "give either a collection or an input file"),
         (("-c", "cvw"), "did you mean 'cwe'?"),
         (("-c", "cwe"), "hint: t1 pull cwe"),
         (("-i", "missing.jsonl"), "missing.jsonl"),

@@ -35,13 +35,13 @@ def test_a_run_of_anybodys_is_scored(t1, pets, run):
     assert mine["metrics"]["nDCG@10"]["mean"] == pytest.approx((1 + 1 + 0.63093 + 0) / 4, abs=1e-4)
     assert mine["queries_without_result"] == ["q4"]
     assert mine["unknown_queries"] == ["other"]
-    told = [
-        "pets/test: mine.trec found nothing for 1 of 4 queries, which count 0.",
-        "pets/test: mine.trec ranks 1 queries that the split does not have, such as 'other'.",
+    notes = [
+        "pets/test: mine.trec has no result for 1 of 4 queries, which count 0.",
+        "pets/test: mine.trec ranks 1 query that the split does not have, such as 'other'.",
     ]
-    assert answer.json["collections"][0]["notes"] == told
+    assert answer.json["collections"][0]["notes"] == notes
     printed = " ".join(answer.err.split())
-    assert all(sentence in printed for sentence in told)
+    assert all(sentence in printed for sentence in notes)
 
 
 def test_a_run_named_as_the_baseline_has_a_row_of_its_own(t1, pets, run, tmp_path):
@@ -81,7 +81,10 @@ def test_bad_runs(t1, pets, tmp_path, lines, named):
     [
         ((), "no collection was given"),
         (("-c", "pets", "--split", "dev"), "pets"),
-        (("-c", "cwe", "budgt=3"), "did you mean 'max_thought_tokens'?"),
+        (("-c", "cwe", "max_thought_token=3"), "did you mean 'max_thought_tokens'?"),
+        (("mine.yaml", "more.yaml", "-c", "cwe"), "more than one config"),
+        (("mine.yaml", "-c", "cwe"), "mine.yaml"),
+        (("n", "=", "3", "-c", "cwe"), "'n' is neither a .yaml file nor KEY=VALUE"),
         (("-c", "cwe", "metrics=[nDCG@10,recall@10,wow]"), "wow"),
         (("-c", "cwe", "n=3"), "temperature"),
         (("-c", "cwe"), "t1 pull cwe"),
@@ -122,7 +125,7 @@ def test_names_that_clash_are_found_before_weights_are_read(
     assert "both become 'a_b' in a TREC file" in answer.err
     answer = t1("evaluate", "-c", pets, *out, "max_thought_tokens=4096")
     assert answer.code == 2
-    assert "positions, and the model has 4096" in answer.err
+    assert "the model has 4096" in answer.err
     answer = t1("evaluate", "-c", pets, *out, "task=biologie")
     assert answer.code == 2
     assert "did you mean 'biology'?" in answer.err
@@ -166,8 +169,8 @@ def test_results_survive_a_failed_report_and_a_later_collection(
 def test_a_folders_name_chooses_no_instruction(t1, base_model, pets, tmp_path):
     posts = _copy(pets, tmp_path / "biology")
     answer = t1("evaluate", *FAST, "-c", posts, "-m", base_model)
-    assert "biology: instruction of queries: Given a query, retrieve relevant" in answer.err
+    assert "biology: query instruction: Given a query, retrieve relevant" in answer.err
     answer = t1("evaluate", *FAST, "task=biology", "-c", posts, "-m", base_model)
-    assert "biology: instruction of queries: Given a biology post" in answer.err
+    assert "biology: query instruction: Given a biology post" in answer.err
     answer = t1("evaluate", *FAST, "instruction=Find the animal", "-c", posts, "-m", base_model)
-    assert "biology: instruction of queries: Find the animal" in answer.err
+    assert "biology: query instruction: Find the animal" in answer.err

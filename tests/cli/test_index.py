@@ -12,7 +12,7 @@ from t1_jax.errors import IndexContractError
 def test_info_says_what_it_holds(t1, pets_index):
     answer = t1("index", "info", pets_index)
     assert answer.code == 0, answer.err
-    assert "12 of 32 dimensions" in answer.out
+    assert "12 with 32 dimensions" in answer.out
     assert "1.000 (exact)" in answer.out
     manifest = t1("index", "info", pets_index, "--json").json
     assert manifest["kind"] == "numpy"
@@ -62,7 +62,7 @@ def test_what_to_index_is_said_once(t1, pets, pets_index, tmp_path):
     for given in ((), ("-c", pets, "--vectors", pets_index)):
         answer = t1("index", "build", tmp_path / "i", *given)
         assert answer.code == 2
-        assert "say what to index" in answer.err
+        assert "give one source to index" in answer.err
 
 
 def test_a_target_in_use_stays(t1, pets_index):
@@ -80,12 +80,12 @@ def test_documents_alone_are_enough(t1, base_model, pets, tmp_path):
     how = ("index", "build", tmp_path / "i", "-c", tmp_path, "-m", base_model, "--json")
     answer = t1(*how)
     assert answer.code == 2
-    assert "corpus.jsonl.gz:13: document 'void' (1 documents without title and text)" in answer.err
+    assert "corpus.jsonl.gz:13: document 'void' (1 document without title and text)" in answer.err
     assert "--lenient" in answer.err
     answer = t1(*how, "--lenient")
     assert answer.code == 0, answer.err
     assert answer.json["count"] == 12
-    assert "1 documents without title and text (dropped)" in answer.err
+    assert "1 document without title and text (dropped)" in answer.err
 
 
 def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monk
     answer = t1(*how)
     assert answer.code == 2
     kept = tmp_path / "i.vectors"
-    assert f"the vectors are kept in {kept}" in answer.err
+    assert f"the embeddings are kept in {kept}" in answer.err
     assert "hint: search more leaves; t1 index build" in answer.err
     assert not (tmp_path / "i").exists()
     exact = t1("index", "build", tmp_path / "exact", "--vectors", kept, "--json")

@@ -1,7 +1,10 @@
+import dataclasses
+from pathlib import Path
+
 import pytest
 
-from t1_jax.cli.inputs import given_queries
-from t1_jax.errors import DataError
+from t1_jax.cli.inputs import read_config, read_queries
+from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import load_documents
 
 
@@ -40,7 +43,36 @@ def test_unreadable_files(tmp_path):
         load_documents(tmp_path / "nothing.jsonl")
     (tmp_path / "latin.txt").write_bytes(b"good\ncaf\xe9\n")
     with pytest.raises(DataError, match=r"latin.txt:2: byte 3 of the line is not UTF-8"):
-        given_queries([], tmp_path / "latin.txt")
+        read_queries([], tmp_path / "latin.txt")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DataError, match=r"empty.jsonl has nothing with a text"):
         load_documents(tmp_path / "empty.jsonl")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Numbers:
+    n: int = 1
+    sub: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def test_a_config_comes_from_a_file_and_fields(tmp_path):
+    (tmp_path / "a.yaml").write_text("n: 2\n")
+    file = str(tmp_path / "a.yaml")
+    assert read_config(Numbers, None).n == 1
+    assert read_config(Numbers, [], default=Path(file)).n == 2
+    assert read_config(Numbers, [file]).n == 2
+    assert read_config(Numbers, ["n=3", file, "sub.x=4"]) == Numbers(n=3, sub={"x": 4})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.yaml", "b.yml"], "more than one config was given: a.yaml, b.yml"),
+        (["train.json"], "'train.json' is neither a .yaml file nor KEY=VALUE"),
+        (["n", "=", "3"], "'n' is neither"),
+        (["n=x"], "n expects int"),
+    ],
+)
+def test_other_arguments_are_errors(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        read_config(Numbers, arguments)

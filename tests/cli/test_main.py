@@ -67,14 +67,14 @@ def test_a_users_mistake_is_two_lines_on_stderr_and_an_object_with_json(t1):
     answer = t1("pull", "smollm2-135m-instuct")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err == (
-        "error: nothing to pull is called 'smollm2-135m-instuct'\n"
+        "error: no model or collection is called 'smollm2-135m-instuct'\n"
         "  hint: did you mean 'smollm2-135m-instruct'?\n"
     )
     answer = t1("pull", "smollm2-135m-instuct", "--json")
     assert answer.code == 2
     assert answer.json["error"] == {
         "kind": "ConfigError",
-        "message": "nothing to pull is called 'smollm2-135m-instuct'",
+        "message": "no model or collection is called 'smollm2-135m-instuct'",
         "hint": "did you mean 'smollm2-135m-instruct'?",
     }
 

@@ -15,7 +15,7 @@ def test_words_give_negatives(t1, pets, tmp_path):
     again = tmp_path / "again.jsonl"
     answer = t1("mine", "-c", pets, "--split", "test", "-o", again, "negatives=2")
     assert "these are queries of test: do not train on them" in answer.out
-    assert "near copies of positives alone are dropped as likely relevant" in answer.out
+    assert "BM25 drops only near duplicates of positives" in answer.out
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -52,11 +52,11 @@ def test_vectors_of_an_index_and_words_together(t1, pets, pets_index, base_model
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (("--index", "somewhere"), "words need no index"),
+        (("--index", "somewhere"), "BM25 needs no index"),
         (("negatives=0",), "negatives must be at least 1"),
         (("negativs=3",), "negatives"),
         (("-r", "gone.jsonl"), "gone.jsonl cannot be read"),
-        (("--by", "dense", "--thought", "given"), "4 records have no thought, the first is 'q1'"),
+        (("--by", "dense", "--thought", "given"), "4 records without thought, the first is 'q1'"),
     ],
 )
 def test_a_users_mistake_is_named(t1, pets, tmp_path, more, fault):

@@ -1,7 +1,6 @@
 import pytest
 
 from t1_jax.cli.model import (
-    check_task,
     digest,
     document_fingerprint,
     instruction_note,
@@ -39,23 +38,22 @@ def test_facts_for_readers(model):
     assert facts.details["devices"] == "1 x cpu: cpu"
 
 
-def test_a_task_without_instruction_is_refused(model):
-    check_task(model.preset, None, otherwise="")
-    check_task(model.preset, "cwe", otherwise="")
-    with pytest.raises(ConfigError, match="did you mean 'ruff'"):
-        check_task(model.preset, "rufff", otherwise="")
+def test_an_unknown_task_is_an_error(model):
+    assert query_instruction(model.preset, None, None) == model.preset.instruction(None)
+    assert query_instruction(model.preset, "cwe", None) == model.preset.instruction("cwe")
+    with pytest.raises(ConfigError) as error:
+        query_instruction(model.preset, "rufff", None, custom="write one: KEY")
+    assert error.value.hint == "did you mean 'ruff'? (or write one: KEY)"
 
 
 @pytest.mark.parametrize("given", [("cwe", None), (None, "Find it")])
 def test_prompts_that_hold_no_instruction_take_none(given):
     compact, whole = load_preset("t1-compact"), load_preset("t1")
-    with pytest.raises(ConfigError, match="t1-compact.* hold no instruction"):
+    with pytest.raises(ConfigError, match="t1-compact.* have no instruction"):
         query_instruction(compact, *given)
     chosen = query_instruction(compact, None, None, "cwe")
-    assert instruction_note(compact, chosen) == (
-        "the prompts 't1-compact' put queries without an instruction"
-    )
-    assert instruction_note(whole, query_instruction(whole, *given)).startswith("instruction of")
+    assert instruction_note(compact, chosen) == ("the prompts 't1-compact' have no instruction")
+    assert instruction_note(whole, query_instruction(whole, *given)).startswith("query instruction")
 
 
 def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):

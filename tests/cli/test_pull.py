@@ -78,12 +78,12 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     ("given", "named"),
     [
         ((), "t1 pull NAME, one of smollm2-135m-instruct, cwe, ruff"),
-        (("cwe", "--all"), "not both"),
+        (("cwe", "--all"), "give names to pull, or --all"),
         (("rufff",), "did you mean 'ruff'?"),
         (("cwe", "rufff"), "did you mean 'ruff'?"),
         (("some/model",), "--source hub"),
         (("cwe", "--revision", "main"), "add --source hub"),
-        (("--all", "--source", "hub"), "name one model"),
+        (("--all", "--source", "hub"), "t1 pull OWNER/NAME --source hub"),
     ],
 )
 def test_bad_input(t1, given, named):

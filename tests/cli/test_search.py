@@ -9,7 +9,7 @@ from t1_jax.retrieval import read_run
 
 @pytest.fixture
 def how(base_model):
-    return ("-m", base_model, "--dtype", "float32", "--max_thought_tokens", 4)
+    return ("-m", base_model, "--dtype", "float32", "--max-thought-tokens", 4)
 
 
 def test_documents_with_titles_and_thoughts(t1, pets_index, how):
@@ -70,9 +70,9 @@ def test_the_index_says_how_queries_are_put(t1, base_model, pets, tmp_path):
     assert plain.json["encoding"]["instruction"].startswith("Given a query, retrieve relevant")
     asked = t1(*common, tmp_path / "posts", "-i", texts, "--task", "biology")
     assert asked.json["encoding"]["instruction"].startswith("Given a biology post")
-    answer = t1("search", tmp_path / "posts", "who purrs?", "--max_thought_tokens", 4, "--json")
+    answer = t1("search", tmp_path / "posts", "who purrs?", "--max-thought-tokens", 4, "--json")
     assert answer.code == 0, answer.err
-    assert "instruction of queries: Given a biology post" in answer.err
+    assert "query instruction: Given a biology post" in answer.err
     for given, named in (
         (("--dtype", "bfloat16"), "--dtype bfloat16: the index has float32"),
         (("--task", "economics"), "the instruction 'Given a economics post"),
@@ -84,7 +84,7 @@ def test_the_index_says_how_queries_are_put(t1, base_model, pets, tmp_path):
         assert named in answer.err
     assert (
         t1(
-            "search", tmp_path / "posts", "who?", "--task", "biology", "--max_thought_tokens", 4
+            "search", tmp_path / "posts", "who?", "--task", "biology", "--max-thought-tokens", 4
         ).code
         == 0
     )
@@ -98,7 +98,7 @@ def test_many_queries_become_a_run(t1, pets, pets_index, base_model, tmp_path):
     queries, out = tmp_path / "queries.jsonl.gz", tmp_path / "run.trec"
     with gzip.open(queries, "wt") as file:
         file.write((pets / "queries.jsonl").read_text())
-    how = ("--max_thought_tokens", 4, "--json")
+    how = ("--max-thought-tokens", 4, "--json")
     answer = t1("search", pets_index, "--queries", queries, "-o", out, *how)
     assert answer.code == 0, answer.err
     run = read_run(out)
@@ -123,7 +123,7 @@ def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
     assert answer.json == {
         "output": str(out), "queries": 4, "queries_without_result": [], "tag": "bm25"
     }  # fmt: skip
-    answer = t1("search", pets, "x", "--bm25", "-m", "some-model", "--max_thought_tokens", 3)
+    answer = t1("search", pets, "x", "--bm25", "-m", "some-model", "--max-thought-tokens", 3)
     assert answer.code == 2
     assert "BM25 uses no model, so --model, --max-thought-tokens would do nothing" in answer.err
 
@@ -131,8 +131,8 @@ def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ((), "say what to look for"),
-        (("x", "-q", "PETS", "-o", "run"), "say what to look for"),
+        ((), "give either one query"),
+        (("x", "-q", "PETS", "-o", "run"), "give either one query"),
         (("-q", "PETS"), "--queries and --output belong together"),
         (("x", "-o", "run"), "--queries and --output belong together"),
         (("-q", "PETS", "-o", "PETS"), "is a folder, not a file"),
@@ -140,8 +140,9 @@ def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
         (("-q", "PETS", "-o", "PETS/corpus.jsonl/run"), "corpus.jsonl is not a folder"),
         (("-q", "PETS", "-o", "run", "--split", "dev"), "has no split 'dev'"),
         (("-q", "nowhere", "-o", "run"), "neither a folder nor a collection"),
-        (("x", "--max_thought_tokens", "0"), "must be at least 1"),
-        (("x", "--max_thought_tokens", "5000"), "positions, and the model has 4096"),
+        (("-q", "no.jsonl", "-o", "run"), "no.jsonl does not exist"),
+        (("x", "--max-thought-tokens", "0"), "must be at least 1"),
+        (("x", "--max-thought-tokens", "5000"), "the model has 4096"),
         (("x", "-n", "0"), "must be at least 1"),
         (("x", "-m", "nowhere"), "neither a path on this machine nor a model"),
         (("\udcff",), "surrogate"),
@@ -160,7 +161,7 @@ def test_mistakes_are_found_before_weights_are_read(
 def test_k_beyond_the_index_and_ids_that_collide(t1, pets, pets_index, tmp_path):
     answer = t1("search", pets, "who hunts at night", "--bm25", "-k", 10**12, "--json")
     assert {result["id"] for result in answer.json["results"]} == {"owl", "cat"}
-    answer = t1("search", pets_index, "who?", "-k", 10**12, "--max_thought_tokens", 4, "--json")
+    answer = t1("search", pets_index, "who?", "-k", 10**12, "--max-thought-tokens", 4, "--json")
     assert len(answer.json["results"]) == 12
     queries = tmp_path / "q.jsonl"
     queries.write_text('{"_id": "a b", "text": "x"}\n{"_id": "a_b", "text": "y"}\n')

@@ -1,6 +1,6 @@
 import pytest
 
-TINY = ("--max_thought_tokens", 5, "--dtype", "float32")
+TINY = ("--max-thought-tokens", 5, "--dtype", "float32")
 
 
 def test_thoughts_with_their_ends(t1, base_model):
@@ -29,9 +29,9 @@ def test_queries_from_a_file_or_standard_input_think_the_same(t1, base_model, tm
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (("", "--max_thought_tokens", "5"), "query 1 is empty"),
+        (("", "--max-thought-tokens", "5"), "query 1 is empty"),
         (("   ",), "query 1 is empty"),
-        (("why", "--max_thought_tokens", "0"), "max_thought_tokens"),
+        (("why", "--max-thought-tokens", "0"), "must be at least 1"),
         (("why", "-n", "0"), "number of thoughts"),
         (("why", "--temperature", "-1"), "temperature"),
         (("why", "--task", "cve"), "did you mean 'cwe'?"),
@@ -51,4 +51,4 @@ def test_no_query_at_all(t1, base_model):
     assert "standard input has no query" in answer.err
     answer = t1("think", "why", "-f", "queries.txt", "-m", base_model)
     assert answer.code == 2
-    assert "give one" in answer.err
+    assert "give only one" in answer.err

@@ -37,11 +37,11 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
         "mean_tokens": 1.5,
     }  # fmt: skip
     assert [item.query_id for item in read_records(out)] == ["a", "doc:1"]
-    assert "left out: 1 queries that a held-out split has too" in answer.err
+    assert "removed: 1 query of held-out splits" in answer.err
     answer = t1(
         "thoughts", "template", "-c", "cwe", "--split", "validation", "-o", tmp_path / "v.jsonl"
     )
-    assert "tell judgments of validation" in answer.out
+    assert "reveal qrels of validation" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,11 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
         (("template", "-c", "cwe"), "pip download"),
         (("template", "-c", "news"), "unknown collection"),
         (("teacher", "-c", "nowhere"), "neither a folder nor a collection"),
-        (("teacher", "-c", "PETS", "--split", "test"), "not written for the test split"),
-        (("teacher", "-c", "PETS", "n=0"), "samples must be at least 1"),
+        (
+            ("teacher", "-c", "PETS", "--split", "test"),
+            "no thoughts are written",
+        ),
+        (("teacher", "-c", "PETS", "n=0"), "n must be at least 1"),
         (
             ("teacher", "-c", "PETS", "-r", "GIVEN", "--split", "test", "--endpoint", "host"),
             "not the address",
@@ -88,7 +91,7 @@ def test_an_endpoint_teaches_and_is_taken_up_again(t1, pets, given, tmp_path, mo
     assert answer.code == 0, answer.err
     assert len(asked) == 5  # four answers and one failure
     assert answer.json["cleaning"]["thoughts"] == 4
-    assert answer.json["choice"]["kept"] == 4  # the two best by words
+    assert answer.json["selection"]["kept"] == 4  # the two best by words
     first, second = read_records(out)
     assert first.thoughts == ("it says 1.", "it says 2.")
     assert second.thoughts == ("an old thought", "it says 4.")
@@ -104,7 +107,7 @@ def test_our_own_model_teaches_and_judges(t1, pets, given, base_model, tmp_path)
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert answer.json["cleaning"]["answers"] == 4
-    choice = answer.json["choice"]
+    choice = answer.json["selection"]
     assert choice["records"] >= 1
     assert choice["kept"] == choice["records"]
     assert all(len(item.thoughts) <= 1 for item in read_records(out))

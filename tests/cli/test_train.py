@@ -69,13 +69,13 @@ def test_an_adapter_is_exported_merged(t1, recipe, tmp_path):
 def test_a_run_for_a_machine_to_read(t1, recipe, tmp_path):
     answer = t1("train", recipe, "stages.s1.steps=1", "--json")
     assert answer.code == 0, answer.err
-    found = answer.json
-    assert found["output"] == str(tmp_path / "run")
-    assert (found["steps"], found["stopped"]) == (3, None)
-    assert set(found["validations"]) == {"s1", "s2"}
-    assert found["best"]["step"] in (1, 3)
-    assert found["best"]["ndcg@10"] == max(
-        each["validation/ndcg@10"] for each in found["validations"].values()
+    result = answer.json
+    assert result["output"] == str(tmp_path / "run")
+    assert (result["steps"], result["stopped"]) == (3, None)
+    assert set(result["validations"]) == {"s1", "s2"}
+    assert result["best"]["step"] in (1, 3)
+    assert result["best"]["ndcg@10"] == max(
+        values["validation/ndcg@10"] for values in result["validations"].values()
     )
     assert "training on zoo (24 queries)" in answer.err
 
@@ -86,7 +86,7 @@ def test_a_stopped_run_goes_on_by_the_same_command(t1, recipe, tmp_path, monkeyp
     stopped = t1("train", recipe)
     assert stopped.code == UNFINISHED == 75
     assert "stopped after 3 steps: SIGTERM" in stopped.out
-    assert "the same command goes on" in stopped.out
+    assert "run the same command to resume" in stopped.out
     recorder.stop_after = None
     recorder.states.clear()
     ended = t1("train", recipe)

@@ -15,3 +15,7 @@ from t1_jax.config import suggestion
 )
 def test_suggestion(name: str, answer: str) -> None:
     assert suggestion(name, ["steps", "optimizer.rate"]) == answer
+
+
+def test_an_unrelated_word_gets_the_whole_list() -> None:
+    assert suggestion("auto_map", ["top_p", "n"]) == "choose one of: n, top_p"

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_resamples_for_every_column_and_number_of_c
 def test_resampling_in_blocks_equals_resampling_at_once(monkeypatch: pytest.MonkeyPatch):
     values = np.random.default_rng(2).random((10, 1))
     whole = bootstrap_means(values, samples=25, seed=3)
-    monkeypatch.setattr("t1_jax.evaluate.bootstrap._DRAWS_AT_ONCE", 40)
+    monkeypatch.setattr("t1_jax.evaluate.bootstrap._MAX_DRAWS_PER_BLOCK", 40)
     np.testing.assert_allclose(bootstrap_means(values, samples=25, seed=3), whole, rtol=1e-12)
 
 

@@ -23,23 +23,23 @@ def test_it_reads_from_overrides():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"max_thought_tokens": 0}, "budget must be at least 1, got 0"),
+        ({"max_thought_tokens": 0}, "max_thought_tokens must be at least 1, got 0"),
         ({"top_k": 0}, "top_k"),
         ({"max_queries": -1}, "max_queries"),
         ({"bootstrap_samples": 0}, "bootstrap_samples"),
-        ({"n": 2}, "temperature 0 draws the same thought"),
+        ({"n": 2}, "temperature 0 samples the same thought"),
         ({"task": "cwe", "instruction": "Find it"}, "a task or an instruction, not both"),
         ({"controls": ()}, "nothing to evaluate"),
-        ({"controls": ("own", "own")}, "controls names something twice"),
-        ({"metrics": ("nDCG@10",)}, "measures must hold recall@10"),
-        ({"metrics": ("nDCG@10", "recall@10", "fun@3")}, "unknown measure 'fun@3'"),
-        ({"top_k": 5}, "nDCG@10 cannot be read off rankings of 5"),
+        ({"controls": ("own", "own")}, "controls has a duplicate"),
+        ({"metrics": ("nDCG@10",)}, "metrics must include recall@10"),
+        ({"metrics": ("nDCG@10", "recall@10", "fun@3")}, "unknown me.* 'fun@3'"),
+        ({"top_k": 5}, "nDCG@10 needs rankings of 10 documents"),
     ],
 )
-def test_what_makes_no_sense_is_refused(change: dict[str, object], message: str):
+def test_invalid_values_are_errors(change: dict[str, object], message: str):
     with pytest.raises(ConfigError, match=message):
         EvaluationConfig(**change)  # pyright: ignore[reportArgumentType]
 
 
-def test_several_thoughts_may_be_drawn_at_a_temperature():
+def test_several_thoughts_need_a_temperature():
     assert EvaluationConfig(n=2, sampling=SamplingParams(temperature=1.0)).n == 2

@@ -45,7 +45,7 @@ def test_pairing_matches_lengths():
 
 
 def test_one_query_alone_has_nobody_to_borrow_from():
-    with pytest.raises(DataError, match="second query"):
+    with pytest.raises(DataError, match="at least 2 queries"):
         pair_with_others(["q"], [3], [set()])
 
 
@@ -122,7 +122,7 @@ def test_own_thoughts_are_drawn_once_with_the_collections_task_and_the_configs_b
     assert model.calls[-1]["task"] is None  # the collection's name alone chooses no instruction
 
 
-def test_a_forced_ending_is_told_and_left_out_of_the_log_probability(
+def test_an_appended_emb_token_is_not_in_the_log_probability(
     model: LetterModel, three: Collection, config: EvaluationConfig
 ):
     (ended, cut, _) = ControlQueries(model, three, config).own.thoughts
@@ -133,7 +133,7 @@ def test_a_forced_ending_is_told_and_left_out_of_the_log_probability(
     )
     assert not ended[0].emb_token_appended
     assert (cut[0].finish_reason, cut[0].tokens, cut[0].log_prob_sum) == (
-        "max_thought_tokens",
+        "length",
         4,
         -0.5 * 4,
     )

@@ -1,4 +1,4 @@
-from t1_jax.evaluate import DocumentEncoder, Encoder, QueryEncoder
+from t1_jax.evaluate import Encoder, QueryEncoder
 from t1_jax.retriever import T1
 from tests.evaluate.toys import LetterModel
 
@@ -9,7 +9,7 @@ def _as_encoder(model: T1) -> Encoder:
 
 
 def test_t1_and_the_toy_have_what_an_evaluation_asks_for():
-    for kind in (QueryEncoder, DocumentEncoder, Encoder):
+    for kind in (QueryEncoder, Encoder):
         assert isinstance(LetterModel(), kind)
         assert issubclass(T1, kind)
     assert not isinstance("a text", Encoder)

@@ -22,6 +22,6 @@ def test_the_machine_is_told_without_empty_lines():
 
 def test_a_status_file_that_is_not_there_is_no_fault(tmp_path: Path):
     (tmp_path / "info").write_text("model name\t: Fast: 3 GHz\nMemTotal: 12 kB\n")
-    assert environment._line_of(tmp_path / "info", "model name") == "Fast: 3 GHz"
-    assert environment._line_of(tmp_path / "info", "missing") is None
-    assert environment._line_of(tmp_path / "none", "model name") is None
+    assert environment._status_value(tmp_path / "info", "model name") == "Fast: 3 GHz"
+    assert environment._status_value(tmp_path / "info", "missing") is None
+    assert environment._status_value(tmp_path / "none", "model name") is None

@@ -29,7 +29,7 @@ def test_rows_stand_in_order_and_every_number_follows_from_the_vectors(
         *(f"t1-{name}" for name in ("own", "no-think", "empty", "random", "repeated", "gold")),
     ]
     assert found.query_ids == ("q1", "q2", "q3")
-    assert found.excluded_rows == 1
+    assert found.skipped_queries == 1
     assert found.title == "toys/test"
     row = found.row("t1-no-think")
     for query in found.collection.queries:
@@ -40,9 +40,9 @@ def test_rows_stand_in_order_and_every_number_follows_from_the_vectors(
         }
         assert row.run[query.id] == pytest.approx(expected, abs=1e-6)
     scores = score_run(row.run, found.collection.qrels, metrics=config.metrics)
-    for measure in config.metrics:
+    for metric in config.metrics:
         np.testing.assert_array_equal(
-            row.values[measure], [scores.per_query[measure][name] for name in found.query_ids]
+            row.values[metric], [scores.per_query[metric][name] for name in found.query_ids]
         )
 
 
@@ -51,10 +51,10 @@ def test_thinking_helps_the_query_that_needs_it_and_hurts_the_other(
 ):
     found = evaluate_collection(model, collection, config, facts=facts)
     own, without = found.row("t1-own"), found.row("t1-no-think")
-    assert own.judged_ranks["q1"]["ball"] == 1
-    assert without.judged_ranks["q1"] == {"ball": 3, "car": 1}
-    assert without.judged_ranks["q2"]["doll"] == 1
-    assert own.judged_ranks["q2"]["doll"] == 3
+    assert own.relevant_ranks["q1"]["ball"] == 1
+    assert without.relevant_ranks["q1"] == {"ball": 3, "car": 1}
+    assert without.relevant_ranks["q2"]["doll"] == 1
+    assert own.relevant_ranks["q2"]["doll"] == 3
     gains = own.values["nDCG@10"] - without.values["nDCG@10"]
     assert gains[0] > 0 > gains[1]
 
@@ -92,7 +92,7 @@ def test_ranks_beyond_the_list_are_exact(facts: ModelFacts):
         controls=("no-think",), top_k=10, metrics=("nDCG@10", "recall@10"), bm25=False
     )
     (row,) = evaluate_collection(LetterModel(), far, config, facts=facts).rows
-    assert row.judged_ranks == {"q": {"d29": 30, "d01": 2}, "r": {"d29": 1}}
+    assert row.relevant_ranks == {"q": {"d29": 30, "d01": 2}, "r": {"d29": 1}}
     assert "d29" not in row.run["q"]
 
 
@@ -103,7 +103,7 @@ def test_fewer_queries_are_drawn_by_the_seed_and_only_among_those_with_an_answer
     found = evaluate_collection(model, collection, few, facts=facts)
     assert len(found.query_ids) == 2
     assert "q4" not in found.query_ids
-    assert found.excluded_rows == 2
+    assert found.skipped_queries == 2
     assert found.collection.qrels.keys() == set(found.query_ids)
 
 
@@ -134,7 +134,7 @@ def test_other_retrievers_get_a_row_and_a_query_they_miss_counts_nothing(
     row = found.rows[1]
     assert (row.name, row.system, row.missing) == ("backwards", None, ("q3",))
     assert row.values["nDCG@10"][2] == 0
-    assert row.judged_ranks == {"q1": {"ball": 4, "car": 3}, "q2": {"doll": 2}, "q3": {}}
+    assert row.relevant_ranks == {"q1": {"ball": 4, "car": 3}, "q2": {"doll": 2}, "q3": {}}
 
 
 def test_what_a_retriever_hands_over_is_cut_and_rid_of_excluded_documents(
@@ -144,7 +144,7 @@ def test_what_a_retriever_hands_over_is_cut_and_rid_of_excluded_documents(
     found = evaluate_baselines([_Backwards()], collection, config, split="test")
     (row,) = found.rows
     assert list(row.run["q1"]) == ["egg", "doll", "car", "ball"]
-    assert (found.systems, found.excluded_rows, found.title) == ((), 1, "toys/test")
+    assert (found.systems, found.skipped_queries, found.title) == ((), 1, "toys/test")
     assert to_markdown([found]).startswith("| Retriever | toys/test nDCG@10")
 
 
@@ -176,7 +176,7 @@ def test_exact_back_ends_agree(
     there = dataclasses.replace(config, index=kind, controls=("own",))
     found = evaluate_collection(model, collection, there, facts=facts)
     assert found.systems[0].index_recall_at_10 == 1
-    assert found.row("t1-own").judged_ranks["q1"]["ball"] == 1
+    assert found.row("t1-own").relevant_ranks["q1"]["ball"] == 1
 
 
 def test_judgments_of_absent_documents_count_as_trec_eval_counts_them(collection: Collection):
@@ -241,9 +241,9 @@ def test_a_query_in_the_corpus_is_told_and_taken_out_when_asked():
     plain = evaluate_baselines([Given("run", perfect)], arguments(), BASELINES_ONLY)
     assert plain.rows[0].values["nDCG@10"] == pytest.approx([1 / np.log2(3), 1 / np.log2(3), 1])
     by_id, by_text = evaluation_notes(plain)
-    assert "1 queries have the id of a document" in by_id
+    assert "1 query with the id of a document" in by_id
     assert "exclude_same_id=true" in by_id
-    assert "1 queries have the text of a document of another id" in by_text
+    assert "1 query with the text of a document of another id" in by_text
     assert by_id in to_markdown([plain])
     config = dataclasses.replace(BASELINES_ONLY, exclude_same_id=True)
     without = evaluate_baselines([Given("run", perfect)], arguments(), config)

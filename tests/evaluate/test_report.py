@@ -81,10 +81,10 @@ def test_every_number_of_the_table_is_a_mean_or_an_end_of_its_interval(
         r"<b>(\d\.\d{3})</b> <span class=\"quiet\">\[(\d\.\d{3}), (\d\.\d{3})\]", html
     )
     expected = [
-        tuple(f"{x:.3f}" for x in (row.values[measure].mean(), found.low, found.high))
+        tuple(f"{x:.3f}" for x in (row.values[metric].mean(), found.low, found.high))
         for row in evaluation.rows
-        for measure in ("nDCG@10", "recall@10")
-        for found in [evaluation.intervals[row.name][measure]]
+        for metric in ("nDCG@10", "recall@10")
+        for found in [evaluation.intervals[row.name][metric]]
     ]
     assert shown == expected
     assert comparison_sentence(evaluation) in _Page(html).texts["verdict-sentence"]
@@ -115,9 +115,9 @@ def test_cards_show_documents_with_ranks_scores_grades_and_changes(
     assert "✓ grade 2" in card
     assert '<span class="up">▲ 2</span>' in card
     assert '<span class="down">▼ 2</span>' in card
-    assert "the model ended it itself" in card
+    assert "ended by the model" in card
     hurt = html[html.index('<article class="card hurt"') :]
-    assert "cut off: the budget was spent" in hurt[: hurt.index("</article>")]
+    assert "truncated at the maximum length" in hurt[: hurt.index("</article>")]
     assert "e &lt;b&gt;&amp;" in html
 
 

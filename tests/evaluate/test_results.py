@@ -19,9 +19,9 @@ from tests.evaluate.toys import LetterModel
 
 def test_intervals_are_those_of_the_rows_values(evaluation: Evaluation):
     for row in evaluation.rows:
-        for measure, values in row.values.items():
+        for metric, values in row.values.items():
             (alone,) = intervals(values[:, None], samples=200, seed=0)
-            found = evaluation.intervals[row.name][measure]
+            found = evaluation.intervals[row.name][metric]
             assert dataclasses.astuple(found) == pytest.approx(dataclasses.astuple(alone))
             assert found.mean == pytest.approx(np.mean(values))
 
@@ -90,5 +90,5 @@ def test_what_cannot_be_compared_does_not_join(
     with pytest.raises(DataError, match="different queries"):
         evaluation.joined_with([evaluate_collection(model, collection, fewer, facts=facts)])
     judged = dataclasses.replace(collection, qrels={**collection.qrels, "q2": {"car": 1}})
-    with pytest.raises(DataError, match="different judgments"):
+    with pytest.raises(DataError, match="different qrels"):
         evaluation.joined_with([evaluate_collection(model, judged, config, facts=facts)])

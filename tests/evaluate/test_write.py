@@ -34,10 +34,10 @@ def test_results_hold_every_mean_interval_and_hash(folder: Path, evaluation: Eva
     }
     assert part["systems"][0]["config"]["sampling"]["temperature"] == 0
     for row, written in zip(evaluation.rows, part["rows"], strict=True):
-        for measure, values in row.values.items():
-            found = written["metrics"][measure]
+        for metric, values in row.values.items():
+            found = written["metrics"][metric]
             assert found["mean"] == pytest.approx(values.mean())
-            assert found == dataclasses.asdict(evaluation.intervals[row.name][measure])
+            assert found == dataclasses.asdict(evaluation.intervals[row.name][metric])
     own = part["rows"][1]
     assert own["thinking"]["mean_tokens"] == 3
     assert {"python", "t1_jax", "jax", "numpy"} <= results["versions"].keys()
@@ -50,8 +50,8 @@ def test_comparisons_follow_from_the_values_per_query(folder: Path):
     assert len(part["comparisons"]) == 6 * 3
     for found in part["comparisons"]:
         gains = [
-            line["rows"][found["first"]][found["measure"]]
-            - line["rows"][found["second"]][found["measure"]]
+            line["rows"][found["first"]][found["metric"]]
+            - line["rows"][found["second"]][found["metric"]]
             for line in values
         ]
         assert found["first"] == "t1-own"
@@ -89,7 +89,7 @@ def test_thoughts_are_written_word_for_word(folder: Path):
 def test_ranks_of_judged_documents_are_kept(folder: Path):
     first = _lines(folder / "toys-test" / "per_query.jsonl")[0]
     assert first["query_id"] == "q1"
-    assert first["rows"]["t1-no-think"]["judged_ranks"] == {"ball": 3, "car": 1}
+    assert first["rows"]["t1-no-think"]["relevant_ranks"] == {"ball": 3, "car": 1}
 
 
 def test_table_and_report_lie_beside(folder: Path, evaluation: Evaluation):

@@ -1,6 +1,7 @@
 """The sampler against plain full forwards of the same decoder."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -81,25 +82,28 @@ def tokens(found: Found) -> dict[tuple[int, int], list[int]]:
     return {key: thought.token_ids.tolist() for key, thought in found.items()}
 
 
+@functools.partial(jax.jit, static_argnames=("graph",))
+def full_forward(
+    graph: nnx.GraphDef[Decoder], weights: nnx.State, row: jax.Array, at: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    model = nnx.merge(graph, weights)
+    hidden = model.hidden(row)
+    return model.logits(hidden), model.pool(hidden, at)
+
+
 def assert_full_forward_agrees(
     decoder: Decoder, mesh_context: MeshContext, found: Found, temperature: float, pad: int
 ) -> None:
     """Log-probabilities to 1e-3 and vectors to a cosine of 0.99999, rows padded to `pad`."""
     graph, weights = nnx.split(decoder)
-
-    @jax.jit
-    def full(weights: nnx.State, row: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-        model = nnx.merge(graph, weights)
-        hidden = model.hidden(row)
-        return model.logits(hidden), model.pool(hidden, at)
-
     for (index, _), thought in found.items():
         start = len(prompts()[index].token_ids)
         ids = [*prompts()[index].token_ids, *thought.token_ids.tolist()]
         row = np.zeros((1, pad or len(ids)), np.int32)
         row[0, : len(ids)] = ids
         with mesh_context.activate():
-            logits, vector = full(
+            logits, vector = full_forward(
+                graph,
                 weights,
                 jax.device_put(row, mesh_context.activation("bl")),
                 jax.device_put(np.array([len(ids) - 1]), mesh_context.activation("b")),

@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from t1_jax.errors import ConfigError
@@ -17,6 +17,8 @@ from t1_jax.generate.sampling import (
     token_log_probs,
 )
 
+FEW = settings(max_examples=20)
+"""Each example compiles: the filter's threshold is a constant of the program."""
 LOGITS = hnp.arrays(np.float32, (1, 24), elements=st.floats(-8, 8, width=16), unique=True)
 
 
@@ -106,12 +108,14 @@ def test_top_p_worked_by_hand(weights: list[float], top_p: float, kept: set[int]
         assert reachable(np.log(np.array([weights], np.float32)), top_p=top_p) == kept
 
 
+@FEW
 @given(LOGITS, st.integers(1, 24))
 def test_top_k_keeps_the_k_most_likely(logits: np.ndarray, k: int):
     expected = set(np.argsort(-logits[0])[:k].tolist())
     assert reachable(logits / 8, top_k=k) == expected
 
 
+@FEW
 @given(LOGITS, st.floats(0.05, 0.999))
 def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float):
     probabilities = softmax(logits / 8)[0]

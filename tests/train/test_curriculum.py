@@ -178,15 +178,19 @@ def test_a_deadline_leaves_time_for_one_thing(toys):
 
 
 @pytest.mark.parametrize("steps", [3, 7, 11])  # in each stage, just after a checkpoint
-def test_a_killed_process_goes_on_from_its_last_checkpoint(straight, toys, monkeypatch, steps):
+def test_a_killed_process_goes_on_from_its_last_checkpoint(
+    straight, toys, monkeypatch, compile_cache, steps
+):
     root, expected = straight
     whole(toys)  # writes toy.yaml
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.train.killed", toys / "toy.yaml", str(steps)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    with compile_cache.lent(kept=False) as environment:
+        killed = subprocess.run(
+            [sys.executable, "-m", "tests.train.killed", toys / "toy.yaml", str(steps)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     recorder = Recorder(monkeypatch)
     run_toy(whole(toys))

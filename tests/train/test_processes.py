@@ -1,5 +1,6 @@
 """Two processes of four devices each train as one process of eight does."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from t1_jax.parallel import MeshConfig, make_mesh_context
+from tests.compile_cache import CompileCache
 from tests.train.toy_runs import S2, S3, merged, run_toy, toy_config
 
 STAGES: dict[str, dict[str, Any]] = {
@@ -29,21 +31,25 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def run_two(root: Path, stages: dict[str, dict[str, Any]], **fields: Any) -> None:
-    toy_config(root, stages, mesh=MESH, **fields)  # writes toy.yaml
+def run_two(
+    cache: CompileCache, root: Path, stages: dict[str, dict[str, Any]], **fields: Any
+) -> None:
+    toy_config(root, stages, mesh=MESH, **fields)
+    config = root / "toy.yaml"
     address = f"127.0.0.1:{free_port()}"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.train.worker", root / "toy.yaml", address, "2", str(n)],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for n in range(2)
-    ]
-    told = [worker.communicate(timeout=800)[0] for worker in workers]
+    with contextlib.ExitStack() as stack:
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.train.worker", config, address, "2", str(number)],
+                env={**stack.enter_context(cache.lent(kept=True)), "XLA_FLAGS": flags},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for number in range(2)
+        ]
+        told = [worker.communicate(timeout=800)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
     assert told[1].count("validation") == 0  # the first alone speaks
 
@@ -54,9 +60,9 @@ def lines_of(root: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.enable_socket
 @pytest.mark.timeout(900)  # two more processes on the cores of the tests
-def test_two_processes_train_as_one_does(toys, tmp_path):
+def test_two_processes_train_as_one_does(toys, tmp_path, compile_cache):
     other = Path(shutil.copytree(toys, tmp_path / "other"))
-    run_two(toys, STAGES)
+    run_two(compile_cache, toys, STAGES)
     run_toy(toy_config(other, STAGES, mesh=MESH), make_mesh_context(MeshConfig(**MESH)))
     ours, theirs = lines_of(toys), lines_of(other)
     assert [line["step"] for line in ours] == [line["step"] for line in theirs]
@@ -71,11 +77,11 @@ def test_two_processes_train_as_one_does(toys, tmp_path):
 
 @pytest.mark.enable_socket
 @pytest.mark.timeout(900)  # two more processes on the cores of the tests
-def test_two_processes_train_and_store_adapters(toys, tmp_path):
+def test_two_processes_train_and_store_adapters(toys, tmp_path, compile_cache):
     stages = {"s2": merged(S2, {"steps": 1})}
     model = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_token_init": "end"}
     other = Path(shutil.copytree(toys, tmp_path / "other"))
-    run_two(toys, stages, model=model)
+    run_two(compile_cache, toys, stages, model=model)
     config = toy_config(other, stages, mesh=MESH, model=model)
     run_toy(config, make_mesh_context(MeshConfig(**MESH)))
     ours, theirs = (

@@ -80,8 +80,7 @@ def test_a_recipe_fits_its_model_and_its_mesh(name):
     text = (CONFIGS / name).read_text()
     is_tpu = config.model.attention == "splash"
     command = f"launch/tpu_v5.sh train configs/{name}" if is_tpu else f"t1 train configs/{name}"
-    if name != "quickstart_training.yaml":
-        assert text.startswith(f"# {command}\n")
+    assert text.startswith(f"# {command}\n")
 
 
 def test_every_model_that_was_promised_has_a_recipe():
@@ -94,11 +93,11 @@ def test_no_two_recipes_share_a_run_folder():
     assert len(set(outputs)) == len(outputs)
 
 
-def test_the_opponent_thinks_nowhere_and_alternative_b_teaches_no_reasoning():
-    contrastive = recipe("smollm2-135m-contrastive.yaml")
+def test_the_baseline_never_thinks_and_alternative_b_teaches_no_reasoning():
+    contrastive = recipe("experiment/contrastive.yaml")
     assert contrastive.running == ("contrastive",)
     assert not contrastive.stages["contrastive"].think
-    b = recipe("alternative_b.yaml")
+    b = recipe("untested/alternative_b.yaml")
     assert b.stages["s1"].fixed_thought == "The embedding is"
     assert b.running == ("s1", "s2", "s3")
     decoupled = recipe("ablations/decoupled.yaml")

@@ -171,7 +171,7 @@ def test_flaws_of_a_collection_are_accepted_when_its_source_says_so(toys):
     with (toys / "zoo" / "corpus.jsonl").open("a") as file:
         file.write('{"_id": "nothing", "title": "", "text": ""}\n')
     (toys / "zoo" / "collection.json").unlink()
-    with pytest.raises(DataError, match=r"1 documents without title and text(?s:.*)lenient=true"):
+    with pytest.raises(DataError, match=r"1 document without title and text(?s:.*)lenient=true"):
         load(toys)
     source = SourceConfig(
         collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),), lenient=True

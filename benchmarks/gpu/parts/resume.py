@@ -20,7 +20,8 @@ from t1_jax.train.stage import Stage
 def check(setting: Setting, record: Record) -> None:
     """Stages of two steps each; the second run gets SIGTERM in the middle of each stage."""
     files = toy_files(setting.work / "toy")
-    names = ("s3",) if setting.toy else tuple(STAGES)
+    # A rehearsal shows that the check itself works; the tests stop and resume every stage.
+    names = ("s1",) if setting.toy else tuple(STAGES)
     straight, stopped, again = (setting.work / f"resume-{n}" for n in ("one", "two", "three"))
     for folder in (straight, stopped, again):
         shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from t1_jax.retrieval import Document, normalize_text
+from t1_jax.retrieval import Document, find_self_documents, normalize_text
 from t1_jax.train.data.records import TrainingRecord
 
 
@@ -12,8 +12,7 @@ def exclude_known_answers(
 ) -> tuple[tuple[TrainingRecord, ...], int]:
     """The records with two more kinds of exclusions, and how many of their negatives those removed.
 
-    1. The query as a document: one with the query's id or text. Corpora of arguments and of
-       community questions hold their queries (BEIR's ArguAna), and every ranking puts them first.
+    1. The query itself as a document, see `t1_jax.retrieval.find_self_documents`.
     2. The positives of other records of the same query text. A negative that a record itself names
        stays one if only a record with another instruction calls it positive.
 
@@ -25,18 +24,13 @@ def exclude_known_answers(
         documents: the whole corpus, under their ids.
     """
     texts = [normalize_text(record.query) for record in records]
-    same_text: dict[str, set[str]] = {text: set() for text in texts}
-    for name, document in documents.items():
-        for text in {document.text, document.full_text}:
-            if (key := normalize_text(text)) in same_text:
-                same_text[key].add(name)
+    selves = find_self_documents(((r.query_id, r.query) for r in records), documents)
     answers: dict[str, dict[str, set[str | None]]] = {text: {} for text in texts}
     for record, text in zip(records, texts, strict=True):
         for name in record.positives:
             answers[text].setdefault(name, set()).add(record.instruction)
     found, removed = [], 0
-    for record, text in zip(records, texts, strict=True):
-        itself = same_text[text] | ({record.query_id} & documents.keys())
+    for record, text, itself in zip(records, texts, selves, strict=True):
         others = {
             name
             for name, instructions in answers[text].items()

@@ -73,15 +73,15 @@ def test_controls_samples_budgets_and_cost(tmp_path):
     put(tmp_path, "s3", {}, measurement="cost", seconds=seconds, facts=facts)
     controls = table("controls", tmp_path)
     assert cells(controls, "empty thought")[1] == "0.250 [0.250, 0.250]"
-    assert cells(controls, "tokens of an own thought, mean")[1] == "7.0"
-    assert cells(controls, "own thoughts cut off")[1] == "25 %"
+    assert cells(controls, "mean tokens, own thought")[1] == "7.0"
+    assert cells(controls, "truncated, own thought")[1] == "25 %"
     samples = table("samples", tmp_path)
-    assert cells(samples, "3, drawn at temperature 0.7")[1:] == [
+    assert cells(samples, "3, sampled at temperature 0.7")[1:] == [
         "1.000 [1.000, 1.000]", "15.0", "1.250",
     ]  # fmt: skip
     assert cells(samples, "no thought")[2:] == ["–", "0.010"]
-    max_thought_tokens = table("max_thought_tokens", tmp_path)
-    assert [cells(max_thought_tokens, size)[1][:5] for size in ("0", "8", "32")] == [
+    by_limit = table("budget", tmp_path)
+    assert [cells(by_limit, size)[1][:5] for size in ("0", "8", "32")] == [
         "0.250",
         "0.500",
         "0.500",

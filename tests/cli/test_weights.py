@@ -87,7 +87,7 @@ def test_bad_checkpoints_are_named_and_nothing_is_left(t1, base_model, tmp_path,
     answer = t1("import", spoil(source), tmp_path / "t1")
     assert answer.code == 2, answer.out
     assert named in answer.err
-    assert "Traceback" not in answer.err
+    assert "nowhere is not an adapter: it does not exist" in answer.err
     assert not (tmp_path / "t1").exists()
 
 
@@ -98,3 +98,64 @@ def test_a_model_that_is_not_here_says_how_to_get_it(t1, tmp_path):
     answer = t1("import", "./nowhere", tmp_path / "t1")
     assert answer.code == 2
     assert "hint: " in answer.err
+
+
+def test_shards_and_both_layouts(t1, base_model, tmp_path):
+    folder = tmp_path / "hf"
+    answer = t1("export", base_model, folder, "--max-shard-size", "20KB", "--json",
+                "--dtype", "bfloat16")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert answer.json["dtype"] == "bfloat16"
+    assert len(answer.json["weights"]) > 1
+    assert (folder / "model.safetensors.index.json").exists()
+    assert (folder / "modules.json").exists()
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    assert "weight files" in answer.err
+
+
+@pytest.mark.parametrize("size", ["big", "0", "-5GB", "5TB"])
+def test_a_size_that_is_none(t1, base_model, tmp_path, size):
+    answer = t1("export", base_model, tmp_path / "hf", f"--max-shard-size={size}")
+    assert answer.code == 2
+    assert "500MB or 2GB" in answer.err
+    assert not (tmp_path / "hf").exists()
+
+
+def test_an_export_is_a_model_again(t1, base_model, tmp_path):
+    assert t1("export", base_model, tmp_path / "hf").code == 0
+    answer = t1("import", tmp_path / "hf", tmp_path / "t1", "--json")
+    assert answer.code == 0, answer.err
+
+
+def test_what_is_no_adapter_is_refused(t1, base_model, tmp_path):
+    answer = t1("rebase", tmp_path, base_model)
+    assert answer.code == 2
+    assert "is not an adapter: it has no adapter_config.json" in answer.err
+    answer = t1("rebase", tmp_path / "nowhere", base_model)
+    assert answer.code == 2
+    assert "nowhere is not an adapter: it does not exist" in answer.err
+
+
+def test_an_adapter_is_told_where_its_base_is(t1, base_model, tmp_path, monkeypatch):
+    from t1_jax.hub import AdapterMetadata
+
+    asked = []
+
+    def rebase_adapter(*given, **options):
+        asked.append((given, options))
+        return AdapterMetadata(
+            emb_token_id=1,
+            emb_token_mode="append",
+            tokenizer="t",
+            prompt={},
+            base_model="/there",
+            base_fingerprint="f",
+        )
+
+    (tmp_path / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr("t1_jax.retriever.rebase_adapter", rebase_adapter)
+    answer = t1("rebase", tmp_path, "there", "--force", "--json")
+    assert answer.code == 0, answer.err
+    assert asked == [((tmp_path, "there"), {"force": True})]
+    assert answer.json["base_model"] == "/there"
+    assert "its base model is /there" in answer.err
