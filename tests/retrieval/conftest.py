@@ -1,4 +1,4 @@
-"""A small judged collection for the tests of this room."""
+"""A small collection with qrels for the tests of this package."""
 
 import pytest
 

@@ -218,11 +218,11 @@ def test_what_is_not_there_is_counted_and_read_only_when_lenient(folder: Path):
         load_collection(folder)
     assert [line.partition(f"{folder}/")[2] for line in caught.value.message.splitlines()] == [
         "corpus.jsonl:3: document 'd3' (2 documents without title and text)",
-        "queries.jsonl:3: query 'q3' (1 queries without text)",
+        "queries.jsonl:3: query 'q3' (1 query without text)",
         "qrels/test.tsv:3: unknown document 'd9' (3 qrels for documents that the corpus lacks)",
         "qrels/test.tsv:6: unknown query 'q3' (2 qrels for queries that do not exist)",
-        "excluded.jsonl:1: unknown query 'q9' (1 exclusions for queries that do not exist)",
-        "excluded.jsonl:2: unknown document 'd7' (1 excluded documents that the corpus lacks)",
+        "excluded.jsonl:1: unknown query 'q9' (1 exclusion for queries that do not exist)",
+        "excluded.jsonl:2: unknown document 'd7' (1 excluded document that the corpus lacks)",
     ]
     assert "--lenient" in str(caught.value.hint)
     collection = load_collection(folder, lenient=True)

@@ -25,9 +25,9 @@ FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
 @pytest.fixture(scope="module")
 def clustered() -> EmbeddingTable:
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((16, 16)).repeat(50, axis=0)
+    centers = rng.standard_normal((16, 16)).repeat(50, axis=0)
     return EmbeddingTable.from_vectors(
-        [str(row) for row in range(800)], centres + 0.2 * rng.standard_normal((800, 16))
+        [str(row) for row in range(800)], centers + 0.2 * rng.standard_normal((800, 16))
     )
 
 
