@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print the table, and write it to a folder."""
+"""`python -m benchmarks`: measures speed, prints a table, and writes it to a folder."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.protocol import Worker
-from benchmarks.workload import Task, tasks
+from benchmarks.workload import Task, make_tasks
 from t1_jax.files import write_atomically
 from t1_jax.hub import cache_folder, pull_model, pull_package
 from t1_jax.retrieval import Collection
@@ -27,14 +27,14 @@ COLUMNS = ["task", "unit", "t1_jax", "PyTorch", "ratio", "peak MiB", "compile ti
 
 
 @dataclass
-class Measured:
-    """What one worker did on one task.
+class Timing:
+    """The timing of one worker on one task.
 
     Attributes:
-        seconds: of each round, the first (which compiles) left out.
-        compile_seconds: of the first round.
-        compilations: of the first round.
-        later_compilations: of all other rounds; shapes are bucketed, so none is expected.
+        seconds: seconds of each round after the warm-up round.
+        compile_seconds: compile time in the warm-up round.
+        compilations: number of compilations in the warm-up round.
+        later_compilations: number of compilations in the other rounds; 0 is expected.
         peak_mib: peak resident memory of the worker so far.
     """
 
@@ -45,7 +45,7 @@ class Measured:
     peak_mib: float = 0.0
 
     def add(self, answer: Mapping[str, Any], *, first: bool) -> None:
-        """Takes in a worker's answer; the first round is for compiling and warming up."""
+        """Adds a worker's answer; the first round compiles and warms up."""
         self.peak_mib = max(self.peak_mib, answer["peak_mib"])
         if first:
             self.compile_seconds = answer.get("compile_seconds", 0.0)
@@ -73,15 +73,21 @@ def main() -> int:
     if not (folder / "config.json").exists():
         T1.load(source, dtype="float32").save_pretrained(folder)
     model = T1.load(folder)
-    wanted = arguments.only.split(",")
-    work = [task for task in tasks(model, collection) if any(w in task.name for w in wanted)]
+    selected = arguments.only.split(",")
+    work = [
+        task
+        for task in make_tasks(model, collection)
+        if any(part in task.name for part in selected)
+    ]
     commands = {
         f"t1_jax {dtype}": [sys.executable, "-m", "benchmarks.worker_t1", str(folder), dtype]
         for dtype in DTYPES
     }
     peer = _torch_python(arguments.torch_python)
     if peer is None:
-        console.print("no Python with PyTorch found: measuring t1_jax alone (see --torch-python)")
+        console.print(
+            "no Python with PyTorch found, so only t1_jax is measured (see --torch-python)"
+        )
     else:
         commands |= {
             f"torch {dtype}": [peer, "-m", "benchmarks.worker_torch", str(folder), dtype]
@@ -98,12 +104,16 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="t1 bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds after the first")
-    parser.add_argument("--only", default="", help="tasks whose name holds one of a,b,c")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="measured rounds after one warm-up round"
+    )
+    parser.add_argument(
+        "--only", default="", help="only tasks whose name contains one of these, as in encode,think"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/bench"), help="folder to write")
     parser.add_argument(
         "--torch-python",
-        help="a Python that has PyTorch and transformers; default: this one, or .venv311's",
+        help="a Python with PyTorch and transformers; default: this one, or .venv311's",
     )
     return parser.parse_args()
 
@@ -114,68 +124,70 @@ def _collection() -> Collection:
 
 
 def _torch_python(asked: str | None) -> str | None:
-    """A Python in which both torch and transformers can be imported."""
+    """A Python that can import torch and transformers, or None."""
     candidates = [asked] if asked else [sys.executable, ".venv311/bin/python"]
     for candidate in candidates:
-        found = shutil.which(candidate)
-        if found is None:
+        python = shutil.which(candidate)
+        if python is None:
             continue
-        probe = [found, "-c", "import torch, transformers"]
+        probe = [python, "-c", "import torch, transformers"]
         if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
-            return found
+            return python
     return None
 
 
 def _measure(
     commands: Mapping[str, Sequence[str]], work: Sequence[Task], rounds: int, console: Console
-) -> dict[tuple[str, str], Measured]:
-    """Every worker does every task in turn, round after round."""
+) -> dict[tuple[str, str], Timing]:
+    """Runs every task on all workers alternately, round after round."""
     workers = [Worker(name, command) for name, command in commands.items()]
-    results: dict[tuple[str, str], Measured] = {}
+    results: dict[tuple[str, str], Timing] = {}
     try:
         for task in work:
-            able = [worker for worker in workers if task.peer or worker.name.startswith("t1_jax")]
+            capable = [
+                worker for worker in workers if task.peer or worker.name.startswith("t1_jax")
+            ]
             for number in range(rounds + 1):
-                for worker in able:
+                for worker in capable:
                     answer = worker.run(task.message)
                     console.print(f"{task.name}: {worker.name}: {answer['seconds']:.2f} s")
-                    measured = results.setdefault((task.name, worker.name), Measured())
-                    measured.add(answer, first=number == 0)
+                    timing = results.setdefault((task.name, worker.name), Timing())
+                    timing.add(answer, first=number == 0)
     finally:
         for worker in workers:
             worker.close()
     return results
 
 
-def _better(task: Task, results: Mapping[tuple[str, str], Measured], side: str) -> str | None:
-    """The dtype in which `side` is faster at the task, as `side dtype`."""
+def _better(task: Task, results: Mapping[tuple[str, str], Timing], side: str) -> str | None:
+    """The worker of `side` with the faster dtype, as `side dtype`."""
     names = [f"{side} {dtype}" for dtype in DTYPES if (task.name, f"{side} {dtype}") in results]
     return max(names, key=lambda name: results[task.name, name].rate(task.units), default=None)
 
 
-def _rows(work: Sequence[Task], results: Mapping[tuple[str, str], Measured]) -> list[list[str]]:
-    """The table: each side in its better dtype, and the ratio of the medians."""
+def _rows(work: Sequence[Task], results: Mapping[tuple[str, str], Timing]) -> list[list[str]]:
+    """The rows of the table: each side with its faster dtype, and the ratio of the medians."""
     rows = []
     for task in work:
-        ours, theirs = _better(task, results, "t1_jax"), _better(task, results, "torch")
-        assert ours is not None
-        mine = results[task.name, ours]
-        cells = [task.name, task.unit, _cell(task, mine, ours)]
-        if theirs is None:
+        t1_worker, torch_worker = (_better(task, results, side) for side in ("t1_jax", "torch"))
+        assert t1_worker is not None
+        t1 = results[task.name, t1_worker]
+        cells = [task.name, task.unit, _cell(task, t1, t1_worker)]
+        if torch_worker is None:
             cells += ["", ""]
         else:
-            other = results[task.name, theirs]
-            ratio = mine.rate(task.units) / other.rate(task.units)
-            cells += [_cell(task, other, theirs), f"{ratio:.2f}"]
-        peak = f"{mine.peak_mib:,.0f}"
-        rows.append([*cells, peak, f"{mine.compile_seconds:.1f} s, {mine.compilations}"])
+            torch = results[task.name, torch_worker]
+            ratio = t1.rate(task.units) / torch.rate(task.units)
+            cells += [_cell(task, torch, torch_worker), f"{ratio:.2f}"]
+        peak = f"{t1.peak_mib:,.0f}"
+        rows.append([*cells, peak, f"{t1.compile_seconds:.1f} s, {t1.compilations}"])
     return rows
 
 
-def _cell(task: Task, measured: Measured, name: str) -> str:
-    low, high = measured.spread(task.units)
+def _cell(task: Task, timing: Timing, name: str) -> str:
+    low, high = timing.spread(task.units)
     dtype = name.split()[1].replace("float32", "fp32").replace("bfloat16", "bf16")
-    return f"{measured.rate(task.units):,.0f} ({low:,.0f} to {high:,.0f}) {dtype}"
+    return f"{timing.rate(task.units):,.0f} ({low:,.0f} to {high:,.0f}) {dtype}"
 
 
 def _print(rows: Sequence[Sequence[str]], console: Console) -> None:
@@ -193,9 +205,9 @@ def _markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _record(
-    work: Sequence[Task], results: Mapping[tuple[str, str], Measured]
+    work: Sequence[Task], results: Mapping[tuple[str, str], Timing]
 ) -> list[dict[str, object]]:
-    """Every number behind the table."""
+    """All numbers behind the table."""
     units = {task.name: task for task in work}
     return [
         {
@@ -203,9 +215,9 @@ def _record(
             "worker": worker,
             "unit": units[task].unit,
             "units": units[task].units,
-            **asdict(measured),
+            **asdict(timing),
         }
-        for (task, worker), measured in results.items()
+        for (task, worker), timing in results.items()
     ]
 
 

@@ -1,7 +1,7 @@
-"""A worker is a process that holds one model and answers tasks, one JSON object a line.
+"""Workers: processes that hold one model and answer tasks, one JSON object per line.
 
-Both sides of a comparison run as such workers and take turns, so that neither pays for the other's
-memory, and drift of the machine hits both alike.
+Both sides of a comparison run as workers and alternate, so that they do not share memory and drift
+of the machine affects both alike.
 """
 
 import json
@@ -16,7 +16,7 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Worker:
-    """The measuring side's end of a worker process."""
+    """The client of a worker process."""
 
     def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
@@ -26,10 +26,10 @@ class Worker:
         self._answer()
 
     def run(self, task: Mapping[str, Any]) -> dict[str, Any]:
-        """Sends a task and waits for its measurements.
+        """Sends a task and waits for its timing.
 
         Raises:
-            RuntimeError: the worker died; its own words stand on standard error.
+            RuntimeError: the worker died; standard error has its message.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(task) + "\n")
@@ -51,8 +51,8 @@ class Worker:
 
 
 def serve(handlers: Mapping[str, Handler]) -> None:
-    """The worker's end: answers tasks by their `kind` until standard input closes."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not look like answers
+    """The server of a worker: answers tasks by their `kind` until standard input closes."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries may print; that is not an answer
     print(json.dumps(READY), file=answers, flush=True)
     for line in sys.stdin:
         task = json.loads(line)

@@ -35,9 +35,9 @@ def main(path: str, dtype: str) -> None:
             lambda: list(
                 sampler.think(
                     prompts,
-                    samples=task["samples"],
+                    n=task["samples"],
                     max_thought_tokens=max_thought_tokens,
-                    options=options,
+                    sampling=options,
                 )
             )
         )

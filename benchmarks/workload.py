@@ -1,4 +1,4 @@
-"""The tasks: real documents and queries of a collection, as tokens, with fixed counts."""
+"""The tasks: documents and queries of a collection as tokens, with fixed counts."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,14 @@ LONG_PROMPT = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One measured piece of work.
+    """One task to time.
 
     Attributes:
-        name: what the table calls it.
-        unit: what is counted: `tokens` read, or `new tokens` written.
-        units: how many.
-        message: what a worker is sent.
-        peer: whether PyTorch does it too.
+        name: name in the table.
+        unit: unit of work: `tokens` encoded, or `new tokens` sampled.
+        units: number of units.
+        message: message to the worker.
+        peer: whether PyTorch runs it too.
     """
 
     name: str
@@ -30,14 +30,14 @@ class Task:
     peer: bool = True
 
 
-def tasks(model: T1, collection: Collection, documents: int = 32) -> list[Task]:
-    """Encoding of documents, then thinking at batch 1, 8, 32 and 8 x 8."""
+def make_tasks(model: T1, collection: Collection, documents: int = 32) -> list[Task]:
+    """Encode documents, then think in batches of 1, 8, 32 and 8 x 8."""
     texts = [document.full_text for document in collection.documents[:documents]]
     rows = [
         row.ids.tolist()
         for row in tokenize_documents(model.tokenizer, model.preset, texts, max_tokens=512)
     ]
-    found = [
+    tasks = [
         Task(
             name=f"encode {documents} documents",
             unit="tokens",
@@ -50,16 +50,16 @@ def tasks(model: T1, collection: Collection, documents: int = 32) -> list[Task]:
         model.tokenizer, model.preset, queries, max_tokens=512, task=collection.name
     )]  # fmt: skip
     for batch in (1, 8, 32):
-        found.append(_think(f"think, batch {batch}", prompts[:batch], samples=1))
-    # Queries as long as a forum post, where sharing the prompt among its thoughts matters.
+        tasks.append(_think(f"think, batch {batch}", prompts[:batch], samples=1))
+    # Queries as long as a forum post, where a shared prefix matters.
     posts = [" ".join(queries[i : i + 16]) for i in range(8)]
     long = [row.ids.tolist() for row in tokenize_queries(
         model.tokenizer, model.preset, posts, max_tokens=LONG_PROMPT, task=collection.name
     )]  # fmt: skip
-    found.append(_think("think, 8 queries x 8, shared prompts", long, samples=8))
-    apart = [prompt for prompt in long for _ in range(8)]
-    found.append(_think("think, 8 queries x 8, prompts apart", apart, samples=1, peer=False))
-    return found
+    tasks.append(_think("think, 8 queries x 8, shared prefix", long, samples=8))
+    separate = [prompt for prompt in long for _ in range(8)]
+    tasks.append(_think("think, 8 queries x 8, separate prompts", separate, samples=1, peer=False))
+    return tasks
 
 
 def _think(name: str, prompts: list[list[int]], *, samples: int, peer: bool = True) -> Task:

@@ -43,7 +43,7 @@ def main(model_name: str = "smollm2-135m-instruct") -> None:
     _, thoughts = model.encode_query(
         queries, n=4, max_thought_tokens=24, sampling=sampling, return_thoughts=True
     )
-    vectors = np.stack([[thought.vector for thought in group] for group in thoughts])  # [P, G, D]
+    vectors = np.stack([[t.embedding for t in group] for group in thoughts])  # [P, G, D]
     scores = vectors @ model.encode_document(list(DOCUMENTS.values())).T  # [P, G, C]
     grades = np.array([[record.positives.get(name, 0) for name in DOCUMENTS] for record in RECORDS])
     context = RewardContext(

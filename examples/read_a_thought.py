@@ -39,7 +39,7 @@ def main(query: str, model_name: str = "smollm2-135m-instruct") -> None:
     for thought in thoughts[0]:
         end = f"{thought.reasoning_tokens} tokens, finish reason {thought.finish_reason.value}"
         print(f"\nthought {thought.sample + 1} ({end})\n  {thought.text.strip()}")
-        print(f"  {ranking(thought.vector)}")
+        print(f"  {ranking(thought.embedding)}")
 
 
 if __name__ == "__main__":

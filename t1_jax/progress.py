@@ -56,6 +56,15 @@ def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[A
         yield lambda units: progress.advance(task, units)
 
 
+_CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_CONTROL_PICTURES[0x7F] = 0x2421
+
+
+def visible(text: str) -> str:
+    """The text with control characters shown as symbols, such as ␛ for escape."""
+    return text.translate(_CONTROL_PICTURES)
+
+
 def counted(count: int, things: str) -> str:
     """`2 queries without text`, and `1 query without text`: only the first plural is changed."""
     if count == 1:

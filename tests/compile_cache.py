@@ -25,7 +25,7 @@ class CompileCache:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._shared = root / "shared"
-        self._shared.mkdir(exist_ok=True)
+        self._shared.mkdir(parents=True, exist_ok=True)
         self._prune()
         self.own = self._folder()
         self.exchange()

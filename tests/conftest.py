@@ -41,7 +41,7 @@ _CACHE = pytest.StashKey[CompileCache]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything compiles; `make clean` empties the cache."""
-    cache = config.stash[_CACHE] = CompileCache(config.cache.mkdir("programs"))
+    cache = config.stash[_CACHE] = CompileCache(_TESTS.parent / "build" / "test_programs")
     config.add_cleanup(cache.close)
     jax.config.update("jax_compilation_cache_dir", str(cache.own))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

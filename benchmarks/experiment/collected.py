@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.experiment.results import MEASURES, Measured, RowScores, read_measured
+from benchmarks.experiment.results import METRICS, Result, RowScores, read_result
 from t1_jax.errors import DataError
 from t1_jax.evaluate import Interval, PairedDifference, intervals, paired_difference
 
@@ -20,106 +20,103 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Collected:
-    """What was measured on one split.
+    """All results on one split.
 
     Attributes:
-        found: every measurement.
-        curves: validation during training, by run.
+        results: one for each measurement.
+        curves: validation curves by run.
     """
 
-    found: tuple[Measured, ...]
+    results: tuple[Result, ...]
     curves: Mapping[str, Any]
 
     @cached_property
     def rows(self) -> Mapping[_Key, RowScores]:
-        """Every row that was measured."""
+        """All rows."""
         return {
-            (measured.system, name, measured.collection): row
-            for measured in self.found
-            for name, row in measured.rows.items()
+            (result.system, name, result.collection): row
+            for result in self.results
+            for name, row in result.rows.items()
         }
 
     @cached_property
     def query_ids(self) -> Mapping[str, list[str]]:
-        """Collection -> its queries, the same ones in the same order for every row.
+        """Collection -> its query ids, in the order of every row's values.
 
         Raises:
-            DataError: two measurements cannot stand side by side: other queries, qrels,
-                documents or settings, or of other weights of one system.
+            DataError: two results are not comparable: other queries, qrels, documents or settings,
+                or other weights of one system.
         """
-        seen: dict[tuple[str, ...], tuple[Any, Measured]] = {}
-        for measured in self.found:
-            for what, value in _must_agree(measured):
-                known, other = seen.setdefault((measured.collection, *what), (value, measured))
+        seen: dict[tuple[str, ...], tuple[Any, Result]] = {}
+        for result in self.results:
+            for key, value in _shared_values(result):
+                known, other = seen.setdefault((result.collection, *key), (value, result))
                 if known != value:
                     raise DataError(
-                        f"{measured.system} ({measured.measurement}) and {other.system} "
-                        f"({other.measurement}) were measured with different {what[0]} on "
-                        f"{measured.collection}",
-                        hint="run python -m benchmarks.experiment.measure, or remove what is old",
+                        f"{result.system} ({result.measurement}) and {other.system} "
+                        f"({other.measurement}) were measured with different {key[0]} on "
+                        f"{result.collection}",
+                        hint="run python -m benchmarks.experiment.measure, or remove old results",
                     )
-        return {measured.collection: measured.query_ids for measured in self.found if measured.rows}
+        return {result.collection: result.query_ids for result in self.results if result.rows}
 
     @cached_property
     def _intervals(self) -> Mapping[tuple[_Key, str], Interval]:
-        """Every mean with its interval; all of a collection share their resamples."""
-        found: dict[tuple[_Key, str], Interval] = {}
+        """Means and intervals; all of a collection share their resamples."""
+        table: dict[tuple[_Key, str], Interval] = {}
         for collection in self.query_ids:
             keys = [
-                (key, measure) for key in self.rows if key[2] == collection for measure in MEASURES
+                (key, metric) for key in self.rows if key[2] == collection for metric in METRICS
             ]
-            values = np.stack([self._values(key, measure) for key, measure in keys], axis=1)
-            found |= zip(keys, intervals(values), strict=True)
-        return found
+            values = np.stack([self._values(key, metric) for key, metric in keys], axis=1)
+            table |= zip(keys, intervals(values), strict=True)
+        return table
 
     def interval(
-        self, system: str, row: str, collection: str, measure: str = MEASURES[0]
+        self, system: str, row: str, collection: str, metric: str = METRICS[0]
     ) -> Interval | None:
-        """A mean with its interval; None where it was not measured."""
-        return self._intervals.get(((system, row, collection), measure))
+        """Mean and interval of a row; None if it was not measured."""
+        return self._intervals.get(((system, row, collection), metric))
 
     def difference(
-        self, first: tuple[str, str], second: tuple[str, str], collection: str, measure: str
+        self, first: tuple[str, str], second: tuple[str, str], collection: str, metric: str
     ) -> PairedDifference | None:
-        """First minus second, each a system and a row; None where one was not measured."""
+        """First minus second, each (system, row); None if one was not measured."""
         keys = [(*first, collection), (*second, collection)]
         if collection not in self.query_ids or any(key not in self.rows for key in keys):
             return None
-        return paired_difference(*(self._values(key, measure) for key in keys))
+        return paired_difference(*(self._values(key, metric) for key in keys))
 
-    def _values(self, key: _Key, measure: str) -> Float[np.ndarray, " B"]:
-        return np.array(self.rows[key].values[measure], np.float64)
+    def _values(self, key: _Key, metric: str) -> Float[np.ndarray, " B"]:
+        return np.array(self.rows[key].values[metric], np.float64)
 
-    def measured(self, system: str, measurement: str, collection: str) -> Measured | None:
-        """One measurement; None where there is none."""
-        for each in self.found:
-            if (each.system, each.measurement, each.collection) == (
-                system,
-                measurement,
-                collection,
-            ):
-                return each
+    def result(self, system: str, measurement: str, collection: str) -> Result | None:
+        """The result of one measurement, or None."""
+        wanted = (system, measurement, collection)
+        for result in self.results:
+            if (result.system, result.measurement, result.collection) == wanted:
+                return result
         return None
 
     def training_tokens(self, system: str) -> int | None:
-        """What the system's weights cost; None where that is not known."""
-        known = [each.training_tokens for each in self.found if each.system == system]
+        """Tokens read to train the system's weights; None if unknown."""
+        known = [result.training_tokens for result in self.results if result.system == system]
         return next((tokens for tokens in known if tokens is not None), None)
 
 
 _SETTINGS = ("query_tokens", "document_tokens", "dtype", "max_queries")
-"""Those that all measurements share."""
+"""Settings that all results share."""
 
 
-def _must_agree(measured: Measured) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """What must be the same in all measurements of a collection: its name, and the value here."""
-    provenance = measured.provenance
+def _shared_values(result: Result) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Key and value of all that must be equal in all results on a collection."""
+    provenance = result.provenance
     yield ("documents",), provenance.data
     yield ("qrels",), provenance.qrels
-    yield ("weights", measured.system), provenance.model
-    if measured.rows:
-        yield ("queries",), measured.query_ids
-    shared = (*_SETTINGS, "max_thought_tokens") if measured.measurement == "controls" else _SETTINGS
+    yield ("weights", result.system), provenance.model
+    if result.rows:
+        yield ("queries",), result.query_ids
+    shared = (*_SETTINGS, "max_thought_tokens") if result.measurement == "controls" else _SETTINGS
     for name in shared:
         if name in provenance.settings:
             yield (name,), provenance.settings[name]
@@ -129,7 +126,7 @@ def collect(folder: Path, split: str) -> Collected:
     """Reads all results of a split.
 
     Raises:
-        DataError: a file that is not a measurement.
+        DataError: a file that is not a result.
     """
     files = sorted(folder.glob(f"*-{split}.json"))
     curves = {}
@@ -138,4 +135,4 @@ def collect(folder: Path, split: str) -> Collected:
             curves[file.stem] = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{file} is not JSON: {error}", hint="measure again") from error
-    return Collected(found=tuple(read_measured(file) for file in files), curves=curves)
+    return Collected(results=tuple(read_result(file) for file in files), curves=curves)

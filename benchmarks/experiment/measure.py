@@ -1,10 +1,10 @@
-"""Measures the systems of the plan on judged collections, one small file a measurement.
+"""Measures the systems of the plan on collections with qrels, one small file per measurement.
 
     python -m benchmarks.experiment.measure [KEY=VALUE ...]
 
-What is there already, of the same weights with the same settings, is not measured again, and
-systems that are not trained yet are passed over: call it again when there is more.
-`split=validation` leaves the test split alone; `max_queries=10 results=runs/look` is a quick look.
+Results of the same weights and settings are not measured again, and systems that are not trained
+yet are skipped. `split=validation` does not use the test split, and
+`max_queries=10 results=runs/look` is a quick look.
 """
 
 import argparse
@@ -21,13 +21,13 @@ import jax
 
 from benchmarks.experiment.plan import PLAN, Plan, SystemConfig, load_plan
 from benchmarks.experiment.results import (
-    MEASURES,
-    Measured,
+    METRICS,
     Provenance,
+    Result,
     RowScores,
     file_of,
     is_current,
-    write_measured,
+    write_result,
 )
 from benchmarks.experiment.runs import (
     find_weights,
@@ -58,10 +58,10 @@ from t1_jax.hub import cache_folder, open_collection
 from t1_jax.retrieval import Collection
 from t1_jax.retriever import T1, RetrieverOptions
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 _EXAMPLES = 8
-"""Queries of which the thought is kept."""
+"""Number of queries whose thoughts are stored."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,15 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = load_plan(options.plan, tuple(options.settings))
         if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
             jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-        measure(plan, _say)
+        measure(plan, _log)
     except T1Error as error:
         print_error(error, as_json=False)
         return 2
     return 0
 
 
-def measure(plan: Plan, say: Say) -> list[Path]:
-    """Measures what the plan names and is not there yet; returns the files it wrote.
+def measure(plan: Plan, log: Log) -> list[Path]:
+    """Measures what the plan names and is not measured yet; returns the files it wrote.
 
     Raises:
         T1Error: a collection is not there, or a system cannot be loaded.
@@ -92,22 +92,22 @@ def measure(plan: Plan, say: Say) -> list[Path]:
     collections = [open_collection(name, plan.split) for name in plan.collections]
     written: list[Path] = []
     for name, system in plan.chosen.items():
-        measuring = _of_files if system.kind in ("run", "bm25") else _of_weights
-        written += measuring(plan, name, system, collections, say)
+        measuring = _measure_runs if system.kind in ("run", "bm25") else _measure_models
+        written += measuring(plan, name, system, collections, log)
     return written
 
 
-def _of_weights(
-    plan: Plan, name: str, system: SystemConfig, collections: Sequence[Collection], say: Say
+def _measure_models(
+    plan: Plan, name: str, system: SystemConfig, collections: Sequence[Collection], log: Log
 ) -> Iterator[Path]:
-    """Measures a model; it is loaded only if something is missing."""
+    """Measures a model, which is loaded only if a result is missing."""
     assert system.path is not None
     weights = find_weights(system.path)
     if weights is None:
-        say(f"{name}: passed over, there are no finished weights in {system.path}")
+        log(f"{name}: skipped, there are no finished weights in {system.path}")
         return
     _copy_curve(plan, weights)
-    about = Measured(
+    about = Result(
         system=name,
         measurement="",
         collection="",
@@ -118,21 +118,21 @@ def _of_weights(
     model: T1 | None = None
     for task in tasks_of(plan, system):
         for collection in collections:
-            todo = _addressed(about, task.name, collection, settings_of(plan, task))
-            if _is_there(plan, todo, say):
+            todo = _with_key(about, task.name, collection, settings_of(plan, task))
+            if _is_done(plan, todo, log):
                 continue
             if model is None:
-                say(f"{name}: loading {weights}")
+                log(f"{name}: loading {weights}")
                 model = T1.load(weights, dtype=plan.dtype, options=_retriever_options(plan))
-            yield _written(plan, _measured(todo, model, task, plan, system, collection), say)
+            yield _write(plan, _measured(todo, model, task, plan, system, collection), log)
 
 
-def _of_files(
-    plan: Plan, name: str, system: SystemConfig, collections: Sequence[Collection], say: Say
+def _measure_runs(
+    plan: Plan, name: str, system: SystemConfig, collections: Sequence[Collection], log: Log
 ) -> Iterator[Path]:
-    """Scores rankings that lie there, or BM25's."""
+    """Scores run files, or BM25."""
     config = EvaluationConfig(
-        bm25=system.kind == "bm25", metrics=MEASURES, max_queries=plan.max_queries
+        bm25=system.kind == "bm25", metrics=METRICS, max_queries=plan.max_queries
     )
     for collection in collections:
         file: Path | None = None
@@ -141,10 +141,10 @@ def _of_files(
             suffix = "" if plan.split == "test" else f"-{plan.split}"
             file = system.path / f"{Path(collection.name).name}{suffix}.trec"
             if not file.is_file():
-                say(f"{name}: passed over on {collection.name}, there is no {file}")
+                log(f"{name}: skipped on {collection.name}, there is no {file}")
                 continue
             provenance = sha256_of(file)
-        about = Measured(
+        about = Result(
             system=name,
             measurement="",
             collection="",
@@ -152,19 +152,20 @@ def _of_files(
             provenance=Provenance(settings={}, model=provenance, data="", qrels=""),
         )
         settings = {"top_k": config.top_k, "max_queries": plan.max_queries}
-        todo = _addressed(about, "controls", collection, settings)
-        if _is_there(plan, todo, say):
+        todo = _with_key(about, "controls", collection, settings)
+        if _is_done(plan, todo, log):
             continue
         if file is None:
-            found = evaluate_baselines([], collection, config, split=plan.split)
+            evaluation = evaluate_baselines([], collection, config, split=plan.split)
         else:
-            found = evaluate_run_file(file, collection, plan.split, config)
-        rows = {"run": _scores(found, found.rows[0])}
-        todo = replace(todo, query_ids=list(found.query_ids), rows=rows, facts=_facts())
-        yield _written(plan, todo, say)
+            evaluation = evaluate_run_file(file, collection, plan.split, config)
+        rows = {"run": _row_scores(evaluation, evaluation.rows[0])}
+        query_ids = list(evaluation.query_ids)
+        todo = replace(todo, query_ids=query_ids, rows=rows, facts=_facts())
+        yield _write(plan, todo, log)
 
 
-def _addressed(about: Measured, task: str, collection: Collection, settings: Any) -> Measured:
+def _with_key(about: Result, task: str, collection: Collection, settings: Any) -> Result:
     provenance = replace(
         about.provenance,
         settings=settings,
@@ -174,27 +175,27 @@ def _addressed(about: Measured, task: str, collection: Collection, settings: Any
     return replace(about, measurement=task, collection=collection.name, provenance=provenance)
 
 
-def _is_there(plan: Plan, todo: Measured, say: Say) -> bool:
+def _is_done(plan: Plan, todo: Result, log: Log) -> bool:
     file = file_of(plan.results, todo.system, todo.measurement, todo.collection, todo.split)
-    there = not plan.again and is_current(file, todo.provenance)
-    verb = "is there" if there else "measuring"
-    say(f"{todo.system}: {todo.measurement} on {todo.collection}/{todo.split}: {verb}")
+    there = not plan.remeasure and is_current(file, todo.provenance)
+    status = "done" if there else "measuring"
+    log(f"{todo.system}: {todo.measurement} on {todo.collection}/{todo.split}: {status}")
     return there
 
 
 def _measured(
-    todo: Measured,
+    todo: Result,
     model: T1,
     task: Task,
     plan: Plan,
     system: SystemConfig,
     collection: Collection,
-) -> Measured:
+) -> Result:
     facts = model_facts(model, todo.system)
     if task.config is None:
         seconds = seconds_of(model, collection, plan, thinks=system.kind == "t1")
         return replace(todo, seconds=seconds, facts=_facts() | {"model": dict(facts.details)})
-    found = evaluate_collection(
+    evaluation = evaluate_collection(
         CachedDocumentEncoder(model, plan.vectors),
         collection,
         task.config,
@@ -202,19 +203,19 @@ def _measured(
         split=plan.split,
         show_progress_bar=True,
     )
-    rows = {
-        (row.control or row.name) if task.name == "controls" else task.name: _scores(found, row)
-        for row in found.rows
-    }
+    rows = {}
+    for row in evaluation.rows:
+        name = (row.control or row.name) if task.name == "controls" else task.name
+        rows[name] = _row_scores(evaluation, row)
     return replace(
         todo,
-        query_ids=list(found.query_ids),
+        query_ids=list(evaluation.query_ids),
         rows=rows,
         facts=_facts() | {"model": dict(facts.details)},
     )
 
 
-def _scores(evaluation: Evaluation, row: Row) -> RowScores:
+def _row_scores(evaluation: Evaluation, row: Row) -> RowScores:
     thinking = row.thinking
     examples = [
         {"query_id": query.id, "query": query.text, "thought": row.thoughts[query.id][0].text}
@@ -222,24 +223,24 @@ def _scores(evaluation: Evaluation, row: Row) -> RowScores:
         if thinking is not None and row.thoughts.get(query.id)
     ]
     return RowScores(
-        values={measure: row.values[measure].tolist() for measure in MEASURES},
+        values={metric: row.values[metric].tolist() for metric in METRICS},
         mean_tokens=None if thinking is None else thinking.mean_tokens,
         truncated_frac=None if thinking is None else thinking.truncated_frac,
         examples=examples,
     )
 
 
-def _written(plan: Plan, measured: Measured, say: Say) -> Path:
-    for name, row in measured.rows.items():
-        values = row.values[MEASURES[0]]
-        say(f"  {name}: {MEASURES[0]} {sum(values) / len(values):.4f}")
-    for name, seconds in measured.seconds.items():
-        say(f"  {name}: {seconds:.4f} s")
-    return write_measured(plan.results, measured)
+def _write(plan: Plan, result: Result, log: Log) -> Path:
+    for name, row in result.rows.items():
+        values = row.values[METRICS[0]]
+        log(f"  {name}: {METRICS[0]} {sum(values) / len(values):.4f}")
+    for name, seconds in result.seconds.items():
+        log(f"  {name}: {seconds:.4f} s")
+    return write_result(plan.results, result)
 
 
 def _copy_curve(plan: Plan, weights: Path) -> None:
-    """Keeps how validation went, since run folders are not part of the repository."""
+    """Copies the validation curve, as run folders are not in the repository."""
     run = run_of(weights)
     curve = None if run is None else validation_curve(run)
     if run is not None and curve is not None:
@@ -264,7 +265,7 @@ def _facts() -> dict[str, Any]:
     }
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

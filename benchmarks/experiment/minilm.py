@@ -1,4 +1,4 @@
-"""What a user would take instead: all-MiniLM-L6-v2, as it is and fine-tuned on the same pairs.
+"""The dense baseline: all-MiniLM-L6-v2, as released and fine-tuned on the same pairs.
 
 Runs in an environment with PyTorch and sentence-transformers; needs `t1 pull cwe ruff` before:
 
@@ -29,7 +29,7 @@ from t1_jax.train import TrainConfig
 from t1_jax.train.data import Example, StageDataConfig, TrainingSet, epoch_steps, iterate_batches
 from t1_jax.train.sources import load_training_data
 
-MEASURE = "nDCG@10"
+METRIC = "nDCG@10"
 
 
 def main() -> None:
@@ -58,19 +58,19 @@ def main() -> None:
 
 def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options: Any) -> None:
     """In-batch negatives, as sentence-transformers users do it; keeps the best epoch."""
-    examples = _draws(options.batch, options.seed)
+    examples = _data_config(options.batch, options.seed)
     per_epoch = epoch_steps(sets, examples)
     batches = iterate_batches(sets, examples)
-    documents = {each.name: each.documents for each in sets}
+    documents = {data.name: data.documents for data in sets}
     loss = MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
     total = per_epoch * options.epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, options.rate, total_steps=total, pct_start=0.1, anneal_strategy="linear"
     )
-    best, kept = _validation(model, sets), copy.deepcopy(model.state_dict())
+    best, best_state = _validation(model, sets), copy.deepcopy(model.state_dict())
     full_length = model.max_seq_length
-    print(f"epoch 0: validation {MEASURE} {best:.4f}", flush=True)
+    print(f"epoch 0: validation {METRIC} {best:.4f}", flush=True)
     for epoch in range(1, options.epochs + 1):
         model.train()
         model.max_seq_length = options.length
@@ -89,31 +89,31 @@ def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options:
             schedule.step()
         model.eval()
         model.max_seq_length = full_length
-        found = _validation(model, sets)
-        print(f"epoch {epoch}: validation {MEASURE} {found:.4f}", flush=True)
-        if found > best:
-            best, kept = found, copy.deepcopy(model.state_dict())
-    model.load_state_dict(kept)
+        value = _validation(model, sets)
+        print(f"epoch {epoch}: validation {METRIC} {value:.4f}", flush=True)
+        if value > best:
+            best, best_state = value, copy.deepcopy(model.state_dict())
+    model.load_state_dict(best_state)
 
 
-def _draws(batch: int, seed: int) -> StageDataConfig:
-    """One draw for each record and epoch, the positive of the best grade."""
+def _data_config(batch: int, seed: int) -> StageDataConfig:
+    """One example per record and epoch, with the positive of the highest grade."""
     return StageDataConfig(batch_size=batch, hard_negatives=0, thoughts="none", seed=seed)
 
 
 def _validation(model: SentenceTransformer, sets: Sequence[TrainingSet]) -> float:
     """The mean over the collections."""
-    found = [_score(model, open_collection(each.name, "validation"))[1] for each in sets]
-    return float(np.mean(found))
+    values = [_score(model, open_collection(data.name, "validation"))[1] for data in sets]
+    return float(np.mean(values))
 
 
 def _write(
     model: SentenceTransformer, sets: Sequence[TrainingSet], folder: Path, label: str
 ) -> str:
     cells = []
-    for each in sets:
-        run, value = _score(model, open_collection(each.name, "test"))
-        write_run(run, folder / f"{each.name}.trec", tag=folder.name)
+    for data in sets:
+        run, value = _score(model, open_collection(data.name, "test"))
+        write_run(run, folder / f"{data.name}.trec", tag=folder.name)
         cells.append(f"{value:.4f}")
     line = f"| all-MiniLM-L6-v2, {label} | {' | '.join(cells)} |"
     print(line, flush=True)
@@ -133,8 +133,8 @@ def _score(
     vectors = model.encode([query.text for query in collection.queries], show_progress_bar=False)
     excluded = [index.table.rows_of(collection.excluded.get(name, ())) for name in ids]
     run = index.search(np.asarray(vectors), 100, excluded).to_run(ids, index.ids)
-    scores = score_run(run, collection.qrels, metrics=[MEASURE], excluded=collection.excluded)
-    return run, scores.mean(MEASURE)
+    scores = score_run(run, collection.qrels, metrics=[METRIC], excluded=collection.excluded)
+    return run, scores.mean(METRIC)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the experiment metrics: systems, collections, ways of thinking, comparisons."""
+"""The plan of the experiment: systems, collections, measurements, comparisons."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ PLAN = Path("configs/experiment/measure.yaml")
 """The plan of docs/experiment.md."""
 
 RESULTS = Path("docs/experiment/results")
-"""Where its results lie."""
+"""The folder of its results."""
 
 MAIN_ROW: dict[Kind, str] = {"t1": "own", "no-thought": "no-think", "run": "run", "bm25": "run"}
-"""Which of a system's rows stands for it."""
+"""The row that represents a system of each kind."""
 
 _CAN_MEASURE: dict[Kind, tuple[Measurement, ...]] = {
     "t1": ("controls", "samples", "budgets", "cost"),
@@ -34,47 +34,47 @@ class SystemConfig:
     """One retriever of the experiment.
 
     Attributes:
-        label: in tables.
-        kind: `t1` thinks; `no-thought` was trained without a thought and is measured without one;
-            `run` was ranked elsewhere; `bm25` needs nothing.
-        path: weights as `T1.load` takes them, or the folder of a `t1 train` run, whose last stage
-            is then meant; for `run` the folder with `<collection>.trec`.
-        measure: `controls` gives the rankings; `samples`, `budgets` and `cost` are further ones.
-        controls: where thoughts come from; a `no-thought` system has `no-think` alone.
-        against: makes it an ablation, of the system of this name.
+        label: name in tables.
+        kind: `t1` thinks; `no-thought` was trained and is evaluated without thoughts; `run` is a
+            run file of another retriever; `bm25` is the lexical baseline.
+        path: weights for `T1.load`, or the folder of a `t1 train` run, whose last stage is taken;
+            for `run` the folder with `<collection>.trec`.
+        measurements: what to measure; `controls` gives the rankings.
+        controls: sources of thoughts; a `no-thought` system only has `no-think`.
+        against: name of the system that this one is an ablation of.
     """
 
     label: str
     kind: Kind
     path: Path | None = None
-    measure: tuple[Measurement, ...] = ("controls",)
+    measurements: tuple[Measurement, ...] = ("controls",)
     controls: tuple[ControlName, ...] = ("own", "no-think", "empty", "random", "repeated", "gold")
     against: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind != "bm25" and self.path is None:
             raise ConfigError(f"{self.label}: a system of kind {self.kind} needs a path")
-        able = _CAN_MEASURE[self.kind]
-        if unable := [name for name in self.measure if name not in able]:
+        possible = _CAN_MEASURE[self.kind]
+        if impossible := [name for name in self.measurements if name not in possible]:
             raise ConfigError(
-                f"{self.label}: {unable[0]} cannot be measured of a system of kind {self.kind}",
-                hint=f"measure {', '.join(able)}",
+                f"{self.label}: a system of kind {self.kind} has no measurement {impossible[0]}",
+                hint=f"use {', '.join(possible)}",
             )
 
     @property
     def main_row(self) -> str:
-        """The row that stands for the system."""
+        """The row that represents the system."""
         return MAIN_ROW[self.kind]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A difference to be told, first minus second.
+    """A difference to report, first minus second.
 
     Attributes:
-        label: in the table.
-        first: a system, or `system/row` for another than its main row, such as `t1-s3/no-think`.
-        second: likewise.
+        label: name in the table.
+        first: a system, or `system/row` for another row than its main row, as `t1-s3/no-think`.
+        second: as `first`.
     """
 
     label: str
@@ -84,30 +84,30 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything that is measured and told.
+    """Everything that is measured and reported.
 
     Attributes:
-        systems: by name, in the order of the tables.
-        comparisons: by name, likewise.
-        reference: the system whose cost, thoughts and budgets are told.
-        only: systems to measure now; none means all.
-        collections: on which.
-        split: of their queries.
-        max_thought_tokens: most tokens of a thought.
-        budgets: further ones, for the curve; it starts from the empty thought.
-        samples: K, thoughts a query that are drawn and averaged.
-        temperature: at which those are drawn.
-        query_tokens: longest query prompt.
-        document_tokens: longest document.
-        dtype: computed in.
-        max_rows: thoughts in flight at once.
-        max_queries: of a collection, for a quick look; 0 takes all.
-        cost_queries: queries that are timed.
-        cost_documents: documents that are timed.
-        cost_rounds: timed rounds after one that warms up; their median counts.
+        systems: systems by name, in the order of the tables.
+        comparisons: comparisons by name, in the order of the table.
+        reference: the system in the tables of cost, samples and budgets.
+        only: systems to measure now; empty means all.
+        collections: collections to measure on.
+        split: split of their queries.
+        max_thought_tokens: maximum tokens of a thought.
+        budgets: further maximum lengths for the curve, which starts at the empty thought.
+        samples: numbers of thoughts per query that are sampled and averaged.
+        temperature: sampling temperature of those thoughts.
+        query_tokens: maximum tokens of a query prompt.
+        document_tokens: maximum tokens of a document.
+        dtype: compute dtype.
+        max_rows: maximum number of thoughts in one decoding batch.
+        max_queries: number of queries per collection, for a quick look; 0 takes all.
+        cost_queries: number of queries to time.
+        cost_documents: number of documents to time.
+        cost_rounds: timed rounds after one warm-up round; the median is reported.
         results: folder of the results.
-        vectors: folder in which vectors of documents are kept.
-        again: measure also what is there.
+        vectors: folder of cached document embeddings.
+        remeasure: whether to measure again what is already measured.
     """
 
     systems: dict[str, SystemConfig] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class Plan:
     cost_rounds: int = 2
     results: Path = RESULTS
     vectors: Path = Path("runs/experiment/vectors")
-    again: bool = False
+    remeasure: bool = False
 
     def __post_init__(self) -> None:
         for name in self.systems:
@@ -153,7 +153,7 @@ class Plan:
                 raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
         if self.max_queries and self.results == RESULTS:
             raise ConfigError(
-                f"some queries only would take the place of all of them in {RESULTS}",
+                f"results of {self.max_queries} queries would replace the full ones in {RESULTS}",
                 hint="add results=runs/look, or another folder",
             )
         if self.temperature <= 0:

@@ -1,4 +1,4 @@
-"""The pictures of docs/experiment.md; the same results give the same bytes."""
+"""The plots of docs/experiment.md; equal results give equal bytes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.experiment.collected import Collected
 from benchmarks.experiment.plan import Plan
-from benchmarks.experiment.results import MEASURES
+from benchmarks.experiment.results import METRICS
 from benchmarks.experiment.tables import budget_points
 from t1_jax.errors import UnsupportedError
 
@@ -15,7 +15,7 @@ _SETTINGS = {"svg.hashsalt": "t1", "svg.fonttype": "none", "font.size": 9, "axes
 
 
 def draw(plan: Plan, collected: Collected, folder: Path) -> list[Path]:
-    """Draws what there are results for; returns the files.
+    """Draws the plots that have results; returns the files.
 
     Raises:
         UnsupportedError: matplotlib is not installed.
@@ -52,7 +52,7 @@ def _budget(pyplot: Any, plan: Plan, collected: Collected, points: Mapping[str, 
         if without is not None:
             axes.axhline(without.mean, color=color, linestyle="--", label=f"{name}, no thought")
     axes.set_xlabel("max thought tokens (0: empty thought)")
-    axes.set_ylabel(MEASURES[0])
+    axes.set_ylabel(METRICS[0])
     axes.legend()
     return figure
 

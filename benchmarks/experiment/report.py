@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_page(plan: Plan, page: Path, *, pictures: bool = True) -> list[Path]:
-    """Renews a page, and the pictures in the folder that is named like it; returns the files.
+    """Updates a page and the plots in the folder of its name; returns the files.
 
     Raises:
-        DataError: results that do not belong together, or a page with an unknown marker.
+        DataError: results that are not comparable, or a page with an unknown marker.
         UnsupportedError: matplotlib is not installed.
     """
     collected = collect(plan.results, plan.split)

@@ -1,4 +1,4 @@
-"""One measurement on disk: a JSON file with every query's score, and what it was measured with."""
+"""Results on disk: one JSON file per measurement with every query's scores and the provenance."""
 
 import json
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
 
 FORMAT = 1
-"""Of the files; another one is not read."""
+"""Format version of the files."""
 
-MEASURES = ("nDCG@10", "recall@10")
-"""What is kept of every query."""
+METRICS = ("nDCG@10", "recall@10")
+"""Metrics stored for every query."""
 
 _DIGITS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowScores:
-    """One way of retrieving.
+    """The scores of one row.
 
     Attributes:
-        values: measure -> value of each query, in the order of the measurement's `query_ids`.
-        mean_tokens: of a thought that the model drew; None where it drew none.
-        truncated_frac: of those, how many did not end by themselves.
-        examples: the first few queries: id, text and thought.
+        values: metric -> value of each query, in the order of the result's `query_ids`.
+        mean_tokens: mean tokens of a sampled thought; None without.
+        truncated_frac: fraction of thoughts without a sampled `<emb_token>`; None without.
+        examples: the first queries: id, text and thought.
     """
 
     values: Mapping[str, list[float]]
@@ -37,10 +37,10 @@ class RowScores:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a measurement depends on; a file with an equal one need not be measured again.
+    """What a result depends on; a result with equal provenance is not measured again.
 
     Attributes:
-        settings: of the evaluation or the timing.
+        settings: settings of the evaluation or of the timing.
         model: fingerprint of the weights, the run or the package.
         data: hash of the documents.
         qrels: hash of the queries' relevance labels.
@@ -53,20 +53,20 @@ class Provenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What was found out about one system on one collection.
+class Result:
+    """The result of one measurement of one system on one collection.
 
     Attributes:
-        system: its name in the plan.
+        system: name in the plan.
         measurement: `controls`, `samples-K`, `budget-N` or `cost`.
-        collection: its name.
-        split: of its queries.
-        provenance: what it depends on.
-        query_ids: that were scored; none for `cost`.
-        rows: by name: controls, `run`, `samples-K` or `budget-N`.
-        seconds: what was timed -> seconds for one query or one document.
-        training_tokens: read to train the weights, where known.
-        facts: the machine, versions, time.
+        collection: name of the collection.
+        split: split of the queries.
+        provenance: what the result depends on.
+        query_ids: ids of the scored queries; none for `cost`.
+        rows: scores by row: a control, `run`, `samples-K` or `budget-N`.
+        seconds: row or `document` -> seconds for one query or document.
+        training_tokens: tokens read to train the weights, or None.
+        facts: machine, versions, time.
     """
 
     system: str
@@ -82,23 +82,23 @@ class Measured:
 
 
 def file_of(folder: Path, system: str, measurement: str, collection: str, split: str) -> Path:
-    """Where a measurement lies."""
+    """The file of a result."""
     return folder / f"{system}.{measurement}.{Path(collection).name}-{split}.json"
 
 
-def write_measured(folder: Path, measured: Measured) -> Path:
-    """Writes a measurement in one rename, numbers to five digits, and returns its file."""
-    of = measured
-    file = file_of(folder, of.system, of.measurement, of.collection, of.split)
-    content = _rounded({"format": FORMAT} | asdict(measured))
-    # Settings are compared with those of later runs, so they stay as they are.
-    content["provenance"] = asdict(measured.provenance)
+def write_result(folder: Path, result: Result) -> Path:
+    """Writes a result atomically, numbers to five digits, and returns its file."""
+    key = (result.system, result.measurement, result.collection, result.split)
+    file = file_of(folder, *key)
+    content = _rounded({"format": FORMAT} | asdict(result))
+    # Settings are compared with those of later runs, so they are not rounded.
+    content["provenance"] = asdict(result.provenance)
     write_atomically(file, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
     return file
 
 
-def read_measured(file: Path) -> Measured:
-    """Reads a measurement.
+def read_result(file: Path) -> Result:
+    """Reads a result.
 
     Raises:
         DataError: malformed, of another format, or with scores that do not match its queries.
@@ -109,28 +109,26 @@ def read_measured(file: Path) -> Measured:
             raise DataError(f"{file} has another format than {FORMAT}", hint="measure it again")
         rows = {name: RowScores(**row) for name, row in content.pop("rows").items()}
         provenance = Provenance(**content.pop("provenance"))
-        measured = Measured(provenance=provenance, rows=rows, **content)
+        result = Result(provenance=provenance, rows=rows, **content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{file} is not a measurement: {error}", hint="remove it, and measure again"
+            f"{file} is not a result: {error}", hint="remove it, and measure again"
         ) from error
-    for name, row in measured.rows.items():
-        if any(len(row.values.get(key, ())) != len(measured.query_ids) for key in MEASURES):
+    for name, row in result.rows.items():
+        if any(len(row.values.get(key, ())) != len(result.query_ids) for key in METRICS):
             raise DataError(
                 f"{file}: the row {name} does not have a score for each of its "
-                f"{len(measured.query_ids)} queries",
+                f"{len(result.query_ids)} queries",
                 hint="remove it, and measure again",
             )
-    return measured
+    return result
 
 
 def is_current(file: Path, provenance: Provenance) -> bool:
-    """Whether a file holds what would be measured again with this provenance."""
+    """Whether the file holds a result with this provenance."""
     if not file.exists():
         return False
-    return read_measured(file).provenance == Provenance(
-        **json.loads(json.dumps(asdict(provenance)))
-    )
+    return read_result(file).provenance == Provenance(**json.loads(json.dumps(asdict(provenance))))
 
 
 def _rounded(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the folder of a `t1 train` run tells: its weights, what they cost, how they came about."""
+"""The folder of a `t1 train` run: its weights, training tokens and validation curve."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _VALIDATED = "validation/ndcg@10"
 def find_weights(path: Path) -> Path | None:
     """The folder that `T1.load` takes: `path` itself, or the last stage of the run at `path`.
 
-    None where there is nothing, or the run has not come to its end.
+    None if there is nothing, or the run is not finished.
     """
     if _holds_weights(path):
         return path
@@ -31,7 +31,7 @@ def find_weights(path: Path) -> Path | None:
 
 
 def fingerprint(weights: Path) -> str:
-    """Hex SHA-256 of all files of a folder of weights but its card."""
+    """Hex SHA-256 of all files in a folder of weights except its card."""
     digest = hashlib.sha256()
     for file in sorted(weights.rglob("*")):
         if file.is_file() and file.name != "README.md":
@@ -40,7 +40,7 @@ def fingerprint(weights: Path) -> str:
 
 
 def run_of(weights: Path) -> Path | None:
-    """The run folder in which weights lie as `stages/NAME` or `best`; None where they do not."""
+    """The run folder whose `stages/NAME` or `best` is `weights`, or None."""
     for folder in (weights.parent, weights.parent.parent):
         if (folder / "config.yaml").is_file() and (folder / "metrics.jsonl").is_file():
             return folder
@@ -48,9 +48,9 @@ def run_of(weights: Path) -> Path | None:
 
 
 def training_tokens(weights: Path) -> int | None:
-    """Tokens read to train these weights, in the runs before this one too.
+    """Tokens read to train these weights, including earlier runs.
 
-    None where it is not known: weights of another origin, or a run that logged no such step.
+    None if unknown: weights from elsewhere, or a run that did not log this step.
     """
     run = run_of(weights)
     if run is None:
@@ -70,7 +70,7 @@ def training_tokens(weights: Path) -> int | None:
 
 
 def steps_of(weights: Path) -> dict[str, int]:
-    """Stages in order -> steps, as the card of exported weights says."""
+    """Stage -> steps in order, from the card of exported weights."""
     card = weights / "README.md"
     if not card.is_file():
         return {}
@@ -79,7 +79,7 @@ def steps_of(weights: Path) -> dict[str, int]:
 
 
 def validation_curve(run: Path) -> dict[str, Any] | None:
-    """How validation went in a run and where its stages ended; None if nothing was validated."""
+    """Validation scores of a run and the ends of its stages; None without validation."""
     points = [
         {"step": line["step"], "tokens": int(line.get("tokens") or 0)}
         | {
@@ -106,13 +106,13 @@ def _holds_weights(path: Path) -> bool:
 
 def _config(run: Path) -> Mapping[str, Any]:
     file = run / "config.yaml"
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    if not isinstance(found, Mapping) or not {"stages", "run", "model"} <= set(found):
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(config, Mapping) or not {"stages", "run", "model"} <= set(config):
         raise DataError(f"{file} is not the config of a training run")
-    return found
+    return config
 
 
 def _metrics(run: Path) -> list[dict[str, Any]]:
-    """Whole lines of metrics.jsonl: a run that goes on may be writing the last one."""
+    """Complete lines of metrics.jsonl; a running process may be writing the last one."""
     text = (run / "metrics.jsonl").read_text(encoding="utf-8")
     return [json.loads(line) for line in text.split("\n")[:-1]]

@@ -1,11 +1,11 @@
-"""The tables of docs/experiment.md, from results alone; what was not measured has no row."""
+"""The tables of docs/experiment.md, computed from the results; what is not measured has no row."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from benchmarks.experiment.collected import Collected
 from benchmarks.experiment.plan import Plan
-from benchmarks.experiment.results import MEASURES
+from benchmarks.experiment.results import METRICS
 from t1_jax.evaluate import CONTROLS, Interval, PairedDifference
 from t1_jax.evaluate.table import format_interval, format_p, signed
 
@@ -17,19 +17,19 @@ Table = Callable[[Plan, Collected], str]
 
 def main_table(plan: Plan, collected: Collected) -> str:
     """Systems as rows, collections as columns."""
-    header = ["system", *_columns(plan, MEASURES), "training tokens"]
+    header = ["system", *_columns(plan, METRICS), "training tokens"]
     rows = [
         [
             system.label,
             *(
-                _interval(collected.interval(name, system.main_row, collection, measure))
+                _interval(collected.interval(name, system.main_row, collection, metric))
                 for collection in plan.collections
-                for measure in MEASURES
+                for metric in METRICS
             ),
             _tokens(collected.training_tokens(name)),
         ]
         for name, system in plan.systems.items()
-        if system.against is None and _is_there(plan, collected, name, system.main_row)
+        if system.against is None and _has_row(plan, collected, name, system.main_row)
     ]
     queries = " and ".join(
         f"{len(collected.query_ids[name])} {plan.split} queries of {name}"
@@ -66,7 +66,7 @@ def controls_table(plan: Plan, collected: Collected) -> str:
             ["mean tokens, own thought", *(_number(row.mean_tokens, 1) for row in own)],
             ["truncated, own thought", *(_percent(row.truncated_frac) for row in own)],
         ]
-        header = [f"{collection}, {MEASURES[0]}", *(plan.systems[name].label for name in thinking)]
+        header = [f"{collection}, {METRICS[0]}", *(plan.systems[name].label for name in thinking)]
         if thinking:
             parts.append(_table(header, rows))
     return "\n\n".join(parts) or NOTHING
@@ -78,7 +78,7 @@ def comparisons_table(plan: Plan, collected: Collected) -> str:
     for comparison in plan.comparisons.values():
         sides = plan.row_of(comparison.first), plan.row_of(comparison.second)
         for collection in plan.collections:
-            found = [collected.difference(*sides, collection, measure) for measure in MEASURES]
+            found = [collected.difference(*sides, collection, metric) for metric in METRICS]
             if found[0] is None:
                 continue
             better = f"{found[0].better} / {found[0].worse}"
@@ -92,7 +92,7 @@ def comparisons_table(plan: Plan, collected: Collected) -> str:
                     _difference(found[1]),
                 ]
             )
-    header = ["difference", "collection", MEASURES[0], "p", "queries better / worse", MEASURES[1]]
+    header = ["difference", "collection", METRICS[0], "p", "queries better / worse", METRICS[1]]
     return _table(header, rows)
 
 
@@ -102,12 +102,12 @@ def samples_table(plan: Plan, collected: Collected) -> str:
     ways = {"no-think": "no thought", "own": "1, greedy"}
     for k in plan.samples:
         for collection in plan.collections:
-            if found := collected.measured(name, f"samples-{k}", collection):
+            if found := collected.result(name, f"samples-{k}", collection):
                 heat = found.provenance.settings["sampling"]["temperature"]
                 ways[f"samples-{k}"] = f"{k}, sampled at temperature {heat:g}"
     header = ["thoughts"]
     for collection in plan.collections:
-        header += [f"{collection} {MEASURES[0]}", "tokens per query", "seconds per query"]
+        header += [f"{collection} {METRICS[0]}", "tokens per query", "seconds per query"]
     rows = []
     for row, label in ways.items():
         cells = [label]
@@ -120,7 +120,7 @@ def samples_table(plan: Plan, collected: Collected) -> str:
                 _number(None if drawn is None else drawn * thoughts, 1),
                 _number(_seconds(collected, name, collection).get(row), 3),
             ]
-        if _is_there(plan, collected, name, row):
+        if _has_row(plan, collected, name, row):
             rows.append(cells)
     return _table(header, rows)
 
@@ -138,20 +138,20 @@ def budget_table(plan: Plan, collected: Collected) -> str:
         ]
         for max_thought_tokens in budgets
     ]
-    header = ["max thought tokens", *(f"{name} {MEASURES[0]}" for name in plan.collections)]
+    header = ["max thought tokens", *(f"{name} {METRICS[0]}" for name in plan.collections)]
     picture = "![nDCG@10 by max thought tokens](experiment/budget.svg)\n\n"
     return (picture if rows else "") + _table(header, rows)
 
 
 def budget_points(plan: Plan, collected: Collected, collection: str) -> dict[int, Interval]:
-    """Budget -> nDCG@10 of the reference system; 0 is the empty thought."""
+    """Maximum thought tokens -> nDCG@10 of the reference system; 0 is the empty thought."""
     name = plan.reference
     points = {0: collected.interval(name, "empty", collection)}
-    for each in collected.found:
-        is_own = each.measurement == "controls" or each.measurement.startswith("budget-")
-        if each.system == name and each.collection == collection and is_own:
-            row = "own" if each.measurement == "controls" else each.measurement
-            points[each.provenance.settings["max_thought_tokens"]] = collected.interval(
+    for result in collected.results:
+        is_own = result.measurement == "controls" or result.measurement.startswith("budget-")
+        if result.system == name and result.collection == collection and is_own:
+            row = "own" if result.measurement == "controls" else result.measurement
+            points[result.provenance.settings["max_thought_tokens"]] = collected.interval(
                 name, row, collection
             )
     return {
@@ -177,7 +177,7 @@ def cost_table(plan: Plan, collected: Collected) -> str:
             seconds = _seconds(collected, name, collection)
             timed = timed or bool(seconds)
             cells += [_number(seconds.get(key), 4) for key in ("no-think", "own", "document")]
-            if found := collected.measured(name, "cost", collection):
+            if found := collected.result(name, "cost", collection):
                 facts = found.facts["hardware"]
                 machines[f"{facts.get('processor', 'unknown processor')}, "
                          f"{facts.get('cores', '?')} cores"] = None  # fmt: skip
@@ -193,11 +193,11 @@ def ablation_table(plan: Plan, collected: Collected) -> str:
     """Each ablation below the system it is compared with."""
     header = ["system"]
     for collection in plan.collections:
-        header += [f"{collection} {MEASURES[0]}", "difference"]
+        header += [f"{collection} {METRICS[0]}", "difference"]
     header.append("training tokens")
     shown: dict[str, str | None] = {}
     for name, system in plan.systems.items():
-        if system.against is not None and _is_there(plan, collected, name, system.main_row):
+        if system.against is not None and _has_row(plan, collected, name, system.main_row):
             shown.setdefault(system.against, None)
             shown[name] = system.against
     rows = []
@@ -209,7 +209,7 @@ def ablation_table(plan: Plan, collected: Collected) -> str:
             found = None
             if against is not None:
                 sides = plan.row_of(name), plan.row_of(against)
-                found = collected.difference(*sides, collection, MEASURES[0])
+                found = collected.difference(*sides, collection, METRICS[0])
             cells.append(_NONE if found is None else _difference(found))
         rows.append([*cells, _tokens(collected.training_tokens(name))])
     return _table(header, rows)
@@ -234,11 +234,11 @@ def examples_table(plan: Plan, collected: Collected) -> str:
                 [
                     _text(example["query"]),
                     _text(example["thought"]),
-                    _number(own.values[MEASURES[0]][place], 2),
-                    _NONE if without is None else _number(without.values[MEASURES[0]][place], 2),
+                    _number(own.values[METRICS[0]][place], 2),
+                    _NONE if without is None else _number(without.values[METRICS[0]][place], 2),
                 ]
             )
-    return _table(["query", "thought", f"{MEASURES[0]} with it", "without"], rows)
+    return _table(["query", "thought", f"{METRICS[0]} with it", "without"], rows)
 
 
 def curves_table(plan: Plan, collected: Collected) -> str:
@@ -258,19 +258,19 @@ TABLES: Mapping[str, Table] = {
     "ablations": ablation_table,
     "examples": examples_table,
 }
-"""By the name in the page's markers."""
+"""Tables by their name in the page's markers."""
 
 
 def _columns(plan: Plan, metrics: Iterable[str]) -> list[str]:
-    return [f"{name} {measure}" for name in plan.collections for measure in metrics]
+    return [f"{name} {metric}" for name in plan.collections for metric in metrics]
 
 
-def _is_there(plan: Plan, collected: Collected, system: str, row: str) -> bool:
+def _has_row(plan: Plan, collected: Collected, system: str, row: str) -> bool:
     return any((system, row, name) in collected.rows for name in plan.collections)
 
 
 def _seconds(collected: Collected, system: str, collection: str) -> Mapping[str, float]:
-    found = collected.measured(system, "cost", collection)
+    found = collected.result(system, "cost", collection)
     return {} if found is None else found.seconds
 
 

@@ -1,42 +1,42 @@
-"""The measurements of a system with weights, and the settings that their numbers depend on."""
+"""The measurements of a model, and the settings that their results depend on."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.experiment.plan import Plan, SystemConfig
-from benchmarks.experiment.results import MEASURES
+from benchmarks.experiment.results import METRICS
 from t1_jax.evaluate import EvaluationConfig
 from t1_jax.generate import SamplingParams
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One measurement: its name, and how to evaluate; None where time is taken."""
+    """One measurement: its name, and the evaluation; None for timing."""
 
     name: str
     config: EvaluationConfig | None
 
 
 def tasks_of(plan: Plan, system: SystemConfig) -> list[Task]:
-    """What the plan wants to know of a system, in order."""
+    """The measurements of a system, in order."""
     base = EvaluationConfig(
         controls=("no-think",) if system.kind == "no-thought" else system.controls,
         max_thought_tokens=plan.max_thought_tokens,
         bm25=False,
-        metrics=MEASURES,
+        metrics=METRICS,
         max_queries=plan.max_queries,
     )
     own = replace(base, controls=("own",))
     sampling = SamplingParams(temperature=plan.temperature)
     tasks = []
-    if "controls" in system.measure:
+    if "controls" in system.measurements:
         tasks.append(Task(name="controls", config=base))
-    if "samples" in system.measure:
+    if "samples" in system.measurements:
         tasks += [
             Task(name=f"samples-{k}", config=replace(own, n=k, sampling=sampling))
             for k in plan.samples
         ]
-    if "budgets" in system.measure:
+    if "budgets" in system.measurements:
         tasks += [
             Task(
                 name=f"budget-{max_thought_tokens}",
@@ -46,13 +46,13 @@ def tasks_of(plan: Plan, system: SystemConfig) -> list[Task]:
             if max_thought_tokens
             != plan.max_thought_tokens  # that is the own thought of the controls
         ]
-    if "cost" in system.measure:
+    if "cost" in system.measurements:
         tasks.append(Task(name="cost", config=None))
     return tasks
 
 
 def settings_of(plan: Plan, task: Task) -> dict[str, Any]:
-    """All that a measurement's numbers depend on, besides model and data."""
+    """All that a result depends on besides model and data."""
     general = {
         "query_tokens": plan.query_tokens,
         "document_tokens": plan.document_tokens,

@@ -1,4 +1,4 @@
-"""What thinking costs: seconds for a query and for a document, after everything is compiled."""
+"""The cost of thinking: seconds per query and per document, without compilation."""
 
 import statistics
 import time
@@ -11,12 +11,12 @@ from t1_jax.retriever import T1
 
 
 def seconds_of(model: T1, collection: Collection, plan: Plan, *, thinks: bool) -> dict[str, float]:
-    """Seconds for one query by the name of its row, and for one `document`, in large batches.
+    """Seconds per query for each row, and per `document`, in large batches.
 
     Args:
-        model: to be timed.
-        collection: whose queries and documents are taken.
-        plan: how many of them, and how thoughts are drawn.
+        model: the model to time.
+        collection: source of queries and documents.
+        plan: numbers of queries, documents and rounds, and sampling settings.
         thinks: whether to time thinking too.
     """
     queries = collection.subset_queries(plan.cost_queries).queries
@@ -24,7 +24,7 @@ def seconds_of(model: T1, collection: Collection, plan: Plan, *, thinks: bool) -
     distinct = dict.fromkeys(document.full_text for document in collection.documents)
     documents = list(distinct)[: plan.cost_documents]
 
-    def at_once() -> None:
+    def without_thought() -> None:
         model.encode_query(texts, query_ids=ids, task=collection.name, think=False)
 
     def thinking(n: int, temperature: float) -> Callable[[], None]:
@@ -40,20 +40,20 @@ def seconds_of(model: T1, collection: Collection, plan: Plan, *, thinks: bool) -
 
         return think
 
-    ways: dict[str, Callable[[], None]] = {"no-think": at_once}
+    ways: dict[str, Callable[[], None]] = {"no-think": without_thought}
     if thinks:
         ways["own"] = thinking(1, 0.0)
         ways |= {f"samples-{k}": thinking(k, plan.temperature) for k in plan.samples}
-    found = {name: _median(way, plan.cost_rounds) / len(texts) for name, way in ways.items()}
+    seconds = {name: _median(way, plan.cost_rounds) / len(texts) for name, way in ways.items()}
 
     def encode() -> None:
         model.encode_document(documents)
 
-    return found | {"document": _median(encode, plan.cost_rounds) / len(documents)}
+    return seconds | {"document": _median(encode, plan.cost_rounds) / len(documents)}
 
 
 def _median(work: Callable[[], None], rounds: int) -> float:
-    """Seconds of the median round, after one that compiles and warms up."""
+    """Seconds of the median round, after one warm-up round."""
     work()
     seconds = []
     for _ in range(rounds):

@@ -64,7 +64,7 @@ def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
         "prompts": padded(prompts),
         "thoughts": padded([thought.token_ids for thought in thoughts]),
         "drawn": np.array([_drawn(thought) for thought in thoughts], np.int32),
-        "vectors": np.stack([thought.vector for thought in thoughts]),
+        "vectors": np.stack([thought.embedding for thought in thoughts]),
         "logits": np.stack(
             [row[end - _POSITIONS : end] for row, end in zip(logits, ends, strict=True)]
         ),
@@ -96,7 +96,7 @@ def row_logits(model: T1, texts: Sequence[Sequence[int]]) -> Float[np.ndarray, "
 @functools.partial(jax.jit, static_argnames=("graph",))
 def _logits(graph: nnx.GraphDef[Decoder], weights: nnx.State, tokens: Any) -> jax.Array:
     decoder = nnx.merge(graph, weights)
-    return decoder.logits(decoder.hidden(tokens)).astype(jnp.float32)
+    return decoder.logits(decoder(tokens)).astype(jnp.float32)
 
 
 def largest_gap(

@@ -114,11 +114,11 @@ _add(app, "Train", train=train, mine=mine)
 _add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)
 
 
-def _print_version(asked: bool) -> bool:
-    if asked:
+def _print_version(requested: bool) -> bool:
+    if requested:
         print(f"t1_jax {__version__}")
         raise typer.Exit
-    return asked
+    return requested
 
 
 @app.callback()

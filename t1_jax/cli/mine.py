@@ -100,8 +100,8 @@ def mine(
         rankings.append(_rank_dense(data, opened.load(), index, thought, config.depth))
     mined, report = mine_negatives(data.records, data.documents, rankings, config)
     write_records(output, mined)
-    negatives, kept = counted(report.mined, "negatives"), counted(report.records, "records")
-    out.print(f"{output}: {negatives} for {kept}")
+    negatives, records_text = counted(report.mined, "negatives"), counted(report.records, "records")
+    out.print(f"{output}: {negatives} for {records_text}")
     out.print(f"sources: {_join_counts(report.taken)}; dropped: {_join_counts(report.dropped)}")
     if not split.startswith("train") and records is None:
         out.warn(f"these are queries of {split}: do not train on them")
@@ -116,7 +116,7 @@ def mine(
             f"{counted(report.removed, 'negatives of the input')}"
         )
     for name, count in report.unanswered.items():
-        out.warn(f"{name} found nothing for {count} of {counted(report.records, 'queries')}")
+        out.warn(f"{name} has no result for {count} of {counted(report.records, 'queries')}")
     if report.short:
         out.warn(
             f"{counted(report.short, 'records')} got fewer than "

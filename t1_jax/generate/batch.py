@@ -1,18 +1,18 @@
-"""One decoding batch as the host sees it: who sits where, who leaves, who joins."""
+"""A decoding batch as the host schedules it: which prompts are active, and which join or leave."""
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 from flax import nnx
 
-from t1_jax.generate.keys import thought_keys
-from t1_jax.generate.loop import StopTokens, decode_block
-from t1_jax.generate.sampling import SamplingParams
-from t1_jax.generate.shapes import BatchShapes, smallest_fit
-from t1_jax.generate.state import Arrivals, DecodeState, rearrange, start_batch
+from t1_jax.generate.loop import StopTokens, decode_chunk
+from t1_jax.generate.sampling import SamplingParams, thought_keys
+from t1_jax.generate.shapes import BatchShapes, shrunk, smallest_fit
+from t1_jax.generate.state import DecodeState, PromptBatch, compact_and_admit, start_batch
 from t1_jax.generate.thought import FinishReason, Thought
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
@@ -21,10 +21,10 @@ from t1_jax.parallel import MeshContext, all_global_to_host, global_to_host, hos
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """A query ready to be thought about.
+    """A query that is ready for thinking.
 
     Attributes:
-        query_id: names the thought's random stream.
+        query_id: names the random streams of its thoughts.
         token_ids: the prompt; at least two tokens.
     """
 
@@ -33,271 +33,287 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Programs:
+class CompiledModel:
     """The model as the compiled functions take it.
 
     Attributes:
         mesh_context: mesh and rules.
         stop: tokens that end a thought.
         prefill: graph and weights with stacked layers.
-        step: graph and weights that decode; layers taken apart if `unroll`.
-        unroll: see `ModelOptions.unroll_decode`.
+        decode: graph and weights for decoding; layers unstacked if `unstacked`.
+        unstacked: see `ModelOptions.unroll_decode`.
         vocab_rows: rows of the embedding table, padding included.
     """
 
     mesh_context: MeshContext
     stop: StopTokens
     prefill: tuple[nnx.GraphDef[Decoder], nnx.State]
-    step: tuple[nnx.GraphDef[Decoder], nnx.State]
-    unroll: bool
+    decode: tuple[nnx.GraphDef[Decoder], nnx.State]
+    unstacked: bool
     vocab_rows: int
 
 
 @dataclass
-class _Flight:
+class _Generated:
+    """Tokens of one thought so far, with their log-probabilities.
+
+    Attributes:
+        sample: number of the thought among those of its query.
+        tokens: sampled or appended.
+        log_probs: in nats at the sampling temperature.
+        log_probs_at_1: in nats at temperature 1.
+    """
+
+    sample: int
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    log_probs_at_1: list[float] = field(default_factory=list)
+
+
+@dataclass
+class _ActivePrompt:
     """A prompt in the batch.
 
     Attributes:
         index: its number among the caller's prompts.
         row: its row in the batch.
-        start: the slot its thoughts began at.
-        samples: the sample number of the thought at each place; None where it has ended.
-        drawn: per sample number, (token, log-probability, the same at temperature 1) so far.
+        start: the slot its thoughts started at.
+        thoughts: the running thought in each column of the row; None where it has ended.
     """
 
     index: int
     row: int
     start: int
-    samples: list[int | None]
-    drawn: list[list[tuple[int, float, float]]]
+    thoughts: list[_Generated | None]
 
     @property
-    def places(self) -> list[int]:
-        """Places of thoughts that have not ended."""
-        return [place for place, sample in enumerate(self.samples) if sample is not None]
+    def running(self) -> list[tuple[int, _Generated]]:
+        """Columns with the thoughts that have not ended."""
+        return [(column, t) for column, t in enumerate(self.thoughts) if t is not None]
 
 
-class Batch:
-    """Thinks about the prompts of one length bucket."""
+class DecodeBatch:
+    """Generates the thoughts of prompts of one padded length.
+
+    Args:
+        model: compiled functions' view of the model.
+        shapes: sizes that the batch may have.
+        queue: prompts with their numbers among the caller's prompts.
+        prefix_size: padded length of the prompts.
+        n: thoughts per prompt.
+        max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
+        sampling: how tokens are sampled.
+        interrupt: checked before each chunk of decoding steps.
+    """
 
     def __init__(
         self,
-        programs: Programs,
+        model: CompiledModel,
         shapes: BatchShapes,
         queue: Sequence[tuple[int, Prompt]],
         *,
         prefix_size: int,
-        samples: int,
+        n: int,
         max_thought_tokens: int,
-        options: SamplingParams,
+        sampling: SamplingParams,
         interrupt: Interrupt,
     ) -> None:
-        self._programs = programs
-        self._interrupt = interrupt
+        self._model = model
         self._shapes = shapes
-        self._queue = list(queue)
+        self._queue = deque(queue)
         self._prefix_size = prefix_size
-        self._samples = samples
-        self._budget = max_thought_tokens
-        self._seed = options.seed
-        self._options = dataclasses.replace(options, seed=0)  # not a reason to compile again
-        self._flights: list[_Flight] = []
-        self._size = (0, 0)
-        self._slot = 0
-        self._slots = 0
+        self._n = n
+        self._max_thought_tokens = max_thought_tokens
+        self._seed = sampling.seed
+        self._sampling = dataclasses.replace(sampling, seed=0)  # a seed must not recompile
+        self._interrupt = interrupt
+        self._active: list[_ActivePrompt] = []
+        self._size = (0, 0)  # prompts, thoughts per prompt
+        self._slot = 0  # the slot that is written next
+        self._slots = 0  # size of the suffix caches
         self._state: DecodeState | None = None
 
     def run(self) -> Iterator[tuple[int, Thought]]:
-        """Yields (index of the prompt, thought) as thoughts end."""
-        while self._queue or self._flights:
+        """Yields (number of the prompt, thought) as thoughts end.
+
+        Raises:
+            Interrupted: the interrupt was requested.
+        """
+        while self._queue or self._active:
             self._interrupt.check()
-            with self._programs.mesh_context.activate():
-                self._arrange()
-                finished = self._decode()
+            with self._model.mesh_context.activate():
+                self._schedule()
+                finished = self._decode_chunk()
             yield from finished
 
-    def _arrange(self) -> None:
-        """Between blocks: prompts join, ended thoughts leave, the suffix grows, if need be."""
+    def _schedule(self) -> None:
+        """Before a chunk: prompts join, ended thoughts leave, and caches grow, where needed."""
         joining = self._next_prompts()
-        if not self._flights:
+        if not self._active:
             self._start(joining)
             return
-        # A batch cut down in thoughts per prompt cannot take a whole group any more.
-        thoughts = self._samples
-        if not self._queue and not joining:
-            longest = max(len(flight.places) for flight in self._flights)
-            thoughts = smallest_fit(self._shapes.thought_sizes(self._samples), longest)
-            thoughts = self._shapes.cut_down(self._size[1], thoughts)
-        prompts = smallest_fit(
-            self._shapes.prompt_sizes(self._samples), len(self._flights) + len(joining)
-        )
-        if not joining:
-            prompts = self._shapes.cut_down(self._size[0], prompts)
-        crowded = self._slot + self._shapes.block > self._slots
-        if not joining and not crowded and (prompts, thoughts) == self._size:
-            return
-        self._rearrange(joining, prompts, thoughts)
+        size = self._next_size(len(joining))
+        is_full = self._slot + self._shapes.chunk_steps > self._slots
+        if joining or is_full or size != self._size:
+            self._compact_and_admit(joining, size)
 
     def _next_prompts(self) -> list[tuple[int, Prompt]]:
-        """Takes prompts off the queue once half of the places are free."""
-        most = self._shapes.prompt_sizes(self._samples)[0]
-        free = most - len(self._flights)
+        """Takes prompts off the queue once half of the rows are free."""
+        most = self._shapes.prompt_sizes(self._n)[0]
+        free = most - len(self._active)
         if free < max(most // 2, 1):
             return []
-        joining, self._queue = self._queue[:free], self._queue[free:]
-        return joining
+        return [self._queue.popleft() for _ in range(min(free, len(self._queue)))]
+
+    def _next_size(self, joining: int) -> tuple[int, int]:
+        """Prompts and thoughts per prompt of the batch from now on."""
+        shapes, n = self._shapes, self._n
+        prompts = smallest_fit(shapes.prompt_sizes(n), len(self._active) + joining)
+        if joining:
+            return prompts, n
+        prompts = shrunk(self._size[0], prompts)
+        if self._queue:  # prompts that join later need columns for all their thoughts
+            return prompts, n
+        longest = max(len(prompt.running) for prompt in self._active)
+        return prompts, shrunk(self._size[1], smallest_fit(shapes.thought_sizes(n), longest))
 
     def _start(self, joining: list[tuple[int, Prompt]]) -> None:
-        """A new batch of prompts alone."""
-        prompts = smallest_fit(self._shapes.prompt_sizes(self._samples), len(joining))
-        self._slots = self._shapes.suffix_size(self._shapes.block)
+        """A new batch that holds these prompts only."""
+        prompts = smallest_fit(self._shapes.prompt_sizes(self._n), len(joining))
+        self._slots = self._shapes.suffix_size(self._shapes.chunk_steps)
         self._slot = 0
-        self._size = (prompts, self._samples)
-        self._flights = [self._flight(index, row) for row, (index, _) in enumerate(joining)]
-        self._state = self._prefilled(joining, prompts)
+        self._size = (prompts, self._n)
+        self._active = [self._activate(index, row) for row, (index, _) in enumerate(joining)]
+        self._state = self._prefill(joining, prompts)
 
-    def _flight(self, index: int, row: int) -> _Flight:
-        samples = self._samples
-        return _Flight(index, row, self._slot, list(range(samples)), [[] for _ in range(samples)])
+    def _activate(self, index: int, row: int) -> _ActivePrompt:
+        return _ActivePrompt(index, row, self._slot, [_Generated(i) for i in range(self._n)])
 
-    def _prefilled(self, joining: list[tuple[int, Prompt]], prompts: int) -> DecodeState:
-        """Prefills prompts into a batch of their own, of so many rows."""
-        programs = self._programs
-        tokens = np.zeros((prompts, self._prefix_size), np.int32)
-        lengths = np.full(prompts, 2, np.int32)
-        keys = np.zeros((prompts, self._samples, 2), np.uint32)
-        live = np.zeros((prompts, self._samples), bool)
-        seen = np.zeros((prompts, programs.vocab_rows), bool)
+    def _prefill(self, joining: list[tuple[int, Prompt]], num_prompts: int) -> DecodeState:
+        """Prefills prompts into a batch of their own with this many rows."""
+        model, n = self._model, self._n
+        tokens = np.zeros((num_prompts, self._prefix_size), np.int32)
+        lengths = np.full(num_prompts, 2, np.int32)
+        keys = np.zeros((num_prompts, n, 2), np.uint32)
+        done = np.ones((num_prompts, n), bool)
+        seen = np.zeros((num_prompts, model.vocab_rows), bool)
         for row, (_, prompt) in enumerate(joining):
             lengths[row] = len(prompt.token_ids)
             tokens[row, : lengths[row]] = prompt.token_ids
-            keys[row] = thought_keys(self._seed, prompt.query_id, self._samples)
-            live[row] = True
+            keys[row] = thought_keys(self._seed, prompt.query_id, n)
+            done[row] = False
             seen[row, list(prompt.token_ids)] = True
-        penalized = self._options.repetition_penalty != 1
-        arrivals = Arrivals(
+        prompts = PromptBatch(
             tokens=self._put(tokens, "ps"),
             lengths=self._put(lengths, "p"),
-            last_token=self._put(tokens[np.arange(prompts), lengths - 1], "p"),
+            last_token=self._put(tokens[np.arange(num_prompts), lengths - 1], "p"),
             keys=self._put(keys, "pg"),
-            live=self._put(live, "pg"),
-            seen=self._put(seen, "p") if penalized else None,
+            done=self._put(done, "pg"),
+            token_seen_mask=(
+                self._put(seen, "p") if self._sampling.repetition_penalty != 1 else None
+            ),
         )
         return start_batch(
-            *programs.prefill,
-            arrivals,
-            mesh_context=programs.mesh_context,
-            unroll=programs.unroll,
+            *model.prefill,
+            prompts,
+            mesh_context=model.mesh_context,
+            unstacked=model.unstacked,
             slots=self._slots,
         )
 
-    def _rearrange(self, joining: list[tuple[int, Prompt]], prompts: int, thoughts: int) -> None:
-        """Moves the thoughts in flight, and the prompts that join, into a batch of this size."""
-        fresh = None
+    def _compact_and_admit(self, joining: list[tuple[int, Prompt]], size: tuple[int, int]) -> None:
+        """Moves the running thoughts, and the prompts that join, into a batch of this size."""
+        new = None
         if joining:
-            most = self._shapes.prompt_sizes(self._samples)
-            fresh = self._prefilled(joining, smallest_fit(most, len(joining)))
-        take = np.zeros(prompts, np.int32)
-        take_thought = np.zeros((prompts, thoughts), np.int32)
-        live = np.zeros((prompts, thoughts), bool)
-        for row, flight in enumerate(self._flights):
-            kept = flight.places if thoughts < len(flight.samples) else range(thoughts)
-            take[row], flight.row = flight.row, row
-            take_thought[row, : len(kept)] = list(kept)
-            flight.samples = [flight.samples[place] for place in kept]
-            flight.samples += [None] * (thoughts - len(flight.samples))
-            live[row] = [sample is not None for sample in flight.samples]
-        for place, (index, _) in enumerate(joining):
-            row = len(self._flights)
-            take[row] = self._size[0] + place
-            take_thought[row] = np.arange(thoughts)
-            live[row] = True
-            self._flights.append(self._flight(index, row))
-        shift = min(flight.start for flight in self._flights)
-        for flight in self._flights:
-            flight.start -= shift
+            sizes = self._shapes.prompt_sizes(self._n)
+            new = self._prefill(joining, smallest_fit(sizes, len(joining)))
+        num_prompts, num_thoughts = size
+        prompt_indices = np.zeros(num_prompts, np.int32)
+        thought_indices = np.zeros((num_prompts, num_thoughts), np.int32)
+        done = np.ones((num_prompts, num_thoughts), bool)
+        for row, prompt in enumerate(self._active):
+            columns = list(range(num_thoughts))
+            if num_thoughts < len(prompt.thoughts):
+                columns = [column for column, _ in prompt.running]
+            prompt_indices[row], prompt.row = prompt.row, row
+            thought_indices[row, : len(columns)] = columns
+            prompt.thoughts = [prompt.thoughts[column] for column in columns]
+            prompt.thoughts += [None] * (num_thoughts - len(columns))
+            done[row] = [thought is None for thought in prompt.thoughts]
+        for number, (index, _) in enumerate(joining):
+            row = len(self._active)
+            prompt_indices[row] = self._size[0] + number
+            thought_indices[row] = np.arange(num_thoughts)
+            done[row] = False
+            self._active.append(self._activate(index, row))
+        shift = min(prompt.start for prompt in self._active)
+        for prompt in self._active:
+            prompt.start -= shift
         self._slot -= shift
-        slots = max(self._slots, self._shapes.suffix_size(self._slot + self._shapes.block))
+        slots = self._shapes.suffix_size(self._slot + self._shapes.chunk_steps)
+        self._slots, self._size = max(self._slots, slots), size
         assert self._state is not None
-        self._state = rearrange(
+        self._state = compact_and_admit(
             self._state,
-            fresh,
-            self._put(take, "p"),
-            self._put(take_thought, "pg"),
-            self._put(live, "pg"),
+            new,
+            self._put(prompt_indices, "p"),
+            self._put(thought_indices, "pg"),
+            self._put(done, "pg"),
             np.int32(shift),
-            mesh_context=self._programs.mesh_context,
-            slots=slots,
+            mesh_context=self._model.mesh_context,
+            slots=self._slots,
         )
-        self._slots, self._size = slots, (prompts, thoughts)
 
-    def _decode(self) -> list[tuple[int, Thought]]:
-        """Runs one block and takes out the thoughts that ended in it."""
-        programs = self._programs
+    def _decode_chunk(self) -> list[tuple[int, Thought]]:
+        """Runs one chunk of steps and removes the thoughts that ended in it."""
         assert self._state is not None
-        state, output = decode_block(
-            *programs.step,
+        state, output = decode_chunk(
+            *self._model.decode,
             self._state,
-            np.int32(self._budget),
-            options=self._options,
-            stop=programs.stop,
-            block=self._shapes.block,
+            np.int32(self._max_thought_tokens),
+            sampling=self._sampling,
+            stop=self._model.stop,
+            max_steps=self._shapes.chunk_steps,
         )
-        self._state = state
-        tokens, log_probs, log_probs_at_1, block_steps, live = all_global_to_host(
-            [*output, state.live]
-        )
-        steps = int(block_steps)
+        self._state, thoughts = state, state.thoughts
+        *generated, num_steps, done = all_global_to_host([*output, thoughts.done])
+        steps = int(num_steps)
         self._slot += steps
         finished: list[tuple[int, Thought]] = []
-        vectors: np.ndarray | None = None
-        for flight in self._flights:
-            for place in flight.places:
-                at = (flight.row, place)
-                sample = flight.samples[place]
-                assert sample is not None
-                flight.drawn[sample] += _drawn(
-                    tokens[at][:steps], log_probs[at][:steps], log_probs_at_1[at][:steps]
-                )
-                if live[at]:
+        embeddings: np.ndarray | None = None
+        for prompt in self._active:
+            for column, thought in prompt.running:
+                at = (prompt.row, column)
+                tokens, log_probs, log_probs_at_1 = (array[at][:steps] for array in generated)
+                is_token = tokens >= 0  # -1 marks steps after the thought was done
+                thought.tokens += tokens[is_token].tolist()
+                thought.log_probs += log_probs[is_token].tolist()
+                thought.log_probs_at_1 += log_probs_at_1[is_token].tolist()
+                if not done[at]:
                     continue
-                if vectors is None:
-                    vectors = global_to_host(state.vectors)
-                flight.samples[place] = None
-                thought = self._thought(flight.drawn[sample], vectors[at], sample)
-                finished.append((flight.index, thought))
-        self._flights = [flight for flight in self._flights if flight.places]
+                if embeddings is None:
+                    embeddings = global_to_host(thoughts.embeddings)
+                prompt.thoughts[column] = None
+                finished.append((prompt.index, self._finish(thought, embeddings[at])))
+        self._active = [prompt for prompt in self._active if prompt.running]
         return finished
 
-    def _thought(
-        self, drawn: list[tuple[int, float, float]], vector: np.ndarray, sample: int
-    ) -> Thought:
-        tokens, log_probs, log_probs_at_1 = (
-            np.array(column) for column in zip(*drawn, strict=True)
-        )
-        if len(tokens) > 1 and tokens[-2] in self._programs.stop.eos:
+    def _finish(self, generated: _Generated, embedding: np.ndarray) -> Thought:
+        tokens = generated.tokens
+        if len(tokens) > 1 and tokens[-2] in self._model.stop.eos:
             finish_reason = FinishReason.EOS
-        elif len(tokens) == self._budget + 1:
+        elif len(tokens) == self._max_thought_tokens + 1:
             finish_reason = FinishReason.LENGTH
         else:
             finish_reason = FinishReason.EMB_TOKEN
         return Thought(
-            token_ids=tokens.astype(np.int32),
-            log_probs=log_probs.astype(np.float32),
-            log_probs_at_1=log_probs_at_1.astype(np.float32),
-            vector=vector.copy(),
+            token_ids=np.array(tokens, np.int32),
+            log_probs=np.array(generated.log_probs, np.float32),
+            log_probs_at_1=np.array(generated.log_probs_at_1, np.float32),
+            embedding=embedding.copy(),
             finish_reason=finish_reason,
-            sample=sample,
+            sample=generated.sample,
         )
 
     def _put(self, array: np.ndarray, letters: str) -> jax.Array:
-        return host_to_global(array, self._programs.mesh_context.activation(letters))
-
-
-def _drawn(
-    tokens: np.ndarray, log_probs: np.ndarray, log_probs_at_1: np.ndarray
-) -> list[tuple[int, float, float]]:
-    """The draws of one thought in one block; -1 marks steps at which it drew nothing."""
-    real = tokens >= 0
-    columns = (tokens[real].tolist(), log_probs[real].tolist(), log_probs_at_1[real].tolist())
-    return list(zip(*columns, strict=True))
+        return host_to_global(array, self._model.mesh_context.activation(letters))

@@ -1,11 +1,11 @@
-"""The sampler: prompts in, thoughts out, in whatever order they end."""
+"""The sampler: prompts in, thoughts out, in the order in which they end."""
 
 from collections.abc import Iterator, Sequence
 
 from flax import nnx
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate.batch import Batch, Programs, Prompt
+from t1_jax.generate.batch import CompiledModel, DecodeBatch, Prompt
 from t1_jax.generate.loop import StopTokens
 from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes
@@ -16,17 +16,17 @@ from t1_jax.parallel import MeshContext
 
 
 class Sampler:
-    """Draws thoughts from a decoder.
+    """Samples thoughts from a decoder.
 
-    Each prompt is prefilled once, whatever the number of its thoughts. Prompts of one length
-    bucket share a batch; between blocks finished thoughts leave it and prompts of the queue take
-    their places.
+    Each prompt is prefilled once, whatever the number of its thoughts. Prompts of similar length
+    share a batch (continuous batching): between chunks of decoding steps, ended thoughts leave the
+    batch and waiting prompts join it.
 
     Args:
-        decoder: the model.
-        mesh_context: that it lies on.
+        decoder: the model, without an unmerged adapter.
+        mesh_context: mesh and rules of the decoder.
         stop: tokens that end a thought.
-        shapes: of batches.
+        shapes: sizes of batches.
         interrupt: ends sampling early; checked before each chunk of decoding steps.
     """
 
@@ -39,19 +39,19 @@ class Sampler:
         *,
         interrupt: Interrupt | None = None,
     ) -> None:
-        unroll = decoder.options.unroll_decode
+        unstacked = decoder.options.unroll_decode
         with mesh_context.activate():
             prefill = nnx.split(decoder)
-            step = nnx.split(decoder.unrolled()) if unroll else prefill
-        self._config = decoder.config
+            decode = nnx.split(decoder.unstack_layers()) if unstacked else prefill
+        self._max_positions = decoder.config.max_positions
         self._shapes = shapes
         self._interrupt = interrupt or Interrupt()
-        self._programs = Programs(
+        self._model = CompiledModel(
             mesh_context=mesh_context,
             stop=stop,
             prefill=prefill,
-            step=step,
-            unroll=unroll,
+            decode=decode,
+            unstacked=unstacked,
             vocab_rows=decoder.config.padded_vocab_size,
         )
 
@@ -59,64 +59,74 @@ class Sampler:
         self,
         prompts: Sequence[Prompt],
         *,
-        samples: int,
+        n: int,
         max_thought_tokens: int,
-        options: SamplingParams,
+        sampling: SamplingParams,
     ) -> Iterator[tuple[int, Thought]]:
-        """Yields (index of the prompt, thought) in the order in which thoughts end.
+        """Yields (number of the prompt, thought) in the order in which thoughts end.
 
         Args:
             prompts: any number, in any order.
-            samples: G, thoughts per prompt.
+            n: thoughts per prompt (G in shapes).
             max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
-            options: how tokens are drawn.
+            sampling: temperature, filters and seed.
 
         Raises:
-            ConfigError: a budget or number of samples below 1, or a prompt that leaves no room
-                for its thought in the model's context.
+            ConfigError: `max_thought_tokens` or `n` is below 1, or a prompt leaves no room for its
+                thought in the model's context.
+            Interrupted: the interrupt was requested.
         """
-        self._check(prompts, samples, max_thought_tokens)
-        for size, indices in self._by_size(prompts, samples):
-            batch = Batch(
-                self._programs,
+        self._check(prompts, n, max_thought_tokens)
+        for prefix_size, indices in self._by_size(prompts, n):
+            batch = DecodeBatch(
+                self._model,
                 self._shapes,
                 [(index, prompts[index]) for index in indices],
-                prefix_size=size,
-                samples=samples,
+                prefix_size=prefix_size,
+                n=n,
                 max_thought_tokens=max_thought_tokens,
-                options=options,
+                sampling=sampling,
                 interrupt=self._interrupt,
             )
             yield from batch.run()
 
-    def _check(self, prompts: Sequence[Prompt], samples: int, max_thought_tokens: int) -> None:
-        if max_thought_tokens < 1:
-            raise ConfigError(
-                f"a thought's budget must be at least 1 token, got {max_thought_tokens}",
-                hint="to embed without a thought use think=False",
-            )
-        if samples < 1:
-            raise ConfigError(f"the number of thoughts must be at least 1, got {samples}")
+    def _check(self, prompts: Sequence[Prompt], n: int, max_thought_tokens: int) -> None:
+        check_thought_limits(n, max_thought_tokens)
         for prompt in prompts:
             needed = len(prompt.token_ids) + max_thought_tokens + 1
-            if len(prompt.token_ids) < 2 or needed > self._config.max_positions:
+            if len(prompt.token_ids) < 2 or needed > self._max_positions:
                 raise ConfigError(
                     f"query {prompt.query_id}: a prompt of {len(prompt.token_ids)} tokens and a "
-                    f"budget of {max_thought_tokens} need {needed} positions; the model has "
-                    f"{self._config.max_positions}",
-                    hint="lower the budget or the longest query",
+                    f"thought of up to {max_thought_tokens} need {needed} positions; the model has "
+                    f"{self._max_positions}",
+                    hint="lower max_thought_tokens or shorten the longest query",
                 )
 
-    def _by_size(self, prompts: Sequence[Prompt], samples: int) -> Iterator[tuple[int, list[int]]]:
+    def _by_size(self, prompts: Sequence[Prompt], n: int) -> Iterator[tuple[int, list[int]]]:
         """Prompts by padded length; too few to fill half a batch move up to the next size."""
-        half = self._shapes.prompt_sizes(samples)[0] // 2
-        longest = self._config.max_positions
+        half_batch = self._shapes.prompt_sizes(n)[0] // 2
         sizes = [
-            min(self._shapes.prefix_size(len(prompt.token_ids)), longest) for prompt in prompts
+            min(self._shapes.prefix_size(len(prompt.token_ids)), self._max_positions)
+            for prompt in prompts
         ]
-        carried: list[int] = []
+        waiting: list[int] = []
         for size in sorted(set(sizes)):
-            carried += [index for index, of in enumerate(sizes) if of == size]
-            if len(carried) >= half or size == max(sizes):
-                yield size, carried
-                carried = []
+            waiting += [index for index, padded in enumerate(sizes) if padded == size]
+            if len(waiting) >= half_batch or size == max(sizes):
+                yield size, waiting
+                waiting = []
+
+
+def check_thought_limits(n: int, max_thought_tokens: int) -> None:
+    """Rejects numbers and lengths of thoughts below 1.
+
+    Raises:
+        ConfigError: `n` or `max_thought_tokens` is below 1.
+    """
+    if max_thought_tokens < 1:
+        raise ConfigError(
+            f"max_thought_tokens must be at least 1, got {max_thought_tokens}",
+            hint="to embed a query without a thought, use think=False",
+        )
+    if n < 1:
+        raise ConfigError(f"the number of thoughts n must be at least 1, got {n}")

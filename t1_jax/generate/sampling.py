@@ -1,4 +1,4 @@
-"""From logits to the next token: temperature, filters and one uniform number per draw."""
+"""From logits to the next token: temperature, filters, and one uniform number per token."""
 
 import math
 from dataclasses import dataclass
@@ -9,36 +9,35 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.errors import ConfigError
-from t1_jax.seeds import check_seed
+from t1_jax.seeds import check_seed, key_data
 
 MIN_TEMPERATURE = 0.01
 """The lowest temperature above 0, as in vLLM: below it, logits / temperature may overflow float32.
-Sampling at 0.01 is greedy in all but name."""
+Sampling at 0.01 is nearly greedy."""
 MAX_TEMPERATURE = 100.0
-"""The highest temperature: log-probabilities are then all but uniform for any trained model."""
-
+"""The highest temperature; the distribution of any trained model is then nearly uniform."""
 
 _ORDERED_MINUS_INFINITY = np.uint32(0x007FFFFF)
-"""The bits of minus infinity, flipped as `_threshold` flips those of negative numbers."""
+"""The bits of minus infinity, mapped to unsigned order as in `_threshold`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """How thoughts are drawn. The filters apply in the order in which they stand here.
+    """How tokens are sampled. The filters apply in the order of the attributes.
 
     Attributes:
-        temperature: divides the logits; 0 takes the most likely token, else from
-            `MIN_TEMPERATURE` to `MAX_TEMPERATURE`.
+        temperature: divides the logits; from `MIN_TEMPERATURE` to `MAX_TEMPERATURE`, or 0 for
+            greedy decoding.
         top_k: keep the k most likely tokens, and those tied with the last; 0 keeps all.
         top_p: keep the smallest set of most likely tokens whose probabilities sum to at least this,
             and those tied with the last (arXiv:1904.09751); 1 keeps all. The most likely token is
             always kept.
-        min_p: keep tokens at least this share as likely as the most likely one
+        min_p: keep tokens with at least this fraction of the highest probability
             (arXiv:2407.01082); 0 keeps all.
-        repetition_penalty: logits of tokens that stand in the prompt or the thought are divided
-            by this where positive and multiplied where negative (arXiv:1909.05858); 1 is off.
-        min_length: tokens before `<emb_token>` or an end of text may be drawn.
-        seed: of the whole run; each thought derives its own stream from it.
+        repetition_penalty: logits of tokens that occur in the prompt or the thought are divided
+            by this if positive and multiplied if negative (arXiv:1909.05858); 1 disables it.
+        min_length: tokens before `<emb_token>` or an end of text may be sampled.
+        seed: the random stream of a thought derives from seed, query id and sample number.
 
     Raises:
         ConfigError: a value out of its range, NaN or infinite.
@@ -67,12 +66,12 @@ class SamplingParams:
 
 
 def check_temperature(name: str, value: float, *, greedy: bool = True) -> None:
-    """Refuses a temperature that cannot be sampled at.
+    """Rejects a temperature that is out of range.
 
     Args:
-        name: of the setting, for the error.
+        name: name of the setting, for the error.
         value: the temperature.
-        greedy: whether 0, which takes the most likely token, is one.
+        greedy: whether 0 (greedy decoding) is allowed.
 
     Raises:
         ConfigError: NaN, infinite, negative, or too close to 0.
@@ -89,45 +88,63 @@ def check_temperature(name: str, value: float, *, greedy: bool = True) -> None:
     )
 
 
+def thought_keys(seed: int, query_id: str, n: int) -> UInt32[np.ndarray, "G 2"]:
+    """Threefry key data of thoughts 0 .. n-1 of a query: a hash of seed, query id and number.
+
+    So a thought does not depend on the batch around it.
+    """
+    return np.stack([key_data(seed, query_id, sample) for sample in range(n)])
+
+
+def uniform_of(keys: UInt32[Array, "B 2"], count: Int[Array, " B"]) -> Float[Array, " B"]:
+    """The uniform number in [0, 1) that samples the `count`-th token of each thought."""
+
+    def draw(key: jax.Array, count: jax.Array) -> jax.Array:
+        stream = jax.random.wrap_key_data(key, impl="threefry2x32")
+        return jax.random.uniform(jax.random.fold_in(stream, count))
+
+    return jax.vmap(draw)(keys, count)
+
+
 def choose_tokens(
     logits: Float[Array, "B V"],
     uniform: Float[Array, " B"],
     seen: Bool[Array, "B V"] | None,
     banned: Bool[Array, "B V"] | None,
-    options: SamplingParams,
+    params: SamplingParams,
 ) -> Int[Array, " B"]:
-    """Draws one token per row.
+    """Samples one token per row.
 
     Args:
-        logits: the model's, minus infinity where no token may be drawn.
-        uniform: one number in [0, 1) per row, the only source of chance.
+        logits: of the model; minus infinity for tokens that are never sampled.
+        uniform: one number in [0, 1) per row, the only source of randomness.
         seen: tokens the repetition penalty applies to.
-        banned: tokens that may not be drawn now (`min_length`).
-        options: how to draw.
+        banned: tokens that are not sampled now (`min_length`).
+        params: temperature and filters.
     """
     if seen is not None:
-        penalty = options.repetition_penalty
+        penalty = params.repetition_penalty
         penalized = jnp.where(logits > 0, logits / penalty, logits * penalty)
         logits = jnp.where(seen, penalized, logits)
     if banned is not None:
         logits = jnp.where(banned, -jnp.inf, logits)
-    if options.temperature == 0:
+    if params.temperature == 0:
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    logits = logits / options.temperature
-    if options.top_k:
-        k = min(options.top_k, logits.shape[-1])
-        kept = _threshold(logits, lambda above: jnp.sum(above, axis=-1) >= k)
-        logits = jnp.where(logits >= kept[:, None], logits, -jnp.inf)
-    if np.float32(options.top_p) < 1:
+    logits = logits / params.temperature
+    if params.top_k:
+        k = min(params.top_k, logits.shape[-1])
+        lowest = _threshold(logits, lambda above: jnp.sum(above, axis=-1) >= k)
+        logits = jnp.where(logits >= lowest[:, None], logits, -jnp.inf)
+    if np.float32(params.top_p) < 1:
         weights = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
-        # A share of the sum that float32 has: a softmax may sum to less than a top_p close to 1.
-        target = np.float32(options.top_p) * jnp.sum(weights, axis=-1)
-        kept = _threshold(
+        # Relative to the float32 sum: a softmax may sum to less than a top_p close to 1.
+        target = np.float32(params.top_p) * jnp.sum(weights, axis=-1)
+        lowest = _threshold(
             logits, lambda above: jnp.sum(jnp.where(above, weights, 0), axis=-1) >= target
         )
-        logits = jnp.where(logits >= kept[:, None], logits, -jnp.inf)
-    if options.min_p > 0:
-        floor = jnp.max(logits, axis=-1, keepdims=True) + math.log(options.min_p)
+        logits = jnp.where(logits >= lowest[:, None], logits, -jnp.inf)
+    if params.min_p > 0:
+        floor = jnp.max(logits, axis=-1, keepdims=True) + math.log(params.min_p)
         logits = jnp.where(logits >= floor, logits, -jnp.inf)
     return _inverse_cdf(logits, uniform)
 
@@ -135,10 +152,11 @@ def choose_tokens(
 def _threshold(logits: Float[Array, "B V"], enough) -> Float[Array, " B"]:
     """The largest value t of each row such that `enough(logits >= t)`, without sorting.
 
-    Minus infinity, which keeps everything, where no value is enough: sums round.
+    If no value is enough (sums round), t is minus infinity, which keeps every token.
 
-    Floats order like their bits once negative ones are flipped, so 32 halvings of the range of
-    bits find t exactly; each is one pass over the row, where a sort costs log V passes and more.
+    With the bits of negative floats flipped, floats order like unsigned integers, so a binary
+    search over 32 bits finds t exactly. Each step is one pass over the row; a sort costs log V
+    passes and more.
     """
     bits = jax.lax.bitcast_convert_type(logits.astype(jnp.float32), jnp.uint32)
     ordered = jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))
@@ -147,17 +165,17 @@ def _threshold(logits: Float[Array, "B V"], enough) -> Float[Array, " B"]:
         candidate = low | (jnp.uint32(1 << 31) >> i.astype(jnp.uint32))
         return jnp.where(enough(ordered >= candidate[:, None]), candidate, low)
 
-    found = jax.lax.fori_loop(0, 32, halve, jnp.zeros(logits.shape[0], jnp.uint32))
-    found = jnp.maximum(found, _ORDERED_MINUS_INFINITY)
-    bits = jnp.where(found >> 31 == 1, found & jnp.uint32((1 << 31) - 1), ~found)
+    largest = jax.lax.fori_loop(0, 32, halve, jnp.zeros(logits.shape[0], jnp.uint32))
+    largest = jnp.maximum(largest, _ORDERED_MINUS_INFINITY)
+    bits = jnp.where(largest >> 31 == 1, largest & jnp.uint32((1 << 31) - 1), ~largest)
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _inverse_cdf(logits: Float[Array, "B V"], uniform: Float[Array, " B"]) -> Int[Array, " B"]:
     """The token at which the cumulative probability first exceeds `uniform`.
 
-    Two levels, blocks and then tokens of one block, so that nothing of size V is scanned, and one
-    random number a row instead of V of them.
+    It searches blocks first and then the tokens of one block, so nothing of size V is scanned. One
+    random number per row replaces the V of the Gumbel trick.
     """
     rows, vocab = logits.shape
     width = math.gcd(vocab, 128)
@@ -175,7 +193,7 @@ def _inverse_cdf(logits: Float[Array, "B V"], uniform: Float[Array, " B"]) -> In
 def _first_beyond(
     cumulative: Float[Array, "B C"], target: Float[Array, "B 1"], positive: Bool[Array, "B C"]
 ) -> Int[Array, "B 1"]:
-    """First column beyond the target; rounding at the end falls back to the last possible one."""
+    """First column beyond the target, at most the last positive one (sums round)."""
     columns = jnp.arange(cumulative.shape[-1])
     first = jnp.sum(cumulative <= target, axis=-1, keepdims=True)
     last = jnp.max(jnp.where(positive, columns, 0), axis=-1, keepdims=True)
@@ -185,10 +203,10 @@ def _first_beyond(
 def token_log_probs(
     logits: Float[Array, "B V"], tokens: Int[Array, " B"], temperature: float
 ) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-    """Log-probabilities, in nats, at the sampling temperature and at 1, before any filter.
+    """Log-probabilities in nats at the sampling temperature and at 1, before any filter.
 
-    These are the policy's: a trainer's full forward over the same tokens finds the same. Under
-    greedy decoding (temperature 0) both are at 1.
+    They are those of the policy: a full forward pass over the same tokens gives the same. With
+    greedy decoding (temperature 0) both are at temperature 1.
     """
     at_one = _log_prob(logits, tokens)
     if temperature in (0.0, 1.0):
@@ -197,5 +215,5 @@ def token_log_probs(
 
 
 def _log_prob(logits: Float[Array, "B V"], tokens: Int[Array, " B"]) -> Float[Array, " B"]:
-    picked = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
-    return picked - jax.nn.logsumexp(logits, axis=-1)
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return chosen - jax.nn.logsumexp(logits, axis=-1)

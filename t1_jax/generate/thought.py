@@ -1,4 +1,4 @@
-"""What the sampler gives back: one trajectory, its probabilities, its vector, how it ended."""
+"""A sampled thought: tokens, log-probabilities, embedding, and why it ended."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,44 +8,44 @@ from jaxtyping import Float, Int
 
 
 class FinishReason(StrEnum):
-    """Why a thought stopped."""
+    """Why a thought ended."""
 
     EMB_TOKEN = "emb_token"
-    """The model drew `<emb_token>` itself."""
+    """The model sampled `<emb_token>`."""
     EOS = "eos"
-    """The model drew an end of text; `<emb_token>` was appended."""
+    """The model sampled an end of text; `<emb_token>` was appended."""
     LENGTH = "length"
-    """The budget was spent; `<emb_token>` was appended."""
+    """`max_thought_tokens` tokens were sampled; `<emb_token>` was appended."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Thought:
-    """One sampled trajectory.
+    """One sampled continuation of a prompt.
 
     Attributes:
-        token_ids: the reasoning and, last, `<emb_token>`; without the prompt.
+        token_ids: the reasoning, then `<emb_token>`; without the prompt.
         log_probs: of each token in nats, at the sampling temperature, before filters.
-        log_probs_at_1: the same at temperature 1.
-        vector: unit vector [D], the final hidden state at `<emb_token>`.
-        finish_reason: why it stopped.
+        log_probs_at_1: of each token in nats, at temperature 1.
+        embedding: unit vector in float32, from the final hidden state at `<emb_token>`.
+        finish_reason: why it ended.
         sample: its number among the thoughts of the query.
-        text: the reasoning as text, `<emb_token>` and end of text left out.
+        text: the reasoning as text, without `<emb_token>` and end of text.
     """
 
     token_ids: Int[np.ndarray, " L"]
     log_probs: Float[np.ndarray, " L"]
     log_probs_at_1: Float[np.ndarray, " L"]
-    vector: Float[np.ndarray, " D"]
+    embedding: Float[np.ndarray, " D"]
     finish_reason: FinishReason
     sample: int
     text: str = ""
 
     @property
     def emb_token_appended(self) -> bool:
-        """Whether `<emb_token>` was appended rather than drawn."""
+        """Whether `<emb_token>` was appended instead of sampled."""
         return self.finish_reason is not FinishReason.EMB_TOKEN
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens before `<emb_token>`."""
+        """Number of tokens before `<emb_token>`."""
         return len(self.token_ids) - 1

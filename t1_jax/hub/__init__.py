@@ -24,7 +24,6 @@ from t1_jax.hub.export import check_export as check_export
 from t1_jax.hub.export import export_folder as export_folder
 from t1_jax.hub.hf_config import decoder_config_from_hf as decoder_config_from_hf
 from t1_jax.hub.hf_config import hf_config_from_decoder as hf_config_from_decoder
-from t1_jax.hub.load import init_emb_row as init_emb_row
 from t1_jax.hub.load import load_decoder_state as load_decoder_state
 from t1_jax.hub.metadata import AdapterMetadata as AdapterMetadata
 from t1_jax.hub.metadata import T1Metadata as T1Metadata

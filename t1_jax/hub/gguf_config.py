@@ -15,29 +15,14 @@ from t1_jax.model import DecoderConfig, RopeConfig, inverse_frequencies
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 # Keys below the architecture's name. Any other key raises an error.
-_READ = frozenset(
-    {
-        "attention.head_count",
-        "attention.head_count_kv",
-        "attention.key_length",
-        "attention.layer_norm_rms_epsilon",
-        "attention.value_length",
-        "block_count",
-        "context_length",
-        "embedding_length",
-        "feed_forward_length",
-        "rope.dimension_count",
-        "rope.freq_base",
-        "rope.scale_linear",
-        "rope.scaling.attn_factor",
-        "rope.scaling.factor",
-        "rope.scaling.original_context_length",
-        "rope.scaling.type",
-        "rope.scaling.yarn_beta_fast",
-        "rope.scaling.yarn_beta_slow",
-        "vocab_size",
-    }
-)
+_READ = frozenset({
+    "attention.head_count", "attention.head_count_kv", "attention.key_length",
+    "attention.layer_norm_rms_epsilon", "attention.value_length", "block_count", "context_length",
+    "embedding_length", "feed_forward_length", "rope.dimension_count", "rope.freq_base",
+    "rope.scale_linear", "rope.scaling.attn_factor", "rope.scaling.factor",
+    "rope.scaling.original_context_length", "rope.scaling.type", "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow", "vocab_size",
+})  # fmt: skip
 # Pooling of embedding models; T1 pools at <emb_token>.
 _NO_INFLUENCE = frozenset({"pooling_type"})
 # Keys of some converters, each with the one value that does not change the output.

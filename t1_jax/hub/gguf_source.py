@@ -20,27 +20,10 @@ _PLAIN = {
     GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
 }
 # Formats that the `gguf` package dequantizes, to float32.
-_QUANTIZED = (
-    GGMLQuantizationType.Q4_0,
-    GGMLQuantizationType.Q4_1,
-    GGMLQuantizationType.Q5_0,
-    GGMLQuantizationType.Q5_1,
-    GGMLQuantizationType.Q8_0,
-    GGMLQuantizationType.Q2_K,
-    GGMLQuantizationType.Q3_K,
-    GGMLQuantizationType.Q4_K,
-    GGMLQuantizationType.Q5_K,
-    GGMLQuantizationType.Q6_K,
-    GGMLQuantizationType.IQ1_S,
-    GGMLQuantizationType.IQ1_M,
-    GGMLQuantizationType.IQ2_XXS,
-    GGMLQuantizationType.IQ2_XS,
-    GGMLQuantizationType.IQ2_S,
-    GGMLQuantizationType.IQ3_XXS,
-    GGMLQuantizationType.IQ3_S,
-    GGMLQuantizationType.IQ4_NL,
-    GGMLQuantizationType.IQ4_XS,
-)
+_QUANTIZED = tuple(GGMLQuantizationType[name] for name in (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S",
+    "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS",
+))  # fmt: skip
 
 ROPE_FACTORS = "rope_freqs.weight"
 """Tensor with the divisors of the rotary frequencies; it becomes part of the config."""

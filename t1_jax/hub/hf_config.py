@@ -23,25 +23,11 @@ ARCHITECTURES: Mapping[str, str] = {
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
 # Fields that `decoder_config_from_hf` reads, for all families and for single ones.
-_READ = frozenset(
-    {
-        "architectures",
-        "head_dim",
-        "hidden_size",
-        "intermediate_size",
-        "max_position_embeddings",
-        "model_type",
-        "num_attention_heads",
-        "num_hidden_layers",
-        "num_key_value_heads",
-        "rms_norm_eps",
-        "rope_parameters",
-        "rope_scaling",
-        "rope_theta",
-        "tie_word_embeddings",
-        "vocab_size",
-    }
-)
+_READ = frozenset({
+    "architectures", "head_dim", "hidden_size", "intermediate_size", "max_position_embeddings",
+    "model_type", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps",
+    "rope_parameters", "rope_scaling", "rope_theta", "tie_word_embeddings", "vocab_size",
+})  # fmt: skip
 _FLAGS = frozenset({"attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window"})
 # Upper bound of each size: beyond any model, and small enough for loops.
 _SIZES: Mapping[str, int] = {
@@ -84,72 +70,22 @@ _ONLY: Mapping[str, Any] = {
 # Fields that do not affect the logits: origin of the file, storage and initialization of weights,
 # settings of generation (read elsewhere), further outputs of transformers, and labels of
 # classification tasks.
-NO_INFLUENCE = frozenset(
-    {
-        "_attn_implementation_autoset",
-        "_commit_hash",
-        "_name_or_path",
-        "attn_implementation",
-        "bad_words_ids",
-        "begin_suppress_tokens",
-        "bos_token_id",
-        "chunk_size_feed_forward",
-        "cross_attention_hidden_size",
-        "decoder_start_token_id",
-        "diversity_penalty",
-        "do_sample",
-        "dtype",
-        "early_stopping",
-        "encoder_no_repeat_ngram_size",
-        "eos_token_id",
-        "exponential_decay_length_penalty",
-        "finetuning_task",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "gradient_checkpointing",
-        "id2label",
-        "initializer_range",
-        "is_decoder",
-        "is_llama_config",
-        "label2id",
-        "length_penalty",
-        "max_length",
-        "min_length",
-        "no_repeat_ngram_size",
-        "num_beam_groups",
-        "num_beams",
-        "num_labels",
-        "num_return_sequences",
-        "output_attentions",
-        "output_hidden_states",
-        "output_scores",
-        "pad_token_id",
-        "prefix",
-        "problem_type",
-        "remove_invalid_values",
-        "repetition_penalty",
-        "return_dict",
-        "return_dict_in_generate",
-        "sep_token_id",
-        "suppress_tokens",
-        "task_specific_params",
-        "temperature",
-        "tf_legacy_loss",
-        "tie_encoder_decoder",
-        "tokenizer_class",
-        "top_k",
-        "top_p",
-        "torch_dtype",
-        "torchscript",
-        "transformers.js_config",
-        "transformers_version",
-        "typical_p",
-        "unsloth_fixed",
-        "unsloth_version",
-        "use_bfloat16",
-        "use_cache",
-    }
-)
+NO_INFLUENCE = frozenset({
+    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "attn_implementation",
+    "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward",
+    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample",
+    "dtype", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",
+    "forced_eos_token_id", "gradient_checkpointing", "id2label", "initializer_range", "is_decoder",
+    "is_llama_config", "label2id", "length_penalty", "max_length", "min_length",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_scores", "pad_token_id", "prefix",
+    "problem_type", "remove_invalid_values", "repetition_penalty", "return_dict",
+    "return_dict_in_generate", "sep_token_id", "suppress_tokens", "task_specific_params",
+    "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p",
+    "torch_dtype", "torchscript", "transformers.js_config", "transformers_version", "typical_p",
+    "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
+})  # fmt: skip
 
 
 def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Int, Shaped
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub.sources import EMBEDDING, HEAD, CheckedCast, TensorSource
@@ -94,27 +94,6 @@ def check_tensors(source: TensorSource, config: DecoderConfig) -> None:
             + (f"\n  and {more} more" if more > 0 else ""),
             hint="check that the config and the weights are of the same model and revision",
         )
-
-
-@partial(jax.jit, donate_argnames="leaf", static_argnames="axis")
-def init_emb_row(
-    leaf: Float[Array, "..."], used: Bool[Array, " V"], row: Int[Array, ""] | int, axis: int = 0
-) -> Float[Array, "..."]:
-    """Sets the row of `<emb_token>` to the mean of the used rows, computed in float32.
-
-    Args:
-        leaf: embedding table (axis 0) or kernel of an untied head (axis 1); donated.
-        used: mask of the rows with a trained token.
-        row: row of `<emb_token>`.
-        axis: axis of the vocabulary.
-    """
-    shape = [1] * leaf.ndim
-    shape[axis] = leaf.shape[axis]
-    used = (used & (jnp.arange(used.shape[0]) != row)).reshape(shape)
-    is_row = (jnp.arange(leaf.shape[axis]) == row).reshape(shape)
-    total = jnp.where(used, leaf.astype(jnp.float32), 0).sum(axis, keepdims=True)
-    mean = (total / used.sum()).astype(leaf.dtype)
-    return jnp.where(is_row, mean, leaf)
 
 
 def _is_tied_head(source: TensorSource) -> bool:

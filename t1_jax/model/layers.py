@@ -1,4 +1,4 @@
-"""The pieces of a decoder layer. Parameters of all layers are stacked on a leading axis Y."""
+"""The modules of a transformer block. Parameters of all layers are stacked on a leading axis Y."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,27 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from t1_jax.model.attention import attend_cache, causal_attention, merge_attention
-from t1_jax.model.blockwise import Window
-from t1_jax.model.cache import LayerCache, as_cache, prefix_seen, suffix_seen, write_slot
+from t1_jax.model.attention import causal_attention
+from t1_jax.model.cache import (
+    KVCache,
+    PrefixCache,
+    SuffixCache,
+    as_cache,
+    attend_caches,
+    write_slot,
+)
 from t1_jax.model.config import DecoderConfig
 from t1_jax.model.einsum import einsum_fp32_accum
-from t1_jax.model.low_rank import LowRank
+from t1_jax.model.lora_modules import LoraDelta
+from t1_jax.model.mask import AttentionMask, Window
 from t1_jax.model.options import ModelOptions
-from t1_jax.model.rotary import rotate
+from t1_jax.model.rotary import RotaryTables, rotate
 from t1_jax.parallel import MeshContext, ShardingRules, activation_axes, weight_axes
 
 
 @dataclass(frozen=True)
 class ModuleContext:
-    """What every module needs while it is constructed.
+    """What every module needs at construction.
 
     Attributes:
         config: the decoder's shape.
@@ -36,7 +43,7 @@ class ModuleContext:
     rngs: nnx.Rngs
 
     def weight(self, name: str, letters: str, shape: tuple[int, ...], scale: float) -> nnx.Param:
-        """A normal parameter of this standard deviation, placed by the rules.
+        """A normally distributed parameter with standard deviation `scale`, sharded by the rules.
 
         Raises:
             ConfigError: the mesh does not divide a dimension.
@@ -49,7 +56,7 @@ class ModuleContext:
         return nnx.Param(noise * scale, out_sharding=spec)
 
     def constant(self, name: str, letters: str, shape: tuple[int, ...], value: float) -> nnx.Param:
-        """A parameter that starts at one value, placed by the rules."""
+        """A parameter initialized to one value, sharded by the rules."""
         self.mesh_context.check_weight(name, letters, shape)
         spec = self.mesh_context.rules.spec(weight_axes(letters))
         dtype = jnp.dtype(self.options.param_dtype)
@@ -59,16 +66,16 @@ class ModuleContext:
 class Projection(nnx.Module):
     """y = einsum(equation, x, kernel) + bias, the sum in float32, the result in x's dtype.
 
-    With `lora` set, its low-rank update is added before the result is rounded. The letters of the
-    equation name the logical axes, hence the sharding, of kernel and result.
+    With `lora` set, the low-rank update is added before the result is rounded. The letters of the
+    equation name the logical axes of kernel and result, and so their sharding.
     """
 
-    def __init__(self, build: ModuleContext, name: str, equation: str, *, bias: bool) -> None:
+    def __init__(self, context: ModuleContext, name: str, equation: str, *, bias: bool) -> None:
         inputs, self._out = equation.split("->")
         self._kernel_letters = inputs.split(",")[1]
         self.equation = equation
-        self._rules = build.mesh_context.rules
-        config = build.config
+        self._rules = context.mesh_context.rules
+        config = context.config
         sizes = {
             "d": config.embed_dim,
             "n": config.num_heads,
@@ -81,17 +88,17 @@ class Projection(nnx.Module):
         for letter in self._kernel_letters:
             fan_in *= 1 if letter in self._out else sizes[letter]
         layers = config.num_layers
-        self.kernel = build.weight(
+        self.kernel = context.weight(
             f"{name}.kernel", "y" + self._kernel_letters, (layers, *shape), fan_in**-0.5
         )
         self._bias_letters = "".join(c for c in self._kernel_letters if c in self._out)
         bias_shape = tuple(sizes[letter] for letter in self._bias_letters)
         self.bias = (
-            build.constant(f"{name}.bias", "y" + self._bias_letters, (layers, *bias_shape), 0.0)
+            context.constant(f"{name}.bias", "y" + self._bias_letters, (layers, *bias_shape), 0.0)
             if bias
             else None
         )
-        self.lora: LowRank | None = None
+        self.lora: LoraDelta | None = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies one layer's kernel; FSDP shards of it are gathered first."""
@@ -115,15 +122,16 @@ class RMSNorm(nnx.Module):
     """x / sqrt(mean(x^2) + eps) * scale over the last axis, in float32 (arXiv:1910.07467)."""
 
     def __init__(
-        self, build: ModuleContext, name: str, letters: str, *, stacked: bool = True
+        self, context: ModuleContext, name: str, letters: str, *, stacked: bool = True
     ) -> None:
-        config = build.config
+        config = context.config
         size = {"d": config.embed_dim, "h": config.head_dim}[letters]
         shape = (config.num_layers, size) if stacked else (size,)
-        self.scale = build.constant(f"{name}.scale", ("y" if stacked else "") + letters, shape, 1.0)
+        stacked_letters = "y" + letters if stacked else letters
+        self.scale = context.constant(f"{name}.scale", stacked_letters, shape, 1.0)
         self._letters = letters
         self._eps = config.norm_eps
-        self._rules = build.mesh_context.rules
+        self._rules = context.mesh_context.rules
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalizes in float32 and returns x's dtype."""
@@ -139,20 +147,20 @@ class RMSNorm(nnx.Module):
 class Attention(nnx.Module):
     """Grouped-query attention with rotary positions, optional biases and QK-norm."""
 
-    def __init__(self, build: ModuleContext) -> None:
-        config = build.config
+    def __init__(self, context: ModuleContext) -> None:
+        config = context.config
         bias = config.qkv_bias
-        self.q = Projection(build, "attention.q", "bld,dnh->blnh", bias=bias)
-        self.k = Projection(build, "attention.k", "bld,dkh->blkh", bias=bias)
-        self.v = Projection(build, "attention.v", "bld,dkh->blkh", bias=bias)
-        self.o = Projection(build, "attention.o", "blnh,nhd->bld", bias=config.out_bias)
-        self.q_norm = RMSNorm(build, "attention.q_norm", "h") if config.qk_norm else None
-        self.k_norm = RMSNorm(build, "attention.k_norm", "h") if config.qk_norm else None
-        self._options = build.options
-        self._rules: ShardingRules = build.mesh_context.rules
+        self.q = Projection(context, "attention.q", "bld,dnh->blnh", bias=bias)
+        self.k = Projection(context, "attention.k", "bld,dkh->blkh", bias=bias)
+        self.v = Projection(context, "attention.v", "bld,dkh->blkh", bias=bias)
+        self.o = Projection(context, "attention.o", "blnh,nhd->bld", bias=config.out_bias)
+        self.q_norm = RMSNorm(context, "attention.q_norm", "h") if config.qk_norm else None
+        self.k_norm = RMSNorm(context, "attention.k_norm", "h") if config.qk_norm else None
+        self._options = context.options
+        self._rules: ShardingRules = context.mesh_context.rules
 
     def project(
-        self, x: Float[Array, "B L D"], rotary: tuple[jax.Array, jax.Array]
+        self, x: Float[Array, "B L D"], rotary: RotaryTables
     ) -> tuple[Float[Array, "B L N H"], Float[Array, "B L K H"], Float[Array, "B L K H"]]:
         """Rotated queries and keys, and values."""
         q, k, v = self.q(x), self.k(x), self.v(x)
@@ -162,94 +170,57 @@ class Attention(nnx.Module):
         return checkpoint_name(q, "qkv"), checkpoint_name(k, "qkv"), checkpoint_name(v, "qkv")
 
     def __call__(
-        self,
-        x: Float[Array, "B L D"],
-        rotary: tuple[jax.Array, jax.Array],
-        window: Window,
-        segment_ids: Int[Array, "B L"] | None,
-        *,
-        shared_prefix: bool = False,
-    ) -> tuple[Float[Array, "B L D"], LayerCache]:
-        """Whole sequences; also returns keys and values as a cache holds them."""
+        self, x: Float[Array, "B L D"], rotary: RotaryTables, mask: AttentionMask
+    ) -> tuple[Float[Array, "B L D"], KVCache]:
+        """Attention within whole sequences, and their keys and values in the cache's layout."""
         q, k, v = self.project(x, rotary)
-        out = causal_attention(
-            q,
-            k,
-            v,
-            backend=self._options.attention,
-            window=window,
-            segment_ids=segment_ids,
-            block=self._options.attention_block,
-            by_row=self._options.attention_by_row,
-            rules=self._rules,
-            shared_prefix=shared_prefix,
-        )
+        out = causal_attention(q, k, v, mask, options=self._options, rules=self._rules)
         return self.o(out), as_cache(k, v)
 
     def decode(
         self,
         x: Float[Array, "P G D"],
-        rotary: tuple[jax.Array, jax.Array],
-        window: Window,
+        rotary: RotaryTables,
         positions: Int[Array, "P G"],
-        prefix: LayerCache,
-        prefix_lengths: Int[Array, " P"],
-        suffix: LayerCache,
-        starts: Int[Array, " P"],
         slot: Int[Array, ""],
-    ) -> tuple[Float[Array, "P G D"], LayerCache]:
-        """One new token for each of G thoughts of P prompts; returns the grown suffix.
-
-        The G thoughts stand where a sequence's positions usually do, so that one matrix product
-        reads the shared prefix for all of them.
-        """
+        prefix: PrefixCache,
+        suffix: SuffixCache,
+        window: Window,
+    ) -> tuple[Float[Array, "P G D"], KVCache]:
+        """Attention of one new token per thought, and this layer's suffix cache with it written."""
         q, k, v = self.project(x, rotary)
-        spec = self._rules.spec
 
-        def local(q, k, v, prefix, prefix_lengths, suffix, starts, slot, positions, window):
-            suffix = write_slot(suffix, k, v, slot)
-            prompts, thoughts, heads, head_dim = q.shape
-            seen = prefix_seen(prefix_lengths, prefix.keys.shape[2], positions, window)
-            shared = attend_cache(q, prefix[0], prefix[1], seen)
-            rows = prompts * thoughts
-            own_seen = suffix_seen(starts, suffix.keys.shape[3], slot, window)
-            own_seen = jnp.broadcast_to(own_seen, (prompts, thoughts, own_seen.shape[-1]))
-            own_k, own_v = (cache.reshape(rows, *cache.shape[2:]) for cache in suffix)
-            own_out, own_log = attend_cache(
-                q.reshape(rows, 1, heads, head_dim), own_k, own_v, own_seen.reshape(rows, 1, -1)
-            )
-            own = own_out.reshape(q.shape), own_log.reshape(q.shape[:3])
-            return merge_attention(shared, own).astype(q.dtype), suffix
+        def local(q, k, v, positions, slot, prefix, suffix, window):  # the rows of one device
+            written = write_slot(suffix.layers, k, v, slot)
+            suffix = suffix._replace(layers=written)
+            return attend_caches(q, positions, slot, prefix, suffix, window), written
 
-        q_spec = spec(activation_axes("pgnh"))
-        new_spec = spec(activation_axes("pgkh"))
-        prefix_spec = LayerCache._make(
-            spec(activation_axes(letters)) for letters in ("pksh", "pkhs")
-        )
-        suffix_spec = LayerCache._make(
-            spec(activation_axes(letters)) for letters in ("pgksh", "pgkhs")
-        )
-        row_spec = spec(activation_axes("p"))
-        out, suffix = jax.shard_map(
+        def spec(letters: str) -> jax.P:
+            return self._rules.spec(activation_axes(letters))
+
+        prefix_spec = KVCache._make((spec("pksh"), spec("pkhs")))
+        suffix_spec = KVCache._make((spec("pgksh"), spec("pgkhs")))
+        out, written = jax.shard_map(
             local,
             in_specs=(
-                *(q_spec, new_spec, new_spec, prefix_spec, row_spec),
-                *(suffix_spec, row_spec, jax.P(), spec(activation_axes("pg")), jax.P()),
+                *(spec("pgnh"), spec("pgkh"), spec("pgkh"), spec("pg"), jax.P()),
+                *(PrefixCache._make((prefix_spec, spec("p"))),),
+                *(SuffixCache._make((suffix_spec, spec("p"))), jax.P()),
             ),
-            out_specs=(q_spec, suffix_spec),
+            out_specs=(spec("pgnh"), suffix_spec),
             check_vma=False,
-        )(q, k, v, prefix, prefix_lengths, suffix, starts, slot, positions, jnp.asarray(window))
-        return self.o(out), suffix
+        )(q, k, v, positions, slot, prefix, suffix, jnp.asarray(window))
+        return self.o(out), written
 
 
 class FeedForward(nnx.Module):
     """down(silu(gate(x)) * up(x)) (SwiGLU, arXiv:2002.05202)."""
 
-    def __init__(self, build: ModuleContext) -> None:
-        bias = build.config.mlp_bias
-        self.gate = Projection(build, "mlp.gate", "bld,df->blf", bias=bias)
-        self.up = Projection(build, "mlp.up", "bld,df->blf", bias=bias)
-        self.down = Projection(build, "mlp.down", "blf,fd->bld", bias=bias)
+    def __init__(self, context: ModuleContext) -> None:
+        bias = context.config.mlp_bias
+        self.gate = Projection(context, "mlp.gate", "bld,df->blf", bias=bias)
+        self.up = Projection(context, "mlp.up", "bld,df->blf", bias=bias)
+        self.down = Projection(context, "mlp.down", "blf,fd->bld", bias=bias)
 
     def __call__(self, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         """Applies the feed-forward network to every position."""
@@ -261,10 +232,51 @@ class FeedForward(nnx.Module):
 
 
 class Block(nnx.Module):
-    """Pre-norm attention and feed-forward, each added to the residual stream."""
+    """A pre-norm transformer block: attention and feed-forward, each added to the residual stream.
 
-    def __init__(self, build: ModuleContext) -> None:
-        self.attention_norm = RMSNorm(build, "attention_norm", "d")
-        self.attention = Attention(build)
-        self.mlp_norm = RMSNorm(build, "mlp_norm", "d")
-        self.mlp = FeedForward(build)
+    ```
+    x = x + attention(attention_norm(x))
+    x = x + mlp(mlp_norm(x))
+    ```
+    """
+
+    def __init__(self, context: ModuleContext) -> None:
+        self.attention_norm = RMSNorm(context, "attention_norm", "d")
+        self.attention = Attention(context)
+        self.mlp_norm = RMSNorm(context, "mlp_norm", "d")
+        self.mlp = FeedForward(context)
+
+    def __call__(
+        self, x: Float[Array, "B L D"], rotary: RotaryTables, mask: AttentionMask
+    ) -> tuple[Float[Array, "B L D"], KVCache]:
+        """Whole sequences: the new residual stream, and keys and values in the cache's layout."""
+        out, kv_cache = self.attention(self.attention_norm(x), rotary, mask)
+        x = x + out
+        return x + self.mlp(self.mlp_norm(x)), kv_cache
+
+    def decode(
+        self,
+        x: Float[Array, "P G D"],
+        rotary: RotaryTables,
+        positions: Int[Array, "P G"],
+        slot: Int[Array, ""],
+        prefix: PrefixCache,
+        suffix: SuffixCache,
+        window: Window,
+    ) -> tuple[Float[Array, "P G D"], KVCache]:
+        """One new token per thought: the new residual stream, and the suffix cache with it written.
+
+        Args:
+            x: residual stream at the new tokens.
+            rotary: cosines and sines of `positions`.
+            positions: of the new tokens in prompt + thought.
+            slot: of the suffix cache, where their keys and values are written.
+            prefix: this layer's cache of the prompts.
+            suffix: this layer's cache of the thoughts.
+            window: this layer's sliding window.
+        """
+        out, kv_cache = self.attention.decode(
+            self.attention_norm(x), rotary, positions, slot, prefix, suffix, window
+        )
+        x = x + out
+        return x + self.mlp(self.mlp_norm(x)), kv_cache

@@ -8,6 +8,9 @@ from jaxtyping import Array, Float, Int
 
 from t1_jax.model.config import RopeConfig
 
+RotaryTables = tuple[Float[Array, "B L half"], Float[Array, "B L half"]]
+"""Cosines and sines of the rotation angles of each position, float32."""
+
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Float[np.ndarray, " half"]:
     """Radians per position for each pair of dimensions, after the scaling of `rope.kind`.
@@ -28,8 +31,7 @@ def inverse_frequencies(rope: RopeConfig, head_dim: int) -> Float[np.ndarray, " 
         return frequencies / np.float32(rope.factor)
     if rope.kind == "llama3":
         return _llama3(frequencies, rope)
-    # `dynamic` changes the base only beyond the context that the config states, where no text of
-    # ours reaches.
+    # `dynamic` changes the base only beyond the config's context, which no text here exceeds.
     return frequencies
 
 
@@ -66,9 +68,7 @@ def _yarn(wavelengths: np.ndarray, rope: RopeConfig, head_dim: int) -> np.ndarra
     return interpolated * (one - kept) + one / wavelengths * kept
 
 
-def rotary_tables(
-    rope: RopeConfig, head_dim: int, positions: Int[Array, "B L"]
-) -> tuple[Float[Array, "B L half"], Float[Array, "B L half"]]:
+def rotary_tables(rope: RopeConfig, head_dim: int, positions: Int[Array, "B L"]) -> RotaryTables:
     """Cosines and sines for these positions, in float32: bf16 rounds position 257 to 256."""
     angles = positions[..., None].astype(jnp.float32) * inverse_frequencies(rope, head_dim)
     return rope.attention_factor * jnp.cos(angles), rope.attention_factor * jnp.sin(angles)

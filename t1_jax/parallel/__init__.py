@@ -1,13 +1,13 @@
-"""Floor 0: meshes, logical-axis rules and multi-host start-up."""
+"""Layer 0: meshes, logical-axis rules and multi-host start-up."""
 
 from t1_jax.parallel.compiles import Compilations as Compilations
 from t1_jax.parallel.compiles import count_compilations as count_compilations
-from t1_jax.parallel.hosts import all_global_to_host as all_global_to_host
-from t1_jax.parallel.hosts import global_to_host as global_to_host
-from t1_jax.parallel.hosts import host_to_global as host_to_global
 from t1_jax.parallel.mesh import MeshConfig as MeshConfig
 from t1_jax.parallel.mesh import MeshContext as MeshContext
+from t1_jax.parallel.mesh import all_global_to_host as all_global_to_host
 from t1_jax.parallel.mesh import default_mesh_context as default_mesh_context
+from t1_jax.parallel.mesh import global_to_host as global_to_host
+from t1_jax.parallel.mesh import host_to_global as host_to_global
 from t1_jax.parallel.mesh import make_mesh_context as make_mesh_context
 from t1_jax.parallel.mesh import single_device_mesh_context as single_device_mesh_context
 from t1_jax.parallel.mesh import start_multi_host as start_multi_host

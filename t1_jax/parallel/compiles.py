@@ -1,4 +1,4 @@
-"""Counting what XLA compiles: the cheapest way to notice shapes that should have been bucketed."""
+"""Counts of XLA compilations, which reveal shapes that are not bucketed."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ class Compilations:
     """Programs compiled so far.
 
     Attributes:
-        of: how many programs of each function, by its name.
-        seconds: how long XLA took for them in all.
+        of: number of programs of each function, by name.
+        seconds: total compilation time.
     """
 
     of: Counter[str] = field(default_factory=Counter)
@@ -24,23 +24,23 @@ class Compilations:
 
     @property
     def count(self) -> int:
-        """Programs of all functions."""
+        """Number of programs of all functions."""
         return self.of.total()
 
 
 @contextmanager
 def count_compilations() -> Iterator[Compilations]:
-    """Counts the programs that XLA compiles inside the block; cached ones are not compiled."""
-    found = Compilations()
+    """Counts the programs that XLA compiles inside the block, without those found in the cache."""
+    compilations = Compilations()
 
     def listen(event: str, duration_secs: float, **details: str | int) -> None:
         if event == _EVENT:
             name = str(details.get("fun_name", "unnamed"))
-            found.of[name.removeprefix("jit(").removesuffix(")")] += 1
-            found.seconds += duration_secs
+            compilations.of[name.removeprefix("jit(").removesuffix(")")] += 1
+            compilations.seconds += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        yield found
+        yield compilations
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)

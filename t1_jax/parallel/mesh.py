@@ -1,13 +1,15 @@
-"""Meshes, placements and multi-host start-up."""
+"""Meshes, arrays on them, and multi-host start-up."""
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from t1_jax.errors import ConfigError
 from t1_jax.parallel.rules import MESH_AXES, ShardingRules, activation_axes, weight_axes
@@ -15,12 +17,12 @@ from t1_jax.parallel.rules import MESH_AXES, ShardingRules, activation_axes, wei
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How many devices stand along each mesh axis.
+    """The number of devices along each mesh axis.
 
     Attributes:
-        data: copies of the model that see different rows; -1 takes all devices that are left.
-        fsdp: devices over which weights and rows are split.
-        tensor: devices over which heads, feed-forward units and vocabulary are split.
+        data: replicas of the model, each with its own rows; -1 takes all remaining devices.
+        fsdp: devices over which weights and rows are sharded.
+        tensor: devices over which heads, feed-forward units and vocabulary are sharded.
     """
 
     data: int = -1
@@ -32,13 +34,13 @@ class MeshConfig:
             raise ConfigError(
                 f"mesh sizes must be positive, got data={self.data} fsdp={self.fsdp} "
                 f"tensor={self.tensor}",
-                hint="use -1 for `data` alone, to take all devices that are left",
+                hint="only `data` may be -1, to take all remaining devices",
             )
 
 
 @dataclass(frozen=True)
 class MeshContext:
-    """A mesh and the rules that lay arrays over it.
+    """A mesh and the rules that shard arrays over it.
 
     Attributes:
         mesh: axes `data`, `fsdp`, `tensor`, all in explicit mode.
@@ -49,24 +51,24 @@ class MeshContext:
     rules: ShardingRules
 
     def activate(self) -> AbstractContextManager[object]:
-        """The context in which this mesh is the one that `jax.jit` and `jax.P` refer to."""
+        """A context in which `jax.jit` and `jax.P` use this mesh."""
         return jax.set_mesh(self.mesh)
 
     def activation(self, letters: str) -> jax.NamedSharding:
-        """Sharding of an activation whose dimensions are these glossary letters."""
+        """Sharding of an activation with these dimension letters."""
         return jax.NamedSharding(self.mesh, self.rules.spec(activation_axes(letters)))
 
     def replicated(self) -> jax.NamedSharding:
-        """Sharding of an array that every device holds whole."""
+        """Sharding of an array of which every device has a copy."""
         return jax.NamedSharding(self.mesh, jax.P())
 
     @property
     def batch_divisor(self) -> int:
-        """Batches must have a multiple of this many rows."""
+        """The number of rows of a batch must be a multiple of this."""
         return math.prod(self.mesh.shape[axis] for axis in self.rules.batch)
 
     def check_weight(self, name: str, letters: str, shape: Sequence[int]) -> None:
-        """Refuses a weight that the mesh cannot split evenly.
+        """Rejects a weight that the mesh cannot shard evenly.
 
         Raises:
             ConfigError: names the dimension, its size, and the number of devices along it.
@@ -87,7 +89,7 @@ def make_mesh_context(
     rules: ShardingRules | None = None,
     devices: Sequence[Any] | None = None,
 ) -> MeshContext:
-    """Lays `devices` (default: all) out as a mesh in explicit-sharding mode.
+    """A mesh of `devices` (default: all) in explicit-sharding mode.
 
     Raises:
         ConfigError: the sizes do not multiply to the number of devices.
@@ -107,15 +109,15 @@ def make_mesh_context(
 
 
 def single_device_mesh_context() -> MeshContext:
-    """The first device alone: what a laptop, a notebook or a small test wants."""
+    """The first device alone, for a laptop, a notebook or a small test."""
     return make_mesh_context(MeshConfig(data=1), devices=jax.devices()[:1])
 
 
 def default_mesh_context() -> MeshContext:
-    """All accelerators of this host along `data`; on a CPU, which may pose as several, one device.
+    """All accelerators of this host along `data`; one device on a CPU.
 
-    Each accelerator then holds the whole model. One that is too large for that needs a mesh of its
-    own: `make_mesh_context(MeshConfig(data=1, fsdp=8))`.
+    Each accelerator holds the whole model. For a model that is too large for that, shard the
+    weights: `make_mesh_context(MeshConfig(data=1, fsdp=8))`.
     """
     if jax.default_backend() == "cpu":
         return single_device_mesh_context()
@@ -123,11 +125,37 @@ def default_mesh_context() -> MeshContext:
 
 
 def start_multi_host() -> None:
-    """Joins the other processes of a job; call before anything else touches JAX.
+    """Connects to the other processes of a job; call it before any other use of JAX.
 
     Does nothing unless the launcher set `JAX_COORDINATOR_ADDRESS` or `T1_MULTI_HOST=1` (Cloud
-    TPU pods find each other by their metadata and need no address).
+    TPU pods read the address from their metadata).
     """
-    wanted = os.environ.get("T1_MULTI_HOST") == "1" or "JAX_COORDINATOR_ADDRESS" in os.environ
-    if wanted and not jax.distributed.is_initialized():
+    is_wanted = os.environ.get("T1_MULTI_HOST") == "1" or "JAX_COORDINATOR_ADDRESS" in os.environ
+    if is_wanted and not jax.distributed.is_initialized():
         jax.distributed.initialize()
+
+
+def host_to_global(array: np.ndarray, sharding: jax.NamedSharding) -> jax.Array:
+    """Shards an array over the devices of all processes.
+
+    Every process holds the same array and makes the same calls in the same order.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(array, sharding)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def global_to_host(array: jax.Array) -> np.ndarray:
+    """The whole of a sharded array, on every process."""
+    if array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def all_global_to_host(arrays: Iterable[jax.Array]) -> list[np.ndarray]:
+    """`global_to_host` of several arrays; their copies to this host overlap."""
+    arrays = list(arrays)
+    for array in arrays:
+        if array.is_fully_addressable:
+            array.copy_to_host_async()
+    return [global_to_host(array) for array in arrays]

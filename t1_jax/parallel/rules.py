@@ -24,9 +24,9 @@ LETTER_AXES: Mapping[str, str | None] = {
     "y": None,
     "r": None,
 }
-"""The dimension glossary: einsum letter -> logical axis of an activation (None: never split).
+"""The dimension glossary: einsum letter -> logical axis of an activation (None: never sharded).
 
-B rows, P prompts, G thoughts per prompt, L length, S cache length, D width, N query heads,
+B rows, P prompts, G thoughts per prompt, L length, S cache length, D embed, N query heads,
 K key/value heads, H head dimension, F feed-forward, V vocabulary, Y layers, R rank of an adapter.
 """
 
@@ -38,8 +38,8 @@ class ShardingRules:
     Attributes:
         batch: rows of activations.
         length: token positions.
-        act_embed: the width of activations.
-        embed: the width of weights (FSDP gathers it before use).
+        act_embed: the embed dimension of activations.
+        embed: the embed dimension of weights (FSDP gathers it before use).
         heads: query heads.
         kv_heads: key and value heads.
         mlp: feed-forward units.
@@ -65,45 +65,45 @@ class ShardingRules:
                 )
             if len(set(axes)) != len(axes):
                 raise ConfigError(
-                    f"rule {name}: a mesh axis stands twice in {axes}", hint="name each axis once"
+                    f"rule {name}: a mesh axis occurs twice in {axes}", hint="name each axis once"
                 )
 
     def table(self) -> dict[str, tuple[str, ...]]:
-        """The rules as a dictionary, for look-up and for printing."""
+        """The rules as a dictionary."""
         return {field.name: self.__dict__[field.name] for field in fields(self)}
 
     def spec(self, axes: Sequence[str | None]) -> jax.P:
-        """The partition of an array whose dimensions carry these logical axes.
+        """The partition of an array with these logical axes.
 
         Raises:
-            ConfigError: an axis is unknown, or two dimensions land on one mesh axis.
+            ConfigError: an axis is unknown, or two dimensions map to one mesh axis.
         """
         table = self.table()
-        placed: list[tuple[str, ...] | None] = []
-        taken: dict[str, str] = {}
+        partition: list[tuple[str, ...] | None] = []
+        used: dict[str, str] = {}
         for axis in axes:
             if axis is None:
-                placed.append(None)
+                partition.append(None)
                 continue
             if axis not in table:
                 raise ConfigError(f"unknown logical axis {axis!r}; known: {', '.join(table)}")
             for mesh_axis in table[axis]:
-                if mesh_axis in taken:
+                if mesh_axis in used:
                     raise ConfigError(
-                        f"logical axes {taken[mesh_axis]!r} and {axis!r} of one array both map to "
+                        f"logical axes {used[mesh_axis]!r} and {axis!r} of one array both map to "
                         f"mesh axis {mesh_axis!r}",
                         hint="change one of the two rules",
                     )
-                taken[mesh_axis] = axis
-            placed.append(table[axis] or None)
-        return jax.P(*placed)
+                used[mesh_axis] = axis
+            partition.append(table[axis] or None)
+        return jax.P(*partition)
 
 
 def weight_axes(letters: str) -> tuple[str | None, ...]:
-    """Logical axes of a weight in glossary letters; its width is `embed`, not `act_embed`."""
+    """Logical axes of a weight with these dimension letters; D is `embed`, not `act_embed`."""
     return tuple("embed" if letter == "d" else LETTER_AXES[letter] for letter in letters)
 
 
 def activation_axes(letters: str) -> tuple[str | None, ...]:
-    """Logical axes of an activation written in glossary letters."""
+    """Logical axes of an activation with these dimension letters."""
     return tuple(LETTER_AXES[letter] for letter in letters)

@@ -1,4 +1,4 @@
-"""Whole rows of tokens to unit vectors, in batches of few shapes."""
+"""Complete rows of tokens to embeddings, in batches of few shapes."""
 
 import functools
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from t1_jax.errors import DataError
+from t1_jax.generate import Thought
 from t1_jax.interrupt import Interrupt
-from t1_jax.model import Decoder
+from t1_jax.model import Decoder, pool_embeddings
 from t1_jax.parallel import MeshContext, global_to_host, host_to_global
 from t1_jax.progress import track
 from t1_jax.text import (
@@ -28,19 +29,19 @@ def _encode(
     graph: nnx.GraphDef[Decoder],
     weights: nnx.State,
     tokens: Int[Array, "B L"],
-    emb_position: Int[Array, " B"],
+    emb_positions: Int[Array, " B"],
 ) -> Float[Array, "B D"]:
     decoder = nnx.merge(graph, weights)
-    return decoder.pool(decoder.hidden(tokens), emb_position)
+    return pool_embeddings(decoder, decoder(tokens), emb_positions)
 
 
 class Encoder:
-    """Reads the vector at `<emb_token>` of rows that are complete: documents and given thoughts.
+    """Embeds rows that are complete: documents, queries without thoughts, user-supplied thoughts.
 
     Args:
         decoder: the model.
-        mesh_context: that it lies on.
-        tokenizer: of the rows.
+        mesh_context: mesh and rules of the decoder.
+        tokenizer: names the ids of padding and `<emb_token>`.
         buckets: shapes of batches.
         interrupt: ends encoding early; checked before each batch.
     """
@@ -54,7 +55,7 @@ class Encoder:
         *,
         interrupt: Interrupt | None = None,
     ) -> None:
-        self._placement = mesh_context
+        self._mesh_context = mesh_context
         self._interrupt = interrupt or Interrupt()
         self._tokenizer = tokenizer
         self._buckets = buckets.within(decoder.config.max_positions)
@@ -70,16 +71,20 @@ class Encoder:
         description: str,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "B D"]:
-        """Unit vectors in float32, in the order of `rows`.
+        """Embeds rows.
 
         Args:
-            rows: token rows that hold `<emb_token>` exactly once.
-            names: what to call each row in an error.
-            description: what the progress bar says.
-            show_progress_bar: whether to draw one.
+            rows: token rows with exactly one `<emb_token>` each.
+            names: names of the rows, for errors.
+            description: label of the progress bar.
+            show_progress_bar: whether to show one.
+
+        Returns:
+            Unit vectors in float32, in the order of `rows`.
 
         Raises:
-            DataError: a vector is not finite; names the row.
+            DataError: an embedding is not finite; names the row.
+            Interrupted: the interrupt was requested.
         """
         if not rows:
             return np.zeros((0, self._embed_dim), np.float32)
@@ -91,45 +96,72 @@ class Encoder:
         )
         total = sum(len(row.ids) for row in rows)
         outputs: list[np.ndarray] = []
-        waiting: list[tuple[TokenBatch, jax.Array]] = []
+        in_flight: list[tuple[TokenBatch, jax.Array]] = []
         with (
-            self._placement.activate(),
+            self._mesh_context.activate(),
             track(description, total, "tokens", shown=show_progress_bar) as advance,
         ):
 
             def collect() -> None:
-                batch, vectors = waiting.pop(0)
-                outputs.append(global_to_host(vectors)[: len(batch.tokens)])
+                batch, embeddings = in_flight.pop(0)
+                outputs.append(global_to_host(embeddings)[: len(batch.tokens)])
                 advance(int(batch.lengths[batch.input_index >= 0].sum()))
 
             for batch in batches:
                 self._interrupt.check()
-                waiting.append((batch, self._dispatch(batch)))
-                if len(waiting) > 1:  # the device works on one batch while the host reads another
+                in_flight.append((batch, self._dispatch(batch)))
+                if len(in_flight) > 1:  # the device works on one batch while the host reads another
                     collect()
-            while waiting:
+            while in_flight:
                 collect()
-        vectors = restore_order(batches, outputs)
-        broken = ~np.isfinite(vectors).all(axis=1)
-        if broken.any():
+        embeddings = restore_order(batches, outputs)
+        is_broken = ~np.isfinite(embeddings).all(axis=1)
+        if is_broken.any():
             raise DataError(
-                f"{names[int(np.argmax(broken))]}: the model's vector is not finite "
-                f"({int(broken.sum())} of {len(vectors)} rows)",
+                f"{names[int(np.argmax(is_broken))]}: the model's embedding is not finite "
+                f"({int(is_broken.sum())} of {len(embeddings)} rows)",
                 hint="load the model in float32, or check the weights",
             )
-        return vectors
+        return embeddings
 
     def _dispatch(self, batch: TokenBatch) -> jax.Array:
-        """Starts a batch; rows are added where devices need more than it has."""
-        mesh_context = self._placement
+        """Starts a batch, padded to a number of rows that the mesh divides."""
+        mesh_context = self._mesh_context
         missing = -len(batch.tokens) % mesh_context.batch_divisor
         tokens = np.pad(
             batch.tokens, ((0, missing), (0, 0)), constant_values=self._tokenizer.pad_id
         )
-        at = np.pad(batch.emb_position, (0, missing))
+        emb_positions = np.pad(batch.emb_position, (0, missing))
         return _encode(
             self._graph,
             self._weights,
             host_to_global(tokens, mesh_context.activation("bl")),
-            host_to_global(at, mesh_context.activation("b")),
+            host_to_global(emb_positions, mesh_context.activation("b")),
         )
+
+
+def mean_embeddings(
+    thoughts: Sequence[Sequence[Thought]], embed_dim: int
+) -> Float[np.ndarray, "B D"]:
+    """The normalized mean of each query's embeddings (O1-Embedder, arXiv:2502.07555).
+
+    Raises:
+        DataError: a mean is zero or not finite.
+    """
+    if not thoughts:
+        return np.zeros((0, embed_dim), np.float32)
+    means = [np.mean([thought.embedding for thought in group], axis=0) for group in thoughts]
+    return l2_normalize(np.stack(means))
+
+
+def l2_normalize(vectors: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
+    """The vectors in float32 at unit length.
+
+    Raises:
+        DataError: a vector is zero or not finite.
+    """
+    vectors = np.asarray(vectors, np.float32)
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if not np.isfinite(vectors).all() or (norms == 0).any():
+        raise DataError("a vector is zero or not finite, so it has no direction")
+    return vectors / norms

@@ -1,4 +1,4 @@
-"""Checkpoints to retrievers and back."""
+"""Weights from checkpoints into retrievers, and back into folders."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -11,23 +11,26 @@ from flax import nnx
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
-    Adapter,
     AdapterMetadata,
-    Checkpoint,
     ExportOptions,
     ModelCardData,
     export_adapter,
     export_folder,
-    init_emb_row,
     load_adapter,
     load_decoder_state,
     tokenizer_hash,
 )
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, VocabMask, merge_lora
+from t1_jax.model import (
+    Decoder,
+    DecoderConfig,
+    ModelOptions,
+    VocabMask,
+    fill_emb_row,
+    merge_lora,
+)
 from t1_jax.parallel import MeshContext, host_to_global
 from t1_jax.retriever.opening import OpenedModel, document_prompt, t1_metadata
-from t1_jax.retriever.provenance import Provenance, require_provenance
-from t1_jax.retriever.resolve import ResolvedModel
+from t1_jax.retriever.resolve import Provenance, ResolvedModel, require_provenance
 from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
@@ -40,9 +43,7 @@ def load_opened(opened: OpenedModel, mesh_context: MeshContext, *, attention: st
 
     platform = mesh_context.mesh.devices.flat[0].platform
     options = ModelOptions.for_platform(platform, dtype=opened.dtype, attention=attention)
-    decoder = load_decoder(
-        opened.checkpoint, opened.resolved, options, mesh_context, adapter=opened.adapter
-    )
+    decoder = load_decoder(opened.resolved, options, mesh_context)
     with mesh_context.activate():
         decoder = merge_lora(decoder)
     return T1(
@@ -56,46 +57,53 @@ def load_opened(opened: OpenedModel, mesh_context: MeshContext, *, attention: st
 
 
 def load_decoder(
-    checkpoint: Checkpoint,
-    resolved: ResolvedModel,
-    options: ModelOptions,
-    mesh_context: MeshContext,
-    *,
-    adapter: Adapter | None = None,
+    resolved: ResolvedModel, options: ModelOptions, mesh_context: MeshContext
 ) -> Decoder:
-    """Streams a checkpoint's weights into a decoder laid out by `placement`.
+    """Streams a checkpoint's weights into a sharded decoder; its adapter is added, unmerged.
 
-    A new `<emb_token>` row becomes the mean of the rows in use; rows that no token has are never
-    drawn. An adapter stands beside the weights, unmerged.
+    The row of a new `<emb_token>` becomes the mean of the rows in use. Rows without a token are
+    masked in the logits.
+
+    Args:
+        resolved: the checkpoint and what belongs to it.
+        options: dtypes, attention back end, rematerialization.
+        mesh_context: mesh and rules.
+
+    Raises:
+        WeightsError: the tensors do not fit the config, or exceed the range of the dtype.
+        ConfigError: the mesh does not divide a weight.
+        UnsupportedError: the attention back end cannot compute this decoder here.
     """
-    emb = resolved.emb
+    checkpoint, emb = resolved.checkpoint, resolved.emb
     config = dataclasses.replace(checkpoint.config, vocab_size=emb.vocab_size)
     with mesh_context.activate():
         abstract = nnx.eval_shape(lambda: Decoder(config, options, mesh_context, nnx.Rngs(0)))
         graph, parameters, masks = nnx.split(abstract, nnx.Param, VocabMask)
         leaves = {
-            path: _placed_shape(leaf.get_value(), mesh_context)
+            path: _on_mesh(leaf.get_value(), mesh_context)
             for path, leaf in by_path(parameters).items()
         }
         arrays = load_decoder_state(checkpoint.source, checkpoint.config, leaves)
         if emb.untrained:
-            used = _padded(checkpoint.tokenizer.assigned(checkpoint.config.vocab_size), config)
-            arrays = _with_emb_row(arrays, used, emb.id, mesh_context)
-        drawable = _padded(resolved.provenance.tokenizer.assigned(config.vocab_size), config)
+            trained = _padded(checkpoint.tokenizer.assigned(checkpoint.config.vocab_size), config)
+            arrays = _with_emb_row(arrays, trained, emb.id, mesh_context)
+        has_token = _padded(resolved.provenance.tokenizer.assigned(config.vocab_size), config)
         parameters = nnx.from_flat_state(
             [
                 (path, leaf.replace(arrays[_joined(path)]))
                 for path, leaf in nnx.to_flat_state(parameters)
             ]
         )
-        mask = host_to_global(drawable, mesh_context.activation("v"))
+        mask = host_to_global(has_token, mesh_context.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
         decoder = nnx.merge(graph, parameters, masks)
-    return decoder if adapter is None else load_adapter(decoder, adapter, mesh_context)
+    if resolved.adapter is None:
+        return decoder
+    return load_adapter(decoder, resolved.adapter, mesh_context)
 
 
 def by_path(parameters: nnx.State) -> dict[str, Any]:
-    """Parameters by their path, `blocks/attention/q/kernel`."""
+    """Parameters by path, such as `blocks/attention/q/kernel`."""
     return {_joined(path): leaf for path, leaf in nnx.to_flat_state(parameters)}
 
 
@@ -142,20 +150,20 @@ def save_adapter(
     dtype: str = "float32",
     overwrite: bool = False,
 ) -> None:
-    """Writes the adapter of a decoder in PEFT's layout, as `T1.load` reads it back.
+    """Writes the adapter of a decoder in the layout of PEFT; `T1.load` reads it.
 
     Args:
-        folder: appears only when complete.
-        decoder: with an adapter beside its weights.
-        preset: the prompts it was trained with.
-        provenance: of the base model, as `load_parts` returns it.
-        card: for the model card.
-        scores: measured results, kept in `t1.json`.
-        dtype: of the stored factors.
-        overwrite: replace a folder that exists.
+        folder: destination; appears only when complete.
+        decoder: with an unmerged adapter.
+        preset: prompts it was trained with.
+        provenance: of the base model.
+        card: facts for the model card.
+        scores: measured results, stored in `t1.json`.
+        dtype: dtype of the stored factors.
+        overwrite: whether to replace an existing folder.
 
     Raises:
-        T1Error: no adapter, no `<emb_token>`, the folder exists, or the disk refused the data.
+        T1Error: no adapter, no `<emb_token>`, the folder exists, or the write failed.
     """
     emb = provenance.tokenizer.emb_token_id
     if emb is None:
@@ -172,15 +180,15 @@ def save_adapter(
     export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
 
 
-def _placed_shape(leaf: jax.ShapeDtypeStruct, mesh_context: MeshContext) -> jax.ShapeDtypeStruct:
-    """The abstract leaf on the real mesh rather than on the abstract one it was traced on."""
+def _on_mesh(leaf: jax.ShapeDtypeStruct, mesh_context: MeshContext) -> jax.ShapeDtypeStruct:
+    """The abstract leaf on the real mesh instead of the abstract mesh it was traced on."""
     spec = leaf.sharding.spec if isinstance(leaf.sharding, jax.NamedSharding) else jax.P()
     sharding = jax.NamedSharding(mesh_context.mesh, spec)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _padded(rows: np.ndarray, config: DecoderConfig) -> np.ndarray:
-    """A mask over the padded vocabulary; padding is false."""
+    """A mask over the padded vocabulary, false in the padding."""
     padded = np.zeros(config.padded_vocab_size, bool)
     count = min(len(rows), config.vocab_size)
     padded[:count] = rows[:count]
@@ -188,11 +196,11 @@ def _padded(rows: np.ndarray, config: DecoderConfig) -> np.ndarray:
 
 
 def _with_emb_row(
-    arrays: dict[str, jax.Array], used: np.ndarray, row: int, mesh_context: MeshContext
+    arrays: dict[str, jax.Array], trained: np.ndarray, row: int, mesh_context: MeshContext
 ) -> dict[str, jax.Array]:
-    """The new token's row in the embedding and, where it is untied, in the head."""
-    mask = host_to_global(used, mesh_context.activation("v"))
-    arrays["embed/table"] = init_emb_row(arrays["embed/table"], mask, np.int32(row))
+    """Fills the row of the new token in the embedding table and in an untied head."""
+    mask = host_to_global(trained, mesh_context.activation("v"))
+    arrays["embed/table"] = fill_emb_row(arrays["embed/table"], mask, np.int32(row))
     if "head/kernel" in arrays:
-        arrays["head/kernel"] = init_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)
+        arrays["head/kernel"] = fill_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)
     return arrays

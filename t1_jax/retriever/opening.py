@@ -1,4 +1,4 @@
-"""A model before its weights are read: what can be known and checked without them."""
+"""Opening a model without its weights: its options, and what can be checked before loading."""
 
 import dataclasses
 import hashlib
@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from t1_jax.errors import ConfigError
+from t1_jax.generate import BatchShapes, SamplingParams, check_thought_limits
 from t1_jax.hub import (
-    Adapter,
-    Checkpoint,
     DocumentPrompt,
     EmbTokenMode,
     T1Metadata,
@@ -20,47 +19,79 @@ from t1_jax.hub import (
     open_checkpoint,
     read_adapter,
 )
-from t1_jax.model import DecoderConfig
 from t1_jax.parallel import MeshContext
-from t1_jax.retriever.options import RetrieverOptions
-from t1_jax.retriever.provenance import Provenance
-from t1_jax.retriever.resolve import ResolvedModel, open_base, resolve_model
-from t1_jax.text import PromptPreset, T1Tokenizer, tokenize_documents, tokenize_queries
+from t1_jax.retriever.resolve import Provenance, ResolvedModel, open_base, resolve_model
+from t1_jax.text import (
+    BucketConfig,
+    PromptPreset,
+    T1Tokenizer,
+    tokenize_documents,
+    tokenize_queries,
+)
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class OpenedModel:
-    """A checkpoint whose files fit each other; `load` reads its weights.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RetrieverOptions:
+    """Lengths, sampling and batch shapes; the authors of T1 published no defaults.
 
     Attributes:
-        checkpoint: of the base model.
-        adapter: to merge into it.
-        resolved: tokenizer, prompts, and where they came from.
-        dtype: of weights and activations.
-        options: lengths within the model's context, thinking, batch shapes.
+        max_query_tokens: longest query prompt; the query is truncated, never the template.
+        max_document_tokens: longest document with its template and `<emb_token>`; at most the
+            model's context.
+        max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
+        sampling: how thoughts are sampled.
+        shapes: shapes of batches for thinking.
+        buckets: shapes of batches for encoding.
     """
 
-    checkpoint: Checkpoint
-    adapter: Adapter | None
+    max_query_tokens: int = 1024
+    max_document_tokens: int = 2048
+    max_thought_tokens: int = 256
+    sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
+    shapes: BatchShapes = dataclasses.field(default_factory=BatchShapes)
+    buckets: BucketConfig = dataclasses.field(default_factory=BucketConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("max_query_tokens", "max_document_tokens", "max_thought_tokens"):
+            if self.__dict__[name] < 1:
+                raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
+
+    def within(self, max_positions: int) -> "RetrieverOptions":
+        """These options for a model with this context, which bounds `max_document_tokens`."""
+        return dataclasses.replace(
+            self, max_document_tokens=min(self.max_document_tokens, max_positions)
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OpenedModel:
+    """A model that is ready to load: `load` reads its weights.
+
+    Attributes:
+        resolved: checkpoint, adapter, tokenizer and prompts.
+        dtype: dtype of weights and activations.
+        options: lengths within the model's context, sampling, batch shapes.
+    """
+
     resolved: ResolvedModel
     dtype: str
     options: RetrieverOptions
 
     @property
     def preset(self) -> PromptPreset:
-        """How queries and documents are put to the model."""
+        """Prompts of queries and documents."""
         return self.resolved.preset
 
     @property
     def provenance(self) -> Provenance:
-        """Where the weights come from; merged weights have a fingerprint of their own."""
-        provenance = self.resolved.provenance
-        if self.adapter is None:
+        """Provenance of the loaded weights; a merged adapter changes the fingerprint."""
+        provenance, adapter = self.resolved.provenance, self.resolved.adapter
+        if adapter is None:
             return provenance
-        both = f"{provenance.fingerprint} {self.adapter.fingerprint}"
+        both = f"{provenance.fingerprint} {adapter.fingerprint}"
         return dataclasses.replace(
             provenance, fingerprint=hashlib.sha256(both.encode()).hexdigest()
         )
@@ -86,21 +117,21 @@ class OpenedModel:
         max_thought_tokens: int | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
-        """Refuses what `T1.encode_query` would refuse for the lengths of prompts and thoughts.
+        """Rejects queries that `T1.encode_query` would reject, before the weights are read.
 
         Args:
             texts: the queries.
             task: name of an instruction in the preset.
-            instruction: the instruction itself.
-            think: whether thoughts are drawn.
+            instruction: text of an instruction.
+            think: whether thoughts are sampled.
             n: thoughts per query.
             max_thought_tokens: most tokens of a thought; default that of the options.
-            names: what an error calls each query.
+            names: names of the queries, for errors.
 
         Raises:
             DataError: an empty query, or one that is not valid Unicode.
-            ConfigError: the prompt does not fit into `max_query_tokens`, or a prompt and a thought
-                do not fit into the model's context.
+            ConfigError: the prompt does not fit into `max_query_tokens`, or prompt and thought do
+                not fit into the model's context.
         """
         preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
         prompts = tokenize_queries(
@@ -113,34 +144,26 @@ class OpenedModel:
             names=names,
         )
         if not think and (n != 1 or max_thought_tokens is not None):
-            raise ConfigError("n and budget apply only where thoughts are drawn")
-        max_thought_tokens = (
-            self.options.max_thought_tokens if max_thought_tokens is None else max_thought_tokens
-        )
-        if max_thought_tokens < 1:
-            raise ConfigError(
-                f"a thought's budget must be at least 1 token, got {max_thought_tokens}"
-            )
-        if n < 1:
-            raise ConfigError(f"the number of thoughts must be at least 1, got {n}")
+            raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
+        if max_thought_tokens is None:
+            max_thought_tokens = self.options.max_thought_tokens
+        check_thought_limits(n, max_thought_tokens)
+        thought_tokens = max_thought_tokens if think else 0
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
-        needed, most = (
-            longest + (max_thought_tokens if think else 0) + 1,
-            self.checkpoint.config.max_positions,
-        )
+        needed, most = longest + thought_tokens + 1, self.resolved.checkpoint.config.max_positions
         if needed > most:
             raise ConfigError(
                 f"the longest query prompt has {longest} tokens; with a thought of up to "
-                f"{max_thought_tokens if think else 0} and <emb_token> it needs {needed}; "
-                f"the model has {most}",
-                hint="lower the budget, or shorten the queries",
+                f"{thought_tokens} and <emb_token> it needs {needed} positions; the model has "
+                f"{most}",
+                hint="lower max_thought_tokens, or shorten the queries",
             )
 
     def check_document_prompt(self) -> None:
-        """Refuses a document prompt that does not fit this tokenizer or `max_document_tokens`.
+        """Rejects a document prompt that does not fit the tokenizer or `max_document_tokens`.
 
         Raises:
-            ConfigError: it does not.
+            ConfigError: it does not fit.
         """
         tokenize_documents(
             self.resolved.tokenizer,
@@ -153,10 +176,10 @@ class OpenedModel:
         """Rejects an export that could not be written, before the weights are read.
 
         Raises:
-            T1Error: see `check_savable`; or `folder` holds the model that is to be read.
+            T1Error: as `check_savable`; or the export would replace the model that is read.
         """
         self.check_document_prompt()
-        source = self.checkpoint if self.adapter is None else self.adapter
+        source = self.resolved.adapter or self.resolved.checkpoint
         if folder.resolve() in (source.path.resolve(), *source.path.resolve().parents):
             raise ConfigError(
                 f"{folder} holds {source.path}, which is to be read, and would be replaced",
@@ -164,13 +187,12 @@ class OpenedModel:
             )
         check_savable(
             self.resolved,
-            self.checkpoint.config,
             dtype=self.dtype,
             max_document_tokens=self.options.max_document_tokens,
         )
 
     def load(self, mesh_context: MeshContext | None = None, *, attention: str = "xla") -> "T1":
-        """The retriever, its weights read; see `T1.load`."""
+        """Reads the weights; see `T1.load`."""
         from t1_jax.parallel import default_mesh_context
         from t1_jax.retriever.loading import load_opened
 
@@ -186,26 +208,23 @@ def open_model(
     preset: str | Path | PromptPreset | None = None,
     options: RetrieverOptions | None = None,
 ) -> OpenedModel:
-    """Opens what `T1.load` loads, and reads no weight; the arguments are those of `T1.load`.
+    """Opens what `T1.load` loads without its weights; the arguments are those of `T1.load`.
 
     Raises:
-        WeightsError: nothing usable is there, or the adapter is of another base model.
+        WeightsError: no usable model, or the adapter belongs to another base model.
         ConfigError: an unknown preset.
     """
-    name, beside = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
-    if beside is None and is_adapter(Path(path_or_name)):
-        beside = read_adapter(Path(path_or_name))
-        name = beside.metadata.base_model
-        checkpoint = open_base(beside)
+    name, peft = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
+    if peft is None and is_adapter(Path(path_or_name)):
+        peft = read_adapter(Path(path_or_name))
+        name = peft.metadata.base_model
+        checkpoint = open_base(peft)
     else:
         checkpoint = open_checkpoint(locate_model(name))
-    resolved = resolve_model(
-        checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=beside
-    )
     return OpenedModel(
-        checkpoint=checkpoint,
-        adapter=beside,
-        resolved=resolved,
+        resolved=resolve_model(
+            checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=peft
+        ),
         dtype=checkpoint.stored_dtype if dtype == "stored" else dtype,
         options=(options or RetrieverOptions()).within(checkpoint.config.max_positions),
     )
@@ -214,17 +233,17 @@ def open_model(
 def document_prompt(
     preset: PromptPreset, tokenizer: T1Tokenizer, max_tokens: int
 ) -> DocumentPrompt:
-    """The document prompt as sentence-transformers needs it.
+    """The document prompt in the form that sentence-transformers needs.
 
     Raises:
-        ConfigError: plain text follows `{text}`, which sentence-transformers does not support, or
-            the template does not match the tokenizer.
+        ConfigError: plain words follow the text, which sentence-transformers cannot express, or
+            the template does not fit the tokenizer.
     """
     parts = tokenizer.split_template(preset.document_template, preset.instruction())
     if parts.text_suffix:
         raise ConfigError(
-            f"the preset {preset.name} has text between {{text}} and the next special token "
-            f"({parts.text_suffix!r}), which sentence-transformers does not support",
+            f"the preset {preset.name} has words between {{text}} and the next special token "
+            f"({parts.text_suffix!r}), which sentence-transformers cannot express",
             hint="end {text} with a special token in document_template",
         )
     return DocumentPrompt(
@@ -238,7 +257,7 @@ def document_prompt(
 def encoder_fingerprint(
     provenance: Provenance, *, emb_token_id: int, dtype: str, max_document_tokens: int
 ) -> str:
-    """Hex SHA-256 of all that a document's vector depends on but its text and the prompt."""
+    """Hex SHA-256 of all that a document embedding depends on, except text and prompt."""
     parts = {
         "weights": provenance.fingerprint,
         "emb_token_id": emb_token_id,
@@ -248,22 +267,19 @@ def encoder_fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def check_savable(
-    resolved: ResolvedModel, config: DecoderConfig, *, dtype: str, max_document_tokens: int
-) -> None:
+def check_savable(resolved: ResolvedModel, *, dtype: str, max_document_tokens: int) -> None:
     """Rejects a model that could not be saved as a Hugging Face folder; needs no weights.
 
     Args:
-        resolved: as `settle` found it.
-        config: of the checkpoint.
-        dtype: that the weights will be stored in.
-        max_document_tokens: where documents are cut.
+        resolved: the model.
+        dtype: dtype of the weights to be saved.
+        max_document_tokens: length at which documents are truncated.
 
     Raises:
-        T1Error: see `check_export`; or the preset has words after `{text}`.
+        T1Error: as `check_export` of `t1_jax.hub`; or the preset has words after `{text}`.
     """
     check_export(
-        dataclasses.replace(config, vocab_size=resolved.emb.vocab_size),
+        dataclasses.replace(resolved.checkpoint.config, vocab_size=resolved.emb.vocab_size),
         resolved.provenance.tokenizer,
         t1_metadata(resolved.provenance, resolved.preset, resolved.emb.id, dtype),
         document_prompt(resolved.preset, resolved.tokenizer, max_document_tokens),
@@ -273,7 +289,7 @@ def check_savable(
 def t1_metadata(
     provenance: Provenance, preset: PromptPreset, emb_id: int, dtype: str
 ) -> T1Metadata:
-    """What `t1.json` of a saved model says."""
+    """The contents of `t1.json` for a saved model."""
     return T1Metadata(
         emb_token_id=emb_id,
         emb_token_mode=provenance.emb_token_mode,

@@ -1,4 +1,4 @@
-"""What is known of a retriever before its weights are read: tokens, prompts, where it came from."""
+"""Everything about a model but its weights: tokenizer, prompts, provenance; adapters to bases."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,23 +22,63 @@ from t1_jax.hub import (
     tokenizer_hash,
     write_metadata,
 )
-from t1_jax.retriever.provenance import Provenance
 from t1_jax.text import PromptPreset, T1Tokenizer, load_preset
 
 _MODES: Mapping[str, EmbTokenMode] = {"append": "append", "unused": "unused", "spare": "spare"}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class ResolvedModel:
-    """What is known of a retriever before its weights are read.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a model's weights came from, as saving and fingerprints need it.
 
     Attributes:
-        tokenizer: with `<emb_token>`.
-        emb: how the token got its id.
-        preset: how queries and documents are put to the model.
-        provenance: where all of it came from.
+        name: name of the base model, for the model card.
+        location: path or known name of the checkpoint; stored in adapters.
+        fingerprint: hex SHA-256 of the checkpoint's files.
+        tokenizer: with `<emb_token>` and all the special tokens of the checkpoint.
+        emb_token_mode: how `<emb_token>` got its row.
+        stored_dtype: dtype of the checkpoint's tensors.
+        other_fields: fields of its `config.json` that do not affect the decoder; saving keeps them.
     """
 
+    name: str
+    location: str
+    fingerprint: str
+    tokenizer: ModelTokenizer
+    emb_token_mode: str
+    stored_dtype: str
+    other_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def require_provenance(provenance: Provenance | None) -> Provenance:
+    """Returns the provenance.
+
+    Raises:
+        WeightsError: there is none, as the model was built from parts.
+    """
+    if provenance is None:
+        raise WeightsError(
+            "this model was built from parts, so its checkpoint is unknown",
+            hint="load it with T1.load, or give T1 a Provenance",
+        )
+    return provenance
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class ResolvedModel:
+    """A checkpoint whose files fit each other, before its weights are read.
+
+    Attributes:
+        checkpoint: of the base model.
+        adapter: beside it, or None.
+        tokenizer: with `<emb_token>`.
+        emb: id of the token and how it got its row.
+        preset: prompts of queries and documents.
+        provenance: of the base model.
+    """
+
+    checkpoint: Checkpoint
+    adapter: Adapter | None
     tokenizer: T1Tokenizer
     emb: EmbToken
     preset: PromptPreset
@@ -53,12 +93,20 @@ def resolve_model(
     preset: str | Path | PromptPreset | None,
     adapter: Adapter | None = None,
 ) -> ResolvedModel:
-    """All that belongs to a checkpoint but the decoder; nothing is compiled.
+    """Finds `<emb_token>` and prompts of a checkpoint, and checks its adapter.
+
+    Args:
+        checkpoint: of the base model.
+        name: path or name of the checkpoint.
+        emb_token: how a checkpoint without `<emb_token>` gets one; an adapter decides for itself.
+        preset: prompts; default those of the adapter or the checkpoint, else `t1`.
+        adapter: of this base model.
 
     Raises:
-        WeightsError: the adapter is one of another base model or tokenizer.
+        WeightsError: the adapter belongs to another base model or tokenizer.
+        ConfigError: an unknown preset.
     """
-    prompts = _preset(preset, checkpoint, adapter)
+    prompt_preset = _preset(preset, checkpoint, adapter)
     if adapter is not None:
         # A base that had the token already keeps it, whatever the mode.
         emb_token = _MODES.get(adapter.metadata.emb_token_mode, "auto")
@@ -67,17 +115,19 @@ def resolve_model(
     )
     if adapter is not None:
         _check_adapter(adapter, checkpoint, tokenizer, emb)
-    known = checkpoint.metadata
+    metadata = checkpoint.metadata
     return ResolvedModel(
+        checkpoint=checkpoint,
+        adapter=adapter,
         tokenizer=_text_tokenizer(tokenizer, emb.id),
         emb=emb,
-        preset=prompts,
+        preset=prompt_preset,
         provenance=Provenance(
-            name=known.base_model if known else name,
+            name=metadata.base_model if metadata else name,
             location=name,
             fingerprint=checkpoint.fingerprint,
             tokenizer=tokenizer,
-            emb_token_mode=known.emb_token_mode if known else emb.mode,
+            emb_token_mode=metadata.emb_token_mode if metadata else emb.mode,
             stored_dtype=checkpoint.stored_dtype,
             other_fields=checkpoint.other_fields,
         ),
@@ -87,13 +137,13 @@ def resolve_model(
 def _check_adapter(
     adapter: Adapter, checkpoint: Checkpoint, tokenizer: ModelTokenizer, emb: EmbToken
 ) -> None:
-    """Refuses an adapter that was trained beside other weights or on other tokens."""
-    stated = adapter.metadata
-    if stated.base_fingerprint != checkpoint.fingerprint:
+    """Rejects an adapter that was trained with another base model or tokenizer."""
+    metadata = adapter.metadata
+    if metadata.base_fingerprint != checkpoint.fingerprint:
         raise WeightsError(
-            f"{adapter.path} belongs to {stated.base_model} with fingerprint "
-            f"{stated.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
-            hint="load it beside the base model it was trained on. If these are the same weights, "
+            f"{adapter.path} belongs to {metadata.base_model} with fingerprint "
+            f"{metadata.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
+            hint="load it with the base model it was trained on. If these are the same weights, "
             f"saved again: t1 rebase {quote(str(adapter.path))} {quote(str(checkpoint.path))} "
             "--force",
         )
@@ -103,14 +153,14 @@ def _check_adapter(
 def _check_tokens(
     adapter: Adapter, checkpoint: Checkpoint, tokenizer: ModelTokenizer, emb: EmbToken
 ) -> None:
-    """Refuses an adapter that was trained on other tokens."""
-    stated = adapter.metadata
-    if (stated.emb_token_id, stated.tokenizer) != (emb.id, tokenizer_hash(tokenizer)):
+    """Rejects an adapter that was trained with another tokenizer."""
+    metadata = adapter.metadata
+    if (metadata.emb_token_id, metadata.tokenizer) != (emb.id, tokenizer_hash(tokenizer)):
         raise WeightsError(
-            f"{adapter.path} was trained with <emb_token> at {stated.emb_token_id} of a tokenizer "
-            f"with hash {stated.tokenizer}; {checkpoint.path} has it at {emb.id}, hash "
+            f"{adapter.path} was trained with <emb_token> at {metadata.emb_token_id} of a "
+            f"tokenizer with hash {metadata.tokenizer}; {checkpoint.path} has it at {emb.id}, hash "
             f"{tokenizer_hash(tokenizer)}",
-            hint="load it beside the base model and tokenizer it was trained with",
+            hint="load it with the base model and tokenizer it was trained with",
         )
 
 
@@ -118,7 +168,7 @@ def open_base(adapter: Adapter) -> Checkpoint:
     """The base model that an adapter names.
 
     Raises:
-        WeightsError: it is not here; the remedy says how to name another place.
+        WeightsError: it is not found; the hint says how to name another place.
     """
     name = adapter.metadata.base_model
     try:
@@ -126,22 +176,22 @@ def open_base(adapter: Adapter) -> Checkpoint:
     except WeightsError as error:
         raise WeightsError(
             f"{adapter.path} is an adapter of {name}: {error.message}",
-            hint=f"{error.hint or 'bring it back'}. Where the base model lies elsewhere now: "
+            hint=f"{error.hint or 'restore it'}. If the base model is elsewhere now: "
             f"t1 rebase {quote(str(adapter.path))} BASE",
         ) from error
 
 
 def rebase_adapter(folder: Path, base: str | Path, *, force: bool = False) -> AdapterMetadata:
-    """Makes an adapter name another place for its base model; its weights stay as they are.
+    """Sets the base model that an adapter names; its weights do not change.
 
     Args:
-        folder: of the adapter; its `t1.json` is replaced.
+        folder: folder of the adapter; its `t1.json` is replaced.
         base: path or known name of the base model.
-        force: accept a base whose files differ from those that the adapter was trained on, for
-            example the same weights saved again. Tokens and shapes must fit in any case.
+        force: accept a base with other files than the adapter was trained on, for example the
+            same weights saved again. Tokenizer and shapes must always fit.
 
     Raises:
-        WeightsError: another base model, other tokens, or tensors of other shapes.
+        WeightsError: another base model, another tokenizer, or tensors of other shapes.
     """
     adapter, checkpoint = read_adapter(folder), open_checkpoint(locate_model(base))
     mode = _MODES.get(adapter.metadata.emb_token_mode, "auto")
@@ -160,13 +210,13 @@ def rebase_adapter(folder: Path, base: str | Path, *, force: bool = False) -> Ad
 
 
 def _preset(
-    asked: str | Path | PromptPreset | None, checkpoint: Checkpoint, adapter: Adapter | None
+    requested: str | Path | PromptPreset | None, checkpoint: Checkpoint, adapter: Adapter | None
 ) -> PromptPreset:
-    """The preset asked for, else the adapter's or the checkpoint's own, else T1's."""
-    if isinstance(asked, PromptPreset):
-        return asked
-    if asked is not None:
-        return load_preset(asked)
+    """The requested preset, else that of the adapter or the checkpoint, else `t1`."""
+    if isinstance(requested, PromptPreset):
+        return requested
+    if requested is not None:
+        return load_preset(requested)
     path, metadata = checkpoint.path, checkpoint.metadata
     if adapter is not None:
         path, metadata = adapter.path, adapter.metadata
@@ -182,7 +232,7 @@ def _preset(
         ) from error
     if preset.hash != fields.get("hash"):
         raise WeightsError(
-            f"{path}: the prompts in t1.json do not have the hash that stands there",
+            f"{path}: the prompts in t1.json do not match the hash stored with them",
             hint="export the model again, or name a preset",
         )
     return preset

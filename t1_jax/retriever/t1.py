@@ -1,4 +1,4 @@
-"""T1 itself: queries are thought about and then embedded, documents are embedded at once."""
+"""T1, the retriever: thinks before it embeds a query, embeds documents in one pass."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -15,11 +15,9 @@ from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
-from t1_jax.retriever.encoder import Encoder
-from t1_jax.retriever.opening import encoder_fingerprint, open_model
-from t1_jax.retriever.options import RetrieverOptions
-from t1_jax.retriever.provenance import Provenance, require_provenance
-from t1_jax.retriever.vectors import mean_vectors, normalized
+from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
+from t1_jax.retriever.opening import RetrieverOptions, encoder_fingerprint, open_model
+from t1_jax.retriever.resolve import Provenance, require_provenance
 from t1_jax.text import (
     PromptPreset,
     PromptTokens,
@@ -51,15 +49,15 @@ class T1:
         provenance: Provenance | None = None,
         interrupt: Interrupt | None = None,
     ) -> None:
-        """Puts a retriever together from its parts; `T1.load` is the usual way.
+        """Builds a retriever from its parts; `T1.load` is the usual way.
 
         Args:
-            decoder: the language model, built on `placement`.
-            tokenizer: knows `<emb_token>`.
-            preset: how queries and documents are put to the model.
+            decoder: the language model, without an unmerged adapter.
+            tokenizer: with `<emb_token>`.
+            preset: prompts of queries and documents.
             mesh_context: mesh and rules of the decoder.
-            options: lengths, thinking, batch shapes.
-            provenance: where the weights came from; needed to save them or to fingerprint vectors.
+            options: lengths, sampling, batch shapes.
+            provenance: where the weights came from; needed for saving and for fingerprints.
             interrupt: ends thinking and encoding early, for example when the machine is preempted.
         """
         self.decoder = decoder
@@ -90,21 +88,23 @@ class T1:
     ) -> "T1":
         """Loads a Hugging Face folder, a GGUF file, an adapter, or a model fetched by `t1 pull`.
 
-        A checkpoint that is no T1 yet gets an `<emb_token>`: it embeds, but poorly, until trained.
+        A checkpoint without `<emb_token>` gets one; until it is trained, its embeddings are poor.
 
         Args:
-            path_or_name: a path, or a name that `t1 pull` knows; no network is touched. An
-                adapter's folder stands for its base model, found by name, with it.
+            path_or_name: a path, or a name that `t1 pull` knows; the network is not used. For an
+                adapter's folder, the base model that it names is loaded with it.
             adapter: folder of an adapter to merge into this model.
             dtype: `float32`, `bfloat16`, `float16`, or `stored` for that of the checkpoint.
             attention: back end; see `ModelOptions`.
-            emb_token: how a checkpoint without `<emb_token>` gets one; an adapter knows.
+            emb_token: how a checkpoint without `<emb_token>` gets one; an adapter decides for
+                itself.
             preset: prompts; default those the checkpoint or adapter was saved with, else `t1`.
             mesh_context: mesh and rules; default all accelerators of this host, or the CPU.
-            options: lengths, thinking, batch shapes.
+            options: lengths, sampling, batch shapes.
 
         Raises:
-            WeightsError: nothing usable is there, or the adapter is of another base model.
+            WeightsError: no usable model, or the adapter belongs to another base model.
+            ConfigError: an unknown preset.
         """
         opened = open_model(
             path_or_name,
@@ -118,15 +118,15 @@ class T1:
 
     @property
     def embed_dim(self) -> int:
-        """D, the length of every vector."""
+        """D, the number of dimensions of an embedding."""
         return self.decoder.config.embed_dim
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of all that a document's vector depends on but its text and the prompt.
+        """Hex SHA-256 of all that a document embedding depends on, except text and prompt.
 
         Raises:
-            WeightsError: the model was put together by hand, so nothing is known of its weights.
+            WeightsError: the model was built from parts, so its checkpoint is unknown.
         """
         return encoder_fingerprint(
             require_provenance(self.provenance),
@@ -184,63 +184,67 @@ class T1:
         sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "*B D"] | tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]:
-        """Thinks about each query and returns the vector at the end of the thought.
+        """Thinks about each query and embeds it at the end of its thought.
 
         Args:
-            texts: one query (gives one vector, [D]) or several ([B, D]).
-            n: thoughts per query; the query's vector is their normalized mean.
-            max_thought_tokens: most tokens of a thought.
-            return_thoughts: also return the thoughts, a list for each query.
-            think: with False the query is embedded at once, by a prompt that does not ask for a
-                thought: the control that shows what thinking is worth, not how T1 is to be used.
-            thoughts: embed these thoughts instead of drawing any, one text for each query.
+            texts: one query (gives one embedding, [D]) or several ([B, D]).
+            n: thoughts per query; the query's embedding is the normalized mean of theirs.
+            max_thought_tokens: most tokens of a thought; default that of the options.
+            return_thoughts: whether to return the thoughts too, a list per query.
+            think: with False, the query is embedded without a thought, with a prompt that does not
+                ask for one: a control for the effect of thinking, not the intended use.
+            thoughts: user-supplied thoughts to embed instead of sampling, one text per query.
             task: name of an instruction in the preset.
-            instruction: the instruction itself.
-            query_ids: names of the random streams; default the texts themselves. A thought
-                depends on seed, query id and sample number, not on the other queries.
-            sampling: how thoughts are drawn.
-            show_progress_bar: draw a bar with tokens per second and the time left.
+            instruction: text of an instruction.
+            query_ids: names of the random streams; default the texts. A thought depends on seed,
+                query id and sample number, not on the other queries.
+            sampling: temperature, filters and seed; default those of the options.
+            show_progress_bar: whether to show a bar with the rate and the time left.
 
         Returns:
-            Unit vectors in float32, and the thoughts if asked for (none where none were drawn).
+            Unit vectors in float32, and the sampled thoughts on request.
 
         Raises:
-            DataError: an empty query; one too few or too many of `thoughts` or `query_ids`.
-            ConfigError: a budget or number of thoughts below 1, or arguments that exclude another.
+            DataError: an empty query, or the wrong number of `thoughts` or `query_ids`.
+            ConfigError: `max_thought_tokens` or `n` below 1, arguments that exclude each other, or
+                a prompt that leaves no room for its thought in the model's context.
+            Interrupted: the interrupt was requested.
         """
-        many = [texts] if isinstance(texts, str) else list(texts)
-        ids = many if query_ids is None else list(query_ids)
-        if len(ids) != len(many):
-            raise DataError(f"{len(many)} queries but {len(ids)} query_ids")
-        preset, task = self._instructed(task, instruction)
+        batch = [texts] if isinstance(texts, str) else list(texts)
+        ids = batch if query_ids is None else list(query_ids)
+        if len(ids) != len(batch):
+            raise DataError(f"{len(batch)} queries but {len(ids)} query_ids")
+        preset, task = self._with_instruction(task, instruction)
         prompts = tokenize_queries(
             self.tokenizer,
             preset,
-            many,
+            batch,
             max_tokens=self.options.max_query_tokens,
             task=task,
             think=think,
             names=[f"query {name!r}" for name in ids],
         )
-        drawn: list[list[Thought]] = [[] for _ in many]
+        sampled: list[list[Thought]] = [[] for _ in batch]
         if think and thoughts is None:
-            drawn = self.think(
+            sampled = self.think(
                 [
                     Prompt(query_id=name, token_ids=prompt.ids.tolist())
                     for name, prompt in zip(ids, prompts, strict=True)
                 ],
                 n=n,
-                max_thought_tokens=self.options.max_thought_tokens
-                if max_thought_tokens is None
-                else max_thought_tokens,
+                max_thought_tokens=(
+                    self.options.max_thought_tokens
+                    if max_thought_tokens is None
+                    else max_thought_tokens
+                ),
                 sampling=sampling or self.options.sampling,
                 show_progress_bar=show_progress_bar,
             )
-            vectors = mean_vectors(drawn, self.embed_dim)
+            vectors = mean_embeddings(sampled, self.embed_dim)
         else:
             if n != 1 or max_thought_tokens is not None:
-                raise ConfigError("n and budget apply only where thoughts are drawn")
-            rows = self._closed(prompts, thoughts, think)
+                raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
+            rows = self._complete_rows(prompts, thoughts, think)
             vectors = self._encoder.encode(
                 rows,
                 names=[f"query {name!r}" for name in ids],
@@ -248,7 +252,7 @@ class T1:
                 show_progress_bar=show_progress_bar,
             )
         result = vectors[0] if isinstance(texts, str) else vectors
-        return (result, drawn) if return_thoughts else result
+        return (result, sampled) if return_thoughts else result
 
     def encode_document(
         self,
@@ -257,25 +261,26 @@ class T1:
         document_ids: Sequence[str] | None = None,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "*B D"]:
-        """Embeds documents, each in one pass without a thought; equal texts are encoded once.
+        """Embeds documents in one pass without a thought; equal texts are encoded once.
 
         Args:
-            texts: one document (gives one vector, [D]) or several ([B, D]). Texts beyond
-                `options.max_document_tokens` are cut at their end; see `count_truncated`.
-            document_ids: what to call each document in an error.
-            show_progress_bar: draw a bar with tokens per second and the time left.
+            texts: one document (gives one embedding, [D]) or several ([B, D]). Texts beyond
+                `options.max_document_tokens` are truncated; see `count_truncated`.
+            document_ids: names of the documents, for errors.
+            show_progress_bar: whether to show a bar with tokens per second and the time left.
 
         Returns:
             Unit vectors in float32.
 
         Raises:
-            DataError: an empty document, or a vector that is not finite.
+            DataError: an empty document, or an embedding that is not finite.
+            Interrupted: the interrupt was requested.
         """
-        many = [texts] if isinstance(texts, str) else list(texts)
-        names = [f"document {name!r}" for name in document_ids or map(str, range(len(many)))]
-        first = {text: index for index, text in reversed(list(enumerate(many)))}
+        batch = [texts] if isinstance(texts, str) else list(texts)
+        names = [f"document {name!r}" for name in document_ids or map(str, range(len(batch)))]
+        first = {text: index for index, text in reversed(list(enumerate(batch)))}
         distinct = sorted(first.values())
-        rows = self._document_rows([many[i] for i in distinct], [names[i] for i in distinct])
+        rows = self._document_rows([batch[i] for i in distinct], [names[i] for i in distinct])
         vectors = self._encoder.encode(
             rows,
             names=[names[i] for i in distinct],
@@ -283,23 +288,23 @@ class T1:
             show_progress_bar=show_progress_bar,
         )
         place = {index: row for row, index in enumerate(distinct)}
-        vectors = vectors[[place[first[text]] for text in many]]
+        vectors = vectors[[place[first[text]] for text in batch]]
         return vectors[0] if isinstance(texts, str) else vectors
 
     def count_truncated(self, documents: Sequence[str]) -> int:
-        """How many of these documents `encode_document` cuts."""
+        """Number of these documents that `encode_document` truncates."""
         rows = self._document_rows(documents, [f"document {i}" for i in range(len(documents))])
         return sum(row.truncated for row in rows)
 
     def similarity(
         self, a: Float[np.ndarray, "*A D"], b: Float[np.ndarray, "*B D"]
     ) -> Float[np.ndarray, "*C"]:
-        """Cosines of all pairs, in float32: [A, B], or fewer dimensions for single vectors.
+        """Cosine similarity of all pairs in float32: [A, B]; fewer dimensions for single vectors.
 
         Raises:
             DataError: a vector is zero or not finite.
         """
-        return normalized(a) @ normalized(b).T
+        return l2_normalize(a) @ l2_normalize(b).T
 
     def save_pretrained(
         self,
@@ -310,24 +315,24 @@ class T1:
         overwrite: bool = False,
         card: ModelCardData | None = None,
     ) -> None:
-        """Writes a Hugging Face folder, its document side also as sentence-transformers want it.
+        """Writes a Hugging Face folder; sentence-transformers loads it to encode documents.
 
         Args:
-            folder: where; it appears only when complete.
-            dtype: of the stored weights; default that of the loaded ones.
-            max_shard_bytes: the most bytes one safetensors file holds.
-            overwrite: replace a folder that exists.
-            card: what the model card says of training and results; default: not trained yet.
+            folder: destination; it appears only when complete.
+            dtype: dtype of the saved weights; default that of the loaded ones.
+            max_shard_bytes: most bytes per safetensors file.
+            overwrite: whether to replace an existing folder.
+            card: facts about training and results for the model card; default: not trained.
 
         Raises:
-            T1Error: the folder exists, or the disk refused the data.
+            T1Error: the folder exists, or the write failed.
         """
         from t1_jax.retriever.loading import save_t1
 
         options = ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite)
         save_t1(self, Path(folder), dtype=dtype, options=options, card=card)
 
-    def _instructed(
+    def _with_instruction(
         self, task: str | None, instruction: str | None
     ) -> tuple[PromptPreset, str | None]:
         if instruction is None:
@@ -345,35 +350,45 @@ class T1:
         sampling: SamplingParams,
         show_progress_bar: bool = False,
     ) -> list[list[Thought]]:
-        """Thoughts about prompts that are tokens already, each query's ordered by sample number.
+        """Samples thoughts about tokenized prompts, as `encode_query` and rollouts do.
 
-        This is what `encode_query` draws its thoughts with, and what a trainer's rollouts use.
+        Args:
+            prompts: tokenized queries.
+            n: thoughts per prompt.
+            max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
+            sampling: temperature, filters and seed.
+            show_progress_bar: whether to show a bar with the rate and the time left.
+
+        Returns:
+            The thoughts of each prompt, ordered by sample number.
 
         Raises:
-            ConfigError: a budget or number of thoughts below 1, or a prompt that leaves no room.
+            ConfigError: `max_thought_tokens` or `n` below 1, or a prompt that leaves no room for
+                its thought in the model's context.
+            Interrupted: the interrupt was requested.
         """
-        found: list[list[Thought]] = [[] for _ in prompts]
+        groups: list[list[Thought]] = [[] for _ in prompts]
         total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
             for index, thought in self._sampler.think(
-                prompts, samples=n, max_thought_tokens=max_thought_tokens, options=sampling
+                prompts, n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
             ):
-                found[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
+                groups[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)
-        return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in found]
+        return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in groups]
 
     def _text_of(self, thought: Thought) -> str:
         ends = {self.tokenizer.emb_token_id, *self.tokenizer.eos_ids}
         return self.tokenizer.decode([i for i in thought.token_ids.tolist() if i not in ends])
 
-    def _closed(
+    def _complete_rows(
         self, prompts: Sequence[PromptTokens], thoughts: Sequence[str] | None, think: bool
     ) -> list[PromptTokens]:
-        """Whole rows: prompt, the thought given (if any), `<emb_token>`."""
+        """Complete rows: prompt, user-supplied thought if any, `<emb_token>`."""
         if thoughts is None:
             return [self.tokenizer.append_emb_token(prompt) for prompt in prompts]
         if not think:
-            raise ConfigError("thoughts were given, but think=False asks for none")
+            raise ConfigError("thoughts cannot be given with think=False")
         if len(thoughts) != len(prompts):
             raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
         encoded = [self.tokenizer.encode_thought(text) for text in thoughts]

@@ -65,7 +65,6 @@ def train(
     if config.model.lora is None and files.adapter is None:
         check_savable(
             resolved,
-            shape,
             dtype=config.model.export_dtype,
             max_document_tokens=config.data.lengths.document,
         )

@@ -30,8 +30,8 @@ from t1_jax.model import (
     ModelOptions,
     VocabMask,
     add_lora,
+    init_emb_row,
     merge_lora,
-    start_emb_row_from,
     trainable_filter,
 )
 from t1_jax.parallel import MeshContext
@@ -269,11 +269,9 @@ def load_trainable_model(
         thinking = replace(mesh_context, rules=replace(mesh_context.rules, embed=()))
     adapter, resolved = files.adapter, files.resolved
     decoder = load_decoder(
-        files.checkpoint,
         resolved,
         replace(options, param_dtype="float32", remat=config.remat, unroll_decode=False),
         mesh_context,
-        adapter=adapter,
     )
     with mesh_context.activate():
         plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
@@ -288,7 +286,7 @@ def load_trainable_model(
             )
         is_new = adapter is None and files.checkpoint.tokenizer.emb_token_id is None
         if is_new and config.emb_token_init == "end":
-            start_emb_row_from(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
+            init_emb_row(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return TrainableModel(
         learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from t1_jax.model import Decoder
+from t1_jax.model import AttentionMask, Decoder, to_embeddings
 from t1_jax.train.batch import MicroBatch
 from t1_jax.train.log_probs import take_slots, token_log_probs
 from t1_jax.train.losses import PolicyConfig, policy_loss
@@ -117,15 +117,14 @@ def log_probs_of(
 
 def _hidden(decoder: Decoder, batch: MicroBatch) -> Float[Array, "B L D"]:
     packed = batch.segments is not None
-    return decoder.hidden(
-        batch.tokens, positions=batch.positions, segment_ids=batch.segments, shared_prefix=packed
-    )
+    mask = AttentionMask(segment_ids=batch.segments, shared_prefix=packed)
+    return decoder(batch.tokens, positions=batch.positions, mask=mask)
 
 
 def _read_vectors(
     decoder: Decoder, hidden: Float[Array, "B L D"], batch: MicroBatch
 ) -> Float[Array, "B M D"]:
-    return decoder.vectors(take_slots(decoder, hidden, batch.emb_at))
+    return to_embeddings(decoder, take_slots(decoder, hidden, batch.emb_at))
 
 
 def _token_loss_and_vectors(

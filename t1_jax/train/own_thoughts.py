@@ -273,7 +273,7 @@ class OwnThoughts:
         """A group of thoughts for each query, and what they earned."""
         thoughts = self._think(model, examples, step, clock)
         with clock.of("reward"):
-            vectors = np.stack([[thought.vector for thought in group] for group in thoughts])
+            vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
                 plain = without_thoughts(model, examples)

@@ -92,7 +92,7 @@ def _mean_cosine(rollout: Rollout) -> dict[str, float]:
     """Of vectors of different queries, as health watches it; a step's contrastive loss tells it
     too, of the vectors that it compares.
     """
-    vectors = np.stack([[thought.vector for thought in group] for group in rollout.thoughts])
+    vectors = np.stack([[thought.embedding for thought in group] for group in rollout.thoughts])
     queries, size, _ = vectors.shape
     if queries < 2:
         return {}

@@ -175,11 +175,11 @@ class Stage:
         if drawing is not None:
             drawing = jax.tree.map(jnp.copy, train.trained)
         with self._next_rollout(train, drawing, step + 1, clock, check), clock.of("update"):
-            train, metrics = self._updated(train, batch)
-        if "loss/policy" in metrics:
+            train, of_updates = self._updated(train, batch)
+        if "loss/policy" in of_updates:
             # The weight is in its tokens; like other losses it is told without.
-            metrics["loss/policy"] /= self.config.losses.policy
-        metrics = metrics | metrics | clock.seconds
+            of_updates["loss/policy"] /= self.config.losses.policy
+        metrics = metrics | of_updates | clock.seconds
         metrics["loss"] = self._total(metrics)
         metrics["action_tokens"] = float(batch.action_tokens)
         metrics["truncated_thoughts"] = float(batch.truncated_thoughts)

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from t1_jax.retrieval.validation import UNKNOWN_DOCUMENT
 
 from t1_jax.retrieval import load_collection
+from t1_jax.retrieval.validation import UNKNOWN_DOCUMENT
 
 
 @pytest.fixture

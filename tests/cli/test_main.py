@@ -60,7 +60,7 @@ def test_a_misspelt_command_or_option_gets_a_suggestion(t1):
     answer = t1("think", "why", "--modle", "x")
     assert answer.code == 2
     assert "--model" in answer.err
-    assert t1("pull", "--from", "elsewhere").code == 2
+    assert t1("pull", "--source", "elsewhere").code == 2
 
 
 def test_a_users_mistake_is_two_lines_on_stderr_and_an_object_with_json(t1):

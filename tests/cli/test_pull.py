@@ -62,7 +62,7 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "pull_model", fetch)
     answer = t1("pull", "smollm2-135m-instruct", "--json")
     assert answer.json["pulled"][0]["sha256"] == hub.MODELS["smollm2-135m-instruct"].sha256
-    assert t1("pull", "smollm2-135m-instruct", "--from", "hub").code == 0
+    assert t1("pull", "smollm2-135m-instruct", "--source", "hub").code == 0
     assert t1("pull", "some/model", "--source", "hub", "--revision", "main").code == 0
     assert t1("pull", "one/model", "other/model", "one/model", "--source", "hub").code == 0
     assert asked == [

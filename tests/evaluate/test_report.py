@@ -6,7 +6,8 @@ import pytest
 
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate import Evaluation, ReportOptions, comparison_sentence, render_report
-from t1_jax.evaluate.report import make_section, visible
+from t1_jax.evaluate.report import make_section
+from t1_jax.progress import visible
 
 _VOID = {"meta", "line", "circle", "input"}
 

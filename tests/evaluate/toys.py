@@ -68,7 +68,7 @@ class LetterModel:
                 [] for _ in texts
             ]
         drawn = [[self._thought(text, sample) for sample in range(n)] for text in texts]
-        means = np.stack([np.mean([t.vector for t in of_query], axis=0) for of_query in drawn])
+        means = np.stack([np.mean([t.embedding for t in of_query], axis=0) for of_query in drawn])
         return means / np.linalg.norm(means, axis=1, keepdims=True), drawn
 
     def _thought(self, text: str, sample: int) -> Thought:
@@ -78,7 +78,7 @@ class LetterModel:
             token_ids=np.zeros(tokens + 1, np.int32),
             log_probs=np.full(tokens + 1, -0.5, np.float32),
             log_probs_at_1=np.full(tokens + 1, -0.25, np.float32),
-            vector=letters(text + " " + written),
+            embedding=letters(text + " " + written),
             finish_reason=self.ends.get(text, FinishReason.EMB_TOKEN),
             sample=sample,
             text=written,

@@ -12,7 +12,7 @@ from flax import nnx
 from t1_jax.errors import ConfigError
 from t1_jax.generate import BatchShapes, FinishReason, Prompt, Sampler, SamplingParams, StopTokens
 from t1_jax.generate.thought import Thought
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
+from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig, pool_embeddings
 from t1_jax.parallel import (
     MeshConfig,
     MeshContext,
@@ -38,7 +38,7 @@ CONFIG = DecoderConfig(
     qk_norm=True,
     windows=(0, 4, 0),
 )
-SHAPES = BatchShapes(max_rows=8, prefix_sizes=(32,), suffix_step=16, block=5)
+SHAPES = BatchShapes(max_rows=8, prefix_sizes=(32,), suffix_step=16, chunk_steps=5)
 FILTERED = SamplingParams(
     temperature=0.7, top_k=20, top_p=0.9, min_p=0.05, repetition_penalty=1.3, min_length=5
 )
@@ -65,17 +65,26 @@ def think(
     mesh_context: MeshContext,
     *,
     shapes: BatchShapes = SHAPES,
-    samples: int = 1,
+    n: int = 1,
     max_thought_tokens: int = 21,
-    options: SamplingParams = SamplingParams(seed=7),  # noqa: B008
+    sampling: SamplingParams = SamplingParams(seed=7),  # noqa: B008
     of: list[Prompt] | None = None,
 ) -> Found:
     shapes = dataclasses.replace(shapes, batch_divisor=mesh_context.batch_divisor)
     sampler = Sampler(decoder, mesh_context, StopTokens(emb=EMB, eos=(EOS,)), shapes)
     thoughts = sampler.think(
-        of or prompts(), samples=samples, max_thought_tokens=max_thought_tokens, options=options
+        of or prompts(), n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
     )
     return {(index, thought.sample): thought for index, thought in thoughts}
+
+
+def most_programs(shapes: BatchShapes, *, n: int, max_thought_tokens: int) -> int:
+    """Bound on the compiled chunks, over all sizes of batch, suffix and prefix."""
+    suffixes, size = 1, shapes.suffix_step
+    while size < shapes.suffix_size(max_thought_tokens + 2 + shapes.chunk_steps):
+        suffixes, size = suffixes + 1, size * 2
+    batches = len(shapes.prompt_sizes(n)) * len(shapes.thought_sizes(n))
+    return batches * suffixes * len(shapes.prefix_sizes)
 
 
 def tokens(found: Found) -> dict[tuple[int, int], list[int]]:
@@ -87,8 +96,8 @@ def full_forward(
     graph: nnx.GraphDef[Decoder], weights: nnx.State, row: jax.Array, at: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     model = nnx.merge(graph, weights)
-    hidden = model.hidden(row)
-    return model.logits(hidden), model.pool(hidden, at)
+    hidden = model(row)
+    return model.logits(hidden), pool_embeddings(model, hidden, at)
 
 
 def assert_full_forward_agrees(
@@ -96,6 +105,7 @@ def assert_full_forward_agrees(
 ) -> None:
     """Log-probabilities to 1e-3 and vectors to a cosine of 0.99999, rows padded to `pad`."""
     graph, weights = nnx.split(decoder)
+
     for (index, _), thought in found.items():
         start = len(prompts()[index].token_ids)
         ids = [*prompts()[index].token_ids, *thought.token_ids.tolist()]
@@ -117,7 +127,7 @@ def assert_full_forward_agrees(
             expected = scaled - np.log(np.exp(scaled).sum(-1, keepdims=True))
             picked = expected[np.arange(len(expected)), thought.token_ids]
             np.testing.assert_allclose(log_probs, picked, atol=1e-3)
-        assert float(np.asarray(vector)[0] @ thought.vector) > 0.99999
+        assert float(np.asarray(vector)[0] @ thought.embedding) > 0.99999
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +149,7 @@ def alone(decoder: Decoder, one: MeshContext) -> Found:
 @pytest.fixture(scope="module")
 def groups(decoder: Decoder, one: MeshContext) -> Found:
     """Four thoughts a prompt, two prompts at a time: the batch shrinks and refills."""
-    return think(decoder, one, samples=4)
+    return think(decoder, one, n=4)
 
 
 @pytest.mark.parametrize("pad", [64, 0], ids=["padded", "unpadded"])
@@ -156,7 +166,7 @@ def test_full_forward_agrees_for_groups_that_joined_late(
 
 
 def test_full_forward_agrees_under_filters_and_temperature(decoder: Decoder, one: MeshContext):
-    found = think(decoder, one, samples=2, options=FILTERED)
+    found = think(decoder, one, n=2, sampling=FILTERED)
     assert min(thought.reasoning_tokens for thought in found.values()) >= FILTERED.min_length
     assert_full_forward_agrees(decoder, one, found, FILTERED.temperature, 64)
 
@@ -164,7 +174,7 @@ def test_full_forward_agrees_under_filters_and_temperature(decoder: Decoder, one
 def test_a_thought_does_not_depend_on_its_batch(
     decoder: Decoder, one: MeshContext, alone: Found, groups: Found
 ):
-    wide = think(decoder, one, shapes=dataclasses.replace(SHAPES, max_rows=16, block=24))
+    wide = think(decoder, one, shapes=dataclasses.replace(SHAPES, max_rows=16, chunk_steps=24))
     assert tokens(wide) == tokens(alone)
     assert {key: tokens(groups)[key] for key in alone} == tokens(alone)
     single = think(decoder, one, of=[prompts()[7]])
@@ -172,21 +182,21 @@ def test_a_thought_does_not_depend_on_its_batch(
 
 
 def test_seed_and_query_id_choose_the_thought(decoder: Decoder, one: MeshContext, alone: Found):
-    other = think(decoder, one, options=SamplingParams(seed=1))
+    other = think(decoder, one, sampling=SamplingParams(seed=1))
     assert tokens(other) != tokens(alone)
     renamed = [dataclasses.replace(p, query_id=f"other {p.query_id}") for p in prompts()]
     assert tokens(think(decoder, one, of=renamed)) != tokens(alone)
 
 
 def test_unrolled_layers_and_eight_devices_think_the_same(one: MeshContext, groups: Found):
-    unrolled = think(decoder_on(one, unroll_decode=True), one, samples=4)
+    unrolled = think(decoder_on(one, unroll_decode=True), one, n=4)
     assert tokens(unrolled) == tokens(groups)
     many = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
     shapes = dataclasses.replace(SHAPES, max_rows=16)
-    sharded = think(decoder_on(many), many, samples=4, shapes=shapes)
+    sharded = think(decoder_on(many), many, n=4, shapes=shapes)
     assert tokens(sharded) == tokens(groups)
     for key, thought in groups.items():
-        assert float(sharded[key].vector @ thought.vector) > 0.99999
+        assert float(sharded[key].embedding @ thought.embedding) > 0.99999
 
 
 def test_budget_end_of_text_and_own_choice_end_a_thought(groups: Found):
@@ -203,9 +213,9 @@ def test_budget_end_of_text_and_own_choice_end_a_thought(groups: Found):
 
 
 def test_greedy_needs_no_seed(decoder: Decoder, one: MeshContext):
-    first = think(decoder, one, options=SamplingParams(temperature=0.0, seed=1))
+    first = think(decoder, one, sampling=SamplingParams(temperature=0.0, seed=1))
     assert tokens(first) == tokens(
-        think(decoder, one, options=SamplingParams(temperature=0.0, seed=2))
+        think(decoder, one, sampling=SamplingParams(temperature=0.0, seed=2))
     )
 
 
@@ -216,20 +226,20 @@ def test_programs_are_bounded_by_the_buckets(one: MeshContext):
     with one.activate():
         decoder = Decoder(config, ModelOptions(), one, nnx.Rngs(0))
     with count_compilations() as compiled:
-        think(decoder, one, samples=2, shapes=shapes)
-    bound = shapes.most_programs(2, 21, prefix_sizes=2)
-    assert 0 < compiled.of["decode_block"] <= bound
+        think(decoder, one, n=2, shapes=shapes)
+    bound = most_programs(shapes, n=2, max_thought_tokens=21)
+    assert 0 < compiled.of["decode_chunk"] <= bound
     with count_compilations() as again:
         think(
             decoder,
             one,
-            samples=2,
+            n=2,
             shapes=shapes,
-            options=SamplingParams(seed=4),
+            sampling=SamplingParams(seed=4),
             max_thought_tokens=20,
         )
     # Another seed and another budget are no reason to compile; other batch sizes may come up.
-    assert again.of["decode_block"] <= bound - compiled.of["decode_block"]
+    assert again.of["decode_chunk"] <= bound - compiled.of["decode_chunk"]
 
 
 def test_prompts_of_several_sizes_share_batches_where_they_are_few(
@@ -243,8 +253,8 @@ def test_prompts_of_several_sizes_share_batches_where_they_are_few(
     ("change", "message"),
     [
         ({"max_thought_tokens": 0}, "think=False"),
-        ({"samples": 0}, "number of thoughts"),
-        ({"max_thought_tokens": 500}, "lower the budget"),
+        ({"n": 0}, "thoughts n must"),
+        ({"max_thought_tokens": 500}, "lower max_thought_tokens"),
         ({"of": [Prompt(query_id="short", token_ids=[20])]}, "short"),
     ],
 )
@@ -257,4 +267,4 @@ def test_impossible_requests_are_refused(
 
 def test_no_prompts_no_thoughts(decoder: Decoder, one: MeshContext):
     sampler = Sampler(decoder, one, StopTokens(emb=EMB, eos=(EOS,)), SHAPES)
-    assert list(sampler.think([], samples=1, max_thought_tokens=5, options=SamplingParams())) == []
+    assert list(sampler.think([], n=1, max_thought_tokens=5, sampling=SamplingParams())) == []

@@ -14,6 +14,7 @@ from t1_jax.generate.sampling import (
     MIN_TEMPERATURE,
     SamplingParams,
     choose_tokens,
+    thought_keys,
     token_log_probs,
 )
 
@@ -180,3 +181,12 @@ def test_the_outermost_temperatures_are_the_softmax(temperature: float):
     grid = (np.arange(20_000) + 0.5) / 20_000
     drawn = np.bincount(choose(logits, grid, temperature=temperature), minlength=4) / len(grid)
     np.testing.assert_allclose(drawn, softmax(logits.astype(float) / temperature)[0], atol=2e-4)
+
+
+def test_keys_are_a_function_of_seed_id_and_sample():
+    base = thought_keys(0, "q1", 4)
+    assert np.array_equal(base, thought_keys(0, "q1", 4))
+    assert np.array_equal(base[:2], thought_keys(0, "q1", 2))
+    others = [thought_keys(seed, "q1", 4) for seed in (1, 2**32, 9_000_000_000, 2**64 - 1)]
+    rows = np.concatenate([base, thought_keys(0, "q2", 4), *others])
+    assert len({tuple(row) for row in rows.tolist()}) == 24

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate.shapes import BatchShapes, smallest_fit
+from t1_jax.generate.shapes import BatchShapes, shrunk, smallest_fit
 
 
 def test_ladders_descend_to_one_and_respect_the_devices():
@@ -14,10 +14,9 @@ def test_ladders_descend_to_one_and_respect_the_devices():
     assert shapes.thought_sizes(8) == (8, 4, 2, 1)
 
 
-def test_a_batch_is_cut_down_only_where_it_pays():
-    shapes = BatchShapes(shrink=4)
-    assert shapes.cut_down(32, 16) == 32
-    assert shapes.cut_down(32, 8) == 8
+def test_a_batch_shrinks_only_where_it_pays():
+    assert shrunk(32, 16) == 32
+    assert shrunk(32, 8) == 8
 
 
 def test_a_group_larger_than_the_batch_still_gets_one_place():
@@ -33,12 +32,12 @@ def test_smallest_fit():
     assert smallest_fit((32, 8, 2), 3) == 8
 
 
-def test_a_prompt_beyond_the_largest_size_is_refused_with_the_mend():
+def test_a_prompt_beyond_the_largest_size_is_refused_with_the_hint():
     with pytest.raises(ConfigError, match="prefix_sizes"):
         BatchShapes(prefix_sizes=(8, 16)).prefix_size(17)
 
 
-@pytest.mark.parametrize("bad", [{"prefix_sizes": (16, 8)}, {"shrink": 1}, {"block": 0}])
+@pytest.mark.parametrize("bad", [{"prefix_sizes": (16, 8)}, {"chunk_steps": 0}])
 def test_impossible_shapes_are_refused(bad: dict[str, Any]):
     with pytest.raises(ConfigError):
         BatchShapes(**bad)

@@ -292,7 +292,7 @@ def test_peft_computes_the_same(make, family: str, changes: Any, lora: Any) -> N
 
             def both(state: nnx.State, ids: jax.Array, graph: Any = graph) -> Any:
                 decoder: Decoder = nnx.merge(graph, state)
-                hidden = decoder.hidden(ids)
+                hidden = decoder(ids)
                 return decoder.final_norm(hidden), decoder.logits(hidden)
 
             placed = jax.device_put(ids, mesh_context.activation("bl"))

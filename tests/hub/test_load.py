@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from t1_jax.errors import UnsupportedError, WeightsError
-from t1_jax.hub.load import check_tensors, init_emb_row, load_decoder_state
+from t1_jax.hub.load import check_tensors, load_decoder_state
 from t1_jax.hub.safetensors_source import SafetensorsSource
 from t1_jax.hub.weight_map import expected_tensors
 
@@ -216,26 +216,3 @@ def test_splitting_along_the_layers_is_refused(tiny_config, random_tensors, abst
     } | {path: leaf for path, leaf in abstract(config).items() if "blocks/" not in path}
     with pytest.raises(UnsupportedError, match="sharded along its layers"), jax.set_mesh(mesh):
         load_decoder_state(FakeSource(random_tensors(config)), config, leaves)
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_a_new_row_is_the_mean_of_the_used_ones(axis: int) -> None:
-    table = np.random.default_rng(0).standard_normal((16, 6)).astype(np.float32)
-    used = np.arange(16) < 10
-    leaf = jnp.array(table if axis == 0 else table.T)
-    filled = np.asarray(init_emb_row(leaf, jnp.array(used), 4, axis))
-    filled = filled if axis == 0 else filled.T
-    others = [row for row in range(10) if row != 4]
-    np.testing.assert_allclose(filled[4], table[others].mean(0), rtol=1e-5)
-    np.testing.assert_array_equal(np.delete(filled, 4, 0), np.delete(table, 4, 0))
-
-
-def test_a_new_row_in_a_sharded_table() -> None:
-    mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"))
-    table = np.random.default_rng(0).standard_normal((16, 6)).astype(np.float32)
-    used = np.arange(16) < 10
-    with jax.set_mesh(mesh):
-        sharding = jax.NamedSharding(mesh, jax.P("tensor", "fsdp"))
-        filled = init_emb_row(jax.device_put(table, sharding), jnp.array(used), 12)
-        assert filled.sharding == sharding
-    np.testing.assert_allclose(np.asarray(filled)[12], table[:10].mean(0), rtol=1e-5)

@@ -12,12 +12,8 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model.attention import (
-    attend_cache,
-    causal_attention,
-    check_backend,
-    merge_attention,
-)
+from t1_jax.model import AttentionMask, ModelOptions
+from t1_jax.model.attention import causal_attention, check_backend
 from t1_jax.parallel import MeshContext, ShardingRules, single_device_mesh_context
 from tests.model.tiny import COMPILE_FAST, build, tiny
 
@@ -70,11 +66,8 @@ def attention(window: Any = 0, segments: Any = None, block: int = 512, **more: A
             q,
             k,
             v,
-            backend=backend,
-            window=window,
-            segment_ids=segments,
-            block=block,
-            by_row=False,
+            AttentionMask(window=window, segment_ids=segments),
+            options=ModelOptions(attention=backend, attention_block=block),
             rules=ShardingRules(),
         )
 
@@ -148,32 +141,6 @@ def test_bf16_scores_are_kept_in_float32() -> None:
     np.testing.assert_allclose(np.asarray(out, np.float32), expected, atol=0.03)
 
 
-def test_two_caches_merge_into_attention_over_both() -> None:
-    generator = np.random.default_rng(2)
-    q = jnp.asarray(generator.standard_normal((B, 3, N, H)), jnp.float32)
-    k = jnp.asarray(generator.standard_normal((B, K, 9, H)), jnp.float32)
-    v = jnp.asarray(generator.standard_normal((B, K, H, 9)), jnp.float32)
-    seen = jnp.asarray(generator.random((B, 3, 9)) < 0.6).at[:, :, 0].set(True)
-    whole, _ = attend_cache(q, k, v, seen)
-    first, second = (
-        attend_cache(q, k[:, :, part], v[..., part], seen[:, :, part])
-        for part in (slice(0, 4), slice(4, 9))
-    )
-    np.testing.assert_allclose(merge_attention(first, second), whole, atol=1e-6)
-
-
-def test_a_cache_with_nothing_to_see_takes_no_part_and_gives_no_nan() -> None:
-    generator = np.random.default_rng(3)
-    q = jnp.asarray(generator.standard_normal((B, 1, N, H)), jnp.float32)
-    k = jnp.asarray(generator.standard_normal((B, K, 5, H)), jnp.float32)
-    v = jnp.asarray(generator.standard_normal((B, K, H, 5)), jnp.float32)
-    full = attend_cache(q, k, v, jnp.ones((B, 1, 5), bool))
-    empty = attend_cache(q, k + 1, v + 1, jnp.zeros((B, 1, 5), bool))
-    np.testing.assert_array_equal(merge_attention(full, empty), full[0])
-    np.testing.assert_array_equal(merge_attention(empty, full), full[0])
-    assert np.isfinite(merge_attention(empty, empty)).all()
-
-
 def placement_on(platform: str, capability: str = "9.0", rules: Any = None) -> MeshContext:
     """A placement on a device that this machine does not have."""
     mesh_context = mock.Mock(spec=MeshContext)
@@ -226,7 +193,7 @@ def test_unsupported_combinations_are_refused_with_the_way_out(
     ],
 )
 def test_rules_that_split_queries_and_keys_apart_are_refused(rules: ShardingRules) -> None:
-    with pytest.raises(UnsupportedError, match="query and key heads split alike"):
+    with pytest.raises(UnsupportedError, match="query and key heads sharded alike"):
         check_backend("xla", tiny(), BF16, placement_on("cpu", rules=rules))
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t1_jax.model import Decoder, LayerCache, PrefixCache, SuffixCache
-from t1_jax.model.cache import prefix_seen, suffix_seen
+from t1_jax.model import Decoder, KVCache, PrefixCache, SuffixCache
+from t1_jax.model.cache import attend_cache, merge_attention, prefix_mask, suffix_mask
 from t1_jax.parallel import activation_axes
 from tests.model.tiny import Model, build, tiny, tokens
 
@@ -27,11 +27,11 @@ def sharding(decoder: Decoder, letters: str) -> jax.P:
 def full_of_rubbish(decoder: Decoder, prefix: PrefixCache, starts: jax.Array) -> SuffixCache:
     """A suffix of `SLOTS` slots, all full of what must not be read."""
 
-    def layer(like: LayerCache) -> LayerCache:
+    def layer(like: KVCache) -> KVCache:
         *stack, _, heads, _, size = like.keys.shape
         stacked = "y" * len(stack)
         keys, values = (*stack, P, G, heads, SLOTS, size), (*stack, P, G, heads, size, SLOTS)
-        return LayerCache(
+        return KVCache(
             *(
                 jnp.full(shape, 100.0, like.keys.dtype, out_sharding=sharding(decoder, letters))
                 for shape, letters in ((keys, stacked + "pgksh"), (values, stacked + "pgkhs"))
@@ -39,7 +39,7 @@ def full_of_rubbish(decoder: Decoder, prefix: PrefixCache, starts: jax.Array) ->
         )
 
     layers = prefix.layers
-    if isinstance(layers, LayerCache):
+    if isinstance(layers, KVCache):
         return SuffixCache(layer(layers), starts)
     return SuffixCache(tuple(map(layer, layers)), starts)
 
@@ -85,8 +85,8 @@ def test_decoding_equals_a_full_pass(windows: tuple[int, int], unrolled: bool) -
     expected = full(model)
     if unrolled:
         with model.mesh_context.activate():
-            model = Model(model.decoder.unrolled(), model.mesh_context)
-        assert model.decoder.unrolled() is model.decoder
+            model = Model(model.decoder.unstack_layers(), model.mesh_context)
+        assert model.decoder.unstack_layers() is model.decoder
     np.testing.assert_allclose(decoded(model), expected, atol=3e-5)
 
 
@@ -94,7 +94,7 @@ def test_unrolled_decoder_is_the_same_function_and_leaves_the_stacked_one_alone(
     model = build(tiny(windows=(0, 4)), remat="full")
     before = model.hidden(tokens(2, 9))
     with model.mesh_context.activate():
-        apart = Model(model.decoder.unrolled(), model.mesh_context)
+        apart = Model(model.decoder.unstack_layers(), model.mesh_context)
     np.testing.assert_allclose(apart.hidden(tokens(2, 9)), before, atol=1e-5)
     np.testing.assert_array_equal(model.hidden(tokens(2, 9)), before)
 
@@ -110,11 +110,11 @@ def test_decoding_in_bf16_stays_near_the_full_pass() -> None:
 def test_prefix_slots_seen() -> None:
     lengths, positions = jnp.array([3, 1]), jnp.array([[3, 4], [1, 2]])
     np.testing.assert_array_equal(
-        prefix_seen(lengths, 4, positions, 0).astype(int),
+        prefix_mask(lengths, 4, positions, 0).astype(int),
         [[[1, 1, 1, 0], [1, 1, 1, 0]], [[1, 0, 0, 0], [1, 0, 0, 0]]],
     )
     np.testing.assert_array_equal(
-        prefix_seen(lengths, 4, positions, jnp.array(3)).astype(int),
+        prefix_mask(lengths, 4, positions, jnp.array(3)).astype(int),
         [[[0, 1, 1, 0], [0, 0, 1, 0]], [[1, 0, 0, 0], [1, 0, 0, 0]]],
     )
 
@@ -122,10 +122,36 @@ def test_prefix_slots_seen() -> None:
 def test_suffix_slots_seen() -> None:
     starts = jnp.array([0, 2, 4])
     np.testing.assert_array_equal(
-        suffix_seen(starts, 5, jnp.array(3), 0).astype(int)[:, 0],
+        suffix_mask(starts, 5, jnp.array(3), 0).astype(int)[:, 0],
         [[1, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]],
     )
     np.testing.assert_array_equal(
-        suffix_seen(starts, 5, jnp.array(3), 2).astype(int)[:, 0],
+        suffix_mask(starts, 5, jnp.array(3), 2).astype(int)[:, 0],
         [[0, 0, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]],
     )
+
+
+def test_two_caches_merge_into_attention_over_both() -> None:
+    generator = np.random.default_rng(2)
+    q = jnp.asarray(generator.standard_normal((2, 3, 6, 4)), jnp.float32)
+    k = jnp.asarray(generator.standard_normal((2, 2, 9, 4)), jnp.float32)
+    v = jnp.asarray(generator.standard_normal((2, 2, 4, 9)), jnp.float32)
+    mask = jnp.asarray(generator.random((2, 3, 9)) < 0.6).at[:, :, 0].set(True)
+    whole, _ = attend_cache(q, k, v, mask)
+    first, second = (
+        attend_cache(q, k[:, :, part], v[..., part], mask[:, :, part])
+        for part in (slice(0, 4), slice(4, 9))
+    )
+    np.testing.assert_allclose(merge_attention(first, second), whole, atol=1e-6)
+
+
+def test_a_cache_with_nothing_to_see_takes_no_part_and_gives_no_nan() -> None:
+    generator = np.random.default_rng(3)
+    q = jnp.asarray(generator.standard_normal((2, 1, 6, 4)), jnp.float32)
+    k = jnp.asarray(generator.standard_normal((2, 2, 5, 4)), jnp.float32)
+    v = jnp.asarray(generator.standard_normal((2, 2, 4, 5)), jnp.float32)
+    full = attend_cache(q, k, v, jnp.ones((2, 1, 5), bool))
+    empty = attend_cache(q, k + 1, v + 1, jnp.zeros((2, 1, 5), bool))
+    np.testing.assert_array_equal(merge_attention(full, empty), full[0])
+    np.testing.assert_array_equal(merge_attention(empty, full), full[0])
+    assert np.isfinite(merge_attention(empty, empty)).all()

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model import Decoder, RopeConfig, VocabMask
-from t1_jax.model.decoder import unit
+from t1_jax.model import Decoder, RopeConfig, VocabMask, pool_embeddings
+from t1_jax.model.pooling import l2_normalize
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
 
@@ -75,7 +75,7 @@ def test_logits_of_padding_and_of_masked_rows_are_minus_infinity(untied: Model) 
     def call(decoder: Decoder, ids: jax.Array) -> jax.Array:
         allowed = decoder.token_mask[...]
         decoder.token_mask[...] = allowed & (jnp.arange(allowed.size) != 7)
-        return decoder.logits(decoder.hidden(ids))
+        return decoder.logits(decoder(ids))
 
     masked = np.asarray(untied.run(call, untied.place(tokens(2, 4))))
     assert np.isneginf(masked[..., 7]).all()
@@ -96,8 +96,8 @@ def test_pool_reads_the_named_position_in_float32() -> None:
     ids, at = tokens(3, 6), np.array([5, 0, 3], np.int32)
 
     def call(decoder: Decoder, ids: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hidden = decoder.hidden(ids)
-        return hidden, decoder.pool(hidden, at)
+        hidden = decoder(ids)
+        return hidden, pool_embeddings(decoder, hidden, at)
 
     hidden, pooled = model.run(call, model.place(ids), model.place(at, "b"))
     assert hidden.dtype == jnp.bfloat16
@@ -110,9 +110,9 @@ def test_pool_reads_the_named_position_in_float32() -> None:
 
 def test_unit_of_zero_is_zero() -> None:
     rows = jnp.array([[3.0, 4.0], [0.0, 0.0]], jnp.bfloat16)
-    np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0, 0]], atol=1e-7)
-    assert unit(rows).dtype == jnp.float32
-    np.testing.assert_array_equal(jax.grad(lambda x: unit(x)[0, 0])(rows)[1], 0)
+    np.testing.assert_allclose(l2_normalize(rows), [[0.6, 0.8], [0, 0]], atol=1e-7)
+    assert l2_normalize(rows).dtype == jnp.float32
+    np.testing.assert_array_equal(jax.grad(lambda x: l2_normalize(x)[0, 0])(rows)[1], 0)
 
 
 def test_text_beyond_the_checkpoints_positions_is_refused_unless_packed(untied: Model) -> None:
@@ -128,7 +128,7 @@ def test_rows_that_do_not_divide_are_refused() -> None:
     mesh_context = make_mesh_context(MeshConfig(data=2, tensor=2), devices=jax.devices()[:4])
     model = build(mesh_context=mesh_context)
     with pytest.raises(UnsupportedError, match="3 rows .* 2 devices.*\n.*multiple of 2 rows"):
-        model.run(lambda decoder, ids: decoder.hidden(ids), tokens(3, 4))
+        model.run(lambda decoder, ids: decoder(ids), tokens(3, 4))
 
 
 @pytest.mark.parametrize("windows", [(0, 0), (0, 512)])
@@ -140,7 +140,7 @@ def test_a_long_row_never_has_all_its_scores_in_memory(windows: tuple[int, int])
     all_scores = 4 * TINY.num_heads * length**2
 
     def hidden(params: nnx.State, ids: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params, rest).hidden(ids)
+        return nnx.merge(graph, params, rest)(ids)
 
     def memory(call: Any) -> int:
         compiled = jax.jit(call, compiler_options=COMPILE_FAST).lower(params, ids).compile()

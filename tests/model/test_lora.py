@@ -99,7 +99,7 @@ def test_a_merged_decoder_is_of_the_same_graph_and_generates() -> None:
     lengths = model.place(np.full(8, 6, np.int32), "b")
     model.run(lambda decoder, *a: decoder.prefill(*a).lengths, model.place(IDS, "pl"), lengths)
     with model.mesh_context.activate():
-        model.decoder.unrolled()
+        model.decoder.unstack_layers()
     assert merge_lora(plain.decoder) is plain.decoder
 
 
@@ -128,7 +128,7 @@ def gradients(model: Model, kind: Any) -> Any:
 
     def loss(trained: nnx.State, ids: jax.Array) -> jax.Array:
         decoder: Decoder = nnx.merge(graph, trained, rest)
-        hidden = decoder.hidden(ids)
+        hidden = decoder(ids)
         return jax.nn.logsumexp(decoder.logits(hidden), axis=-1).sum() + jnp.sin(hidden).sum()
 
     with model.mesh_context.activate():
@@ -206,7 +206,7 @@ def test_frozen_weights_cost_no_gradient() -> None:
         graph, trained, rest = nnx.split(model.decoder, kind, ...)
 
         def loss(trained: nnx.State, ids: jax.Array) -> jax.Array:
-            return nnx.merge(graph, trained, rest).hidden(ids).sum()
+            return nnx.merge(graph, trained, rest)(ids).sum()
 
         with model.mesh_context.activate():
             lowered = jax.jit(jax.grad(loss)).lower(trained, model.place(IDS))
@@ -233,8 +233,8 @@ def test_generation_over_an_unmerged_adapter_is_refused() -> None:
     lengths = model.place(np.full(8, 6, np.int32), "b")
     with pytest.raises(UnsupportedError, match="generation needs a decoder without"):
         model.run(lambda decoder, *a: decoder.prefill(*a).lengths, model.place(IDS), lengths)
-    with pytest.raises(UnsupportedError, match="taking layers apart"):
-        model.decoder.unrolled()
+    with pytest.raises(UnsupportedError, match="unstacking layers"):
+        model.decoder.unstack_layers()
 
 
 def test_what_cannot_be_adapted_is_refused() -> None:
@@ -242,8 +242,8 @@ def test_what_cannot_be_adapted_is_refused() -> None:
     with model.mesh_context.activate():
         with pytest.raises(UnsupportedError, match="has an adapter"):
             add_lora(adapted(model).decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=EMB)
-        with pytest.raises(UnsupportedError, match="taken apart"):
-            add_lora(model.decoder.unrolled(), LoraConfig(), nnx.Rngs(0), emb_token_id=EMB)
+        with pytest.raises(UnsupportedError, match="unstacked"):
+            add_lora(model.decoder.unstack_layers(), LoraConfig(), nnx.Rngs(0), emb_token_id=EMB)
         for wrong in (None, -1, 50):
             with pytest.raises(ConfigError, match="row of <emb_token> is to be trained"):
                 add_lora(model.decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=wrong)

@@ -54,7 +54,7 @@ def test_precision_is_what_was_asked(option: str) -> None:
     params = nnx.state(model.decoder, nnx.Param)
     stored = {leaf.dtype.name for leaf in jax.tree.leaves(params)}
     hidden, logits = model.run(
-        lambda decoder, ids: (x := decoder.hidden(ids), decoder.logits(x)),
+        lambda decoder, ids: (x := decoder(ids), decoder.logits(x)),
         model.place(tokens(2, 3)),
     )
     assert stored == {"bfloat16" if option == "param_dtype" else "float32"}
@@ -68,7 +68,7 @@ def gradients(model: Model) -> list[np.ndarray]:
 
     def loss(params: nnx.State, ids: jax.Array) -> jax.Array:
         decoder = nnx.merge(graph, params, rest)
-        return jax.nn.logsumexp(decoder.logits(decoder.hidden(ids)), axis=-1).sum()
+        return jax.nn.logsumexp(decoder.logits(decoder(ids)), axis=-1).sum()
 
     with model.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss), compiler_options=COMPILE_FAST)
@@ -82,7 +82,7 @@ def test_every_remat_policy_gives_the_same_gradients(unrolled: bool) -> None:
         model = build(WINDOWED, **options)
         if unrolled:
             with model.mesh_context.activate():
-                model = Model(model.decoder.unrolled(), model.mesh_context)
+                model = Model(model.decoder.unstack_layers(), model.mesh_context)
         return gradients(model)
 
     kept = computed()
@@ -98,7 +98,7 @@ def test_a_window_stays_known_under_remat() -> None:
     model = build(tiny(windows=(4, 4), max_positions=128), remat="full", attention_block=8)
     graph, params, rest = nnx.split(model.decoder, nnx.Param, ...)
     with model.mesh_context.activate():
-        jaxpr = jax.make_jaxpr(lambda p, ids: nnx.merge(graph, p, rest).hidden(ids))(
+        jaxpr = jax.make_jaxpr(lambda p, ids: nnx.merge(graph, p, rest)(ids))(
             params, model.place(tokens(1, 128))
         )
     assert "f32[1,2,2,8,11]" in str(jaxpr)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import ConfigError
-from t1_jax.model import Decoder, ModelOptions
+from t1_jax.model import Decoder, ModelOptions, pool_embeddings
 from t1_jax.parallel import MeshConfig, MeshContext, ShardingRules, make_mesh_context
 from tests.model.test_cache import decoded
 from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
@@ -38,9 +38,9 @@ def logits_and_gradients(model: Model) -> tuple[Any, Any]:
 
     def loss(params: nnx.State, ids: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
         decoder = nnx.merge(graph, params, rest)
-        hidden = decoder.hidden(ids)
+        hidden = decoder(ids)
         logits = decoder.logits(hidden)
-        pooled = decoder.pool(hidden, at)
+        pooled = pool_embeddings(decoder, hidden, at)
         return jax.nn.logsumexp(logits, axis=-1).sum() + pooled[:, 0].sum(), logits
 
     at = np.arange(8, dtype=np.int32) % 6
@@ -102,7 +102,7 @@ def test_decoding_equals_that_of_one_device(
     model = build(CONFIG, placement_of(mesh, rules))
     if unrolled:
         with model.mesh_context.activate():
-            model = Model(model.decoder.unrolled(), model.mesh_context)
+            model = Model(model.decoder.unstack_layers(), model.mesh_context)
     np.testing.assert_allclose(decoded(model), decoded_alone, atol=1e-4)
 
 

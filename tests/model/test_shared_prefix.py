@@ -9,10 +9,10 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import UnsupportedError
-from t1_jax.model import Decoder
+from t1_jax.model import AttentionMask, Decoder, ModelOptions
 from t1_jax.model.attention import causal_attention
 from t1_jax.parallel import MeshConfig, ShardingRules, make_mesh_context, single_device_mesh_context
-from tests.model.tiny import COMPILE_FAST, TINY, Model, build, tiny, tokens
+from tests.model.tiny import COMPILE_FAST, TINY, Model, build, forward, tiny, tokens
 
 PROMPT, THOUGHTS = 5, (4, 1, 6)
 ROWS = 2
@@ -49,7 +49,7 @@ def in_one_row(model: Model) -> tuple[np.ndarray, Any]:
     ids, positions, segments = packed()
 
     def call(decoder: Decoder, ids: Any, positions: Any, segments: Any) -> Any:
-        hidden = decoder.hidden(ids, positions=positions, segment_ids=segments, shared_prefix=True)
+        hidden = forward(decoder, ids, positions, segment_ids=segments, shared_prefix=True)
         return jnp.sum(jnp.sin(3 * hidden) * (segments > 0)[..., None]), hidden
 
     hidden, found = gradients(model, call, ids, positions, segments)
@@ -69,7 +69,7 @@ def in_own_rows(model: Model) -> tuple[np.ndarray, Any]:
     flat = rows.reshape(ROWS * len(THOUGHTS), -1)
 
     def call(decoder: Decoder, ids: Any, real: Any) -> Any:
-        hidden = decoder.hidden(ids)
+        hidden = decoder(ids)
         return jnp.sum(jnp.sin(3 * hidden) * real[..., None]), hidden
 
     hidden, found = gradients(model, call, flat, real.reshape(flat.shape))
@@ -99,9 +99,7 @@ def test_thoughts_do_not_see_each_other_and_the_prompt_sees_none_of_them() -> No
     def hidden(ids: np.ndarray) -> np.ndarray:
         def call(decoder: Decoder, *arrays: Any) -> Any:
             ids, positions, segments = arrays
-            return decoder.hidden(
-                ids, positions=positions, segment_ids=segments, shared_prefix=True
-            )
+            return forward(decoder, ids, positions, segment_ids=segments, shared_prefix=True)
 
         return np.asarray(model.run(call, *map(model.place, (ids, positions, segments))))
 
@@ -117,7 +115,7 @@ def test_thoughts_do_not_see_each_other_and_the_prompt_sees_none_of_them() -> No
 @pytest.mark.parametrize(
     ("backend", "window", "with_segments", "message"),
     [
-        ("splash", 0, True, "splash attention cannot show one prefix"),
+        ("splash", 0, True, "splash attention cannot share one prefix"),
         ("xla", 3, True, "sliding window"),
         ("xla", 0, False, "needs segment_ids"),
     ],
@@ -132,13 +130,9 @@ def test_what_it_cannot_do_is_refused(
             q,
             k,
             k,
-            backend=backend,
-            window=window,
-            segment_ids=segments,
-            block=4,
-            by_row=False,
+            AttentionMask(window=window, segment_ids=segments, shared_prefix=True),
+            options=ModelOptions(attention=backend, attention_block=4),
             rules=ShardingRules(),
-            shared_prefix=True,
         )
 
 
@@ -147,7 +141,7 @@ def test_a_decoder_with_windows_refuses_it() -> None:
     model = build(tiny(windows=(0, 5)))
 
     def call(decoder: Decoder, ids: Any, positions: Any, segments: Any) -> Any:
-        return decoder.hidden(ids, positions=positions, segment_ids=segments, shared_prefix=True)
+        return forward(decoder, ids, positions, segment_ids=segments, shared_prefix=True)
 
     with pytest.raises(UnsupportedError, match="sliding window"):
         model.run(call, *map(model.place, (ids, positions, segments)))

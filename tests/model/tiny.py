@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
+from t1_jax.model import AttentionMask, Decoder, DecoderConfig, ModelOptions, RopeConfig
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 
 TINY = DecoderConfig(
@@ -66,8 +66,7 @@ class Model:
         names = list(kwargs)
 
         def call(decoder: Decoder, ids: jax.Array, *rest: jax.Array) -> jax.Array:
-            more: dict[str, Any] = dict(zip(names, rest, strict=True))
-            return decoder.logits(decoder.hidden(ids, **more))
+            return decoder.logits(forward(decoder, ids, **dict(zip(names, rest, strict=True))))
 
         placed = [self.place(array) for array in (ids, *kwargs.values())]
         return np.asarray(self.run(call, *placed))
@@ -77,11 +76,15 @@ class Model:
         names = list(kwargs)
 
         def call(decoder: Decoder, ids: jax.Array, *rest: jax.Array) -> jax.Array:
-            more: dict[str, Any] = dict(zip(names, rest, strict=True))
-            return decoder.hidden(ids, **more)
+            return forward(decoder, ids, **dict(zip(names, rest, strict=True)))
 
         placed = [self.place(array) for array in (ids, *kwargs.values())]
         return np.asarray(self.run(call, *placed), np.float32)
+
+
+def forward(decoder: Decoder, ids: jax.Array, positions: Any = None, **mask: Any) -> jax.Array:
+    """The forward pass, with the fields of its mask by name."""
+    return decoder(ids, positions=positions, mask=AttentionMask(**mask))
 
 
 def build(

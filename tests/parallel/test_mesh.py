@@ -1,6 +1,8 @@
 """Meshes of every shape on eight virtual devices, and what does not fit them."""
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from t1_jax.errors import ConfigError
@@ -8,7 +10,9 @@ from t1_jax.parallel import (
     MESH_AXES,
     MeshConfig,
     ShardingRules,
+    all_global_to_host,
     default_mesh_context,
+    host_to_global,
     make_mesh_context,
     single_device_mesh_context,
     start_multi_host,
@@ -125,3 +129,15 @@ def test_accelerators_are_all_used_and_a_posing_cpu_is_not(monkeypatch: pytest.M
     assert default_mesh_context().mesh.size == 1
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     assert dict(default_mesh_context().mesh.shape) == {"data": 8, "fsdp": 1, "tensor": 1}
+
+
+def test_several_arrays_come_back_whole_and_in_order():
+    mesh_context = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
+    table = np.arange(32, dtype=np.float32).reshape(8, 4)
+    split = host_to_global(table, mesh_context.activation("bd"))
+    found = all_global_to_host(
+        [split, jnp.arange(3), jax.device_put(table, mesh_context.replicated())]
+    )
+    np.testing.assert_array_equal(found[0], table)
+    assert found[1].tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(found[2], table)

@@ -12,7 +12,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub import locate_model, open_checkpoint
-from t1_jax.model import Decoder
+from t1_jax.model import Decoder, pool_embeddings
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
 from tests.model.tiny import Model
@@ -67,8 +67,8 @@ def vectors(model: T1, ids: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.
     """Our unit vectors at these positions, and all logits."""
 
     def call(decoder: Decoder, ids: jax.Array, at: jax.Array) -> tuple[jax.Array, jax.Array]:
-        hidden = decoder.hidden(ids)
-        return decoder.pool(hidden, at), decoder.logits(hidden)
+        hidden = decoder(ids)
+        return pool_embeddings(decoder, hidden, at), decoder.logits(hidden)
 
     ours = Model(model.decoder, single_device_mesh_context())
     return ours.run(call, ours.place(jnp.asarray(ids)), ours.place(jnp.asarray(at), "b"))

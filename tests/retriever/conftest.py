@@ -35,7 +35,7 @@ def tiny_t1(tiny_tokenizer: T1Tokenizer) -> T1:
         max_document_tokens=192,
         max_thought_tokens=8,
         sampling=SamplingParams(seed=3),
-        shapes=BatchShapes(max_rows=8, prefix_sizes=(160, 256), suffix_step=16, block=8),
+        shapes=BatchShapes(max_rows=8, prefix_sizes=(160, 256), suffix_step=16, chunk_steps=8),
         buckets=BucketConfig(lengths=(192, 256), batch_sizes=(1, 4), max_batch_tokens=1024),
     )
     return T1(decoder, tiny_tokenizer, load_preset("t1"), mesh_context, options=options)

@@ -41,9 +41,7 @@ def parts_of(base: Path, adapter: Path | None = None) -> tuple[ResolvedModel, De
     resolved = resolve_model(
         checkpoint, name=str(base), emb_token="auto", preset=None, adapter=beside
     )
-    return resolved, load_decoder(
-        checkpoint, resolved, ModelOptions(), single_device_mesh_context(), adapter=beside
-    )
+    return resolved, load_decoder(resolved, ModelOptions(), single_device_mesh_context())
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +92,8 @@ def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_pa
     again = tmp_path / "again"
     save_adapter(again, decoder, parts.preset, parts.provenance, ModelCardData(name="Tiny"))
     assert read_adapter(again).metadata.base_fingerprint == parts.provenance.fingerprint
-    with pytest.raises(UnsupportedError, match="without an adapter"):
-        decoder.unrolled()
+    with pytest.raises(UnsupportedError, match="without an unmerged adapter"):
+        decoder.unstack_layers()
 
 
 def test_what_is_saved_is_merged(trained: tuple[Path, T1], tmp_path: Path, tiny_t1: T1) -> None:

@@ -36,7 +36,7 @@ def test_prompts_that_were_changed_by_hand_are_refused(saved_t1: Path, tmp_path:
     stated = json.loads((folder / "t1.json").read_text())
     stated["prompt"]["document_template"] += " "
     (folder / "t1.json").write_text(json.dumps(stated))
-    with pytest.raises(WeightsError, match="do not have the hash that stands there"):
+    with pytest.raises(WeightsError, match="do not match the hash"):
         resolved(folder)
 
 

@@ -15,7 +15,7 @@ def test_a_thought_given_back_has_the_vector_it_was_drawn_with(tiny_t1: T1):
     prompt_of = tiny_t1.encode_query(QUERIES, thoughts=[t[0].text for t in thoughts])
     assert vectors.shape == (2, tiny_t1.embed_dim)
     for row, (thought,) in enumerate(thoughts):
-        np.testing.assert_allclose(thought.vector, vectors[row], atol=1e-6)
+        np.testing.assert_allclose(thought.embedding, vectors[row], atol=1e-6)
         # Text survives only if its bytes decode; compare where encoding it gives the tokens back.
         tokens = tiny_t1.tokenizer.encode_thought(thought.text)
         if np.array_equal(tokens, thought.token_ids[:-1]):
@@ -26,7 +26,7 @@ def test_several_thoughts_are_averaged_and_normalized(tiny_t1: T1):
     vectors, thoughts = tiny_t1.encode_query(QUERIES, n=3, return_thoughts=True)
     for vector, group in zip(vectors, thoughts, strict=True):
         assert [thought.sample for thought in group] == [0, 1, 2]
-        mean = np.mean([thought.vector for thought in group], axis=0)
+        mean = np.mean([thought.embedding for thought in group], axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
     single = tiny_t1.encode_query(QUERIES, return_thoughts=True)[1]
     assert single[0][0].token_ids.tolist() == thoughts[0][0].token_ids.tolist()
@@ -106,7 +106,7 @@ def test_instruction_and_task_reach_the_prompt(tiny_t1: T1):
         ({"texts": QUERIES, "n": 0}, ConfigError, "number of thoughts"),
         ({"texts": QUERIES, "thoughts": ["one"]}, DataError, "2 queries but 1 thoughts"),
         ({"texts": QUERIES, "query_ids": ["one"]}, DataError, "query_ids"),
-        ({"texts": QUERIES, "think": False, "max_thought_tokens": 4}, ConfigError, "drawn"),
+        ({"texts": QUERIES, "think": False, "max_thought_tokens": 4}, ConfigError, "are sampled"),
         ({"texts": QUERIES, "think": False, "thoughts": ["a", "b"]}, ConfigError, "think=False"),
         ({"texts": QUERIES, "task": "cwe", "instruction": "find"}, ConfigError, "not both"),
     ],
@@ -136,8 +136,8 @@ def test_a_vector_that_is_not_finite_names_its_document(tiny_t1: T1):
         decoder.final_norm.scale[...] = scale
 
 
-def test_a_model_put_together_by_hand_has_no_fingerprint(tiny_t1: T1):
-    with pytest.raises(WeightsError, match="by hand"):
+def test_a_model_built_from_parts_has_no_fingerprint(tiny_t1: T1):
+    with pytest.raises(WeightsError, match="built from parts"):
         _ = tiny_t1.fingerprint
 
 

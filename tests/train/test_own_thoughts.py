@@ -136,7 +136,7 @@ def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
     assert own.state() == {}
     assert "reward" not in metrics
     assert 0 <= metrics["rollout/missing_emb_frac"] <= 1
-    drawn = np.stack([one.vector for group in rollout.thoughts for one in group])
+    drawn = np.stack([one.embedding for group in rollout.thoughts for one in group])
     for vectors, metrics in found:
         np.testing.assert_allclose(vectors[: len(drawn)], drawn, atol=1e-4)
         assert metrics["loss/sft"] == pytest.approx(expected["loss/sft"], rel=1e-4)

@@ -62,7 +62,7 @@ def test_vectors_of_different_queries_are_watched():
     vectors[2] = vectors[0]
     found = rollout([[0.0, 2.0], [1.0, 1.0]], [True, True])
     groups = [
-        [replace(one, vector=vectors[2 * number + sample]) for sample, one in enumerate(group)]
+        [replace(one, embedding=vectors[2 * number + sample]) for sample, one in enumerate(group)]
         for number, group in enumerate(found.thoughts)
     ]
     measured = rollout_metrics(replace(found, thoughts=groups))["embedding/mean_cosine"]

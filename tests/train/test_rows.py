@@ -106,7 +106,7 @@ def thought(*ids: int, finish_reason: FinishReason) -> Thought:
         token_ids=np.array(ids, np.int32),
         log_probs=log_probs,
         log_probs_at_1=log_probs,
-        vector=np.zeros(4, np.float32),
+        embedding=np.zeros(4, np.float32),
         finish_reason=finish_reason,
         sample=0,
     )

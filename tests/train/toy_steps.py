@@ -9,7 +9,14 @@ import numpy as np
 from flax import nnx
 
 from t1_jax.generate import FinishReason, Thought
-from t1_jax.model import Decoder, DecoderConfig, LoraConfig, add_lora, trainable_filter
+from t1_jax.model import (
+    Decoder,
+    DecoderConfig,
+    LoraConfig,
+    add_lora,
+    pool_embeddings,
+    trainable_filter,
+)
 from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
 from t1_jax.train.contrast import ContrastPlan, ContrastWeights
@@ -189,8 +196,8 @@ class Problem:
         for row, (prompt, answer) in enumerate(texts):
             table[row, : len(prompt) + len(answer)] = [*prompt, *answer]
         ends = np.array([len(prompt) + len(answer) - 1 for prompt, answer in texts])
-        hidden = decoder.hidden(jnp.asarray(table))
-        vectors = jax.reshard(decoder.pool(hidden, jnp.asarray(ends)), jax.P())
+        hidden = decoder(jnp.asarray(table))
+        vectors = jax.reshard(pool_embeddings(decoder, hidden, jnp.asarray(ends)), jax.P())
         plain = jax.reshard(decoder.logits(hidden), jax.P())
         next_is = np.roll(table, -1, axis=1)[..., None] == np.arange(plain.shape[-1])
         log_probs = jnp.where(next_is, jax.nn.log_softmax(plain / TEMPERATURE), 0.0).sum(axis=-1)
@@ -254,7 +261,7 @@ def thought(
         token_ids=ids,
         log_probs=log_probs,
         log_probs_at_1=log_probs,
-        vector=np.zeros(16, np.float32),
+        embedding=np.zeros(16, np.float32),
         finish_reason=finish_reason,
         sample=sample,
     )

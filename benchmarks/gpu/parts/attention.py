@@ -11,6 +11,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import share, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.errors import UnsupportedError
+from t1_jax.model import AttentionMask, ModelOptions
 from t1_jax.model.attention import causal_attention
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train.run import peak_flops
@@ -102,11 +103,8 @@ def _attend(
         q,
         k,
         v,
-        backend=backend,
-        window=window,
-        segment_ids=None,
-        block=512,
-        by_row=False,
+        AttentionMask(window=window),
+        options=ModelOptions(attention=backend),
         rules=mesh_context.rules,
     )
 
@@ -146,11 +144,8 @@ def _packed(record: Record, mesh_context: MeshContext) -> None:
             x,
             x,
             x,
-            backend="cudnn",
-            window=0,
-            segment_ids=jnp.zeros((1, 32), jnp.int32),
-            block=512,
-            by_row=False,
+            AttentionMask(segment_ids=jnp.zeros((1, 32), jnp.int32)),
+            options=ModelOptions(attention="cudnn"),
             rules=mesh_context.rules,
         )
     except UnsupportedError:

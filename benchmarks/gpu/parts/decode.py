@@ -12,8 +12,8 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import bandwidth, decode_bytes, share, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.generate import SamplingParams, StopTokens
-from t1_jax.generate.loop import decode_block
-from t1_jax.generate.state import Arrivals, DecodeState, start_batch
+from t1_jax.generate.loop import decode_chunk
+from t1_jax.generate.state import DecodeState, PromptBatch, start_batch
 from t1_jax.model import DecoderConfig, ModelOptions
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 
@@ -66,7 +66,7 @@ def check(setting: Setting, record: Record) -> None:
                 made.clear()  # one model in memory at a time
                 decoder = random_decoder(config, options, mesh_context)
                 prefill = nnx.split(decoder)
-                step = nnx.split(decoder.unrolled()) if options.unroll_decode else prefill
+                step = nnx.split(decoder.unstack_layers()) if options.unroll_decode else prefill
                 made[case.model] = (prefill, step)
             _measure(record, case, config, made[case.model], options, mesh_context, setting)
 
@@ -82,12 +82,16 @@ def _measure(
 ) -> None:
     block = 4 if setting.toy else _BLOCK
     prefill, step = programs
-    arrivals = _arrivals(case, config, mesh_context)
+    prompts = _prompts(case, config, mesh_context)
     slots = 1 << (block * (_BLOCKS + 1) - 1).bit_length()
 
     def start() -> DecodeState:
         return start_batch(
-            *prefill, arrivals, mesh_context=mesh_context, unroll=options.unroll_decode, slots=slots
+            *prefill,
+            prompts,
+            mesh_context=mesh_context,
+            unstacked=options.unroll_decode,
+            slots=slots,
         )
 
     first, prefill_seconds = timed(start, rounds=2)
@@ -95,8 +99,8 @@ def _measure(
 
     def decode() -> Any:
         nonlocal state
-        state, output = decode_block(
-            *step, state, np.int32(1_000_000), options=_OPTIONS, stop=_STOP, block=block
+        state, output = decode_chunk(
+            *step, state, np.int32(1_000_000), sampling=_OPTIONS, stop=_STOP, max_steps=block
         )
         return output
 
@@ -121,7 +125,7 @@ def _measure(
     )
 
 
-def _arrivals(case: _Case, config: DecoderConfig, mesh_context: MeshContext) -> Arrivals:
+def _prompts(case: _Case, config: DecoderConfig, mesh_context: MeshContext) -> PromptBatch:
     random = np.random.default_rng(0)
     tokens = random.integers(3, config.vocab_size, (case.prompts, case.prefix), np.int32)
     keys = random.integers(0, 1 << 32, (case.prompts, case.samples, 2), np.uint32)
@@ -129,13 +133,13 @@ def _arrivals(case: _Case, config: DecoderConfig, mesh_context: MeshContext) -> 
     def put(array: np.ndarray, letters: str) -> jax.Array:
         return jax.device_put(array, mesh_context.activation(letters))
 
-    return Arrivals(
+    return PromptBatch(
         tokens=put(tokens, "ps"),
         lengths=put(np.full(case.prompts, case.prefix, np.int32), "p"),
         last_token=put(tokens[:, -1], "p"),
         keys=put(keys, "pg"),
-        live=put(np.ones((case.prompts, case.samples), bool), "pg"),
-        seen=None,
+        done=put(np.zeros((case.prompts, case.samples), bool), "pg"),
+        token_seen_mask=None,
     )
 
 

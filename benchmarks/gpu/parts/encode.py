@@ -11,7 +11,7 @@ from benchmarks.gpu.models import random_decoder, shape
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import mfu, timed
 from benchmarks.gpu.setting import Setting, run_part
-from t1_jax.model import Decoder, ModelOptions
+from t1_jax.model import Decoder, ModelOptions, pool_embeddings
 from t1_jax.parallel import single_device_mesh_context
 
 _CASES = (("Qwen3-0.6B", "cudnn"), ("Qwen3-0.6B", "xla"), ("Qwen3-4B", "cudnn"))
@@ -22,7 +22,7 @@ _TOKENS = 16_384
 @functools.partial(jax.jit, static_argnames=("graph",))
 def _encode(graph: nnx.GraphDef[Decoder], weights: nnx.State, tokens: Any, at: Any) -> jax.Array:
     decoder = nnx.merge(graph, weights)
-    return decoder.pool(decoder.hidden(tokens), at)
+    return pool_embeddings(decoder, decoder(tokens), at)
 
 
 def check(setting: Setting, record: Record) -> None:

@@ -65,7 +65,7 @@ def _thought(number: int, max_thought_tokens: int, rng: np.random.Generator) -> 
         token_ids=ids,
         log_probs=log_probs,
         log_probs_at_1=log_probs,
-        vector=vector / np.linalg.norm(vector),
+        embedding=vector / np.linalg.norm(vector),
         finish_reason=FinishReason.LENGTH if number == 1 else FinishReason.EMB_TOKEN,
         sample=number,
         text=" ".join(_WORDS[:length]),

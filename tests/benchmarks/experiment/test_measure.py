@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.experiment.measure import main, measure
 from benchmarks.experiment.plan import Plan, SystemConfig
-from benchmarks.experiment.results import read_measured
+from benchmarks.experiment.results import read_result
 from t1_jax.generate import SamplingParams
 from t1_jax.hub import open_collection
 from t1_jax.retrieval import write_run as write_trec
@@ -40,13 +40,16 @@ def plan(root: Path, **fields) -> Plan:
     systems = {
         "given": SystemConfig(label="given", kind="run", path=root / "ranked"),
         "plain": SystemConfig(
-            label="plain", kind="no-thought", path=root / "run/stages/s1", measure=("controls",)
+            label="plain",
+            kind="no-thought",
+            path=root / "run/stages/s1",
+            measurements=("controls",),
         ),
         "t1": SystemConfig(
             label="T1",
             kind="t1",
             path=root / "run",
-            measure=("controls", "samples", "budgets", "cost"),
+            measurements=("controls", "samples", "budgets", "cost"),
             controls=("own", "no-think", "empty"),
         ),
         "missing": SystemConfig(label="missing", kind="t1", path=root / "nowhere"),
@@ -69,7 +72,7 @@ def plan(root: Path, **fields) -> Plan:
 
 
 def found(root: Path, system: str, measurement: str):
-    return read_measured(root / "results" / f"{system}.{measurement}.zoo-test.json")
+    return read_result(root / "results" / f"{system}.{measurement}.zoo-test.json")
 
 
 def ndcg_by_hand(queries: np.ndarray, documents: np.ndarray, root: Path) -> list[float]:
@@ -132,11 +135,11 @@ def test_what_is_there_is_not_measured_again(root, monkeypatch):
     monkeypatch.setattr(T1, "load", load)
     said: list[str] = []
     assert measure(plan(root), said.append) == []
-    assert any("missing: passed over" in line for line in said)
+    assert any("missing: skipped" in line for line in said)
     with pytest.raises(AssertionError, match="loaded"):
         measure(plan(root, max_thought_tokens=5), said.append)
     with pytest.raises(AssertionError, match="loaded"):
-        measure(plan(root, again=True), said.append)
+        measure(plan(root, remeasure=True), said.append)
     card = root / "run/stages/s2/config.json"
     before = card.read_text()
     card.write_text(before + " ")

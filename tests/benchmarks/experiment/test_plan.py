@@ -25,7 +25,10 @@ def test_the_plan_of_the_page_is_read_and_explained():
         ({"only": ("s4",)}, "no system 's4'"),
         ({"reference": "t1"}, "no system 't1'"),
         ({"temperature": 0.0}, "temperature"),
-        ({"max_queries": 5, "results": Path("docs/experiment/results")}, "some queries only"),
+        (
+            {"max_queries": 5, "results": Path("docs/experiment/results")},
+            "would replace the full ones",
+        ),
     ],
 )
 def test_a_plan_that_cannot_be_followed_is_refused(tmp_path, fields, message):
@@ -34,7 +37,7 @@ def test_a_plan_that_cannot_be_followed_is_refused(tmp_path, fields, message):
 
 
 def test_a_model_without_a_thought_is_not_asked_for_one():
-    with pytest.raises(ConfigError, match="samples cannot be measured"):
-        SystemConfig(label="x", kind="no-thought", path=Path("x"), measure=("samples",))
+    with pytest.raises(ConfigError, match="has no measurement samples"):
+        SystemConfig(label="x", kind="no-thought", path=Path("x"), measurements=("samples",))
     with pytest.raises(ConfigError, match="needs a path"):
         SystemConfig(label="x", kind="t1")

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.experiment.collected import collect
 from benchmarks.experiment.plan import PLAN, load_plan
 from benchmarks.experiment.report import main, renewed, write_page
-from benchmarks.experiment.results import Measured, is_current, read_measured
+from benchmarks.experiment.results import Result, is_current, read_result
 from benchmarks.experiment.tables import NOTHING, TABLES
 from t1_jax.errors import DataError
 from tests.benchmarks.experiment.toys import put, row, toy_plan
@@ -135,14 +135,14 @@ def test_results_of_older_weights_are_refused(tmp_path):
 
 def test_a_measurement_reads_back_and_knows_its_origin(tmp_path):
     file = put(tmp_path, "s3", {"own": row([1 / 3, 0, 0, 0])}, settings={"samples": (1, 3)})
-    measured: Measured = read_measured(file)
+    measured: Result = read_result(file)
     assert measured.rows["own"].values["nDCG@10"][0] == 0.33333
     assert is_current(file, measured.provenance)
     other = put(tmp_path, "s2", {"own": row([0.0] * 4)})
-    assert not is_current(file, read_measured(other).provenance)
+    assert not is_current(file, read_result(other).provenance)
     file.write_text(file.read_text().replace("0.33333, ", ""))
     with pytest.raises(DataError, match="score for each"):
-        read_measured(file)
+        read_result(file)
 
 
 def test_only_what_is_marked_changes(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.experiment.plan import Comparison, Plan, SystemConfig
-from benchmarks.experiment.results import Measured, Provenance, RowScores, write_measured
+from benchmarks.experiment.results import Provenance, Result, RowScores, write_result
 
 IDS = ["q1", "q2", "q3", "q4"]
 
@@ -47,9 +47,9 @@ def put(
     **fields: Any,
 ) -> Path:
     """Writes a measurement on the collection `zoo`."""
-    return write_measured(
+    return write_result(
         folder,
-        Measured(
+        Result(
             system=system,
             measurement=measurement,
             collection="zoo",

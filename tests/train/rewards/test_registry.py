@@ -139,7 +139,7 @@ def writes_to_the_scores(context: RewardContext) -> np.ndarray:
 
 
 def writes_to_a_vector(context: RewardContext) -> np.ndarray:
-    context.thoughts[0][1].vector[:] = 0.0
+    context.thoughts[0][1].embedding[:] = 0.0
     return np.zeros(context.shape)
 
 

@@ -22,7 +22,7 @@ def thought(
         token_ids=ids,
         log_probs=zeros,
         log_probs_at_1=zeros,
-        vector=np.array([0.6, 0.8], np.float32),
+        embedding=np.array([0.6, 0.8], np.float32),
         finish_reason=finish_reason,
         sample=0,
         text=text,

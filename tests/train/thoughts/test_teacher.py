@@ -190,8 +190,9 @@ class FakeModel:
         return None, [
             [
                 Thought(
-                    token_ids=np.zeros(1, np.int32), log_probs=one, log_probs_at_1=one, vector=one,
-                    finish_reason=FinishReason.EMB_TOKEN, sample=k, text=f"{text} thought {k}",
+                    token_ids=np.zeros(1, np.int32), log_probs=one, log_probs_at_1=one,
+                    embedding=one, finish_reason=FinishReason.EMB_TOKEN, sample=k,
+                    text=f"{text} thought {k}",
                 )
                 for k in range(how["n"])
             ]

@@ -1,4 +1,4 @@
-"""The trainable parts of LoRA: low-rank factors beside a kernel, one vector beside a table row."""
+"""The trainable modules of LoRA: low-rank factors of a kernel, and a delta of one token's row."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 class LoraParam(nnx.Param):
-    """A parameter of an adapter. It is an `nnx.Param` too, so filter for this type first."""
+    """A parameter of an adapter. It is also an `nnx.Param`, so filter for this type first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class LoraConfig:
         alpha: the update is scaled by alpha / rank.
         targets: projections that get one, of `LORA_TARGETS`.
         emb_row: also train the row of `<emb_token>` in the embedding table and, where it is
-            untied, in the head: its initial value means nothing.
+            untied, in the head, as the token has no pre-trained row.
         rslora: scale by alpha / sqrt(rank) instead, which keeps large ranks stable
             (arXiv:2312.03732).
     """
@@ -53,11 +53,11 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """What A B is multiplied by."""
+        """The factor of A B."""
         return self.alpha / (self.rank**0.5 if self.rslora else self.rank)
 
 
-class LowRank(nnx.Module):
+class LoraDelta(nnx.Module):
     """scale * (x A) B beside a projection x W; A [Y in... R] and B [Y R out...] are float32.
 
     B starts at 0, so a new adapter changes nothing.
@@ -71,15 +71,20 @@ class LowRank(nnx.Module):
         rules: ShardingRules,
         rngs: nnx.Rngs,
     ) -> None:
-        """For a projection `equation` whose stacked kernel has this shape, layers first.
+        """Builds the factors; call it inside `mesh_context.activate()`.
 
-        Call inside the context of the mesh.
+        Args:
+            equation: of the projection.
+            kernel_shape: of its stacked kernel, layers first.
+            config: rank and scale.
+            rules: sharding of the factors.
+            rngs: source of A.
         """
         inputs, self._out = equation.split("->")
         self._x, kernel_letters = inputs.split(",")
         contracted = [letter for letter in kernel_letters if letter not in self._out]
         into = "".join(contracted)
-        # All our kernels have their contracted letters first.
+        # All kernels have their contracted letters first.
         self._a = f"{into}r"
         self._b = f"r{kernel_letters.removeprefix(into)}"
         self._rules = rules
@@ -100,16 +105,16 @@ class LowRank(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """One layer's update, in float32, of products in x's dtype."""
         spec = self._rules.spec
-        narrow = "".join(letter for letter in self._x if letter not in self._a) + "r"
+        low_rank_letters = "".join(letter for letter in self._x if letter not in self._a) + "r"
         x_r = einsum_fp32_accum(
-            f"{self._x},{self._a}->{narrow}",
+            f"{self._x},{self._a}->{low_rank_letters}",
             x,
             self.a[...],
             gathered=spec(activation_axes(self._a)),
-            out=spec(activation_axes(narrow)),
+            out=spec(activation_axes(low_rank_letters)),
         )
         y = einsum_fp32_accum(
-            f"{narrow},{self._b}->{self._out}",
+            f"{low_rank_letters},{self._b}->{self._out}",
             x_r,
             self.b[...],
             dtype=x.dtype,
@@ -132,48 +137,48 @@ class LowRank(nnx.Module):
 
 
 class TokenEmbeddingDelta(nnx.Module):
-    """What is added to the row of one token, float32, from 0."""
+    """A float32 vector, initially 0, that is added to one token's row."""
 
-    def __init__(self, width: int, token_id: int, rules: ShardingRules) -> None:
-        """Call inside the context of the mesh."""
+    def __init__(self, embed_dim: int, token_id: int, rules: ShardingRules) -> None:
+        """Builds the vector; call it inside `mesh_context.activate()`."""
         spec = rules.spec(weight_axes("d"))
         self.delta = LoraParam(
-            jnp.zeros((width,), jnp.float32, out_sharding=spec), out_sharding=spec
+            jnp.zeros((embed_dim,), jnp.float32, out_sharding=spec), out_sharding=spec
         )
         self._rules = rules
         self.token_id = token_id
 
-    def to_rows(
+    def add_to_embeddings(
         self, rows: Float[Array, "B L D"], tokens: Int[Array, "B L"]
     ) -> Float[Array, "B L D"]:
-        """Embeddings of these tokens, with the delta where the token is ours."""
+        """Adds the delta to the embeddings of the token; float32."""
         delta = jax.reshard(self.delta[...], self._rules.spec(activation_axes("d")))
         return rows.astype(jnp.float32) + (tokens == self.token_id)[..., None] * delta
 
-    def to_logits(
+    def add_to_logits(
         self, logits: Float[Array, "B L V"], x: Float[Array, "B L D"]
     ) -> Float[Array, "B L V"]:
-        """Float32 logits, with the delta's part of our token's."""
+        """Adds the delta's part to the float32 logit of the token."""
         spec = self._rules.spec
-        one = einsum_fp32_accum(
+        delta_logit = einsum_fp32_accum(
             "bld,d->bl",
             x,
             self.delta[...],
             gathered=spec(activation_axes("d")),
             out=spec(activation_axes("bl")),
         )
-        ours = jnp.arange(logits.shape[-1]) == self.token_id
-        ours = jax.reshard(ours, spec(activation_axes("v")))
-        return logits + jnp.where(ours, one[..., None], 0)
+        is_token = jnp.arange(logits.shape[-1]) == self.token_id
+        is_token = jax.reshard(is_token, spec(activation_axes("v")))
+        return logits + jnp.where(is_token, delta_logit[..., None], 0)
 
     def merged(self, table: jax.Array, axis: int) -> jax.Array:
-        """The table [V D] (axis 0) or kernel [D V] (axis 1) with the delta in its token's row."""
+        """The table [V D] (axis 0) or kernel [D V] (axis 1) with the delta in the token's row."""
         letters = "vd" if axis == 0 else "dv"
         spec = self._rules.spec(weight_axes(letters))
-        ours = jnp.expand_dims(jnp.arange(table.shape[axis]) == self.token_id, 1 - axis)
+        is_token = jnp.expand_dims(jnp.arange(table.shape[axis]) == self.token_id, 1 - axis)
         delta = jnp.expand_dims(self.delta[...], axis)
         return jnp.where(
-            jax.reshard(ours, jax.P(*(spec[i] if i == axis else None for i in range(2)))),
+            jax.reshard(is_token, jax.P(*(spec[i] if i == axis else None for i in range(2)))),
             (table.astype(jnp.float32) + delta).astype(table.dtype),
             table,
         )

@@ -1,0 +1,38 @@
+"""From hidden states to embeddings: final norm at `<emb_token>`, then L2 normalization."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from t1_jax.model.decoder import Decoder
+from t1_jax.parallel import activation_axes
+
+
+def pool_embeddings(
+    decoder: Decoder, hidden: Float[Array, "B L D"], emb_positions: Int[Array, " B"]
+) -> Float[Array, "B D"]:
+    """The embedding of each row: that of its hidden state at `<emb_token>`.
+
+    Args:
+        decoder: whose final norm is applied.
+        hidden: from the forward pass.
+        emb_positions: the slot of `<emb_token>` in each row.
+
+    Returns:
+        Unit vectors in float32.
+    """
+    rows = jnp.arange(hidden.shape[0])
+    spec = decoder.rules.spec(activation_axes("bd"))
+    return to_embeddings(decoder, hidden.at[rows, emb_positions].get(out_sharding=spec))
+
+
+def to_embeddings(decoder: Decoder, hidden: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """Hidden states at `<emb_token>` to unit vectors: final norm and L2 norm in float32."""
+    return l2_normalize(decoder.final_norm(hidden.astype(jnp.float32)))
+
+
+def l2_normalize(x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """X / |x| over the last axis, in float32; a zero vector stays zero, with gradient zero."""
+    x = x.astype(jnp.float32)
+    squared = jnp.sum(x * x, axis=-1, keepdims=True)
+    # sqrt has no gradient at 0, and 0 times an infinite one is NaN.
+    return x / jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
