@@ -1,16 +1,16 @@
-"""Write a reward of your own for GRPO, and try it on sampled thoughts before you train with it.
+"""Write a custom reward for GRPO, and try it on sampled thoughts before training.
 
-t1 pull smollm2-135m-instruct
-python examples/custom_reward.py
-PYTHONPATH=. t1 train configs/quickstart_training.yaml output=runs/new-words \
-        'stages.s3.reward.terms={"examples.custom_reward:new_words": 0.2}'
+    t1 pull smollm2-135m-instruct
+    python examples/custom_reward.py
+
+Then train with `stages.s3.reward.terms={"examples.custom_reward:new_words": 0.2}`.
 """
 
 import sys
 
 import numpy as np
 
-from t1_jax import T1, SamplingParams
+from t1_jax import T1
 from t1_jax.train.data import TrainingRecord
 from t1_jax.train.rewards import RewardConfig, RewardContext, compute_rewards, outcome_from_scores
 
@@ -38,12 +38,9 @@ def new_words(context: RewardContext) -> np.ndarray:
 def main(model_name: str = "smollm2-135m-instruct") -> None:
     """Samples four thoughts per query, ranks the documents, and prints both rewards."""
     model = T1.load(model_name)
-    sampling = SamplingParams(temperature=1.0, seed=0)
     queries = [record.query for record in RECORDS]
-    _, thoughts = model.encode_query(
-        queries, n=4, max_thought_tokens=24, sampling=sampling, return_thoughts=True
-    )
-    vectors = np.stack([[t.embedding for t in group] for group in thoughts])  # [P, G, D]
+    _, thoughts = model.encode_query(queries, n=4, max_thought_tokens=24, return_thoughts=True)
+    vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
     scores = vectors @ model.encode_document(list(DOCUMENTS.values())).T  # [P, G, C]
     grades = np.array([[record.positives.get(name, 0) for name in DOCUMENTS] for record in RECORDS])
     context = RewardContext(

@@ -1,7 +1,9 @@
 """Read thoughts beside the documents that each of them retrieves.
 
-t1 pull smollm2-135m-instruct
-python examples/read_a_thought.py "what keeps bread from rising?"
+    t1 pull smollm2-135m-instruct
+    python examples/read_a_thought.py "what keeps bread from rising?"
+
+A thought is worth reading where its ranking differs from the one without a thought.
 """
 
 import sys

@@ -1,7 +1,9 @@
-"""Train a T1 on eight animals: joint SFT and contrastive training, then GRPO. Minutes on a CPU.
+"""Train a T1 on eight animals: joint SFT and contrastive training, then GRPO.
 
-t1 pull smollm2-135m-instruct
-python examples/train_a_tiny_model.py runs/animals
+    t1 pull smollm2-135m-instruct
+    python examples/train_a_tiny_model.py runs/animals
+
+It takes a few minutes on a CPU.
 """
 
 import sys
@@ -14,17 +16,14 @@ from t1_jax.train.data import TrainingRecord, write_records
 
 ANIMALS = {"bee": "makes honey", "owl": "hunts at night", "cow": "gives milk", "hen": "lays eggs",
            "cat": "purrs", "dog": "barks", "frog": "croaks", "ant": "carries leaves"}  # fmt: skip
+SPLITS = {"train": "which animal {}?", "validation": "who {}?"}
 CONFIG = """
 model: {dtype: float32, lora: {rank: 4}}
 data: {lengths: {query: 64, thought: 16, document: 64}}
 stages:
   joint: {losses: {sft: 1, infonce: 1}, steps: 4, data: {batch_size: 8, hard_negatives: 0}}
-  grpo:
-    losses: {policy: 1}
-    steps: 2
-    data: {batch_size: 4, hard_negatives: 0}
-    rollout: {num_generations: 4, max_thought_tokens: 16, max_rows: 16}
-    policy: {loss: grpo, beta: 0}
+  grpo: {losses: {policy: 1}, steps: 2, data: {batch_size: 4, hard_negatives: 0},
+         rollout: {num_generations: 4, max_thought_tokens: 16, max_rows: 16}}
 validation: {max_thought_tokens: 16}
 """
 
@@ -32,17 +31,19 @@ validation: {max_thought_tokens: 16}
 def main(folder: str, model_name: str = "smollm2-135m-instruct") -> None:
     """Writes a collection and thoughts, trains on them, and searches with the best weights."""
     root = Path(folder)
-    documents = tuple(
-        Document(id=name, text=f"The {name} {does}.") for name, does in ANIMALS.items()
-    )
-    splits = {"train": "which animal {}?", "validation": "who {}?"}
-    collections = {}
-    for split, form in splits.items():
-        queries = tuple(Query(id=f"{split}-{n}", text=form.format(d)) for n, d in ANIMALS.items())
-        qrels = {f"{split}-{name}": {name: 1} for name in ANIMALS}
-        collections[split] = Collection(
-            name="animals", documents=documents, queries=queries, qrels=qrels
+    documents = tuple(Document(id=name, text=f"A {name} {does}.") for name, does in ANIMALS.items())
+    collections = {
+        split: Collection(
+            name="animals",
+            documents=documents,
+            queries=tuple(
+                Query(id=f"{split} {name}", text=form.format(does))
+                for name, does in ANIMALS.items()
+            ),
+            qrels={f"{split} {name}": {name: 1} for name in ANIMALS},
         )
+        for split, form in SPLITS.items()
+    }
     save_collection(collections, root / "animals", overwrite=True)
     records = [
         TrainingRecord(query_id=query.id, query=query.text, positives={name: 1},
@@ -54,14 +55,12 @@ def main(folder: str, model_name: str = "smollm2-135m-instruct") -> None:
     source = f"{{collection: {root / 'animals'}, records: [{root / 'records.jsonl'}]}}"
     overrides = [f"output={root / 'run'}", f"model.path={model_name}", "overwrite=true",
                  f"data.sources.animals={source}"]  # fmt: skip
-    result = train(load_config(TrainConfig, root / "train.yaml", overrides), tell=print)
+    result = train(load_config(TrainConfig, root / "train.yaml", overrides))
     for stage, metrics in result.validations.items():
         print(f"{stage}: validation nDCG@10 {metrics['validation/ndcg@10']:.3f}")
     model = T1.load(result.folder / "best", dtype="float32")
-    scores = model.similarity(
-        model.encode_query("who is fond of mice?"),
-        model.encode_document([document.text for document in documents]),
-    )
+    vectors = model.encode_document([document.text for document in documents])
+    scores = model.similarity(model.encode_query("who is fond of mice?"), vectors)
     print("who is fond of mice?", documents[scores.argmax()].text)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from t1_jax.model import DecoderConfig
-from t1_jax.train.run import flops_per_token, peak_flops
-from t1_jax.train.run.throughput import Work, body_parameters
+from t1_jax.train.infra import flops_per_token, peak_flops
+from t1_jax.train.infra.throughput import Work, body_parameters
 
 _BANDWIDTHS = (
     ("h200", 4.8e12),

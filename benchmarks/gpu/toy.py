@@ -37,7 +37,7 @@ _SHAPE = DecoderConfig(
 )
 _SMALL: dict[str, Any] = {
     "data": {"batch_size": 4, "hard_negatives": 1},
-    "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 128, "hold": True},
+    "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 128, "keep_residuals": True},
     "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.0, "schedule": "constant"},
 }
 STAGES: dict[str, dict[str, Any]] = {

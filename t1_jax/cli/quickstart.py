@@ -147,7 +147,7 @@ def _train(out: Output, config: "TrainConfig") -> "TrainResult":
     from t1_jax.train import train
 
     out.log("training: all three stages in a few minutes")
-    result = train(config, tell=out.log)
+    result = train(config, log=out.log)
     out.render(_validation_table(result))
     if result.stopped is not None:
         out.warn(f"training stopped early: {result.stopped}")

@@ -43,7 +43,7 @@ def train(
         raise ConfigError("no config was given", hint="t1 train configs/smollm2-135m.yaml")
     config = read_config(TrainConfig, arguments)
     start_multi_host()
-    result = run(config, tell=out.log, shown=not as_json)
+    result = run(config, log=out.log, show_progress=not as_json)
     if _is_first_process():
         _print_result(out, result)
     if result.stopped is not None:

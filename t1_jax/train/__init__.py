@@ -1,12 +1,12 @@
-"""Floor 4: the three stages, from records to weights."""
+"""Training in three stages, from records to weights."""
 
 from t1_jax.train.config import StageConfig as StageConfig
 from t1_jax.train.config import TrainConfig as TrainConfig
-from t1_jax.train.curriculum import TrainResult as TrainResult
-from t1_jax.train.loop import train as train
 from t1_jax.train.mining import MiningConfig as MiningConfig
 from t1_jax.train.mining import Ranking as Ranking
 from t1_jax.train.mining import mine_negatives as mine_negatives
 from t1_jax.train.mining import rank_bm25 as rank_bm25
 from t1_jax.train.mining import rank_dense as rank_dense
+from t1_jax.train.run import train as train
 from t1_jax.train.sources import held_out_splits as held_out_splits
+from t1_jax.train.trainer import TrainResult as TrainResult

@@ -1,8 +1,7 @@
-"""The documents that thoughts are ranked against, and where positives stand among them.
+"""The candidates that thoughts are ranked against: documents of a step, of a pool, or of a corpus.
 
-Documents of equal text have equal vectors. So a copy of a positive under another id is never a
-candidate, in batches, pools and corpora alike, and neither is a copy of an excluded document or of
-the query itself (`TrainingSet.for_ranking`).
+Documents of equal text have equal embeddings. So a copy of a positive, of an excluded document or
+of the query under another id is never a candidate (`TrainingSet.for_ranking`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from t1_jax.train.rewards import (
 
 @runtime_checkable
 class DocumentEncoder(Protocol):
-    """What makes vectors of documents: a `T1`."""
+    """Encodes documents: a `T1`."""
 
     def encode_document(
         self, texts: Sequence[str], *, document_ids: Sequence[str] | None = None
@@ -40,13 +39,13 @@ _STORED = ("vectors", "encoded_at", "corpus")
 
 
 class CandidateDocuments:
-    """Document vectors of every set, as old as the config allows.
+    """Document embeddings of every training set, at most as old as the config allows.
 
     Args:
-        config: what thoughts are ranked against, and how old vectors may be.
-        sets: queries are drawn from.
-        mesh: on which an index is searched.
-        seed: of the random documents in pools.
+        config: candidates, and the most age of embeddings.
+        sets: training sets of the stage.
+        mesh: mesh on which an index is searched.
+        seed: seed of the random documents in pools.
     """
 
     def __init__(
@@ -58,37 +57,37 @@ class CandidateDocuments:
         seed: int,
     ) -> None:
         self._config = config
-        self._sets = {each.name: each for each in sets}
+        self._sets = {training_set.name: training_set for training_set in sets}
         self._mesh = mesh
         self._seed = seed
         refresh = None if config.kind == "frozen" else config.refresh_steps
         self._stores = {
-            each.name: DocumentStore(list(each.documents), refresh_steps=refresh)
-            for each in sets
+            training_set.name: DocumentStore(list(training_set.documents), refresh_steps=refresh)
+            for training_set in sets
             if config.kind != "batch"
         }
         self._indexes: dict[str, tuple[int, Index]] = {}
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Vectors and their age, for a checkpoint."""
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Embeddings and their age."""
         return {
             f"{name}:{key}": array
             for name, store in self._stores.items()
-            for key, array in store.state().items()
+            for key, array in store.state_dict().items()
         }
 
-    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Restores what `state` gave.
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continues from `state_dict()`.
 
         Raises:
             DataError: it belongs to another corpus.
         """
         for name, store in self._stores.items():
-            store.load_state({key: state[f"{name}:{key}"] for key in _STORED})
+            store.load_state_dict({key: state[f"{name}:{key}"] for key in _STORED})
         self._indexes = {}
 
     def refresh(self, model: DocumentEncoder, step: int) -> None:
-        """Encodes every corpus whose vectors are too old for this step."""
+        """Encodes every corpus whose embeddings are too old for this step."""
         for name, store in self._stores.items():
             if store.due(step):
                 documents = self._sets[name].documents
@@ -96,7 +95,7 @@ class CandidateDocuments:
                 store.refresh(model.encode_document(texts, document_ids=list(documents)), step)
 
     def metrics(self, step: int) -> dict[str, float]:
-        """`index/age`: steps since the oldest vectors were made; 0 if each step makes its own."""
+        """`index/age`: age of the oldest embeddings in steps; 0 if each step computes its own."""
         ages = [store.age(step) for store in self._stores.values()]
         return {"index/age": float(max(ages, default=0))}
 
@@ -108,14 +107,14 @@ class CandidateDocuments:
         *,
         pools_near: Float[np.ndarray, "P D"] | None = None,
     ) -> RetrievalOutcome:
-        """Where thoughts with these vectors put the positives of their queries.
+        """Ranks the candidates of each query for the embedding of each thought.
 
         Args:
             model: encodes the documents of the step where those are the candidates.
             examples: P queries.
-            vectors: of their thoughts.
-            pools_near: what the hard negatives of pools are nearest to; default the mean vector
-                of a query's thoughts. Two standings compare only among the same candidates.
+            vectors: embeddings of their thoughts.
+            pools_near: query vectors of the search for hard negatives; default the mean of a
+                query's thoughts. Outcomes are comparable only among the same candidates.
         """
         near = vectors.mean(axis=1) if pools_near is None else pools_near
         if self._config.kind == "batch":
@@ -126,10 +125,10 @@ class CandidateDocuments:
                 number for number, example in enumerate(examples) if example.set_name == name
             ]
             if members:
-                found = self._among_set(
+                outcome = self._among_set(
                     name, [examples[n] for n in members], vectors[members], near[members]
                 )
-                parts.append((members, found))
+                parts.append((members, outcome))
         return joined_outcome(parts)
 
     def _among_batch(
@@ -154,9 +153,9 @@ class CandidateDocuments:
         grades = np.zeros((len(examples), len(keys)), np.int64)
         allowed = np.ones((len(examples), len(keys)), bool)
         for number, (example, record) in enumerate(zip(examples, records, strict=True)):
-            own = self._sets[example.set_name]
-            # By text, as candidates of other sets have ids of their own.
-            hidden = {own.text_hash(item) for item in (*record.positives, *record.excluded)}
+            text_of = self._sets[example.set_name].text_hash
+            # By text, since candidates of other sets have other ids.
+            hidden = {text_of(name) for name in (*record.positives, *record.excluded)}
             hidden.add(text_hash(record.query))
             for column, (name, document) in enumerate(keys):
                 if name == example.set_name:
@@ -187,7 +186,7 @@ class CandidateDocuments:
         return outcome_from_index(index, vectors, rows, grades, excluded)
 
     def _index(self, name: str) -> Index:
-        """Over the newest vectors of a set's documents; built once for each version."""
+        """The index of a set's newest embeddings; built once for each version."""
         version = self._stores[name].current
         built = self._indexes.get(name)
         if built is None or built[0] != version.encoded_at:
@@ -203,16 +202,16 @@ class CandidateDocuments:
 
 
 def joined_outcome(parts: Sequence[tuple[Sequence[int], RetrievalOutcome]]) -> RetrievalOutcome:
-    """One standing of the prompts of several sets.
+    """One outcome of the queries of several sets.
 
     Args:
-        parts: numbers of prompts, each once over all parts, and their standing.
+        parts: indices of queries, each once over all parts, and their outcome.
     """
     most = max(outcome.positive_grades.shape[-1] for _, outcome in parts)
     order = np.argsort(np.concatenate([np.asarray(members) for members, _ in parts]))
 
     def joined(name: str, fill: float | int | None = None) -> np.ndarray:
-        """An attribute of all parts; `fill` stands where a prompt has fewer positives."""
+        """An attribute of all parts, padded with `fill` where a query has fewer positives."""
         arrays = [np.asarray(outcome.__dict__[name]) for _, outcome in parts]
         if fill is not None:
             arrays = [_widened(array, most, fill) for array in arrays]

@@ -1,4 +1,4 @@
-"""What a training run may be told. A curriculum is a config: stages run in the order written."""
+"""The config of a training run: model, data, and stages in the order in which they run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,39 +10,37 @@ from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
 from t1_jax.seeds import check_seed
-from t1_jax.train.batch import MicroBatchConfig
-from t1_jax.train.data import StageDataConfig
-from t1_jax.train.data_config import DataConfig
+from t1_jax.train.data import DataConfig, StageDataConfig
+from t1_jax.train.infra import CheckpointConfig, HealthConfig, TrackingConfig
+from t1_jax.train.layout import MicroBatchConfig
 from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
 from t1_jax.train.optimizer import OptimizerConfig
 from t1_jax.train.rewards import PoolConfig, RewardConfig
-from t1_jax.train.run import CheckpointConfig, HealthConfig, TrackingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The model that learns.
+    """The model to train.
 
     Attributes:
         path: a folder, a GGUF file, or a name that `t1 pull` knows; or the folder of an adapter,
-            which then goes on learning beside its base model.
-        dtype: of activations and of weights in products; masters and moments are float32.
-        attention: back end; see `t1_jax.model.ModelOptions`.
-        remat: what the backward pass may keep of a layer; likewise.
-        preset: prompts; default those of the checkpoint.
+            which is then trained further on its base model.
+        dtype: dtype of activations and matrix products; trained weights and moments are float32.
+        attention: attention back end, see `t1_jax.model.ModelOptions`.
+        remat: activations of a layer that the backward pass may keep, see `ModelOptions`.
+        preset: prompts; null takes those of the checkpoint.
         emb_token: how a checkpoint without `<emb_token>` gets one.
-        emb_token_init: what the row of such a new token starts from: the mean of all rows, or of
-            those that end an answer, so that a model knows from the first step where a thought
-            ends.
-        replicate_for_sampling: the copy of the weights that draws thoughts and encodes documents is
-            not split over `fsdp`, so that nothing is gathered for every token. A device then holds
-            its `tensor` share of the whole model once more, in `dtype`.
-        lora: adapters to train instead of all weights. An adapter that goes on learning has its
-            rank and targets already: give none, or the same.
-        export_dtype: of the weights that a run exports.
+        emb_token_init: initial embedding of a new `<emb_token>`: the mean of all rows, or of the
+            end-of-sequence rows, so that the model ends thoughts from the first step on.
+        replicate_for_sampling: replicate the weights over `fsdp` for sampling and encoding, so that
+            no token needs an all-gather. Each device then holds its `tensor` shard of the whole
+            model once more, in `dtype`.
+        lora: adapters to train instead of all weights. An adapter that is trained further has its
+            own rank and targets: give null, or the same.
+        export_dtype: dtype of exported weights.
 
     Raises:
-        ConfigError: `emb_token_init` moves a row that the adapter does not store.
+        ConfigError: `emb_token_init` changes a row that the adapter does not store.
     """
 
     path: str = "smollm2-135m-instruct"
@@ -59,20 +57,21 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.emb_token_init == "end" and self.lora is not None and not self.lora.emb_row:
             raise ConfigError(
-                "emb_token_init=end moves the row of <emb_token>, which emb_row=false drops",
+                "emb_token_init=end changes the row of <emb_token>, which emb_row=false drops",
                 hint="set model.lora.emb_row=true or model.emb_token_init=mean",
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """The objective of a stage: a weighted sum of what has a weight above 0.
+    """Weights of the losses whose sum is the objective of a stage.
 
     Attributes:
-        sft: imitation of the record's thought and `<emb_token>`.
+        sft: cross-entropy of the record's thought and `<emb_token>`.
         infonce: the positive against all other documents of the step.
         triplet: the positive against hard negatives, by a margin.
-        policy: GRPO with the stage's rewards, over thoughts that the model draws itself.
+        policy: policy gradient (GRPO and its variants) on the stage's rewards, over thoughts that
+            the model samples itself.
     """
 
     sft: float = 0.0
@@ -91,20 +90,20 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """How a model that draws its own thoughts thinks.
+    """How the model samples its own thoughts.
 
     Attributes:
-        num_generations: G, drawn for each query; a policy loss compares at least two.
-        max_thought_tokens: most tokens of a thought.
-        temperature: at which they are drawn.
-        num_iterations: updates of the weights for each rollout; with one, no clip does anything.
-        prefetch: thoughts of the next step are drawn and rewarded while this one is learnt from, by
-            the weights before it; for devices that one of the two does not fill. It costs a copy of
-            the weights that learn.
-        shared_prefix: a prompt and all its thoughts are one row when learning, so that the prompt
-            is read once; needs the `xla` attention.
-        max_rows: thoughts in flight at once.
-        resample_rounds: further batches drawn at most, in a step whose advantage config says
+        num_generations: G, thoughts sampled for each query; a policy loss needs at least two.
+        max_thought_tokens: maximum tokens of a thought.
+        temperature: sampling temperature.
+        num_iterations: weight updates for each rollout; with one, no clip has an effect.
+        prefetch: sample and reward the next step's thoughts during this step's update, with the
+            weights from before it; for devices that neither of the two keeps busy. Costs a copy of
+            the trained weights.
+        shared_prefix: put a prompt and all its thoughts in one row during the update, so that the
+            prompt is computed once; needs the `xla` attention.
+        max_rows: maximum thoughts decoded at once.
+        resample_rounds: maximum extra batches sampled in a step if the advantage config says
             `zero_variance: resample`.
     """
 
@@ -128,39 +127,39 @@ class RolloutConfig:
             if self.__dict__[name] < least:
                 raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
         if self.temperature == 0:
-            raise ConfigError("a greedy rollout gives G equal thoughts; use a temperature above 0")
+            raise ConfigError("a greedy rollout samples equal thoughts; use a temperature above 0")
         check_temperature("temperature", self.temperature, greedy=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: what it learns from, what it optimizes, and for how long.
+    """One stage: its data, its objective, and its length.
 
     Attributes:
-        losses: the objective.
-        steps: updates; not with `epochs`.
-        epochs: passes over the data; not with `steps`.
-        think: whether queries are embedded after a thought, or at once.
-        sample_thoughts: queries are embedded after thoughts that the model draws itself, as when it
-            retrieves, and not after the given ones, which tell more than it will ever think. A
-            stage with a policy loss always draws them.
-        contrast_reference_thoughts: beside its own thoughts, a query is also embedded after the one
-            it is given. What a thought says then moves the vector, which own thoughts, all of them
-            vague at first, do not teach.
-        fixed_thought: one thought for all queries in place of their own, such as "The embedding
+        losses: weights of the losses.
+        steps: number of steps; exclusive with `epochs`.
+        epochs: passes over the data; exclusive with `steps`.
+        think: embed queries after a thought; false embeds them directly.
+        sample_thoughts: embed queries after thoughts that the model samples itself, as in
+            retrieval, instead of the reference thoughts, which say more than the model will
+            (exposure bias). Implied by a policy loss.
+        contrast_reference_thoughts: besides its sampled thoughts, also embed a query after its
+            reference thought. Early sampled thoughts are vague; reference thoughts teach that the
+            embedding depends on what a thought says.
+        fixed_thought: one thought for all queries instead of their own, such as "The embedding
             is": a warm-up without reasoning, as in Search-R3 (arXiv:2510.07048).
-        train_emb_token: whether `<emb_token>` itself is imitated; without, it is always forced.
-        pack: rows of several texts, for stages that only imitate; needs no other loss.
-        data: batches and what is drawn for each query.
+        train_emb_token: whether `<emb_token>` is an SFT target; if not, it is always appended.
+        pack: put several texts in a row; only for stages with no loss but `sft`.
+        data: batch size, and what a step draws for each query.
         micro_batch: what is computed at once.
-        optimizer: rates and schedules.
+        optimizer: learning rate, schedule, AdamW.
         contrastive: temperature, margin, distance.
-        rollout: how own thoughts are drawn.
-        reward: what they are rewarded for.
-        advantage: how rewards of a group become advantages.
-        policy: the loss of stage 3.
+        rollout: how thoughts are sampled.
+        reward: reward terms of sampled thoughts.
+        advantage: from the rewards of a group to advantages.
+        policy: the policy loss.
         pool: the documents that rewards rank.
-        validate_every: steps between two validations; 0 validates at the end of the stage alone.
+        validate_every: steps between two validations; 0 validates only at the end of the stage.
     """
 
     losses: LossWeights
@@ -195,35 +194,44 @@ class StageConfig:
 
     @property
     def draws_thoughts(self) -> bool:
-        """Whether the model thinks in this stage, with or without a reward."""
+        """Whether the model samples thoughts in this stage, with or without a reward."""
         return self.sample_thoughts or self.losses.policy > 0
+
+    @property
+    def uses_reference_thoughts(self) -> bool:
+        """Whether the stage reads the thoughts of the records."""
+        return (
+            bool(self.losses.sft)
+            or self.contrast_reference_thoughts
+            or (self.think and not self.draws_thoughts)
+        )
 
     def _check_losses(self) -> None:
         losses = self.losses
         if self.pack and (losses.infonce or losses.triplet or losses.policy):
             raise ConfigError(
-                "packed rows hold no vectors, so a packed stage can only imitate",
-                hint="set pack=false, or leave losses.sft alone",
+                "packed rows have no embeddings, so a packed stage supports no loss but sft",
+                hint="set pack=false, or infonce, triplet and policy to 0",
             )
         if losses.policy and self.rollout.num_generations < 2:
             raise ConfigError(
-                f"a group needs at least 2 thoughts to compare, got {self.rollout.num_generations}",
+                f"a group needs at least 2 thoughts, got {self.rollout.num_generations}",
                 hint="set rollout.num_generations=8",
             )
         if losses.triplet and not self.data.hard_negatives:
             raise ConfigError(
                 "the triplet loss compares with hard negatives, and data.hard_negatives is 0",
-                hint="draw some (`t1 mine` finds them), or set losses.triplet=0",
+                hint="set data.hard_negatives=7 (`t1 mine` finds negatives), or losses.triplet=0",
             )
         if not self.think and (losses.sft or self.draws_thoughts):
             raise ConfigError(
-                "think=false leaves nothing to imitate or to draw",
+                "think=false leaves no thought to imitate or to sample",
                 hint="set sample_thoughts=false, losses.sft=0 and losses.policy=0, or think=true",
             )
         if self.sample_thoughts and not (losses.infonce or losses.triplet or losses.policy):
             raise ConfigError(
-                "sample_thoughts draws thoughts for vectors, and no loss is between vectors",
-                hint="give losses.infonce a weight, or set sample_thoughts=false",
+                "sample_thoughts samples thoughts for embeddings, and no loss compares embeddings",
+                hint="set losses.infonce above 0, or sample_thoughts=false",
             )
         if self.contrast_reference_thoughts and not (
             self.draws_thoughts and (losses.infonce or losses.triplet)
@@ -235,9 +243,9 @@ class StageConfig:
         if self.fixed_thought is not None:
             if not self.think or self.draws_thoughts or EMB_TOKEN in self.fixed_thought:
                 raise ConfigError(
-                    f"fixed_thought is a given thought, without {EMB_TOKEN}, which the trainer "
-                    f"appends; got {self.fixed_thought!r}",
-                    hint="take it out of a stage that draws its own thoughts or thinks none",
+                    f"fixed_thought needs a stage that thinks and samples no thoughts, and no "
+                    f"{EMB_TOKEN} in it, which the trainer appends; got {self.fixed_thought!r}",
+                    hint="remove fixed_thought, or the token from it",
                 )
             if not self.fixed_thought.strip():
                 raise ConfigError(
@@ -247,16 +255,17 @@ class StageConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """How checkpoints are compared. The split `test` is never touched.
+    """How checkpoints are compared. The split `test` is never used.
 
     Attributes:
-        split: of the sources' collections, such as `validation` or BEIR's `dev`; `train` shows how
-            much is learnt by heart.
-        queries: most queries of each collection; None takes all.
-        max_thought_tokens: most tokens of a thought.
-        temperature: of thoughts; 0 is greedy.
-        documents: most documents of a corpus, those judged for the queries and then the first ones;
-            None takes all. A part is quicker, and its scores compare with each other alone.
+        split: split of the sources' collections, such as `validation` or BEIR's `dev`; `train`
+            measures memorization.
+        queries: maximum queries of each collection; null takes all.
+        max_thought_tokens: maximum tokens of a thought.
+        temperature: sampling temperature of thoughts; 0 is greedy.
+        documents: maximum documents of a corpus, first those with a relevance label for the
+            queries; null takes all. A subset is faster, and its scores compare only with each
+            other.
     """
 
     split: str = "validation"
@@ -268,7 +277,7 @@ class ValidationConfig:
     def __post_init__(self) -> None:
         if self.split == "test":
             raise ConfigError(
-                "a checkpoint that is chosen on the split test says nothing on that split",
+                "checkpoints chosen on the split test would make its scores meaningless",
                 hint="validate on another split, for example validation.split=dev",
             )
         for name in ("queries", "max_thought_tokens", "documents"):
@@ -279,26 +288,26 @@ class ValidationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """A whole run. Given again, it goes on where it stopped.
+    """A whole run. The same config again resumes it.
 
     Attributes:
         output: the run folder.
-        seed: of data order, thoughts and new weights.
-        model: what learns.
-        mesh: how devices are laid out.
-        data: what is learnt from.
-        stages: by name, in the order in which they run.
-        run: names of the stages to run, in the order of `stages`; default all. Each starts from
-            the weights of the stage before it in the run folder, the first from the model's.
+        seed: seed of data order, thoughts and new weights.
+        model: the model to train.
+        mesh: device mesh.
+        data: training data.
+        stages: name -> stage, in the order in which they run.
+        run: names of the stages to run; empty runs all. Each starts from the weights of the stage
+            before it in the run folder, the first from the model's.
         validation: how checkpoints are compared.
-        validate_first: also measure before the first step, so that a curve starts at the base.
-        checkpoints: how often, and which are kept.
-        tracking: where measures go.
-        health: when a run is broken.
-        sample_every: steps between two samples of drawn thoughts in the run folder.
-        max_minutes: saves and stops after so long; None is no limit.
-        resume: go on with a run folder although its config was another.
-        overwrite: begin anew, and remove what the run folder holds.
+        validate_first: also validate before the first step, so that curves start at the base model.
+        checkpoints: when to save, and which checkpoints to keep.
+        tracking: where metrics go.
+        health: limits on metrics beyond which a run is stopped.
+        sample_every: steps between two samples of thoughts in the run folder.
+        max_minutes: save and stop after this many minutes; null is no limit.
+        resume: resume a run folder although its config was different.
+        overwrite: start a new run, and remove the one in the folder.
     """
 
     output: Path = Path("runs/train")
@@ -336,7 +345,7 @@ class TrainConfig:
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ConfigError(f"max_minutes must be above 0, got {self.max_minutes}")
         if self.resume and self.overwrite:
-            raise ConfigError("resume and overwrite contradict each other", hint="give one of them")
+            raise ConfigError("resume and overwrite contradict each other", hint="set one of them")
 
     @property
     def running(self) -> tuple[str, ...]:

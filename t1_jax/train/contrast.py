@@ -1,11 +1,13 @@
-"""The losses between vectors of a whole step, and what they ask of each vector.
+"""The contrastive part of a step: which embeddings are compared, the losses, and their gradients.
 
-A contrastive batch is larger than what fits in memory at once. Vectors are small: all of them are
-computed first, the losses and their gradients with respect to the vectors follow here, and each
-micro-batch is then run again with its own vectors' gradients (GradCache, arXiv:2101.06983).
+A contrastive batch is larger than what fits in memory at once, but its embeddings are small. So all
+embeddings are computed first; the losses and their gradients with respect to the embeddings follow
+here; and each micro-batch then runs its backward pass from those gradients (GradCache,
+arXiv:2101.06983).
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -13,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from t1_jax.train.data import Example, TrainingSet, candidate_mask, collect_candidates
+from t1_jax.train.layout import EmbeddingIds, Row
 from t1_jax.train.losses import (
     ContrastiveConfig,
     contrast_metrics,
@@ -20,19 +24,20 @@ from t1_jax.train.losses import (
     mean_cosine,
     triplet,
 )
+from t1_jax.train.row_builder import RowBuilder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ContrastPlan:
-    """Which vectors of a step are compared. Shapes are padded, so that they recur.
+    """Which embeddings of a step are compared. Shapes are padded, so that they recur.
 
     Attributes:
-        queries: numbers of the query vectors; -1 in padding.
-        candidates: numbers of the document vectors; -1 in padding.
-        positive: for each query the column of its document among the candidates.
+        queries: embedding ids of the queries; -1 in padding.
+        candidates: embedding ids of the documents; -1 in padding.
+        positive: for each query the column of its positive among the candidates.
         negatives: columns of its hard negatives; -1 for none.
-        allowed: which candidates a query may be pushed away from.
-        groups: which query of the batch a query vector belongs to; several thoughts share one.
+        allowed: which candidates may be negatives of a query.
+        groups: index of the example that a query embedding belongs to; several thoughts share one.
     """
 
     queries: Int[np.ndarray, " N"]
@@ -56,76 +61,46 @@ class ContrastPlan:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ContrastWeights:
-    """Weights of the two losses in the step's objective."""
-
-    infonce: float
-    triplet: float
-
-
-@functools.partial(jax.jit, static_argnames=("config", "weights"))
-def _vector_gradients(
-    queries: Float[Array, "N D"],
-    candidates: Float[Array, "C D"],
-    plan: dict[str, Array],
+def plan_contrast(
+    examples: Sequence[Example],
+    sets: Sequence[TrainingSet],
+    rows: RowBuilder,
+    ids: EmbeddingIds,
     *,
-    config: ContrastiveConfig,
-    weights: ContrastWeights,
-) -> tuple[dict[str, Float[Array, ""]], Float[Array, "N D"], Float[Array, "C D"]]:
-    """The losses, and the gradient of their weighted sum with respect to every vector.
+    query_ids: Sequence[int],
+    groups: Sequence[int],
+    hard_negatives: int,
+    max_per_example: int = 1,
+) -> tuple[ContrastPlan, list[Row]]:
+    """The documents of a batch, each once, and which query embedding is compared with which.
 
     Args:
-        queries: unit vectors, zero in padding.
-        candidates: unit vectors, zero in padding.
-        plan: the columns of a padded `ContrastPlan`, and `real`, 0 for a query in padding.
-        config: temperature, margin, distance.
-        weights: of the two losses.
+        examples: the examples of a step.
+        sets: training sets that they come from.
+        rows: builds the rows of documents.
+        ids: gives the documents their embedding ids.
+        query_ids: embedding ids of the queries.
+        groups: index of the example of each query embedding.
+        hard_negatives: most hard negatives of an example; it determines the padded shape.
+        max_per_example: most query embeddings of an example; it determines the padded shape.
     """
-    real = plan["real"]
-
-    def objective(queries: jax.Array, candidates: jax.Array) -> tuple[jax.Array, dict[str, Array]]:
-        total, losses = jnp.zeros(()), {}
-        if weights.infonce:
-            value = _ratio(
-                *info_nce(
-                    queries,
-                    candidates,
-                    plan["positive"],
-                    plan["allowed"],
-                    config=config,
-                    weights=real,
-                )
-            )
-            total, losses["loss/infonce"] = total + weights.infonce * value, value
-        if weights.triplet:
-            value = _ratio(
-                *triplet(
-                    queries,
-                    candidates,
-                    plan["positive"],
-                    plan["negatives"],
-                    plan["allowed"],
-                    config=config,
-                )
-            )
-            total, losses["loss/triplet"] = total + weights.triplet * value, value
-        return total, losses
-
-    (_, losses), pulls = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(
-        queries, candidates
-    )
-    metrics = contrast_metrics(queries, candidates, plan["positive"], plan["allowed"], weights=real)
-    losses |= {f"contrast/{name}": _ratio(*pair) for name, pair in metrics.items()}
-    losses["embedding/mean_cosine"] = _ratio(
-        *mean_cosine(queries, groups=plan["groups"], weights=real)
-    )
-    return losses, *pulls
-
-
-def _ratio(total: jax.Array, count: jax.Array) -> jax.Array:
-    """The mean, and 0 where nothing was counted."""
-    return total / jnp.maximum(count, 1e-9)
+    candidates = collect_candidates(examples, hard_negatives)
+    allowed = candidate_mask(examples, candidates.keys, sets)
+    example_of = np.asarray(groups, np.int32)
+    document_ids = ids.take(len(candidates.keys))
+    plan = ContrastPlan(
+        queries=np.asarray(query_ids, np.int32),
+        candidates=np.asarray(document_ids, np.int32),
+        positive=candidates.positive_index[example_of],
+        negatives=candidates.negative_index[example_of],
+        allowed=allowed[example_of],
+        groups=example_of,
+    ).padded(len(examples) * max_per_example, len(examples) * (1 + hard_negatives))
+    documents = [
+        rows.document_row(key, document_id)
+        for key, document_id in zip(candidates.keys, document_ids, strict=True)
+    ]
+    return plan, documents
 
 
 def contrast(
@@ -133,21 +108,23 @@ def contrast(
     plan: ContrastPlan,
     *,
     config: ContrastiveConfig,
-    weights: ContrastWeights,
+    infonce_weight: float,
+    triplet_weight: float,
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, "T D"]]:
-    """The losses of a step, and the gradient of their weighted sum with respect to its vectors.
+    """The contrastive losses of a step, and their gradient with respect to its embeddings.
 
-    Nothing is read back to the host, so that the device goes on without a pause.
+    Nothing is read back to the host, so that the device does not wait.
 
     Args:
-        vectors: unit vectors of the step, in the order of their numbers.
+        vectors: unit vectors of the step, by embedding id.
         plan: which of them are compared.
         config: temperature, margin, distance.
-        weights: of the two losses.
+        infonce_weight: weight of InfoNCE in the step's loss.
+        triplet_weight: weight of the triplet loss in the step's loss.
 
     Returns:
-        `loss/infonce` and `loss/triplet` where they have a weight, unweighted, and measures of the
-        vectors; and the gradient, 0 for a vector that the plan leaves out.
+        Unweighted `loss/infonce` and `loss/triplet`, where they have a weight, with metrics of the
+        embeddings; and the gradient of the weighted sum, 0 for an embedding outside the plan.
     """
     columns = {
         "positive": plan.positive,
@@ -157,32 +134,99 @@ def contrast(
         "real": (plan.queries >= 0).astype(np.float32),
     }
     # NumPy arrays, equal in every process, are whole on every device of a mesh of many processes.
-    losses, query_pulls, candidate_pulls = _vector_gradients(
-        rows_of(vectors, plan.queries),
-        rows_of(vectors, plan.candidates),
+    metrics, query_grads, candidate_grads = _vector_grads(
+        take_embeddings(vectors, plan.queries),
+        take_embeddings(vectors, plan.candidates),
         columns,
         config=config,
-        weights=weights,
+        infonce_weight=infonce_weight,
+        triplet_weight=triplet_weight,
     )
-    pulls = _scattered(
-        ((plan.queries, query_pulls), (plan.candidates, candidate_pulls)), len(vectors)
+    grads = _scatter_add(
+        ((plan.queries, query_grads), (plan.candidates, candidate_grads)), len(vectors)
     )
-    return losses, pulls
+    return metrics, grads
+
+
+@functools.partial(jax.jit, static_argnames=("config", "infonce_weight", "triplet_weight"))
+def _vector_grads(
+    queries: Float[Array, "N D"],
+    candidates: Float[Array, "C D"],
+    plan: dict[str, Array],
+    *,
+    config: ContrastiveConfig,
+    infonce_weight: float,
+    triplet_weight: float,
+) -> tuple[dict[str, Float[Array, ""]], Float[Array, "N D"], Float[Array, "C D"]]:
+    """Losses and metrics, and the gradients of the weighted sum of the losses.
+
+    Args:
+        queries: unit vectors, zero in padding.
+        candidates: unit vectors, zero in padding.
+        plan: arrays of a padded `ContrastPlan`, and `real`, 0 for a query in padding.
+        config: temperature, margin, distance.
+        infonce_weight: weight of InfoNCE.
+        triplet_weight: weight of the triplet loss.
+    """
+    real = plan["real"]
+
+    def objective(queries: jax.Array, candidates: jax.Array) -> tuple[jax.Array, dict[str, Array]]:
+        total, losses = jnp.zeros(()), {}
+        if infonce_weight:
+            value = _mean(
+                *info_nce(
+                    queries,
+                    candidates,
+                    plan["positive"],
+                    plan["allowed"],
+                    config=config,
+                    weights=real,
+                )
+            )
+            total, losses["loss/infonce"] = total + infonce_weight * value, value
+        if triplet_weight:
+            value = _mean(
+                *triplet(
+                    queries,
+                    candidates,
+                    plan["positive"],
+                    plan["negatives"],
+                    plan["allowed"],
+                    config=config,
+                )
+            )
+            total, losses["loss/triplet"] = total + triplet_weight * value, value
+        return total, losses
+
+    (_, metrics), grads = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(
+        queries, candidates
+    )
+    pairs = contrast_metrics(queries, candidates, plan["positive"], plan["allowed"], weights=real)
+    metrics |= {f"contrast/{name}": _mean(*pair) for name, pair in pairs.items()}
+    metrics["embedding/mean_cosine"] = _mean(
+        *mean_cosine(queries, groups=plan["groups"], weights=real)
+    )
+    return metrics, *grads
+
+
+def _mean(total: jax.Array, count: jax.Array) -> jax.Array:
+    """The mean, and 0 where nothing was counted."""
+    return total / jnp.maximum(count, 1e-9)
 
 
 @jax.jit
-def rows_of(vectors: Float[Array, "T D"], numbers: Int[Array, "*N"]) -> Float[Array, "*N D"]:
-    """The vectors of these numbers, zero where there is none (-1)."""
-    return jnp.where(numbers[..., None] >= 0, vectors[jnp.maximum(numbers, 0)], 0.0)
+def take_embeddings(vectors: Float[Array, "T D"], ids: Int[Array, "*N"]) -> Float[Array, "*N D"]:
+    """The rows of these embedding ids, zero where there is none (-1)."""
+    return jnp.where(ids[..., None] >= 0, vectors[jnp.maximum(ids, 0)], 0.0)
 
 
 @functools.partial(jax.jit, static_argnames=("count",))
-def _scattered(
+def _scatter_add(
     parts: tuple[tuple[Int[Array, " _"], Float[Array, "_ D"]], ...], count: int
 ) -> Float[Array, "T D"]:
-    """Rows at their numbers among `count`; those of one number are summed, of -1 left out."""
+    """A table of `count` rows; rows of one id are summed, those of -1 left out."""
     table = jnp.zeros((count, parts[0][1].shape[-1]), jnp.float32)
-    for numbers, rows in parts:
-        # A negative number would count from the end; one beyond the end is dropped.
-        table = table.at[jnp.where(numbers < 0, count, numbers)].add(rows, mode="drop")
+    for ids, rows in parts:
+        # A negative index would count from the end; one beyond the end is dropped.
+        table = table.at[jnp.where(ids < 0, count, ids)].add(rows, mode="drop")
     return table

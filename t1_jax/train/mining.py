@@ -1,9 +1,8 @@
-"""Hard negatives: documents that rankings put high and no judgment calls relevant.
+"""Hard-negative mining: top-ranked documents that have no relevance label.
 
-Many documents that a good ranking puts above the positive are relevant and merely unjudged, so
-candidates that come too close to the positive are dropped (NV-Retriever, arXiv:2407.15831, section
-3; Qwen3-Embedding, arXiv:2506.05176). Nothing is drawn at random: the same input gives the same
-negatives.
+Many documents that a good ranking puts above the positive are unlabelled positives, so candidates
+that score too close to the positive are dropped (NV-Retriever, arXiv:2407.15831, section 3;
+Qwen3-Embedding, arXiv:2506.05176). Mining is deterministic.
 """
 
 from collections import Counter
@@ -24,28 +23,27 @@ _SHINGLE = 5  # characters, as for leaks
 
 @dataclass(frozen=True, kw_only=True)
 class MiningConfig:
-    """What counts as a hard negative.
+    """Which documents are hard negatives.
+
+    `max_ratio` and `margin` apply only to dense rankings, since BM25 scores have no common scale. A
+    candidate that they drop is dropped from all rankings.
 
     Attributes:
-        negatives: the most that a record gets beside those it has.
-        depth: documents of each ranking that are looked at, known ones included.
-        skip: how many of a query's first candidates are passed over in each ranking; they are the
-            likeliest to be relevant and unjudged.
-        max_ratio: a candidate is dropped if its cosine is above the positive's by more than this
-            share of it: 0.95 is "TopK-PercPos" of arXiv:2407.15831. None keeps all.
-        margin: a candidate is dropped if its cosine exceeds the positive's by more than this;
-            0.1 in arXiv:2506.05176. None keeps all.
-        near_duplicate_threshold: a candidate is dropped if its text is so much like a positive's
-            (the Jaccard similarity of runs of five characters). None keeps all but equal texts.
-        union: how several rankings become one. "interleave" takes one from each in turn, "rrf"
-            orders by the sum of 1 / (rrf_k + rank) (reciprocal rank fusion, Cormack et al. 2009).
-        rrf_k: the constant of that sum.
-
-    The two limits of cosines hold for rankings by vectors only: scores of words have no common
-    scale. What they drop, no other ranking brings back. Near copies are dropped from all.
+        negatives: maximum negatives to add to a record.
+        depth: documents of each ranking to consider.
+        skip: first candidates of each ranking to skip; they are the likeliest unlabelled positives.
+        max_ratio: drop candidates whose cosine is above this fraction of the positive's: 0.95 is
+            "TopK-PercPos" of arXiv:2407.15831. None keeps all.
+        margin: drop candidates whose cosine exceeds the positive's by more than this; 0.1 in
+            arXiv:2506.05176. None keeps all.
+        near_duplicate_threshold: drop candidates whose text has at least this Jaccard similarity
+            (of 5-character shingles) with a positive. None drops only equal texts.
+        union: how to join several rankings: "interleave" takes one candidate from each in turn,
+            "rrf" is reciprocal rank fusion (Cormack et al. 2009).
+        rrf_k: the constant of reciprocal rank fusion.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of its range.
     """
 
     negatives: int = 7
@@ -69,7 +67,7 @@ class MiningConfig:
                 raise ConfigError(f"{name} must be at least {least}, got {value}")
         if self.near_duplicate_threshold is not None and not 0 < self.near_duplicate_threshold <= 1:
             raise ConfigError(
-                "near_duplicate_threshold must be over 0 and at most 1, "
+                "near_duplicate_threshold must be above 0 and at most 1, "
                 f"got {self.near_duplicate_threshold}"
             )
         if self.union not in ("interleave", "rrf"):
@@ -78,13 +76,13 @@ class MiningConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """One ranking of every query.
+    """A ranking of documents for every query.
 
     Attributes:
-        name: for reports, such as "bm25".
+        name: shown in reports, such as "bm25".
         run: query id -> document id -> score, best first.
-        positive_scores: query id -> score of its best positive, on the same scale; empty where
-            scores cannot be compared, and then no candidate is dropped for its score.
+        positive_scores: query id -> score of its best positive, on the same scale; empty if scores
+            are not comparable, so that no candidate is dropped for its score.
     """
 
     name: str
@@ -94,18 +92,18 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class MiningReport:
-    """What mining did.
+    """Counts of a mining run.
 
     Attributes:
-        records: how many were given.
-        mined: negatives added, of all records.
-        removed: negatives that records had and that are the query itself or answer it.
-        short: records that got fewer than were asked for.
-        unanswered: ranking -> records for whose query it found nothing, where there are any: BM25
-            finds nothing for a query without a word of the corpus.
-        taken: ranking -> negatives that it was first to propose.
-        dropped: reason -> candidates dropped for it, over all rankings: "positive", "excluded",
-            "known" (a negative already), "same text", "near copy", "too close", "skipped".
+        records: number of records.
+        mined: negatives added to all records.
+        removed: earlier negatives that are the query itself or answer it.
+        short: records with fewer new negatives than asked for.
+        unanswered: ranking -> records for which it is empty, if there are any; BM25 finds nothing
+            for a query that shares no term with the corpus.
+        taken: ranking -> negatives that it contributed.
+        dropped: reason -> candidates dropped, over all rankings: "positive", "excluded", "known"
+            (already a negative), "same text", "near duplicate", "too close", "skipped".
     """
 
     records: int
@@ -120,10 +118,10 @@ class MiningReport:
 def rank_bm25(
     records: Sequence[TrainingRecord], documents: Mapping[str, Document], depth: int
 ) -> Ranking:
-    """BM25's ranking of every record's query.
+    """Ranks the documents for every record's query by BM25.
 
     Raises:
-        DataError: no document has a word.
+        DataError: no document has a term.
     """
     corpus = Collection(name="bm25", documents=tuple(documents.values()), queries=(), qrels={})
     queries = [Query(id=record.query_id, text=record.query) for record in records]
@@ -138,31 +136,31 @@ def rank_dense(
     depth: int,
     name: str = "dense",
 ) -> Ranking:
-    """An index's ranking of every record's query.
+    """Ranks the documents for every record's query by cosine similarity.
 
     Args:
-        records: N of them.
-        index: over the corpus of the records.
-        queries: their vectors; they need not have unit length.
-        depth: documents of each ranking.
-        name: for reports.
+        records: N records.
+        index: of their corpus.
+        queries: embeddings of the records' queries, of any length above 0.
+        depth: documents per query.
+        name: of the ranking.
 
     Raises:
         DataError: a positive is not in the index.
     """
     rows = {document: row for row, document in enumerate(index.ids)}
-    if lost := [(r.query_id, d) for r in records for d in r.best_positives if d not in rows]:
+    if missing := [(r.query_id, d) for r in records for d in r.best_positives if d not in rows]:
         raise DataError(
-            f"query {lost[0][0]!r} has the positive {lost[0][1]!r}, which the index lacks",
-            hint="mine with an index of the records' own corpus",
+            f"query {missing[0][0]!r} has the positive {missing[0][1]!r}, which the index lacks",
+            hint="mine with an index of the records' corpus",
         )
     units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     best = {
         record.query_id: max(float(index.vectors[rows[d]] @ unit) for d in record.best_positives)
         for record, unit in zip(records, units, strict=True)
     }
-    found = index.search(queries, depth)
-    run = found.to_run([record.query_id for record in records], index.ids)
+    results = index.search(queries, depth)
+    run = results.to_run([record.query_id for record in records], index.ids)
     return Ranking(name=name, run=run, positive_scores=best)
 
 
@@ -172,16 +170,16 @@ def mine_negatives(
     rankings: Sequence[Ranking],
     config: MiningConfig | None = None,
 ) -> tuple[tuple[TrainingRecord, ...], MiningReport]:
-    """The records with hard negatives, those they had in front.
+    """Appends hard negatives to records.
 
-    A document that is the query itself, or answers a record of the same query, is no candidate and
-    joins the record's exclusions; see `exclude_known_answers`.
+    A document that is the query itself, or a positive of a record with the same query, is excluded
+    from the record, see `exclude_known_answers`.
 
     Args:
-        records: with the ids of documents that are known to be right or excluded.
-        documents: the whole corpus, under their ids.
-        rankings: at least one; each must know every record.
-        config: what counts as a hard negative.
+        records: training records of one corpus.
+        documents: id -> document, for the whole corpus.
+        rankings: at least one; each has every record.
+        config: which documents are hard negatives.
 
     Raises:
         ConfigError: no ranking, or two of one name.
@@ -193,16 +191,18 @@ def mine_negatives(
         raise ConfigError(f"mining needs rankings of different names, got {names}")
     records, removed = exclude_known_answers(records, documents)
     keys = {name: text_hash(document.full_text) for name, document in documents.items()}
-    copies = _NearCopies(documents, config.near_duplicate_threshold)
+    duplicates = _NearDuplicates(documents, config.near_duplicate_threshold)
     taken, dropped = Counter[str](), Counter[str]()
     mined = []
     for record in records:
         close = _too_close(record, rankings, keys, config)
         lists = {
-            ranking.name: list(_candidates(record, ranking, keys, close, copies, config, dropped))
+            ranking.name: list(
+                _candidates(record, ranking, keys, close, duplicates, config, dropped)
+            )
             for ranking in rankings
         }
-        chosen = _first_of_each_text(_united(lists, config), keys)[: config.negatives]
+        chosen = _unique_texts(_union(lists, config), keys)[: config.negatives]
         taken.update(next(n for n, ids in lists.items() if name in ids) for name in chosen)
         mined.append(replace(record, negatives=(*record.negatives, *chosen)))
     unanswered = {
@@ -229,13 +229,13 @@ def _too_close(
     keys: Mapping[str, str],
     config: MiningConfig,
 ) -> set[str]:
-    """The texts that some ranking puts beyond its limit: likely relevant, and merely unjudged."""
-    found: set[str] = set()
+    """Text keys of documents above the score limit of a ranking: likely unlabelled positives."""
+    texts: set[str] = set()
     for ranking in rankings:
         limit = _limit(ranking.positive_scores.get(record.query_id), config)
         scores = ranking.run.get(record.query_id, {})
-        found |= {keys[name] for name, score in scores.items() if score > limit and name in keys}
-    return found
+        texts |= {keys[name] for name, score in scores.items() if score > limit and name in keys}
+    return texts
 
 
 def _candidates(
@@ -243,21 +243,21 @@ def _candidates(
     ranking: Ranking,
     keys: Mapping[str, str],
     close: set[str],
-    copies: "_NearCopies",
+    duplicates: "_NearDuplicates",
     config: MiningConfig,
     dropped: Counter[str],
 ) -> Iterator[str]:
-    """The ids that may be negatives, best first; the others are counted under their reason."""
-    resolved = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
+    """Ids of candidates, best first; counts dropped documents by reason."""
+    labelled_texts = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
     skipped = 0
     for name in list(ranking.run.get(record.query_id, {}))[: config.depth]:
         if name not in keys:
             raise DataError(f"the ranking {ranking.name} names {name!r}, which the corpus lacks")
-        reason = _reason_against(
-            record, name, settled_text=keys[name] in resolved, too_close=keys[name] in close
+        reason = _drop_reason(
+            record, name, same_text=keys[name] in labelled_texts, too_close=keys[name] in close
         )
-        if reason is None and copies.has(record.positives, name):
-            reason = "near copy"
+        if reason is None and duplicates.contains(record.positives, name):
+            reason = "near duplicate"
         if reason:
             dropped[reason] += 1
         elif skipped < config.skip:
@@ -267,28 +267,30 @@ def _candidates(
             yield name
 
 
-class _NearCopies:
-    """Which documents say nearly the same as others, in nearly the same words."""
+class _NearDuplicates:
+    """Near duplicates among documents, by the Jaccard similarity of their shingles."""
 
-    def __init__(self, documents: Mapping[str, Document], likeness: float | None) -> None:
+    def __init__(self, documents: Mapping[str, Document], threshold: float | None) -> None:
         self._documents = documents
-        self._likeness = likeness
-        # Neighboring records have candidates in common, and a corpus may be large.
+        self._threshold = threshold
+        # Consecutive records share candidates, and a corpus may be large.
         self._shingles = lru_cache(maxsize=20_000)(self._shingles_of)
 
-    def has(self, names: Iterable[str], name: str) -> bool:
-        """Whether a document is a near copy of one of the others."""
-        if self._likeness is None:
+    def contains(self, names: Iterable[str], name: str) -> bool:
+        """Whether document `name` is a near duplicate of one of `names`."""
+        if self._threshold is None:
             return False
-        mine = self._shingles(name)
-        return any(jaccard(mine, self._shingles(other)) >= self._likeness for other in names)
+        own_shingles = self._shingles(name)
+        return any(
+            jaccard(own_shingles, self._shingles(other)) >= self._threshold for other in names
+        )
 
     def _shingles_of(self, name: str) -> frozenset[str]:
         return shingles(self._documents[name].full_text, _SHINGLE)
 
 
-def _reason_against(
-    record: TrainingRecord, name: str, *, settled_text: bool, too_close: bool
+def _drop_reason(
+    record: TrainingRecord, name: str, *, same_text: bool, too_close: bool
 ) -> str | None:
     if name in record.positives:
         return "positive"
@@ -296,7 +298,7 @@ def _reason_against(
         return "excluded"
     if name in record.negatives:
         return "known"
-    if settled_text:
+    if same_text:
         return "same text"
     return "too close" if too_close else None
 
@@ -305,15 +307,15 @@ def _limit(positive: float | None, config: MiningConfig) -> float:
     """The highest score that a negative may have."""
     limits = [np.inf]
     if positive is not None and config.max_ratio is not None:
-        # Of a negative cosine the limit lies below too: as far as of a positive one.
+        # Below the positive by the same distance also where its cosine is negative.
         limits.append(positive - (1 - config.max_ratio) * abs(positive))
     if positive is not None and config.margin is not None:
         limits.append(positive + config.margin)
     return float(min(limits))
 
 
-def _united(lists: Mapping[str, Sequence[str]], config: MiningConfig) -> list[str]:
-    """Every id once, in the order in which the rankings together propose them."""
+def _union(lists: Mapping[str, Sequence[str]], config: MiningConfig) -> list[str]:
+    """Ids of all rankings without repetition, in joint order."""
     if config.union == "interleave":
         longest = max(map(len, lists.values()))
         turns = (
@@ -327,7 +329,7 @@ def _united(lists: Mapping[str, Sequence[str]], config: MiningConfig) -> list[st
     return sorted(scores, key=lambda name: (-scores[name], name))
 
 
-def _first_of_each_text(names: Sequence[str], keys: Mapping[str, str]) -> list[str]:
+def _unique_texts(names: Sequence[str], keys: Mapping[str, str]) -> list[str]:
     first: dict[str, str] = {}
     for name in names:
         first.setdefault(keys[name], name)

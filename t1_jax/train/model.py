@@ -1,4 +1,4 @@
-"""The model that learns: float32 masters, and a copy in the compute dtype to think with."""
+"""The model in training: float32 weights, and a copy in the compute dtype that samples."""
 
 import functools
 import hashlib
@@ -47,33 +47,33 @@ from t1_jax.retriever import (
 from t1_jax.seeds import key_data
 from t1_jax.text import BucketConfig, PromptPreset, T1Tokenizer
 from t1_jax.train.config import ModelConfig
-from t1_jax.train.data_config import LengthConfig
-from t1_jax.train.step import Learner
+from t1_jax.train.data.config import LengthConfig
+from t1_jax.train.step import ModelParts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainableModel:
-    """A model in training and all that belongs to it.
+    """A model in training, with its tokenizer and prompts.
 
     Attributes:
-        learner: the decoder as the training step takes it.
-        initial: the weights that learn, as they were loaded; the first step consumes them.
-        thinker: the graph of the decoder that thinks, without adapters, in the compute dtype.
-        thinking: mesh and rules of that decoder.
-        dtype: of that decoder.
-        attention: back end of both.
-        shape: of the decoder.
-        lora: adapters that learn; None where all weights do.
+        parts: the decoder as the training step takes it.
+        initial: trainable weights as loaded; the first step consumes them.
+        sampler_graph: graph of the decoder that samples, without adapters, in the compute dtype.
+        sampler_mesh: mesh and rules of that decoder.
+        dtype: compute dtype.
+        attention: attention back end of both decoders.
+        shape: config of the decoder.
+        lora: adapters that are trained; None if all weights are.
         tokenizer: with `<emb_token>`.
-        preset: how queries and documents are put to the model.
+        preset: prompts of queries and documents.
         provenance: where the weights came from.
-        parameters: of the decoder, adapters not counted.
+        parameters: number of parameters of the decoder, without adapters.
     """
 
-    learner: Learner
+    parts: ModelParts
     initial: nnx.State
-    thinker: nnx.GraphDef[Decoder]
-    thinking: MeshContext
+    sampler_graph: nnx.GraphDef[Decoder]
+    sampler_mesh: MeshContext
     dtype: str
     attention: str
     shape: DecoderConfig
@@ -85,13 +85,13 @@ class TrainableModel:
 
     @property
     def mesh_context(self) -> MeshContext:
-        """Mesh and rules."""
-        return self.learner.mesh_context
+        """Mesh and rules of the decoder in training."""
+        return self.parts.mesh_context
 
     def decoder(self, trained: nnx.State) -> Decoder:
-        """The decoder in float32 with these weights, its adapter beside the others."""
+        """The decoder in float32 with these weights; adapters stay separate."""
         with self.mesh_context.activate():
-            return nnx.merge(self.learner.graph, trained, self.learner.frozen)
+            return nnx.merge(self.parts.graphdef, trained, self.parts.frozen)
 
     def retriever(
         self,
@@ -99,27 +99,33 @@ class TrainableModel:
         options: RetrieverOptions,
         interrupt: Interrupt | None = None,
     ) -> T1:
-        """A retriever with a copy of these weights in the compute dtype."""
-        gathered = set(self.mesh_context.rules.embed) - set(self.thinking.rules.embed)
+        """A retriever with a copy of these weights in the compute dtype.
+
+        Args:
+            trained: trainable weights; not consumed.
+            options: lengths and batch shapes.
+            interrupt: ends thinking and encoding early.
+        """
+        gathered = set(self.mesh_context.rules.embed) - set(self.sampler_mesh.rules.embed)
         with self.mesh_context.activate():
-            weights, masks = _thinking_weights(
-                self.learner.graph, trained, self.learner.frozen, self.dtype, tuple(gathered)
+            weights, masks = _sampler_weights(
+                self.parts.graphdef, trained, self.parts.frozen, self.dtype, tuple(gathered)
             )
-            decoder = nnx.merge(self.thinker, weights, masks)
+            decoder = nnx.merge(self.sampler_graph, weights, masks)
         return T1(
             decoder,
             self.tokenizer,
             self.preset,
-            self.thinking,
+            self.sampler_mesh,
             options=options,
             provenance=self.provenance,
             interrupt=interrupt,
         )
 
-    def thinking_options(
+    def retriever_options(
         self, lengths: LengthConfig, *, max_rows: int, max_thought_tokens: int
     ) -> RetrieverOptions:
-        """Lengths and batch shapes of a retriever that thinks during training."""
+        """Lengths and batch shapes of a retriever that is used during training."""
         shapes, buckets = BatchShapes(max_rows=max_rows), BucketConfig()
         if self.attention == "splash":
             shapes = replace(shapes, prefix_sizes=_multiples(shapes.prefix_sizes))
@@ -138,44 +144,44 @@ def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "dtype", "gathered"))
-def _thinking_weights(
+def _sampler_weights(
     graph: nnx.GraphDef[Decoder],
     trained: nnx.State,
     frozen: nnx.State,
     dtype: str,
     gathered: tuple[str, ...],
 ) -> tuple[nnx.State, nnx.State]:
-    """Adapters merged, all in the dtype of the decoder that thinks, whole over some mesh axes."""
+    """All weights in the compute dtype, with adapters merged, replicated over `gathered` axes."""
     plain = merge_lora(nnx.merge(graph, trained, frozen))
     _, weights, masks = nnx.split(plain, nnx.Param, VocabMask)
 
-    def laid_out(leaf: jax.Array) -> jax.Array:
+    def replicated(leaf: jax.Array) -> jax.Array:
         cast = leaf.astype(jnp.dtype(dtype))
         if not gathered:
             return cast
         return jax.reshard(cast, _without(jax.typeof(cast).sharding.spec, gathered))
 
-    return jax.tree.map(laid_out, weights), masks
+    return jax.tree.map(replicated, weights), masks
 
 
 def _without(spec: jax.P, axes: tuple[str, ...]) -> jax.P:
-    """The partition with nothing split over these mesh axes."""
-    left = []
+    """The partition spec without these mesh axes."""
+    remaining = []
     for entry in spec:
         names = (entry,) if isinstance(entry, str) else tuple(entry or ())
-        left.append(tuple(name for name in names if name not in axes) or None)
-    return jax.P(*left)
+        remaining.append(tuple(name for name in names if name not in axes) or None)
+    return jax.P(*remaining)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainableModelFiles:
-    """The files that a student is loaded from, opened and checked; no weight has been read.
+    """The files of a model to train, opened and checked; no weight has been read.
 
     Attributes:
-        name: of the base model.
-        checkpoint: of the base model.
-        adapter: that goes on learning; None where there is none yet.
-        resolved: what is known without the weights.
+        name: name of the base model.
+        checkpoint: checkpoint of the base model.
+        adapter: adapter that is trained further; None without one.
+        resolved: tokenizer, prompts and provenance.
     """
 
     name: str
@@ -185,17 +191,17 @@ class TrainableModelFiles:
 
     @property
     def fingerprint(self) -> str:
-        """Hex SHA-256 of the weights that a run starts from, those of new adapters left out."""
-        plain = self.resolved.provenance.fingerprint
+        """Hex SHA-256 of the weights that a run starts from, without new adapters."""
+        base = self.resolved.provenance.fingerprint
         if self.adapter is None:
-            return plain
-        return hashlib.sha256(f"{plain} {self.adapter.fingerprint}".encode()).hexdigest()
+            return base
+        return hashlib.sha256(f"{base} {self.adapter.fingerprint}".encode()).hexdigest()
 
     def identity(self, lora: LoraConfig | None, seed: int) -> dict[str, Any]:
-        """What a run's checkpoints must have in common, as JSON; needs no weights.
+        """What all checkpoints of a run have in common, as JSON; needs no weights.
 
         Args:
-            lora: adapters that are asked for; those of an adapter that goes on come first.
+            lora: new adapters to train; an adapter that is trained further keeps its own.
             seed: of the run.
         """
         lora = lora if self.adapter is None else self.adapter.config
@@ -214,8 +220,8 @@ def open_trainable_model(config: ModelConfig) -> TrainableModelFiles:
 
     Raises:
         WeightsError: nothing usable is there, or an adapter of another base model.
-        ConfigError: an adapter is to go on learning with another rank or other targets, or new
-            adapters would not store the row of an `<emb_token>` that the model does not have.
+        ConfigError: an adapter would be trained further with another rank or other targets, or new
+            adapters would not store the row of a new `<emb_token>`.
     """
     path = Path(config.path)
     if not is_adapter(path):
@@ -224,15 +230,15 @@ def open_trainable_model(config: ModelConfig) -> TrainableModelFiles:
         if is_new and config.lora is not None and not config.lora.emb_row:
             raise ConfigError(
                 f"{config.path} has no <emb_token> yet, and adapters with emb_row=false would not "
-                "store the row it is given",
-                hint="set model.lora.emb_row=true, or give the model its token first: t1 import",
+                "store its row",
+                hint="set model.lora.emb_row=true, or add the token first: t1 import",
             )
         return _files(config.path, checkpoint, None, config)
     adapter = read_adapter(path)
     if config.lora not in (None, adapter.config):
         raise ConfigError(
             f"{path} is an adapter with {adapter.config}, and model.lora asks for {config.lora}",
-            hint="set model.lora=null to go on with the adapter as it is, or merge it first: "
+            hint="set model.lora=null to train the adapter further as it is, or merge it first: "
             f"t1 export {path} FOLDER",
         )
     return _files(adapter.metadata.base_model, open_base(adapter), adapter, config)
@@ -253,20 +259,20 @@ def load_trainable_model(
     """Loads the weights to train, in float32.
 
     Args:
-        files: as `open_trainable_model` found them.
-        config: what is to learn, and how it is computed.
+        files: from `open_trainable_model`.
+        config: of the model.
         mesh_context: mesh and rules.
-        seed: of new adapters.
+        seed: seed of new adapters.
 
     Raises:
         ConfigError: the mesh does not divide a weight.
-        UnsupportedError: the attention back end cannot do this here.
+        UnsupportedError: the attention back end does not support this model or platform.
     """
     platform = mesh_context.mesh.devices.flat[0].platform
     options = ModelOptions.for_platform(platform, dtype=config.dtype, attention=config.attention)
-    thinking = mesh_context
+    sampler_mesh = mesh_context
     if config.replicate_for_sampling:
-        thinking = replace(mesh_context, rules=replace(mesh_context.rules, embed=()))
+        sampler_mesh = replace(mesh_context, rules=replace(mesh_context.rules, embed=()))
     adapter, resolved = files.adapter, files.resolved
     decoder = load_decoder(
         resolved,
@@ -274,8 +280,10 @@ def load_trainable_model(
         mesh_context,
     )
     with mesh_context.activate():
-        plain = nnx.eval_shape(lambda: Decoder(decoder.config, options, thinking, nnx.Rngs(0)))
-        thinker, weights, _ = nnx.split(plain, nnx.Param, VocabMask)
+        sampler = nnx.eval_shape(
+            lambda: Decoder(decoder.config, options, sampler_mesh, nnx.Rngs(0))
+        )
+        sampler_graph, weights, _ = nnx.split(sampler, nnx.Param, VocabMask)
         if config.lora is not None and adapter is None:
             bits = jnp.asarray(key_data(seed, "lora"))
             decoder = add_lora(
@@ -289,10 +297,10 @@ def load_trainable_model(
             init_emb_row(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return TrainableModel(
-        learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),
+        parts=ModelParts(graphdef=graph, frozen=frozen, mesh_context=mesh_context),
         initial=trained,
-        thinker=thinker,
-        thinking=thinking,
+        sampler_graph=sampler_graph,
+        sampler_mesh=sampler_mesh,
         dtype=config.dtype,
         attention=config.attention,
         shape=decoder.config,

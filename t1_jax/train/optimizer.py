@@ -1,4 +1,4 @@
-"""AdamW on float32 masters: schedules, clipping, and an average of the weights where asked for."""
+"""AdamW on float32 weights, with schedules, gradient clipping and an optional EMA."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -13,32 +13,34 @@ from jaxtyping import Array, Int
 from t1_jax.errors import ConfigError, UnsupportedError
 
 _DECAYING = frozenset({"kernel", "table", "a", "b"})
-"""Projections, head, embedding table, and the two factors of an adapter."""
+"""Parameters with weight decay: projections, head, embedding table and adapter factors."""
 
 _NO_LIMIT = 2**31 - 1
-"""Of gradients in a row that are not finite and left out."""
+"""Consecutive non-finite gradients to skip; `Health` stops a run earlier."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """How gradients change weights; the authors of T1 published none of it.
+    """AdamW; the authors of T1 published none of these values.
 
     Attributes:
-        learning_rate: at its peak. About 1e-5 for all weights, 1e-4 for adapters, 1e-6 with a
-            reward.
-        schedule: after the warm-up.
-        warmup_ratio: share of the steps in which the rate rises to it.
-        min_lr_ratio: share of the peak at which a schedule ends.
-        weight_decay: of all weights but norms, biases and the vector added to the row of
-            `<emb_token>`. Of an adapter both factors decay, which draws the model back to its base.
-        beta1: decay of the mean of gradients.
-        beta2: decay of the mean of their squares.
-        epsilon: added to the root of the latter.
-        clip_norm: gradients are scaled down to this global norm; 0 leaves them.
-        ema: decay of an average of the weights, which is then what is evaluated and exported.
+        learning_rate: peak learning rate. About 1e-5 for all weights, 1e-4 for adapters, 1e-6 with
+            a reward.
+        schedule: schedule after the warm-up.
+        warmup_ratio: fraction of the steps with linear warm-up.
+        min_lr_ratio: final learning rate as a fraction of the peak.
+        weight_decay: decoupled weight decay, of all weights but norms, biases and the vector added
+            to the row of `<emb_token>`. With adapters it decays both factors, towards the base
+            model.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        epsilon: added to the root of the second moment.
+        clip_norm: maximum global norm of the gradient; 0 turns clipping off.
+        ema: decay of an exponential moving average of the weights, which is then validated and
+            exported; null for none.
 
     Raises:
-        ConfigError: a number out of range.
+        ConfigError: a number is out of range.
     """
 
     learning_rate: float = 1e-5
@@ -55,8 +57,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         for name, good, range_ in (
             ("learning_rate", lambda x: x > 0, "above 0"),
-            ("warmup_ratio", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
-            ("min_lr_ratio", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+            ("warmup_ratio", lambda x: 0 <= x <= 1, "from 0 to 1"),
+            ("min_lr_ratio", lambda x: 0 <= x <= 1, "from 0 to 1"),
             ("weight_decay", lambda x: x >= 0, "at least 0"),
             ("beta1", lambda x: 0 <= x < 1, "from 0 to below 1"),
             ("beta2", lambda x: 0 <= x < 1, "from 0 to below 1"),
@@ -72,12 +74,12 @@ class OptimizerConfig:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainState:
-    """What a step changes.
+    """Weights and optimizer state.
 
     Attributes:
-        trained: float32 masters of the weights that learn.
+        trained: trainable weights in float32.
         optimizer: moments and counters.
-        average: of the weights, where asked for.
+        average: exponential moving average of the weights; None without `ema`.
         step: updates so far in this stage; abstract in the description of a checkpoint.
     """
 
@@ -88,20 +90,19 @@ class TrainState:
 
     @property
     def best_weights(self) -> nnx.State:
-        """What to evaluate and export: the average where there is one."""
+        """The weights to validate and export: the average if there is one."""
         return self.trained if self.average is None else self.average
 
 
 class Optimizer:
-    """The update rule of one stage.
+    """The optimizer of one stage.
 
-    A gradient that is not finite changes nothing but the count of steps (and an average of the
-    weights still moves towards them), so that the weights and moments of a run that breaks are
-    still those of its last good step.
+    A non-finite gradient leaves weights and moments unchanged, so that a broken run keeps those of
+    its last good step; only the count of steps and the average of the weights advance.
 
     Args:
-        config: the rule.
-        steps: of the stage, over which the schedule runs.
+        config: of the optimizer.
+        steps: length of the schedule in updates.
     """
 
     def __init__(self, config: OptimizerConfig, steps: int) -> None:
@@ -121,7 +122,7 @@ class Optimizer:
         self.rule = optax.apply_if_finite(optax.chain(*parts), _NO_LIMIT)
 
     def start(self, trained: nnx.State) -> TrainState:
-        """The state before the first step; moments lie beside their weights.
+        """The state before the first step; moments have the shardings of their weights.
 
         Raises:
             UnsupportedError: a weight is not float32, in which small updates would be lost.
@@ -129,7 +130,7 @@ class Optimizer:
         for leaf in jax.tree.leaves(trained):
             if leaf.dtype != jnp.float32:
                 raise UnsupportedError(
-                    f"weights that learn must be float32, one is {leaf.dtype}",
+                    f"trainable weights must be float32, one is {leaf.dtype}",
                     hint="load the model with param_dtype float32; activations may be bfloat16",
                 )
         average = None
@@ -145,21 +146,20 @@ class Optimizer:
     def apply(
         self, state: TrainState, gradients: nnx.State
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One update, and its measures; both arguments lie alike. The state given is consumed.
+        """One update. Consumes the state; both arguments have equal shardings.
 
         Returns:
-            The new state, the norm of the gradient before it is clipped, the learning rate of this
-            update, how many updates of the stage were skipped since their gradient was not finite,
-            and how many of them are the last ones in a row.
+            The new state, and metrics: the gradient norm before clipping, the learning rate, the
+            updates skipped in this stage for a non-finite gradient, and the last ones in a row.
         """
         return _apply(self.rule, self.schedule, self.config.ema, state, gradients)
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """Update, counted from 0 -> learning rate.
+    """Maps the number of the update, from 0, to the learning rate.
 
-    In W updates of warm-up it is peak * (n + 1)/(W + 1), above 0 from the first on. The update
-    after them has the peak, and the rate would reach `min_lr_ratio` one update after the last.
+    During W updates of warm-up it is peak * (n + 1)/(W + 1), above 0 from the first one. The next
+    update has the peak, and `min_lr_ratio` would be reached one update after the last.
     """
     warmup = round(config.warmup_ratio * steps)
     rest = max(steps - warmup, 1)
@@ -176,7 +176,7 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
 
 
 def _decays(trained: nnx.State) -> nnx.State:
-    """Which weights decay, told by the last part of their path: a stacked bias has three axes."""
+    """Which weights decay, by the last part of their path; a stacked bias has three axes too."""
     return nnx.map_state(lambda path, _: path[-1] in _DECAYING, trained)
 
 
@@ -193,7 +193,7 @@ def _apply(
     gradients: nnx.State,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     norm = optax.tree.norm(gradients)
-    # A norm may overflow where no gradient does: such an update is skipped too.
+    # The norm may overflow although no gradient does; such an update is skipped too.
     gradients = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(norm), leaf, jnp.nan), gradients)
     # Optax types every tree as any tree.
     updates, new = rule.update(gradients, state.optimizer, state.trained)
@@ -206,7 +206,7 @@ def _apply(
     skipped = state.optimizer.total_notfinite
     metrics = {
         "grad_norm": norm,
-        # Updates that are left out do not count for the schedule.
+        # Skipped updates do not count for the schedule.
         "learning_rate": jnp.asarray(schedule(step - skipped), jnp.float32),
         "skipped_updates": optimizer.total_notfinite,
         "skipped_in_a_row": optimizer.notfinite_count,

@@ -1,7 +1,8 @@
-"""What a run leaves behind: its checkpoints, then the weights that are exported from them."""
+"""What a run leaves behind: its checkpoints, and the weights that are exported from them."""
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -9,144 +10,261 @@ from flax import nnx
 
 from t1_jax.config import to_yaml
 from t1_jax.errors import RetryableError, T1Error
+from t1_jax.train.batches import StageState
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.exporting import export_weights, training_summary
+from t1_jax.train.export import export_weights, training_summary
+from t1_jax.train.infra import (
+    Checkpoints,
+    Health,
+    HealthConfig,
+    Meter,
+    RunFolder,
+    abstract_like,
+    total_peak_flops,
+)
 from t1_jax.train.model import TrainableModel
-from t1_jax.train.progress import Progress
-from t1_jax.train.run import Checkpoints, RunFolder
 from t1_jax.train.sources import TrainingData
-from t1_jax.train.stage import Stage
+from t1_jax.train.stage import Stage, Stages
 
-_State = dict[str, Any]
+
+@dataclass(kw_only=True)
+class RunningStage:
+    """The stage in progress.
+
+    Attributes:
+        stage: batches and optimizer.
+        state: weights, moments, and copies of the weights that a rollout needs.
+        first_step: steps of the stages before it.
+        done: steps of this stage that are complete.
+        metrics: of the last step.
+    """
+
+    stage: Stage
+    state: StageState
+    first_step: int
+    done: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Steps of the whole run that are complete."""
+        return self.first_step + self.done
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all steps of the stage are complete."""
+        return self.done >= self.stage.steps
+
+    @property
+    def validation_due(self) -> bool:
+        """Whether a validation follows the last step."""
+        every = self.stage.config.validate_every
+        return self.at_end or bool(every and self.done % every == 0)
+
+    @property
+    def weights(self) -> nnx.State:
+        """The weights to validate and export."""
+        return self.state.train.best_weights
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Counts and scores of a run so far.
+
+    Attributes:
+        health: which metrics are bad, and for how long.
+        meter: tokens so far, and the speed.
+        steps: stage -> steps done.
+        validations: stage -> metrics of its last validation.
+        best: the best validation score and its step.
+        validation_pending: a stop interrupted a validation, which is repeated on resuming.
+    """
+
+    health: Health
+    meter: Meter
+    steps: dict[str, int] = field(default_factory=dict)
+    validations: dict[str, dict[str, float]] = field(default_factory=dict)
+    best: tuple[float, int] | None = None
+    validation_pending: bool = False
+
+    @classmethod
+    def new(cls, config: HealthConfig) -> "Progress":
+        """The progress of a run that begins."""
+        return cls(health=Health(config), meter=Meter(total_peak_flops()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return {
+            "validation_owed": self.validation_pending,
+            "health": self.health.state_dict(),
+            "tokens": self.meter.tokens,
+            "steps": self.steps,
+            "best": self.best,
+            "validations": self.validations,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        self.validation_pending = state["validation_owed"]
+        self.health.load_state_dict(state["health"])
+        self.meter = Meter(total_peak_flops(), tokens=int(state["tokens"]))
+        self.steps = dict(state["steps"])
+        self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
+        self.validations = {name: dict(scores) for name, scores in state["validations"].items()}
+
+    def update_best(self, score: float, step: int) -> None:
+        """Keeps the score if it is the best so far."""
+        if self.best is None or score > self.best[0]:
+            self.best = (score, step)
 
 
 class RunSaver:
-    """Saves a run and exports its weights; nothing is exported before it is saved.
+    """Saves a run, restores it, and exports weights; only saved weights are exported.
 
     All processes call its methods together.
 
     Args:
         config: of the run.
-        data: that it learns from.
-        student: the model that learns.
+        data: training data.
+        model: the model in training.
         folder: of the run.
-        checkpoints: where it is saved.
-        identity: of the run, see `TrainableModelFiles.identity`; its checkpoints tell it.
+        checkpoints: of the run.
+        identity: what all checkpoints of the run have in common, see
+            `TrainableModelFiles.identity`.
 
     Attributes:
-        progress: of the run, which its checkpoints tell too.
+        folder: see above.
+        checkpoints: see above.
+        progress: of the run; part of every checkpoint.
     """
 
     def __init__(
         self,
         config: TrainConfig,
         data: TrainingData,
-        student: TrainableModel,
+        model: TrainableModel,
         folder: RunFolder,
         checkpoints: Checkpoints,
         *,
         identity: Mapping[str, Any],
     ) -> None:
+        self.folder = folder
+        self.checkpoints = checkpoints
         self.progress = Progress.new(config.health)
         self._config = config
         self._data = data
-        self._student = student
-        self._folder = folder
-        self._checkpoints = checkpoints
+        self._model = model
         self._identity = identity
 
-    def rescue(
-        self,
-        stage: Stage,
-        state: _State,
-        first: int,
-        done: int,
-        metrics: Mapping[str, float],
-        error: Exception,
-    ) -> None:
+    def latest_meta(self) -> dict[str, Any] | None:
+        """The metadata of the newest checkpoint; None if there is none."""
+        latest = self.checkpoints.latest()
+        return None if latest is None else self.checkpoints.meta(latest)
+
+    def save(self, running: RunningStage, *, replace: bool = False) -> None:
+        """Begins to save the run as it is after a step; see `Checkpoints.save`.
+
+        Args:
+            running: the stage in progress.
+            replace: write a checkpoint of this step again.
+        """
+        source = running.stage.state_dict()
+        meta = {
+            **self._identity,
+            **self.progress.state_dict(),
+            "config": to_yaml(self._config),
+            "stage": running.stage.name,
+            "first_step": running.first_step,
+            "stage_step": running.done,
+            "draws": source["position"],
+        }
+        self.checkpoints.save(
+            running.step,
+            running.state,
+            source["arrays"],
+            meta,
+            running.metrics,
+            replace=replace,
+        )
+
+    def restore(self, stages: Stages, meta: Mapping[str, Any]) -> RunningStage:
+        """The stage of the newest checkpoint and all progress, as they were when it was saved.
+
+        Consumes the initial weights of the model.
+
+        Args:
+            stages: of the run.
+            meta: of the checkpoint, see `latest_meta`.
+
+        Raises:
+            WeightsError: the checkpoint is damaged, or holds arrays of another shape.
+            DataError: it belongs to other data.
+        """
+        stage, initial = stages[meta["stage"]], self._model.initial
+        step = meta["first_step"] + meta["stage_step"]
+        abstract = abstract_like(stage.start(initial))
+        for leaf in jax.tree.leaves(initial):
+            leaf.delete()  # the restored weights replace them
+        restored = self.checkpoints.restore(step, abstract)
+        stage.load_state_dict({"position": meta["draws"], "arrays": restored.host})
+        self.progress.load_state_dict(meta)
+        return RunningStage(
+            stage=stage,
+            state=restored.state,
+            first_step=meta["first_step"],
+            done=meta["stage_step"],
+        )
+
+    def rescue(self, running: RunningStage, error: Exception) -> None:
         """Saves the last complete step before an error ends the run, if that is possible."""
-        # An error that is not ours may have met one process alone, and saving needs all of them.
-        alone = jax.process_count() > 1 and not isinstance(error, T1Error)
-        consumed = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
-        if alone or consumed:
+        # Only a T1Error is raised on all processes together, which saving needs.
+        is_alone = jax.process_count() > 1 and not isinstance(error, T1Error)
+        is_consumed = any(leaf.is_deleted() for leaf in jax.tree.leaves(running.state))
+        if not running.done or is_alone or is_consumed:
             return
-        with suppress(OSError, T1Error):  # what ended the run is the error to tell
-            self.save(stage, state, first, done, metrics)
-            self._checkpoints.wait()
-            error.add_note(f"the run is saved at step {first + done}; the same command goes on")
+        with suppress(OSError, T1Error):  # the error to report is the one that ended the run
+            self.save(running)
+            self.checkpoints.wait()
+            error.add_note(f"the run is saved at step {running.step}; the same command resumes it")
 
     def retryable(self, error: OSError | T1Error) -> RetryableError:
-        """The error that ends the run, and as far as the run is saved."""
+        """The error that ends the run, with the step at which the run is saved."""
         with suppress(OSError, T1Error):
-            self._checkpoints.wait()
-        saved = self._checkpoints.latest()
+            self.checkpoints.wait()
+        saved = self.checkpoints.latest()
         message, hint = str(error), None
         if isinstance(error, T1Error):
             message, hint = error.message, error.hint
-        how = "nothing is saved yet" if saved is None else f"the run is saved at step {saved}"
-        return RetryableError(f"{message}; {how}", hint=hint or "give the same command again")
+        where = "nothing is saved yet" if saved is None else f"the run is saved at step {saved}"
+        return RetryableError(f"{message}; {where}", hint=hint or "give the same command again")
 
-    def export_best(self, stage: Stage, state: _State, step: int) -> None:
-        """Exports the weights of this step if none were better; call it once they are saved."""
-        if self.progress.best is not None and self.progress.best[1] == step:
-            scores = self.progress.validations[stage.name]
-            self.export(state["train"].best_weights, "best", scores)
+    def export_best(self, running: RunningStage) -> None:
+        """Exports the weights of this step if they are the best; call it once they are saved."""
+        if self.progress.best is not None and self.progress.best[1] == running.step:
+            scores = self.progress.validations[running.stage.name]
+            self.export(running.weights, "best", scores)
 
     def export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
         """Exports weights that are saved already.
 
         Args:
-            weights: that learn.
+            weights: trained parameters.
             name: of the folder in the run folder.
-            scores: validation measures of these weights.
+            scores: validation metrics of these weights.
 
         Raises:
-            T1Error: see `export_weights`; the checkpoint of these weights is named.
+            T1Error: see `export_weights`; names the checkpoint that holds these weights.
         """
-        config = self._config
-        self._checkpoints.wait()
-        account = training_summary(
-            config, self._data, self._student.lora, self.progress.steps, scores
+        self.checkpoints.wait()
+        summary = training_summary(
+            self._config, self._data, self._model.lora, self.progress.steps, scores
         )
         try:
-            export_weights(self._student, weights, self._folder.path / name, config, account)
+            export_weights(self._model, weights, self.folder.path / name, self._config, summary)
         except T1Error as error:
             raise type(error)(
                 f"{name} could not be exported: {error.message}; its weights are in the checkpoint "
-                f"of step {self._checkpoints.latest()}",
-                hint=f"{error.hint or 'hint that'} (with resume=true if a setting changes); the "
-                "same command then exports them",
+                f"of step {self.checkpoints.latest()}",
+                hint=f"{error.hint or 'remove the cause'} (with resume=true if a setting changes); "
+                "the same command then exports them",
             ) from error
-
-    def save(
-        self,
-        stage: Stage,
-        state: _State,
-        first: int,
-        done: int,
-        metrics: Mapping[str, float],
-        *,
-        replace: bool = False,
-    ) -> None:
-        """Begins to save the run as it is after a step; see `Checkpoints.save`.
-
-        Args:
-            stage: that runs.
-            state: of the stage.
-            first: steps of the stages before it.
-            done: steps of the stage.
-            metrics: of the last step.
-            replace: the checkpoint of this step, if there is one.
-        """
-        meta = {
-            **self._identity,
-            **self.progress.meta(),
-            "config": to_yaml(self._config),
-            "stage": stage.name,
-            "first_step": first,
-            "stage_step": done,
-            "draws": stage.position(),
-        }
-        self._checkpoints.save(
-            first + done, state, stage.host_state(), meta, metrics, replace=replace
-        )

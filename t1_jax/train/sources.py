@@ -1,4 +1,4 @@
-"""From names in a config to training sets without leaks, and collections to validate on."""
+"""From sources in a config to training sets without leaks, and collections to validate on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,38 +11,38 @@ from t1_jax.retrieval import Collection
 from t1_jax.retrieval.datasets import DATASETS
 from t1_jax.train.config import ValidationConfig
 from t1_jax.train.data import (
+    DataConfig,
     LeakConfig,
     LeakReport,
+    SourceConfig,
     TrainingRecord,
     TrainingSet,
     exclude_known_answers,
-    find_leaks,
+    overlap,
     read_records,
     records_from_collection,
     refuse_leaks,
     remove_leaks,
 )
-from t1_jax.train.data_config import DataConfig, SourceConfig
 from t1_jax.train.thoughts import cached_source, document_pairs, template_records
 
 TRAINING_PREFIX = "train"
-"""Begins the names of splits that may be learned from; every other split is held out."""
+"""Begins the names of training splits; every other split is held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """What a run learns from.
+    """What a run trains and validates on.
 
     Attributes:
-        sets: by source, cleaned.
-        held_out: queries that must not be learnt, by collection and split.
-        validation: by collection, the queries and documents that checkpoints are compared on.
-        leaks: what was taken out of the sets.
-        validation_leaks: queries that were taken out of the splits to validate on, since a test
-            split has them too, or nearly.
-        removed_negatives: negatives taken out of records since they are the query itself or answer
-            it, see `exclude_known_answers`.
-        notes: by collection, what lenient reading dropped or accepted, and how often.
+        sets: training sets in the order of the sources, without leaks.
+        held_out: (collection, split) -> queries that must not be trained on.
+        validation: collection -> queries and documents that checkpoints are compared on.
+        leaks: records that were removed from the sets.
+        validation_leaks: validation queries that were removed as duplicates of test queries.
+        removed_negatives: negatives that were removed from records because they are the query
+            itself or answer it, see `exclude_known_answers`.
+        notes: collection -> what lenient reading dropped or accepted -> how often.
     """
 
     sets: tuple[TrainingSet, ...]
@@ -54,17 +54,17 @@ class TrainingData:
     notes: Mapping[str, Mapping[str, int]]
 
     def facts(self) -> dict[str, Any]:
-        """For the run folder: hashes and counts."""
+        """Hashes and counts for the run folder, as JSON."""
         return {
             "sets": {
-                each.name: {
-                    "records": len(each.records),
-                    "documents": len(each.documents),
-                    "thoughts": sum(len(record.thoughts) for record in each.records),
-                    "hash": each.data_hash,
-                    "notes": dict(self.notes.get(each.name, {})),
+                item.name: {
+                    "records": len(item.records),
+                    "documents": len(item.documents),
+                    "thoughts": sum(len(record.thoughts) for record in item.records),
+                    "hash": item.data_hash,
+                    "notes": dict(self.notes.get(item.name, {})),
                 }
-                for each in self.sets
+                for item in self.sets
             },
             "held_out": {
                 f"{name}/{split}": collection.qrels_hash
@@ -79,49 +79,56 @@ class TrainingData:
             "removed_negatives": self.removed_negatives,
         }
 
+    def notices(self) -> list[str]:
+        """Sentences about what reading changed in the data."""
+        lines = [
+            f"{name}: {count:,} {note}"
+            for name, counts in self.notes.items()
+            for note, count in counts.items()
+        ]
+        if self.removed_negatives:
+            lines.append(
+                f"{self.removed_negatives} negatives are the query itself or answer it; they are "
+                "removed"
+            )
+        return lines
+
 
 def load_training_data(config: DataConfig, validation: ValidationConfig) -> TrainingData:
     """Opens every source; nothing is fetched.
 
-    Training queries that stand, or nearly stand, in a held-out split are taken out; files that hold
-    one word for word are refused, unless `config.leaks` says otherwise.
+    Training queries that equal or nearly equal a held-out query are removed. Record files that
+    contain a held-out query verbatim are rejected, unless `config.leaks` is "remove".
 
     Raises:
-        DataError: a collection or file that is not there or malformed, a collection without the
+        DataError: a collection or file that is missing or malformed, a collection without the
             split to validate on, a record that names an unknown document, two sources of one
-            collection, or a held-out text in a file of records.
+            collection, or a held-out text in a record file.
     """
     sets: list[TrainingSet] = []
     held_out: dict[tuple[str, str], Collection] = {}
-    validated: dict[str, Collection] = {}
+    validation_sets: dict[str, Collection] = {}
     notes: dict[str, Mapping[str, int]] = {}
-    near, too_like_test = LeakConfig(near=config.near_duplicates), 0
+    leak_config, validation_leaks = LeakConfig(near=config.near_duplicates), 0
     for source in config.sources.values():
-        splits = collection_splits(source.collection)
-        if validation.split not in splits:
-            raise DataError(
-                f"the collection {source.collection} has no split {validation.split} to validate "
-                f"on; it has {', '.join(splits)}",
-                hint=f"set validation.split, or judge some queries in qrels/{validation.split}.tsv",
-            )
-        # Files of records need the documents alone, which every split has.
-        split = validation.split if source.records and "train" not in splits else "train"
-        collection = open_collection(source.collection, split, source.lenient)
+        collection = _open_source(source, validation.split)
         name = collection.name
-        notes[name] = collection.notes
-        if any(each.name == name for each in sets):
+        if name in notes:
             raise DataError(
                 f"two sources are named {name}",
                 hint="give one source several files under `records`",
             )
-        for split, held in held_out_splits(source.collection, source.lenient).items():
-            held_out[name, split] = held
-        of_validation = held_out.get((name, validation.split))
-        if of_validation is None:
-            of_validation = open_collection(source.collection, validation.split, source.lenient)
-        of_validation, leaked = _apart_from_test(of_validation, held_out.get((name, "test")), near)
-        too_like_test += leaked
-        validated[name] = validation_part(of_validation, validation)
+        notes[name] = collection.notes
+        held_out |= {
+            (name, split): queries
+            for split, queries in held_out_splits(source.collection, source.lenient).items()
+        }
+        validated = held_out.get((name, validation.split))
+        if validated is None:
+            validated = open_collection(source.collection, validation.split, source.lenient)
+        validated, leaked = _without_test(validated, held_out.get((name, "test")), leak_config)
+        validation_leaks += leaked
+        validation_sets[name] = validation_subset(validated, validation)
         sets.append(
             TrainingSet(
                 name=name,
@@ -130,41 +137,38 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
                 task=collection.task,
             )
         )
-    held = tuple(held_out.values())
+    collections = tuple(held_out.values())
     if config.leaks == "refuse":
         for item, source in zip(sets, config.sources.values(), strict=True):
             for path in source.records:
                 records = tuple(read_records(Path(path), documents=item.documents))
-                refuse_leaks([replace(item, name=str(path), records=records)], held)
-    cleaned, report = remove_leaks(sets, held, near)
-    closed, removed = [], 0
+                refuse_leaks([replace(item, name=str(path), records=records)], collections)
+    cleaned, report = remove_leaks(sets, collections, leak_config)
+    without_answers, removed_negatives = [], 0
     for item in cleaned:
-        records, wrong = exclude_known_answers(item.records, item.documents)
-        closed.append(replace(item, records=records))
-        removed += wrong
+        records, removed = exclude_known_answers(item.records, item.documents)
+        without_answers.append(replace(item, records=records))
+        removed_negatives += removed
     return TrainingData(
-        sets=tuple(closed),
+        sets=tuple(without_answers),
         held_out=held_out,
-        validation=validated,
+        validation=validation_sets,
         leaks=report,
-        validation_leaks=too_like_test,
-        removed_negatives=removed,
+        validation_leaks=validation_leaks,
+        removed_negatives=removed_negatives,
         notes=notes,
     )
 
 
 def held_out_splits(collection: str, lenient: bool = False) -> dict[str, Collection]:
-    """By split, the queries of a collection that must not be learned: all but those of training.
-
-    A split is for training if its name begins with "train"; `validation`, BEIR's `dev` and `test`,
-    and any other, are held out.
+    """Split -> collection, for every split whose name does not begin with "train".
 
     Args:
         collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
         lenient: see `t1_jax.retrieval.load_collection`.
 
     Raises:
-        DataError: the collection is not there, or malformed.
+        DataError: the collection is missing or malformed.
     """
     return {
         split: open_collection(collection, split, lenient)
@@ -173,39 +177,52 @@ def held_out_splits(collection: str, lenient: bool = False) -> dict[str, Collect
     }
 
 
-def _apart_from_test(
-    validation: Collection, test: Collection | None, near: LeakConfig
+def _open_source(source: SourceConfig, validation_split: str) -> Collection:
+    splits = collection_splits(source.collection)
+    if validation_split not in splits:
+        raise DataError(
+            f"the collection {source.collection} has no split {validation_split} to validate on; "
+            f"it has {', '.join(splits)}",
+            hint=f"set validation.split, or add relevance labels in qrels/{validation_split}.tsv",
+        )
+    # Record files need only the documents, which every split has.
+    split = validation_split if source.records and "train" not in splits else "train"
+    return open_collection(source.collection, split, source.lenient)
+
+
+def _without_test(
+    validation: Collection, test: Collection | None, config: LeakConfig
 ) -> tuple[Collection, int]:
-    """The queries that no test query is like, and how many others there were."""
+    """The validation queries that duplicate no test query, and the number of the others."""
+    if not records_from_collection(validation):
+        raise DataError(
+            f"no validation query of {validation.name} has a relevant document",
+            hint="add relevance labels, or validate on another split",
+        )
     if test is None:
         return validation, 0
-    asked = TrainingSet(
-        name=validation.name,
-        records=records_from_collection(validation),
-        documents=validation.documents_by_id,
-    )
-    leaked = {leak.query_id for leak in find_leaks([asked], [test], near)}
-    kept = [query.id for query in validation.queries if query.id not in leaked]
-    if not kept:
+    leaked = {leak.query_id for leak in overlap(validation, test, config)}
+    remaining = [query.id for query in validation.queries if query.id not in leaked]
+    if not remaining:
         raise DataError(
-            f"every query of the split to validate on of {validation.name} is like a test query",
-            hint="judge other queries in it",
+            f"every validation query of {validation.name} duplicates a test query",
+            hint="put other queries into the validation split",
         )
-    return validation.with_queries(kept), len(leaked)
+    return validation.with_queries(remaining), len(leaked)
 
 
 def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingRecord, ...]:
-    """Given files, or the collection's own training queries; and what its corpus offers."""
-    known = source.collection in DATASETS
-    if source.documents and not known:
+    """Records from files, or from the training queries, and pairs from the corpus if asked for."""
+    is_known = source.collection in DATASETS
+    if source.documents and not is_known:
         raise DataError(
-            f"records are made from the corpora of {', '.join(DATASETS)} alone",
+            f"corpus pairs are made only from {', '.join(DATASETS)}",
             hint=f"write records for {source.collection} yourself, and set documents=false",
         )
     if source.records:
         files = [Path(path) for path in source.records]
         records = list(read_records(*files, documents=collection.documents_by_id))
-    elif known:
+    elif is_known:
         records = list(template_records(source.collection, cached_source(source.collection)))
     else:
         records = list(records_from_collection(collection))
@@ -221,18 +238,17 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
     return tuple(records)
 
 
-def validation_part(collection: Collection, config: ValidationConfig) -> Collection:
-    """The queries, and the part of the corpus, that validation uses."""
+def validation_subset(collection: Collection, config: ValidationConfig) -> Collection:
+    """At most `config.queries` queries, and at most `config.documents` documents with theirs."""
     if config.queries is not None:
         collection = collection.subset_queries(config.queries)
     if config.documents is None or config.documents >= len(collection.documents):
         return collection
-    judged = {name for grades in collection.qrels.values() for name in grades}
-    judged |= {name for names in collection.excluded.values() for name in names}
-    room = max(config.documents - len(judged), 0)
-    others = [document.id for document in collection.documents if document.id not in judged]
-    kept = judged | set(others[:room])
+    needed = {document_id for grades in collection.qrels.values() for document_id in grades}
+    needed |= {document_id for excluded in collection.excluded.values() for document_id in excluded}
+    others = [document.id for document in collection.documents if document.id not in needed]
+    subset = needed | set(others[: max(config.documents - len(needed), 0)])
     return replace(
         collection,
-        documents=tuple(document for document in collection.documents if document.id in kept),
+        documents=tuple(document for document in collection.documents if document.id in subset),
     )

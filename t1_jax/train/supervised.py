@@ -1,150 +1,107 @@
-"""Stages 1 and 2: thoughts that are given, imitated, contrasted, or both."""
+"""Stages 1 and 2: batches of queries with reference thoughts, for SFT and contrastive losses."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from contextlib import AbstractContextManager, nullcontext
 
 from t1_jax.parallel import MeshContext
-from t1_jax.train.batch import Row, micro_batches
+from t1_jax.train.batches import PreparedBatch, SourceState, StageState
 from t1_jax.train.config import StageConfig
-from t1_jax.train.contrast import ContrastPlan, ContrastWeights
-from t1_jax.train.data import (
-    PADDING_SEGMENT,
-    Example,
-    TargetRow,
-    TrainingSet,
-    candidate_mask,
-    collect_candidates,
-    pack_rows,
-)
-from t1_jax.train.objective import TokenObjective
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.contrast import plan_contrast
+from t1_jax.train.data import BatchIterator, Example, TrainingSet
+from t1_jax.train.infra.throughput import Clock
+from t1_jax.train.layout import EmbeddingIds, micro_batches, pack_rows
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import StepBatch
 
 
-class Supervised:
-    """Turns a batch of draws into what one step learns from."""
+class SupervisedBatches:
+    """A `BatchSource` of examples that are used as they are.
+
+    Args:
+        config: config of the stage.
+        examples: stream of the stage's examples.
+        sets: training sets that the examples come from.
+        rows: builds rows.
+        mesh_context: mesh and rules.
+    """
 
     def __init__(
         self,
         config: StageConfig,
-        rows: RowMaker,
+        examples: BatchIterator,
         sets: Sequence[TrainingSet],
+        rows: RowBuilder,
         mesh_context: MeshContext,
     ) -> None:
         self._config = config
-        self._rows = rows
+        self._examples = examples
         self._sets = sets
-        self._placement = mesh_context
+        self._rows = rows
+        self._mesh_context = mesh_context
 
-    def prepare(self, examples: Sequence[Example]) -> StepBatch:
-        """Rows of all queries, and of all documents where vectors are compared."""
-        config = self._config
-        losses = config.losses
-        vectors = bool(losses.infonce or losses.triplet)
-        imitated = 0
+    def next(self, state: StageState, step: int, clock: Clock) -> PreparedBatch:
+        """See `BatchSource`."""
+        with clock.of("data"):
+            batch = self.batch(next(self._examples))
+        return PreparedBatch(batch=batch, metrics={}, samples=[])
+
+    def prefetch(self, state: StageState, step: int, clock: Clock) -> AbstractContextManager[None]:
+        """Nothing: these batches take no time."""
+        return nullcontext()
+
+    def state_dict(self) -> SourceState:
+        """See `BatchSource`."""
+        return {"position": self._examples.state_dict(), "arrays": {}}
+
+    def load_state_dict(self, state: SourceState) -> None:
+        """See `BatchSource`."""
+        self._examples.load_state_dict(state["position"])
+
+    def batch(self, examples: Sequence[Example]) -> StepBatch:
+        """The rows of all queries and, with a contrastive loss, of their documents."""
+        config, losses, ids = self._config, self._config.losses, EmbeddingIds()
+        contrastive = bool(losses.infonce or losses.triplet)
+        num_targets = 0
         if losses.sft:
-            imitated = self._rows.count_imitated(examples, emb_token_learns=config.train_emb_token)
-        weight = losses.sft / imitated if imitated else 0.0
+            num_targets = self._rows.count_sft_targets(
+                examples, train_emb_token=config.train_emb_token
+            )
+        query_ids = ids.take(len(examples)) if contrastive else None
         rows = [
-            self._rows.query(
+            self._rows.query_row(
                 example,
-                number if vectors else None,
+                None if query_ids is None else query_ids[number],
                 think=config.think,
-                weight=weight,
-                emb_token_learns=config.train_emb_token,
+                sft_weight=losses.sft / num_targets if num_targets else 0.0,
+                train_emb_token=config.train_emb_token,
             )
             for number, example in enumerate(examples)
         ]
         plan = None
-        if vectors:
-            plan, documents = document_prompt(
+        if query_ids is not None:
+            plan, documents = plan_contrast(
                 examples,
                 self._sets,
                 self._rows,
-                hard_negatives=config.data.hard_negatives,
+                ids,
+                query_ids=query_ids,
                 groups=range(len(examples)),
+                hard_negatives=config.data.hard_negatives,
             )
             rows += documents
-        tokenizer = self._rows.tokenizer
         if config.pack:
             longest = max(len(row.tokens) for row in rows)
-            length = config.micro_batch.packed_length(longest, self._placement.batch_divisor)
-            rows = _packed(rows, length, pad_id=tokenizer.pad_id)
+            length = config.micro_batch.packed_length(longest, self._mesh_context.batch_divisor)
+            rows = pack_rows([row for row in rows if len(row.targets)], length)
         return StepBatch(
-            micro=micro_batches(rows, config.micro_batch, self._placement, pad_id=tokenizer.pad_id),
-            objective=TokenObjective(),
+            micro_batches=micro_batches(
+                rows,
+                config.micro_batch,
+                self._mesh_context,
+                pad_id=self._rows.tokenizer.pad_id,
+            ),
             plan=plan,
-            contrastive=config.contrastive,
-            weights=ContrastWeights(infonce=losses.infonce, triplet=losses.triplet),
-            hold=config.micro_batch.hold,
-            num_vectors=0 if plan is None else len(examples) + int((plan.candidates >= 0).sum()),
-            action_tokens=imitated,
+            num_embeddings=ids.count,
+            num_targets=num_targets,
             truncated_thoughts=self._rows.count_truncated(examples) if config.think else 0,
         )
-
-
-def document_prompt(
-    examples: Sequence[Example],
-    sets: Sequence[TrainingSet],
-    rows: RowMaker,
-    *,
-    hard_negatives: int,
-    groups: Sequence[int],
-    most: int = 1,
-) -> tuple[ContrastPlan, list[Row]]:
-    """The documents of a batch, each once, and which query vector is compared with which of them.
-
-    Args:
-        examples: of the step.
-        sets: that they were drawn from.
-        rows: lays documents out.
-        hard_negatives: most that a query draws; it decides the padded shape.
-        groups: the draw of each query vector; these have the first numbers of the step. A draw
-            whose query has several thoughts has several.
-        most: query vectors that a draw can have; it decides the padded shape.
-    """
-    candidates = collect_candidates(examples, hard_negatives)
-    allowed = candidate_mask(examples, candidates.keys, sets)
-    of, first = np.asarray(groups, np.int32), len(groups)
-    plan = ContrastPlan(
-        queries=np.arange(first, dtype=np.int32),
-        candidates=first + np.arange(len(candidates.keys), dtype=np.int32),
-        positive=candidates.positive_index[of],
-        negatives=candidates.negative_index[of],
-        allowed=allowed[of],
-        groups=of,
-    ).padded(len(examples) * most, len(examples) * (1 + hard_negatives))
-    return plan, [rows.document(key, first + n) for n, key in enumerate(candidates.keys)]
-
-
-def _packed(rows: Sequence[Row], length: int, *, pad_id: int) -> list[Row]:
-    """The rows that imitate something, several in one of at most `length`, each seeing itself."""
-    rows = [row for row in rows if len(row.targets)]
-    spans = [
-        TargetRow(
-            tokens=tuple(row.tokens.tolist()),
-            target_begin=int(row.read_at[0]) + 1,
-            target_end=int(row.read_at[-1]) + 2,
-        )
-        for row in rows
-    ]
-    packed = []
-    for bin_ in pack_rows(spans, length, pad_id=pad_id):
-        used = int(np.sum(bin_.segment_ids != PADDING_SEGMENT))
-        (targets,) = np.nonzero(bin_.target_mask)
-        members = [rows[source] for source in bin_.sources]
-        packed.append(
-            Row(
-                tokens=bin_.tokens[:used],
-                positions=bin_.positions[:used],
-                segments=bin_.segment_ids[:used],
-                read_at=targets.astype(np.int32) - 1,
-                targets=bin_.tokens[targets],
-                sequence=np.zeros(len(targets), np.int32),
-                columns={
-                    "sft_weight": np.concatenate([row.columns["sft_weight"] for row in members])
-                },
-            )
-        )
-    return packed

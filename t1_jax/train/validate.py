@@ -1,6 +1,6 @@
-"""How good the model is right now: retrieval of held-out queries, thoughts and all."""
+"""Validation during training: retrieval of held-out queries with the current weights."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,10 +11,11 @@ from t1_jax.generate import FinishReason, SamplingParams, Thought
 from t1_jax.retrieval import Collection, build_index, score_run
 from t1_jax.retriever import T1
 from t1_jax.train.config import ValidationConfig
+from t1_jax.train.infra import GracefulStop
 
-MEASURE = "nDCG@10"
+METRIC = "nDCG@10"
 CHUNK = 256
-"""Texts between two looks at whether to stop."""
+"""Texts between two checks of `GracefulStop.check_together`."""
 
 _DEPTH = 100
 _Item = TypeVar("_Item")
@@ -22,11 +23,11 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What was measured.
+    """Scores of one set of weights.
 
     Attributes:
-        metrics: `validation/<collection>/ndcg@10`, their mean, and the thoughts' lengths and share
-            of those cut off.
+        metrics: `validation/<collection>/ndcg@10`, their mean, and of the thoughts the mean length
+            in tokens and the fraction that is truncated.
         samples: some queries of each collection with their thought and its score.
     """
 
@@ -34,13 +35,13 @@ class Validation:
     samples: list[dict[str, Any]]
 
 
-OVER_ALL = "validation/ndcg@10"
-"""The mean of the collections' nDCG@10."""
+MEAN_SCORE = "validation/ndcg@10"
+"""The mean nDCG@10 of all collections."""
 
 
 def score_names(collections: Iterable[str]) -> tuple[str, ...]:
-    """The scores that `validate` gives: over all collections, and of each."""
-    return (OVER_ALL, *(f"validation/{name}/ndcg@10" for name in collections))
+    """Names of the scores in `Validation.metrics`: the mean, and one of each collection."""
+    return (MEAN_SCORE, *(f"validation/{name}/ndcg@10" for name in collections))
 
 
 def validate(
@@ -50,79 +51,78 @@ def validate(
     *,
     think: bool,
     samples: int,
-    check: Callable[[], None] = lambda: None,
+    stop: GracefulStop | None = None,
 ) -> Validation:
-    """Ranks each collection's documents for its queries.
+    """Ranks all documents of each collection for its queries.
 
     Args:
-        model: with the weights of the moment.
+        model: the retriever with the current weights.
         collections: by name.
-        config: budget and temperature of thoughts.
+        config: length and temperature of thoughts.
         think: whether queries are embedded after a thought.
-        samples: queries of each collection to keep for reading.
-        check: called now and then, on all processes together; what it raises ends the validation,
-            half of which compares with nothing.
+        samples: queries of each collection to return with their thoughts.
+        stop: checked between chunks of texts, on all processes together.
+
+    Raises:
+        Interrupted: the run was asked to stop; there is no partial score.
     """
     metrics: dict[str, float] = {}
-    kept: list[dict[str, Any]] = []
-    drawn: list[Thought] = []
+    sampled: list[dict[str, Any]] = []
+    all_thoughts: list[Thought] = []
     for name, collection in collections.items():
-        queries, documents, thoughts = _encoded(
-            model, collection, config, think=think, task=collection.task, check=check
-        )
+        queries, documents, thoughts = _encode(model, collection, config, think=think, stop=stop)
         per_query = _scores(model, collection, queries, documents)
         metrics[f"validation/{name}/ndcg@10"] = float(np.mean(list(per_query.values())))
-        drawn += [thought for group in thoughts for thought in group]
-        kept += [
+        all_thoughts += [thought for group in thoughts for thought in group]
+        sampled += [
             _sample(name, collection, number, thoughts[number], per_query)
             for number in range(min(len(thoughts), samples))
         ]
-    metrics[OVER_ALL] = float(np.mean(list(metrics.values())))
-    if drawn:
-        cut = [thought.finish_reason is FinishReason.LENGTH for thought in drawn]
-        lengths = [thought.reasoning_tokens for thought in drawn]
+    metrics[MEAN_SCORE] = float(np.mean(list(metrics.values())))
+    if all_thoughts:
+        truncated = [thought.finish_reason is FinishReason.LENGTH for thought in all_thoughts]
+        lengths = [thought.reasoning_tokens for thought in all_thoughts]
         metrics["validation/length"] = float(np.mean(lengths))
-        metrics["validation/truncated_frac"] = float(np.mean(cut))
-    return Validation(metrics=metrics, samples=kept)
+        metrics["validation/truncated_frac"] = float(np.mean(truncated))
+    return Validation(metrics=metrics, samples=sampled)
 
 
-def _encoded(
+def _encode(
     model: T1,
     collection: Collection,
     config: ValidationConfig,
     *,
     think: bool,
-    task: str | None,
-    check: Callable[[], None],
+    stop: GracefulStop | None,
 ) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "C D"], list[list[Thought]]]:
-    """Vectors of queries and documents, and the thoughts."""
+    """Embeddings of queries and documents, and the thoughts."""
     queries: list[np.ndarray] = []
     documents: list[np.ndarray] = []
     thoughts: list[list[Thought]] = []
-    for some in _chunks(collection.queries):
-        check()
-        vectors, groups = model.encode_query(
-            [query.text for query in some],
-            query_ids=[query.id for query in some],
-            task=task,
+    for chunk in _chunks(collection.queries, stop):
+        embeddings, groups = model.encode_query(
+            [query.text for query in chunk],
+            query_ids=[query.id for query in chunk],
+            task=collection.task,
             think=think,
             max_thought_tokens=config.max_thought_tokens if think else None,
             sampling=SamplingParams(temperature=config.temperature),
             return_thoughts=True,
         )
-        queries.append(vectors)
+        queries.append(embeddings)
         thoughts += groups
-    for some in _chunks(collection.documents):
-        check()
-        texts = [document.full_text for document in some]
+    for chunk in _chunks(collection.documents, stop):
+        texts = [document.full_text for document in chunk]
         documents.append(
-            model.encode_document(texts, document_ids=[document.id for document in some])
+            model.encode_document(texts, document_ids=[document.id for document in chunk])
         )
     return np.concatenate(queries), np.concatenate(documents), thoughts
 
 
-def _chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+def _chunks(items: Sequence[_Item], stop: GracefulStop | None) -> Iterator[Sequence[_Item]]:
     for start in range(0, len(items), CHUNK):
+        if stop is not None:
+            stop.check_together()
         yield items[start : start + CHUNK]
 
 
@@ -134,13 +134,13 @@ def _scores(
 ) -> Mapping[str, float]:
     """nDCG@10 of each query."""
     ids = [query.id for query in collection.queries]
-    names = [document.id for document in collection.documents]
-    index = build_index("jax", names, documents, mesh=model.mesh_context.mesh)
+    document_ids = [document.id for document in collection.documents]
+    index = build_index("jax", document_ids, documents, mesh=model.mesh_context.mesh)
     excluded_rows = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
     run = index.search(queries, _DEPTH, excluded_rows).to_run(ids, index.ids)
     return score_run(
-        run, collection.all_qrels, metrics=[MEASURE], excluded=collection.excluded
-    ).per_query[MEASURE]
+        run, collection.all_qrels, metrics=[METRIC], excluded=collection.excluded
+    ).per_query[METRIC]
 
 
 def _sample(

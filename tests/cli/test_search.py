@@ -77,7 +77,7 @@ def test_the_index_says_how_queries_are_put(t1, base_model, pets, tmp_path):
         (("--dtype", "bfloat16"), "--dtype bfloat16: the index has float32"),
         (("--task", "economics"), "the instruction 'Given a economics post"),
         (("--instruction", "Find it"), "the instruction 'Find it'"),
-        (("--preset", "t1-compact"), "the index has the prompts 't1'"),
+        (("--preset", "t1-compact"), "the index has 't1'"),
     ):
         answer = t1("search", tmp_path / "posts", "who purrs?", *given)
         assert answer.code == 2

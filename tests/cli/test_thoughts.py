@@ -85,7 +85,7 @@ def test_an_endpoint_teaches_and_is_taken_up_again(t1, pets, given, tmp_path, mo
                "--json")  # fmt: skip
     answer = t1(*command)
     assert answer.code == 2
-    assert "2 answers are kept in" in answer.json["error"]["message"]
+    assert "2 answers are stored in" in answer.json["error"]["message"]
     assert not out.exists()
     answer = t1(*command)
     assert answer.code == 0, answer.err

@@ -36,7 +36,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer)
 def recipe(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two supervised stages of two steps; the run folder is the test's own."""
     one_device = single_device_mesh_context()
-    monkeypatch.setattr("t1_jax.train.loop.make_mesh_context", lambda mesh: one_device)
+    monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
     stages = {"s1": merged(S1, {"steps": 2}), "s2": merged(S2, {"steps": 2})}
     path = tmp_path / "toy.yaml"
     fields = toy_fields(files, stages, output=str(tmp_path / "run"))
@@ -132,7 +132,7 @@ def test_a_full_disk_is_worth_another_try(t1, recipe, monkeypatch):
         raise T1Error("metrics.jsonl could not be written: no space", hint="free disk space")
 
     with monkeypatch.context() as patch:
-        patch.setattr("t1_jax.train.run.folder.RunFolder.record", full)
+        patch.setattr("t1_jax.train.infra.folder.RunFolder.record", full)
         answer = t1("train", recipe, "run=[s1]")
     assert answer.code == UNFINISHED
     assert "no space; the run is saved at step" in " ".join(answer.err.split())

@@ -87,7 +87,7 @@ def test_bad_checkpoints_are_named_and_nothing_is_left(t1, base_model, tmp_path,
     answer = t1("import", spoil(source), tmp_path / "t1")
     assert answer.code == 2, answer.out
     assert named in answer.err
-    assert "nowhere is not an adapter: it does not exist" in answer.err
+    assert "Traceback" not in answer.err
     assert not (tmp_path / "t1").exists()
 
 

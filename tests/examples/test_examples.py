@@ -59,7 +59,7 @@ def test_custom_reward(model, capsys):
 
 def test_train_a_tiny_model(model, tmp_path, capsys, monkeypatch):
     one_device = single_device_mesh_context()
-    monkeypatch.setattr("t1_jax.train.loop.make_mesh_context", lambda mesh: one_device)
+    monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
     train_a_tiny_model.main(str(tmp_path), model)
     printed = capsys.readouterr().out
     for stage in ("joint", "grpo"):
@@ -69,4 +69,4 @@ def test_train_a_tiny_model(model, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path):
-    assert len(path.read_text().splitlines()) <= 80
+    assert len(path.read_text().splitlines()) <= 70

@@ -10,6 +10,7 @@ import jax
 
 from t1_jax.config import load_config
 from t1_jax.train import TrainConfig
+from t1_jax.train.batches import StageState
 from t1_jax.train.stage import Stage
 from tests.train.toy_runs import run_toy
 
@@ -20,8 +21,8 @@ def main(config: str, steps: str) -> None:
     jax.config.update("jax_default_matmul_precision", "float32")
     step = Stage.step
 
-    def watched(self: Stage, state: dict[str, Any], number: int, *more: Any) -> Any:
-        found = step(self, state, number, *more)
+    def watched(self: Stage, state: StageState, number: int) -> Any:
+        found = step(self, state, number)
         if number + 1 == int(steps):
             os.kill(os.getpid(), signal.SIGKILL)
         return found

@@ -105,7 +105,7 @@ def test_documents_of_the_step_are_those_of_all_its_queries():
     np.testing.assert_array_equal(found.positive_ranks[:, 0], [[3, -1], [1, -1], [1, 4]])
     np.testing.assert_array_equal(found.candidates, [5, 5, 4])
     assert documents.metrics(7) == {"index/age": 0.0}
-    assert documents.state() == {}
+    assert documents.state_dict() == {}
 
 
 def test_a_pool_holds_the_positives_and_as_many_others_as_asked():
@@ -149,7 +149,7 @@ def test_a_restored_corpus_ranks_as_before_and_ages_on():
     before, model = candidates(kind="corpus", refresh_steps=4), Encoder()
     before.refresh(model, 2)
     after = candidates(kind="corpus", refresh_steps=4)
-    after.load_state(before.state())
+    after.load_state_dict(before.state_dict())
     after.refresh(unused := Encoder(1.0), 5)
     assert unused.encoded == []
     assert after.metrics(5) == {"index/age": 3.0}
@@ -166,7 +166,7 @@ def test_a_restored_corpus_ranks_as_before_and_ages_on():
         seed=0,
     )
     with pytest.raises(DataError, match="another corpus"):
-        other_corpus.load_state(before.state())
+        other_corpus.load_state_dict(before.state_dict())
 
 
 def test_joining_keeps_the_order_and_pads():

@@ -35,21 +35,21 @@ def test_a_row_that_is_moved_is_stored():
         ({"steps": 0}, "steps must be above 0"),
         ({"epochs": 0.0}, "epochs must be above 0"),
         ({"steps": 1, "validate_every": -1}, "validate_every must be at least 0"),
-        ({"steps": 1, "think": False}, "nothing to imitate"),
+        ({"steps": 1, "think": False}, "no thought to imitate"),
         ({"steps": 1, "losses": LossWeights(triplet=1.0),
           "data": StageDataConfig(hard_negatives=0)}, "data.hard_negatives is 0"),
         ({"steps": 1, "fixed_thought": "The embedding is <emb_token>"}, "which the trainer"),
-        ({"steps": 1, "sample_thoughts": True}, "no loss is between vectors"),
+        ({"steps": 1, "sample_thoughts": True}, "no loss compares embeddings"),
         ({"steps": 1, "contrast_reference_thoughts": True, "losses": LossWeights(infonce=1.0)},
             "needs sample_thoughts"),
         ({"steps": 1, "sample_thoughts": True, "think": False, "losses": LossWeights(infonce=1.0)},
-         "nothing to imitate or to draw"),
+         "no thought to imitate or to sample"),
         ({"steps": 1, "sample_thoughts": True, "fixed_thought": "it",
-          "losses": LossWeights(infonce=1.0)}, "fixed_thought is a given thought"),
+          "losses": LossWeights(infonce=1.0)}, "fixed_thought needs a stage that thinks"),
         ({"steps": 1, "fixed_thought": " "}, "fixed_thought is blank"),
-        ({"steps": 1, "pack": True, "losses": LossWeights(infonce=1.0)}, "can only imitate"),
+        ({"steps": 1, "pack": True, "losses": LossWeights(infonce=1.0)}, "no loss but sft"),
         ({"steps": 1, "think": False, "fixed_thought": "it", "losses": LossWeights(infonce=1.0)},
-         "fixed_thought is a given thought"),
+         "fixed_thought needs a stage that thinks"),
     ],
 )  # fmt: skip
 def test_stages_that_contradict_themselves(fields: dict[str, Any], told: str):
@@ -81,7 +81,7 @@ def test_losses_that_contradict_themselves(fields, told):
         ({"run": ["s4"]}, "unknown stages: s4"),
         ({"validation": {"queries": 0}}, "validation: queries must be at least 1"),
         ({"validation": {"temperature": -0.5}}, "validation: temperature must lie"),
-        ({"data": {"near_duplicates": 1.5}}, "near_duplicates must be over 0"),
+        ({"data": {"near_duplicates": 1.5}}, "near_duplicates must be above 0"),
         ({"data": {"leaks": "keep"}}, "data.leaks"),
         ({"data": {"lengths": {"query": 1}}}, "data.lengths: query must be at least 8"),
         ({"stages": {"s1": {"rollout": {"num_iterations": 0}}}}, "num_iterations must be"),
@@ -119,4 +119,4 @@ def test_overrides_reach_a_stage(toys):
     changed = load_config(TrainConfig, toys / "toy.yaml", settings)
     assert changed.stages["s1"].steps == 7
     assert changed.stages["s1"].optimizer.learning_rate == 1e-4
-    assert merged(S1, {"steps": 7})["draws"] == S1["draws"]
+    assert merged(S1, {"steps": 7})["data"] == S1["data"]

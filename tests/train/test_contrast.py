@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t1_jax.train.contrast import ContrastPlan, ContrastWeights, contrast
+from t1_jax.train.config import LossWeights
+from t1_jax.train.contrast import ContrastPlan, contrast
 from tests.train.toy_steps import CONTRASTIVE, WEIGHTS, mesh_of, plain_contrast
 
 VECTORS = np.random.default_rng(0).standard_normal((10, 6)).astype(np.float32)
@@ -20,23 +21,35 @@ PLAN = ContrastPlan(
 )
 
 
-def loss(vectors: jax.Array, weights: ContrastWeights) -> jax.Array:
+def loss(vectors: jax.Array, weights: LossWeights) -> jax.Array:
     infonce, margins = plain_contrast(vectors[PLAN.queries], vectors[PLAN.candidates], PLAN)
     return weights.infonce * infonce + weights.triplet * margins
+
+
+def contrasted(
+    plan: ContrastPlan, weights: LossWeights = WEIGHTS, vectors: np.ndarray = VECTORS
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    return contrast(
+        vectors,
+        plan,
+        config=CONTRASTIVE,
+        infonce_weight=weights.infonce,
+        triplet_weight=weights.triplet,
+    )
 
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_losses_and_gradients_of_all_vectors(padded: bool) -> None:
     plan = PLAN.padded(7, 9) if padded else PLAN
-    losses, pulls = contrast(VECTORS, plan, config=CONTRASTIVE, weights=WEIGHTS)
+    losses, grads = contrasted(plan)
     infonce, margins = plain_contrast(
         jnp.asarray(VECTORS[PLAN.queries]), jnp.asarray(VECTORS[PLAN.candidates]), PLAN
     )
     assert losses["loss/infonce"] == pytest.approx(float(infonce), rel=1e-5)
     assert losses["loss/triplet"] == pytest.approx(float(margins), rel=1e-5)
     expected = np.asarray(jax.grad(loss)(jnp.asarray(VECTORS), WEIGHTS))
-    np.testing.assert_allclose(pulls, expected, atol=1e-5)
-    moved = np.asarray(pulls).any(axis=1)
+    np.testing.assert_allclose(grads, expected, atol=1e-5)
+    moved = np.asarray(grads).any(axis=1)
     assert np.flatnonzero(~moved).tolist() == [2, 3, 8]
     # Queries 0 and 2 are thoughts of one query, so that two pairs are of different ones.
     a, b, c = VECTORS[PLAN.queries]
@@ -56,10 +69,8 @@ def test_a_vector_that_is_asked_and_answers_gets_both_gradients() -> None:
     def plain(vectors: jax.Array) -> jax.Array:
         return plain_infonce(vectors, both)
 
-    _, pulls = contrast(
-        VECTORS[:2], both, config=CONTRASTIVE, weights=ContrastWeights(infonce=1.0, triplet=0.0)
-    )
-    np.testing.assert_allclose(pulls, jax.grad(plain)(jnp.asarray(VECTORS[:2])), atol=1e-5)
+    _, grads = contrasted(both, LossWeights(infonce=1.0), VECTORS[:2])
+    np.testing.assert_allclose(grads, jax.grad(plain)(jnp.asarray(VECTORS[:2])), atol=1e-5)
 
 
 def plain_infonce(vectors: jax.Array, plan: ContrastPlan) -> jax.Array:
@@ -70,23 +81,23 @@ def plain_infonce(vectors: jax.Array, plan: ContrastPlan) -> jax.Array:
 
 @pytest.mark.parametrize("name", ["infonce", "triplet"])
 def test_a_loss_without_a_weight_is_not_computed(name: str) -> None:
-    weights = ContrastWeights(**{"infonce": 0.0, "triplet": 0.0, name: 0.5})
-    losses, pulls = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=weights)
+    weights = LossWeights(**{name: 0.5})
+    losses, grads = contrasted(PLAN, weights)
     assert [key for key in losses if key.startswith("loss/")] == [f"loss/{name}"]
     expected = np.asarray(jax.grad(loss)(jnp.asarray(VECTORS), weights))
-    np.testing.assert_allclose(pulls, expected, atol=1e-5)
+    np.testing.assert_allclose(grads, expected, atol=1e-5)
 
 
 def test_a_mesh_changes_nothing() -> None:
-    expected, alone = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
+    expected, alone = contrasted(PLAN)
     with mesh_of(2, 2, 2).activate():
-        losses, pulls = contrast(VECTORS, PLAN, config=CONTRASTIVE, weights=WEIGHTS)
+        losses, grads = contrasted(PLAN)
     found = jax.tree.map(float, losses)
     assert found == pytest.approx(jax.tree.map(float, expected), rel=1e-5)
-    np.testing.assert_allclose(pulls, alone, atol=1e-6)
+    np.testing.assert_allclose(grads, alone, atol=1e-6)
 
 
 def test_nothing_hard_and_nothing_counted_is_no_number_missing() -> None:
     without = ContrastPlan(**{**PLAN.__dict__, "negatives": np.full((3, 2), -1, np.int32)})
-    losses, _ = contrast(VECTORS, without, config=CONTRASTIVE, weights=WEIGHTS)
+    losses, _ = contrasted(without)
     assert losses["loss/triplet"] == 0

@@ -14,9 +14,9 @@ from flax import nnx
 
 from t1_jax.errors import RetryableError, T1Error, WeightsError
 from t1_jax.train import saver
+from t1_jax.train.infra import RunFolder, Tracker, TrainingAborted
 from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.rewards import RewardContext, register_reward
-from t1_jax.train.run import RunFolder, Tracker, TrainingAborted
 from tests.train.toy_runs import S1, S3, Recorder, merged, run_toy, toy_config
 
 CHECKPOINTS = {"every_steps": 100}

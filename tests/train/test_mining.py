@@ -107,7 +107,7 @@ def test_near_copies_of_a_positive_are_dropped_from_every_ranking():
         return record.negatives, dict(report.dropped)
 
     # 29 of 39 runs of five characters are common.
-    assert found(0.6) == (("owl", "not"), {"near copy": 1})
+    assert found(0.6) == (("owl", "not"), {"near duplicate": 1})
     assert found(0.9) == (("ed2", "owl", "not"), {})
     assert found(None) == found(0.9)
 
@@ -157,7 +157,7 @@ def test_bad_input_is_refused():
     with pytest.raises(ConfigError, match="negatives must be at least 1"):
         MiningConfig(negatives=0)
     with pytest.raises(
-        ConfigError, match="near_duplicate_threshold must be over 0 and at most 1, got 0.0"
+        ConfigError, match="near_duplicate_threshold must be above 0 and at most 1, got 0.0"
     ):
         MiningConfig(near_duplicate_threshold=0.0)
     with pytest.raises(ConfigError, match="different names, got \\['a', 'a'\\]"):

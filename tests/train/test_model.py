@@ -12,7 +12,7 @@ from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig, make_mesh_context, single_device_mesh_context
 from t1_jax.retriever import T1
 from t1_jax.train.config import ModelConfig
-from t1_jax.train.data_config import LengthConfig
+from t1_jax.train.data.config import LengthConfig
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from tests.train.toy_runs import SHAPE
 
@@ -31,13 +31,13 @@ def student(toys, mesh_context=None, *, seed=0, **fields) -> TrainableModel:
 
 
 def documents(of: TrainableModel) -> np.ndarray:
-    options = of.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+    options = of.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
     return of.retriever(of.initial, options).encode_document(TEXTS)
 
 
 def test_the_thinker_is_the_model_as_users_load_it(toys):
     mine = student(toys)
-    options = mine.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+    options = mine.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
     theirs = T1.load(
         toys / "model", dtype="float32", mesh_context=single_device_mesh_context(), options=options
     )
@@ -58,7 +58,7 @@ def test_weights_that_think_may_be_whole_where_those_that_learn_are_split(toys, 
     whole = student(toys, mesh, lora=lora, replicate_for_sampling=True)
 
     def thought_over(of: TrainableModel) -> tuple[set[str], np.ndarray, list[str]]:
-        options = of.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+        options = of.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
         model = of.retriever(of.initial, options)
         vectors, thoughts = model.encode_query(
             ["Where is the cat?", "I see an owl."], return_thoughts=True
@@ -81,7 +81,7 @@ def test_weights_that_think_may_be_whole_where_those_that_learn_are_split(toys, 
 def test_masters_are_float32_and_thinking_is_not(toys):
     mine = student(toys, dtype="bfloat16")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(mine.initial)} == {"float32"}
-    options = mine.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+    options = mine.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
     decoder = mine.retriever(mine.initial, options).decoder
     assert decoder.embed.table[...].dtype.name == "bfloat16"
     assert decoder.options.dtype == "bfloat16"
@@ -109,7 +109,7 @@ def test_the_new_token_starts_as_the_end_of_an_answer(toys, lora, mesh):
     mine = student(toys, mesh_context, lora=lora, emb_token_init="end")
     emb, (end,) = mine.tokenizer.emb_token_id, mine.tokenizer.eos_ids
     thinker = mine.retriever(
-        mine.initial, mine.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+        mine.initial, mine.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
     ).decoder
     table = np.asarray(thinker.embed.table[...])
     np.testing.assert_allclose(table[emb], table[end], atol=1e-6)
@@ -152,10 +152,10 @@ def test_what_is_no_model_is_refused(toys):
 
 def test_splash_attention_gets_lengths_that_it_takes(toys):
     mine = student(toys)
-    plain = mine.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+    plain = mine.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
     assert plain.shapes.prefix_sizes[0] == 64
     tpu = replace(mine, attention="splash")
-    options = tpu.thinking_options(LENGTHS, max_rows=4, max_thought_tokens=4)
+    options = tpu.retriever_options(LENGTHS, max_rows=4, max_thought_tokens=4)
     sizes = (*options.shapes.prefix_sizes, *options.buckets.lengths)
     assert sizes
     assert all(size % 128 == 0 for size in sizes)

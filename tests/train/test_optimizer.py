@@ -12,7 +12,7 @@ from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.model import LoraConfig
 from t1_jax.train.optimizer import Optimizer, OptimizerConfig, TrainState, learning_rate_schedule
 from tests.model.tiny import tiny
-from tests.train.toy_steps import learner, mesh_of, numbers
+from tests.train.toy_steps import mesh_of, numbers, parts_and_weights
 
 STEPS = 10
 BIASED = tiny(qkv_bias=True, qk_norm=True, tie_embeddings=False)
@@ -118,7 +118,7 @@ def test_matrices_decay_and_norms_biases_and_lone_vectors_do_not() -> None:
         learning_rate=0.5, schedule="constant", warmup_ratio=0.0, weight_decay=0.2
     )
     for lora in (None, LoraConfig(rank=2)):
-        model, trained = learner(config=BIASED, lora=lora)
+        model, trained = parts_and_weights(config=BIASED, lora=lora)
         with model.mesh_context.activate():
             trained = jax.tree.map(jnp.ones_like, trained)
             optimizer = Optimizer(config, STEPS)
@@ -169,18 +169,18 @@ def test_a_gradient_that_is_no_number_changes_nothing(bad: float) -> None:
 
 
 def test_masters_are_float32_while_activations_are_bfloat16() -> None:
-    model, trained = learner(dtype="bfloat16")
+    model, trained = parts_and_weights(dtype="bfloat16")
     with model.mesh_context.activate():
         state = Optimizer(OptimizerConfig(ema=0.9), STEPS).start(trained)
     floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     assert {leaf.dtype for leaf in floats} == {jnp.dtype("float32")}
-    model, low = learner(param_dtype="bfloat16")
+    model, low = parts_and_weights(param_dtype="bfloat16")
     with pytest.raises(UnsupportedError, match="must be float32, one is bfloat16"):
         Optimizer(OptimizerConfig(), STEPS).start(low)
 
 
 def test_moments_lie_where_their_weights_do() -> None:
-    model, trained = learner(mesh_of(2, 2, 2))
+    model, trained = parts_and_weights(mesh_of(2, 2, 2))
     with model.mesh_context.activate():
         state = Optimizer(OptimizerConfig(ema=0.9), STEPS).start(trained)
     shapes = {leaf.shape: leaf.sharding for leaf in jax.tree.leaves(trained)}
@@ -195,7 +195,7 @@ def test_moments_lie_where_their_weights_do() -> None:
     ("fields", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"warmup_ratio": 1.5}, "warmup_ratio must be a share from 0 to 1"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio must be from 0 to 1"),
         ({"min_lr_ratio": -0.1}, "min_lr_ratio must be a share"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"beta1": 1.0}, "beta1 must be from 0 to below 1"),

@@ -5,14 +5,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
-from t1_jax.errors import DataError, UnsupportedError
+from t1_jax.errors import DataError
 from t1_jax.interrupt import Interrupt
-from t1_jax.parallel import MeshConfig, make_mesh_context
-from t1_jax.train.own_thoughts import OwnThoughts
+from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
 from tests.train.toy_stages import ToyStages
@@ -49,7 +47,7 @@ def test_the_last_step_draws_nothing_further(toy):
         state = stage.start(toy.weights())
         for number in range(stage.steps):
             state, report = stage.step(state, number)
-            positions.append(stage.position())
+            positions.append(stage.state_dict()["position"])
             waited = "time/wait" in report.metrics
             assert waited == (number + 1 < stage.steps)
     plain = toy.stage(S3)
@@ -57,7 +55,7 @@ def test_the_last_step_draws_nothing_further(toy):
         state = plain.start(toy.weights())
         for number in range(plain.steps):
             state, _ = plain.step(state, number)
-            assert plain.position() == positions[number]
+            assert plain.state_dict()["position"] == positions[number]
 
 
 @pytest.mark.parametrize("how", ["stop", "power cut"])
@@ -93,23 +91,16 @@ def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):
         return threading.current_thread() is not threading.main_thread()
 
     with toy.mesh_context.activate():
-        plain, other = toy.stage(AHEAD), toy.stage(AHEAD)
+        plain, other = toy.stage(AHEAD), toy.stage(AHEAD, Interrupt(in_the_thread))
         state, first = plain.step(plain.start(toy.weights()), 0)
-        position = plain.position()
+        position = plain.state_dict()["position"]
         _, expected = plain.step(state, 1)
-        state, found = other.step(other.start(toy.weights()), 0, Interrupt(in_the_thread))
-        assert other.position() == position
+        state, found = other.step(other.start(toy.weights()), 0)
+        assert other.state_dict()["position"] == position
         _, again = other.step(state, 1)
     assert thoughts_in(found) == thoughts_in(first)
     assert thoughts_in(again) == thoughts_in(expected)
     assert again.metrics["loss"] == expected.metrics["loss"]
-
-
-def test_several_devices_might_wait_for_each_other_for_ever(toys):
-    mesh = make_mesh_context(MeshConfig(data=2), devices=jax.devices()[:2])
-    with pytest.raises(UnsupportedError, match="prefetch runs two programs at once"):
-        run_toy(toy_config(toys, {"s3": AHEAD}), mesh)
-    assert not (toys / "run").exists()
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_step_that_needs_it(toy, monkeypatch):
@@ -121,9 +112,9 @@ def test_what_goes_wrong_in_the_thread_ends_the_step_that_needs_it(toy, monkeypa
     stage = toy.stage(AHEAD)
     with toy.mesh_context.activate():
         state, _ = stage.step(stage.start(toy.weights()), 0)
-        monkeypatch.setattr(OwnThoughts, "rollout", broken)
+        monkeypatch.setattr(RolloutBatches, "rollout", broken)
         state, _ = stage.step(state, 1)
-        position = stage.position()
+        position = stage.state_dict()["position"]
         with pytest.raises(DataError, match="the endpoint is gone"):
             stage.step(state, 2)
-        assert stage.position() == position
+        assert stage.state_dict()["position"] == position

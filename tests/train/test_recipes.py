@@ -8,7 +8,7 @@ import pytest
 from t1_jax.config import load_config
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.train import TrainConfig
-from t1_jax.train.preflight import check_run
+from t1_jax.train.checks import check_shapes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OTHERS = ("quickstart", "evaluate", "evaluate_sampled", "measure")
@@ -71,7 +71,7 @@ def test_a_recipe_fits_its_model_and_its_mesh(name):
     mesh = config.mesh
     devices = max(mesh.data, 1) * mesh.fsdp
     model = SHAPES[base_model(config)]
-    check_run(config, model, devices)
+    check_shapes(config, model, devices)
     # Weights are split along their width, heads and units.
     assert model.embed_dim % mesh.fsdp == 0
     assert model.num_kv_heads % mesh.tensor == 0

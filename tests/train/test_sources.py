@@ -8,8 +8,8 @@ import pytest
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import load_collection
 from t1_jax.train.config import ValidationConfig
-from t1_jax.train.data_config import DataConfig, SourceConfig
-from t1_jax.train.sources import TrainingData, load_training_data, validation_part
+from t1_jax.train.data.config import DataConfig, SourceConfig
+from t1_jax.train.sources import TrainingData, load_training_data, validation_subset
 from tests.train.toy_runs import ANIMALS, zoo_records
 
 
@@ -126,7 +126,7 @@ def test_sources_that_cannot_be(toys):
     with pytest.raises(DataError, match="two sources are named zoo"):
         load_training_data(DataConfig(sources={"a": zoo, "b": zoo}), ValidationConfig())
     made = SourceConfig(collection=str(toys / "zoo"), documents=True)
-    with pytest.raises(DataError, match="made from the corpora of cwe, ruff"):
+    with pytest.raises(DataError, match="made only from cwe, ruff"):
         load_training_data(DataConfig(sources={"a": made}), ValidationConfig())
     nowhere = SourceConfig(collection="nowhere")
     with pytest.raises(DataError, match="nowhere"):
@@ -193,12 +193,12 @@ def test_no_negative_is_the_query_itself_or_answers_it(toys):
 
 def test_a_part_of_a_collection_keeps_what_is_judged(toys):
     whole = load_collection(toys / "zoo", "validation")
-    part = validation_part(whole, ValidationConfig(queries=2, documents=3))
+    part = validation_subset(whole, ValidationConfig(queries=2, documents=3))
     assert len(part.queries) == 2
     judged = {name for grades in part.qrels.values() for name in grades}
     names = [document.id for document in part.documents]
     assert judged < set(names)
     assert len(names) == 3
     assert names == [name for name in ANIMALS if name in names]
-    everything = validation_part(whole, ValidationConfig(queries=None))
+    everything = validation_subset(whole, ValidationConfig(queries=None))
     assert everything == whole

@@ -9,6 +9,7 @@ from t1_jax.interrupt import Interrupted
 from t1_jax.retriever import T1
 from t1_jax.train import validate as module
 from t1_jax.train.config import ValidationConfig
+from t1_jax.train.infra import GracefulStop
 from t1_jax.train.validate import Validation, validate
 from tests.train.toy_runs import S1
 from tests.train.toy_stages import ToyStages
@@ -19,7 +20,7 @@ CONFIG = ValidationConfig(max_thought_tokens=4)
 @pytest.fixture(scope="module")
 def model(toy: ToyStages) -> T1:
     lengths = toy.config(S1).data.lengths
-    options = toy.student.thinking_options(lengths, max_rows=8, max_thought_tokens=4)
+    options = toy.student.retriever_options(lengths, max_rows=8, max_thought_tokens=4)
     return toy.student.retriever(toy.weights(), options)
 
 
@@ -65,13 +66,14 @@ def test_the_size_of_chunks_changes_nothing(model, toy, monkeypatch):
 
 
 @pytest.mark.parametrize("chunks", [1, 2])
-def test_it_is_given_up_between_chunks(model, toy, chunks):
+def test_it_is_interrupted_between_chunks(model, toy, monkeypatch, chunks):
     """Before the queries, and between them and the documents."""
-    left = iter(range(chunks - 1))
+    stop, checks = GracefulStop(), iter(range(chunks - 1))
 
     def check() -> None:
-        if next(left, None) is None:
+        if next(checks, None) is None:
             raise Interrupted
 
+    monkeypatch.setattr(stop, "check_together", check)
     with pytest.raises(Interrupted):
-        measure(model, toy, check=check)
+        measure(model, toy, stop=stop)

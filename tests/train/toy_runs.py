@@ -1,8 +1,9 @@
 """A tiny random model, a small judged collection with thoughts, and runs that take seconds."""
 
+import itertools
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 import yaml
 
 from t1_jax.config import load_config
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import DecoderConfig, RopeConfig
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.retrieval import Collection, Document, Query, save_collection
 from t1_jax.text import T1Tokenizer
 from t1_jax.train import TrainConfig, TrainResult, train
+from t1_jax.train.batches import StageState
 from t1_jax.train.data import TrainingRecord, write_records
 from t1_jax.train.rewards import RewardContext, register_reward
 from t1_jax.train.stage import Stage
@@ -196,15 +199,16 @@ class Recorder:
         self.stop_within: int | None = None
         step = Stage.step
 
-        def watched(stage: Stage, state: dict[str, Any], number: int, check: Any = None) -> Any:
+        def watched(stage: Stage, state: StageState, number: int) -> Any:
             if number == self.fail_after:
                 raise PowerCut
             if number == self.stop_within:
-                check = self._stopped_at_the_second(check)
-            state, report = step(stage, state, number, check)
+                _sigterm_at_second_check(stage.interrupt)
+            state, report = step(stage, state, number)
+            source = stage.state_dict()
             self.states[number + 1] = leaves_of(state)
-            self.hosts[number + 1] = {k: v.copy() for k, v in stage.host_state().items()}
-            self.positions[number + 1] = stage.position()
+            self.hosts[number + 1] = {k: v.copy() for k, v in source["arrays"].items()}
+            self.positions[number + 1] = source["position"]
             self.metrics[number + 1] = {
                 name: value for name, value in report.metrics.items() if not name.startswith("time")
             }
@@ -214,17 +218,17 @@ class Recorder:
 
         monkeypatch.setattr(Stage, "step", watched)
 
-    def _stopped_at_the_second(self, check: Callable[[], None]) -> Callable[[], None]:
-        """SIGTERM comes before the second block of tokens or batch of rows."""
-        left = [2]
 
-        def checked() -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-            check()
+def _sigterm_at_second_check(interrupt: Interrupt) -> None:
+    """SIGTERM comes before the second block of tokens or batch of rows."""
+    requested, checks = interrupt.requested, itertools.count(1)
 
-        return checked
+    def counted() -> bool:
+        if next(checks) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return requested()
+
+    interrupt.requested = counted
 
 
 class PowerCut(BaseException):
@@ -247,7 +251,7 @@ def run_toy(config: TrainConfig, mesh_context: MeshContext | None = None) -> Tra
     """Trains on one device, or as `placement` says, without a word."""
     return train(
         config,
-        tell=SILENT,
-        shown=False,
+        log=SILENT,
+        show_progress=False,
         mesh_context=mesh_context or single_device_mesh_context(),
     )

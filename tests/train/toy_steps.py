@@ -1,4 +1,4 @@
-"""A tiny learner, one step's rows of every kind, and the step's objective as one plain function."""
+"""A tiny model, one step's rows of every kind, and the step's objective as one plain function."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,19 +18,27 @@ from t1_jax.model import (
     trainable_filter,
 )
 from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
-from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
-from t1_jax.train.contrast import ContrastPlan, ContrastWeights
+from t1_jax.train.config import LossWeights
+from t1_jax.train.contrast import ContrastPlan
+from t1_jax.train.layout import (
+    MicroBatchConfig,
+    Row,
+    RowTargets,
+    micro_batches,
+    separate_rows,
+    shared_prefix_row,
+)
 from t1_jax.train.losses import ContrastiveConfig, PolicyConfig
 from t1_jax.train.objective import TokenObjective
-from t1_jax.train.optimizer import Optimizer, OptimizerConfig, TrainState
-from t1_jax.train.rows import actions_of, group_row, rewarded_continuations, thought_rows
-from t1_jax.train.step import Learner, StepBatch, train_step
+from t1_jax.train.optimizer import Optimizer, OptimizerConfig
+from t1_jax.train.row_builder import num_completion_tokens, policy_continuations
+from t1_jax.train.step import ModelParts, Objective, StepBatch, StepResult, train_step
 from tests.model.tiny import TINY, build, tiny
 
 EMB = 49
 TEMPERATURE = 0.7
 CONTRASTIVE = ContrastiveConfig(temperature=0.2, margin=0.5)
-WEIGHTS = ContrastWeights(infonce=0.6, triplet=0.8)
+WEIGHTS = LossWeights(sft=1.0, infonce=0.6, triplet=0.8, policy=1.0)
 PLAIN = OptimizerConfig(
     learning_rate=1.0, schedule="constant", warmup_ratio=0.0, epsilon=1.0, clip_norm=0.0
 )
@@ -46,32 +54,35 @@ def mesh_of(data: int, fsdp: int, tensor: int) -> MeshContext:
     )
 
 
-def learner(
+def parts_and_weights(
     mesh_context: MeshContext | None = None,
     config: DecoderConfig = TINY,
     lora: LoraConfig | None = None,
     **options: Any,
-) -> tuple[Learner, nnx.State]:
-    """A learner and weights that are its alone."""
+) -> tuple[ModelParts, nnx.State]:
+    """A model and weights that are its alone."""
     mesh_context = mesh_context or single_device_mesh_context()
     model = build(config, mesh_context, **options)
     with mesh_context.activate():
         decoder = model.decoder
         if lora is not None:
             decoder = add_lora(decoder, lora, nnx.Rngs(1), emb_token_id=EMB)
-        graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
-    return Learner(graph=graph, frozen=frozen, mesh_context=mesh_context), trained
+        graphdef, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
+    return ModelParts(graphdef=graphdef, frozen=frozen, mesh_context=mesh_context), trained
 
 
 def stepped(
-    learned: tuple[Learner, nnx.State], batch: StepBatch, config: OptimizerConfig = PLAIN
-) -> tuple[TrainState, dict[str, float], list[jax.Array]]:
+    model: tuple[ModelParts, nnx.State],
+    batch: StepBatch,
+    objective: Objective,
+    config: OptimizerConfig = PLAIN,
+) -> StepResult:
     """One update of a copy of the weights."""
-    model, trained = learned
+    parts, trained = model
     optimizer = Optimizer(config, steps=10)
-    with model.mesh_context.activate():
+    with parts.mesh_context.activate():
         state = optimizer.start(jax.tree.map(jnp.copy, trained))
-        return train_step(model, optimizer, state, batch)
+        return train_step(parts, optimizer, objective, state, batch)
 
 
 def numbers(tree: Any) -> dict[str, np.ndarray]:
@@ -140,26 +151,31 @@ class Problem:
             found.append(
                 Row(
                     tokens=ids,
-                    read_at=np.arange(first - 1, len(ids) - 1, dtype=np.int32),
-                    targets=answer,
-                    sequence=np.zeros(len(answer), np.int32),
-                    columns={"sft_weight": np.full(len(answer), self.sft_weight, np.float32)},
-                    emb_at=[len(ids) - 1],
-                    vectors=[number],
+                    logit_positions=np.arange(first - 1, len(ids) - 1, dtype=np.int32),
+                    targets=RowTargets(
+                        token_ids=answer,
+                        continuation=np.zeros(len(answer), np.int32),
+                        sft_weights=np.full(len(answer), self.sft_weight, np.float32),
+                    ),
+                    emb_positions=[len(ids) - 1],
+                    embedding_ids=[number],
                 )
             )
         for number, (prompt, thoughts) in enumerate(self.groups):
             first = len(self.queries) + number * len(thoughts)
-            branches = rewarded_continuations(
+            continuations = policy_continuations(
                 thoughts,
                 self.advantages[number].astype(np.float32),
                 np.full(len(thoughts), self.policy_weight, np.float32),
                 range(first, first + len(thoughts)),
             )
-            found += [group_row(prompt, branches)] if shared else thought_rows(prompt, branches)
+            if shared:
+                found.append(shared_prefix_row(prompt, continuations))
+            else:
+                found += separate_rows(prompt, continuations)
         for number, ids in enumerate(self.documents):
             at, vector = [len(ids) - 1], [self.num_queries + number]
-            found.append(Row(tokens=ids, emb_at=at, vectors=vector))
+            found.append(Row(tokens=ids, emb_positions=at, embedding_ids=vector))
         return found
 
     def batch(
@@ -176,16 +192,20 @@ class Problem:
             rows = [rows[number] for number in order]
         micro = micro or MicroBatchConfig(rows=16, tokens=1024, length_step=32)
         return StepBatch(
-            micro=micro_batches(rows, micro, mesh_context, pad_id=0),
-            objective=TokenObjective(policy=self.policy, temperature=TEMPERATURE),
+            micro_batches=micro_batches(rows, micro, mesh_context, pad_id=0),
             plan=self.plan(),
-            contrastive=CONTRASTIVE,
-            weights=WEIGHTS,
-            hold=micro.hold,
-            num_vectors=self.num_queries + len(self.documents),
+            num_embeddings=self.num_queries + len(self.documents),
         )
 
-    def objective(self, decoder: Decoder) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def constants(self, *, keep_residuals: bool = False) -> Objective:
+        return Objective(
+            weights=WEIGHTS,
+            tokens=TokenObjective(policy=self.policy, temperature=TEMPERATURE),
+            contrastive=CONTRASTIVE,
+            keep_residuals=keep_residuals,
+        )
+
+    def plain_loss(self, decoder: Decoder) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of all of it, each text in a row of its own, without micro-batches."""
         texts = [
             *self.queries,
@@ -207,7 +227,7 @@ class Problem:
         row = len(self.queries)
         for number, (prompt, group) in enumerate(self.groups):
             for sample, one in enumerate(group):
-                actions = actions_of(one)
+                actions = num_completion_tokens(one)
                 rewarded[row, len(prompt) - 1 :][:actions] = self.advantages[number, sample]
                 drawn[row, len(prompt) - 1 :][:actions] = one.log_probs[:actions]
                 row += 1

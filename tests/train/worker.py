@@ -13,7 +13,7 @@ def main(config: str, address: str, count: str, number: str) -> None:
     """Joins the others and trains."""
     jax.distributed.initialize(address, int(count), int(number))
     assert jax.process_count() == int(count)
-    train(load_config(TrainConfig, Path(config)), tell=print, shown=False)
+    train(load_config(TrainConfig, Path(config)), log=print, show_progress=False)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,20 @@ from flax import nnx
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
 from benchmarks.gpu.toy import STAGES, toy_config, toy_files
+from t1_jax.interrupt import Interrupt
 from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 from t1_jax.train import TrainConfig
-from t1_jax.train.clock import Clock
 from t1_jax.train.data import iterate_batches
+from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.optimizer import Optimizer, OptimizerConfig
-from t1_jax.train.own_thoughts import OwnThoughts
-from t1_jax.train.rollout import Rollout
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.rollout import RolloutBatches
+from t1_jax.train.rollout_record import Rollout
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData, load_training_data
+from t1_jax.train.stage import stage_objective
 from t1_jax.train.step import StepBatch, train_step
-from t1_jax.train.supervised import Supervised
+from t1_jax.train.supervised import SupervisedBatches
 
 _ALLOWED = 1e-4
 """Largest ‖update − CPU's‖ / ‖CPU's‖ of a weight, in float32."""
@@ -61,17 +63,23 @@ def _rollout(config: TrainConfig, name: str, student: TrainableModel, data: Trai
     """Thoughts and rewards, where the stage has any."""
     if not config.stages[name].draws_thoughts:
         return None
-    own = _own_thoughts(config, name, student, data)
-    queries = iterate_batches(data.sets, config.stages[name].data)
-    return own.rollout(queries, student.initial, 0, Clock())[0]
+    batches = _rollout_batches(config, name, student, data)
+    return batches.rollout(student.initial, 0, Clock())[0]
 
 
-def _own_thoughts(
+def _rollout_batches(
     config: TrainConfig, name: str, student: TrainableModel, data: TrainingData
-) -> OwnThoughts:
-    rows = RowMaker(student.tokenizer, student.preset, data.sets, config.data.lengths)
-    lengths = config.data.lengths
-    return OwnThoughts(config.stages[name], rows, data.sets, student, lengths, seed=0)
+) -> RolloutBatches:
+    return RolloutBatches(
+        config.stages[name],
+        iterate_batches(data.sets, config.stages[name].data),
+        data.sets,
+        RowBuilder(student.tokenizer, student.preset, data.sets, config.data.lengths),
+        student,
+        config.data.lengths,
+        seed=0,
+        interrupt=Interrupt(),
+    )
 
 
 def _update(
@@ -82,13 +90,14 @@ def _update(
     rollout: Rollout | None,
 ) -> dict[str, np.ndarray]:
     """How much each weight moved, by its path."""
-    learner = student.learner
-    with learner.mesh_context.activate():
-        batch = _batch(config, name, student, data, rollout, learner.mesh_context)
+    parts = student.parts
+    with parts.mesh_context.activate():
+        batch = _batch(config, name, student, data, rollout, parts.mesh_context)
         # Donated by the step, and needed again: a copy that is the step's alone.
         trained = jax.tree.map(lambda leaf: leaf + 0, student.initial)
         optimizer = Optimizer(_PLAIN, steps=10)
-        state, _, _ = train_step(learner, optimizer, optimizer.start(trained), batch)
+        objective = stage_objective(config.stages[name])
+        state, _, _ = train_step(parts, optimizer, objective, optimizer.start(trained), batch)
     before, after = _numbers(student.initial), _numbers(state.trained)
     return {path: after[path] - before[path] for path in before}
 
@@ -102,12 +111,12 @@ def _batch(
     mesh_context: MeshContext,
 ) -> StepBatch:
     if rollout is not None:
-        return _own_thoughts(config, name, student, data).batch(rollout)
+        return _rollout_batches(config, name, student, data).batch(rollout)
     stage = config.stages[name]
-    rows = RowMaker(student.tokenizer, student.preset, data.sets, config.data.lengths)
-    return Supervised(stage, rows, data.sets, mesh_context).prepare(
-        next(iterate_batches(data.sets, stage.data))
-    )
+    rows = RowBuilder(student.tokenizer, student.preset, data.sets, config.data.lengths)
+    examples = iterate_batches(data.sets, stage.data)
+    batches = SupervisedBatches(stage, examples, data.sets, rows, mesh_context)
+    return batches.batch(next(examples))
 
 
 def _numbers(state: nnx.State) -> dict[str, np.ndarray]:

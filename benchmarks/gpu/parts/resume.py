@@ -14,6 +14,7 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
 from benchmarks.gpu.toy import STAGES, toy_config, toy_files
 from t1_jax.train import TrainConfig, train
+from t1_jax.train.batches import StageState
 from t1_jax.train.stage import Stage
 
 
@@ -26,18 +27,18 @@ def check(setting: Setting, record: Record) -> None:
     for folder in (straight, stopped, again):
         shutil.rmtree(folder, ignore_errors=True)
     with record.case("N steps, stop, N steps"):
-        train(toy_config(files, straight, names), tell=print, shown=False)
+        train(toy_config(files, straight, names), log=print, show_progress=False)
         config = toy_config(files, stopped, names)
         for number in range(len(names)):
             _train_until(config, 2 * number + 1)
-        train(config, tell=print, shown=False)
+        train(config, log=print, show_progress=False)
         record.check(
             "differing bytes of weights, stopped in every stage",
             _differ(straight, stopped, names),
             0,
         )
     with record.case("two equal runs"):
-        train(toy_config(files, again, names), tell=print, shown=False)
+        train(toy_config(files, again, names), log=print, show_progress=False)
         record.check("differing bytes of weights, run twice", _differ(straight, again, names), 0)
 
 
@@ -45,15 +46,15 @@ def _train_until(config: TrainConfig, last: int) -> None:
     """Trains until SIGTERM comes after the step of this number, as a preempted machine does."""
     step = Stage.step
 
-    def watched(self: Stage, state: dict[str, Any], number: int, *more: Any) -> Any:
-        found = step(self, state, number, *more)
+    def watched(self: Stage, state: StageState, number: int) -> Any:
+        found = step(self, state, number)
         if number + 1 == last:
             os.kill(os.getpid(), signal.SIGTERM)
         return found
 
     setattr(Stage, "step", watched)  # noqa: B010 - the type checker must not take it for ours
     try:
-        train(config, tell=print, shown=False)
+        train(config, log=print, show_progress=False)
     finally:
         setattr(Stage, "step", step)  # noqa: B010
 

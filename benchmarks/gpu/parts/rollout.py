@@ -12,6 +12,7 @@ from benchmarks.gpu.experiment import experiment_config
 from benchmarks.gpu.models import random_decoder, shape
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
+from t1_jax.interrupt import Interrupt
 from t1_jax.model import (
     Decoder,
     LoraConfig,
@@ -23,10 +24,10 @@ from t1_jax.model import (
 from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train import TrainConfig
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
-from t1_jax.train.rows import RowMaker
+from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stage
-from t1_jax.train.step import Learner
+from t1_jax.train.step import ModelParts
 
 _PARTS = ("rollout", "refresh", "reward", "data", "update")
 
@@ -57,8 +58,8 @@ def _measure(
     student: TrainableModel,
 ) -> None:
     """Some steps, the first of which compiles; medians of the others."""
-    rows = RowMaker(student.tokenizer, student.preset, data.sets, config.data.lengths)
-    stage = Stage("s3", config, student, data.sets, rows)
+    rows = RowBuilder(student.tokenizer, student.preset, data.sets, config.data.lengths)
+    stage = Stage("s3", config, student, data.sets, rows, Interrupt())
     reports = []
     with student.mesh_context.activate():
         state = stage.start(jax.tree.map(jnp.copy, student.initial))
@@ -105,10 +106,10 @@ def _enlarged(student: TrainableModel, mesh_context: MeshContext) -> TrainableMo
         thinker, weights, _ = nnx.split(plain, nnx.Param, VocabMask)
         emb = student.tokenizer.emb_token_id
         decoder = add_lora(decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=emb)
-        graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
+        graphdef, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
     return replace(
         student,
-        learner=Learner(graph=graph, frozen=frozen, mesh_context=mesh_context),
+        parts=ModelParts(graphdef=graphdef, frozen=frozen, mesh_context=mesh_context),
         initial=trained,
         thinker=thinker,
         shape=config,

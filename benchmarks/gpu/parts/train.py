@@ -11,10 +11,10 @@ from benchmarks.gpu.roofline import mfu, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.model import DecoderConfig, LoraConfig, ModelOptions, add_lora, trainable_filter
 from t1_jax.parallel import MeshContext, single_device_mesh_context
-from t1_jax.train.batch import MicroBatchConfig, Row, micro_batches
-from t1_jax.train.objective import TokenObjective
+from t1_jax.train.config import LossWeights
+from t1_jax.train.layout import MicroBatchConfig, Row, RowTargets, micro_batches
 from t1_jax.train.optimizer import Optimizer, OptimizerConfig
-from t1_jax.train.step import Learner, StepBatch, train_step
+from t1_jax.train.step import ModelParts, Objective, StepBatch, train_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,18 +63,19 @@ def _measure(
     record: Record, case: _Case, mesh_context: MeshContext, platform: str, setting: Setting
 ) -> None:
     config = shape(case.model, toy=setting.toy)
-    learner, trained = _learner(config, case, mesh_context, platform)
+    parts, trained = _parts(config, case, mesh_context, platform)
     optimizer = Optimizer(OptimizerConfig(), steps=100)
     batch = _batch(config, case, mesh_context)
+    objective = Objective(weights=LossWeights(sft=1.0))
     state = optimizer.start(trained)
 
     def step() -> object:
         nonlocal state
-        state, _, log_probs = train_step(learner, optimizer, state, batch)
-        return state.trained, log_probs
+        state, _, logps = train_step(parts, optimizer, objective, state, batch)
+        return state.trained, logps
 
     first, seconds = timed(step, rounds=2 if setting.toy else 4)
-    rate = batch.tokens / seconds
+    rate = batch.num_tokens / seconds
     record.measure(
         case.name,
         rate,
@@ -91,9 +92,9 @@ def _measure(
     )
 
 
-def _learner(
+def _parts(
     config: DecoderConfig, case: _Case, mesh_context: MeshContext, platform: str
-) -> tuple[Learner, nnx.State]:
+) -> tuple[ModelParts, nnx.State]:
     """Float32 masters and products in bf16, as in `load_trainable_model`."""
     options = ModelOptions(
         dtype="bfloat16",
@@ -105,8 +106,8 @@ def _learner(
     decoder = random_decoder(config, options, mesh_context)
     if case.work == "lora":
         decoder = add_lora(decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=1)
-    graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
-    return Learner(graph=graph, frozen=frozen, mesh_context=mesh_context), trained
+    graphdef, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
+    return ModelParts(graphdef=graphdef, frozen=frozen, mesh_context=mesh_context), trained
 
 
 def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> StepBatch:
@@ -119,19 +120,22 @@ def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> Ste
         rows.append(
             Row(
                 tokens=tokens,
-                read_at=np.arange(case.length - learnt - 1, case.length - 1, dtype=np.int32),
-                targets=tokens[case.length - learnt :],
-                sequence=np.zeros(learnt, np.int32),
-                columns={"sft_weight": np.full(learnt, 1 / (learnt * count), np.float32)},
+                logit_positions=np.arange(
+                    case.length - learnt - 1, case.length - 1, dtype=np.int32
+                ),
+                targets=RowTargets(
+                    token_ids=tokens[case.length - learnt :],
+                    continuation=np.zeros(learnt, np.int32),
+                    sft_weights=np.full(learnt, 1 / (learnt * count), np.float32),
+                ),
             )
         )
     micro = MicroBatchConfig(
         rows=case.rows, tokens=case.rows * case.length, length_step=case.length
     )
     return StepBatch(
-        micro=micro_batches(rows, micro, mesh_context, pad_id=0),
-        objective=TokenObjective(),
-        action_tokens=learnt * count,
+        micro_batches=micro_batches(rows, micro, mesh_context, pad_id=0),
+        num_targets=learnt * count,
     )
 
 

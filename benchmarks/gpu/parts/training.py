@@ -32,7 +32,7 @@ def check(setting: Setting, record: Record) -> None:
         overrides += ["run=[s1, s2]", "stages.s1.steps=1", "stages.s2.steps=1"]
     try:
         config = experiment_config(setting, run, *overrides)
-        result = train(config, tell=print, shown=False)
+        result = train(config, log=print, show_progress=False)
         record.fact("training", result.stopped or "all stages are done")
         record.measure("steps done in all", result.steps, "steps")
     finally:

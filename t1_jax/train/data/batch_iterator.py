@@ -1,4 +1,4 @@
-"""The stream of global batches: every process sees the same, and a stop leaves no trace in it."""
+"""Iterates over global batches of examples, equal on all processes, with a resumable position."""
 
 import hashlib
 import json
@@ -10,88 +10,90 @@ from typing import TYPE_CHECKING, Any, cast
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import normalize_text
 from t1_jax.seeds import stable_hash
-from t1_jax.train.data.records import TrainingRecord, TrainingSet, sets_by_name
-from t1_jax.train.data.stage_data_config import Example, StageDataConfig
-from t1_jax.train.data.streams import StreamShare, draw_streams, stream_shares
+from t1_jax.train.data.config import StageDataConfig
+from t1_jax.train.data.mixture import StreamShare, example_streams, stream_shares
+from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet, sets_by_name
 
 if TYPE_CHECKING:
     from grain import MapDataset
 
 
 class BatchIterator(Iterator[tuple[Example, ...]]):
-    """Global batches without end, from `iterate_batches`.
+    """Endless global batches, from `iterate_batches`.
 
-    A batch holds no query text twice, thus no record either. A draw whose text the batch has
-    already waits for the next one, so that every record comes up once in each pass over its set.
-    The position is the number of steps, and of each stream the number of draws read and which of
-    them wait.
+    A batch has no query text twice. An example whose text is already in the batch is deferred to
+    the next one, so that every record comes up once in each pass over its set. The position is the
+    number of steps, and for each stream the number of examples read and the deferred ones.
     """
 
     def __init__(self, sets: Sequence[TrainingSet], config: StageDataConfig) -> None:
-        within = sets_by_name(_within(sets, config.query_range))
+        in_range = sets_by_name(_in_query_range(sets, config.query_range))
         self._config = config
-        _check_thoughts(within, config)
-        _check_repeats(stream_shares(within, config), config)
-        streams, self._turns = draw_streams(within, config)
-        self._lanes = {name: _Lane(stream) for name, stream in streams.items()}
-        self._fingerprint = _fingerprint(within, config)
+        _check_thoughts(in_range, config)
+        _check_repeats(stream_shares(in_range, config), config)
+        streams, self._stream_names = example_streams(in_range, config)
+        self._streams = {name: _DedupStream(stream) for name, stream in streams.items()}
+        self._fingerprint = _fingerprint(in_range, config)
         self._steps = 0
-        self._patience = 2 * sum(len(item.records) for item in within.values())
+        self._patience = 2 * sum(len(item.records) for item in in_range.values())
         self._texts: set[str] = set()
 
     def __next__(self) -> tuple[Example, ...]:
-        """The next `batch_size` draws; the same whatever the number of processes."""
+        """The `batch_size` examples of the next step, for any number of processes."""
         self._steps += 1
         self._texts = set()
         return self.more()
 
     def more(self) -> tuple[Example, ...]:
-        """As many draws again for the step at hand: of its set, and none whose text it has.
+        """Up to `batch_size` further examples for the same step, with texts that it does not have.
 
-        Fewer, or none, where the set has not that many other texts.
+        Fewer, or none, if the set has too few other texts.
         """
-        # Grain types an element that a filter may have dropped; there is no filter here.
-        lane = self._lanes[cast("str", self._turns[max(self._steps - 1, 0)])]
-        return lane.take(self._config.batch_size, self._texts, self._patience)
+        # Grain types elements as optional because of filters, which are not used here.
+        stream = self._streams[cast("str", self._stream_names[max(self._steps - 1, 0)])]
+        return stream.take(self._config.batch_size, self._texts, self._patience)
 
-    def get_state(self) -> dict[str, Any]:
-        """The position, as JSON can hold it."""
+    def state_dict(self) -> dict[str, Any]:
+        """The position, as JSON."""
         return {
             "steps": self._steps,
-            "lanes": {name: lane.position() for name, lane in self._lanes.items()},
+            "lanes": {name: stream.state_dict() for name, stream in self._streams.items()},
             "fingerprint": self._fingerprint,
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Goes to a position that `get_state` returned: the batches after it come again.
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from a position that `state_dict` returned.
 
         Raises:
             DataError: the position belongs to other data or another config.
         """
         if state["fingerprint"] != self._fingerprint:
             raise DataError(
-                "the training data or its draw settings have changed since the checkpoint",
+                "the training data or the stage's data config have changed since the checkpoint",
                 hint="resume with the data and settings of the checkpoint, or start a new run",
             )
         self._steps = int(state["steps"])
-        for name, position in state["lanes"].items():
-            self._lanes[name].go_to(position)
+        for name, stream_state in state["lanes"].items():
+            self._streams[name].load_state_dict(stream_state)
 
 
-class _Lane:
-    """A stream, how far it has been read, and which of its draws wait."""
+class _DedupStream:
+    """A stream of examples that defers those whose text is already in the batch."""
 
     def __init__(self, stream: "MapDataset[Example]") -> None:
         self._stream = stream
         self._next = 0
-        self._waiting: tuple[int, ...] = ()
+        self._deferred: tuple[int, ...] = ()
 
     def take(self, count: int, texts: set[str], patience: int) -> tuple[Example, ...]:
-        """Draws whose texts are not in `texts`, which they join; looks at so many for nothing."""
+        """Up to `count` examples with new texts, which are added to `texts`.
+
+        Gives up after `patience` deferred examples.
+        """
         chosen: list[Example] = []
-        waiting: list[int] = []
-        earlier, position = list(self._waiting), self._next
-        while len(chosen) < count and len(waiting) < patience:
+        deferred: list[int] = []
+        earlier, position = list(self._deferred), self._next
+        while len(chosen) < count and len(deferred) < patience:
             if earlier:
                 number = earlier.pop(0)
             else:
@@ -99,64 +101,66 @@ class _Lane:
             example = cast("Example", self._stream[number])
             text = normalize_text(example.record.query)
             if text in texts:
-                waiting.append(number)
+                deferred.append(number)
                 continue
             texts.add(text)
             chosen.append(example)
-        self._next, self._waiting = position, (*waiting, *earlier)
+        self._next, self._deferred = position, (*deferred, *earlier)
         return tuple(chosen)
 
-    def position(self) -> dict[str, Any]:
-        return {"next": self._next, "waiting": list(self._waiting)}
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self._next, "waiting": list(self._deferred)}
 
-    def go_to(self, position: Mapping[str, Any]) -> None:
-        self._next = int(position["next"])
-        self._waiting = tuple(int(number) for number in position["waiting"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._next = int(state["next"])
+        self._deferred = tuple(int(number) for number in state["waiting"])
 
 
 def iterate_batches(sets: Sequence[TrainingSet], config: StageDataConfig) -> BatchIterator:
-    """The global batches of these sets, from the beginning.
+    """The global batches of training sets, from the beginning.
 
-    Order and mixture are Grain's. Which positive, negatives and thought a record gives derives
-    from the seed, the record and the number of the pass over its set alone.
+    Grain does the shuffling and the mixture. The positive, negatives and thought of an example
+    depend only on the seed, the record and the number of the pass over its set.
 
     Raises:
-        ConfigError: the mixture names an unknown set or leaves one out, or asks for more queries
-            of a text in a step than one.
-        DataError: no set, two of one name, a part of a set that holds no query, records of a kind
-            that a set does not have, or no thought where one is required.
+        ConfigError: the mixture names an unknown set or leaves one out, or a batch needs a query
+            text more than once.
+        DataError: no set, two of one name, no query in `query_range`, no records of a kind that is
+            asked for, or no thought where one is required.
     """
     return BatchIterator(sets, config)
 
 
 def epoch_steps(sets: Sequence[TrainingSet], config: StageDataConfig) -> int:
-    """Steps after which every record has come up, as far as batches divide; at least 1.
+    """Steps after which every record has come up; at least 1.
 
-    A set with more than its part in the mixture comes up more than once in that time.
+    A set with a larger share in the mixture comes up more than once in that time.
     """
-    portions = stream_shares(sets_by_name(_within(sets, config.query_range)), config)
-    # A whole number of steps may come out of the division as a little more.
-    return max(math.ceil(1 / portion.passes - 1e-9) for portion in portions)
+    shares = stream_shares(sets_by_name(_in_query_range(sets, config.query_range)), config)
+    # Rounding may turn a whole number of steps into slightly more.
+    return max(math.ceil(1 / share.passes - 1e-9) for share in shares)
 
 
-def _within(sets: Sequence[TrainingSet], part: tuple[float, float]) -> list[TrainingSet]:
-    """The sets with the queries of the part alone; the text of a query decides where it is."""
-    start, end = part
+def _in_query_range(
+    sets: Sequence[TrainingSet], query_range: tuple[float, float]
+) -> list[TrainingSet]:
+    """The sets with only the queries of the range; their place depends only on their text."""
+    start, end = query_range
 
-    def has(record: TrainingRecord) -> bool:
+    def is_in_range(record: TrainingRecord) -> bool:
         return start <= stable_hash("part", normalize_text(record.query)) / 2**64 < end
 
-    found = []
+    result = []
     for item in sets:
-        records = tuple(record for record in item.records if has(record))
+        records = tuple(record for record in item.records if is_in_range(record))
         if not records:
             raise DataError(
-                f"no query of {item.name} is in part [{start}, {end}]; it has "
+                f"no query of {item.name} is in query_range [{start}, {end}]; it has "
                 f"{len(item.records)} queries in all",
                 hint="widen data.query_range",
             )
-        found.append(replace(item, records=records))
-    return found
+        result.append(replace(item, records=records))
+    return result
 
 
 def _check_thoughts(sets: Mapping[str, TrainingSet], config: StageDataConfig) -> None:
@@ -172,21 +176,21 @@ def _check_thoughts(sets: Mapping[str, TrainingSet], config: StageDataConfig) ->
             )
 
 
-def _check_repeats(portions: Sequence[StreamShare], config: StageDataConfig) -> None:
-    """A text that comes up more than once a batch on average would make ever more draws wait."""
+def _check_repeats(shares: Sequence[StreamShare], config: StageDataConfig) -> None:
+    """A text that comes up more than once per batch on average would defer ever more examples."""
     rates: dict[tuple[str, str], float] = {}
-    for portion in portions:
-        lane = portion.set_name if config.homogeneous_batches else ""
-        for record in portion.records:
-            key = (lane, normalize_text(record.query))
-            rates[key] = rates.get(key, 0.0) + portion.rate / len(portion.records)
-            # The slack is for the rounding of sums, far below what a wait could grow by.
+    for share in shares:
+        stream = share.set_name if config.homogeneous_batches else ""
+        for record in share.records:
+            key = (stream, normalize_text(record.query))
+            rates[key] = rates.get(key, 0.0) + share.rate / len(share.records)
+            # The tolerance covers rounding.
             if rates[key] > 1 + 1e-9:
                 raise ConfigError(
-                    f"a batch of {config.batch_size} queries would hold query "
-                    f"{record.query_id!r} of {portion.set_name} more than once: too few texts",
-                    hint="lower batch_size or the share of its kind or set, or merge records "
-                    "that repeat a query",
+                    f"a batch of {config.batch_size} queries would contain query "
+                    f"{record.query_id!r} of {share.set_name} more than once: too few texts",
+                    hint="lower batch_size or the share of its set in the mixture, or merge "
+                    "records of the same query",
                 )
 
 

@@ -1,4 +1,4 @@
-"""Keeping what is tested out of what is trained: exact and near duplicates of held-out queries."""
+"""Decontamination: exact and near duplicates of held-out queries, and duplicate records."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,17 +8,16 @@ from math import ceil
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import Collection, normalize_text
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
-from t1_jax.train.data.texts import jaccard, shingles
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeakConfig:
-    """What counts as a near duplicate.
+    """When two texts are near duplicates.
 
     Attributes:
-        near: least Jaccard similarity of two texts' shingles, over 0 and at most 1. 0.8 is what
-            Lee et al. (arXiv:2107.06499) take for training corpora.
-        shingle: characters a shingle; characters, since queries may be one line of code.
+        near: minimum Jaccard similarity of their shingles, above 0 and at most 1; 0.8 as in
+            arXiv:2107.06499.
+        shingle: characters of a shingle; not words, since a query may be one line of code.
     """
 
     near: float = 0.8
@@ -26,22 +25,22 @@ class LeakConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.near <= 1:
-            raise ConfigError(f"near must be over 0 and at most 1, got {self.near}")
+            raise ConfigError(f"near must be above 0 and at most 1, got {self.near}")
         if self.shingle < 1:
             raise ConfigError(f"shingle must be at least 1, got {self.shingle}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """A training record whose text is a held-out query's, or nearly.
+    """A training record whose text duplicates a held-out query.
 
     Attributes:
-        set_name: of the training set.
-        query_id: of the record.
-        held_out: name of the collection.
+        set_name: name of the training set.
+        query_id: query id of the record.
+        held_out: name of the held-out collection.
         held_out_query: id of its query.
-        exact: the normalized texts are equal.
-        likeness: Jaccard similarity of the shingles, 1 for an exact duplicate.
+        exact: whether the normalized texts are equal.
+        similarity: Jaccard similarity of the shingles; 1 for an exact duplicate.
     """
 
     set_name: str
@@ -49,19 +48,18 @@ class Leak:
     held_out: str
     held_out_query: str
     exact: bool
-    likeness: float
+    similarity: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeakReport:
-    """What was taken out of the training data, in records.
+    """Records that were removed from training sets.
 
     Attributes:
-        exact: records whose query (or a thought) was a held-out query.
-        near: records whose query was nearly one.
-        merged: records that repeated the query of another record of their set and gave it their
-            documents and thoughts.
-        leaks: one for each exact or near record, the worst first.
+        exact: records whose query or thought equals a held-out query.
+        near: records whose query is a near duplicate of one.
+        merged: records that were merged into another record of their set with the same query.
+        leaks: one per exact or near record, by falling similarity.
     """
 
     exact: int
@@ -73,24 +71,26 @@ class LeakReport:
 def remove_leaks(
     sets: Sequence[TrainingSet], held_out: Sequence[Collection], config: LeakConfig | None = None
 ) -> tuple[tuple[TrainingSet, ...], LeakReport]:
-    """The sets without records that repeat a held-out query or, within a set, each other.
+    """Removes records that duplicate a held-out query, and merges duplicates within each set.
 
     Raises:
-        DataError: nothing is left of a set.
+        DataError: no record of a set remains.
     """
     leaks = find_leaks(sets, held_out, config)
     leaked = {(leak.set_name, leak.query_id) for leak in leaks}
     cleaned: list[TrainingSet] = []
     merged = 0
     for item in sets:
-        kept = [record for record in item.records if (item.name, record.query_id) not in leaked]
-        if not kept:
+        remaining = [
+            record for record in item.records if (item.name, record.query_id) not in leaked
+        ]
+        if not remaining:
             raise DataError(
-                f"every record of the training set {item.name!r} repeats a held-out query",
-                hint="train on another split than the one that is held out",
+                f"every record of the training set {item.name!r} duplicates a held-out query",
+                hint="train on a split that is not held out",
             )
-        records = merge_duplicates(kept)
-        merged += len(kept) - len(records)
+        records = merge_duplicates(remaining)
+        merged += len(remaining) - len(records)
         cleaned.append(replace(item, records=records))
     exact = sum(leak.exact for leak in leaks)
     report = LeakReport(exact=exact, near=len(leaks) - exact, merged=merged, leaks=leaks)
@@ -98,10 +98,10 @@ def remove_leaks(
 
 
 def refuse_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) -> None:
-    """Makes sure that no held-out query is trained on, word for word.
+    """Rejects sets that contain a held-out query verbatim.
 
     Raises:
-        DataError: a record's query, or one of its thoughts, is a held-out query.
+        DataError: the query or a thought of a record equals a held-out query.
     """
     leaks = tuple(_exact_leaks(sets, held_out))
     if leaks:
@@ -110,14 +110,14 @@ def refuse_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
         raise DataError(
             f"{leak.set_name}: the record of query {leak.query_id!r} has the text of query "
             f"{leak.held_out_query!r}, which {leak.held_out} holds out{more}",
-            hint="take it out of the file, or set data.leaks=remove to have it taken out",
+            hint="remove it from the file, or set data.leaks=remove",
         )
 
 
 def find_leaks(
     sets: Sequence[TrainingSet], held_out: Sequence[Collection], config: LeakConfig | None = None
 ) -> tuple[Leak, ...]:
-    """One leak for each record that has any: exact ones first, then by falling likeness."""
+    """At most one leak per record: exact ones first, then by falling similarity."""
     exact = tuple(_exact_leaks(sets, held_out))
     seen = {(leak.set_name, leak.query_id) for leak in exact}
     index = _NearIndex(held_out, config or LeakConfig())
@@ -126,8 +126,8 @@ def find_leaks(
         for record in item.records:
             if (item.name, record.query_id) in seen:
                 continue
-            if found := index.closest(record.query):
-                likeness, collection, query_id = found
+            if closest := index.closest(record.query):
+                similarity, collection, query_id = closest
                 near.append(
                     Leak(
                         set_name=item.name,
@@ -135,17 +135,18 @@ def find_leaks(
                         held_out=collection,
                         held_out_query=query_id,
                         exact=False,
-                        likeness=likeness,
+                        similarity=similarity,
                     )
                 )
-    return (*exact, *sorted(near, key=lambda leak: -leak.likeness))
+    return (*exact, *sorted(near, key=lambda leak: -leak.similarity))
 
 
 def merge_duplicates(records: Iterable[TrainingRecord]) -> tuple[TrainingRecord, ...]:
-    """One record a query text and instruction, at the place and under the id of the first.
+    """Merges records of equal query and instruction into the first of them.
 
-    It has every positive with its best grade, and everybody's negatives, exclusions and thoughts;
-    what is positive for one of them is nothing else, and what is excluded no negative.
+    The merged record has all positives with their best grade, and all negatives, exclusions and
+    thoughts. A positive of one record is neither negative nor excluded, and an excluded document
+    is not a negative.
     """
     groups: dict[tuple[str, str | None], list[TrainingRecord]] = {}
     for record in records:
@@ -183,24 +184,25 @@ def _exact_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
     for item in sets:
         for record in item.records:
             texts = (normalize_text(text) for text in (record.query, *record.thoughts))
-            if found := next((known[text] for text in texts if text in known), None):
+            if match := next((known[text] for text in texts if text in known), None):
                 yield Leak(
                     set_name=item.name,
                     query_id=record.query_id,
-                    held_out=found[0],
-                    held_out_query=found[1],
+                    held_out=match[0],
+                    held_out_query=match[1],
                     exact=True,
-                    likeness=1.0,
+                    similarity=1.0,
                 )
 
 
 class _NearIndex:
-    """The held-out queries by their rarest shingles.
+    """An inverted index from the rarest shingles of held-out queries (prefix filtering).
 
-    Nothing is missed: two sets x, y of Jaccard similarity t share at least ceil(t |x|) and
+    It is exact: two sets x, y of Jaccard similarity t share at least ceil(t |x|) and
     ceil(t |y|) elements. If the elements of both are put in one order, they therefore share one
     among the first |x| - ceil(t |x|) + 1 of x and |y| - ceil(t |y|) + 1 of y (Bayardo, Ma,
-    Srikant, "Scaling up all pairs similarity search", 2007). Rare ones first makes the lists short.
+    Srikant, "Scaling up all pairs similarity search", 2007). The rarest shingles come first, which
+    keeps the lists short.
     """
 
     def __init__(self, held_out: Sequence[Collection], config: LeakConfig) -> None:
@@ -216,25 +218,37 @@ class _NearIndex:
                 self._lists.setdefault(shingle, []).append(number)
 
     def closest(self, text: str) -> tuple[float, str, str] | None:
-        """Likeness, collection and id of the held-out query nearest to `text`, if near enough."""
-        mine = shingles(text, self._config.shingle)
-        numbers = {n for shingle in self._prefix(mine) for n in self._lists.get(shingle, ())}
+        """Similarity, collection and id of the nearest held-out query, if it is near enough."""
+        own = shingles(text, self._config.shingle)
+        numbers = {n for shingle in self._prefix(own) for n in self._lists.get(shingle, ())}
         best: tuple[float, str, str] | None = None
         for number in sorted(numbers):
-            sizes = sorted((len(mine), len(self._sets[number])))
+            sizes = sorted((len(own), len(self._sets[number])))
             if sizes[0] < self._config.near * sizes[1] - 1e-9:
-                continue  # The smaller within the larger would be too little.
-            likeness = jaccard(mine, self._sets[number])
-            if likeness >= self._config.near and (best is None or likeness > best[0]):
-                best = (likeness, *self._owners[number])
+                continue  # too small even as a subset
+            similarity = jaccard(own, self._sets[number])
+            if similarity >= self._config.near and (best is None or similarity > best[0]):
+                best = (similarity, *self._owners[number])
         return best
 
-    def _prefix(self, all_of_it: frozenset[str]) -> list[str]:
+    def _prefix(self, items: frozenset[str]) -> list[str]:
         # The slack covers the rounding of near * n: a longer prefix is never wrong.
-        length = len(all_of_it) - ceil(self._config.near * len(all_of_it) - 1e-9) + 1
-        # What no held-out query has is rarest and leads to nothing; often it fills the prefix.
-        known = all_of_it & self._counts.keys()
-        length -= len(all_of_it) - len(known)
+        length = len(items) - ceil(self._config.near * len(items) - 1e-9) + 1
+        # Shingles of no held-out query are the rarest and match nothing; they may fill the prefix.
+        known = items & self._counts.keys()
+        length -= len(items) - len(known)
         if length <= 0:
             return []
         return [shingle for _, shingle in sorted((self._counts[s], s) for s in known)[:length]]
+
+
+def shingles(text: str, size: int) -> frozenset[str]:
+    """All substrings of `size` characters of the normalized text; a shorter text is one itself."""
+    text = normalize_text(text)
+    return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
+
+
+def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    """Jaccard similarity of two sets, at least one of them not empty."""
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)

@@ -1,4 +1,4 @@
-"""Training records: what one query teaches, and the corpus that its documents come from."""
+"""Training records, sets of them with their corpus, and the examples of a step."""
 
 import hashlib
 import json
@@ -18,24 +18,24 @@ from t1_jax.retrieval import (
 )
 
 CORPUS_PREFIX = "doc:"
-"""Begins the ids of records that were made of a corpus, and that nobody asked."""
+"""Begins the query ids of corpus pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """A query, the documents that answer it and some that do not, and thoughts that lead there.
+    """A query with positives, hard negatives and reference thoughts.
 
     Attributes:
         query_id: unique in its set.
-        query: the text, never blank.
+        query: the text, not blank.
         positives: document id -> grade, from 1 to `MAX_RELEVANCE_LABEL`; at least one document.
-        negatives: ids of documents that look right and are not; none is a positive or excluded.
-        excluded: ids that are neither: never shown to this query as a negative.
-        thoughts: alternatives that say the same in other words; none is blank.
+        negatives: ids of hard negatives; none is a positive or excluded.
+        excluded: ids that are neither positive nor ever a negative of this query.
+        thoughts: alternative reference thoughts; none is blank.
         instruction: replaces the preset's instruction for this query.
 
     Raises:
-        DataError: a field does not keep to the above.
+        DataError: a field violates the above.
     """
 
     query_id: str
@@ -61,20 +61,20 @@ class TrainingRecord:
 
     @property
     def is_of_corpus(self) -> bool:
-        """Whether its text was taken from a corpus to stand in for a query."""
+        """Whether it is a corpus pair."""
         return self.query_id.startswith(CORPUS_PREFIX)
 
     @property
     def document_ids(self) -> tuple[str, ...]:
-        """Every document that the record names."""
+        """Ids of all documents of the record."""
         return (*self.positives, *self.negatives, *sorted(self.excluded))
 
     def _faults(self) -> Iterator[tuple[str, str | None]]:
-        """What is wrong, and how to hint it."""
+        """(problem, hint) of invalid fields."""
         if fault := text_error(self.query):
             yield f"query: {fault}", None
         if not self.positives:
-            yield "it has no positive", "name at least one document that answers it"
+            yield "it has no positive", "add at least one relevant document"
         for name in self.document_ids:
             if fault := id_error(name):
                 yield f"document {name!r}: {fault}", None
@@ -111,17 +111,17 @@ class TrainingRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSet:
-    """Records of one collection with its documents; consistent by construction.
+    """Records of one collection with its documents.
 
     Attributes:
-        name: the collection's.
-        records: in a fixed order; ids are unique; at least one.
-        documents: id -> document; every id that a record names is here.
-        task: name of the preset's instruction for records that have none of their own; see
+        name: name of the collection.
+        records: at least one, with unique ids.
+        documents: id -> document, with all documents of the records.
+        task: name of the preset's instruction for records without their own, see
             `Collection.task`.
 
     Raises:
-        DataError: no record, an id twice, or a record that names an unknown document.
+        DataError: no record, a repeated id, or a record with an unknown document.
     """
 
     name: str
@@ -142,7 +142,7 @@ class TrainingSet:
 
     @cached_property
     def data_hash(self) -> str:
-        """Hex SHA-256 of every record, in order, and of every document, whatever their order."""
+        """Hex SHA-256 of the records in order, and of the documents in any order."""
         digest = hashlib.sha256()
         for record in self.records:
             digest.update(json.dumps(record_fields(record), sort_keys=True).encode() + b"\n")
@@ -152,18 +152,18 @@ class TrainingSet:
         return digest.hexdigest()
 
     def text_hash(self, document_id: str) -> str:
-        """What documents of equal text share, in this set and in others."""
-        # Kept once computed: every step asks for thousands of them, most of them again.
+        """A key that is equal for documents of equal text, also across sets."""
+        # Cached: every step asks for thousands of keys, most of them again.
         if document_id not in self._text_keys:
             self._text_keys[document_id] = text_hash(self.documents[document_id].full_text)
         return self._text_keys[document_id]
 
     def for_ranking(self, record: TrainingRecord) -> TrainingRecord:
-        """The record as rankings of this set's documents read it, where equal texts count once.
+        """The record for rankings, in which documents of equal text count once.
 
-        Positives of equal text become one, with the best grade of them (the first one's id). Other
-        documents with the text of a positive, of an excluded document or of the query itself are
-        excluded: a vector cannot tell such a copy from the original, so it is no negative.
+        Positives of equal text become one with their best grade. Other documents with the text of a
+        positive, of an excluded document or of the query are excluded, since their embeddings are
+        equal.
         """
         if record.query_id not in self._for_ranking:
             self._for_ranking[record.query_id] = self._without_copies(record)
@@ -172,8 +172,8 @@ class TrainingSet:
     def _without_copies(self, record: TrainingRecord) -> TrainingRecord:
         positives: dict[str, str] = {}
         for name, grade in record.positives.items():
-            kept = positives.setdefault(self.text_hash(name), name)
-            if grade > record.positives[kept]:
+            first = positives.setdefault(self.text_hash(name), name)
+            if grade > record.positives[first]:
                 positives[self.text_hash(name)] = name
         texts = {*positives, *map(self.text_hash, record.excluded), text_hash(record.query)}
         names = set(positives.values())
@@ -188,7 +188,7 @@ class TrainingSet:
 
     @cached_property
     def _names_by_text(self) -> dict[str, list[str]]:
-        """Text key -> documents that have it."""
+        """Text key -> ids of its documents."""
         names: dict[str, list[str]] = {}
         for name in self.documents:
             names.setdefault(self.text_hash(name), []).append(name)
@@ -207,14 +207,35 @@ class TrainingSet:
             raise DataError(
                 f"{self.name}: query {query_id!r} names the document {name!r}, which is not in "
                 f"the corpus{more}",
-                hint="add the document to the corpus, or take its id out of the records",
+                hint="add the document to the corpus, or remove its id from the records",
             )
 
 
-def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...]:
-    """A record for every query that has a positive, in the collection's order, without thoughts.
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One query of a step, with its sampled documents and thought.
 
-    Grades below 1 are judgments of irrelevance and give no positive.
+    Attributes:
+        set_name: name of the training set.
+        record: the record of the query.
+        positive: id of the sampled positive.
+        negatives: ids of the sampled hard negatives, without repetition.
+        thought: the sampled reference thought; None without one.
+        task: see `TrainingSet.task`.
+    """
+
+    set_name: str
+    record: TrainingRecord
+    positive: str
+    negatives: tuple[str, ...]
+    thought: str | None
+    task: str | None = None
+
+
+def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...]:
+    """A record without thoughts for every query with a positive, in the collection's order.
+
+    Documents with a grade below 1 are not positives.
 
     Raises:
         DataError: a document is both positive for a query and excluded from its ranking.
@@ -236,7 +257,7 @@ def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...
 
 
 def record_fields(record: TrainingRecord) -> dict[str, object]:
-    """The record as a JSON object; what is empty is left out."""
+    """The record as a JSON object, without empty fields."""
     graded = any(grade != 1 for grade in record.positives.values())
     thoughts = record.thoughts[0] if len(record.thoughts) == 1 else list(record.thoughts)
     fields: dict[str, object] = {
@@ -252,7 +273,7 @@ def record_fields(record: TrainingRecord) -> dict[str, object]:
 
 
 def sets_by_name(sets: Sequence[TrainingSet]) -> dict[str, TrainingSet]:
-    """The sets under their names.
+    """Name -> set.
 
     Raises:
         DataError: no set, or two of one name.
@@ -269,7 +290,7 @@ def sets_by_name(sets: Sequence[TrainingSet]) -> dict[str, TrainingSet]:
 
 
 def first_repeated_id(records: Iterable[TrainingRecord]) -> str | None:
-    """The first query id that an earlier record has too, or None."""
+    """The first repeated query id, or None."""
     seen: set[str] = set()
     for record in records:
         if record.query_id in seen:

@@ -1,4 +1,4 @@
-"""Training, validation and test queries of a user's own collection, without leaks of texts."""
+"""Splits a collection into training, validation and test queries without leaks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from t1_jax.train.data.records import TrainingSet, records_from_collection
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """How queries are divided; what is neither for validation nor for test is for training.
+    """Sizes of the splits; the remaining queries are for training.
 
     Attributes:
-        validation: share of the queries, from 0.
-        test: share of the queries, from 0.
-        near_duplicates: least similarity of queries that stay together, see `LeakConfig.near`.
-        seed: of the order in which groups of queries are assigned.
+        validation: fraction of the queries, at least 0.
+        test: fraction of the queries, at least 0.
+        near_duplicates: queries of at least this similarity stay together, see `LeakConfig.near`.
+        seed: seed of the order in which groups of queries are assigned.
 
     Raises:
-        ConfigError: shares below 0, or that leave nothing to train on.
+        ConfigError: a fraction below 0, or fractions that leave nothing to train on.
     """
 
     validation: float = 0.1
@@ -33,8 +33,8 @@ class SplitConfig:
     def __post_init__(self) -> None:
         if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
             raise ConfigError(
-                f"the shares validation={self.validation} and test={self.test} must not be below "
-                "0, and must leave queries to train on"
+                f"validation={self.validation} and test={self.test} must not be below 0, and must "
+                "leave queries to train on"
             )
         LeakConfig(near=self.near_duplicates)  # checks its range
 
@@ -42,13 +42,13 @@ class SplitConfig:
 def split_queries(
     collection: Collection, config: SplitConfig | None = None
 ) -> dict[str, Collection]:
-    """Divides the judged queries of a collection; all splits share its documents.
+    """Splits the labelled queries of a collection; all splits share its documents.
 
-    Queries whose texts are equal or nearly equal stay together, so that no split holds what
-    another one asks. Groups are assigned in an order that depends on the seed and their texts.
+    Duplicates and near duplicates stay together, so that no split contains a query of another.
+    Groups are assigned in an order that depends on the seed and their query ids.
 
     Raises:
-        DataError: too few different queries for a split that has a share.
+        DataError: too few different queries for one of the splits.
     """
     config = config or SplitConfig()
     shares = {"test": config.test, "validation": config.validation}
@@ -64,7 +64,7 @@ def split_queries(
             raise DataError(
                 f"{collection.name}: {len(collection.queries)} queries in too few groups of "
                 f"different texts leave none for {split}",
-                hint="judge more queries, or set the share of a split to 0",
+                hint="label more queries, or set the fraction of a split to 0",
             )
     return splits
 
@@ -72,7 +72,7 @@ def split_queries(
 def _assigned(
     collection: Collection, group_of: Mapping[str, str], shares: Mapping[str, float], seed: int
 ) -> dict[str, Collection]:
-    """Fills one split after the other with whole groups; the rest is for training."""
+    """Fills one split after the other with whole groups; the others are for training."""
     groups: dict[str, list[str]] = {}
     for query in collection.queries:
         groups.setdefault(group_of[_node(query.id)], []).append(query.id)
@@ -91,23 +91,23 @@ def _assigned(
 
 
 def _links_between(splits: Mapping[str, Collection], config: LeakConfig) -> set[tuple[str, str]]:
-    """Pairs of nearly equal queries that lie in different splits."""
-    found: set[tuple[str, str]] = set()
+    """Pairs of near duplicates in different splits."""
+    links: set[tuple[str, str]] = set()
     names = list(splits)
     for place, name in enumerate(names):
         for other in names[place + 1 :]:
             leaks = overlap(splits[name], splits[other], config)
-            found |= {(_node(leak.query_id), _node(leak.held_out_query)) for leak in leaks}
-    return found
+            links |= {(_node(leak.query_id), _node(leak.held_out_query)) for leak in leaks}
+    return links
 
 
 def overlap(split: Collection, other: Collection, config: LeakConfig) -> tuple[Leak, ...]:
-    """Queries of one split whose texts are equal, or nearly, to those of another one."""
+    """Queries of one split that duplicate, or nearly duplicate, a query of another."""
     records = records_from_collection(split)
     if not records:
         return ()
-    asked = TrainingSet(name=split.name, records=records, documents=split.documents_by_id)
-    return find_leaks([asked], [other], config)
+    queries = TrainingSet(name=split.name, records=records, documents=split.documents_by_id)
+    return find_leaks([queries], [other], config)
 
 
 def _node(query_id: str) -> str:

@@ -1,4 +1,4 @@
-"""How much better a thought did than the others of its group: advantages from rewards."""
+"""Group-relative advantages: rewards compared within the thoughts of a query."""
 
 from dataclasses import dataclass
 
@@ -19,18 +19,18 @@ class AdvantageConfig:
     Attributes:
         kind: "dr_grpo": r − mean, arXiv:2503.20783; "grpo": (r − mean)/(std + eps),
             arXiv:2402.03300; "rloo": r − mean of the others, arXiv:2402.14740. The default does not
-            divide: rewards of retrieval are continuous, and once all thoughts of a group are well
-            formed and rank the positive first, what is left are differences of some thousandths in
-            a cosine. Division would give that jitter the same weight as a rank gained. Without it
-            advantages are in the unit of the reward, mostly well below 1: the losses beside the
-            policy's and β weigh more in proportion. `rollout/advantage_abs` is their mean size.
+            divide: retrieval rewards are continuous, and once all thoughts of a group are well
+            formed and rank the positive first, they differ by thousandths of a cosine. Division
+            would give that noise the weight of a rank. Without it advantages are in the unit of the
+            reward, mostly well below 1, so that β and the other losses weigh more in proportion.
+            `rollout/advantage_abs` is their mean size.
         eps: ε_A, added to the standard deviation by "grpo".
-        std_floor: a group whose rewards differ by less than this standard deviation has nothing to
-            teach and counts as one without variance, with every kind.
-        zero_variance: what becomes of such a group. "drop": it leaves the loss and its
-            denominators. "zero": its advantages are 0, but it counts in the denominators, and the
-            KL term still holds it. "resample": as "drop", and other queries are drawn in its
-            place (DAPO, arXiv:2503.14476), which is the caller's part.
+        std_floor: a group whose rewards have a smaller standard deviation counts as one without
+            variance, with every kind.
+        zero_variance: "drop": a group without variance is left out of the loss and its
+            denominators. "zero": its advantages are 0, but it counts in the denominators and the KL
+            term. "resample": as "drop", and further queries are sampled in its place (DAPO,
+            arXiv:2503.14476); see `RolloutBatches.rollout`.
 
     Raises:
         ConfigError: an unknown name, or a number that is negative or not finite.
@@ -56,9 +56,9 @@ class AdvantageConfig:
 def group_advantages(
     rewards: Float[np.ndarray, "P G"], config: AdvantageConfig
 ) -> tuple[Float[np.ndarray, "P G"], Bool[np.ndarray, " P"]]:
-    """The advantage of each thought within its group, and which groups the loss keeps.
+    """The advantage of each thought within its group, and the mask of groups in the loss.
 
-    Advantages of a group without variance (see `has_variance`) are exactly 0, kept or not.
+    Advantages of a group without variance (see `has_variance`) are exactly 0, in the loss or not.
 
     Raises:
         DataError: a reward that is not finite.
@@ -72,8 +72,8 @@ def group_advantages(
         # r_i − Σ_{j≠i} r_j/(G−1) = G/(G−1) (r_i − mean); a group of one has no variance.
         samples = rewards.shape[1]
         advantages *= samples / max(samples - 1, 1)
-    kept = varied | (config.zero_variance == "zero")
-    return np.where(varied[:, None], advantages, 0.0).astype(np.float32), kept
+    group_mask = varied | (config.zero_variance == "zero")
+    return np.where(varied[:, None], advantages, 0.0).astype(np.float32), group_mask
 
 
 def has_variance(rewards: Float[np.ndarray, "P G"], std_floor: float) -> Bool[np.ndarray, " P"]:
@@ -82,14 +82,14 @@ def has_variance(rewards: Float[np.ndarray, "P G"], std_floor: float) -> Bool[np
     Raises:
         DataError: a reward that is not finite.
     """
-    for prompt, sample in np.argwhere(~np.isfinite(rewards)).tolist():
-        raise DataError(f"thought {sample} of prompt {prompt} has the reward NaN or infinity")
+    for query, sample in np.argwhere(~np.isfinite(rewards)).tolist():
+        raise DataError(f"thought {sample} of query {query} has the reward NaN or infinity")
     std = _sample_std(rewards.astype(np.float64))
     return (std >= std_floor) & (std > 0)
 
 
 def _sample_std(rewards: Float[np.ndarray, "P G"]) -> Float[np.ndarray, " P"]:
-    """With G − 1 in the denominator, as torch.std has it; 0 for a group of one."""
+    """With G − 1 in the denominator, as torch.std; 0 for a group of one."""
     if rewards.shape[1] < 2:
         return np.zeros(len(rewards))
     return rewards.std(axis=1, ddof=1)

@@ -1,10 +1,10 @@
-"""Losses between vectors: InfoNCE and the triplet margin, and what is worth watching beside them.
+"""Contrastive losses: InfoNCE and the triplet margin loss, and metrics of embeddings.
 
-Vectors are unit vectors, scores are cosines, s(q, d) = q·d. Each function returns a sum and its
+Embeddings are unit vectors, scores are cosines, s(q, d) = q·d. Each function returns a sum and its
 denominator, so that the pieces of a batch add up to the batch.
 
-On a mesh the queries may be spread by rows. Candidates are gathered, as every query is compared
-with all of them, whichever device encoded them.
+On a mesh the queries may be sharded by rows. Candidates are gathered: every query is compared with
+all of them, whichever device encoded them.
 """
 
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ from t1_jax.errors import ConfigError
 
 DISTANCES = ("cosine", "euclidean")
 
-_TINY = 1e-12
-"""Squared distances below this count as 0; the root has no gradient there."""
+_MIN_SQUARED_DISTANCE = 1e-12
+"""Smaller squared distances count as 0; the root has no gradient there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveConfig:
-    """How vectors are pulled together and pushed apart.
+    """Constants of the contrastive losses.
 
     Attributes:
         temperature: τ of InfoNCE; 0.02 as in O1-Embedder (arXiv:2502.07555), ReasonIR and TTE.
-        margin: m of the triplet loss. Search-R3 (arXiv:2510.07048) uses one and does not say which;
-            0.1 to 0.3 are worth a sweep.
-        distance: of the triplet loss, "cosine" or "euclidean".
+        margin: m of the triplet loss. Search-R3 (arXiv:2510.07048) does not publish its value; 0.1
+            to 0.3 are worth a sweep.
+        distance: distance of the triplet loss, "cosine" or "euclidean".
         false_negative_margin: a candidate that scores above the positive by more than this counts
-            as an unjudged positive and repels nothing (0.1 in Qwen3-Embedding, arXiv:2506.05176).
-            None, the default, trusts the judgments: hard positives often score below true
-            negatives.
+            as an unlabelled positive and is no negative (0.1 in Qwen3-Embedding,
+            arXiv:2506.05176). None, the default, trusts the qrels: hard positives often score below
+            true negatives.
 
     Raises:
         ConfigError: a value out of range or an unknown distance.
@@ -79,9 +79,10 @@ def info_nce(
         candidates: unit vectors of all documents of the step.
         positive: the column of each query's positive d_i⁺.
         allowed: M: False where a candidate is the same document as d_i⁺, another positive of the
-            query, or excluded for it. The positive's own column counts whatever M says.
+            query, or excluded for it. The positive's own column always counts.
         config: temperature, false-negative filter.
-        weights: of each query, 1 by default. A query of weight 0 is padding and may hold anything.
+        weights: weight of each query, 1 by default. A query of weight 0 is padding and may hold
+            anything.
 
     Returns:
         Σ_i weight_i L_i, and Σ_i weight_i.
@@ -89,12 +90,12 @@ def info_nce(
     weights = jnp.ones_like(queries, shape=queries.shape[:1]) if weights is None else weights
     real = weights > 0
     # Padding is replaced before it is used: its gradient would otherwise be 0·NaN.
-    scores, own, is_positive = _scores(
+    scores, positive_scores, is_positive = _scores(
         jnp.where(real[:, None], queries, 0.0), candidates, jnp.where(real, positive, 0)
     )
-    repels = _repels(scores, own, is_positive, allowed, config)
-    logits = jnp.where(repels | is_positive, scores, -jnp.inf) / config.temperature
-    losses = jax.nn.logsumexp(logits, axis=1) - own / config.temperature
+    is_negative = _negative_mask(scores, positive_scores, is_positive, allowed, config)
+    logits = jnp.where(is_negative | is_positive, scores, -jnp.inf) / config.temperature
+    losses = jax.nn.logsumexp(logits, axis=1) - positive_scores / config.temperature
     return jnp.sum(weights * losses), jnp.sum(weights)
 
 
@@ -117,17 +118,17 @@ def triplet(
         candidates: unit vectors of all documents of the step.
         positive: the column of each query's positive d_i⁺.
         negatives: columns of its hard negatives d_ik⁻; −1 for none, so padding has −1 throughout.
-        allowed: M, as in `info_nce`; a negative that it rules out does not count.
+        allowed: M, as in `info_nce`; a negative outside it does not count.
         config: margin, distance, false-negative filter.
     """
     real = jnp.any(negatives >= 0, axis=1)
-    scores, own, is_positive = _scores(
+    scores, positive_scores, is_positive = _scores(
         jnp.where(real[:, None], queries, 0.0), candidates, jnp.where(real, positive, 0)
     )
-    repels = _repels(scores, own, is_positive, allowed, config)
+    is_negative = _negative_mask(scores, positive_scores, is_positive, allowed, config)
     columns = jnp.maximum(negatives, 0)
-    counted = (negatives >= 0) & jnp.take_along_axis(repels, columns, axis=1)
-    near = _distance(own[:, None], config.distance)
+    counted = (negatives >= 0) & jnp.take_along_axis(is_negative, columns, axis=1)
+    near = _distance(positive_scores[:, None], config.distance)
     far = _distance(jnp.take_along_axis(scores, columns, axis=1), config.distance)
     losses = jnp.maximum(config.margin + near - far, 0.0)
     return jnp.sum(jnp.where(counted, losses, 0.0)), jnp.sum(counted.astype(losses.dtype))
@@ -141,19 +142,19 @@ def contrast_metrics(
     *,
     weights: Float[Array, " N"],
 ) -> dict[str, tuple[Float[Array, ""], Float[Array, ""]]]:
-    """What shows whether contrast is learnt; arguments as in `info_nce`.
+    """Metrics of a contrastive batch; arguments as in `info_nce`.
 
     Returns:
         Sum and denominator of `accuracy`, the share of queries whose positive scores above every
-        allowed candidate (a tie is no success), and `positive_cosine`, s(q_i, d_i⁺).
+        allowed candidate (a tie does not count), and `positive_cosine`, s(q_i, d_i⁺).
     """
-    scores, own, is_positive = _scores(queries, candidates, positive)
-    rivals = jnp.where(allowed & ~is_positive, scores, -jnp.inf)
-    wins = (own > jnp.max(rivals, axis=1)).astype(own.dtype)
+    scores, positive_scores, is_positive = _scores(queries, candidates, positive)
+    negative_scores = jnp.where(allowed & ~is_positive, scores, -jnp.inf)
+    wins = (positive_scores > jnp.max(negative_scores, axis=1)).astype(scores.dtype)
     count = jnp.sum(weights)
     return {
         "accuracy": (jnp.sum(weights * wins), count),
-        "positive_cosine": (jnp.sum(weights * own), count),
+        "positive_cosine": (jnp.sum(weights * positive_scores), count),
     }
 
 
@@ -163,41 +164,41 @@ def mean_cosine(
     groups: Int[Array, " N"] | None = None,
     weights: Float[Array, " N"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cosines between different queries' vectors: their sum and their number; near 1 is a collapse.
+    """Sum and number of the cosines between different queries; a mean near 1 is a collapse.
 
     Args:
         vectors: unit vectors.
-        groups: the query of each vector, where several belong to one; by default all differ.
+        groups: index of the query of each vector; by default all differ.
         weights: 0 for padding.
     """
     weights = jnp.ones_like(vectors, shape=vectors.shape[:1]) if weights is None else weights
     groups = jnp.arange(len(vectors)) if groups is None else groups
-    cosines = _products(vectors, vectors)
-    pairs = weights[:, None] * _whole(weights) * (groups[:, None] != _whole(groups))
+    cosines = _inner_products(vectors, vectors)
+    pairs = weights[:, None] * _replicated(weights) * (groups[:, None] != _replicated(groups))
     return jnp.sum(pairs * cosines), jnp.sum(pairs)
 
 
 def _scores(
     queries: Float[Array, "N D"], candidates: Float[Array, "C D"], positive: Int[Array, " N"]
 ) -> tuple[Float[Array, "N C"], Float[Array, " N"], Bool[Array, "N C"]]:
-    """All cosines, those of the positives, and where the positives stand."""
-    scores = _products(queries, candidates)
+    """All cosines, those of the positives, and the mask of the positives."""
+    scores = _inner_products(queries, candidates)
     is_positive = jnp.arange(scores.shape[1]) == positive[:, None]
     return scores, jnp.sum(jnp.where(is_positive, scores, 0.0), axis=1), is_positive
 
 
-def _repels(
+def _negative_mask(
     scores: Float[Array, "N C"],
-    own: Float[Array, " N"],
+    positive_scores: Float[Array, " N"],
     is_positive: Bool[Array, "N C"],
     allowed: Bool[Array, "N C"],
     config: ContrastiveConfig,
 ) -> Bool[Array, "N C"]:
-    """M with the filter for false negatives; never the positive itself."""
-    repels = allowed & ~is_positive
+    """The mask of negatives: M with the false-negative filter, without the positive."""
+    is_negative = allowed & ~is_positive
     if config.false_negative_margin is None:
-        return repels
-    return repels & (scores <= own[:, None] + config.false_negative_margin)
+        return is_negative
+    return is_negative & (scores <= positive_scores[:, None] + config.false_negative_margin)
 
 
 def _distance(cosine: Float[Array, "..."], kind: str) -> Float[Array, "..."]:
@@ -205,17 +206,17 @@ def _distance(cosine: Float[Array, "..."], kind: str) -> Float[Array, "..."]:
     if kind == "cosine":
         return -cosine
     squared = 2.0 - 2.0 * cosine
-    apart = squared > _TINY
+    apart = squared > _MIN_SQUARED_DISTANCE
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
 
 
-def _products(rows: Float[Array, "N D"], columns: Float[Array, "C D"]) -> Float[Array, "N C"]:
-    """Inner products in full float32, split as `rows` is; "highest" forbids bfloat16 passes."""
-    return jnp.einsum("nd,cd->nc", rows, _whole(columns), precision="highest")
+def _inner_products(rows: Float[Array, "N D"], columns: Float[Array, "C D"]) -> Float[Array, "N C"]:
+    """Inner products in full float32, sharded as `rows`; "highest" forbids bfloat16 passes."""
+    return jnp.einsum("nd,cd->nc", rows, _replicated(columns), precision="highest")
 
 
-def _whole(array: Array) -> Array:
-    """The array on every device of the mesh in use; without a mesh it is whole already."""
+def _replicated(array: Array) -> Array:
+    """The array replicated on every device of the mesh, if there is one."""
     if jax.sharding.get_abstract_mesh().empty:
         return array
     return jax.reshard(array, jax.P())

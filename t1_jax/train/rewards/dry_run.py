@@ -1,4 +1,4 @@
-"""Rewards tried out on made-up thoughts, before anything is loaded or compiled."""
+"""A dry run of rewards on made-up thoughts, before a model is loaded."""
 
 from collections.abc import Sequence
 
@@ -6,33 +6,31 @@ import numpy as np
 
 from t1_jax.generate import FinishReason, Thought
 from t1_jax.train.data import TrainingRecord
-from t1_jax.train.rewards.context import RewardContext
 from t1_jax.train.rewards.outcome import RetrievalOutcome, outcome_from_scores
-from t1_jax.train.rewards.registry import RewardConfig, compute_rewards
+from t1_jax.train.rewards.registry import RewardConfig, RewardContext, compute_rewards
 
 _CANDIDATES = 24
 _WORDS = ["the", "cause", "is", "a", "missing", "check", "on", "what", "comes", "in"]
 _EMB_TOKEN_ID = 1
 
 
-def rehearse(
+def dry_run_rewards(
     records: Sequence[TrainingRecord],
     config: RewardConfig,
     *,
-    thoughts: int,
+    num_generations: int,
     max_thought_tokens: int,
 ) -> None:
-    """Computes the rewards of made-up thoughts: an empty one, a cut-off one, and plain ones.
+    """Computes the rewards of made-up thoughts: one empty, one truncated, the others complete.
 
     Args:
-        records: real queries.
+        records: queries of the training set.
         config: the rewards.
-        thoughts: G, for each query.
+        num_generations: G, number of thoughts per query.
         max_thought_tokens: most reasoning tokens of a thought.
 
     Raises:
-        T1Error: a reward raises, or returns something else than finite floats [P, G]; the error
-            names it.
+        T1Error: a reward raises, or returns anything but finite floats [P, G]; the error names it.
     """
     rng = np.random.default_rng(0)
     positives = [len(record.positives) for record in records]
@@ -46,9 +44,11 @@ def rehearse(
         return outcome_from_scores(scores, grades, np.ones_like(grades, dtype=bool))
 
     context = RewardContext(
-        thoughts=[[_thought(n, max_thought_tokens, rng) for n in range(thoughts)] for _ in records],
+        thoughts=[
+            [_thought(n, max_thought_tokens, rng) for n in range(num_generations)] for _ in records
+        ],
         records=records,
-        outcome=outcome(thoughts),
+        outcome=outcome(num_generations),
         nothink=outcome(1) if config.needs_nothink else None,
         max_thought_tokens=max_thought_tokens,
     )
@@ -56,7 +56,7 @@ def rehearse(
 
 
 def _thought(number: int, max_thought_tokens: int, rng: np.random.Generator) -> Thought:
-    """The first is empty, the second cut off at the budget, the others end by themselves."""
+    """The first is empty, the second truncated, the others end in `<emb_token>`."""
     length = {0: 0, 1: max_thought_tokens}.get(number, min(len(_WORDS), max_thought_tokens))
     ids = np.append(rng.integers(2, 1000, length), _EMB_TOKEN_ID).astype(np.int32)
     log_probs = -rng.uniform(0.1, 2, length + 1).astype(np.float32)

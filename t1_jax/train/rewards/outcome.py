@@ -1,7 +1,7 @@
-"""Where the positives of a query stand among its candidates: all that retrieval rewards need.
+"""Ranks and scores of a query's positives among its candidates: what retrieval rewards read.
 
-A standing is small however large the corpus. It comes from a matrix of scores (documents of the
-batch, or a pool for each query) or from an index (the whole corpus); both count exactly.
+An outcome is small however large the corpus. It comes from a score matrix (documents of the batch,
+or a pool for each query) or from an index (the whole corpus); ranks are exact in both cases.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,23 @@ from jaxtyping import Bool, Float, Int
 from t1_jax.errors import DataError
 from t1_jax.retrieval.index import Index, RowLists, unit_vectors
 
-HARDEST = 10
-"""T: of how many best-scoring negatives a standing keeps the scores."""
+NUM_HARDEST = 10
+"""T: number of best-scoring negatives whose scores an outcome keeps."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RetrievalOutcome:
-    """Where each thought puts the positives of its query.
+    """Ranks and scores of the positives for P queries with G thoughts each.
 
     Attributes:
-        positive_grades: R grades for each prompt, at least one above 0; 0 where there is none.
-        positive_scores: cosines of thoughts and positives; 0 where there is none.
+        positive_grades: grades of the R positives, at least one above 0; 0 is padding.
+        positive_scores: cosines of thoughts and positives; 0 in padding.
         positive_ranks: 1 + the number of other candidates that score as high or higher, so that
-            ties count against a collapsed embedding; −1 where there is none.
-        hardest_negatives: cosines of the T best-scoring candidates that are no positives, best
-            first; −inf where there are fewer.
-        candidates: n_c of each prompt, its positives included; excluded documents are none.
+            ties count against a collapsed embedding; −1 in padding.
+        hardest_negatives: cosines of the T best-scoring negatives, best first; −inf where there are
+            fewer.
+        candidates: n_c, number of candidates of each query, positives included and excluded
+            documents not.
     """
 
     positive_grades: Int[np.ndarray, "P R"]
@@ -39,14 +40,14 @@ class RetrievalOutcome:
 
     @property
     def is_positive(self) -> Bool[np.ndarray, "P 1 R"]:
-        """Which of the R places hold a positive."""
+        """Which of the R positives are not padding."""
         return (self.positive_grades > 0)[:, None, :]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """P prompts, G thoughts each."""
-        prompts, thoughts, _ = self.positive_scores.shape
-        return prompts, thoughts
+        """(P, G)."""
+        queries, thoughts, _ = self.positive_scores.shape
+        return queries, thoughts
 
 
 def outcome_from_scores(
@@ -54,28 +55,29 @@ def outcome_from_scores(
     grades: Int[np.ndarray, "P C"],
     allowed: Bool[np.ndarray, "P C"],
 ) -> RetrievalOutcome:
-    """The standing among C candidates, by counting.
+    """The outcome among C candidates, from their scores.
 
     Args:
-        scores: cosines of each thought with each candidate.
-        grades: of each candidate for the prompt; above 0 for its positives.
-        allowed: which of the C are candidates of the prompt at all: False for excluded documents
-            and for padding. (Not the mask of a contrastive loss, which hides other positives.)
+        scores: cosine of each thought with each candidate.
+        grades: grade of each candidate for the query; above 0 for its positives.
+        allowed: which of the C are candidates of the query: False for excluded documents and for
+            padding. (Unlike the mask of a contrastive loss it does not hide other positives.)
 
     Raises:
-        DataError: a prompt without a positive, or a positive that is not allowed.
+        DataError: a query without a positive, or a positive that is not allowed.
     """
     is_positive = grades > 0
-    for prompt in np.flatnonzero((is_positive & ~allowed).any(axis=1)).tolist():
-        raise DataError(f"prompt {prompt}: a positive is not among the allowed candidates")
+    for query in np.flatnonzero((is_positive & ~allowed).any(axis=1)).tolist():
+        raise DataError(f"query {query}: a positive is not among the allowed candidates")
     parts = []
-    # Prompt by prompt, which bounds the memory that comparing takes.
-    for rows, own, real in zip(scores, is_positive, allowed, strict=True):
-        columns = np.flatnonzero(own)
-        among = np.where(real, rows, -np.inf)
-        ours = among[:, columns]
-        ranks = np.sum(among[:, None, :] >= ours[:, :, None], axis=2)  # itself is the 1
-        parts.append((ours, ranks, _best(np.where(own, -np.inf, among), HARDEST)))
+    # Query by query, which bounds the memory of the comparison.
+    for query_scores, positive, candidate in zip(scores, is_positive, allowed, strict=True):
+        among = np.where(candidate, query_scores, -np.inf)
+        positive_scores = among[:, np.flatnonzero(positive)]
+        # The positive itself counts, too: it is the 1 of the definition.
+        ranks = np.sum(among[:, None, :] >= positive_scores[:, :, None], axis=2)
+        hardest = _best(np.where(positive, -np.inf, among), NUM_HARDEST)
+        parts.append((positive_scores, ranks, hardest))
     return _joined([grades[p][is_positive[p]] for p in range(len(grades))], parts, allowed.sum(1))
 
 
@@ -86,45 +88,45 @@ def outcome_from_index(
     grades: Int[np.ndarray, "P R"],
     excluded: RowLists | None = None,
 ) -> RetrievalOutcome:
-    """The standing among all documents of an index.
+    """The outcome among all documents of an index.
 
-    Ranks are exact with every back end. The hardest negatives are those its search finds, which
-    with ScaNN may miss some.
+    Ranks are exact with every back end. The hardest negatives are those that its search finds;
+    ScaNN may miss some.
 
     Args:
-        index: documents of one version.
-        vectors: of the thoughts; normalized here.
-        positive_rows: rows of each prompt's positives; −1 for none.
-        grades: of those rows, above 0; 0 for none.
-        excluded: for each prompt the rows that are no candidates.
+        index: embeddings of the corpus.
+        vectors: embeddings of the thoughts; normalized here.
+        positive_rows: rows of each query's positives; −1 in padding.
+        grades: grades of those rows, above 0; 0 in padding.
+        excluded: for each query the rows that are not candidates.
 
     Raises:
-        DataError: a prompt without a positive, a positive that is excluded, a row that the index
-            does not have, or vectors that it refuses.
+        DataError: a query without a positive, a positive that is excluded, a row that the index
+            does not have, or vectors that it rejects.
     """
-    prompts, thoughts, width = vectors.shape
-    excluded_rows = [frozenset(map(int, rows)) for rows in (excluded or [()] * prompts)]
-    own = [frozenset(rows[rows >= 0].tolist()) for rows in positive_rows]
-    for prompt, (ours, outside) in enumerate(zip(own, excluded_rows, strict=True)):
-        if ours & outside:
-            raise DataError(f"prompt {prompt}: row {min(ours & outside)} is positive and excluded")
+    queries, thoughts, width = vectors.shape
+    excluded_rows = [frozenset(map(int, rows)) for rows in (excluded or [()] * queries)]
+    positives = [frozenset(rows[rows >= 0].tolist()) for rows in positive_rows]
+    for query, (positive, outside) in enumerate(zip(positives, excluded_rows, strict=True)):
+        if both := positive & outside:
+            raise DataError(f"query {query}: row {min(both)} is positive and excluded")
     _require_positives(grades)
     flat = vectors.reshape(-1, width)
     ranks = index.rank_of(
         flat, positive_rows.repeat(thoughts, axis=0), _repeated(excluded_rows, thoughts)
     )
-    hidden = [ours | outside for ours, outside in zip(own, excluded_rows, strict=True)]
-    found = index.search(flat, HARDEST, _repeated(hidden, thoughts)).scores
-    hardest = _best(found, HARDEST)  # a small index finds fewer
+    not_negative = [a | b for a, b in zip(positives, excluded_rows, strict=True)]
+    negatives = index.search(flat, NUM_HARDEST, _repeated(not_negative, thoughts)).scores
+    hardest = _best(negatives, NUM_HARDEST)  # a small index returns fewer
     units = unit_vectors(flat, [f"thought {row}" for row in range(len(flat))])
     documents = index.vectors[np.maximum(positive_rows, 0)]
     scores = np.einsum("pgd,prd->pgr", units.reshape(vectors.shape), documents)
-    none = (positive_rows < 0)[:, None, :]
+    padding = (positive_rows < 0)[:, None, :]
     return RetrievalOutcome(
         positive_grades=np.where(positive_rows < 0, 0, grades),
-        positive_scores=np.where(none, 0.0, scores),
-        positive_ranks=ranks.reshape(prompts, thoughts, -1),
-        hardest_negatives=hardest.reshape(prompts, thoughts, -1),
+        positive_scores=np.where(padding, 0.0, scores),
+        positive_ranks=ranks.reshape(queries, thoughts, -1),
+        hardest_negatives=hardest.reshape(queries, thoughts, -1),
         candidates=np.array([len(index.ids) - len(rows) for rows in excluded_rows]),
     )
 
@@ -141,9 +143,9 @@ def _joined(
     parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     candidates: Int[np.ndarray, " P"],
 ) -> RetrievalOutcome:
-    """Prompts with different numbers of positives, padded to the most."""
-    most = max(len(each) for each in grades)
-    table = np.stack([np.pad(each, (0, most - len(each))) for each in grades])
+    """Queries with different numbers of positives, padded to the most."""
+    most = max(map(len, grades))
+    table = np.stack([np.pad(row, (0, most - len(row))) for row in grades])
     _require_positives(table)
 
     def padded(values: np.ndarray, fill: float | int) -> np.ndarray:
@@ -159,12 +161,12 @@ def _joined(
 
 
 def _require_positives(grades: Int[np.ndarray, "P R"]) -> None:
-    for prompt in np.flatnonzero((grades <= 0).all(axis=1)).tolist():
+    for query in np.flatnonzero((grades <= 0).all(axis=1)).tolist():
         raise DataError(
-            f"prompt {prompt} has no positive among its candidates",
-            hint="every query's positives belong into its pool",
+            f"query {query} has no positive among its candidates",
+            hint="add every query's positives to its pool",
         )
 
 
 def _repeated(rows: Sequence[frozenset[int]], times: int) -> list[frozenset[int]]:
-    return [each for each in rows for _ in range(times)]
+    return [row for row in rows for _ in range(times)]

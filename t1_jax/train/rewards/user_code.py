@@ -1,4 +1,4 @@
-"""Functions that a user wrote: imported by a dotted path, checked, and named where they fail."""
+"""Reward functions of a user: imported by path, checked, and located in error messages."""
 
 import importlib
 import inspect
@@ -26,9 +26,9 @@ def import_function(path: str) -> Callable[..., Any]:
         ) from error
     function = vars(module).get(attribute)
     if not callable(function):
-        found = "no function" if function is None else "no function, but a value,"
+        problem = "no function" if function is None else "no function, but a value,"
         raise ConfigError(
-            f"{module.__file__ or module_name} has {found} {attribute!r}",
+            f"{module.__file__ or module_name} has {problem} {attribute!r}",
             hint=f"define {attribute} in it, at the top level",
         )
     check_signature(function)
@@ -43,7 +43,7 @@ def check_signature(function: Callable[..., Any]) -> None:
     """
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some functions written in C do not tell
+    except ValueError:  # some functions in C have no signature
         return
     try:
         signature.bind(None)
@@ -55,7 +55,7 @@ def check_signature(function: Callable[..., Any]) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """Kind, message, file and line of what a user's code raised."""
+    """Type, message, file and line of an exception in a user's code."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     place = _place_of_error(error)
@@ -63,7 +63,7 @@ def describe_error(error: BaseException) -> str:
 
 
 def place_of_function(function: Callable[..., Any]) -> str:
-    """file:line of a function, or the name of what is callable but is no Python function."""
+    """file:line of a function, or the repr of another callable."""
     function = inspect.unwrap(function)
     if inspect.isfunction(function):
         return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
@@ -71,14 +71,14 @@ def place_of_function(function: Callable[..., Any]) -> str:
 
 
 def _place_of_error(error: BaseException) -> str | None:
-    """The last line of the user's file, which is the first one that is not the caller's."""
+    """The last line in the user's file, the first file that is not the caller's."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)[1:]
         if not frame.filename.startswith("<frozen ") and frame.filename != importlib.__file__
     ]
-    own = [frame for frame in frames if frame.filename == frames[0].filename]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
+    in_file = [frame for frame in frames if frame.filename == frames[0].filename]
+    return f"{in_file[-1].filename}:{in_file[-1].lineno}" if in_file else None
 
 
 def _import_hint(error: BaseException, module_name: str) -> str:
@@ -88,4 +88,4 @@ def _import_hint(error: BaseException, module_name: str) -> str:
         return f"install {error.name}, or take its import out of {module_name}"
     if isinstance(error, ValueError | TypeError) and not module_name.strip("."):
         return "name a reward of your own as package.module:function"
-    return f"hint {module_name}: `python -c 'import {module_name}'` shows the whole traceback"
+    return f"run `python -c 'import {module_name}'` shows the whole traceback"

@@ -1,4 +1,4 @@
-"""Where thoughts come from before the model can think: a collection's structure, or a teacher."""
+"""Reference thoughts for the cold start: from templates, or from a teacher model."""
 
 from t1_jax.train.thoughts.answers import Answer as Answer
 from t1_jax.train.thoughts.answers import AnswerFile as AnswerFile

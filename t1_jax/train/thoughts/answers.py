@@ -1,7 +1,6 @@
-"""A teacher's answers as they came, in a file that only grows, and the thoughts made of them.
+"""A teacher's raw answers in an append-only file, and the thoughts made of them.
 
-Every answer is written as soon as it is there, so that whatever fails later loses none of them: the
-next run reads the file and asks for what is missing.
+Every answer is written at once, so that the next run asks only for those that are missing.
 """
 
 import json
@@ -15,7 +14,7 @@ from t1_jax.errors import DataError, T1Error
 from t1_jax.train.data import EMB_TOKEN, TrainingRecord
 from t1_jax.train.thoughts.wording import one_line, sentences, shortened
 
-# A chat template may have written the opening tag, which is then not in the answer.
+# The chat template may contain the opening tag, so that the answer has only the closing one.
 _HIDDEN = re.compile(r"\A.*</think>|<think>.*", re.DOTALL)
 _LABEL = re.compile(r"^(?:\W*)(?:thought|reasoning|answer)\s*:\s*", re.IGNORECASE)
 _MARKUP = re.compile(r"^\s*(?:#+|[-*>]|\d+[.)])\s+", re.MULTILINE)
@@ -23,13 +22,13 @@ _MARKUP = re.compile(r"^\s*(?:#+|[-*>]|\d+[.)])\s+", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a teacher said.
+    """An answer of a teacher.
 
     Attributes:
-        query_id: of the query.
-        sample: its number among the answers to this query.
-        asked: hash of everything that was asked, the teacher's name and settings included.
-        text: the answer, word for word.
+        query_id: id of the query.
+        sample: number of the answer, from 0.
+        asked: hash of the request, with the teacher's name and settings.
+        text: the raw answer.
     """
 
     query_id: str
@@ -39,26 +38,27 @@ class Answer:
 
 
 class AnswerFile:
-    """Answers in JSONL: read once, then added to line by line.
+    """Answers in JSONL: read once, then appended to.
+
+    A last line that was truncated by a crash is removed.
 
     Raises:
-        DataError: a line that is no answer. A last line that was cut off while it was being
-            written is no fault: it is taken away, and its question counts as not yet asked.
+        DataError: a line is not an answer.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: dict[tuple[str, int, str], Answer] = {}
         if path.exists():
-            _mend_torn_end(path)
+            _remove_partial_line(path)
             for number, line in enumerate(path.read_bytes().splitlines(), 1):
-                self._keep(_answer(line, f"{path}:{number}"))
+                self._store(_answer(line, f"{path}:{number}"))
 
     def add(self, answer: Answer) -> None:
-        """Writes an answer to the end of the file.
+        """Appends an answer.
 
         Raises:
-            T1Error: the disk refused it.
+            T1Error: the write failed.
         """
         line = json.dumps(asdict(answer), ensure_ascii=False) + "\n"
         try:
@@ -70,19 +70,19 @@ class AnswerFile:
                 f"{self.path} could not be written: {error.strerror}",
                 hint="free disk space or check permissions, then run the command again",
             ) from error
-        self._keep(answer)
+        self._store(answer)
 
     def has(self, query_id: str, sample: int, asked: str) -> bool:
-        """Whether this very question was answered."""
+        """Whether this request was answered."""
         return (query_id, sample, asked) in self.answers
 
-    def _keep(self, answer: Answer) -> None:
+    def _store(self, answer: Answer) -> None:
         self.answers[(answer.query_id, answer.sample, answer.asked)] = answer
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleaningReport:
-    """What became of answers: how many there were, and how many gave a thought or why not."""
+    """Number of answers, of those that gave a thought, and of the others by reason."""
 
     answers: int
     thoughts: int
@@ -94,20 +94,20 @@ class CleaningReport:
 def clean_thought(text: str, max_tokens: int, count_tokens: Callable[[str], int]) -> str:
     """An answer as one paragraph of at most `max_tokens` tokens; may be empty.
 
-    Hidden reasoning, headings, bullets, labels such as "Thought:" and quotes around all of it are
-    taken away. What is too long loses its last sentences, or if need be the end of its only one.
+    Removes hidden reasoning, headings, bullets, labels such as "Thought:" and enclosing quotes. An
+    answer that is too long loses its last sentences, or the end of its only sentence.
     """
     text = one_line(_MARKUP.sub("", _HIDDEN.sub("", text)))
     text = _LABEL.sub("", text).strip().strip('"“”*').strip()
     parts = sentences(text)
     while len(parts) > 1 and count_tokens(" ".join(parts)) > max_tokens:
         parts.pop()
-    kept = " ".join(parts)
+    thought = " ".join(parts)
     pieces = max_tokens
-    while kept and pieces > 0 and count_tokens(kept) > max_tokens:
-        kept = f"{shortened(kept, pieces)}."
+    while thought and pieces > 0 and count_tokens(thought) > max_tokens:
+        thought = f"{shortened(thought, pieces)}."
         pieces -= 1
-    return kept
+    return thought
 
 
 def with_thoughts(
@@ -117,35 +117,35 @@ def with_thoughts(
     max_tokens: int,
     count_tokens: Callable[[str], int],
 ) -> tuple[tuple[TrainingRecord, ...], CleaningReport]:
-    """The records with what a teacher said as further thoughts, those they had in front.
+    """Appends a teacher's answers to the thoughts of records.
 
     Args:
-        records: that get them.
-        texts: query id -> answers, raw.
-        max_tokens: the most tokens of a thought.
-        count_tokens: of the tokenizer that will read it.
+        records: training records.
+        texts: query id -> raw answers.
+        max_tokens: maximum tokens of a thought.
+        count_tokens: counts tokens with the retriever's tokenizer.
     """
-    fates = Counter[str]()
-    thinking = []
+    outcomes = Counter[str]()
+    updated = []
     for record in records:
         thoughts = list(record.thoughts)
         for text in texts.get(record.query_id, ()):
             thought = clean_thought(text, max_tokens, count_tokens)
-            fate = _fate(text, thought, thoughts)
-            fates[fate] += 1
-            if fate == "thoughts":
+            outcome = _outcome(text, thought, thoughts)
+            outcomes[outcome] += 1
+            if outcome == "thoughts":
                 thoughts.append(thought)
-        thinking.append(replace(record, thoughts=tuple(thoughts)))
-    return tuple(thinking), CleaningReport(
-        answers=fates.total(),
-        thoughts=fates["thoughts"],
-        empty=fates["empty"],
-        with_emb_token=fates["with_emb_token"],
-        repeated=fates["repeated"],
+        updated.append(replace(record, thoughts=tuple(thoughts)))
+    return tuple(updated), CleaningReport(
+        answers=outcomes.total(),
+        thoughts=outcomes["thoughts"],
+        empty=outcomes["empty"],
+        with_emb_token=outcomes["with_emb_token"],
+        repeated=outcomes["repeated"],
     )
 
 
-def _fate(text: str, thought: str, others: Sequence[str]) -> str:
+def _outcome(text: str, thought: str, others: Sequence[str]) -> str:
     if EMB_TOKEN in text:
         return "with_emb_token"
     if not thought:
@@ -167,8 +167,8 @@ def _answer(line: bytes, place: str) -> Answer:
     return Answer(**fields)
 
 
-def _mend_torn_end(path: Path) -> None:
-    """Cuts off what stands after the last line feed: a process ended while it wrote."""
+def _remove_partial_line(path: Path) -> None:
+    """Removes a last line without a line feed, which a crash left behind."""
     try:
         with path.open("rb+") as file:
             content = file.read()

@@ -1,4 +1,4 @@
-"""Which thoughts are worth learning: those that bring a query closest to what answers it."""
+"""Best-of-n selection of thoughts: those with which a query ranks its positive highest."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from t1_jax.train.thoughts.judges import Judge, ThoughtScore
 
 @dataclass(frozen=True, kw_only=True)
 class ChoiceReport:
-    """What was kept, and what it is worth.
+    """Counts and scores of a selection.
 
     Attributes:
-        records: that had thoughts to choose from.
-        thoughts: that there were.
-        kept: that are left.
-        first: records whose best thought puts a positive first.
-        helped: records whose best thought finds it better than no thought does.
-        hurt: records whose best thought finds it worse.
-        mean_reciprocal_rank: "none" without a thought, "mean" over all alternatives, "best" with
-            each record's best one.
-        chosen: place among the alternatives -> records for which it was best.
+        records: records with thoughts.
+        thoughts: thoughts before the selection.
+        kept: thoughts after it.
+        first: records whose best thought ranks a positive first.
+        helped: records whose best thought ranks it higher than no thought.
+        hurt: records whose best thought ranks it lower.
+        mean_reciprocal_rank: "none" without a thought, "mean" over all thoughts, "best" with each
+            record's best one.
+        chosen: index among a record's thoughts -> records for which it is best.
     """
 
     records: int
@@ -39,56 +39,58 @@ class ChoiceReport:
 def choose_thoughts(
     data: TrainingSet, judge: Judge, *, keep: int = 2, only_helpful: bool = False
 ) -> tuple[tuple[TrainingRecord, ...], ChoiceReport]:
-    """The records with their best thoughts only, best first.
+    """Keeps the best thoughts of each record, best first.
 
-    A thought is better if the best positive ranks higher, then if the gap is larger, then if it
-    stood first.
+    Thoughts are ordered by the rank of the best positive, then by the gap, then by their order in
+    the record.
 
     Args:
-        data: records; those without thoughts are left as they are.
-        judge: says how well a query finds what answers it, with each thought and without any.
-        keep: the most thoughts a record keeps.
-        only_helpful: drop thoughts that find the positive worse than no thought does, even all of
-            a record's.
+        data: training set; records without thoughts do not change.
+        judge: scores queries with and without a thought.
+        keep: maximum thoughts of a record.
+        only_helpful: drop thoughts that rank the positive lower than no thought does, even if none
+            remains.
 
     Raises:
-        ConfigError: `keep` below 1.
+        ConfigError: `keep` is below 1.
         DataError: the judge does not know a positive.
     """
     if keep < 1:
         raise ConfigError(f"keep must be at least 1, got {keep}")
-    thoughtful = [record for record in data.records if record.thoughts]
-    # A copy of a positive under another id ranks as high and is no rival.
-    ranked = [data.for_ranking(record) for record in thoughtful]
-    scores = iter(judge([(record, thought) for record in ranked for thought in record.thoughts]))
+    with_thoughts = [record for record in data.records if record.thoughts]
+    # A copy of a positive under another id is not a competitor.
+    ranked = [data.for_ranking(record) for record in with_thoughts]
+    judged = iter(judge([(record, thought) for record in ranked for thought in record.thoughts]))
     without = judge([(record, None) for record in ranked])
     alternatives = {
-        record.query_id: [next(scores) for _ in record.thoughts] for record in thoughtful
+        record.query_id: [next(judged) for _ in record.thoughts] for record in with_thoughts
     }
-    baseline = {record.query_id: score for record, score in zip(thoughtful, without, strict=True)}
+    baseline = {
+        record.query_id: score for record, score in zip(with_thoughts, without, strict=True)
+    }
     chosen = {
-        name: _best(found, baseline[name] if only_helpful else None, keep)
-        for name, found in alternatives.items()
+        name: _best(scores, baseline[name] if only_helpful else None, keep)
+        for name, scores in alternatives.items()
     }
-    kept = tuple(
+    updated = tuple(
         replace(record, thoughts=tuple(record.thoughts[i] for i in chosen[record.query_id]))
         if record.thoughts
         else record
         for record in data.records
     )
-    return kept, _report(alternatives, baseline, chosen)
+    return updated, _report(alternatives, baseline, chosen)
 
 
 def _order(score: ThoughtScore) -> tuple[int, float]:
     return score.rank, -score.gap
 
 
-def _best(found: Sequence[ThoughtScore], floor: ThoughtScore | None, keep: int) -> list[int]:
-    """Places of the best scores, none of them below the floor."""
-    places = sorted(range(len(found)), key=lambda place: _order(found[place]))
-    if floor is not None:
-        places = [place for place in places if _order(found[place]) <= _order(floor)]
-    return places[:keep]
+def _best(scores: Sequence[ThoughtScore], least: ThoughtScore | None, keep: int) -> list[int]:
+    """Indices of the best scores that are at least `least`."""
+    order = sorted(range(len(scores)), key=lambda index: _order(scores[index]))
+    if least is not None:
+        order = [index for index in order if _order(scores[index]) <= _order(least)]
+    return order[:keep]
 
 
 def _report(
@@ -96,11 +98,11 @@ def _report(
     baseline: Mapping[str, ThoughtScore],
     chosen: Mapping[str, Sequence[int]],
 ) -> ChoiceReport:
-    best = {name: min(found, key=_order) for name, found in alternatives.items()}
-    places = [min(range(len(f)), key=lambda i: _order(f[i])) for f in alternatives.values()]
+    best = {name: min(scores, key=_order) for name, scores in alternatives.items()}
+    indices = [min(range(len(s)), key=lambda i: _order(s[i])) for s in alternatives.values()]
     means = {
         "none": [1 / score.rank for score in baseline.values()],
-        "mean": [1 / score.rank for found in alternatives.values() for score in found],
+        "mean": [1 / score.rank for scores in alternatives.values() for score in scores],
         "best": [1 / score.rank for score in best.values()],
     }
     return ChoiceReport(
@@ -113,5 +115,5 @@ def _report(
         mean_reciprocal_rank={
             name: float(np.mean(values)) if values else 0.0 for name, values in means.items()
         },
-        chosen={place: places.count(place) for place in sorted(set(places))},
+        chosen={index: indices.count(index) for index in sorted(set(indices))},
     )

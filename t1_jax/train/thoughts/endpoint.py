@@ -1,4 +1,4 @@
-"""One question to an OpenAI-compatible endpoint: asked again where that can help."""
+"""Requests to an OpenAI-compatible endpoint, with retries."""
 
 import http.client
 import json
@@ -12,27 +12,27 @@ from typing import Any
 
 from t1_jax.errors import ConfigError, T1Error
 
-_WORTH_ASKING_AGAIN = frozenset((408, 409, 425, 429))
-_OF_THE_QUESTION = frozenset((400, 413, 422))  # too long, or more than a content filter lets pass
-_MOST_SECONDS_BETWEEN = 60.0
-_QUOTED = 300
+_RETRIED_STATUSES = frozenset((408, 409, 425, 429))
+_REQUEST_STATUSES = frozenset((400, 413, 422))  # too long, or rejected by a content filter
+_MAX_BACKOFF_S = 60.0
+_MAX_QUOTED = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where a teacher is asked.
+    """An OpenAI-compatible endpoint.
 
     Attributes:
-        url: up to and without `/chat/completions`, for example http://localhost:8000/v1.
-        key: sent as a bearer token; None sends none.
+        url: without `/chat/completions`, for example http://localhost:8000/v1.
+        key: bearer token; None sends none.
         timeout_s: seconds for one answer, above 0.
-        retries: further attempts after one that failed in a way that may pass: no connection, a
-            time-out, an unreadable answer, or a status of 408, 409, 425, 429 or 5xx.
-        backoff_s: seconds before the first of them; doubled each time, up to a minute. What the
-            endpoint asks for in `Retry-After` counts if it is longer.
+        retries: further attempts after no connection, a time-out, an unreadable answer, or a status
+            of 408, 409, 425, 429 or 5xx.
+        backoff_s: seconds before the first retry; doubled each time, up to a minute. A longer
+            `Retry-After` of the endpoint takes precedence.
 
     Raises:
-        ConfigError: the URL is not one of http or https, or a number out of its range.
+        ConfigError: the URL is not http or https, or a number is out of its range.
     """
 
     url: str
@@ -56,11 +56,11 @@ class Endpoint:
 
 
 class EndpointError(T1Error):
-    """An endpoint that refused a question, or failed too often."""
+    """An endpoint rejected a request, or failed too often."""
 
 
-class QuestionRefusedError(EndpointError):
-    """The endpoint is there and will not have this question; it may have others."""
+class RequestRejectedError(EndpointError):
+    """The endpoint rejected this request; it may accept others."""
 
 
 def complete_chat(
@@ -69,35 +69,35 @@ def complete_chat(
     """The text of the first choice.
 
     Args:
-        endpoint: who is asked.
-        body: of the request, as of OpenAI's `POST /chat/completions`.
-        sleep: how to wait.
+        endpoint: where to send the request.
+        body: request body of OpenAI's `POST /chat/completions`.
+        sleep: waits for seconds.
 
     Raises:
-        QuestionRefusedError: a status of 400, 413 or 422.
-        EndpointError: nobody may ask that there, or it failed `retries` + 1 times.
+        RequestRejectedError: a status of 400, 413 or 422.
+        EndpointError: another status of 4xx, or it failed `retries` + 1 times.
     """
-    reason = "nothing asked"
+    reason = ""
     for attempt in range(endpoint.retries + 1):
         try:
             return _content(_post(endpoint, body))
         except urllib.error.HTTPError as error:
-            said = _said(error)
-            reason = f"status {error.code}: {said or error.reason}"
-            if error.code not in _WORTH_ASKING_AGAIN and error.code < 500:
-                refused = QuestionRefusedError if error.code in _OF_THE_QUESTION else EndpointError
-                raise refused(
-                    f"{endpoint.url} refused a question with {reason}",
+            message = _message(error)
+            reason = f"status {error.code}: {message or error.reason}"
+            if error.code not in _RETRIED_STATUSES and error.code < 500:
+                kind = RequestRejectedError if error.code in _REQUEST_STATUSES else EndpointError
+                raise kind(
+                    f"{endpoint.url} rejected a request with {reason}",
                     hint="check the address, the teacher's name and the key (T1_TEACHER_KEY)",
                 ) from error
-            asked_for = error.headers.get("Retry-After", "")
+            retry_after = error.headers.get("Retry-After", "")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason, asked_for = f"{type(error).__name__}: {error}", ""
+            reason, retry_after = f"{type(error).__name__}: {error}", ""
         if attempt < endpoint.retries:
-            sleep(_pause(endpoint, attempt, asked_for))
+            sleep(_pause(endpoint, attempt, retry_after))
     raise EndpointError(
         f"{endpoint.url} failed {endpoint.retries + 1} times, the last time with {reason}",
-        hint="run the same command again when it answers: what it answered so far is kept",
+        hint="run the same command again later; all answers so far are kept",
     )
 
 
@@ -111,15 +111,15 @@ def _post(endpoint: Endpoint, body: Mapping[str, Any]) -> Any:
         headers=headers,
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=endpoint.timeout_s) as answer:
-        return json.loads(answer.read())
+    with urllib.request.urlopen(request, timeout=endpoint.timeout_s) as response:
+        return json.loads(response.read())
 
 
-def _said(error: urllib.error.HTTPError) -> str:
-    """The start of what an error response says; its body may break off, or never come."""
+def _message(error: urllib.error.HTTPError) -> str:
+    """The start of the body of an error response; empty if it cannot be read."""
     try:
         with error:
-            return error.read(_QUOTED).decode(errors="replace")
+            return error.read(_MAX_QUOTED).decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return ""
 
@@ -128,17 +128,19 @@ def _content(answer: Any) -> str:
     try:
         content = answer["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError) as error:
-        raise ValueError(f"no choices[0].message.content in {str(answer)[:_QUOTED]}") from error
+        raise ValueError(f"no choices[0].message.content in {str(answer)[:_MAX_QUOTED]}") from error
     if isinstance(content, list):  # in parts, as some servers send it
         texts = [part.get("text") for part in content if isinstance(part, dict)]
         content = "".join(text for text in texts if isinstance(text, str))
     if content is not None and not isinstance(content, str):
-        raise ValueError(f"choices[0].message.content is no text: {str(content)[:_QUOTED]}")
+        raise ValueError(f"choices[0].message.content is not text: {str(content)[:_MAX_QUOTED]}")
     if content and any("\ud800" <= letter <= "\udfff" for letter in content):
-        raise ValueError(f"half a letter in {content[:_QUOTED]!a}")  # JSON can hold it, no file can
-    return content or ""  # null where a model refuses or spends all tokens on hidden reasoning
+        raise ValueError(
+            f"unpaired surrogate in {content[:_MAX_QUOTED]!a}"
+        )  # valid in JSON, not in UTF-8
+    return content or ""  # null if all tokens went into hidden reasoning
 
 
-def _pause(endpoint: Endpoint, attempt: int, asked_for: str) -> float:
-    own = min(endpoint.backoff_s * 2**attempt, _MOST_SECONDS_BETWEEN)
-    return max(own, min(float(asked_for), _MOST_SECONDS_BETWEEN) if asked_for.isdigit() else 0.0)
+def _pause(endpoint: Endpoint, attempt: int, retry_after: str) -> float:
+    backoff = min(endpoint.backoff_s * 2**attempt, _MAX_BACKOFF_S)
+    return max(backoff, min(float(retry_after), _MAX_BACKOFF_S) if retry_after.isdigit() else 0.0)

@@ -1,4 +1,4 @@
-"""Who says how well a query finds what answers it, after one thought or another."""
+"""Judges: how well a query with a thought ranks its positives, by BM25 or by embeddings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from t1_jax.retriever import T1
 
 _DEPTH = 1000
-"""Documents of a ranking by words that are looked at; what is not among them ranks behind all."""
+"""Depth of a BM25 ranking; a positive below it gets the next rank."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThoughtScore:
-    """How well a query finds what answers it.
+    """How well a query ranks its positives.
 
     Attributes:
-        rank: of the best positive among the documents that are neither positive nor excluded.
-        gap: score of the best positive less that of the nearest such document: of their cosines,
-            or of BM25's scores as shares of the greater one.
+        rank: of the best positive, among the documents that are neither positive nor excluded.
+        gap: score of the best positive minus that of the best such document: cosines, or BM25
+            scores relative to the greater one.
     """
 
     rank: int
@@ -33,77 +33,77 @@ class ThoughtScore:
 
 
 Attempt = tuple[TrainingRecord, str | None]
-"""A record's query with a thought, or without."""
+"""A record, with a thought or None."""
 
 Judge = Callable[[Sequence[Attempt]], list[ThoughtScore]]
-"""Scores attempts, all with a thought or all without."""
+"""Scores attempts; all have a thought, or none has."""
 
 
 def judge_dense(
     model: "T1", index: Index, *, task: str | None = None, show_progress_bar: bool = False
 ) -> Judge:
-    """Embeds every thought with its query, as if the model had thought it.
-
-    Args:
-        model: embeds queries with thoughts, and without.
-        index: of the documents, by the same model.
-        task: name of an instruction in the model's preset; a record's own goes before it.
-        show_progress_bar: draw bars.
+    """Judges by the model's embeddings of queries with their thoughts.
 
     The judge raises a DataError if the index lacks a positive.
+
+    Args:
+        model: embeds the queries.
+        index: document embeddings of the same model.
+        task: name of an instruction in the model's preset; a record's own instruction replaces it.
+        show_progress_bar: draw progress bars.
     """
 
     def judge(attempts: Sequence[Attempt]) -> list[ThoughtScore]:
-        vectors = _embedded(model, attempts, task, show_progress_bar)
+        vectors = _embed(model, attempts, task, show_progress_bar)
         return score_queries([record for record, _ in attempts], index, vectors)
 
     return judge
 
 
 def judge_bm25(documents: Mapping[str, Document]) -> Judge:
-    """Ranks documents by BM25 for the words of query and thought together; needs no model.
+    """Judges by BM25 with query and thought as one text; needs no model.
 
     Raises:
-        DataError: no document has a word.
+        DataError: no document has a term.
     """
     corpus = Collection(name="bm25", documents=tuple(documents.values()), queries=(), qrels={})
-    words = BM25.build(corpus)
+    bm25 = BM25.build(corpus)
 
     def judge(attempts: Sequence[Attempt]) -> list[ThoughtScore]:
         queries = [
             Query(id=str(place), text=f"{record.query} {thought or ''}")
             for place, (record, thought) in enumerate(attempts)
         ]
-        beside = {
+        excluded = {
             str(place): record.excluded | (record.positives.keys() - set(record.best_positives))
             for place, (record, _) in enumerate(attempts)
         }
-        run = words.search(queries, _DEPTH, beside)
+        run = bm25.search(queries, _DEPTH, excluded)
         return [
-            _score_words(run[query.id], record)
+            _bm25_score(run[query.id], record)
             for query, (record, _) in zip(queries, attempts, strict=True)
         ]
 
     return judge
 
 
-def _score_words(found: Mapping[str, float], record: TrainingRecord) -> ThoughtScore:
-    best = max((found.get(name, 0.0) for name in record.best_positives), default=0.0)
-    others = [score for name, score in found.items() if name not in record.best_positives]
+def _bm25_score(scores: Mapping[str, float], record: TrainingRecord) -> ThoughtScore:
+    best = max((scores.get(name, 0.0) for name in record.best_positives), default=0.0)
+    others = [score for name, score in scores.items() if name not in record.best_positives]
     rank = 1 + sum(score >= best for score in others) if best else _DEPTH + 1
-    nearest = max(others, default=0.0)
-    return ThoughtScore(rank=rank, gap=(best - nearest) / (max(best, nearest) or 1.0))
+    best_other = max(others, default=0.0)
+    return ThoughtScore(rank=rank, gap=(best - best_other) / (max(best, best_other) or 1.0))
 
 
 def score_queries(
     records: Sequence[TrainingRecord], index: Index, vectors: Float[np.ndarray, "N E"]
 ) -> list[ThoughtScore]:
-    """Where each vector puts the best positive of its record.
+    """Scores query embeddings by the rank of their records' best positives.
 
     Args:
-        records: N of them; one may occur several times.
-        index: of the documents.
-        vectors: of the queries.
+        records: N records; one may occur several times.
+        index: document embeddings.
+        vectors: query embeddings.
 
     Raises:
         DataError: the index lacks a positive.
@@ -111,18 +111,18 @@ def score_queries(
     if not records:
         return []
     row_of = index.table.row_of
-    if lost := [(r.query_id, d) for r in records for d in r.best_positives if d not in row_of]:
+    if missing := [(r.query_id, d) for r in records for d in r.best_positives if d not in row_of]:
         raise DataError(
-            f"query {lost[0][0]!r} has the positive {lost[0][1]!r}, which the index lacks",
-            hint="use an index of the records' own corpus",
+            f"query {missing[0][0]!r} has the positive {missing[0][1]!r}, which the index lacks",
+            hint="use an index of the records' corpus",
         )
     rows = _padded([[row_of[name] for name in record.best_positives] for record in records])
-    beside = [
+    excluded = [
         [row_of[name] for name in (*record.positives, *record.excluded) if name in row_of]
         for record in records
     ]
-    ranks = index.rank_of(vectors, rows, excluded=beside)
-    nearest = index.search(vectors, 1, excluded=beside).scores[:, 0]
+    ranks = index.rank_of(vectors, rows, excluded=excluded)
+    nearest = index.search(vectors, 1, excluded=excluded).scores[:, 0]
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return [
         ThoughtScore(
@@ -133,10 +133,10 @@ def score_queries(
     ]
 
 
-def _embedded(
+def _embed(
     model: "T1", attempts: Sequence[Attempt], task: str | None, show_progress_bar: bool
 ) -> Float[np.ndarray, "N E"]:
-    """A vector for each query with its thought; None embeds the query without thinking."""
+    """Query embeddings; a query without a thought is embedded directly."""
     vectors = np.zeros((len(attempts), model.embed_dim), np.float32)
     for instruction in dict.fromkeys(record.instruction for record, _ in attempts):
         places = [i for i, (record, _) in enumerate(attempts) if record.instruction == instruction]

@@ -1,8 +1,7 @@
-"""Thoughts of a teacher: a model behind an endpoint, or one of our own.
+"""Reference thoughts from a teacher: a model behind an endpoint, or a T1 model.
 
-An endpoint's teacher may see the documents that answer a query, so that it writes what a reader
-would have to think to get there. Our own model thinks as it does when it retrieves, unaided; which
-of its thoughts are worth learning is decided afterwards, see `choose_thoughts`.
+The endpoint's model may see the positives of a query (an oracle). A T1 model thinks as it does in
+retrieval; `choose_thoughts` then selects its best thoughts.
 """
 
 import hashlib
@@ -20,39 +19,39 @@ from t1_jax.train.thoughts.answers import Answer, AnswerFile
 from t1_jax.train.thoughts.endpoint import (
     Endpoint,
     EndpointError,
-    QuestionRefusedError,
+    RequestRejectedError,
     complete_chat,
 )
 
 if TYPE_CHECKING:
     from t1_jax.retriever import T1
 
-_QUERIES_AT_ONCE = 64
-_MOST_REFUSED = 8
-"""Queries refused before any question is answered: then it is the setting that is wrong."""
+_CHUNK = 64
+_MAX_REJECTED = 8
+"""Rejected queries, before any answer, after which the settings must be wrong."""
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """What a teacher is asked, and how.
+    """Requests to a teacher.
 
     Attributes:
-        n: answers for each query.
-        temperature: of the teacher's sampling; at 0 all samples may be the same.
-        max_tokens: the most tokens of an answer.
-        max_thought_tokens: the most tokens of a thought that is made of an answer; what is longer
-            is cut at the end of a sentence.
-        see_documents: the teacher is shown what answers the query.
-        document_characters: how much of each document it is shown.
-        documents: how many of them, those of the best grade first.
-        system: what it is told first.
-        question: what it is asked, with `{instruction}`, `{query}` and, if it may see them,
+        n: answers per query.
+        temperature: sampling temperature; at 0 all answers may be equal.
+        max_tokens: maximum tokens of an answer.
+        max_thought_tokens: maximum tokens of a thought; longer answers are cut at the end of a
+            sentence.
+        see_documents: show the teacher the positives of the query.
+        document_characters: maximum characters of a document to show.
+        documents: maximum documents to show, by falling grade.
+        system: system message.
+        question: user message, with `{instruction}`, `{query}` and, with `see_documents`,
             `{documents}`.
-        concurrency: questions under way at once.
+        concurrency: requests in flight.
 
     Raises:
-        ConfigError: a value out of its range, or a question without what it must hold.
+        ConfigError: a value is out of its range, or a placeholder is missing from `question`.
     """
 
     n: int = 4
@@ -87,7 +86,7 @@ class TeacherConfig:
             raise ConfigError("the teacher's question must have {query} exactly once")
         if self.see_documents and "{documents}" not in self.question:
             raise ConfigError(
-                "the teacher is to see documents, but its question has no {documents}",
+                "see_documents=true needs {documents} in the teacher's question",
                 hint="add {documents} to the question, or set see_documents=false",
             )
 
@@ -102,46 +101,45 @@ def ask_teacher(
     file: AnswerFile,
     advance: Advance = lambda answers: None,
 ) -> dict[str, list[str]]:
-    """Asks for every answer that the file does not have yet, and returns all of them.
+    """Requests every answer that is not in the file yet, and returns all answers.
 
     Args:
-        data: what is asked about; a record's own instruction goes before `instruction`.
-        endpoint: who is asked.
-        teacher: name of the model there.
-        instruction: what the retriever is for.
-        config: what is asked.
-        file: where answers are kept, each as soon as it is there.
-        advance: told of answers as they come.
+        data: the queries; a record's own instruction replaces `instruction`.
+        endpoint: of the teacher.
+        teacher: name of the model at the endpoint.
+        instruction: retrieval task in words.
+        config: of the requests.
+        file: stores each answer at once.
+        advance: called with the number of new answers.
 
     Returns:
-        Query id -> answers in the order of their numbers. One is missing where the endpoint, which
-        answered others, refused the question; the next call asks it again.
+        Query id -> answers in the order of their numbers. Rejected requests are left out, and
+        repeated by the next call.
 
     Raises:
-        EndpointError: a question failed for good, or all were refused, in this call and before. No
-            further one is asked; the answers to those under way are kept too, as they are whatever
-            else interrupts.
+        EndpointError: a request failed finally, or all were rejected. Answers to requests in flight
+            are stored first, as for any other interruption.
     """
     bodies = {
         record.query_id: _body(record, data.documents, teacher, instruction, config)
         for record in data.records
     }
-    asked = {query_id: _hash(body) for query_id, body in bodies.items()}
-    wanted = [
+    request_hashes = {query_id: _hash(body) for query_id, body in bodies.items()}
+    missing = [
         (record.query_id, sample)
         for record in data.records
         for sample in range(config.n)
-        if not file.has(record.query_id, sample, asked[record.query_id])
+        if not file.has(record.query_id, sample, request_hashes[record.query_id])
     ]
 
     def ask(query_id: str, sample: int) -> Answer:
-        # The seed makes answers differ and, where an endpoint heeds it, come out the same again.
+        # The seed makes answers differ and, if the endpoint uses it, reproducible.
         text = complete_chat(endpoint, {**bodies[query_id], "seed": sample})
-        return Answer(query_id=query_id, sample=sample, asked=asked[query_id], text=text)
+        return Answer(query_id=query_id, sample=sample, asked=request_hashes[query_id], text=text)
 
-    answered = len(wanted) < len(data.records) * config.n
-    _work_off(ask, wanted, config.concurrency, file, advance, answered=answered)
-    return _texts(asked, config.n, file)
+    has_answers = len(missing) < len(data.records) * config.n
+    _request_all(ask, missing, config.concurrency, file, advance, has_answers=has_answers)
+    return _texts(request_hashes, config.n, file)
 
 
 def think_locally(
@@ -154,82 +152,86 @@ def think_locally(
     seed: int = 0,
     advance: Advance = lambda answers: None,
 ) -> dict[str, list[str]]:
-    """Lets a model of ours think, unaided, about every query that the file has no thoughts of.
+    """Samples thoughts of a T1 model for every query without answers in the file.
 
-    Thoughts are written query by query; see `ask_teacher` for what is returned.
+    Returns as `ask_teacher`.
 
     Args:
-        data: whose queries are thought about.
+        data: the queries.
         model: the teacher.
-        task: name of an instruction in its preset; a record's own instruction goes before it.
-        config: `n`, `temperature` and `max_thought_tokens` apply.
-        file: where thoughts are kept.
-        seed: of the thoughts.
-        advance: told of thoughts as they come.
+        task: name of an instruction in its preset; a record's own instruction replaces it.
+        config: only `n`, `temperature` and `max_thought_tokens` apply.
+        file: stores the thoughts of each query at once.
+        seed: of the sampling.
+        advance: called with the number of new thoughts.
     """
     sampling = SamplingParams(temperature=config.temperature, seed=seed)
-    resolved = [model.fingerprint, model.preset.hash, task, config.max_thought_tokens]
-    asked = {
-        record.query_id: _hash([*resolved, asdict(sampling), record.instruction, record.query])
+    settings = [model.fingerprint, model.preset.hash, task, config.max_thought_tokens]
+    request_hashes = {
+        record.query_id: _hash([*settings, asdict(sampling), record.instruction, record.query])
         for record in data.records
     }
-    waiting = [
+    missing = [
         record
         for record in data.records
         if not all(
-            file.has(record.query_id, sample, asked[record.query_id]) for sample in range(config.n)
+            file.has(record.query_id, sample, request_hashes[record.query_id])
+            for sample in range(config.n)
         )
     ]
-    for group in _groups(waiting):
+    for chunk in _chunks(missing):
         _, thoughts = model.encode_query(
-            [record.query for record in group],
-            query_ids=[record.query_id for record in group],
+            [record.query for record in chunk],
+            query_ids=[record.query_id for record in chunk],
             n=config.n,
             max_thought_tokens=config.max_thought_tokens,
             return_thoughts=True,
-            task=None if group[0].instruction else task,
-            instruction=group[0].instruction,
+            task=None if chunk[0].instruction else task,
+            instruction=chunk[0].instruction,
             sampling=sampling,
         )
-        for record, drawn in zip(group, thoughts, strict=True):
-            for thought in drawn:
+        for record, group in zip(chunk, thoughts, strict=True):
+            for thought in group:
                 name = record.query_id
                 file.add(
                     Answer(
-                        query_id=name, sample=thought.sample, asked=asked[name], text=thought.text
+                        query_id=name,
+                        sample=thought.sample,
+                        asked=request_hashes[name],
+                        text=thought.text,
                     )
                 )
-            advance(len(drawn))
-    return _texts(asked, config.n, file)
+            advance(len(group))
+    return _texts(request_hashes, config.n, file)
 
 
-def _groups(records: Sequence[TrainingRecord]) -> list[list[TrainingRecord]]:
-    """Records that share an instruction, in groups small enough to lose when interrupted."""
+def _chunks(records: Sequence[TrainingRecord]) -> list[list[TrainingRecord]]:
+    """Records of one instruction, in chunks small enough to lose on an interruption."""
     by_instruction: dict[str | None, list[TrainingRecord]] = {}
     for record in records:
         by_instruction.setdefault(record.instruction, []).append(record)
     return [
-        group[start : start + _QUERIES_AT_ONCE]
+        group[start : start + _CHUNK]
         for group in by_instruction.values()
-        for start in range(0, len(group), _QUERIES_AT_ONCE)
+        for start in range(0, len(group), _CHUNK)
     ]
 
 
-def _work_off(
+def _request_all(
     ask: Callable[[str, int], Answer],
-    wanted: Sequence[tuple[str, int]],
+    missing: Sequence[tuple[str, int]],
     concurrency: int,
     file: AnswerFile,
     advance: Advance,
     *,
-    answered: bool,
+    has_answers: bool,
 ) -> None:
-    """Asks with a few questions under way; only this thread writes.
+    """Requests answers with `concurrency` threads; only this thread writes the file.
 
-    `answered` says whether the endpoint has answered such questions before.
+    `has_answers`: whether the endpoint has answered such requests before.
     """
-    queue, running = iter(wanted), dict[Future[Answer], str]()
-    refused: dict[str, QuestionRefusedError] = {}
+    queue, running = iter(missing), dict[Future[Answer], str]()
+    rejected: dict[str, RequestRejectedError] = {}
     failure: BaseException | None = None
     with ThreadPoolExecutor(concurrency) as pool:
         while True:
@@ -244,22 +246,22 @@ def _work_off(
                     query_id = running.pop(future)
                     try:
                         file.add(future.result())
-                    except QuestionRefusedError as error:
-                        refused.setdefault(query_id, error)
+                    except RequestRejectedError as error:
+                        rejected.setdefault(query_id, error)
                     else:
-                        answered = True
+                        has_answers = True
                         advance(1)
-                if not answered and len(refused) >= _MOST_REFUSED:
-                    failure = failure or next(iter(refused.values()))
+                if not has_answers and len(rejected) >= _MAX_REJECTED:
+                    failure = failure or next(iter(rejected.values()))
             except BaseException as error:
                 if isinstance(failure, KeyboardInterrupt):
                     raise  # a second Ctrl-C
-                failure = failure or error  # what is under way is still waited for, and kept
-    if refused and not answered:
-        failure = failure or next(iter(refused.values()))
+                failure = failure or error  # requests in flight are still stored
+    if rejected and not has_answers:
+        failure = failure or next(iter(rejected.values()))
     if isinstance(failure, EndpointError):
         raise EndpointError(
-            f"{failure.message}; {len(file.answers)} answers are kept in {file.path}",
+            f"{failure.message}; {len(file.answers)} answers are stored in {file.path}",
             hint=failure.hint,
         ) from failure
     if failure is not None:
@@ -273,19 +275,21 @@ def _body(
     instruction: str,
     config: TeacherConfig,
 ) -> dict[str, Any]:
-    shown = ""
+    shown_documents = ""
     if config.see_documents:
         best = sorted(record.positives, key=lambda name: (-record.positives[name], name))
         texts = [documents[name].full_text for name in best[: config.documents]]
-        shown = "".join(
+        shown_documents = "".join(
             f"\nA document that answers it:\n{text[: config.document_characters]}\n"
             for text in texts
         )
-    # Replaced one by one: braces in a query, which may be code, are no fields.
+    # Not str.format: a query may be code with braces.
     question = config.question.replace("{instruction}", record.instruction or instruction)
     head, _, tail = question.partition("{query}")
     question = (
-        head.replace("{documents}", shown) + record.query + tail.replace("{documents}", shown)
+        head.replace("{documents}", shown_documents)
+        + record.query
+        + tail.replace("{documents}", shown_documents)
     )
     return {
         "model": teacher,
@@ -298,14 +302,16 @@ def _body(
     }
 
 
-def _texts(asked: Mapping[str, str], samples: int, file: AnswerFile) -> dict[str, list[str]]:
+def _texts(
+    request_hashes: Mapping[str, str], samples: int, file: AnswerFile
+) -> dict[str, list[str]]:
     return {
         query_id: [
-            file.answers[(query_id, sample, what)].text
+            file.answers[(query_id, sample, request_hash)].text
             for sample in range(samples)
-            if file.has(query_id, sample, what)
+            if file.has(query_id, sample, request_hash)
         ]
-        for query_id, what in asked.items()
+        for query_id, request_hash in request_hashes.items()
     }
 
 

@@ -1,8 +1,8 @@
-"""Cold-start thoughts: written from a collection's own structure, without any teacher.
+"""Template thoughts for the cold start, written from the structure of a collection.
 
-The first stage needs thoughts before any model can think. A collection's source says what a perfect
-thought would say, in the catalog's words; a query's own judgment says of which documents. Only
-queries that may be learned from get thoughts: those of the test split never.
+The first stage needs thoughts before the model can think. The relevance labels of a query name its
+documents, and the collection's source says in the catalog's words what to think about them. Test
+queries never get thoughts.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from t1_jax.train.data import (
     normalize_text,
     records_from_collection,
 )
-from t1_jax.train.thoughts.pairs import TextPair
+from t1_jax.train.thoughts.corpus_pairs import TextPair
 from t1_jax.train.thoughts.template_cwe import cwe_pairs, cwe_thoughts
 from t1_jax.train.thoughts.template_ruff import ruff_pairs, ruff_thoughts
 
@@ -29,38 +29,38 @@ _Splits = Mapping[str, Collection]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Material:
-    """What a collection's source offers: thoughts for the queries of a split, and pairs."""
+class _Templates:
+    """Writes the thoughts for the queries of a split, and the corpus pairs."""
 
     thoughts: Callable[[Collection], Mapping[str, tuple[str, ...]]]
     pairs: Callable[[], Sequence[TextPair]]
 
 
-def _cwe(member: Path) -> _Material:
+def _cwe(member: Path) -> _Templates:
     entries = datasets.parse_cwe(member)
-    return _Material(
+    return _Templates(
         thoughts=lambda collection: cwe_thoughts(entries, collection),
         pairs=lambda: cwe_pairs(entries),
     )
 
 
-def _ruff(member: Path) -> _Material:
+def _ruff(member: Path) -> _Templates:
     rules = datasets.parse_ruff(datasets.ruff_rules_text(member))
-    return _Material(
+    return _Templates(
         thoughts=lambda collection: ruff_thoughts(rules, collection),
         pairs=lambda: ruff_pairs(rules),
     )
 
 
-_MATERIALS: Mapping[str, Callable[[Path], _Material]] = {"cwe": _cwe, "ruff": _ruff}
+_TEMPLATES: Mapping[str, Callable[[Path], _Templates]] = {"cwe": _cwe, "ruff": _ruff}
 
 
 def cached_source(name: str) -> Path:
-    """The package that a collection was built from, as `t1 pull` left it in the cache.
+    """The package that a collection was built from, in the cache of `t1 pull`.
 
     Raises:
         ConfigError: there is no collection of that name.
-        DataError: it is not there.
+        DataError: the package is not in the cache.
     """
     source = datasets.dataset_source(name)
     folder = cache_folder() / "packages" / source.requirement
@@ -76,26 +76,25 @@ def cached_source(name: str) -> Path:
 def template_records(name: str, source: Path, split: str = "train") -> tuple[TrainingRecord, ...]:
     """A record with alternative thoughts for every query of a split.
 
-    Thoughts depend on the source and on a query's id and judgments alone, so that they are the
-    same on every machine.
+    Thoughts depend only on the source and on a query's id and labels, not on the machine.
 
     Args:
-        name: of a collection that has structure to write from: `cwe` or `ruff`.
-        source: its package (which `cached_source` finds), or the XML or JSON inside.
-        split: "train", or "validation" where its thoughts are to be looked at and not learned.
+        name: a collection with templates: `cwe` or `ruff`.
+        source: its package (see `cached_source`), or the XML or JSON inside.
+        split: "train", or "validation" to read the thoughts; do not train on them.
 
     Raises:
-        ConfigError: another collection, or a split whose judgments may not be read.
+        ConfigError: another collection, or a split whose labels may not be read.
         DataError: the source is not the collection's.
     """
     if split not in _LEARNABLE:
         raise ConfigError(
-            f"thoughts are not written for the split {split!r}, since they tell its judgments",
+            f"thoughts are not written for the split {split!r}: they reveal its labels",
             hint=f"use one of {', '.join(_LEARNABLE)}",
         )
     with _member(_known(name), source) as member:
         collection = datasets.build_from_member(name, member)[split]
-        thoughts = _MATERIALS[name](member).thoughts(collection)
+        thoughts = _TEMPLATES[name](member).thoughts(collection)
     return tuple(
         replace(record, thoughts=thoughts[record.query_id])
         for record in records_from_collection(collection)
@@ -103,14 +102,13 @@ def template_records(name: str, source: Path, split: str = "train") -> tuple[Tra
 
 
 def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
-    """Records made of the corpus itself: texts about a document that are no query of any split.
+    """Corpus pairs: records whose queries are texts about a document from the corpus itself.
 
-    Their ids are `CORPUS_PREFIX`, the document's id and a number. A text that holds a validation
-    or test query, or nearly is one, is left out; so is a document that held-out queries alone ask
-    for, as the rules of a split by rule.
+    Their ids are `CORPUS_PREFIX`, the document's id and a number. Left out are texts that contain
+    or nearly duplicate a held-out query, and documents that are relevant only to held-out queries.
 
     Args:
-        name: of a collection that has structure to write from: `cwe` or `ruff`.
+        name: a collection with templates: `cwe` or `ruff`.
         source: see `template_records`.
 
     Raises:
@@ -119,7 +117,7 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
     """
     with _member(_known(name), source) as member:
         splits = datasets.build_from_member(name, member)
-        pairs = _MATERIALS[name](member).pairs()
+        pairs = _TEMPLATES[name](member).pairs()
     records = tuple(
         TrainingRecord(
             query_id=pair.id, query=pair.text, positives=pair.grades, thoughts=pair.thoughts
@@ -135,10 +133,10 @@ def _member(name: str, source: Path) -> AbstractContextManager[Path]:
 
 
 def _known(name: str) -> str:
-    if name not in _MATERIALS:
+    if name not in _TEMPLATES:
         raise ConfigError(
-            f"no cold-start thoughts can be written for the collection {name!r}",
-            hint=f"use one of {', '.join(_MATERIALS)}, or ask a teacher: t1 thoughts teacher",
+            f"there are no templates for the collection {name!r}",
+            hint=f"use one of {', '.join(_TEMPLATES)}, or ask a teacher: t1 thoughts teacher",
         )
     return name
 
@@ -146,24 +144,26 @@ def _known(name: str) -> str:
 def _without_held_out(
     name: str, records: tuple[TrainingRecord, ...], splits: _Splits
 ) -> tuple[TrainingRecord, ...]:
-    """The records that neither hold or resemble a held-out query nor tell what answers it alone."""
+    """Removes records with a held-out query, or about a document of held-out queries only."""
     held_out = [splits[split] for split in ("validation", "test")]
-    untold = _judged(held_out) - _judged([splits["train"]])
+    held_out_documents = _relevant(held_out) - _relevant([splits["train"]])
     documents = held_out[0].documents_by_id
-    whole = TrainingSet(name=name, records=records, documents=documents)
-    leaked = {leak.query_id for leak in find_leaks([whole], held_out)}
-    asked = {normalize_text(query.text) for part in held_out for query in part.queries}
+    training_set = TrainingSet(name=name, records=records, documents=documents)
+    leaked = {leak.query_id for leak in find_leaks([training_set], held_out)}
+    held_out_queries = {
+        normalize_text(query.text) for collection in held_out for query in collection.queries
+    }
     return tuple(
         record
         for record in records
         if record.query_id not in leaked
-        and untold.isdisjoint(record.positives)
-        and not any(query in normalize_text(record.query) for query in asked)
+        and held_out_documents.isdisjoint(record.positives)
+        and not any(query in normalize_text(record.query) for query in held_out_queries)
     )
 
 
-def _judged(collections: Iterable[Collection]) -> set[str]:
-    """Documents that answer some query."""
+def _relevant(collections: Iterable[Collection]) -> set[str]:
+    """Documents that are relevant to some query."""
     return {
         name
         for collection in collections

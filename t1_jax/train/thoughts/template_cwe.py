@@ -1,7 +1,7 @@
-"""Cold-start thoughts for `cwe`: the weakness, what goes wrong, its kind, what it leads to.
+"""Template thoughts for `cwe`: name of the weakness, fault, kind, consequence.
 
-Everything said stands in the catalog's own entries of weaknesses. Names come first, since they
-tell most about where to look.
+All words come from the catalog's entries. Names come first, since they say most about where to
+look.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from t1_jax.retrieval import Collection, datasets
 from t1_jax.train.data import CORPUS_PREFIX
-from t1_jax.train.thoughts.pairs import TextPair, merged
+from t1_jax.train.thoughts.corpus_pairs import TextPair, merge_pairs
 from t1_jax.train.thoughts.wording import (
     capitalized,
     count_pieces,
@@ -39,10 +39,10 @@ _SENTENCES_OF_EXTENSION, _ILLUSTRATIONS, _MITIGATIONS = 2, 4, 2
 def cwe_thoughts(
     weaknesses: Sequence[datasets.Weakness], collection: Collection
 ) -> dict[str, tuple[str, ...]]:
-    """Alternative thoughts of every judged query, from the weaknesses of its highest grade.
+    """Query id -> alternative thoughts, from the weaknesses of the query's highest grade.
 
-    Four as a rule: the names alone, name and fault, fault and name, and all with kind and
-    consequence. Where several weaknesses share the highest grade, each is told of in turn.
+    Usually four: the names, name and fault, fault and name, and all with kind and consequence.
+    They cover different weaknesses if several share the highest grade.
     """
     known = {entry.id: entry for entry in weaknesses}
     return {
@@ -55,15 +55,14 @@ def cwe_thoughts(
 
 
 def cwe_pairs(weaknesses: Sequence[datasets.Weakness]) -> list[TextPair]:
-    """Texts of the catalog that describe a weakness in other words than its document does.
+    """Texts of the catalog that describe a weakness in other words than its document.
 
-    Further names, notes on consequences, what is said around made-up examples, how it is avoided,
-    and single sentences of the description; none is an account of a real vulnerability. A text that
-    several weaknesses share belongs to all of them.
+    Alternative names, notes on consequences, texts about made-up examples, mitigations, and single
+    sentences of the description; none describes a real vulnerability.
     """
     live = [entry for entry in weaknesses if entry.status != "Deprecated"]
     known = {entry.id: entry for entry in live}
-    return merged(pair for entry in live for pair in _pairs_of(entry, known))
+    return merge_pairs(pair for entry in live for pair in _pairs_of(entry, known))
 
 
 def _alternatives(
@@ -100,8 +99,8 @@ def _whole(entry: datasets.Weakness, known: Mapping[str, datasets.Weakness], see
 
 
 def _kind(entry: datasets.Weakness, known: Mapping[str, datasets.Weakness], seed: str) -> str:
-    found = (known[parent] for parent in entry.parents if parent in known)
-    parents = [parent for parent in found if parent.status != "Deprecated"]
+    entries = (known[parent] for parent in entry.parents if parent in known)
+    parents = [parent for parent in entries if parent.status != "Deprecated"]
     if not parents:
         return ""
     kind = pick(_KINDS, f"{seed} kind").format(shortened(_short_name(parents[0]), _SHORT - 4))
@@ -109,20 +108,20 @@ def _kind(entry: datasets.Weakness, known: Mapping[str, datasets.Weakness], seed
 
 
 def _fitting_name(entry: datasets.Weakness, pieces: int) -> str:
-    """The title if it fits; else what people call it, or the title's beginning."""
+    """The title if it fits; else its alias, or its beginning."""
     if count_pieces(entry.name) <= pieces:
         return entry.name
     return shortened(_short_name(entry), max(pieces, _SHORT))
 
 
 def _short_name(entry: datasets.Weakness) -> str:
-    """What people call it, if the title gives that in brackets; else the title."""
-    found = _ALIAS.match(entry.name)
-    return found[2] if found else entry.name
+    """The alias if the title gives one in brackets; else the title."""
+    match = _ALIAS.match(entry.name)
+    return match[2] if match else entry.name
 
 
 def _fault(entry: datasets.Weakness, pieces: int) -> str:
-    """What the description says of a product first; what comes after a "but" where not all fits."""
+    """The first sentence of the description; the part after "but" if it is too long."""
     first = _PRODUCT.sub("", sentences(_EDITORS.sub("", entry.description))[0])
     if count_pieces(first) > pieces or _UPSTREAM.search(first):
         first = _BUT.split(first, maxsplit=1)[-1]
@@ -162,5 +161,5 @@ def _pairs_of(
 
 
 def _too_short(text: str, entry: datasets.Weakness) -> bool:
-    """A name may be a word; anything else has to be a sentence."""
+    """Whether a text is neither a name nor long enough for a sentence."""
     return text not in entry.other_names and count_pieces(text) < _LEAST_PIECES

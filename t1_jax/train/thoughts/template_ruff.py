@@ -1,7 +1,6 @@
-"""Cold-start thoughts for `ruff`: what the code does, what is wrong with it, the rule's idea.
+"""Template thoughts for `ruff`: what the code does, what is wrong, the rule's name in words.
 
-The rules of one split are unknown in the others, so most words describe the code, as the part of
-the query that a rule speaks of does for rules never seen; the rule's name in words is their sum.
+Splits share no rules, so most words describe the code, which generalizes to unseen rules.
 """
 
 import re
@@ -9,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from t1_jax.retrieval import Collection, datasets
 from t1_jax.train.data import CORPUS_PREFIX
-from t1_jax.train.thoughts.pairs import TextPair, merged
+from t1_jax.train.thoughts.corpus_pairs import TextPair, merge_pairs
 from t1_jax.train.thoughts.wording import (
     capitalized,
     count_pieces,
@@ -47,10 +46,10 @@ _EVERYWHERE = frozenset(
 def ruff_thoughts(
     rules: Sequence[datasets.Rule], collection: Collection
 ) -> dict[str, tuple[str, ...]]:
-    """Alternative thoughts of every judged query, from the rule that it breaks.
+    """Query id -> alternative thoughts, from the rule that the query violates.
 
-    Four as a rule: the rule's name in words, what the code has, name and what is wrong, and all of
-    it, led by the words of the code that the rule speaks of.
+    Usually four: the rule's name in words, what the code does, name and reason, and all of it after
+    the identifiers that code and rule share.
     """
     known = {rule.name: rule for rule in rules}
     return {
@@ -61,11 +60,11 @@ def ruff_thoughts(
 
 
 def ruff_pairs(rules: Sequence[datasets.Rule]) -> list[TextPair]:
-    """Prose about a rule as a query: what it does, why it is bad, and what Ruff says on finding it.
+    """Prose about a rule as queries: what it does, why it is bad, and Ruff's messages.
 
-    No code stands in them: the code of a rule is a query, and may be one of another split.
+    They contain no code, since the code of a rule is a query, perhaps of another split.
     """
-    return merged(pair for rule in rules for pair in _pairs_of(rule))
+    return merge_pairs(pair for rule in rules for pair in _pairs_of(rule))
 
 
 def _alternatives(rule: datasets.Rule, code: str, seed: str) -> tuple[str, ...]:
@@ -87,8 +86,8 @@ def _whole(rule: datasets.Rule, code: str, seed: str) -> str:
     head = head or _the_code(_does(rule), seed, _MEDIUM - _SHORT)
     tail = f"Rule: {rule.title}."
     room = _LONG - count_pieces(head) - count_pieces(tail) - 4
-    said = _said(rule) or _why(rule)
-    reason = pick(_REASONS, f"{seed} reason").format(shortened(said, max(room, 8)))
+    message = _message(rule) or _why(rule)
+    reason = pick(_REASONS, f"{seed} reason").format(shortened(message, max(room, 8)))
     return f"{head} {reason} {tail}"
 
 
@@ -97,7 +96,7 @@ def _the_code(does: str, seed: str, pieces: int) -> str:
 
 
 def _does(rule: datasets.Rule) -> str:
-    """What a rule looks for, without the words that every rule says it with."""
+    """What a rule checks, without phrases that all rules share."""
     first = _first_line(rule)
     if _CHECKS_THAT.match(first):
         return f"broken: {_CHECKS_THAT.sub('', first)}"
@@ -109,14 +108,14 @@ def _first_line(rule: datasets.Rule) -> str:
 
 
 def _why(rule: datasets.Rule) -> str:
-    """The first reason that is no commonplace such as "Consistency is good."."""
+    """The first reason that is long enough to be specific."""
     reasons = [reason.rstrip(".") for reason in sentences(plain_words(rule.prose(_WHY)))]
     telling = [reason for reason in reasons if count_pieces(reason) > _TELLING_PIECES]
     return (telling or reasons or [rule.title])[0]
 
 
-def _said(rule: datasets.Rule) -> str:
-    """Ruff's own message, what varies left out; empty if little is left."""
+def _message(rule: datasets.Rule) -> str:
+    """Ruff's message without placeholders; empty if little is left."""
     for message in rule.messages:
         bare = plain_words(_PLACEHOLDER.sub("", message))
         bare = one_line(re.sub(r"\"\"|''|\(\)|\s+(?=[,;:]|\.(?:\s|$))", "", bare))
@@ -126,17 +125,17 @@ def _said(rule: datasets.Rule) -> str:
 
 
 def _shared_words(rule: datasets.Rule, code: str) -> list[str]:
-    """Identifiers of the code that the rule speaks of, longest first."""
+    """Identifiers of the code that occur in the rule's text, longest first."""
     prose = set(_IDENTIFIER.findall(plain_words(f"{rule.prose(_DOES)} {rule.prose(_WHY)}")))
-    spoken = {word.rstrip(".") for word in prose} | {
+    rule_words = {word.rstrip(".") for word in prose} | {
         part for word in prose if "." in word for part in word.split(".")
     }
-    found = dict.fromkeys(
+    shared = dict.fromkeys(
         word
         for word in _IDENTIFIER.findall(code)
-        if word in spoken and word.casefold() not in _EVERYWHERE and len(word) > 1
+        if word in rule_words and word.casefold() not in _EVERYWHERE and len(word) > 1
     )
-    longest = sorted(found, key=lambda word: -len(word))[:_MOST_WORDS_OF_CODE]
+    longest = sorted(shared, key=lambda word: -len(word))[:_MOST_WORDS_OF_CODE]
     return [word for word in longest if not any(word != o and word in o for o in longest)]
 
 

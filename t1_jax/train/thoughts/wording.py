@@ -1,7 +1,6 @@
-"""Short English from longer English: first sentences, clauses that fit, one clean paragraph.
+"""Shortens English text for thoughts: first sentences, clauses that fit, one clean paragraph.
 
-Thoughts are written with these, so that each stays within a budget and says its most telling words
-first. Nothing here knows a tokenizer: lengths are counted in pieces, which come close to tokens.
+Lengths are counted in pieces, an estimate of tokens that needs no tokenizer.
 """
 
 import hashlib
@@ -27,7 +26,7 @@ _DANGLING = frozenset(
 
 
 def count_pieces(text: str) -> int:
-    """About how many tokens a byte-level BPE of English makes of a text: within a tenth or so."""
+    """Estimates the tokens of a byte-level BPE for English, within about a tenth."""
     return sum(
         1 + (len(piece) - 1) // _LETTERS_A_PIECE if piece[0].isalpha() else len(piece)
         for piece in _PIECE.findall(text)
@@ -35,34 +34,34 @@ def count_pieces(text: str) -> int:
 
 
 def one_line(text: str) -> str:
-    """The text with every run of white space as one space."""
+    """The text with each run of white space replaced by one space."""
     return " ".join(text.split())
 
 
 def plain_words(markdown: str) -> str:
-    """Markdown as plain words on one line: links by their text, no emphasis, code as it is."""
+    """Markdown as plain text on one line: link texts, no emphasis, code unchanged."""
     parts = _LINK.sub(r"\1", markdown).split("`")
-    for place in range(0, len(parts), 2):  # between backticks stands code
+    for place in range(0, len(parts), 2):  # odd parts are code
         parts[place] = _EMPHASIS.sub(r"\2", _REFERENCE.sub(r"\1", parts[place]))
     return one_line("".join(parts))
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text on one line each; an abbreviation ends none."""
-    found: list[str] = []
+    """The sentences of a text; an abbreviation does not end one."""
+    result: list[str] = []
     for part in _END.split(one_line(text)):
-        if found and _NO_END.search(found[-1]):
-            found[-1] = f"{found[-1]} {part}"
+        if result and _NO_END.search(result[-1]):
+            result[-1] = f"{result[-1]} {part}"
         elif part:
-            found.append(part)
-    return found
+            result.append(part)
+    return result
 
 
 def shortened(text: str, pieces: int) -> str:
-    """The text without its full stop, cut after at most so many pieces where it can be cut best.
+    """The text without its full stop, cut to at most `pieces` pieces.
 
-    That is before a comma, colon, semicolon or bracket if this keeps most of what would fit,
-    else between two words; no article, preposition or conjunction is left hanging.
+    It is cut before a comma, colon, semicolon or bracket if that keeps most of what fits, else
+    between two words, and never after an article, preposition or conjunction.
     """
     text = one_line(text).rstrip(" .;:,")
     if count_pieces(text) <= pieces:
@@ -73,11 +72,12 @@ def shortened(text: str, pieces: int) -> str:
         if size > pieces:
             break
         words.append(word)
-    kept = " ".join(words)
-    breaks = [found.start() for found in _BREAK.finditer(kept) if found.start() >= 0.7 * len(kept)]
+    result = " ".join(words)
+    starts = [match.start() for match in _BREAK.finditer(result)]
+    breaks = [start for start in starts if start >= 0.7 * len(result)]
     if breaks:
-        kept = kept[: breaks[-1]]
-    words = kept.rstrip(" ,;:(-–").split(" ")
+        result = result[: breaks[-1]]
+    words = result.rstrip(" ,;:(-–").split(" ")
     while len(words) > 1 and words[-1].casefold().strip("(,;:.") in _DANGLING:
         words.pop()
     return " ".join(words).rstrip(" ,;:(-–")
@@ -89,10 +89,10 @@ def capitalized(text: str) -> str:
 
 
 def draw(seed: str) -> int:
-    """A number of 64 bits that depends on the seed alone, on every machine and in any order."""
+    """A 64-bit number that depends only on the seed, on every machine."""
     return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
 
 
 def pick(options: Sequence[str], seed: str) -> str:
-    """One of the options, of which there must be at least one; see `draw`."""
+    """One of the options, chosen by the seed."""
     return options[draw(seed) % len(options)]

@@ -12,7 +12,7 @@ from benchmarks.experiment.runs import (
     training_tokens,
     validation_curve,
 )
-from t1_jax.train.exporting import training_summary
+from t1_jax.train.export import training_summary
 from tests.benchmarks.experiment.toys import write_run
 from tests.train.toy_runs import S1, S2, toy_config, write_model, write_zoo, write_zoo_records
 from tests.train.toy_stages import ToyStages

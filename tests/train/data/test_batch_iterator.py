@@ -53,10 +53,10 @@ def test_a_stop_leaves_no_trace():
     for stop in (0, 1, 19):
         first = iterate_batches(SETS, CONFIG)
         assert list(islice(first, stop)) == straight[:stop]
-        state = json.loads(json.dumps(first.get_state()))
+        state = json.loads(json.dumps(first.state_dict()))
         second = iterate_batches(SETS, CONFIG)
         next(second)
-        second.set_state(state)
+        second.load_state_dict(state)
         assert list(islice(second, 30 - stop)) == straight[stop:]
 
 
@@ -68,9 +68,9 @@ def test_a_stop_while_draws_wait_leaves_no_trace():
     for stop in range(1, 8, 2):
         first = iterate_batches([item], config)
         list(islice(first, stop))
-        waited += bool(first.get_state()["lanes"][""]["waiting"])
+        waited += bool(first.state_dict()["lanes"][""]["waiting"])
         second = iterate_batches([item], config)
-        second.set_state(first.get_state())
+        second.load_state_dict(first.state_dict())
         assert list(islice(second, 8 - stop)) == straight[stop:]
     assert waited  # or the test shows nothing
 
@@ -88,7 +88,7 @@ def test_a_position_in_other_data_is_refused(
     sets: tuple[TrainingSet, ...], config: StageDataConfig
 ):
     with pytest.raises(DataError, match="have changed since the checkpoint"):
-        iterate_batches(sets, config).set_state(iterate_batches(SETS, CONFIG).get_state())
+        iterate_batches(sets, config).load_state_dict(iterate_batches(SETS, CONFIG).state_dict())
 
 
 @pytest.mark.parametrize("records", [24, 25, 47])
@@ -147,8 +147,8 @@ def test_what_is_chosen_belongs_to_the_record_and_not_to_the_batch():
 
 
 def test_parts_share_no_text_and_leave_none_out():
-    def ids(sets: list[TrainingSet], part: tuple[float, float], seed: int = 5) -> set[str]:
-        config = replace(CONFIG, part=part, batch_size=1, seed=seed)
+    def ids(sets: list[TrainingSet], query_range: tuple[float, float], seed: int = 5) -> set[str]:
+        config = replace(CONFIG, query_range=query_range, batch_size=1, seed=seed)
         count = 2 * sum(len(item.records) for item in sets)
         return {f"{d.set_name}{d.record.query}" for (d,) in batches(count, sets, config)}
 
@@ -157,7 +157,7 @@ def test_parts_share_no_text_and_leave_none_out():
     assert len(first | second) == 83 + 41
     assert 0.45 < len(first) / (83 + 41) < 0.75
     assert ids([*SETS], (0.0, 0.6), seed=6) == first
-    config = replace(CONFIG, batch_size=1, part=(0.0, 0.6))
+    config = replace(CONFIG, batch_size=1, query_range=(0.0, 0.6))
     assert epoch_steps(SETS[:1], config) == sum(id.startswith("a") for id in first)
     # The text decides: no stage sees under another name what is kept for a later one.
     texts = [f"text {i}" for i in range(20)]
@@ -170,11 +170,11 @@ def test_parts_share_no_text_and_leave_none_out():
 
 
 def test_a_part_that_holds_nothing_or_is_none():
-    with pytest.raises(DataError, match=r"no query of a is in part \[0.0, 1e-06\]; it has 83"):
-        iterate_batches(SETS, replace(CONFIG, part=(0.0, 1e-6)))
-    for part in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)):
-        with pytest.raises(ConfigError, match="part must be two rising shares"):
-            replace(CONFIG, part=part)
+    with pytest.raises(DataError, match=r"is in query_range \[0.0, 1e-06\]; it has 83"):
+        iterate_batches(SETS, replace(CONFIG, query_range=(0.0, 1e-6)))
+    for query_range in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)):
+        with pytest.raises(ConfigError, match="query_range must be two increasing fractions"):
+            replace(CONFIG, query_range=query_range)
 
 
 def test_negatives_are_the_records_own_and_never_twice():
@@ -264,7 +264,7 @@ def test_sets_are_mixed_as_asked_for(mixture: dict[str, float], share: float):
     [
         ({"a": 1.0, "bb": 1.0}, r"mixture\.bb is not a set\n  hint: .*'?b"),
         ({"a": 1.0}, "the mixture has no share for b"),
-        ({"a": 0.1, "b": 99.9}, "would hold query 'q0' of b more than once"),
+        ({"a": 0.1, "b": 99.9}, "would contain query 'q0' of b more than once"),
     ],
 )
 def test_mixtures_that_cannot_be_drawn(mixture: dict[str, float], fault: str):
@@ -301,13 +301,11 @@ def test_both_kinds_come_up_as_often_as_there_are_any_by_default():
 
 
 def test_a_kind_that_a_set_does_not_have():
-    with pytest.raises(DataError, match=r"a, which has none\n.*sources\.a\.documents=true"):
+    with pytest.raises(DataError, match=r"a; it has none\n.*sources\.a\.documents=true"):
         iterate_batches(SETS, replace(CONFIG, corpus_pair_fraction=0.5))
-    with pytest.raises(DataError, match="wants queries, and a holds none"):
+    with pytest.raises(DataError, match="needs queries of a, which has none"):
         iterate_batches([with_corpus("a", 0, 9)], replace(CONFIG, corpus_pair_fraction=0.5))
-    with pytest.raises(
-        ConfigError, match="corpus_pair_fraction must be a share from 0 to 1, got 1.5"
-    ):
+    with pytest.raises(ConfigError, match="corpus_pair_fraction must be from 0 to 1, got 1.5"):
         replace(CONFIG, corpus_pair_fraction=1.5)
 
 
@@ -327,7 +325,7 @@ def test_a_step_keeps_to_one_set(corpus_pair_fraction: float | None):
         first = iterate_batches(sets, config)
         list(islice(first, stop))
         second = iterate_batches(sets, config)
-        second.set_state(json.loads(json.dumps(first.get_state())))
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         assert list(islice(second, 60 - stop)) == straight[stop:]
 
 
@@ -353,15 +351,15 @@ def test_more_queries_for_a_step_are_others_of_its_set():
 def test_a_step_of_one_set_needs_its_queries():
     config = replace(CONFIG, homogeneous_batches=True)
     iterate_batches(SETS, replace(config, batch_size=41))
-    with pytest.raises(ConfigError, match="a batch of 42 queries would hold query 'q0' of b more"):
+    with pytest.raises(ConfigError, match="of 42 queries would contain query 'q0' of b more"):
         iterate_batches(SETS, replace(config, batch_size=42))
 
 
 def test_a_batch_larger_than_the_data_is_refused():
     iterate_batches([SETS[1]], replace(CONFIG, batch_size=41))
-    with pytest.raises(ConfigError, match="a batch of 42 queries would hold query 'q0' of b more"):
+    with pytest.raises(ConfigError, match="of 42 queries would contain query 'q0' of b more"):
         iterate_batches([SETS[1]], replace(CONFIG, batch_size=42))
-    with pytest.raises(ConfigError, match="a batch of 2 queries would hold query 'q1'"):
+    with pytest.raises(ConfigError, match="a batch of 2 queries would contain query 'q1'"):
         iterate_batches([trained_on("one", "One", "two")], replace(CONFIG, batch_size=2))
 
 

@@ -10,10 +10,13 @@ from t1_jax.train.data import (
     LeakConfig,
     TrainingRecord,
     find_leaks,
+    jaccard,
     merge_duplicates,
     normalize_text,
     refuse_leaks,
     remove_leaks,
+    shingles,
+    text_hash,
 )
 from tests.train.data.toys import held_out, trained_on
 
@@ -38,9 +41,9 @@ def test_leaks_leave_the_training_data_and_are_counted():
     assert (report.exact, report.near, report.merged) == (1, 1, 1)
     exact, near = report.leaks
     assert (exact.query_id, exact.held_out, exact.held_out_query) == ("q0", "exam", "e1")
-    assert (exact.exact, exact.likeness) == (True, 1.0)
+    assert (exact.exact, exact.similarity) == (True, 1.0)
     assert (near.query_id, near.held_out_query, near.exact) == ("q1", "e2", False)
-    assert near.likeness == pytest.approx(likeness(LONG + " twice", LONG, 5))
+    assert near.similarity == pytest.approx(likeness(LONG + " twice", LONG, 5))
 
 
 def test_every_held_out_collection_counts_for_every_set():
@@ -96,10 +99,10 @@ def test_the_index_misses_nothing(trained: list[str], tested: list[str], near: f
         LeakConfig(near=near, shingle=size),
     )
     best = {f"q{i}": max(likeness(a, b, size) for b in tested) for i, a in enumerate(trained)}
-    assert {leak.query_id: leak.likeness for leak in leaks} == {
+    assert {leak.query_id: leak.similarity for leak in leaks} == {
         name: pytest.approx(value) for name, value in best.items() if value >= near
     }
-    keys = [(leak.exact, leak.likeness) for leak in leaks]
+    keys = [(leak.exact, leak.similarity) for leak in leaks]
     assert keys == sorted(keys, reverse=True)
 
 
@@ -139,3 +142,23 @@ def test_repeats_become_one_record():
 def test_impossible_settings_are_refused(fields: dict[str, Any]):
     with pytest.raises(ConfigError, match=f"{next(iter(fields))} must be"):
         LeakConfig(**fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [(" Two\n\twords ", "two words"), ("ﬁle", "file"), ("STRASSE", "straße"), ("x=1", "X=1")],
+)
+def test_texts_that_a_reader_takes_for_one(text: str, same: str):
+    assert normalize_text(text) == normalize_text(same)
+    assert text_hash(text) == text_hash(same)
+
+
+def test_punctuation_makes_another_text():
+    assert text_hash("a = b") != text_hash("a == b")
+    assert len(text_hash("a")) == 32
+
+
+def test_shingles_are_runs_of_the_normalized_text():
+    assert shingles(" ABc  d", 3) == {"abc", "bc ", "c d"}
+    assert shingles("ab", 3) == {"ab"}
+    assert jaccard(shingles("abcd", 3), shingles("bcde", 3)) == 1 / 3

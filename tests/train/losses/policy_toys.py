@@ -11,7 +11,7 @@ from t1_jax.train.losses import PolicyConfig, PolicyTerms, policy_loss
 CONFIGS = [
     PolicyConfig(loss="grpo", beta=0.1),
     PolicyConfig(loss="grpo", beta=0.1, kl="k1", sampler_is_cap=None),
-    PolicyConfig(loss="grpo", beta=0.1, kl="k2", dual_clip=1.3),
+    PolicyConfig(loss="grpo", beta=0.1, dual_clip=1.3),
     PolicyConfig(loss="dr_grpo", sampler_is_cap=1.05),
     PolicyConfig(loss="dapo"),
     PolicyConfig(loss="gspo", clip_low=0.05, clip_high=0.08, beta=0.1),
@@ -24,27 +24,26 @@ CONFIGS = [
         sampler_is_cap=1.2,
         sampler_is_mode="token_mask",
     ),
-    PolicyConfig(loss="grpo", importance_level="product", dual_clip=2.0),
 ]
-MAX_SEQUENCES = 3
+MAX_CONTINUATIONS = 3
 
 
 def problem(seed: int, rows: int = 8, actions: int = 10) -> dict[str, np.ndarray]:
     """Rows of up to three thoughts, with padding in between and garbage under it."""
     rng = np.random.default_rng(seed)
     shape = (rows, actions)
-    log_probs = -rng.exponential(1.0, shape)
-    sequence = np.sort(rng.integers(0, MAX_SEQUENCES, shape), axis=1)
-    per_thought = rng.standard_normal((rows, MAX_SEQUENCES))
+    logps = -rng.exponential(1.0, shape)
+    continuation = np.sort(rng.integers(0, MAX_CONTINUATIONS, shape), axis=1)
+    per_thought = rng.standard_normal((rows, MAX_CONTINUATIONS))
     return {
-        "log_probs": log_probs,
-        "old": log_probs + 0.2 * rng.standard_normal(shape),
-        "sampler": log_probs + 0.2 * rng.standard_normal(shape),
-        "reference": log_probs + 0.5 * rng.standard_normal(shape),
+        "logps": logps,
+        "old_logps": logps + 0.2 * rng.standard_normal(shape),
+        "sampler_logps": logps + 0.2 * rng.standard_normal(shape),
+        "ref_logps": logps + 0.5 * rng.standard_normal(shape),
         "entropy": rng.uniform(0.1, 3.0, shape),
-        "advantages": np.take_along_axis(per_thought, sequence, axis=1),
+        "advantages": np.take_along_axis(per_thought, continuation, axis=1),
         "mask": rng.random(shape) < 0.8,
-        "sequence": sequence.astype(np.int32),
+        "continuation": continuation.astype(np.int32),
     }
 
 
@@ -52,9 +51,9 @@ def run(data: dict[str, Any], config: PolicyConfig) -> PolicyTerms:
     """In float32, unless the data are float64 under `enable_x64`."""
     arrays: dict[str, Any] = {k: None if v is None else jnp.asarray(v) for k, v in data.items()}
     return policy_loss(
-        arrays.pop("log_probs"),
+        arrays.pop("logps"),
         **arrays,
-        num_sequences=MAX_SEQUENCES,
+        num_continuations=MAX_CONTINUATIONS,
         config=config,
     )
 
@@ -67,13 +66,12 @@ def plain_loss(data: dict[str, np.ndarray], config: PolicyConfig) -> np.ndarray:
         thought = [
             s
             for s in range(losses.shape[1])
-            if data["mask"][row, s] and data["sequence"][row, s] == data["sequence"][row, t]
+            if data["mask"][row, s] and data["continuation"][row, s] == data["continuation"][row, t]
         ]
-        ratios = [math.exp(data["log_probs"][row, s] - data["old"][row, s]) for s in thought]
+        ratios = [math.exp(data["logps"][row, s] - data["old_logps"][row, s]) for s in thought]
         ratio = {
-            "token": math.exp(data["log_probs"][row, t] - data["old"][row, t]),
+            "token": math.exp(data["logps"][row, t] - data["old_logps"][row, t]),
             "sequence": math.prod(ratios) ** (1 / len(ratios)),
-            "product": math.prod(ratios),
         }[rule.importance_level]
         advantage = data["advantages"][row, t]
         inside = min(max(ratio, 1 - rule.clip_low), 1 + rule.clip_high)
@@ -82,15 +80,15 @@ def plain_loss(data: dict[str, np.ndarray], config: PolicyConfig) -> np.ndarray:
             objective = max(objective, rule.dual_clip * advantage)
         weight = 1.0
         if rule.sampler_is_cap is not None:
-            weight = math.exp(data["old"][row, t] - data["sampler"][row, t])
+            weight = math.exp(data["old_logps"][row, t] - data["sampler_logps"][row, t])
             if rule.sampler_is_mode == "token_mask":
                 weight *= 1 / rule.sampler_is_cap <= weight <= rule.sampler_is_cap
             else:
                 weight = min(weight, rule.sampler_is_cap)
-        u = data["reference"][row, t] - data["log_probs"][row, t]
-        divergence = {"k1": -u, "k2": u * u / 2, "k3": math.exp(u) - u - 1}[rule.kl]
+        u = data["ref_logps"][row, t] - data["logps"][row, t]
+        divergence = {"k1": -u, "k3": math.exp(u) - u - 1}[rule.kl]
         if rule.use_bias_correction_kl:
-            divergence *= math.exp(data["log_probs"][row, t] - data["old"][row, t])
+            divergence *= math.exp(data["logps"][row, t] - data["old_logps"][row, t])
         bonus = rule.entropy_coef * data["entropy"][row, t]
         losses[row, t] = -weight * objective + rule.beta * divergence - bonus
     return losses

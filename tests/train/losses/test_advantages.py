@@ -96,7 +96,7 @@ def test_equal_rewards_never_divide_by_nothing():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_reward_that_is_no_number_is_refused(bad: float):
-    with pytest.raises(DataError, match="thought 1 of prompt 2"):
+    with pytest.raises(DataError, match="thought 1 of query 2"):
         group_advantages(np.array([[0.0, 1.0], [0.0, 1.0], [0.0, bad]]), AdvantageConfig())
 
 

@@ -21,7 +21,6 @@ from tests.train.losses.policy_toys import plain_loss, problem, run
 AGGREGATIONS = (
     "token_mean",
     "seq_mean_token_mean",
-    "seq_mean_token_sum",
     "seq_mean_token_sum_norm",
 )
 
@@ -31,7 +30,6 @@ def plain_aggregate(losses: list[np.ndarray], aggregation: str, max_thought_toke
     return {
         "token_mean": float(np.concatenate(losses).mean()),
         "seq_mean_token_mean": float(np.mean([each.mean() for each in losses])),
-        "seq_mean_token_sum": float(np.mean([each.sum() for each in losses])),
         "seq_mean_token_sum_norm": float(np.mean([each.sum() for each in losses]))
         / max_thought_tokens,
     }[aggregation]
@@ -57,7 +55,7 @@ def test_weights_are_the_aggregations(lengths: list[int], aggregation: str, seed
 def test_micro_batches_with_global_denominators_add_up(aggregation: str):
     """Rows of one thought each, in two uneven micro-batches, one of them padded further."""
     data, config = problem(7), PolicyConfig(beta=0.1)
-    data["sequence"][:] = 0
+    data["continuation"][:] = 0
     data["mask"] = np.arange(10) < np.array([3, 10, 1, 0, 7, 7, 2, 5])[:, None]
     weights = token_weights(data["mask"].sum(axis=1), aggregation, 12)[:, None]
     whole = np.sum(weights * run(data, config).loss)
@@ -85,16 +83,16 @@ def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int
 
     def loss(logits: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         actions = data["actions"]
-        log_probs = jax.nn.log_softmax(logits)[jnp.arange(2), actions]
+        logps = jax.nn.log_softmax(logits)[jnp.arange(2), actions]
         terms = policy_loss(
-            log_probs,
-            old=data["old"],
-            sampler=data["old"],
-            reference=jnp.full(log_probs.shape, math.log(0.25)),
+            logps,
+            old_logps=data["old_logps"],
+            sampler_logps=data["old_logps"],
+            ref_logps=jnp.full(logps.shape, math.log(0.25)),
             advantages=data["advantages"],
             mask=data["mask"],
-            sequence=jnp.zeros(actions.shape, jnp.int32),
-            num_sequences=1,
+            continuation=jnp.zeros(actions.shape, jnp.int32),
+            num_continuations=1,
             config=config,
         )
         return jnp.sum(data["weights"][:, None] * terms.loss)
@@ -112,7 +110,7 @@ def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int
         kept_lengths = np.where(np.tile(kept, 16), lengths, 0)
         data = {
             "actions": actions,
-            "old": np.asarray(jax.nn.log_softmax(logits))[np.arange(2), actions],
+            "old_logps": np.asarray(jax.nn.log_softmax(logits))[np.arange(2), actions],
             "advantages": np.repeat(of_thought[:, None], 2, axis=1),
             "mask": mask & (kept_lengths > 0)[:, None],
             "weights": token_weights(kept_lengths, config.resolved().aggregation, 2),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import T1Error
-from t1_jax.train.rewards import RewardConfig, RewardContext, rehearse, reward_names
+from t1_jax.train.rewards import RewardConfig, RewardContext, dry_run_rewards, reward_names
 from tests.train.rewards.toys import record
 
 HERE = "tests.train.rewards.test_dry_run"
@@ -35,24 +35,29 @@ def test_the_built_in_rewards_pass(thoughts: int):
     names = [name for name in reward_names() if not name.endswith("_for_tests")]
     config = RewardConfig(terms=dict.fromkeys(names, 1.0))
     assert config.needs_nothink
-    rehearse(RECORDS, config, thoughts=thoughts, max_thought_tokens=64)
+    dry_run_rewards(RECORDS, config, num_generations=thoughts, max_thought_tokens=64)
 
 
 def test_thoughts_of_every_kind_are_tried():
-    rehearse(RECORDS, RewardConfig(terms={f"{HERE}:seen": 1.0}), thoughts=4, max_thought_tokens=7)
+    dry_run_rewards(
+        RECORDS, RewardConfig(terms={f"{HERE}:seen": 1.0}), num_generations=4, max_thought_tokens=7
+    )
 
 
 def test_a_reward_that_fails_on_an_empty_thought():
     line = per_token.__code__.co_firstlineno + 2
     raised = rf"per_token' raised ZeroDivisionError: .* \(.*test_dry_run.py:{line}\)"
     with pytest.raises(T1Error, match=raised):
-        rehearse(
+        dry_run_rewards(
             RECORDS,
             RewardConfig(terms={f"{HERE}:per_token": 1.0}),
-            thoughts=4,
+            num_generations=4,
             max_thought_tokens=7,
         )
-    with pytest.raises(T1Error, match=r"logged' \(.*\) gave -inf for thought 0 of query 'q0'"):
-        rehearse(
-            RECORDS, RewardConfig(terms={f"{HERE}:logged": 1.0}), thoughts=4, max_thought_tokens=7
+    with pytest.raises(T1Error, match=r"logged' \(.*\) returned -inf for thought 0 of query 'q0'"):
+        dry_run_rewards(
+            RECORDS,
+            RewardConfig(terms={f"{HERE}:logged": 1.0}),
+            num_generations=4,
+            max_thought_tokens=7,
         )

@@ -125,14 +125,14 @@ def test_excluded_documents_do_not_count():
 
 def test_a_prompt_needs_an_allowed_positive():
     scores, everyone = np.zeros((2, 1, 3)), np.ones((2, 3), bool)
-    with pytest.raises(DataError, match="prompt 1 has no positive"):
+    with pytest.raises(DataError, match="query 1 has no positive"):
         outcome_from_scores(scores, np.array([[1, 0, 0], [0, 0, 0]]), everyone)
     grades = np.array([[1, 0, 0], [0, 1, 0]])
-    with pytest.raises(DataError, match="prompt 1: a positive is not among the allowed"):
+    with pytest.raises(DataError, match="query 1: a positive is not among the allowed"):
         outcome_from_scores(scores, grades, ~(grades > 0) | np.array([[True], [False]]))
     index = NumpyIndex(EmbeddingTable.from_vectors(["a", "b"], np.eye(2, dtype=np.float32)))
     vectors = np.ones((1, 1, 2), np.float32)
     with pytest.raises(DataError, match="row 1 is positive and excluded"):
         outcome_from_index(index, vectors, np.array([[1]]), np.array([[1]]), [[1]])
-    with pytest.raises(DataError, match="prompt 0 has no positive"):
+    with pytest.raises(DataError, match="query 0 has no positive"):
         outcome_from_index(index, vectors, np.array([[-1]]), np.array([[0]]))

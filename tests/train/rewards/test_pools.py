@@ -133,15 +133,15 @@ def test_a_store_knows_its_age():
 
 def test_a_store_comes_back_bit_for_bit():
     store = DocumentStore(IDS, refresh_steps=50)
-    empty = store.state()
+    empty = store.state_dict()
     store.refresh(3 * vectors(5, 60, 4), 7)
     again = DocumentStore(IDS, refresh_steps=50)
-    again.load_state(store.state())
+    again.load_state_dict(store.state_dict())
     assert again.age(9) == 2
     assert again.current.table.vectors.tobytes() == store.current.table.vectors.tobytes()
-    for name, value in again.state().items():
-        np.testing.assert_array_equal(value, store.state()[name])
-    again.load_state(empty)
+    for name, value in again.state_dict().items():
+        np.testing.assert_array_equal(value, store.state_dict()[name])
+    again.load_state_dict(empty)
     assert again.due(0)
 
 
@@ -152,7 +152,7 @@ def test_a_store_refuses_another_corpus():
     store.refresh(vectors(0, 60, 4), 0)
     for ids in (IDS[:59], IDS[::-1]):
         with pytest.raises(DataError, match="another corpus"):
-            DocumentStore(ids, refresh_steps=50).load_state(store.state())
+            DocumentStore(ids, refresh_steps=50).load_state_dict(store.state_dict())
 
 
 def test_config_is_documented_and_reads_from_overrides():
@@ -167,7 +167,7 @@ def test_config_is_documented_and_reads_from_overrides():
         ({"kind": "pools"}, "did you mean 'pool'"),
         ({"num_hard": -1}, "num_hard must be at least 0"),
         ({"refresh_steps": 0}, "refresh_steps must be at least 1"),
-        ({"num_hard": 0, "num_random": 0}, "nothing but positives"),
+        ({"num_hard": 0, "num_random": 0}, "positives alone"),
         ({"similarity_cap": 1.5}, "similarity_cap is a cosine"),
     ],
 )

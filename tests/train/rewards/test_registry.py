@@ -173,5 +173,5 @@ def test_a_context_is_of_one_size():
             outcome=WHERE,
             max_thought_tokens=4,
         )
-    with pytest.raises(DataError, match=r"no-think standing must be of \(1, 1\), got \(1, 2\)"):
+    with pytest.raises(DataError, match=r"without a thought must be of \(1, 1\), got \(1, 2\)"):
         context(WHERE, nothink=WHERE)

@@ -30,7 +30,7 @@ def test_content_in_parts_is_joined(fake_teacher: FakeTeacher):
     fake_teacher.reply = lambda number, body: (200, said(parts))
     assert complete_chat(Endpoint(url=fake_teacher.url), {}) == "because"
     fake_teacher.reply = lambda number, body: (200, said(3))
-    with pytest.raises(EndpointError, match=r"message\.content is no text: 3"):
+    with pytest.raises(EndpointError, match=r"message\.content is not text: 3"):
         complete_chat(Endpoint(url=fake_teacher.url, retries=0), {})
 
 
@@ -70,7 +70,7 @@ def test_an_endpoint_may_ask_for_patience(fake_teacher: FakeTeacher):
 
 def test_a_refusal_is_final(fake_teacher: FakeTeacher):
     fake_teacher.reply = lambda number, body: (401, "wrong key")
-    with pytest.raises(EndpointError, match="refused a question with status 401: wrong key") as e:
+    with pytest.raises(EndpointError, match="rejected a request with status 401: wrong key") as e:
         complete_chat(Endpoint(url=fake_teacher.url, key="secret"), {})
     assert "secret" not in str(e.value)
     assert len(fake_teacher.requests) == 1

@@ -67,7 +67,9 @@ def test_a_teacher_sees_what_answers_the_query(fake_teacher: FakeTeacher, tmp_pa
 def test_an_endpoint_that_fails_half_way_loses_nothing(fake_teacher: FakeTeacher, tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     fake_teacher.reply = lambda n, body: (200, said(f"answer {n}")) if n <= 3 else (500, "down")
-    with pytest.raises(EndpointError, match=r"500: down; 3 answers are kept in .*answers.jsonl\n"):
+    with pytest.raises(
+        EndpointError, match=r"500: down; 3 answers are stored in .*answers.jsonl\n"
+    ):
         asked(fake_teacher, path)
     assert len(fake_teacher.requests) <= 3 + CONFIG.concurrency  # it did not go on and on
     kept = path.read_text()
@@ -111,12 +113,12 @@ def test_a_query_that_is_always_refused_stops_no_other_call(
     fake_teacher.reply = lambda n, body: (
         (400, "content filter") if "} 0" in str(body["messages"]) else (200, said(f"answer {n}"))
     )
-    first = asked(fake_teacher, path, samples=samples)
+    first = asked(fake_teacher, path, n=samples)
     assert {name: len(found) for name, found in first.items()} == {
         "q0": 0, "q1": samples, "q2": samples, "q3": samples,
     }  # fmt: skip
     before = len(fake_teacher.requests)
-    assert asked(fake_teacher, path, samples=samples) == first
+    assert asked(fake_teacher, path, n=samples) == first
     assert len(fake_teacher.requests) == before + samples
 
 
@@ -126,7 +128,7 @@ def test_a_teacher_that_refuses_everything_is_an_error(fake_teacher: FakeTeacher
     asked(fake_teacher, path)
     before = path.read_text()
     fake_teacher.reply = lambda n, body: (400, "too long")
-    with pytest.raises(EndpointError, match="400: too long; 8 answers are kept"):
+    with pytest.raises(EndpointError, match="400: too long; 8 answers are stored"):
         asked(fake_teacher, path, max_tokens=900)
     assert path.read_text() == before
     many = replace(
@@ -164,7 +166,7 @@ def test_whatever_interrupts_what_is_under_way_is_kept(fake_teacher: FakeTeacher
 def test_another_question_is_another_answer(fake_teacher: FakeTeacher, tmp_path: Path):
     path = tmp_path / "answers.jsonl"
     asked(fake_teacher, path)
-    asked(fake_teacher, path, samples=3)  # one more each
+    asked(fake_teacher, path, n=3)  # one more each
     assert len(fake_teacher.requests) == 12
     asked(fake_teacher, path, temperature=0.1)
     assert len(fake_teacher.requests) == 20
@@ -223,11 +225,14 @@ def test_our_own_model_thinks_and_goes_on_where_it_stopped(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"samples": 0}, "samples must be at least 1"),
+        ({"n": 0}, "n must be at least 1"),
         ({"temperature": float("nan")}, "temperature must lie"),
         ({"temperature": -0.1}, "temperature must lie"),
         ({"question": "{documents}"}, "must have {query} exactly once"),
-        ({"question": "{query}"}, "its question has no {documents}\n  hint: add"),
+        (
+            {"question": "{query}"},
+            "see_documents=true needs {documents} in the teacher's question\n  hint: add",
+        ),
     ],
 )
 def test_bad_settings_are_refused(change: dict[str, Any], fault: str):

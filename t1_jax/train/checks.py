@@ -1,0 +1,478 @@
+"""Everything that rejects a run, or warns of a setting without effect, before a model is loaded."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from t1_jax.config import suggestion
+from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError
+from t1_jax.files import check_new_file
+from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
+from t1_jax.parallel import MeshContext
+from t1_jax.retrieval.index import require_backend
+from t1_jax.retriever import check_savable
+from t1_jax.text import PromptPreset, T1Tokenizer, tokenize_documents, tokenize_queries
+from t1_jax.train.config import StageConfig, TrainConfig
+from t1_jax.train.data import TrainingSet
+from t1_jax.train.infra import (
+    Checkpoints,
+    body_parameters,
+    check_recorded_data,
+    check_run_folder,
+    require_trackers,
+)
+from t1_jax.train.model import TrainableModelFiles
+from t1_jax.train.rewards import dry_run_rewards
+from t1_jax.train.row_builder import RowBuilder
+from t1_jax.train.sources import TrainingData
+from t1_jax.train.validate import score_names
+
+FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
+"""Config keys whose values may change when a run is resumed."""
+
+_SAMPLED_THOUGHTS = 2000
+"""Most reference thoughts whose length is checked."""
+
+_TEXT, _NO_LIMIT = "x", 2**31
+"""A text of about one token, and no limit on its length."""
+
+_LEAST_TEXT = 8
+"""Tokens that a prompt must leave for the text."""
+
+
+def check_config(config: TrainConfig) -> None:
+    """Rejects what the config alone shows: an output that cannot be written, missing trackers.
+
+    Raises:
+        ConfigError: the run would overwrite the model or a file of records that it reads.
+        UnsupportedError: a tracker is not installed.
+        T1Error: the output folder cannot be created or written.
+    """
+    require_trackers(config.tracking)
+    check_new_file(config.output / "config.yaml", overwrite=True)
+    if not config.overwrite:
+        return
+    output = config.output.resolve()
+    records = [path for source in config.data.sources.values() for path in source.records]
+    for path in (config.model.path, *records):
+        if Path(path).resolve().is_relative_to(output):
+            raise ConfigError(
+                f"overwrite=true would remove {path}, which this run reads",
+                hint="choose another output",
+            )
+
+
+def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: MeshContext) -> None:
+    """Rejects stages that model or mesh cannot compute, and weights that cannot be exported.
+
+    Raises:
+        ConfigError: see `check_shapes`.
+        UnsupportedError: see `check_shapes`; or sampling ahead on several devices; or prompts that
+            an exported model cannot express.
+    """
+    shape = files.checkpoint.config
+    check_shapes(config, shape, mesh_context.batch_divisor)
+    check_prefetch(config, mesh_context.mesh.size)
+    if config.model.lora is None and files.adapter is None:
+        check_savable(
+            files.resolved,
+            dtype=config.model.export_dtype,
+            max_document_tokens=config.data.lengths.document,
+        )
+
+
+def check_prefetch(config: TrainConfig, num_devices: int) -> None:
+    """Rejects prefetched rollouts on several devices.
+
+    Raises:
+        UnsupportedError: a running stage sets `rollout.prefetch` and there are several devices.
+    """
+    for name in config.running:
+        if config.stages[name].rollout.prefetch and num_devices > 1:
+            raise UnsupportedError(
+                f"stage {name}: rollout.prefetch runs two programs at once; several devices may "
+                "start them in different orders and then deadlock",
+                hint="set rollout.prefetch=false, or train on one device",
+            )
+
+
+def check_resume(config: TrainConfig, identity: Mapping[str, Any]) -> None:
+    """Rejects a run folder that another run wrote.
+
+    Args:
+        config: of the run.
+        identity: see `TrainableModelFiles.identity`.
+
+    Raises:
+        ConfigError: the run in the folder has another config.
+        WeightsError: its checkpoints are of another model, prompt or seed.
+        T1Error: the folder holds something that is not a run.
+    """
+    folder = config.output / "checkpoints"
+    if not config.overwrite and folder.is_dir():
+        with Checkpoints(folder, config.checkpoints, writable=False) as checkpoints:
+            latest = checkpoints.latest()
+            if latest is not None:
+                checkpoints.meta(latest, expect=identity)
+    check_run_folder(
+        config.output, config, resume=config.resume, overwrite=config.overwrite, free=FREE_KEYS
+    )
+
+
+def check_data(
+    config: TrainConfig, data: TrainingData, tokenizer: T1Tokenizer, preset: PromptPreset
+) -> None:
+    """Rejects data that do not fit the run folder, the prompts, the rewards or the stages.
+
+    Raises:
+        ConfigError: see `check_prompts`, `check_rewards` and `check_metric`.
+        DataError: the run was started on other data, or see `check_thoughts`.
+    """
+    if not config.overwrite:
+        check_recorded_data(config.output, data.facts())
+    check_thoughts(config, data.sets)
+    check_prompts(config, tokenizer, preset, data.sets)
+    check_rewards(config, data.sets)
+    check_metric(config, data.validation)
+
+
+def check_shapes(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> None:
+    """Rejects lengths, attention and micro-batches that the model or the mesh cannot compute.
+
+    Args:
+        config: of the run.
+        shape: of the decoder.
+        batch_divisor: devices that share the rows of a batch.
+
+    Raises:
+        ConfigError: texts longer than the model's context, or micro-batches that do not hold a
+            row for each device.
+        UnsupportedError: packed rows or shared prefixes with an attention that lacks them.
+    """
+    _check_positions(config, shape)
+    for name in config.running:
+        stage = config.stages[name]
+        _check_attention(name, stage, config, shape)
+        _check_micro_batches(name, stage, config, shape, batch_divisor)
+
+
+def check_thoughts(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
+    """Rejects stages that imitate or contrast reference thoughts, where no record has one.
+
+    Raises:
+        DataError: a running stage needs thoughts and gets none.
+    """
+    has_thoughts = any(record.thoughts for data in sets for record in data.records)
+    for name in config.running:
+        stage = config.stages[name]
+        if not (stage.losses.sft or stage.contrast_reference_thoughts):
+            continue
+        if stage.data.thoughts == "none" or not (has_thoughts or stage.fixed_thought):
+            raise DataError(
+                f"stage {name} learns from reference thoughts, and no record has one",
+                hint="write thoughts with `t1 thoughts`, set data.thoughts to optional or "
+                "required, or set losses.sft=0 and contrast_reference_thoughts=false",
+            )
+
+
+def check_prompts(
+    config: TrainConfig,
+    tokenizer: T1Tokenizer,
+    preset: PromptPreset,
+    sets: Sequence[TrainingSet],
+) -> None:
+    """Rejects lengths that the prompts fill, so that no text fits.
+
+    Raises:
+        ConfigError: a prompt with its instruction takes nearly all of `data.lengths`, or a fixed
+            thought is longer than its limit.
+    """
+    lengths = config.data.lengths
+    for data in sets:
+        instructions = {record.instruction for record in data.records} - {None}
+        presets = [
+            (preset, data.task),
+            *(
+                (preset.with_instruction(instruction), None)
+                for instruction in sorted(instructions, key=str)
+                if instruction is not None
+            ),
+        ]
+        for prompts, task in presets:
+            for think in (True, False):
+                (row,) = tokenize_queries(
+                    tokenizer, prompts, [_TEXT], max_tokens=_NO_LIMIT, task=task, think=think
+                )
+                _check_room("query", f"a query of {data.name}", len(row.ids), lengths.query)
+    (row,) = tokenize_documents(tokenizer, preset, [_TEXT], max_tokens=_NO_LIMIT)
+    _check_room("document", "a document", len(row.ids), lengths.document)
+    for name in config.running:
+        thought = config.stages[name].fixed_thought
+        if thought is None:
+            continue
+        size = len(tokenizer.encode_thought(thought))
+        if size > lengths.thought:
+            raise ConfigError(
+                f"stage {name}: fixed_thought has {size} tokens, more than data.lengths.thought "
+                f"({lengths.thought})",
+                hint=f"set data.lengths.thought={size}",
+            )
+
+
+def _check_room(field: str, text: str, prompt_tokens: int, limit: int) -> None:
+    if prompt_tokens + _LEAST_TEXT > limit:
+        raise ConfigError(
+            f"the prompt of {text} takes {prompt_tokens} of data.lengths.{field}={limit} tokens, "
+            "which leaves no room for the text",
+            hint=f"set data.lengths.{field} to at least {prompt_tokens + _LEAST_TEXT}, better to "
+            f"{prompt_tokens} and the length of your texts",
+        )
+
+
+def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
+    """Computes the rewards of every stage once, for made-up thoughts about a few real queries.
+
+    This finds a function that returns the wrong shape or type, or NaN for an empty thought, before
+    the first rollout.
+
+    Raises:
+        ConfigError: a reward fails, or the pool's index needs a package that is not installed.
+    """
+    records = [record for data in sets for record in data.records[:2]]
+    for name in config.running:
+        stage = config.stages[name]
+        if not stage.losses.policy:
+            continue
+        try:
+            if stage.pool.kind != "batch":
+                require_backend(stage.pool.index)
+                _check_processes(stage.pool.index)
+            dry_run_rewards(
+                records,
+                stage.reward,
+                num_generations=stage.rollout.num_generations,
+                max_thought_tokens=stage.rollout.max_thought_tokens,
+            )
+        except T1Error as error:
+            raise ConfigError(f"stage {name}: {error.message}", hint=error.hint) from error
+
+
+def _check_processes(index: str) -> None:
+    """Each process builds its own index, and rewards must be equal on all of them."""
+    if index == "scann" and jax.process_count() > 1:
+        raise UnsupportedError(
+            "ScaNN builds a different index in each process, so rewards would differ",
+            hint="set pool.index=jax, which shards the corpus over all devices",
+        )
+
+
+def check_metric(config: TrainConfig, collections: Iterable[str]) -> None:
+    """Rejects a metric of the best checkpoint that validation does not compute.
+
+    Raises:
+        ConfigError: `checkpoints.metric` is not one of `score_names`.
+    """
+    metric, names = config.checkpoints.metric, score_names(collections)
+    if metric not in names:
+        raise ConfigError(
+            f"checkpoints.metric={metric} is not a score of the validation",
+            hint=suggestion(metric, names),
+        )
+
+
+def all_warnings(
+    config: TrainConfig, shape: DecoderConfig, data: TrainingData, rows: RowBuilder
+) -> list[str]:
+    """Warnings about settings without effect, truncated thoughts and a full disk, as sentences."""
+    optional = (truncation_warning(config, rows, data.sets), disk_warning(config, shape))
+    return [*setting_warnings(config, data.sets), *(text for text in optional if text)]
+
+
+def setting_warnings(config: TrainConfig, sets: Sequence[TrainingSet]) -> list[str]:
+    """Warnings about settings that have no effect or defeat each other."""
+    has_negatives = any(record.negatives for data in sets for record in data.records)
+    return [
+        f"stage {name}: {text}"
+        for name in config.running
+        for text in _stage_warnings(name, config.stages[name], has_negatives)
+    ]
+
+
+def truncation_warning(
+    config: TrainConfig, rows: RowBuilder, sets: Sequence[TrainingSet]
+) -> str | None:
+    """A warning if reference thoughts are longer than `data.lengths.thought`."""
+    is_read = any(
+        stage.uses_reference_thoughts and not stage.fixed_thought and stage.data.thoughts != "none"
+        for stage in map(config.stages.__getitem__, config.running)
+    )
+    texts = [text for data in sets for record in data.records for text in record.thoughts]
+    if not is_read or not texts:
+        return None
+    sample = texts[:: -(-len(texts) // _SAMPLED_THOUGHTS)]
+    truncated = sum(rows.thought(text)[1] for text in sample)
+    if not truncated:
+        return None
+    return (
+        f"{truncated} of {len(sample)} reference thoughts have more than "
+        f"{config.data.lengths.thought} tokens (data.lengths.thought); they are truncated, and "
+        "<emb_token> is not imitated after them"
+    )
+
+
+def disk_warning(config: TrainConfig, shape: DecoderConfig) -> str | None:
+    """A warning if the disk has no room for one checkpoint and one export of all weights."""
+    if config.model.lora is not None:
+        return None
+    tables = (1 if shape.tie_embeddings else 2) * shape.vocab_size * shape.embed_dim
+    parameters = body_parameters(shape) + tables
+    copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
+    export_bytes = 4 if config.model.export_dtype == "float32" else 2
+    needed = parameters * (4 * copies + export_bytes)
+    output = config.output.absolute()
+    folder = next(path for path in (output, *output.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    if free >= needed:
+        return None
+    return (
+        f"a checkpoint and the weights exported from it take about {needed / 1e9:.1f} GB, and "
+        f"{folder} has {free / 1e9:.1f} GB left"
+    )
+
+
+def _copies_in_checkpoint(stage: StageConfig) -> int:
+    """How many float32 copies of the weights a checkpoint of a stage holds."""
+    has_reference = bool(stage.losses.policy) and stage.policy.resolved().beta > 0
+    has_sampling_copy = stage.draws_thoughts and stage.rollout.prefetch
+    return 3 + (stage.optimizer.ema is not None) + has_reference + has_sampling_copy
+
+
+def _stage_warnings(name: str, stage: StageConfig, has_negatives: bool) -> Iterator[str]:
+    if stage.losses.triplet and not has_negatives:
+        yield ("the triplet loss adds nothing, since no record names a hard negative (see t1 mine)")
+    if stage.losses.infonce and stage.data.batch_size == 1 and not has_negatives:
+        yield (
+            "infonce adds nothing, since a step of one query without hard negatives has one "
+            f"document; set stages.{name}.data.batch_size above 1"
+        )
+    if stage.draws_thoughts and not (stage.losses.sft or stage.losses.policy):
+        yield (
+            "no loss trains the sampled thoughts, so they soon stop to end by themselves; set "
+            f"stages.{name}.losses.sft above 0"
+        )
+    is_frozen = stage.losses.policy and stage.pool.kind == "frozen"
+    if is_frozen and (stage.losses.infonce or stage.losses.triplet):
+        yield (
+            "rewards rank the document embeddings from before the stage, and the contrastive loss "
+            f"changes them; set stages.{name}.losses.infonce and triplet to 0"
+        )
+    if stage.losses.policy:
+        yield from _policy_warnings(name, stage)
+
+
+def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
+    policy = stage.policy
+    if policy.loss == "dr_grpo" and stage.advantage.kind == "grpo":
+        yield (
+            "the loss dr_grpo with advantages divided by their standard deviation is not Dr.GRPO; "
+            f"set stages.{name}.advantage.kind=dr_grpo"
+        )
+    clips = [field for field in ("clip_low", "clip_high", "dual_clip") if policy.__dict__[field]]
+    if policy.loss in ("dapo", "gspo"):
+        clips.insert(0, f"the clip of loss={policy.loss}")
+    if clips and stage.rollout.num_iterations == 1:
+        yield (
+            f"{', '.join(clips)} will do nothing, since with one update per rollout the importance "
+            f"ratio is 1; set stages.{name}.rollout.num_iterations above 1, or leave them out, "
+            "with loss=grpo"
+        )
+
+
+def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
+    lengths, max_positions = config.data.lengths, shape.max_positions
+    thought_limits = {
+        "data.lengths.thought": lengths.thought,
+        "validation.max_thought_tokens": config.validation.max_thought_tokens,
+    }
+    for name in config.running:
+        stage = config.stages[name]
+        if stage.draws_thoughts:
+            key = f"stages.{name}.rollout.max_thought_tokens"
+            thought_limits[key] = stage.rollout.max_thought_tokens
+    for name, tokens in thought_limits.items():
+        if lengths.query + tokens + 1 > max_positions:
+            raise ConfigError(
+                f"a query of {lengths.query} tokens (data.lengths.query), {tokens} of a thought "
+                f"({name}) and <emb_token> need {lengths.query + tokens + 1} positions; the model "
+                f"has {max_positions}",
+                hint="lower one of the two",
+            )
+    if lengths.document > max_positions:
+        raise ConfigError(
+            f"documents of {lengths.document} tokens (data.lengths.document) are longer than the "
+            f"model's {max_positions} positions",
+            hint=f"set data.lengths.document to at most {max_positions}",
+        )
+
+
+def _check_attention(
+    name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig
+) -> None:
+    attention = config.model.attention
+    shares_prefix = stage.draws_thoughts and stage.rollout.shared_prefix
+    if shares_prefix and (attention != "xla" or any(shape.windows)):
+        raise UnsupportedError(
+            f"stage {name}: rows with a shared prefix need xla attention without "
+            f"a sliding window, got {attention} with windows {sorted(set(shape.windows))}",
+            hint=f"set stages.{name}.rollout.shared_prefix=false",
+        )
+    if stage.pack and (attention != "xla" or any(shape.windows)):
+        raise UnsupportedError(
+            f"stage {name}: packed rows need xla attention without a sliding window, got "
+            f"{attention} with windows {sorted(set(shape.windows))}",
+            hint=f"set stages.{name}.pack=false",
+        )
+    if attention == "splash" and stage.micro_batch.length_step % SPLASH_MULTIPLE:
+        raise UnsupportedError(
+            f"stage {name}: splash attention needs rows of a multiple of {SPLASH_MULTIPLE} "
+            f"tokens, got micro_batch.length_step={stage.micro_batch.length_step}",
+            hint=f"set stages.{name}.micro_batch.length_step={SPLASH_MULTIPLE}",
+        )
+
+
+def _check_micro_batches(
+    name: str, stage: StageConfig, config: TrainConfig, shape: DecoderConfig, batch_divisor: int
+) -> None:
+    for row, tokens, packed in _longest_rows(stage, config):
+        padded = stage.micro_batch.padded_length(tokens)
+        if not packed and padded > shape.max_positions:
+            raise ConfigError(
+                f"stage {name}: {row} of {tokens} tokens is padded to {padded}, beyond the model's "
+                f"{shape.max_positions} positions",
+                hint=f"lower stages.{name}.micro_batch.length_step or the lengths",
+            )
+        try:
+            stage.micro_batch.rows_of(padded, batch_divisor)
+        except ConfigError as error:
+            raise ConfigError(f"stage {name}: {row}: {error.message}", hint=error.hint) from error
+
+
+def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str, int, bool]]:
+    """Kinds of rows: name, maximum tokens, and whether one holds several texts."""
+    lengths, rollout = config.data.lengths, stage.rollout
+    reference = (lengths.thought if stage.think else 0) + 1
+    uses_reference = stage.losses.sft or stage.contrast_reference_thoughts
+    if stage.draws_thoughts and rollout.shared_prefix:
+        thoughts = rollout.num_generations * (rollout.max_thought_tokens + 1) + (
+            reference if uses_reference else 0
+        )
+        yield "a prompt with its thoughts", lengths.query + thoughts, True
+    elif stage.draws_thoughts:
+        yield "a prompt with a thought", lengths.query + rollout.max_thought_tokens + 1, False
+    if not stage.draws_thoughts or (uses_reference and not rollout.shared_prefix):
+        yield "a query", lengths.query + reference, stage.pack
+    if stage.losses.infonce or stage.losses.triplet:
+        yield "a document", lengths.document, False

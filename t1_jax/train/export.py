@@ -1,0 +1,147 @@
+"""Exports weights of a run as a Hugging Face folder, or as an adapter beside its base model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.experimental import multihost_utils
+
+from t1_jax.hub import MODELS, ModelCardData
+from t1_jax.model import LoraConfig
+from t1_jax.parallel import global_to_host
+from t1_jax.retriever import T1, save_adapter
+from t1_jax.train.config import TrainConfig
+from t1_jax.train.model import TrainableModel
+from t1_jax.train.sources import TrainingData
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSummary:
+    """How weights were trained and how they score, for their model card.
+
+    Attributes:
+        training: a few sentences in Markdown.
+        scores: validation metrics of these weights; empty without a validation.
+    """
+
+    training: str
+    scores: Mapping[str, float]
+
+    @property
+    def results(self) -> str:
+        """The scores as a Markdown table; empty without scores."""
+        rows = [
+            f"| {name.removeprefix('validation/').removesuffix('/ndcg@10')} | {value:.4f} |"
+            for name, value in self.scores.items()
+            if name.endswith("/ndcg@10") and name.count("/") > 1
+        ]
+        if not rows:
+            return ""
+        head = ["nDCG@10 on validation queries, measured during training:", ""]
+        return "\n".join([*head, "| collection | nDCG@10 |", "|-|-|", *rows])
+
+
+def training_summary(
+    config: TrainConfig,
+    data: TrainingData,
+    lora: LoraConfig | None,
+    steps: Mapping[str, int],
+    scores: Mapping[str, float],
+) -> TrainingSummary:
+    """Summarizes a run for a model card.
+
+    Args:
+        config: of the run.
+        data: training data.
+        lora: adapters that are trained; None if all weights are.
+        steps: stage, in order -> steps done.
+        scores: validation metrics of the weights.
+    """
+    stages = [
+        f"- `{name}`: {done} steps of {config.stages[name].data.batch_size} queries, losses "
+        + ", ".join(
+            f"{loss} {weight:g}"
+            for loss, weight in vars(config.stages[name].losses).items()
+            if weight
+        )
+        for name, done in steps.items()
+    ]
+    sets = [
+        f"- `{item.name}`: {len(item.records)} queries, {len(item.documents)} documents, data hash "
+        f"`{item.data_hash[:16]}`"
+        for item in data.sets
+    ]
+    method = "all weights" if lora is None else f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}"
+    lines = [
+        f"Trained by t1_jax from `{config.model.path}` ({method}, seed {config.seed}) in stages:",
+        "",
+        *stages,
+        "",
+        f"on these training data, without {data.leaks.exact + data.leaks.near} queries that "
+        "duplicate held-out ones:",
+        "",
+        *sets,
+    ]
+    return TrainingSummary(training="\n".join(lines), scores=dict(scores))
+
+
+def export_weights(
+    model: TrainableModel,
+    trained: nnx.State,
+    folder: Path,
+    config: TrainConfig,
+    summary: TrainingSummary,
+) -> None:
+    """Writes weights of a run, replacing the folder; all processes call it together.
+
+    Adapters are stored with the name of their base model; otherwise the whole model is stored. The
+    dtype is `model.export_dtype`.
+
+    Raises:
+        WeightsError: a value is not finite in that dtype.
+        T1Error: the write failed.
+    """
+    card = ModelCardData(
+        name=f"{config.output.name}-{folder.name}",
+        license=MODELS[model.provenance.name].license
+        if model.provenance.name in MODELS
+        else "other",
+        training=summary.training,
+        results=summary.results,
+    )
+    dtype = config.model.export_dtype
+    if model.lora is not None:
+        save_adapter(
+            folder,
+            model.decoder(trained),
+            model.preset,
+            model.provenance,
+            card,
+            scores=summary.scores,
+            dtype=dtype,
+            overwrite=True,
+        )
+    else:
+        state = _on_each_host(trained)
+        if jax.process_index() == 0:
+            retriever = T1(
+                model.decoder(state),
+                model.tokenizer,
+                model.preset,
+                model.mesh_context,
+                options=model.retriever_options(
+                    config.data.lengths, max_rows=1, max_thought_tokens=1
+                ),
+                provenance=model.provenance,
+            )
+            retriever.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"{folder} written")
+
+
+def _on_each_host(trained: nnx.State) -> Any:
+    """The weights, gathered from all hosts if there are several."""
+    return trained if jax.process_count() == 1 else jax.tree.map(global_to_host, trained)

@@ -1,0 +1,127 @@
+"""Signals and deadlines stop a run on all processes, and handlers are restored."""
+
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from t1_jax.errors import ConfigError
+from t1_jax.interrupt import Interrupted
+from t1_jax.train.infra import GracefulStop, any_process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_to_stop(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with GracefulStop() as stop:
+        assert not stop.requested_anywhere()
+        os.kill(os.getpid(), number)
+        assert stop.requested_anywhere()
+        assert stop.reason == number.name
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_ends_at_once() -> None:
+    with GracefulStop() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested_anywhere()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_second_sigterm_is_patient() -> None:
+    with GracefulStop() as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.reason == "SIGTERM"
+
+
+def test_handlers_come_back_after_an_error() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError), GracefulStop():
+        raise RuntimeError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_deadline_asks_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("t1_jax.train.infra.stopping.time.monotonic", lambda: now[0])
+    stop = GracefulStop(max_minutes=2)
+    now[0] = 1000.0
+    with stop:
+        now[0] = 1119.0
+        assert not stop.requested_anywhere()
+        now[0] = 1120.0
+        assert stop.requested_anywhere()
+        assert stop.reason == "2 minutes are over"
+
+
+def test_another_thread_watches_no_signals() -> None:
+    seen: list[object] = []
+
+    def inside() -> None:
+        with GracefulStop() as stop:
+            seen.append(signal.getsignal(signal.SIGTERM))
+            seen.append(stop.requested_anywhere())
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert seen == [before, False]
+
+
+def test_a_deadline_in_the_past_is_refused() -> None:
+    with pytest.raises(ConfigError, match="max_minutes must be above 0"):
+        GracefulStop(max_minutes=0)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_one_process_decides_alone(flag: bool) -> None:
+    assert any_process(flag) is flag
+
+
+@pytest.mark.parametrize(
+    ("others", "answer"), [([False, False], False), ([False, True], True), ([True, True], True)]
+)
+def test_many_processes_decide_together(
+    others: list[bool], answer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(
+        "t1_jax.train.infra.stopping.multihost_utils.process_allgather",
+        lambda flag: np.stack([flag, *map(np.asarray, others)]),
+    )
+    assert any_process(False) is answer
+    assert any_process(True) is True
+
+
+def test_work_under_way_is_interrupted_by_signals_at_once_and_by_deadlines_after_progress():
+    with GracefulStop(max_minutes=1e-9) as stop:
+        stop.check()
+        stop.check_together()
+        stop.has_progress = True
+        for check in (stop.check, stop.check_together):
+            with pytest.raises(Interrupted):
+                check()
+    with GracefulStop() as stop:
+        stop.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        for check in (stop.check, stop.check_together):
+            with pytest.raises(Interrupted):
+                check()
+
+
+def test_several_processes_agree_before_they_interrupt(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        "t1_jax.train.infra.stopping.multihost_utils.process_allgather",
+        lambda flag: np.stack([flag, np.asarray(True)]),
+    )
+    stop = GracefulStop()
+    stop.check()  # no collective between blocks of tokens
+    with pytest.raises(Interrupted):
+        stop.check_together()
