@@ -153,7 +153,7 @@ class StageConfig:
         data: batch size, and what a step draws for each query.
         micro_batch: what is computed at once.
         optimizer: learning rate, schedule, AdamW.
-        contrastive: temperature, margin, distance.
+        contrastive: constants of the contrastive losses.
         rollout: how thoughts are sampled.
         reward: reward terms of sampled thoughts.
         advantage: from the rewards of a group to advantages.

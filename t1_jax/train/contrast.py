@@ -118,7 +118,7 @@ def contrast(
     Args:
         vectors: unit vectors of the step, by embedding id.
         plan: which of them are compared.
-        config: temperature, margin, distance.
+        config: temperature, margin, false-negative filter.
         infonce_weight: weight of InfoNCE in the step's loss.
         triplet_weight: weight of the triplet loss in the step's loss.
 
@@ -164,7 +164,7 @@ def _vector_grads(
         queries: unit vectors, zero in padding.
         candidates: unit vectors, zero in padding.
         plan: arrays of a padded `ContrastPlan`, and `real`, 0 for a query in padding.
-        config: temperature, margin, distance.
+        config: temperature, margin, false-negative filter.
         infonce_weight: weight of InfoNCE.
         triplet_weight: weight of the triplet loss.
     """

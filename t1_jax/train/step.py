@@ -41,7 +41,7 @@ class Objective:
     Attributes:
         weights: weights of the losses.
         tokens: constants of the token losses.
-        contrastive: temperature, margin and distance of the contrastive losses.
+        contrastive: constants of the contrastive losses.
         keep_residuals: see `MicroBatchConfig.keep_residuals`.
     """
 

@@ -38,7 +38,7 @@ def test_measures_of_each_stage(toy):
 
 def test_sampler_and_trainer_agree_at_a_temperature(toy):
     for sharing in (True, False):
-        rollout = {"temperature": 0.7, "shared_prefix": sharing, "thoughts": 8}
+        rollout = {"temperature": 0.7, "shared_prefix": sharing, "num_generations": 8}
         stage = merged(S3, {"rollout": rollout, "data": {"batch_size": 8}})
         _, (metrics, _) = toy.run(toy.stage(stage), 2)
         assert metrics["rollout/log_prob_gap"] < 1e-4

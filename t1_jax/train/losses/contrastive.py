@@ -13,13 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError
-
-DISTANCES = ("cosine", "euclidean")
-
-_MIN_SQUARED_DISTANCE = 1e-12
-"""Smaller squared distances count as 0; the root has no gradient there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,19 +24,17 @@ class ContrastiveConfig:
         temperature: τ of InfoNCE; 0.02 as in O1-Embedder (arXiv:2502.07555), ReasonIR and TTE.
         margin: m of the triplet loss. Search-R3 (arXiv:2510.07048) does not publish its value; 0.1
             to 0.3 are worth a sweep.
-        distance: distance of the triplet loss, "cosine" or "euclidean".
         false_negative_margin: a candidate that scores above the positive by more than this counts
             as an unlabelled positive and is no negative (0.1 in Qwen3-Embedding,
             arXiv:2506.05176). None, the default, trusts the qrels: hard positives often score below
             true negatives.
 
     Raises:
-        ConfigError: a value out of range or an unknown distance.
+        ConfigError: a value out of range.
     """
 
     temperature: float = 0.02
     margin: float = 0.2
-    distance: str = "cosine"
     false_negative_margin: float | None = None
 
     def __post_init__(self) -> None:
@@ -50,10 +42,6 @@ class ContrastiveConfig:
             raise ConfigError(f"temperature must be above 0, got {self.temperature}")
         if not self.margin >= 0:
             raise ConfigError(f"margin must be at least 0, got {self.margin}")
-        if self.distance not in DISTANCES:
-            raise ConfigError(
-                f"unknown distance {self.distance!r}", hint=suggestion(self.distance, DISTANCES)
-            )
         if self.false_negative_margin is not None and not self.false_negative_margin >= 0:
             raise ConfigError(
                 f"false_negative_margin must be at least 0, got {self.false_negative_margin}",
@@ -110,8 +98,7 @@ def triplet(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Triplet margin loss over hard negatives: its sum and the number of triplets.
 
-    max(0, m + δ(q_i, d_i⁺) − δ(q_i, d_ik⁻)) with δ = −s (cosine; arXiv:2510.07048 has the same
-    form) or δ = ‖a − b‖ (Euclidean; arXiv:1503.03832 squares it).
+    max(0, m − s(q_i, d_i⁺) + s(q_i, d_ik⁻)), as in arXiv:2510.07048.
 
     Args:
         queries: unit vectors.
@@ -119,7 +106,7 @@ def triplet(
         positive: the column of each query's positive d_i⁺.
         negatives: columns of its hard negatives d_ik⁻; −1 for none, so padding has −1 throughout.
         allowed: M, as in `info_nce`; a negative outside it does not count.
-        config: margin, distance, false-negative filter.
+        config: margin, false-negative filter.
     """
     real = jnp.any(negatives >= 0, axis=1)
     scores, positive_scores, is_positive = _scores(
@@ -128,9 +115,8 @@ def triplet(
     is_negative = _negative_mask(scores, positive_scores, is_positive, allowed, config)
     columns = jnp.maximum(negatives, 0)
     counted = (negatives >= 0) & jnp.take_along_axis(is_negative, columns, axis=1)
-    near = _distance(positive_scores[:, None], config.distance)
-    far = _distance(jnp.take_along_axis(scores, columns, axis=1), config.distance)
-    losses = jnp.maximum(config.margin + near - far, 0.0)
+    negative_scores = jnp.take_along_axis(scores, columns, axis=1)
+    losses = jnp.maximum(config.margin - positive_scores[:, None] + negative_scores, 0.0)
     return jnp.sum(jnp.where(counted, losses, 0.0)), jnp.sum(counted.astype(losses.dtype))
 
 
@@ -199,15 +185,6 @@ def _negative_mask(
     if config.false_negative_margin is None:
         return is_negative
     return is_negative & (scores <= positive_scores[:, None] + config.false_negative_margin)
-
-
-def _distance(cosine: Float[Array, "..."], kind: str) -> Float[Array, "..."]:
-    """δ between unit vectors of this cosine, up to a constant."""
-    if kind == "cosine":
-        return -cosine
-    squared = 2.0 - 2.0 * cosine
-    apart = squared > _MIN_SQUARED_DISTANCE
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
 
 
 def _inner_products(rows: Float[Array, "N D"], columns: Float[Array, "C D"]) -> Float[Array, "N C"]:

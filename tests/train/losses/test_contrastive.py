@@ -17,7 +17,6 @@ from t1_jax.train.losses import ContrastiveConfig, contrast_metrics, info_nce, m
 
 PLAIN = ContrastiveConfig(temperature=0.1)
 FILTERED = ContrastiveConfig(temperature=0.1, false_negative_margin=0.1)
-EUCLIDEAN = ContrastiveConfig(distance="euclidean", margin=0.5)
 
 
 def problem(seed: int, n: int = 8, c: int = 20, d: int = 6, k: int = 3) -> dict[str, np.ndarray]:
@@ -62,10 +61,7 @@ def plain_triplet(data: dict[str, np.ndarray], config: ContrastiveConfig) -> tup
             margin = config.false_negative_margin
             if margin is not None and query @ far > query @ near + margin:
                 continue
-            if config.distance == "cosine":
-                hinge = config.margin - query @ near + query @ far
-            else:
-                hinge = config.margin + math.dist(query, near) - math.dist(query, far)
+            hinge = config.margin - query @ near + query @ far
             total, count = total + max(0.0, float(hinge)), count + 1
     return total, count
 
@@ -93,7 +89,7 @@ def test_info_nce_is_its_formula(seed: int, config: ContrastiveConfig):
 
 @given(
     seed=st.integers(0, 2**32 - 1),
-    config=st.sampled_from([ContrastiveConfig(), FILTERED, EUCLIDEAN]),
+    config=st.sampled_from([ContrastiveConfig(), FILTERED]),
 )
 def test_triplet_is_its_formula(seed: int, config: ContrastiveConfig):
     data = problem(seed)
@@ -127,7 +123,7 @@ def test_info_nce_gradients_are_finite_differences(of: str, config: ContrastiveC
     check_gradient(problem(3), of, lambda data: run_info_nce(data, config)[0])
 
 
-@pytest.mark.parametrize("config", [ContrastiveConfig(), FILTERED, EUCLIDEAN])
+@pytest.mark.parametrize("config", [ContrastiveConfig(), FILTERED])
 @pytest.mark.parametrize("of", ["queries", "candidates"])
 def test_triplet_gradients_are_finite_differences(of: str, config: ContrastiveConfig):
     check_gradient(problem(4), of, lambda data: run_triplet(data, config)[0])
@@ -161,15 +157,6 @@ def test_extreme_scores_stay_finite():
         lambda queries: run_info_nce({**data, "queries": queries}, tiny)[0]
     )(jnp.asarray(data["queries"]))
     assert np.isfinite(loss)
-    assert np.all(np.isfinite(gradient))
-
-
-def test_euclidean_distance_zero_has_a_gradient_of_zero():
-    data = problem(1)
-    data["candidates"][data["positive"]] = data["queries"]
-    gradient = jax.grad(lambda queries: run_triplet({**data, "queries": queries}, EUCLIDEAN)[0])(
-        jnp.asarray(data["queries"])
-    )
     assert np.all(np.isfinite(gradient))
 
 
@@ -259,8 +246,8 @@ def test_mean_cosine_leaves_out_pairs_of_one_query_and_padding():
 
 def test_config_is_documented_and_reads_from_overrides():
     assert undocumented_fields(ContrastiveConfig) == []
-    config = load_config(ContrastiveConfig, overrides=["temperature=0.05", "distance=euclidean"])
-    assert (config.temperature, config.distance) == (0.05, "euclidean")
+    config = load_config(ContrastiveConfig, overrides=["temperature=0.05", "margin=0.1"])
+    assert (config.temperature, config.margin) == (0.05, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +256,6 @@ def test_config_is_documented_and_reads_from_overrides():
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"temperature": math.nan}, "temperature must be above 0"),
         ({"margin": -0.1}, "margin must be at least 0"),
-        ({"distance": "euklidean"}, "did you mean 'euclidean'"),
         ({"false_negative_margin": -1.0}, "false_negative_margin"),
     ],
 )

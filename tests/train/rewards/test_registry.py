@@ -119,7 +119,7 @@ def returns_a_list(context: RewardContext) -> np.ndarray:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("returns_nan", r"gave nan for thought 1 of query 'q0'"),
+        ("returns_nan", r"returned nan for thought 1 of query 'q0'"),
         ("returns_the_wrong_shape", r"returned float64\[2\], not float\[1, 2\]"),
         ("returns_whole_numbers", r"returned int64\[1, 2\]"),
         ("returns_a_list", "returned list"),
@@ -163,7 +163,7 @@ def test_a_reward_cannot_change_what_others_read(function: str):
 
 def test_a_context_is_of_one_size():
     with pytest.raises(
-        DataError, match="1 prompts with 2 thoughts each, but 1 records and 1 groups"
+        DataError, match="1 queries with 2 thoughts each, but 1 records and 1 groups"
     ):
         context(WHERE, thoughts=[thought([1])])
     with pytest.raises(DataError, match="but 2 records"):
