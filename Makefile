@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test bench lint parity gpu-rehearsal clean
+.PHONY: help setup quickstart test bench lint docs parity gpu-rehearsal clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s%s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ lint: setup ## check style, types and the import contract
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
+
+docs: setup ## write docs/configuration.md from the dataclasses
+	@$(BIN)/python scripts/configuration.py
 
 parity: setup ## add PyTorch (CPU) and peft to a Python 3.11 environment; tests then compare with them
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \

@@ -5,7 +5,7 @@ from typing import Any
 
 from t1_jax.retrieval import Collection
 from t1_jax.retriever import T1
-from t1_jax.text import encode_documents, encode_queries
+from t1_jax.text import tokenize_documents, tokenize_queries
 
 NEW_TOKENS = 64
 LONG_PROMPT = 256
@@ -35,7 +35,7 @@ def make_tasks(model: T1, collection: Collection, documents: int = 32) -> list[T
     texts = [document.full_text for document in collection.documents[:documents]]
     rows = [
         row.ids.tolist()
-        for row in encode_documents(model.tokenizer, model.preset, texts, max_tokens=512)
+        for row in tokenize_documents(model.tokenizer, model.preset, texts, max_tokens=512)
     ]
     tasks = [
         Task(
@@ -46,14 +46,14 @@ def make_tasks(model: T1, collection: Collection, documents: int = 32) -> list[T
         )
     ]
     queries = [query.text for query in collection.queries[:64]]
-    prompts = [row.ids.tolist() for row in encode_queries(
+    prompts = [row.ids.tolist() for row in tokenize_queries(
         model.tokenizer, model.preset, queries, max_tokens=512, task=collection.name
     )]  # fmt: skip
     for batch in (1, 8, 32):
         tasks.append(_think(f"think, batch {batch}", prompts[:batch], samples=1))
     # Queries as long as a forum post, where a shared prefix matters.
     posts = [" ".join(queries[i : i + 16]) for i in range(8)]
-    long = [row.ids.tolist() for row in encode_queries(
+    long = [row.ids.tolist() for row in tokenize_queries(
         model.tokenizer, model.preset, posts, max_tokens=LONG_PROMPT, task=collection.name
     )]  # fmt: skip
     tasks.append(_think("think, 8 queries x 8, shared prefix", long, samples=8))

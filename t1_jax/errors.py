@@ -1,15 +1,15 @@
-"""The errors a user can cause. Each message says where the fault is and how to hint it."""
+"""Errors that users can cause; each message names the location and has a hint."""
 
 
 class T1Error(Exception):
-    """Base of every error that is the input's fault rather than ours.
+    """Base of all errors that are caused by input, not by a bug.
 
     The command line prints such an error without a traceback and exits with code 2.
 
     Args:
-        message: what is wrong and where: a file, line, field, tensor or flag, with expected and
-            found values.
-        hint: what the user can do about it, in the imperative; printed on a line of its own.
+        message: problem and location (file, line, field, tensor or flag), with expected and actual
+            values.
+        hint: remedy, in the imperative; printed on a separate line.
     """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
@@ -19,19 +19,19 @@ class T1Error(Exception):
 
 
 class ConfigError(T1Error):
-    """A configuration key, value or combination that cannot be honored."""
+    """A configuration key, value or combination that is invalid."""
 
 
 class RetryableError(T1Error):
-    """A failure outside of the program, such as a full disk or a user's function that raised.
+    """A failure outside of the program, such as a full disk or an exception in a user's function.
 
     The same command may succeed later. The command line exits with code 75 (EX_TEMPFAIL of
-    sysexits.h), by which a supervisor knows that it may try again.
+    sysexits.h), so that a supervisor can retry.
     """
 
 
 class DataError(T1Error):
-    """A collection, run, judgment or record file that is malformed or inconsistent."""
+    """A collection, run, qrels or record file that is malformed or inconsistent."""
 
 
 class WeightsError(T1Error):
@@ -43,4 +43,4 @@ class IndexContractError(T1Error):
 
 
 class UnsupportedError(T1Error):
-    """A combination of settings, sizes or devices that this package refuses rather than ignores."""
+    """A combination of settings, sizes or devices that this package does not support."""

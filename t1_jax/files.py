@@ -1,4 +1,4 @@
-"""Files: text read in one way, nothing half written ever taken for complete, and hashes."""
+"""Files: reading of text, atomic writes, and hashes."""
 
 import codecs
 import gzip
@@ -16,21 +16,20 @@ from t1_jax.errors import DataError, T1Error
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, without the byte order mark that some editors put in front.
+    """The text of a UTF-8 file, without a byte order mark.
 
     Raises:
         OSError: the file cannot be read.
-        UnicodeDecodeError: it is not UTF-8.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     return path.read_text(encoding="utf-8-sig")
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the number, from 1, and the text of each line; a `.gz` file is unpacked, and `-`
-    is standard input.
+    """Yields number (from 1) and text of each line; decompresses `.gz`, `-` is standard input.
 
     Raises:
-        DataError: the file cannot be read or unpacked, or a line is not UTF-8.
+        DataError: the file cannot be read or decompressed, or a line is not UTF-8.
     """
     if str(path) == "-":
         yield from decode_lines(sys.stdin.buffer, "standard input")
@@ -39,16 +38,22 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             yield from decode_lines(file, str(path))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", hint="get the file again") from error
+        raise DataError(
+            f"{path} cannot be decompressed: {error}", hint="get the file again"
+        ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def decode_lines(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
-    """Yields the number, from 1, and the text of each line, without line ends and byte order mark.
+    """Yields number (from 1) and text of each line, without line end and byte order mark.
+
+    Args:
+        file: lines as bytes.
+        name: name of the file in errors.
 
     Raises:
-        DataError: a line is not UTF-8; names it with `name`.
+        DataError: a line is not UTF-8.
     """
     for number, raw in enumerate(file, 1):
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
@@ -62,7 +67,7 @@ def decode_lines(file: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:
 
 
 def sha256_of(path: Path, chunk_bytes: int = 1 << 22) -> str:
-    """Hex SHA-256 of a file's bytes, read `chunk_bytes` at a time."""
+    """Hex SHA-256 of a file; reads `chunk_bytes` at a time."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(chunk_bytes):
@@ -72,11 +77,11 @@ def sha256_of(path: Path, chunk_bytes: int = 1 << 22) -> str:
 
 @contextmanager
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields an empty sibling folder that becomes `target` only if the block succeeds.
+    """Yields an empty sibling folder that replaces `target` if the block succeeds.
 
     Raises:
-        T1Error: `target` exists and is not an empty folder (unless `overwrite`), or the disk
-            refused the data; in both cases whatever was at `target` before is still there.
+        T1Error: `target` exists and is not an empty folder (unless `overwrite`), or the write
+            failed; in both cases the previous `target` is unchanged.
     """
     target = Path(target)
     check_new_folder(target, overwrite=overwrite)
@@ -98,9 +103,9 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def replace_folder(scratch: Path, target: Path) -> None:
-    """Moves `scratch` to `target`; an older `target` is set aside first and restored on failure."""
+    """Moves `scratch` to `target`; a previous `target` is restored on failure."""
     if target.is_symlink() and not target.exists():
-        target.unlink()  # a link to a folder that is gone
+        target.unlink()  # a broken link
     if not target.exists():
         scratch.rename(target)
         return
@@ -119,7 +124,7 @@ def write_atomically(target: Path, content: str | bytes) -> None:
     """Writes `content` to `target` in one rename; text is encoded as UTF-8.
 
     Raises:
-        T1Error: the disk refused the data; a previous file at `target` is left as it was.
+        T1Error: the write failed; a previous file at `target` is unchanged.
     """
     target = Path(target)
     data = content.encode() if isinstance(content, str) else content
@@ -143,10 +148,10 @@ def write_atomically(target: Path, content: str | bytes) -> None:
 
 
 def check_new_folder(target: Path, *, overwrite: bool) -> None:
-    """Refuses a folder that `atomic_folder` could not write, before the work for it is done.
+    """Raises if `atomic_folder` cannot write a folder; call it before expensive work.
 
     Raises:
-        T1Error: it is a file, it is not empty (without `overwrite`), or no folder can be made.
+        T1Error: `target` is a file, is not empty (without `overwrite`), or cannot be created.
     """
     target = Path(target)
     with _readable(target):
@@ -161,10 +166,10 @@ def check_new_folder(target: Path, *, overwrite: bool) -> None:
 
 
 def check_new_file(target: Path, *, overwrite: bool) -> None:
-    """Refuses a file that `write_atomically` could not write, before the work for it is done.
+    """Raises if `write_atomically` cannot write a file; call it before expensive work.
 
     Raises:
-        T1Error: it is a folder, it exists (without `overwrite`), or no file can be made there.
+        T1Error: `target` is a folder, exists (without `overwrite`), or cannot be created.
     """
     target = Path(target)
     with _readable(target):
@@ -177,7 +182,7 @@ def check_new_file(target: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def _readable(target: Path) -> Iterator[None]:
-    """Turns what the system says of a path into an error about it: too long, not permitted."""
+    """Converts system errors about a path (too long, no permission) to T1Error."""
     try:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.lstat(target)
@@ -190,14 +195,14 @@ def _readable(target: Path) -> Iterator[None]:
 
 
 def _check_writable_parent(target: Path) -> None:
-    """Looks at the closest folder above `target` that exists, in which the rest would be made."""
-    above = next((each for each in target.absolute().parents if os.path.lexists(each)), None)
-    if above is None or not above.is_dir():
+    """Raises unless the closest existing parent of `target` is a writable folder."""
+    parent = next((path for path in target.absolute().parents if os.path.lexists(path)), None)
+    if parent is None or not parent.is_dir():
         raise T1Error(
-            f"{target} cannot be written: {above} is not a folder", hint="choose another path"
+            f"{target} cannot be written: {parent} is not a folder", hint="choose another path"
         )
-    if not os.access(above, os.W_OK | os.X_OK):
+    if not os.access(parent, os.W_OK | os.X_OK):
         raise T1Error(
-            f"{target} cannot be written: {above} does not permit it",
+            f"{target} cannot be written: no permission to write in {parent}",
             hint="choose another path, or change the permissions",
         )

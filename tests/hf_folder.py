@@ -36,7 +36,7 @@ def write_hf_folder(
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"})
     )
-    shape = replace(shape, vocab_size=tokenizer.vocabulary_size + 3)
+    shape = replace(shape, vocab_size=tokenizer.vocab_size + 3)
     random = np.random.default_rng(seed)
     tensors = {
         name: (random.standard_normal(size) * scale + name.endswith("norm.weight")).astype("f4")

@@ -54,7 +54,7 @@ def test_every_file_is_small_and_says_what_it_is_for(path: Path) -> None:
 def test_a_room_takes_from_another_room_only_what_its_package_offers() -> None:
     """`from t1_jax.model import Decoder`: never `t1_jax.model.decoder`, never a `_name`.
 
-    A package inside a room (`t1_jax.train.data`) is a room of its own, and knows the one around it.
+    A nested package (`t1_jax.train.data`) is a package of its own, and may import its parent.
     """
     reached = [
         f"{path.relative_to(ROOT)}:{node.lineno}: from {node.module} import {name.name}"

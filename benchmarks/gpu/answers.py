@@ -15,7 +15,7 @@ from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
 from t1_jax.model import Decoder
 from t1_jax.retrieval import Collection
 from t1_jax.retriever import T1, RetrieverOptions
-from t1_jax.text import encode_queries
+from t1_jax.text import tokenize_queries
 
 DTYPES = ("float32", "bfloat16")
 TEXTS = 8
@@ -48,7 +48,7 @@ def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
     documents = model.encode_document([d.full_text for d in collection.documents[:TEXTS]])
     queries = [query.text for query in collection.queries[:TEXTS]]
     plain = model.encode_query(queries, think=False, task=collection.name)
-    rows = encode_queries(
+    rows = tokenize_queries(
         model.tokenizer, model.preset, queries, max_tokens=96, task=collection.name
     )
     prompts = [row.ids.tolist() for row in rows]

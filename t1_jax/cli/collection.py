@@ -151,10 +151,10 @@ def _split_facts(collection: "Collection") -> dict[str, Any]:
 
 
 def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """Flaws of the corpus as plural phrases, with counts that may be 0."""
-    from t1_jax.train.data import text_key
+    """ValidationReport of the corpus as plural phrases, with counts that may be 0."""
+    from t1_jax.train.data import text_hash
 
-    texts = Counter(text_key(document.full_text) for document in collection.documents)
+    texts = Counter(text_hash(document.full_text) for document in collection.documents)
     yield "documents with the text of an earlier one", sum(texts.values()) - len(texts)
     yield (
         "document ids that clash in TREC files, where spaces become _",
@@ -163,9 +163,9 @@ def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
 
 
 def _query_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """Flaws of a split as plural phrases, with counts that may be 0."""
+    """ValidationReport of a split as plural phrases, with counts that may be 0."""
     from t1_jax.retrieval import find_self_documents
-    from t1_jax.train.data import text_key
+    from t1_jax.train.data import text_hash
 
     yield from collection.notes.items()
     queries = collection.queries
@@ -181,7 +181,7 @@ def _query_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
         "queries with the text of a document of another id",
         sum(bool(documents - {query.id}) for query, documents in pairs),
     )
-    texts = Counter(text_key(query.text) for query in queries)
+    texts = Counter(text_hash(query.text) for query in queries)
     yield "queries with the text of an earlier one", sum(texts.values()) - len(texts)
     yield (
         "queries without relevant document, which cannot be scored",

@@ -56,7 +56,7 @@ def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:
         DataError: an empty query, invalid Unicode, or an unreadable file; names file and line.
     """
     from t1_jax.files import read_lines
-    from t1_jax.retrieval import fault_of_text
+    from t1_jax.retrieval import text_error
 
     if texts and file is not None:
         raise ConfigError(
@@ -73,7 +73,7 @@ def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:
     for location, text in numbered:
         if not text.strip():
             raise DataError(f"{location} is empty", hint="remove it, or give it a text")
-        if fault := fault_of_text(text):
+        if fault := text_error(text):
             raise DataError(f"{location}: {fault}", hint="write it as UTF-8")
     if not numbered:
         raise DataError(f"{name} has no query", hint="write one query per line")

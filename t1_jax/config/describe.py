@@ -1,4 +1,4 @@
-"""What a config's fields are: keys, types, defaults and their documentation."""
+"""Describes the fields of a config: keys, types, defaults and documentation."""
 
 import dataclasses
 import functools
@@ -15,15 +15,15 @@ import yaml
 
 @dataclass(frozen=True, kw_only=True)
 class FieldDoc:
-    """One field of a config, described for `--help`, for guides and for error messages.
+    """A field of a config, described for docs/configuration.md and error messages.
 
     Attributes:
-        key: dotted path from the outermost config, as in `key.sub=value`; `<name>` stands for
-            any name where configs are kept in a dict.
-        type: what the field takes, for example `int | None` or `'a' | 'b'`.
-        default: its default as YAML writes it; None where a value must be given.
-        doc: its entry under `Attributes:`; empty where the author forgot it.
-        group: whether the field is itself a config, or a dict of them; their fields follow.
+        key: dotted path from the outermost config, as in `key.sub=value`; `<name>` is a
+            placeholder for the key in a dict of configs.
+        type: type, such as `int | None` or `'a' | 'b'`.
+        default: default value in YAML; None if a value is required.
+        doc: entry under `Attributes:`; empty if there is none.
+        group: whether the field is a config or a dict of configs; their fields follow.
     """
 
     key: str
@@ -35,34 +35,34 @@ class FieldDoc:
 
 @functools.cache
 def describe(cls: type) -> tuple[FieldDoc, ...]:
-    """Every field of the config `cls`, in order; a nested config is followed by its own fields.
+    """All fields of the config `cls`, in order; the fields of a nested config follow it.
 
     Raises:
-        TypeError: `cls` hides configs where keys cannot reach them, as inside a sequence.
+        TypeError: a config is nested where keys cannot reach it, such as in a sequence.
     """
     return tuple(_walk(cls, prefix="", instance=None))
 
 
 def undocumented_fields(cls: type) -> list[str]:
-    """Dotted keys of `cls` that its docstrings do not explain; a test keeps this empty."""
+    """Dotted keys without an entry under `Attributes:`; tests require that there are none."""
     return [field.key for field in describe(cls) if not field.doc]
 
 
 def nested_config(annotation: Any) -> type | None:
-    """The config class that a field of this type holds, also where it is optional; else None."""
+    """The config class of a (possibly optional) nested config; None for other types."""
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return annotation
     inner = [nested for part in get_args(annotation) if (nested := nested_config(part))]
     if inner and not _is_union(annotation):
         raise TypeError(
-            f"{annotation}: a config cannot stand inside a sequence, nor in a dict that is "
-            f"optional or whose keys are no texts"
+            f"{annotation}: a config cannot be nested in a sequence, in an optional dict or in a "
+            "dict whose keys are not strings"
         )
     return inner[0] if inner else None
 
 
 def config_entries(annotation: Any) -> type | None:
-    """The config class of the entries where this is `dict[str, SomeConfig]`; else None."""
+    """The config class of the entries of `dict[str, SomeConfig]`; None for other types."""
     if get_origin(annotation) is not dict:
         return None
     key, entry = get_args(annotation)
@@ -71,7 +71,7 @@ def config_entries(annotation: Any) -> type | None:
 
 
 def _walk(cls: type, prefix: str, instance: object | None) -> Iterator[FieldDoc]:
-    """The fields of `cls`; their defaults are those of `instance` where the parent gives one."""
+    """The fields of `cls`, with the defaults of `instance` if the parent config has one."""
     docs = _attribute_docs(cls)
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):
@@ -86,9 +86,9 @@ def _walk(cls: type, prefix: str, instance: object | None) -> Iterator[FieldDoc]
             group=nested is not None,
         )
         if nested is not None:
-            given = default if isinstance(default, nested) else None
-            below = f"{prefix}{field.name}." + ("<name>." if entries else "")
-            yield from _walk(nested, below, given)
+            nested_default = default if isinstance(default, nested) else None
+            nested_prefix = f"{prefix}{field.name}." + ("<name>." if entries else "")
+            yield from _walk(nested, nested_prefix, nested_default)
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -97,7 +97,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def _attribute_docs(cls: type) -> dict[str, str]:
-    """The entries under `Attributes:` of a Google-style docstring, those of base classes too."""
+    """Field -> entry under `Attributes:` of Google-style docstrings, including base classes."""
     docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")
@@ -114,7 +114,7 @@ def _attribute_docs(cls: type) -> dict[str, str]:
 
 
 def type_name(annotation: Any) -> str:
-    """A field's type as error messages and help write it."""
+    """A field's type as a string for messages and documentation."""
     if annotation is type(None):
         return "None"
     if get_origin(annotation) is Literal:

@@ -1,4 +1,4 @@
-"""Reading a config: defaults, then a YAML file, then `key.sub=value`, each key checked."""
+"""Reads a config from defaults, a YAML file and `key.sub=value`, with checked keys; writes YAML."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,14 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from t1_jax.config.describe import config_entries, describe, nested_config, type_name
 from t1_jax.config.suggest import suggestion
 from t1_jax.errors import ConfigError
+from t1_jax.files import write_atomically
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Setting:
-    """One value for one field, and where it was written (a file, or an override)."""
+    """A value of a field, with its origin (a file or an override)."""
 
     key: tuple[str, ...]
     value: Any
@@ -30,35 +31,55 @@ class _Setting:
 def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
     """An instance of the config `cls`: its defaults, then `path`, then `overrides` in order.
 
-    A file with the key `extends: other.yaml` (a path relative to its own) starts from that file.
+    A file with the key `extends: other.yaml` (relative to its folder) starts from that file.
     Values follow OmegaConf: `${other.key}` and `${oc.env:NAME}` refer to other values, and a dict
-    field is extended rather than replaced. A text must be written as one (`"1.10"`, not `1.10`).
-    In a dict of configs a new name starts from the defaults of its class, entries that stood there
-    keep what is not given anew, and names keep the order in which they first appear.
+    is extended, not replaced. Strings that look like numbers need quotes (`"1.10"`). In a dict of
+    configs, a new name starts from the defaults of its class, an existing entry keeps the values
+    that are not overridden, and names keep the order of their first occurrence.
 
     Args:
-        cls: a config class, see the package's docstring.
-        path: a YAML file with a mapping of field names to values.
-        overrides: texts such as `optimizer.rate=1e-5`; the value is read as YAML.
+        cls: config class, see the package's docstring.
+        path: YAML file with a mapping from field names to values.
+        overrides: strings such as `optimizer.rate=1e-5`; the value is parsed as YAML.
 
     Raises:
-        ConfigError: naming the file or override and the dotted key: an unknown key, a value of
-            another type, a mandatory key without a value, malformed YAML, or a value that the
-            config's own `__post_init__` refuses.
+        ConfigError: unknown key, wrong type, missing required value, malformed YAML, or a value
+            that `__post_init__` of the config rejects; names file or override and dotted key.
     """
     origin = str(path or cls.__name__)
     node = OmegaConf.structured(cls)
     for setting in _settings(cls, path, overrides):
         node = _applied(node, setting)
     try:
-        _refuse_missing(node, origin)
+        _check_complete(node, origin)
         return _built(cls, node, key="")
     except OmegaConfBaseException as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{origin}: {error.full_key}: {reason}") from error
 
 
-def _refuse_missing(node: DictConfig, origin: str) -> None:
+def to_yaml(config: Any) -> str:
+    """The config as YAML with all fields, in order; `load_config` reads an equal config back.
+
+    Two strings are exceptions, as in OmegaConf: one with `${` is a reference, `???` is missing.
+    """
+    return OmegaConf.to_yaml(OmegaConf.create(_plain(dataclasses.asdict(config))))
+
+
+def save_config(config: Any, path: Path) -> None:
+    """Writes `to_yaml(config)` to a file, atomically."""
+    write_atomically(path, to_yaml(config))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _check_complete(node: DictConfig, origin: str) -> None:
     if missing := sorted(OmegaConf.missing_keys(node)):
         raise ConfigError(
             f"{origin}: no value for {', '.join(missing)}",
@@ -74,11 +95,11 @@ def _settings(cls: type, path: Path | None, overrides: Sequence[str]) -> Iterato
 
 
 def _chain(path: Path | None) -> list[tuple[Path, Mapping[Any, Any]]]:
-    """The file at `path` and those it extends, the one to apply first in front."""
+    """The file at `path` and those it extends, in the order of application."""
     chain: list[tuple[Path, Mapping[Any, Any]]] = []
     while path is not None:
         if path.resolve() in (file.resolve() for file, _ in chain):
-            raise ConfigError(f"{chain[0][0]}: extends {path}, which extends it in turn")
+            raise ConfigError(f"{chain[0][0]}: circular extends of {path}")
         tree = dict(_read_yaml(path))
         base = tree.pop("extends", None)
         chain.insert(0, (path, tree))
@@ -89,7 +110,7 @@ def _chain(path: Path | None) -> list[tuple[Path, Mapping[Any, Any]]]:
 def _leaves(
     cls: type, tree: Mapping[Any, Any], origin: str, above: tuple[str, ...] = ()
 ) -> Iterator[_Setting]:
-    """The values in `tree` by the field of `cls` they belong to; an unknown field is an error."""
+    """Yields a setting for each value in `tree`; an unknown field raises an error."""
     hints = get_type_hints(cls)
     names = {field.name for field in dataclasses.fields(cls)}
     for name, value in tree.items():
@@ -103,16 +124,16 @@ def _leaves(
         entries = config_entries(hints[name])
         if entries is not None and isinstance(value, Mapping):
             for entry, fields in value.items():
-                yield from _below(entries, entries, fields, origin, (*key, str(entry)))
+                yield from _nested_leaves(entries, entries, fields, origin, (*key, str(entry)))
         else:
             nested = None if entries else nested_config(hints[name])
-            yield from _below(nested, hints[name], value, origin, key)
+            yield from _nested_leaves(nested, hints[name], value, origin, key)
 
 
-def _below(
+def _nested_leaves(
     nested: type | None, annotation: Any, value: Any, origin: str, key: tuple[str, ...]
 ) -> Iterator[_Setting]:
-    """The values inside a field, where it is a config and some of its fields are given."""
+    """The settings of a nested config, or one setting for any other field."""
     if nested is not None and isinstance(value, Mapping) and value:
         yield from _leaves(nested, value, origin, key)
     else:
@@ -124,20 +145,20 @@ def _applied(node: DictConfig, setting: _Setting) -> DictConfig:
     for part in reversed(setting.key):
         tree = {part: tree}
     key, expected = ".".join(setting.key), setting.expected
-    found = f"{setting.value!r} ({type(setting.value).__name__})"
-    wrong = f"{setting.origin}: {key} expects {expected}, got {found}"
+    value = f"{setting.value!r} ({type(setting.value).__name__})"
+    message = f"{setting.origin}: {key} expects {expected}, got {value}"
     is_number = isinstance(setting.value, bool | int | float)
     if is_number and set(expected.split(" | ")) <= {"str", "None"}:
-        raise ConfigError(wrong, hint=f'write it in quotes: "{setting.value}"')
+        raise ConfigError(message, hint=f'write it in quotes: "{setting.value}"')
     try:
-        # Not the safe one, which copies the whole node each time: this one is nobody else's.
+        # The node has no other reference, so the copy of a safe merge is unnecessary.
         return OmegaConf.unsafe_merge(node, tree)  # pyright: ignore[reportReturnType]
     except ValidationError as error:
-        raise ConfigError(wrong, hint=f"give {key} a value of type {expected}") from error
+        raise ConfigError(message, hint=f"give {key} a value of type {expected}") from error
 
 
 def _built(cls: type[T], node: DictConfig, key: str) -> T:
-    """The dataclass instance a checked node stands for; the config's own refusals gain its key."""
+    """The instance of a checked node; adds the key to errors of `__post_init__`."""
     hints = get_type_hints(cls)
     values = {}
     for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]
@@ -176,7 +197,7 @@ def _read_yaml(path: Path) -> Mapping[Any, Any]:
 def _read_override(override: str) -> Mapping[Any, Any]:
     key, equals, _ = override.partition("=")
     if not key.strip() or not equals:
-        raise ConfigError(f"override {override!r} is not of the form key.sub=value")
+        raise ConfigError(f"override {override!r} does not have the form key.sub=value")
     try:
         tree = OmegaConf.from_dotlist([override])
     except (yaml.YAMLError, OmegaConfBaseException) as error:

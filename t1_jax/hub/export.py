@@ -1,4 +1,4 @@
-"""A T1 checkpoint as a folder that transformers, sentence-transformers and t1_jax all load."""
+"""Exports a T1 checkpoint for transformers, sentence-transformers and t1_jax."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, Shaped
 
 from t1_jax.errors import ConfigError, UnsupportedError, WeightsError
 from t1_jax.files import atomic_folder
-from t1_jax.hub.card import CardFacts, render_card
+from t1_jax.hub.card import ModelCardData, render_card
 from t1_jax.hub.hf_config import hf_config_from_decoder
 from t1_jax.hub.json_files import to_json
 from t1_jax.hub.metadata import T1_FILE, T1Metadata
@@ -25,18 +25,18 @@ from t1_jax.hub.sentence_transformers import (
 )
 from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
 from t1_jax.hub.tokenizer import EMB_TOKEN, ModelTokenizer
-from t1_jax.hub.tokenizer_files import check_reads_back, write_tokenizer
+from t1_jax.hub.tokenizer_export import check_reads_back, write_tokenizer
 from t1_jax.hub.weight_map import Rule, hf_names, hf_shape, rules_for, to_hf
 from t1_jax.model import DecoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """How a checkpoint is written.
+    """Options of an export.
 
     Attributes:
-        max_shard_bytes: the most bytes one safetensors file holds, unless one tensor has more.
-        overwrite: whether a folder that is not empty is replaced.
+        max_shard_bytes: maximum size of a safetensors file; a larger tensor gets its own file.
+        overwrite: whether to replace a folder that is not empty.
     """
 
     max_shard_bytes: int = 5_000_000_000
@@ -54,29 +54,29 @@ def export_folder(
     tokenizer: ModelTokenizer,
     metadata: T1Metadata,
     document_prompt: DocumentPrompt,
-    card: CardFacts,
+    card: ModelCardData,
     options: ExportOptions | None = None,
     *,
     other_fields: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the folder whole or not at all; host memory stays near the largest single tensor.
+    """Writes the folder atomically; peak host memory is that of the largest tensor.
 
     Args:
-        folder: must not exist, or be empty.
-        state: path -> parameter, as `load_decoder_state` returns it.
-        config: of the decoder that `state` belongs to.
-        tokenizer: with `<emb_token>`.
-        metadata: written as `t1.json`; its `stored_dtype` is what the weights are written in.
-        document_prompt: the document prompt as tokens, for sentence-transformers.
-        card: what the model card says.
-        options: sizes, and whether to overwrite.
-        other_fields: of `config.json`, without influence on the decoder, as the source has them.
+        folder: target folder; must not exist, or be empty.
+        state: path -> parameter, as returned by `load_decoder_state`.
+        config: config of the decoder.
+        tokenizer: tokenizer with `<emb_token>`.
+        metadata: content of `t1.json`; its `stored_dtype` is the dtype of the written weights.
+        document_prompt: document prompt as tokens, for sentence-transformers.
+        card: content of the model card.
+        options: file size, and whether to overwrite.
+        other_fields: fields of the source's `config.json` that do not affect the decoder.
 
     Raises:
-        WeightsError: the tokenizer lacks `<emb_token>` or has more ids than there are rows, or a
-            weight does not fit the dtype.
-        UnsupportedError: transformers has no class for this decoder, or would tokenize otherwise.
-        T1Error: the folder is taken, or the disk refused the data.
+        WeightsError: the tokenizer lacks `<emb_token>` or has more ids than the vocabulary has
+            rows, or a weight is not finite in the dtype.
+        UnsupportedError: transformers has no class for this decoder, or would tokenize differently.
+        T1Error: the folder is not empty, or the write failed.
     """
     options = options or ExportOptions()
     check_export(config, tokenizer, metadata, document_prompt)
@@ -92,8 +92,8 @@ def export_folder(
             (scratch / name).write_text(text, encoding="utf-8")
         write_tokenizer(scratch, tokenizer, max_tokens=config.max_positions)
         write_document_tokenizer(scratch, tokenizer, document_prompt)
-        for part in (scratch, scratch / DOCUMENT_FOLDER):
-            check_reads_back(part, fields)
+        for tokenizer_folder in (scratch, scratch / DOCUMENT_FOLDER):
+            check_reads_back(tokenizer_folder, fields)
         weights = _write_weights(scratch, state, config, metadata.stored_dtype, options)
         write_sentence_transformers(scratch, weights, config.embed_dim, document_prompt)
 
@@ -104,23 +104,23 @@ def check_export(
     metadata: T1Metadata,
     document_prompt: DocumentPrompt,
 ) -> None:
-    """Rejects what could not be exported, without the weights; arguments as `export_folder` has.
+    """Raises if the export would fail, without access to weights; arguments as in `export_folder`.
 
     Raises:
-        WeightsError: the tokenizer lacks `<emb_token>` or has more ids than there are rows.
-        ConfigError: the document prompt does not suit sentence-transformers.
+        WeightsError: the tokenizer lacks `<emb_token>` or has more ids than the vocabulary has
+            rows.
+        ConfigError: sentence-transformers cannot use the document prompt, or unknown dtype.
         UnsupportedError: transformers has no class for this decoder.
     """
     if tokenizer.emb_token_id != metadata.emb_token_id:
         raise WeightsError(
-            f"the tokenizer has {EMB_TOKEN} at {tokenizer.emb_token_id}, t1.json would say "
-            f"{metadata.emb_token_id}",
-            hint="give the tokenizer the token first, in one of its three modes",
+            f"{EMB_TOKEN} has id {tokenizer.emb_token_id} in the tokenizer and "
+            f"{metadata.emb_token_id} in the metadata",
+            hint="add the token to the tokenizer first, with add_emb_token",
         )
     if metadata.stored_dtype not in STORED_DTYPES:
         raise ConfigError(
-            f"weights are not stored as {metadata.stored_dtype!r}; "
-            f"known: {', '.join(STORED_DTYPES)}"
+            f"unknown dtype {metadata.stored_dtype!r}; known: {', '.join(STORED_DTYPES)}"
         )
     tokenizer.assigned(config.vocab_size)
     check_document_prompt(document_prompt, tokenizer)
@@ -130,19 +130,19 @@ def check_export(
 def _config_fields(
     config: DecoderConfig, tokenizer: ModelTokenizer, dtype: str, other: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """`config.json`: the source's own fields, and ids where it states none."""
-    stated = {name: value for name, value in other.items() if value is not None}
-    ids = {**_role_ids(tokenizer), "eos_token_id": list(tokenizer.eos_ids), **stated}
+    """`config.json`: fields of the source, and token ids that the source does not state."""
+    not_null = {name: value for name, value in other.items() if value is not None}
+    ids = {**_role_ids(tokenizer), "eos_token_id": list(tokenizer.eos_ids), **not_null}
     return hf_config_from_decoder(config, dtype=dtype, **{**other, **ids})
 
 
 def _generation_fields(tokenizer: ModelTokenizer, metadata: T1Metadata) -> dict[str, Any]:
-    """`generation_config.json`: as the source has it, and an end at `<emb_token>`.
+    """`generation_config.json` of the source, with `<emb_token>` as an additional end token.
 
-    `<emb_token>` ends a thought, so it also ends a plain transformers `generate`.
+    `<emb_token>` ends a thought, so it must also end `generate` of transformers.
     """
-    ends = [*tokenizer.eos_ids, metadata.emb_token_id]
-    return {**_role_ids(tokenizer), **tokenizer.generation, "eos_token_id": ends}
+    eos_ids = [*tokenizer.eos_ids, metadata.emb_token_id]
+    return {**_role_ids(tokenizer), **tokenizer.generation_config, "eos_token_id": eos_ids}
 
 
 def _role_ids(tokenizer: ModelTokenizer) -> dict[str, int]:
@@ -157,33 +157,33 @@ def _write_weights(
     dtype_name: str,
     options: ExportOptions,
 ) -> list[Path]:
-    """Every tensor in the Hugging Face layout, one layer after the other."""
+    """Writes every tensor in the Hugging Face layout, layer by layer."""
     dtype = STORED_DTYPES[dtype_name]
-    places = _places(config)
-    absent = sorted({rule.path for rule, _ in places.values()} - state.keys())
-    if absent:
-        raise WeightsError(f"the model's state lacks {', '.join(absent)}")
+    origins = _origins(config)
+    missing = sorted({rule.path for rule, _ in origins.values()} - state.keys())
+    if missing:
+        raise WeightsError(f"the model's state lacks {', '.join(missing)}")
 
     def read(name: str) -> np.ndarray:
-        rule, layer = places[name]
+        rule, layer = origins[name]
         values = _on_host(state[rule.path], layer)
         return cast.cast(to_hf(rule, values, config), f"tensor {name}")
 
     cast = CheckedCast(dtype)
-    shapes = {name: hf_shape(rule, config) for name, (rule, _) in places.items()}
+    shapes = {name: hf_shape(rule, config) for name, (rule, _) in origins.items()}
     files = write_safetensors(folder, shapes, dtype, read, max_shard_bytes=options.max_shard_bytes)
-    cast.refuse_misfits()
+    cast.raise_on_overflow()
     return files
 
 
-def _places(config: DecoderConfig) -> dict[str, tuple[Rule, int | None]]:
-    """Tensor name -> where it comes from: its rule, and its layer if it is one of several."""
+def _origins(config: DecoderConfig) -> dict[str, tuple[Rule, int | None]]:
+    """Tensor name -> its rule and its layer; the layer is None for a parameter without layers."""
     rules = rules_for(config)
-    whole: dict[str, tuple[Rule, int | None]] = {
+    unstacked: dict[str, tuple[Rule, int | None]] = {
         rule.hf_name: (rule, None) for rule in rules if not rule.stacked
     }
     stacked = [(rule, hf_names(rule, config)) for rule in rules if rule.stacked]
-    return whole | {
+    return unstacked | {
         names[layer]: (rule, layer) for layer in range(config.num_layers) for rule, names in stacked
     }
 
@@ -192,7 +192,7 @@ def _on_host(leaf: jax.Array | np.ndarray, layer: int | None) -> np.ndarray:
     """One parameter, or one layer of a stacked one."""
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
         raise UnsupportedError(
-            "a model that is spread over several hosts cannot be exported directly",
+            "a model that is sharded over several hosts cannot be exported directly",
             hint="restore its checkpoint on one host and export from there",
         )
     if layer is None or isinstance(leaf, np.ndarray):

@@ -1,4 +1,4 @@
-"""The decoder config that a GGUF file's metadata and tensor names describe."""
+"""`DecoderConfig` from the metadata and tensor names of a GGUF file."""
 
 import math
 from collections.abc import Mapping
@@ -9,37 +9,23 @@ import numpy as np
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.hub.gguf_file import GGUFFile
 from t1_jax.hub.gguf_source import ROPE_FACTORS, rope_factors
+from t1_jax.hub.json_files import short_repr
 from t1_jax.model import DecoderConfig, RopeConfig, inverse_frequencies
 
 _ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
-# Keys below the architecture's name. What is not listed here is refused.
-_READ = frozenset(
-    {
-        "attention.head_count",
-        "attention.head_count_kv",
-        "attention.key_length",
-        "attention.layer_norm_rms_epsilon",
-        "attention.value_length",
-        "block_count",
-        "context_length",
-        "embedding_length",
-        "feed_forward_length",
-        "rope.dimension_count",
-        "rope.freq_base",
-        "rope.scale_linear",
-        "rope.scaling.attn_factor",
-        "rope.scaling.factor",
-        "rope.scaling.original_context_length",
-        "rope.scaling.type",
-        "rope.scaling.yarn_beta_fast",
-        "rope.scaling.yarn_beta_slow",
-        "vocab_size",
-    }
-)
-# How embedding programs pool, which T1 does at <emb_token>.
+# Keys below the architecture's name. Any other key raises an error.
+_READ = frozenset({
+    "attention.head_count", "attention.head_count_kv", "attention.key_length",
+    "attention.layer_norm_rms_epsilon", "attention.value_length", "block_count", "context_length",
+    "embedding_length", "feed_forward_length", "rope.dimension_count", "rope.freq_base",
+    "rope.scale_linear", "rope.scaling.attn_factor", "rope.scaling.factor",
+    "rope.scaling.original_context_length", "rope.scaling.type", "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow", "vocab_size",
+})  # fmt: skip
+# Pooling of embedding models; T1 pools at <emb_token>.
 _NO_INFLUENCE = frozenset({"pooling_type"})
-# Keys that only some converters write; the value at which they do nothing is accepted.
+# Keys of some converters, each with the one value that does not change the output.
 _ONLY: Mapping[str, Any] = {
     "attention.causal": True,
     "attention.sliding_window": 0,
@@ -53,12 +39,12 @@ _UNKNOWN = object()
 
 
 def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
-    """The decoder of a GGUF file of the architectures llama, qwen2 and qwen3.
+    """The decoder of a GGUF file with the architecture llama, qwen2 or qwen3.
 
-    Whether there are biases and a head of its own is told by the tensors, as in llama.cpp.
+    Tensor names determine whether there are biases and an untied head, as in llama.cpp.
 
     Raises:
-        UnsupportedError: an unknown architecture, or keys that are not honored, by name.
+        UnsupportedError: an unknown architecture, or unsupported keys; names them.
         ConfigError: a key is missing or of the wrong type.
     """
     architecture = file.metadata.get("general.architecture")
@@ -74,22 +60,22 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
         for key, value in file.metadata.items()
         if key.startswith(prefix)
     }
-    _refuse_unhonored(file, fields)
-    heads = _whole(fields, "attention.head_count")
+    _reject_unsupported(file, fields)
+    heads = _integer(fields, "attention.head_count")
     if heads <= 0:
         raise ConfigError(f"GGUF key attention.head_count must be positive, got {heads}")
-    width = _whole(fields, "embedding_length")
+    width = _integer(fields, "embedding_length")
     table = file.tensors.get("token_embd.weight")
-    head_dim, context = _head_dim(fields, width // heads), _whole(fields, "context_length")
+    head_dim, context = _head_dim(fields, width // heads), _integer(fields, "context_length")
     return DecoderConfig(
         family=str(architecture),
-        vocab_size=table.shape[0] if table else _whole(fields, "vocab_size"),
+        vocab_size=table.shape[0] if table else _integer(fields, "vocab_size"),
         embed_dim=width,
-        num_layers=_whole(fields, "block_count"),
+        num_layers=_integer(fields, "block_count"),
         num_heads=heads,
-        num_kv_heads=_whole(fields, "attention.head_count_kv", heads),
+        num_kv_heads=_integer(fields, "attention.head_count_kv", heads),
         head_dim=head_dim,
-        mlp_dim=_whole(fields, "feed_forward_length"),
+        mlp_dim=_integer(fields, "feed_forward_length"),
         norm_eps=_single(_number(fields, "attention.layer_norm_rms_epsilon")),
         rope=_rope(fields, rope_factors(file), head_dim, context),
         max_positions=context,
@@ -101,17 +87,17 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
     )
 
 
-def _refuse_unhonored(file: GGUFFile, fields: Mapping[str, Any]) -> None:
-    refused = [
+def _reject_unsupported(file: GGUFFile, fields: Mapping[str, Any]) -> None:
+    unsupported = [
         f"{key} = {value!r}"
         for key, value in fields.items()
         if key not in _READ and key not in _NO_INFLUENCE and value != _ONLY.get(key, _UNKNOWN)
     ]
     if file.metadata.get("split.count", 1) not in (0, 1):
-        refused.append(f"split.count = {file.metadata['split.count']} (one file of several)")
-    if refused:
+        unsupported.append(f"split.count = {file.metadata['split.count']} (one file of several)")
+    if unsupported:
         raise UnsupportedError(
-            f"{file.path} has keys that are not honored: {', '.join(refused)}",
+            f"{file.path} has unsupported keys: {', '.join(unsupported)}",
             hint="import the Hugging Face folder of the same model instead",
         )
 
@@ -119,17 +105,17 @@ def _refuse_unhonored(file: GGUFFile, fields: Mapping[str, Any]) -> None:
 def _rope(
     fields: Mapping[str, Any], factors: np.ndarray | None, head_dim: int, context: int
 ) -> RopeConfig:
-    """Rotary embeddings as llama.cpp scales them; what it does not find it takes to be `linear`.
+    """Rotary embeddings with llama.cpp's scaling; a missing type means `linear`, as there.
 
     Args:
         fields: metadata under the architecture's name.
-        factors: the tensor `rope_freqs`, which divides the frequencies one by one.
+        factors: the tensor `rope_freqs`, [head_dim / 2], divisors of the frequencies.
         head_dim: H.
-        context: that the file states, the default of the original one.
+        context: context length, the default of the original context length.
     """
     theta = _single(_number(fields, "rope.freq_base", 10_000.0))
     kind = fields.get("rope.scaling.type", "linear")
-    # The name of older converters; 0 is "not scaled".
+    # Older converters write rope.scale_linear; 0 means no scaling.
     factor = _number(fields, "rope.scaling.factor", _number(fields, "rope.scale_linear", 0.0))
     factor = _single(factor) or 1.0
     attention = _single(_number(fields, "rope.scaling.attn_factor", 1.0))
@@ -146,16 +132,18 @@ def _rope(
             )
         return _rope_of_factors(factors, theta, head_dim)
     if kind == "yarn":
-        # llama.cpp multiplies cos and sin by 0.1 ln(factor) + 1, as YaRN's default is.
-        usual = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
+        # llama.cpp multiplies cos and sin by 0.1 ln(factor) + 1, the default of YaRN.
+        mscale = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0
         return RopeConfig(
             theta=theta,
             kind=kind,
             factor=factor,
-            original_max_positions=_whole(fields, "rope.scaling.original_context_length", context),
+            original_max_positions=_integer(
+                fields, "rope.scaling.original_context_length", context
+            ),
             beta_fast=_single(_number(fields, "rope.scaling.yarn_beta_fast", 32.0)),
             beta_slow=_single(_number(fields, "rope.scaling.yarn_beta_slow", 1.0)),
-            attention_factor=usual * attention,
+            attention_factor=mscale * attention,
         )
     if attention != 1:
         raise UnsupportedError(f"rope.scaling.attn_factor {attention} is read for yarn only")
@@ -165,10 +153,10 @@ def _rope(
 
 
 def _rope_of_factors(factors: np.ndarray, theta: float, head_dim: int) -> RopeConfig:
-    """The `llama3` scaling whose divisors these are: those of Llama 3.1 and later.
+    """The `llama3` scaling (Llama 3.1 and later) that gives these divisors.
 
-    llama.cpp's converter writes the divisors instead of the parameters. All models of Meta share
-    the parameters but for `factor`, which the longest wavelength is divided by.
+    llama.cpp's converter writes the divisors instead of the parameters. All of Meta's models share
+    the parameters except `factor`, the divisor of the longest wavelength.
     """
     plain = RopeConfig(theta=theta)
     scaled = plain
@@ -191,36 +179,31 @@ def _rope_of_factors(factors: np.ndarray, theta: float, head_dim: int) -> RopeCo
 
 
 def _head_dim(fields: Mapping[str, Any], default: int) -> int:
-    """The one head dimension that queries, keys, values and rotation share."""
+    """The head dimension of queries, keys, values and rotary embeddings."""
     keys = ("attention.key_length", "attention.value_length", "rope.dimension_count")
-    found = {key: _whole(fields, key, default) for key in keys if key in fields}
-    if len({*found.values()}) > 1:
-        raise UnsupportedError(f"heads of several sizes are not implemented: {found}")
-    return next(iter(found.values()), default)
+    sizes = {key: _integer(fields, key, default) for key in keys if key in fields}
+    if len({*sizes.values()}) > 1:
+        raise UnsupportedError(f"heads of different sizes are not supported: {sizes}")
+    return next(iter(sizes.values()), default)
 
 
-def _whole(fields: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    """One whole number; some files state it once for each layer."""
+def _integer(fields: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    """An integer; some files repeat it for each layer."""
     value = fields.get(key, default)
     if isinstance(value, list) and value and all(item == value[0] for item in value):
         value = value[0]
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ConfigError(f"GGUF key {key} must be one whole number, got {_shortened(value)}")
+        raise ConfigError(f"GGUF key {key} must be one integer, got {short_repr(value)}")
     return value
 
 
 def _number(fields: Mapping[str, Any], key: str, default: float | None = None) -> float:
     value = fields.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"GGUF key {key} must be one number, got {_shortened(value)}")
+        raise ConfigError(f"GGUF key {key} must be one number, got {short_repr(value)}")
     return float(value)
 
 
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
 def _single(value: float) -> float:
-    """The short decimal that was rounded to float32 in the file: 9.9999997e-06 -> 1e-05."""
+    """The shortest decimal of a float32 value: 9.9999997e-06 -> 1e-05."""
     return float(f"{value:.7g}")

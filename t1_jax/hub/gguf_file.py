@@ -1,9 +1,8 @@
-"""The header of a GGUF file: its metadata and where each tensor lies.
+"""The header of a GGUF file: metadata, and the position of each tensor.
 
-The `gguf` package's own reader never returns for some damaged files (a wrong array length sends it
-round a loop of 2^60 steps) and takes seconds for a large vocabulary; so the header is read here,
-every length checked against the file's size, and `gguf` is left what it is best at: the block
-formats.
+The reader of the `gguf` package loops for up to 2^60 steps on a wrong array length and takes
+seconds for a large vocabulary. This reader checks every length against the file's size; `gguf`
+only decodes the block formats.
 """
 
 import math
@@ -45,13 +44,13 @@ _SCALARS = {
 
 @dataclass(frozen=True, kw_only=True)
 class GGUFTensor:
-    """One tensor as it is stored.
+    """A stored tensor.
 
     Attributes:
-        shape: of the values, slowest dimension first (GGUF itself lists the fastest first).
-        kind: the block format.
-        start: first byte, counted from the beginning of the file.
-        n_bytes: bytes of the stored blocks.
+        shape: shape of the values, slowest dimension first (GGUF stores the fastest first).
+        kind: block format.
+        start: offset from the beginning of the file, in bytes.
+        n_bytes: size of the stored blocks, in bytes.
     """
 
     shape: tuple[int, ...]
@@ -62,7 +61,7 @@ class GGUFTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class GGUFFile:
-    """A GGUF file whose header is sound and whose tensors all lie within it."""
+    """A GGUF file with a valid header whose tensors are all inside the file."""
 
     path: Path
     metadata: dict[str, object]
@@ -73,13 +72,13 @@ def read_gguf(path: Path) -> GGUFFile:
     """Reads the header of a little-endian GGUF file, version 2 or 3.
 
     Raises:
-        WeightsError: not a GGUF file, of another version, cut short, or damaged; names the byte or
-            the tensor.
+        WeightsError: not a GGUF file, unknown version, truncated or damaged; names the byte or the
+            tensor.
     """
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
             raise WeightsError(
-                f"{path} is not a GGUF file: it does not begin with the letters GGUF",
+                f"{path} is not a GGUF file: it does not begin with GGUF",
                 hint="give a .gguf file, or a folder with config.json and safetensors",
             )
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -87,7 +86,7 @@ def read_gguf(path: Path) -> GGUFFile:
 
 
 def _read_header(cursor: "_Cursor") -> GGUFFile:
-    """All that stands before the tensors' data, checked."""
+    """Everything before the tensor data, checked."""
     path = cursor.path
     cursor.numbers("s", len(_MAGIC))
     version = cursor.number("I")
@@ -106,7 +105,7 @@ def _read_header(cursor: "_Cursor") -> GGUFFile:
     tensors: dict[str, GGUFTensor] = {}
     for name, shape, kind, offset in described:
         if name in tensors:
-            raise WeightsError(f"{path} holds tensor {name} twice", hint=_DOWNLOAD_AGAIN)
+            raise WeightsError(f"{path} contains tensor {name} twice", hint=_DOWNLOAD_AGAIN)
         tensors[name] = _located(path, cursor.size, name, shape, kind, data_start + offset)
     return GGUFFile(path=path, metadata=metadata, tensors=tensors)
 
@@ -114,25 +113,25 @@ def _read_header(cursor: "_Cursor") -> GGUFFile:
 def _located(
     path: Path, file_size: int, name: str, shape: tuple[int, ...], kind_id: int, start: int
 ) -> GGUFTensor:
-    """One checked tensor."""
+    """A tensor, checked against the size of the file."""
     try:
         kind = GGMLQuantizationType(kind_id)
     except ValueError as error:
         raise WeightsError(
-            f"{path}: tensor {name} has the unknown block format number {kind_id}",
+            f"{path}: tensor {name} has the unknown block format {kind_id}",
             hint=_DOWNLOAD_AGAIN,
         ) from error
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if not shape or shape[-1] % block:
         raise WeightsError(
-            f"{path}: tensor {name} of shape {shape} does not divide into {kind.name} blocks "
-            f"of {block}",
+            f"{path}: tensor {name} has shape {shape}, which is not divisible into {kind.name} "
+            f"blocks of {block}",
             hint=_DOWNLOAD_AGAIN,
         )
     n_bytes = math.prod(shape) // block * block_bytes
     if start + n_bytes > file_size:
         raise WeightsError(
-            f"{path} is cut short or damaged: tensor {name} ends at byte {start + n_bytes} "
+            f"{path} is truncated or damaged: tensor {name} ends at byte {start + n_bytes} "
             f"of {file_size}",
             hint=_DOWNLOAD_AGAIN,
         )
@@ -140,7 +139,7 @@ def _located(
 
 
 class _Cursor:
-    """Reads forward through the bytes of a file, and never past their end."""
+    """Reads the bytes of a file in order, with checks against its size."""
 
     def __init__(self, path: Path, content: mmap.mmap) -> None:
         self.path = path
@@ -150,7 +149,7 @@ class _Cursor:
 
     def damaged(self, why: str) -> WeightsError:
         return WeightsError(
-            f"{self.path} is cut short or damaged at byte {self.at}: {why}", hint=_DOWNLOAD_AGAIN
+            f"{self.path} is truncated or damaged at byte {self.at}: {why}", hint=_DOWNLOAD_AGAIN
         )
 
     def numbers(self, letter: str, count: int = 1) -> tuple[Any, ...]:
@@ -163,7 +162,7 @@ class _Cursor:
         return self.numbers(letter)[0]
 
     def count(self, *, least_bytes: int) -> int:
-        """A number of items of at least `least_bytes` bytes each, which must fit in the rest."""
+        """Reads a number of items; each needs at least `least_bytes` of the remaining file."""
         count = self.number("Q")
         self._need(count * least_bytes)
         return count
@@ -181,7 +180,7 @@ class _Cursor:
         try:
             return GGUFValueType(number)
         except ValueError as error:
-            raise self.damaged(f"{number} is no type of metadata") from error
+            raise self.damaged(f"unknown metadata type {number}") from error
 
     def value(self, kind: GGUFValueType) -> object:
         if kind == GGUFValueType.STRING:
@@ -190,7 +189,7 @@ class _Cursor:
             return self.number(_SCALARS[kind])
         item = self.value_type()
         if item == GGUFValueType.ARRAY:
-            raise self.damaged("arrays of arrays are not known")
+            raise self.damaged("nested arrays are not supported")
         if item == GGUFValueType.STRING:
             return [self.text() for _ in range(self.count(least_bytes=8))]
         letter = _SCALARS[item]
@@ -200,10 +199,10 @@ class _Cursor:
         """Shape (slowest dimension first), number of the block format, and offset in bytes."""
         n_dimensions = self.number("I")
         if n_dimensions > _MAX_DIMENSIONS:
-            raise self.damaged(f"a tensor of {n_dimensions} dimensions is announced")
+            raise self.damaged(f"a tensor has {n_dimensions} dimensions")
         shape = tuple(reversed(self.numbers("Q", n_dimensions)))
         return shape, self.number("I"), self.number("Q")
 
     def _need(self, n_bytes: int) -> None:
         if n_bytes > self.size - self.at:
-            raise self.damaged(f"{n_bytes} bytes are announced, the file ends after {self.size}")
+            raise self.damaged(f"{n_bytes} more bytes expected, the file has {self.size}")

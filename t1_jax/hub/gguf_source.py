@@ -1,4 +1,4 @@
-"""Weights from a GGUF file, under their Hugging Face names and in their Hugging Face order."""
+"""Weights of a GGUF file with the names and row order of Hugging Face."""
 
 import re
 from collections.abc import Collection
@@ -13,37 +13,20 @@ from jaxtyping import Float
 from t1_jax.errors import WeightsError
 from t1_jax.hub.gguf_file import GGUFFile, GGUFTensor
 
-# Block formats that are read as they are; the others are dequantized to float32.
+# Formats that need no dequantization.
 _PLAIN = {
     GGMLQuantizationType.F32: np.dtype(np.float32),
     GGMLQuantizationType.F16: np.dtype(np.float16),
     GGMLQuantizationType.BF16: np.dtype(ml_dtypes.bfloat16),
 }
-# Those that the `gguf` package has the formulas of.
-_QUANTIZED = (
-    GGMLQuantizationType.Q4_0,
-    GGMLQuantizationType.Q4_1,
-    GGMLQuantizationType.Q5_0,
-    GGMLQuantizationType.Q5_1,
-    GGMLQuantizationType.Q8_0,
-    GGMLQuantizationType.Q2_K,
-    GGMLQuantizationType.Q3_K,
-    GGMLQuantizationType.Q4_K,
-    GGMLQuantizationType.Q5_K,
-    GGMLQuantizationType.Q6_K,
-    GGMLQuantizationType.IQ1_S,
-    GGMLQuantizationType.IQ1_M,
-    GGMLQuantizationType.IQ2_XXS,
-    GGMLQuantizationType.IQ2_XS,
-    GGMLQuantizationType.IQ2_S,
-    GGMLQuantizationType.IQ3_XXS,
-    GGMLQuantizationType.IQ3_S,
-    GGMLQuantizationType.IQ4_NL,
-    GGMLQuantizationType.IQ4_XS,
-)
+# Formats that the `gguf` package dequantizes, to float32.
+_QUANTIZED = tuple(GGMLQuantizationType[name] for name in (
+    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ1_S",
+    "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS",
+))  # fmt: skip
 
 ROPE_FACTORS = "rope_freqs.weight"
-"""What the rotary frequencies are divided by, one number each; read into the config."""
+"""Tensor with the divisors of the rotary frequencies; it becomes part of the config."""
 
 # GGUF name -> Hugging Face name; {} is the layer.
 _NAMES = {
@@ -67,15 +50,15 @@ _NAMES = {
 class GGUFSource:
     """A `TensorSource` over one GGUF file of the architectures llama, qwen2 and qwen3.
 
-    Files of the architecture llama keep the two halves of each rotary pair side by side; the rows
-    of q and k are put back into the Hugging Face order (all first halves, then all second) here.
+    Files of the architecture llama interleave the rows of each rotary pair in q and k; `read`
+    restores the Hugging Face order (all first halves, then all second halves).
 
     Raises:
-        WeightsError: a tensor in a block format that is not read; all of them are named.
+        WeightsError: tensors with unsupported block formats; names all of them.
     """
 
     def __init__(self, file: GGUFFile) -> None:
-        _refuse_unknown_formats(file)
+        _reject_unknown_formats(file)
         self._file = file
         self._stored = {hf_name(name): name for name in file.tensors if name != ROPE_FACTORS}
         self._bytes = np.memmap(file.path, np.uint8, mode="r")
@@ -83,15 +66,15 @@ class GGUFSource:
         self._rotary_heads = _rotary_heads(file) if architecture == "llama" else {}
 
     def names(self) -> Collection[str]:
-        """Every tensor's Hugging Face name; one that has none keeps its GGUF name."""
+        """Hugging Face names of all tensors; an unknown tensor keeps its GGUF name."""
         return self._stored.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape, as Hugging Face has it."""
+        """Shape of the tensor in the Hugging Face layout."""
         return self._tensor(name).shape
 
     def dtype(self, name: str) -> np.dtype:
-        """As stored for F32, F16 and BF16; float32 for block formats."""
+        """The stored dtype for F32, F16 and BF16; float32 for block formats."""
         return _PLAIN.get(self._tensor(name).kind, np.dtype(np.float32))
 
     def read(self, name: str) -> np.ndarray:
@@ -118,7 +101,7 @@ class GGUFSource:
 
 
 def rope_factors(file: GGUFFile) -> Float[np.ndarray, " half"] | None:
-    """The tensor `rope_freqs`, if the file has it.
+    """The tensor `rope_freqs`, or None if the file lacks it.
 
     Raises:
         WeightsError: it is not stored in float32.
@@ -133,7 +116,7 @@ def rope_factors(file: GGUFFile) -> Float[np.ndarray, " half"] | None:
 
 
 def hf_name(gguf_name: str) -> str:
-    """The Hugging Face name of a GGUF tensor; names that have none are returned as they are."""
+    """The Hugging Face name of a GGUF tensor; unknown names are returned unchanged."""
     stem, _, kind = gguf_name.rpartition(".")
     layer = re.match(r"blk\.(\d+)\.", stem)
     number = layer[1] if layer else ""
@@ -141,26 +124,25 @@ def hf_name(gguf_name: str) -> str:
     return gguf_name if pattern is None else f"{pattern.format(number)}.{kind}"
 
 
-def _refuse_unknown_formats(file: GGUFFile) -> None:
-    """Every block format is read, or named and refused."""
+def _reject_unknown_formats(file: GGUFFile) -> None:
     known = {*_PLAIN, *_QUANTIZED}
-    refused = [f"{n} ({t.kind.name})" for n, t in file.tensors.items() if t.kind not in known]
-    if refused:
+    unknown = [f"{n} ({t.kind.name})" for n, t in file.tensors.items() if t.kind not in known]
+    if unknown:
         raise WeightsError(
-            f"{file.path} has tensors in block formats that are not read: {', '.join(refused)}; "
+            f"{file.path} has tensors in unsupported block formats: {', '.join(unknown)}; "
             f"known: {', '.join(kind.name for kind in (*_PLAIN, *_QUANTIZED))}",
             hint="use a file quantized as Q8_0, Q4_K_M or similar",
         )
 
 
 def _rotary_heads(file: GGUFFile) -> dict[str, int]:
-    """Heads of the q and of the k projection."""
+    """Number of heads of the q and k projections."""
     metadata = file.metadata
     heads = metadata.get("llama.attention.head_count")
     kv_heads = metadata.get("llama.attention.head_count_kv", heads)
     if not isinstance(heads, int) or not isinstance(kv_heads, int):
         raise WeightsError(
-            f"{file.path}: llama.attention.head_count and head_count_kv must be whole numbers, "
+            f"{file.path}: llama.attention.head_count and head_count_kv must be integers, "
             f"got {heads!r} and {kv_heads!r}"
         )
     return {"q": heads, "k": kv_heads}

@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes: byte-level BPE in the variants that we have checked."""
+"""`ModelTokenizer` from the metadata of a GGUF file: byte-level BPE in three known variants."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence,
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub.gguf_file import GGUFFile
+from t1_jax.hub.json_files import short_repr
 from t1_jax.hub.tokenizer import ModelTokenizer
-from t1_jax.hub.values import shown
 
 # `tokenizer.ggml.token_type`
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
@@ -27,18 +27,18 @@ def _split_by(pattern: str) -> PreTokenizer:
 
 @dataclass(frozen=True, kw_only=True)
 class _Variant:
-    """How one `tokenizer.ggml.pre` treats text before the merges.
+    """Text processing before the merges, for one value of `tokenizer.ggml.pre`.
 
     Attributes:
-        pre_tokenizer: makes the splitter.
-        normalize: whether text is brought into Unicode form NFC first.
-        whole_words_first: a word that is itself in the vocabulary is not merged from its bytes.
-        bos_by_default: a beginning-of-sequence token is added unless the file says otherwise.
+        pre_tokenizer: factory of the pre-tokenizer.
+        normalize: whether to normalize to NFC.
+        ignore_merges: whether words in the vocabulary skip the merges, as in tokenizers' BPE.
+        bos_by_default: whether a BOS token is added unless the file states otherwise.
     """
 
     pre_tokenizer: Callable[[], PreTokenizer]
     normalize: bool = False
-    whole_words_first: bool = False
+    ignore_merges: bool = False
     bos_by_default: bool = False
 
 
@@ -53,7 +53,7 @@ _VARIANTS: Mapping[str, _Variant] = {
     ),
     "llama-bpe": _Variant(
         pre_tokenizer=lambda: _split_by(rf"{_CONTRACTIONS}|\p{{N}}{{1,3}}{_REST}"),
-        whole_words_first=True,
+        ignore_merges=True,
         bos_by_default=True,
     ),
 }
@@ -70,11 +70,11 @@ _END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
     """Builds the tokenizer from the metadata of a GGUF file.
 
-    Rows that the file marks as unused stay without a token.
+    Rows that the file marks as unused get no token.
 
     Raises:
-        UnsupportedError: a kind of tokenizer that is not built from GGUF, by name.
-        WeightsError: its metadata is missing or inconsistent.
+        UnsupportedError: unsupported kind of tokenizer; names it.
+        WeightsError: metadata is missing or inconsistent.
     """
     fields = _Fields(file)
     variant = _variant(fields)
@@ -82,9 +82,8 @@ def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
     kinds = fields.kinds(len(tokens))
     ids = {key: fields.id_of(key, len(tokens)) for key in (*_ROLE_KEYS.values(), *_END_KEYS)}
     try:
-        backend = _backend(
-            variant, tokens, kinds, [_pair(fields, m) for m in fields.texts("merges")]
-        )
+        merges = [_split_merge(fields, merge) for merge in fields.texts("merges")]
+        backend = _backend(variant, tokens, kinds, merges)
         bos = ids["bos_token_id"]
         if bos is not None and fields.flag("add_bos_token", default=variant.bos_by_default):
             name = tokens[bos]
@@ -93,13 +92,13 @@ def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
             )
     except WeightsError:
         raise
-    except Exception as error:  # tokenizers raises nothing more specific
+    except Exception as error:  # tokenizers raises no more specific type
         raise WeightsError(
-            f"{file.path}: the tokens and merges do not make a tokenizer: {error}",
+            f"{file.path}: tokens and merges are invalid: {error}",
             hint="download the file again",
         ) from error
     if len(backend.get_vocab()) != sum(kind != _UNUSED for kind in kinds):
-        raise fields.wrong("tokens", "a token is listed twice")
+        raise fields.error("tokens", "a token is listed twice")
     return ModelTokenizer(
         backend=backend,
         special_tokens={
@@ -120,7 +119,7 @@ def _backend(
         for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
         if kind != _UNUSED
     }
-    backend = Tokenizer(BPE(vocabulary, merges, ignore_merges=variant.whole_words_first))
+    backend = Tokenizer(BPE(vocabulary, merges, ignore_merges=variant.ignore_merges))
     backend.pre_tokenizer = variant.pre_tokenizer()
     backend.decoder = decoders.ByteLevel()
     if variant.normalize:
@@ -135,17 +134,18 @@ def _variant(fields: "_Fields") -> _Variant:
     model, pre = fields.get("model"), fields.get("pre")
     if model != "gpt2" or not isinstance(pre, str) or pre not in _VARIANTS:
         raise UnsupportedError(
-            f"{fields.file.path}: tokenizer {shown(model)} with pre-tokenizer {shown(pre)} is not "
-            f"built from GGUF; known: 'gpt2' with {', '.join(map(repr, _VARIANTS))}",
+            f"{fields.file.path}: tokenizer {short_repr(model)} with pre-tokenizer "
+            f"{short_repr(pre)} is not supported in GGUF files; known: 'gpt2' with "
+            f"{', '.join(map(repr, _VARIANTS))}",
             hint="import the Hugging Face folder of the same model, which has tokenizer.json",
         )
     return _VARIANTS[pre]
 
 
-def _pair(fields: "_Fields", merge: str) -> tuple[str, str]:
+def _split_merge(fields: "_Fields", merge: str) -> tuple[str, str]:
     left, space, right = merge.partition(" ")
     if not (left and space and right):
-        raise fields.wrong("merges", f"{merge!r} is not a pair")
+        raise fields.error("merges", f"{merge!r} is not a pair")
     return left, right
 
 
@@ -163,35 +163,35 @@ class _Fields:
     def get(self, key: str, default: Any = None) -> Any:
         return self.file.metadata.get(f"tokenizer.ggml.{key}", default)
 
-    def wrong(self, key: str, why: str) -> WeightsError:
+    def error(self, key: str, reason: str) -> WeightsError:
         return WeightsError(
-            f"{self.file.path}: tokenizer.ggml.{key}: {why}", hint="download the file again"
+            f"{self.file.path}: tokenizer.ggml.{key}: {reason}", hint="download the file again"
         )
 
     def texts(self, key: str) -> list[str]:
-        found = self.get(key)
-        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-            raise self.wrong(key, "a list of texts is missing")
-        return found
+        texts = self.get(key)
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise self.error(key, "must be a list of strings")
+        return texts
 
     def kinds(self, n_tokens: int) -> list[int]:
-        found = self.get("token_type", [1] * n_tokens)
-        if not isinstance(found, list) or not all(isinstance(kind, int) for kind in found):
-            raise self.wrong("token_type", "a list of whole numbers is missing")
-        if len(found) != n_tokens:
-            raise self.wrong("token_type", f"{len(found)} entries for {n_tokens} tokens")
-        return found
+        kinds = self.get("token_type", [1] * n_tokens)
+        if not isinstance(kinds, list) or not all(isinstance(kind, int) for kind in kinds):
+            raise self.error("token_type", "must be a list of integers")
+        if len(kinds) != n_tokens:
+            raise self.error("token_type", f"{len(kinds)} entries for {n_tokens} tokens")
+        return kinds
 
     def flag(self, key: str, *, default: bool) -> bool:
-        found = self.get(key, default)
-        if not isinstance(found, bool):
-            raise self.wrong(key, f"{shown(found)} is neither true nor false")
-        return found
+        value = self.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, got {short_repr(value)}")
+        return value
 
     def id_of(self, key: str, n_tokens: int) -> int | None:
-        found = self.get(key)
-        if found is None:
+        index = self.get(key)
+        if index is None:
             return None
-        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found < n_tokens:
-            raise self.wrong(key, f"{shown(found)} is not one of {n_tokens} tokens")
-        return found
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < n_tokens:
+            raise self.error(key, f"must be an id below {n_tokens}, got {short_repr(index)}")
+        return index

@@ -1,7 +1,7 @@
-"""Configs and tokenizers as transformers resolves them: imported late, silent, local, no code run.
+"""`AutoConfig` and `AutoTokenizer` of transformers: lazy, silent, local, without remote code.
 
-transformers takes about a second to import, so it is imported where a config or a tokenizer is read
-and nowhere else. Its warnings are for its own users: whatever matters to ours is an error here.
+Importing transformers takes about a second, so it is imported inside functions. Its warnings are
+suppressed: every problem that matters is an error here.
 """
 
 import logging
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 
 def auto_config(family: str, fields: Mapping[str, Any]) -> "PreTrainedConfig":
-    """`AutoConfig` of a `config.json`: what is absent has the default of the family's class.
+    """`AutoConfig` of a `config.json`; missing fields have the defaults of the family's class.
 
     Args:
-        family: a `model_type` that transformers knows.
-        fields: of the config; no dtype and nothing that is nested but rope settings.
+        family: `model_type` of transformers.
+        fields: fields of the config, without dtype and without nested fields except rope settings.
 
     Raises:
-        ConfigError: transformers does not accept the fields.
+        ConfigError: transformers rejects the fields.
     """
     with _quiet():
         from transformers import AutoConfig
 
         try:
             return AutoConfig.for_model(family, **fields)
-        except Exception as error:  # from TypeError to errors of its own
+        except Exception as error:  # TypeError, ValueError and types of its own
             raise ConfigError(
-                f"transformers does not accept this {family} config: {_brief(error)}"
+                f"transformers rejects this {family} config: {_one_line(error)}"
             ) from error
 
 
@@ -42,13 +42,13 @@ def auto_tokenizer(folder: Path, config: Mapping[str, Any]) -> "PreTrainedTokeni
     """`AutoTokenizer` of a folder.
 
     Args:
-        folder: with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
-        config: the fields of `config.json`; its `model_type` and `tokenizer_class` select the
-            tokenizer's class together with `tokenizer_config.json`.
+        folder: folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
+        config: fields of `config.json`; `model_type` and `tokenizer_class` select the class,
+            together with `tokenizer_config.json`.
 
     Raises:
         WeightsError: transformers cannot read the tokenizer.
-        UnsupportedError: the tokenizer is not one of the `tokenizers` library.
+        UnsupportedError: the tokenizer does not use the `tokenizers` library.
     """
     with _quiet():
         from transformers import (
@@ -59,21 +59,23 @@ def auto_tokenizer(folder: Path, config: Mapping[str, Any]) -> "PreTrainedTokeni
         )
 
         try:
-            family, named = config.get("model_type"), config.get("tokenizer_class")
-            known = AutoConfig.for_model(family) if isinstance(family, str) else PreTrainedConfig()
-            if isinstance(named, str):
-                known.tokenizer_class = named
+            family, class_name = config.get("model_type"), config.get("tokenizer_class")
+            defaults = (
+                AutoConfig.for_model(family) if isinstance(family, str) else PreTrainedConfig()
+            )
+            if isinstance(class_name, str):
+                defaults.tokenizer_class = class_name
             tokenizer = AutoTokenizer.from_pretrained(
                 str(folder.absolute()),
-                config=known,
+                config=defaults,
                 local_files_only=True,
                 trust_remote_code=False,
             )
         except T1Error:
             raise
-        except Exception as error:  # transformers and tokenizers raise nothing more specific
+        except Exception as error:  # transformers and tokenizers raise no more specific type
             raise WeightsError(
-                f"transformers cannot read the tokenizer in {folder}: {_brief(error)}",
+                f"transformers cannot read the tokenizer in {folder}: {_one_line(error)}",
                 hint="download the tokenizer's files again",
             ) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -86,7 +88,7 @@ def auto_tokenizer(folder: Path, config: Mapping[str, Any]) -> "PreTrainedTokeni
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No log line and no warning of transformers reaches the screen."""
+    """Suppresses log messages and warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -97,7 +99,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _brief(error: Exception) -> str:
-    """An error of a library on one line."""
+def _one_line(error: Exception) -> str:
+    """The message of an error on one line, at most 300 characters."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -1,4 +1,4 @@
-"""`config.json` of Hugging Face to our decoder config and back; no field is silently ignored."""
+"""Converts between Hugging Face's `config.json` and `DecoderConfig`; ignores no field silently."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,7 @@ from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.hub.hf_auto import auto_config
 from t1_jax.hub.hf_rope import rope_from_hf, rope_to_hf
-from t1_jax.hub.values import MAX_SIZE, flag, real_number, shown, whole_number
+from t1_jax.hub.json_files import MAX_SIZE, check_bool, check_float, check_int, short_repr
 from t1_jax.model import MAX_LAYERS, DecoderConfig
 
 if TYPE_CHECKING:
@@ -22,28 +22,14 @@ ARCHITECTURES: Mapping[str, str] = {
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
 
-# Fields that `decoder_config_from_hf` reads, for every family and for some.
-_READ = frozenset(
-    {
-        "architectures",
-        "head_dim",
-        "hidden_size",
-        "intermediate_size",
-        "max_position_embeddings",
-        "model_type",
-        "num_attention_heads",
-        "num_hidden_layers",
-        "num_key_value_heads",
-        "rms_norm_eps",
-        "rope_parameters",
-        "rope_scaling",
-        "rope_theta",
-        "tie_word_embeddings",
-        "vocab_size",
-    }
-)
+# Fields that `decoder_config_from_hf` reads, for all families and for single ones.
+_READ = frozenset({
+    "architectures", "head_dim", "hidden_size", "intermediate_size", "max_position_embeddings",
+    "model_type", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "rms_norm_eps",
+    "rope_parameters", "rope_scaling", "rope_theta", "tie_word_embeddings", "vocab_size",
+})  # fmt: skip
 _FLAGS = frozenset({"attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window"})
-# The largest value of each size: far beyond any model, and small enough to be looped over.
+# Upper bound of each size: beyond any model, and small enough for loops.
 _SIZES: Mapping[str, int] = {
     "head_dim": MAX_SIZE,
     "hidden_size": MAX_SIZE,
@@ -67,7 +53,7 @@ _READ_BY_FAMILY: Mapping[str, frozenset[str]] = {
     "qwen3": _WINDOWS | {"attention_bias"},
 }
 
-# Fields that would change the computation; only the value at which they do nothing is accepted.
+# Fields that would change the output, each with the one value that does not.
 _ONLY: Mapping[str, Any] = {
     "add_cross_attention": False,
     "attention_dropout": 0.0,
@@ -81,135 +67,85 @@ _ONLY: Mapping[str, Any] = {
     "use_sliding_window": False,
 }
 
-# Fields that do not touch the function from tokens to logits: how the file was made, how weights
-# are stored and initialized, which ids and settings generation starts from (read elsewhere), what
-# else transformers returns, and labels of tasks that a language model does not have.
-NO_INFLUENCE = frozenset(
-    {
-        "_attn_implementation_autoset",
-        "_commit_hash",
-        "_name_or_path",
-        "attn_implementation",
-        "bad_words_ids",
-        "begin_suppress_tokens",
-        "bos_token_id",
-        "chunk_size_feed_forward",
-        "cross_attention_hidden_size",
-        "decoder_start_token_id",
-        "diversity_penalty",
-        "do_sample",
-        "dtype",
-        "early_stopping",
-        "encoder_no_repeat_ngram_size",
-        "eos_token_id",
-        "exponential_decay_length_penalty",
-        "finetuning_task",
-        "forced_bos_token_id",
-        "forced_eos_token_id",
-        "gradient_checkpointing",
-        "id2label",
-        "initializer_range",
-        "is_decoder",
-        "is_llama_config",
-        "label2id",
-        "length_penalty",
-        "max_length",
-        "min_length",
-        "no_repeat_ngram_size",
-        "num_beam_groups",
-        "num_beams",
-        "num_labels",
-        "num_return_sequences",
-        "output_attentions",
-        "output_hidden_states",
-        "output_scores",
-        "pad_token_id",
-        "prefix",
-        "problem_type",
-        "remove_invalid_values",
-        "repetition_penalty",
-        "return_dict",
-        "return_dict_in_generate",
-        "sep_token_id",
-        "suppress_tokens",
-        "task_specific_params",
-        "temperature",
-        "tf_legacy_loss",
-        "tie_encoder_decoder",
-        "tokenizer_class",
-        "top_k",
-        "top_p",
-        "torch_dtype",
-        "torchscript",
-        "transformers.js_config",
-        "transformers_version",
-        "typical_p",
-        "unsloth_fixed",
-        "unsloth_version",
-        "use_bfloat16",
-        "use_cache",
-    }
-)
+# Fields that do not affect the logits: origin of the file, storage and initialization of weights,
+# settings of generation (read elsewhere), further outputs of transformers, and labels of
+# classification tasks.
+NO_INFLUENCE = frozenset({
+    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "attn_implementation",
+    "bad_words_ids", "begin_suppress_tokens", "bos_token_id", "chunk_size_feed_forward",
+    "cross_attention_hidden_size", "decoder_start_token_id", "diversity_penalty", "do_sample",
+    "dtype", "early_stopping", "encoder_no_repeat_ngram_size", "eos_token_id",
+    "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id",
+    "forced_eos_token_id", "gradient_checkpointing", "id2label", "initializer_range", "is_decoder",
+    "is_llama_config", "label2id", "length_penalty", "max_length", "min_length",
+    "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_labels", "num_return_sequences",
+    "output_attentions", "output_hidden_states", "output_scores", "pad_token_id", "prefix",
+    "problem_type", "remove_invalid_values", "repetition_penalty", "return_dict",
+    "return_dict_in_generate", "sep_token_id", "suppress_tokens", "task_specific_params",
+    "temperature", "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p",
+    "torch_dtype", "torchscript", "transformers.js_config", "transformers_version", "typical_p",
+    "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache",
+})  # fmt: skip
 
 
 def decoder_config_from_hf(config: Mapping[str, Any]) -> DecoderConfig:
-    """The decoder that a `config.json` describes, exactly as transformers would build it.
+    """The decoder of a `config.json`, equal to that of transformers.
 
-    A field that is absent has the default of the family's class in transformers.
+    A missing field has the default of the family's class in transformers.
 
     Raises:
-        UnsupportedError: an unknown architecture, or fields that are not honored, by name.
-        ConfigError: a field is of the wrong type, out of bounds, or inconsistent.
+        UnsupportedError: unknown architecture or unsupported fields; names them.
+        ConfigError: a field has the wrong type, is out of bounds or inconsistent.
     """
     family = _family(config)
-    _refuse_unhonored(config, family)
-    stated = _stated(config, family)
+    _reject_unsupported(config, family)
+    stated = _checked_fields(config, family)
     rope = rope_from_hf(config)
-    layers = auto_config(family, stated)
-    heads = layers.num_attention_heads
-    # Qwen2 has no such field, but reads it where a config states it.
-    head_dim = getattr(layers, "head_dim", None) or _divided(layers.hidden_size, heads)
-    biased = family in ("llama", "qwen3") and layers.attention_bias
+    hf = auto_config(family, stated)
+    heads = hf.num_attention_heads
+    # Qwen2Config has no such field, but the model uses it if the config states it.
+    head_dim = getattr(hf, "head_dim", None) or _default_head_dim(hf.hidden_size, heads)
+    biased = family in ("llama", "qwen3") and hf.attention_bias
     return DecoderConfig(
         family=family,
-        vocab_size=layers.vocab_size,
-        embed_dim=layers.hidden_size,
-        num_layers=layers.num_hidden_layers,
+        vocab_size=hf.vocab_size,
+        embed_dim=hf.hidden_size,
+        num_layers=hf.num_hidden_layers,
         num_heads=heads,
-        num_kv_heads=layers.num_key_value_heads,
+        num_kv_heads=hf.num_key_value_heads,
         head_dim=head_dim,
-        mlp_dim=layers.intermediate_size,
-        norm_eps=layers.rms_norm_eps,
+        mlp_dim=hf.intermediate_size,
+        norm_eps=hf.rms_norm_eps,
         rope=rope,
-        max_positions=layers.max_position_embeddings,
+        max_positions=hf.max_position_embeddings,
         qkv_bias=family == "qwen2" or biased,
         out_bias=biased,
-        mlp_bias=family == "llama" and layers.mlp_bias,
+        mlp_bias=family == "llama" and hf.mlp_bias,
         qk_norm=family == "qwen3",
-        tie_embeddings=layers.tie_word_embeddings,
-        windows=_windows(layers, family),
+        tie_embeddings=hf.tie_word_embeddings,
+        windows=_windows(hf, family),
     )
 
 
 def other_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `config.json` says beside the decoder and its weights' dtype; export keeps it."""
-    ours = {"dtype", "torch_dtype", "use_sliding_window", "_commit_hash", "_name_or_path"}
-    kept = (NO_INFLUENCE | _ONLY.keys()) - ours
-    return {name: value for name, value in config.items() if name in kept}
+    """Fields of a `config.json` without effect on decoder and dtype; export keeps them."""
+    written = {"dtype", "torch_dtype", "use_sliding_window", "_commit_hash", "_name_or_path"}
+    names = (NO_INFLUENCE | _ONLY.keys()) - written
+    return {name: value for name, value in config.items() if name in names}
 
 
 def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **other: Any) -> dict[str, Any]:
-    """The `config.json` that transformers builds the same decoder from.
+    """The `config.json` with which transformers builds the same decoder.
 
     Args:
         config: the decoder; its vocabulary is written without padding.
-        dtype: name of the dtype the weights are stored in.
-        other: further fields without influence on the computation; see `other_fields`.
+        dtype: name of the dtype of the stored weights.
+        other: further fields that do not affect the output; see `other_fields`.
 
     Raises:
-        UnsupportedError: the family's transformers class cannot express this decoder.
+        UnsupportedError: the family's transformers class cannot represent this decoder.
     """
-    _refuse_inexpressible(config)
+    _check_expressible(config)
     fields: dict[str, Any] = {
         "architectures": [ARCHITECTURES[config.family]],
         "model_type": config.family,
@@ -246,46 +182,47 @@ def _family(config: Mapping[str, Any]) -> str:
     family, architectures = config.get("model_type"), config.get("architectures")
     if not isinstance(family, str) or family not in ARCHITECTURES:
         raise UnsupportedError(
-            f"architecture {shown(family)} (model_type) is not implemented; "
+            f"architecture {short_repr(family)} (model_type) is not supported; "
             f"known: {', '.join(ARCHITECTURES)}",
             hint="use a checkpoint of a known family; Qwen2.5 is qwen2, SmolLM2 is llama",
         )
     causal = ARCHITECTURES[family]
-    # Embedding models are saved without a head: Qwen3Model has the weights of Qwen3ForCausalLM.
+    # Embedding models have no head: Qwen3Model has the other weights of Qwen3ForCausalLM.
     if architectures and architectures not in ([causal], [causal.replace("ForCausalLM", "Model")]):
         raise UnsupportedError(
-            f"architectures {shown(architectures)} is not the causal language model of {family!r}, "
+            f"architectures {short_repr(architectures)} is not the causal language model of "
+            f"{family!r}, "
             f"{causal}"
         )
     if config.get("quantization_config") is not None:
         raise UnsupportedError(
-            "the checkpoint is quantized (quantization_config = "
-            f"{shown(config['quantization_config'])}), and such weights are not read",
-            hint="take the unquantized checkpoint of the same model, or a GGUF file of it",
+            "quantized weights are not supported (quantization_config = "
+            f"{short_repr(config['quantization_config'])})",
+            hint="use the unquantized checkpoint of the same model, or a GGUF file of it",
         )
     return family
 
 
-def _refuse_unhonored(config: Mapping[str, Any], family: str) -> None:
-    """Every field is read, known to do nothing, or refused; a null states nothing."""
+def _reject_unsupported(config: Mapping[str, Any], family: str) -> None:
+    """Raises unless every field is read or known to have no effect; null means missing."""
     read = _READ | _READ_BY_FAMILY[family]
-    refused, known = [], read | NO_INFLUENCE | _ONLY.keys()
+    unsupported, known = [], read | NO_INFLUENCE | _ONLY.keys()
     for name, value in config.items():
         if value is None or name in read or name in NO_INFLUENCE:
             continue
         if name in _ONLY and value == _ONLY[name]:
             continue
-        wanted = f"only {_ONLY[name]!r} is" if name in _ONLY else suggestion(name, known)
-        refused.append(f"{shown(name)[1:-1]} = {shown(value)} ({wanted})")
-    if refused:
+        advice = f"only {_ONLY[name]!r} is supported" if name in _ONLY else suggestion(name, known)
+        unsupported.append(f"{short_repr(name)[1:-1]} = {short_repr(value)} ({advice})")
+    if unsupported:
         raise UnsupportedError(
-            "the config has fields that are not honored:\n  " + "\n  ".join(refused),
+            "the config has unsupported fields:\n  " + "\n  ".join(unsupported),
             hint="remove a field only if you know that it does not change the model's output",
         )
 
 
-def _stated(config: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """The fields but for rope that the family's class in transformers reads, each checked."""
+def _checked_fields(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """Fields for the family's class in transformers, except rope settings, with checked values."""
     stated: dict[str, Any] = {}
     for name in _READ_BY_TRANSFORMERS & (_READ | _READ_BY_FAMILY[family]):
         if name not in config:
@@ -294,21 +231,21 @@ def _stated(config: Mapping[str, Any], family: str) -> dict[str, Any]:
         if value is None and name in _MAY_BE_NULL and (name, family) not in _NEVER_NULL:
             stated[name] = None
         elif name in _FLAGS:
-            stated[name] = flag(name, value)
+            stated[name] = check_bool(name, value)
         elif name in _SIZES:
             least = 0 if name == "max_window_layers" else 1
-            stated[name] = whole_number(name, value, least=least, most=_SIZES[name])
+            stated[name] = check_int(name, value, least=least, most=_SIZES[name])
         elif name == "rms_norm_eps":
-            stated[name] = real_number(name, value)
+            stated[name] = check_float(name, value)
         else:
-            stated[name] = _kinds_of_layers(value)
+            stated[name] = _layer_types(value)
     heads, width = stated.get("num_attention_heads"), stated.get("hidden_size")
     if stated.get("head_dim") is None and family != "qwen3" and heads and width:
-        _divided(width, heads)
+        _default_head_dim(width, heads)
     return stated
 
 
-def _divided(width: int, heads: int) -> int:
+def _default_head_dim(width: int, heads: int) -> int:
     if width % heads:
         raise ConfigError(
             f"the config has no head_dim, and hidden_size {width} is not a multiple of "
@@ -317,19 +254,19 @@ def _divided(width: int, heads: int) -> int:
     return width // heads
 
 
-def _kinds_of_layers(value: object) -> list[str]:
+def _layer_types(value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(kind, str) for kind in value):
-        raise ConfigError(f"layer_types must be a list of texts, got {shown(value)}")
+        raise ConfigError(f"layer_types must be a list of strings, got {short_repr(value)}")
     unknown = sorted({*value} - {_FULL, _SLIDING})
     if unknown:
         raise UnsupportedError(
-            f"layer_types {', '.join(unknown)} are not implemented; known: {_FULL}, {_SLIDING}"
+            f"layer_types {', '.join(unknown)} are not supported; known: {_FULL}, {_SLIDING}"
         )
     return value
 
 
 def _windows(config: "PreTrainedConfig", family: str) -> tuple[int, ...]:
-    """One window a layer, 0 for none, as transformers resolves them."""
+    """Window size of each layer, 0 for full attention, as in transformers."""
     if family == "llama" or (family == "mistral" and config.sliding_window is None):
         return ()
     if family == "mistral":
@@ -349,7 +286,7 @@ def _windows(config: "PreTrainedConfig", family: str) -> tuple[int, ...]:
 
 
 def _window_fields(config: DecoderConfig) -> dict[str, Any]:
-    """The four fields of sliding windows; `max_window_layers` is for older transformers."""
+    """Fields of sliding windows; older transformers reads `max_window_layers`."""
     sliding = [window > 0 for window in config.windows]
     first = sliding.index(True) if True in sliding else config.num_layers
     return {
@@ -360,29 +297,29 @@ def _window_fields(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def _refuse_inexpressible(config: DecoderConfig) -> None:
-    """What our decoder can compute and the family's class in transformers cannot."""
+def _check_expressible(config: DecoderConfig) -> None:
+    """Raises if the family's class in transformers cannot represent the decoder."""
     family = config.family
-    faults = []
+    inexpressible = []
     if config.qk_norm != (family == "qwen3"):
-        faults.append(f"qk_norm={config.qk_norm}")
+        inexpressible.append(f"qk_norm={config.qk_norm}")
     if family == "qwen2" and not (config.qkv_bias and not config.out_bias):
-        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+        inexpressible.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
     if family == "mistral" and (config.qkv_bias or config.out_bias):
-        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+        inexpressible.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
     if family in ("llama", "qwen3") and config.qkv_bias != config.out_bias:
-        faults.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
+        inexpressible.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
     if family != "llama" and config.mlp_bias:
-        faults.append("mlp_bias=True")
+        inexpressible.append("mlp_bias=True")
     windows = {window for window in config.windows if window}
     if (
         len(windows) > 1
         or (windows and family == "llama")
         or (family == "mistral" and config.uniform_window is None)
     ):
-        faults.append(f"windows={config.windows}")
-    if faults:
+        inexpressible.append(f"windows={config.windows}")
+    if inexpressible:
         raise UnsupportedError(
-            f"transformers' {ARCHITECTURES[family]} cannot express {', '.join(faults)}",
+            f"transformers' {ARCHITECTURES[family]} cannot represent {', '.join(inexpressible)}",
             hint="choose another family for this decoder",
         )

@@ -1,17 +1,17 @@
-"""Rotary position embedding in Hugging Face configs: both layouts that transformers has written."""
+"""Rotary embeddings in Hugging Face configs, in the layouts of transformers 4 and 5."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from t1_jax.errors import ConfigError, UnsupportedError
-from t1_jax.hub.values import flag, real_number, shown, text_mapping, whole_number
+from t1_jax.hub.json_files import check_bool, check_float, check_int, check_object, short_repr
 from t1_jax.model import RopeConfig
 
 _DEFAULT_THETA = 10_000.0  # `RotaryEmbeddingConfigMixin.default_theta`
 
-# What each rope type reads beside rope_type and rope_theta; transformers ignores or warns about
-# anything else, we refuse it.
+# Parameters of each rope type besides rope_type and rope_theta. Any other one raises an error;
+# transformers ignores it or warns.
 _PARAMETERS: Mapping[str, frozenset[str]] = {
     "default": frozenset(),
     "linear": frozenset({"factor"}),
@@ -35,34 +35,34 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
 
 
 def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
-    """Reads `rope_parameters` (transformers 5) or `rope_theta` with `rope_scaling` (before).
+    """Reads `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling` (older).
 
     Defaults are those of transformers' `modeling_rope_utils`.
 
     Raises:
-        UnsupportedError: an unknown rope type or parameter.
-        ConfigError: two values that disagree, or a parameter that is missing or out of bounds.
+        UnsupportedError: unknown rope type or parameter.
+        ConfigError: the layouts disagree, or a parameter is missing or out of bounds.
     """
-    parameters = _one_layout(config)
+    parameters = _merged_layouts(config)
     theta = parameters.pop("rope_theta")
     kind = parameters.pop("rope_type")
     if kind not in _PARAMETERS:
         raise UnsupportedError(
-            f"rope type {shown(kind)} is not implemented; known: {', '.join(_PARAMETERS)}",
+            f"rope type {short_repr(kind)} is not supported; known: {', '.join(_PARAMETERS)}",
             hint="use a checkpoint with one of the known rope types",
         )
     unknown = sorted(parameters.keys() - _PARAMETERS[kind])
     if unknown:
         raise UnsupportedError(
-            f"rope type {kind!r} does not honor: {', '.join(unknown)}",
+            f"rope type {kind!r} has unsupported parameters: {', '.join(unknown)}",
             hint="remove the fields if they do not change the computation",
         )
     if kind == "default":
         return RopeConfig(theta=theta)
     if kind in ("linear", "dynamic"):
         return RopeConfig(theta=theta, kind=kind, factor=_number(parameters, kind, "factor"))
-    # transformers' own default: the context that the config states.
-    original = whole_number(
+    # The default of transformers is max_position_embeddings.
+    original = check_int(
         "original_max_position_embeddings",
         parameters.get("original_max_position_embeddings", config.get("max_position_embeddings")),
     )
@@ -77,7 +77,7 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
         )
     if "factor" not in parameters:
         positions = config.get("max_position_embeddings")
-        parameters["factor"] = whole_number("max_position_embeddings", positions) / original
+        parameters["factor"] = check_int("max_position_embeddings", positions) / original
     factor = _number(parameters, kind, "factor")
     return RopeConfig(
         theta=theta,
@@ -87,12 +87,12 @@ def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:
         beta_fast=_number({"beta_fast": 32, **parameters}, kind, "beta_fast"),
         beta_slow=_number({"beta_slow": 1, **parameters}, kind, "beta_slow"),
         attention_factor=_attention_factor(parameters, kind, factor),
-        truncate=flag("truncate", parameters.get("truncate", True)),
+        truncate=check_bool("truncate", parameters.get("truncate", True)),
     )
 
 
 def rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
-    """Both layouts at once, so that every version of transformers reads the same angles."""
+    """Both layouts, so that every version of transformers computes the same angles."""
     scaling: dict[str, Any] = {"rope_type": rope.kind}
     if rope.kind != "default":
         scaling["factor"] = rope.factor
@@ -114,15 +114,15 @@ def rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
     }
 
 
-def _one_layout(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The two layouts merged into one flat dict with `rope_theta` and `rope_type`."""
+def _merged_layouts(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Both layouts in one flat dict with `rope_theta` and `rope_type`."""
     layouts = []
     for name in ("rope_scaling", "rope_parameters"):
-        layout = text_mapping(name, config.get(name) or {})
+        layout = check_object(name, config.get(name) or {})
         nested = [key for key, value in layout.items() if isinstance(value, Mapping)]
         if nested:
-            raise UnsupportedError(f"{name} differs between kinds of layers: {', '.join(nested)}")
-        layouts.append(_spelt_out(layout))
+            raise UnsupportedError(f"{name} differs between layer types: {', '.join(nested)}")
+        layouts.append(_with_rope_type(layout))
     parts = [{"rope_theta": config.get("rope_theta")}, *layouts]
     parts = [{key: v for key, v in part.items() if v is not None} for part in parts]
     merged: dict[str, Any] = {}
@@ -130,19 +130,19 @@ def _one_layout(config: Mapping[str, Any]) -> dict[str, Any]:
         clashes = [key for key in part.keys() & merged.keys() if part[key] != merged[key]]
         if clashes:
             raise ConfigError(
-                f"the config gives two values for {', '.join(sorted(clashes))}",
+                f"the config has two values for {', '.join(sorted(clashes))}",
                 hint="keep either rope_parameters, or rope_theta with rope_scaling",
             )
         merged |= part
     if not isinstance(kind := merged.setdefault("rope_type", "default"), str):
-        raise ConfigError(f"rope_type must be a text, got {shown(kind)}")
+        raise ConfigError(f"rope_type must be a string, got {short_repr(kind)}")
     theta = merged.get("rope_theta", config.get("rope_theta", _DEFAULT_THETA))
-    merged["rope_theta"] = real_number("rope_theta", theta)
+    merged["rope_theta"] = check_float("rope_theta", theta)
     return merged
 
 
-def _spelt_out(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """One layout with its type under `rope_type`, also where it is still called `type`."""
+def _with_rope_type(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """The layout with the older key `type` renamed to `rope_type`."""
     renamed = {key: value for key, value in layout.items() if key != "type"}
     if "type" in layout:
         renamed.setdefault("rope_type", layout["type"])
@@ -150,12 +150,12 @@ def _spelt_out(layout: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(parameters: Mapping[str, Any], kind: str, name: str) -> float:
-    """A parameter that a rope type needs; all of them are positive."""
-    return real_number(f"{name} of rope type {kind!r}", parameters.get(name))
+    """A required, positive parameter of a rope type."""
+    return check_float(f"{name} of rope type {kind!r}", parameters.get(name))
 
 
 def _attention_factor(parameters: Mapping[str, Any], kind: str, factor: float) -> float:
-    """The multiplier of cos and sin, resolved as transformers does (arXiv:2309.00071, eq. 22)."""
+    """Factor of cos and sin, as in transformers (arXiv:2309.00071, eq. 22)."""
 
     def mscale(weight: float) -> float:
         return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0

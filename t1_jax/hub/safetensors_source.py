@@ -1,7 +1,7 @@
-"""Weights from a Hugging Face folder: one or many safetensors files, mapped into memory.
+"""Weights of a Hugging Face folder: one or more safetensors files, memory-mapped.
 
-Which files are the checkpoint's is decided as in transformers: `model.safetensors` if it is there,
-else the shards that the index names. Anything else in the folder may be of another save.
+The files of the checkpoint are those that transformers would load: `model.safetensors` if it
+exists, else the shards in the index. Other files in the folder may belong to another save.
 """
 
 import json
@@ -21,7 +21,7 @@ INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 
 _DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-# Never the checkpoint's own: the weights of an adapter, and a second copy in another layout.
+# Not part of the checkpoint: the weights of an adapter, and a copy in another format.
 _OTHER_FILES = ("adapter_model.safetensors", "consolidated.safetensors")
 _HEADER_LENGTH_BYTES = 8
 _DOWNLOAD_AGAIN = "download the file again, and compare its sha256 with the publisher's"
@@ -29,7 +29,7 @@ _DOWNLOAD_AGAIN = "download the file again, and compare its sha256 with the publ
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """One tensor of one file; `start` counts bytes from the beginning of the file."""
+    """A tensor in a file; `start` is its offset from the beginning of the file, in bytes."""
 
     file: Path
     dtype: str
@@ -45,13 +45,13 @@ class SafetensorsSource:
     """A `TensorSource` over safetensors files.
 
     Args:
-        path: one file; or a folder with `model.safetensors`, or with
-            `model.safetensors.index.json` and its shards, or with any number of `*.safetensors`.
-            An index beside `model.safetensors` is of an earlier save and is not looked at.
+        path: a file; or a folder with `model.safetensors`, with `model.safetensors.index.json` and
+            its shards, or with any `*.safetensors`. An index beside `model.safetensors` belongs to
+            an earlier save and is ignored.
 
     Raises:
-        WeightsError: no safetensors here, a shard missing, a file cut short or damaged, a tensor
-            in two files or not where the index says.
+        WeightsError: no safetensors files, a missing shard, a truncated or damaged file, or a
+            tensor in two files or in another file than in the index.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,22 +68,22 @@ class SafetensorsSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that make up the checkpoint."""
+        """Files of the checkpoint."""
         return tuple(self._bytes)
 
     def names(self) -> Collection[str]:
-        """Every tensor's name."""
+        """Names of all tensors."""
         return self._entries.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
+        """Shape of a tensor."""
         return self._entries[name].shape
 
     def dtype(self, name: str) -> np.dtype:
-        """The tensor's dtype; refuses integers, 8-bit floats and the like.
+        """Dtype of a tensor.
 
         Raises:
-            WeightsError: weights of this dtype are not read.
+            WeightsError: unsupported dtype, such as integers and 8-bit floats.
         """
         stored = self._entries[name].dtype
         if stored not in _DTYPES:
@@ -94,7 +94,7 @@ class SafetensorsSource:
         return np.dtype(_DTYPES[stored])
 
     def read(self, name: str) -> np.ndarray:
-        """A read-only view of the mapped file."""
+        """A read-only view of the memory-mapped file."""
         entry, dtype = self._entries[name], self.dtype(name)
         mapped = self._bytes[entry.file]
         flat = np.frombuffer(mapped, dtype, count=entry.size, offset=entry.start)
@@ -117,7 +117,7 @@ class SafetensorsSource:
 
 
 def _read_index(folder: Path) -> dict[str, str] | None:
-    """The index's tensor name -> file name, or None where a folder has no index."""
+    """Tensor name -> file name in the index, or None if the folder has no index."""
     path = folder / INDEX_FILE
     check_link(path)
     if not path.is_file():
@@ -127,15 +127,15 @@ def _read_index(folder: Path) -> dict[str, str] | None:
         isinstance(file, str) and file == Path(file).name for file in weight_map.values()
     ):
         raise WeightsError(
-            f"{path} is not an index of safetensors files: its weight_map must give the name of a "
-            "file in the same folder for each tensor",
+            f"{path} is not an index of safetensors files: its weight_map must map each tensor to "
+            "a file in the same folder",
             hint=_DOWNLOAD_AGAIN,
         )
     return weight_map
 
 
 def _files(folder: Path, index: dict[str, str] | None) -> list[Path]:
-    """The safetensors files that make up the checkpoint, where there is no `model.safetensors`."""
+    """The safetensors files of a checkpoint without `model.safetensors`."""
     if index is None:
         files = sorted(f for f in folder.glob("*.safetensors") if f.name not in _OTHER_FILES)
     else:
@@ -155,31 +155,31 @@ def _files(folder: Path, index: dict[str, str] | None) -> list[Path]:
 
 
 def _read_header(file: Path) -> dict[str, _Entry]:
-    """The tensors of one file, after the safetensors library has checked its layout."""
+    """The tensors of a file, after the safetensors library has checked its format."""
     if not file.is_file():
-        raise WeightsError(f"{file} is not a file", hint="give the folder of a whole checkpoint")
+        raise WeightsError(f"{file} is not a file", hint="give the folder of a complete checkpoint")
     try:
         with safe_open(file, framework="numpy"):
             pass
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            f"{file} is cut short or damaged: {error}{_first_tensor_cut(file)}",
+            f"{file} is truncated or damaged: {error}{_first_truncated_tensor(file)}",
             hint=_DOWNLOAD_AGAIN,
         ) from error
     data_start, header = _parse_header(file)
     return {
         name: _Entry(
             file=file,
-            dtype=described["dtype"],
-            shape=tuple(described["shape"]),
-            start=data_start + described["data_offsets"][0],
+            dtype=entry["dtype"],
+            shape=tuple(entry["shape"]),
+            start=data_start + entry["data_offsets"][0],
         )
-        for name, described in header.items()
+        for name, entry in header.items()
     }
 
 
 def _parse_header(file: Path) -> tuple[int, dict]:
-    """Where the data starts, in bytes, and the JSON header without its metadata."""
+    """Offset of the data in bytes, and the JSON header without its metadata."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(_HEADER_LENGTH_BYTES), "little")
         header = json.loads(opened.read(min(length, file.stat().st_size)))
@@ -187,22 +187,22 @@ def _parse_header(file: Path) -> tuple[int, dict]:
     return _HEADER_LENGTH_BYTES + length, header
 
 
-def _first_tensor_cut(file: Path) -> str:
-    """For the message about a damaged file: the first tensor whose data is not all there."""
+def _first_truncated_tensor(file: Path) -> str:
+    """For the error about a damaged file: the first tensor with incomplete data."""
     size = file.stat().st_size
     if size < _HEADER_LENGTH_BYTES:
         return ""
     try:
         data_start, header = _parse_header(file)
-        ends = {name: data_start + about["data_offsets"][1] for name, about in header.items()}
-        cut = [name for name, end in ends.items() if end > size]
-        return f"; the first tensor that is not all there is {min(cut, key=ends.__getitem__)}"
+        ends = {name: data_start + entry["data_offsets"][1] for name, entry in header.items()}
+        truncated = [name for name, end in ends.items() if end > size]
+        return f"; the first incomplete tensor is {min(truncated, key=ends.__getitem__)}"
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
-        return ""  # nothing is cut, or the header itself is damaged
+        return ""  # no tensor is truncated, or the header is damaged
 
 
 def _check_index(folder: Path, index: dict[str, str] | None, entries: dict[str, _Entry]) -> None:
-    """Refuses an index that names a tensor its file lacks, or files with tensors it leaves out."""
+    """Raises unless index and files have the same tensors in the same files."""
     if index is None:
         return
     wrong = sorted(
@@ -212,6 +212,6 @@ def _check_index(folder: Path, index: dict[str, str] | None, entries: dict[str, 
     )
     if wrong:
         raise WeightsError(
-            f"{folder / INDEX_FILE} and the files disagree about: {', '.join(wrong)}",
+            f"{folder / INDEX_FILE} and the files differ in: {', '.join(wrong)}",
             hint="download the index and the files of one revision",
         )

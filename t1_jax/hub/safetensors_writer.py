@@ -1,4 +1,4 @@
-"""Safetensors shards written one tensor at a time, so that no shard is ever held in memory."""
+"""Writes safetensors shards tensor by tensor, so that no shard is in memory as a whole."""
 
 import json
 import math
@@ -21,7 +21,7 @@ _NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Shard:
-    """The tensors of one file, in order."""
+    """File name, and shapes of its tensors in order."""
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
@@ -35,17 +35,17 @@ def write_safetensors(
     *,
     max_shard_bytes: int,
 ) -> list[Path]:
-    """Writes every tensor of `shapes`, in its order, as a Hugging Face folder holds them.
+    """Writes tensors, in the order of `shapes`, in the layout of a Hugging Face folder.
 
     Args:
-        folder: exists.
+        folder: existing folder.
         shapes: tensor name -> shape.
-        dtype: of every tensor: float32, float16 or bfloat16.
-        read: gives the values of one tensor; called once for each, in order.
-        max_shard_bytes: a file is closed before it would hold more than this, unless by one tensor.
+        dtype: dtype of all tensors: float32, float16 or bfloat16.
+        read: function from a tensor's name to its values; called once per tensor, in order.
+        max_shard_bytes: maximum size of a file; a larger tensor gets its own file.
 
     Returns:
-        The weight files, without the index that accompanies more than one.
+        The weight files, without the index file that is written for several of them.
     """
     shards = _shards(shapes, dtype.itemsize, max_shard_bytes)
     for shard in shards:
@@ -59,7 +59,7 @@ def write_safetensors(
 
 
 def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, max_bytes: int) -> list[_Shard]:
-    """Tensors in order, cut into files."""
+    """Tensors in order, divided into files."""
     groups: list[dict[str, tuple[int, ...]]] = [{}]
     used = 0
     for name, shape in shapes.items():
@@ -90,14 +90,14 @@ def _write_shard(
 
 
 def _header(shapes: Iterable[tuple[str, tuple[int, ...]]], dtype: np.dtype) -> tuple[bytes, bytes]:
-    """The length of the header in bytes, and the header, padded so that the data is aligned."""
-    described: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    """Length of the header in bytes, and the header, padded to align the data."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     start = 0
     for name, shape in shapes:
         stop = start + math.prod(shape) * dtype.itemsize
         offsets = [start, stop]
-        described[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": offsets}
+        entries[name] = {"dtype": _NAMES[dtype], "shape": shape, "data_offsets": offsets}
         start = stop
-    header = json.dumps(described, separators=(",", ":")).encode()
+    header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little"), header

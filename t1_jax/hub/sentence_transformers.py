@@ -1,12 +1,12 @@
-"""The document side of T1 as sentence-transformers loads it; its query side is refused there.
+"""Export of the document side to sentence-transformers; encoding a query raises an error there.
 
-sentence-transformers knows a prompt in front of a text, but T1's document prompt also follows the
-text and ends with `<emb_token>`, which truncation must never cut. So the folder `document/` has a
-tokenizer whose post-processor puts the prompt's tokens around the text after truncation. The causal
-language model beside it keeps its plain tokenizer, and shares its weight files by hard links.
+sentence-transformers supports a prompt before the text, but T1's document prompt also has tokens
+after the text and ends with `<emb_token>`, which must survive truncation. So the folder `document/`
+has a tokenizer whose post-processor adds the prompt's tokens after truncation. The causal language
+model beside it keeps its own tokenizer; both share weight files by hard links.
 
-A `Router` with the one route `document` stands in front: `encode_document` works, `encode_query`
-and a bare `encode` raise, because a query without its thought is not T1.
+A `Router` has the single route `document`: `encode_document` works, and `encode_query` and `encode`
+raise, because T1 needs a thought to embed a query.
 """
 
 import json
@@ -21,7 +21,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.hub.json_files import to_json
 from t1_jax.hub.safetensors_source import INDEX_FILE
 from t1_jax.hub.tokenizer import EMB_TOKEN, ModelTokenizer
-from t1_jax.hub.tokenizer_files import GENERIC_CLASS, ROLES
+from t1_jax.hub.tokenizer_export import GENERIC_CLASS, ROLES
 
 _NOTICE = (
     "Document side only. The query side of T1 must think: it writes a reasoning trajectory and "
@@ -34,42 +34,44 @@ _POOLING, _NORMALIZE = "1_Pooling", "2_Normalize"
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentPrompt:
-    """The document prompt, cut where the text goes in.
+    """The document prompt, split at the text.
 
     Attributes:
-        head_ids: tokens up to and including the last special token before the text.
-        words_before: plain words between that token and the text; tokenized together with it.
-        tail_ids: tokens from the first special token after the text to `<emb_token>`.
-        max_tokens: longest row, prompt and `<emb_token>` included; texts are cut to fit.
+        head_ids: ids up to and including the last special token before the text.
+        text_prefix: plain text between that token and the text; tokenized together with it.
+        tail_ids: ids from the first special token after the text to `<emb_token>`.
+        max_tokens: maximum length of a row, including the prompt; texts are truncated.
     """
 
     head_ids: tuple[int, ...]
-    words_before: str
+    text_prefix: str
     tail_ids: tuple[int, ...]
     max_tokens: int
 
 
-def check_document_prompt(side: DocumentPrompt, tokenizer: ModelTokenizer) -> None:
-    """Refuses what sentence-transformers could not use.
+def check_document_prompt(prompt: DocumentPrompt, tokenizer: ModelTokenizer) -> None:
+    """Raises if sentence-transformers cannot use the prompt.
 
     Raises:
-        ConfigError: the prompt does not end with `<emb_token>`, or there is no token to pad with.
+        ConfigError: the prompt does not end with `<emb_token>`, or there is no padding token.
     """
-    if not side.tail_ids or side.tail_ids[-1] != tokenizer.emb_token_id:
-        raise ConfigError(f"the document prompt must end with <emb_token>, got {side.tail_ids}")
+    if not prompt.tail_ids or prompt.tail_ids[-1] != tokenizer.emb_token_id:
+        raise ConfigError(f"the document prompt must end with <emb_token>, got {prompt.tail_ids}")
     if tokenizer.pad_token is None:
         raise ConfigError(
-            "the tokenizer has neither pad_token nor eos_token, one of which sentence-transformers "
-            "needs for batches",
-            hint="state pad_token in tokenizer_config.json and import the model again",
+            "the tokenizer has neither pad_token nor eos_token; sentence-transformers needs one of "
+            "them for batches",
+            hint="set pad_token in tokenizer_config.json and import the model again",
         )
 
 
-def write_document_tokenizer(folder: Path, tokenizer: ModelTokenizer, side: DocumentPrompt) -> None:
-    """Makes the folder of the document side in an export, with its tokenizer and nothing else."""
+def write_document_tokenizer(
+    folder: Path, tokenizer: ModelTokenizer, prompt: DocumentPrompt
+) -> None:
+    """Creates the folder `document/` of an export, with its tokenizer only."""
     settings = {
         "tokenizer_class": GENERIC_CLASS,
-        "model_max_length": side.max_tokens,
+        "model_max_length": prompt.max_tokens,
         "clean_up_tokenization_spaces": False,
         "padding_side": "right",
         "truncation_side": "right",
@@ -79,7 +81,7 @@ def write_document_tokenizer(folder: Path, tokenizer: ModelTokenizer, side: Docu
         "pad_token": tokenizer.pad_token,
     }
     texts = {
-        "tokenizer.json": json.dumps(_document_tokenizer(tokenizer, side), ensure_ascii=False),
+        "tokenizer.json": json.dumps(_document_tokenizer(tokenizer, prompt), ensure_ascii=False),
         "tokenizer_config.json": to_json(settings),
     }
     (folder / DOCUMENT_FOLDER).mkdir()
@@ -88,17 +90,17 @@ def write_document_tokenizer(folder: Path, tokenizer: ModelTokenizer, side: Docu
 
 
 def write_sentence_transformers(
-    folder: Path, weights: Iterable[Path], embed_dim: int, side: DocumentPrompt
+    folder: Path, weights: Iterable[Path], embed_dim: int, prompt: DocumentPrompt
 ) -> None:
-    """Adds the layout to an export that holds `config.json`, the weights and the tokenizers."""
+    """Adds the files of sentence-transformers to an export with config, weights and tokenizers."""
     _link_all([*weights, folder / "config.json", folder / INDEX_FILE], folder / DOCUMENT_FOLDER)
-    for name, content in _json_files(embed_dim, side).items():
+    for name, content in _json_files(embed_dim, prompt).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(to_json(content), encoding="utf-8")
 
 
 def _json_files(
-    embed_dim: int, side: DocumentPrompt
+    embed_dim: int, prompt: DocumentPrompt
 ) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
     """File name -> content."""
     modules = "sentence_transformers.models"
@@ -115,13 +117,13 @@ def _json_files(
         },
         "config_sentence_transformers.json": {
             "model_type": "SentenceTransformer",
-            "prompts": {"document": side.words_before},
+            "prompts": {"document": prompt.text_prefix},
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
             "t1_notice": _NOTICE,
         },
         f"{DOCUMENT_FOLDER}/sentence_bert_config.json": {
-            "max_seq_length": side.max_tokens,
+            "max_seq_length": prompt.max_tokens,
             "do_lower_case": False,
         },
         f"{_POOLING}/config.json": {
@@ -137,22 +139,22 @@ def _json_files(
     }
 
 
-def _document_tokenizer(tokenizer: ModelTokenizer, side: DocumentPrompt) -> dict[str, Any]:
-    """The tokenizer whose every output begins with the head and ends with the tail."""
+def _document_tokenizer(tokenizer: ModelTokenizer, prompt: DocumentPrompt) -> dict[str, Any]:
+    """The tokenizer whose post-processor adds head and tail of the prompt."""
     state = json.loads(tokenizer.backend.to_str())
     for added in state["added_tokens"]:
-        # `split_special_tokens` makes text of exactly those that T1 reads as text.
+        # With `split_special_tokens`, special tokens in a document become text, as in T1.
         added["special"] |= added["content"] == EMB_TOKEN
-    around = {"<t1_head>": side.head_ids, "<t1_tail>": side.tail_ids}
+    around = {"<t1_head>": prompt.head_ids, "<t1_tail>": prompt.tail_ids}
     around = {name: ids for name, ids in around.items() if ids}
-    one = [{"Sequence": {"id": "A", "type_id": 0}}]
-    if side.head_ids:
-        one.insert(0, {"SpecialToken": {"id": "<t1_head>", "type_id": 0}})
-    one.append({"SpecialToken": {"id": "<t1_tail>", "type_id": 0}})
+    single = [{"Sequence": {"id": "A", "type_id": 0}}]
+    if prompt.head_ids:
+        single.insert(0, {"SpecialToken": {"id": "<t1_head>", "type_id": 0}})
+    single.append({"SpecialToken": {"id": "<t1_tail>", "type_id": 0}})
     state["post_processor"] = {
         "type": "TemplateProcessing",
-        "single": one,
-        "pair": [*one, {"Sequence": {"id": "B", "type_id": 0}}],
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 0}}],
         "special_tokens": {
             name: _template_token(tokenizer, name, ids) for name, ids in around.items()
         },
@@ -163,13 +165,13 @@ def _document_tokenizer(tokenizer: ModelTokenizer, side: DocumentPrompt) -> dict
 def _template_token(
     tokenizer: ModelTokenizer, name: str, ids: tuple[int, ...]
 ) -> Mapping[str, Any]:
-    """One name in the template that stands for several tokens."""
+    """An entry of the template: a name for several tokens."""
     tokens = [tokenizer.backend.id_to_token(index) or name for index in ids]
     return {"id": name, "ids": list(ids), "tokens": tokens}
 
 
 def _link_all(files: Iterable[Path], folder: Path) -> None:
-    """The same files under a second name; copies where the file system has no hard links."""
+    """Hard links to the files, or copies on file systems without hard links."""
     for file in files:
         if not file.exists():
             continue

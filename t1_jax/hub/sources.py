@@ -1,4 +1,4 @@
-"""What every source of weights offers: tensors under Hugging Face names, read one at a time."""
+"""The protocol of weight sources: tensors by Hugging Face name, read one at a time; and casts."""
 
 from collections.abc import Collection, Mapping
 from typing import Protocol, runtime_checkable
@@ -8,7 +8,7 @@ import numpy as np
 
 from t1_jax.errors import WeightsError
 
-# The names that Hugging Face configs and safetensors use for the dtypes weights are stored in.
+# Dtypes of stored weights, by their names in Hugging Face configs.
 STORED_DTYPES: Mapping[str, np.dtype] = {
     "float32": np.dtype(np.float32),
     "float16": np.dtype(np.float16),
@@ -18,53 +18,53 @@ STORED_DTYPES: Mapping[str, np.dtype] = {
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
-_MOST_NAMED = 20
-_VALUES_AT_ONCE = 1 << 22
+_MAX_NAMED = 20
+_BLOCK_VALUES = 1 << 22
 
 
 @runtime_checkable
 class TensorSource(Protocol):
-    """Named tensors of one checkpoint.
+    """Named tensors of a checkpoint.
 
-    `read` may return a view of a mapped file: a caller that takes a slice of it touches only the
-    pages of that slice, and one that keeps it should copy it.
+    `read` may return a view of a memory-mapped file: reading a slice loads only its pages, and a
+    caller that keeps the array should copy it.
     """
 
     def names(self) -> Collection[str]:
-        """Every tensor, under its Hugging Face name."""
+        """Hugging Face names of all tensors."""
         ...
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape that `read` will return."""
+        """Shape of the array from `read`."""
         ...
 
     def dtype(self, name: str) -> np.dtype:
-        """The dtype that `read` will return; bfloat16 is that of `ml_dtypes`."""
+        """Dtype of the array from `read`; bfloat16 is that of `ml_dtypes`."""
         ...
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor's values, read-only."""
+        """Values of a tensor, read-only."""
         ...
 
     def location(self, name: str) -> str:
-        """Where the tensor lies, for messages: the file, and its name there."""
+        """File and stored name of a tensor, for error messages."""
         ...
 
 
 def stored_dtype(source: TensorSource) -> str:
-    """The narrowest dtype name that holds every tensor of `source` exactly."""
-    found = {source.dtype(name) for name in source.names()}
+    """Name of the narrowest dtype that represents every tensor of `source` exactly."""
+    dtypes = {source.dtype(name) for name in source.names()}
     for name, dtype in STORED_DTYPES.items():
-        if found == {dtype}:
+        if dtypes == {dtype}:
             return name
     return "float32"
 
 
 class RenamedSource:
-    """A `TensorSource` whose tensors go by other names.
+    """A `TensorSource` with renamed tensors.
 
     Args:
-        source: the tensors.
+        source: source of the tensors.
         stored: new name -> name in `source`.
     """
 
@@ -72,35 +72,35 @@ class RenamedSource:
         self._source, self._stored = source, stored
 
     def names(self) -> Collection[str]:
-        """Every tensor's new name."""
+        """New names of all tensors."""
         return self._stored.keys()
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The tensor's shape."""
+        """Shape of a tensor."""
         return self._source.shape(self._stored[name])
 
     def dtype(self, name: str) -> np.dtype:
-        """The tensor's dtype."""
+        """Dtype of a tensor."""
         return self._source.dtype(self._stored[name])
 
     def read(self, name: str) -> np.ndarray:
-        """The tensor's values."""
+        """Values of a tensor."""
         return self._source.read(self._stored[name])
 
     def location(self, name: str) -> str:
-        """Where it lies, by the name it has there."""
+        """File and stored name of a tensor."""
         return self._source.location(self._stored[name])
 
 
 def as_causal_lm(source: TensorSource, *, tied: bool) -> TensorSource:
-    """The names that the causal language model's class has, whatever class saved the checkpoint.
+    """A source with the names of the causal language model's class, as transformers loads it.
 
-    As transformers loads them: a model saved without its head (Qwen3Model, and every save of
-    sentence-transformers) lacks the prefix `model.`, and where head and embedding are one tensor it
-    may be stored under either name.
+    Names in a model that was saved without its head (Qwen3Model, and every save of
+    sentence-transformers) lack the prefix `model.`, and a tied embedding may be stored under the
+    name of the head.
 
     Args:
-        source: the tensors as they are stored.
+        source: tensors as stored.
         tied: whether the head is the embedding table.
     """
     names = source.names()
@@ -113,62 +113,61 @@ def as_causal_lm(source: TensorSource, *, tied: bool) -> TensorSource:
 
 
 class CheckedCast:
-    """Casts tensors to a dtype, and remembers those with values that are not finite in it.
+    """Casts tensors to a dtype, and collects those with values that are not finite in it.
 
-    The only way in which weights change their dtype, on loading and on writing: a value beyond the
-    range of the dtype (65,504 for float16) would otherwise become infinite silently.
+    Every change of dtype, on import and export, uses it: otherwise a value beyond the range of the
+    dtype (65,504 for float16) would silently become infinite.
 
     Args:
-        dtype: to cast to.
+        dtype: target dtype.
     """
 
     def __init__(self, dtype: np.dtype) -> None:
         self._dtype = np.dtype(dtype)
-        self._misfits: list[str] = []
+        self._overflows: list[str] = []
 
-    def narrows(self, stored: np.dtype) -> bool:
-        """Whether there are finite values of `stored` that the dtype cannot hold."""
-        return _reach(stored) > _reach(self._dtype)
+    def can_overflow(self, stored: np.dtype) -> bool:
+        """Whether finite values of the dtype `stored` can overflow."""
+        return _max_finite(stored) > _max_finite(self._dtype)
 
-    def check(self, values: np.ndarray, where: str) -> None:
-        """Notes `where` if a value of the tensor is not finite in the dtype."""
+    def check(self, values: np.ndarray, location: str) -> None:
+        """Records `location` if a value is not finite in the target dtype."""
         if not _fits(values, self._dtype):
-            self._misfits.append(where)
+            self._overflows.append(location)
 
-    def cast(self, values: np.ndarray, where: str) -> np.ndarray:
-        """The tensor in the dtype, checked."""
-        self.check(values, where)
+    def cast(self, values: np.ndarray, location: str) -> np.ndarray:
+        """The values in the target dtype; records `location` as `check` does."""
+        self.check(values, location)
         with np.errstate(over="ignore"):
             return values.astype(self._dtype, copy=False)
 
-    def refuse_misfits(self) -> None:
-        """To be called after the last tensor.
+    def raise_on_overflow(self) -> None:
+        """Raises if a recorded tensor overflowed; call it after the last tensor.
 
         Raises:
-            WeightsError: tensors did not fit; names them, the first twenty of very many.
+            WeightsError: names up to twenty tensors.
         """
-        if not self._misfits:
+        if not self._overflows:
             return
-        named = "\n  ".join(self._misfits[:_MOST_NAMED])
-        more = len(self._misfits) - _MOST_NAMED
+        named = "\n  ".join(self._overflows[:_MAX_NAMED])
+        more = len(self._overflows) - _MAX_NAMED
         raise WeightsError(
-            f"{len(self._misfits)} tensors have values that are not finite in {self._dtype.name} "
-            f"(its range ends at {_reach(self._dtype):.6g}):\n  {named}"
+            f"{len(self._overflows)} tensors have values that are not finite in {self._dtype.name} "
+            f"(largest value {_max_finite(self._dtype):.6g}):\n  {named}"
             + (f"\n  and {more} more" if more > 0 else ""),
             hint="choose a dtype with a wider range: bfloat16 or float32",
         )
 
 
-def _reach(dtype: np.dtype) -> float:
-    """The largest finite value."""
+def _max_finite(dtype: np.dtype) -> float:
     return float(ml_dtypes.finfo(dtype).max)
 
 
 def _fits(values: np.ndarray, dtype: np.dtype) -> bool:
-    """Whether every value is finite in `dtype`; rounding keeps order, so the extremes tell."""
+    """Whether every value is finite in `dtype`; rounding is monotonic, so extremes suffice."""
     flat = values.reshape(-1)
-    for start in range(0, flat.size, _VALUES_AT_ONCE):
-        block = flat[start : start + _VALUES_AT_ONCE].astype(np.float32, copy=False)
+    for start in range(0, flat.size, _BLOCK_VALUES):
+        block = flat[start : start + _BLOCK_VALUES].astype(np.float32, copy=False)
         with np.errstate(over="ignore"):
             extremes = np.stack([block.min(), block.max()]).astype(dtype)
         if not np.isfinite(extremes).all():

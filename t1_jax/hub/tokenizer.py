@@ -1,4 +1,8 @@
-"""A checkpoint's tokenizer and the ids that matter, from the files of a Hugging Face folder."""
+"""`ModelTokenizer`, the tokenizer of a checkpoint, read from a Hugging Face folder.
+
+`gguf_tokenizer` reads it from a GGUF file, `tokenizer_export` writes it to a folder, and
+`t1_jax.text.T1Tokenizer` uses it to encode prompts.
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,17 +17,16 @@ from tokenizers.models import BPE
 
 from t1_jax.errors import ConfigError, UnsupportedError, WeightsError
 from t1_jax.hub.hf_auto import auto_tokenizer
-from t1_jax.hub.json_files import check_link, read_json_if_there
-from t1_jax.hub.values import shown, whole_number
+from t1_jax.hub.json_files import check_int, check_link, read_optional_json, short_repr
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 EMB_TOKEN = "<emb_token>"
 
-# Fields of tokenizer_config.json that `ModelTokenizer` holds in attributes of its own, that a
-# tokenizer in one file makes void, or that name code.
-_HELD = frozenset(
+# Fields of tokenizer_config.json that are attributes of `ModelTokenizer`, have no effect with
+# tokenizer.json, or name code.
+_NOT_SETTINGS = frozenset(
     {
         "added_tokens_decoder",
         "additional_special_tokens",
@@ -42,16 +45,16 @@ _DOWNLOAD_AGAIN = "download the tokenizer's files again, all of one revision"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelTokenizer:
-    """Text to ids and back, with what a checkpoint says about its special tokens.
+    """A `tokenizers` object with the roles of its special tokens.
 
     Attributes:
         backend: the `tokenizers` object; shared, so copy it before changing its settings.
         special_tokens: role (`bos_token`, `eos_token`, `pad_token`, `unk_token` ...) -> token.
-        eos_ids: ids that end a generation.
-        extra_special_tokens: further special tokens, by name where the checkpoint names them.
-        chat_template: the checkpoint's Jinja template, or several by name, or None; T1 does not
-            use it, export keeps it.
-        generation: the fields of `generation_config.json`; export keeps them.
+        eos_ids: ids that end generation.
+        extra_special_tokens: further special tokens, or name -> token if the checkpoint names them.
+        chat_template: Jinja template, or name -> template, or None; export keeps it, T1 does not
+            use it.
+        generation_config: fields of `generation_config.json`; export keeps them.
         settings: further fields of `tokenizer_config.json`; export keeps them.
     """
 
@@ -60,38 +63,38 @@ class ModelTokenizer:
     eos_ids: tuple[int, ...]
     extra_special_tokens: tuple[str, ...] | Mapping[str, str] = ()
     chat_template: str | Mapping[str, str] | None = None
-    generation: Mapping[str, Any] = field(default_factory=dict)
+    generation_config: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def emb_token_id(self) -> int | None:
-        """The id of `<emb_token>`, or None where the tokenizer lacks it."""
+        """Id of `<emb_token>`, or None if the tokenizer lacks it."""
         return self.backend.token_to_id(EMB_TOKEN)
 
     @property
     def pad_token(self) -> str | None:
-        """The token that fills up batches: as stated, else (Llama 3) one that ends a text."""
+        """The padding token: `pad_token`, else `eos_token`, else (Llama 3) another end token."""
+        roles = (self.special_tokens.get(role) for role in ("pad_token", "eos_token"))
         ends = (self.backend.id_to_token(index) for index in self.eos_ids)
-        stated = (self.special_tokens.get(role) for role in ("pad_token", "eos_token"))
-        return next((token for token in (*stated, *ends) if token is not None), None)
+        return next((token for token in (*roles, *ends) if token is not None), None)
 
     @property
     def chat_templates(self) -> Mapping[str, str]:
-        """Every template by its name; a single one is called `default`."""
+        """Name -> chat template; a single template has the name `default`."""
         if isinstance(self.chat_template, str):
             return {"default": self.chat_template}
         return self.chat_template or {}
 
     def id_of_role(self, role: str) -> int | None:
-        """The id of `bos_token`, `eos_token`, `pad_token` or `unk_token`, if there is one."""
+        """Id of `bos_token`, `eos_token`, `pad_token` or `unk_token`, or None."""
         token = self.special_tokens.get(role)
         return None if token is None else self.backend.token_to_id(token)
 
     def assigned(self, vocab_size: int) -> Bool[np.ndarray, " V"]:
-        """Which rows of a vocabulary stand for a token; the logits of the others are −∞.
+        """Mask of the rows with a token; the logits of all other rows are −∞.
 
         Raises:
-            WeightsError: the tokenizer, or a stated end, has ids beyond the vocabulary.
+            WeightsError: a token id or an end id exceeds the vocabulary.
         """
         ids = np.fromiter(self.backend.get_vocab().values(), np.int64)
         if ids.max(initial=-1) >= vocab_size:
@@ -110,26 +113,26 @@ class ModelTokenizer:
 
 
 def tokenizer_from_folder(folder: Path) -> ModelTokenizer:
-    """The tokenizer that `AutoTokenizer` resolves from a folder; never cuts or pads by itself.
+    """The tokenizer that `AutoTokenizer` loads from a folder, without truncation and padding.
 
     Raises:
-        WeightsError: no tokenizer, a file that is damaged, or files that disagree about ids.
-        UnsupportedError: a tokenizer that is not byte-level BPE.
+        WeightsError: no tokenizer, a damaged file, or files with different ids of a token.
+        UnsupportedError: the tokenizer is not byte-level BPE.
     """
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         check_link(folder / name)
     if not (folder / "tokenizer.json").exists() and not (folder / "vocab.json").exists():
         raise WeightsError(
             f"{folder / 'tokenizer.json'} is missing",
-            hint="give the folder of a whole checkpoint; a tokenizer.model is not read",
+            hint="give the folder of a complete checkpoint; tokenizer.model is not supported",
         )
     names = ("config.json", "generation_config.json", "tokenizer_config.json")
-    config, generation, tokenizer_config = (read_json_if_there(folder / name) for name in names)
-    stated = _added_tokens(folder, tokenizer_config)
+    config, generation, tokenizer_config = (read_optional_json(folder / name) for name in names)
+    added_tokens = _added_tokens(folder, tokenizer_config)
     loaded = auto_tokenizer(folder, config)
     backend = loaded.backend_tokenizer
     _check_byte_level(folder, backend)
-    for file, tokens in stated.items():
+    for file, tokens in added_tokens.items():
         _check_ids(backend, file, tokens)
     backend.no_truncation()
     backend.no_padding()
@@ -138,7 +141,7 @@ def tokenizer_from_folder(folder: Path) -> ModelTokenizer:
     for role, token in special_tokens.items():
         if backend.token_to_id(token) is None:
             raise WeightsError(
-                f"{folder}: {role} names no token: {shown(token)}", hint=_DOWNLOAD_AGAIN
+                f"{folder}: {role} is not a token: {short_repr(token)}", hint=_DOWNLOAD_AGAIN
             )
     eos = special_tokens.get("eos_token")
     eos_ids = [
@@ -149,22 +152,22 @@ def tokenizer_from_folder(folder: Path) -> ModelTokenizer:
     return ModelTokenizer(
         backend=backend,
         special_tokens=special_tokens,
-        # Our own export lists <emb_token> among the ends, for transformers' `generate`.
+        # Exports of this package list <emb_token> as an end, for `generate` of transformers.
         eos_ids=tuple(i for i in dict.fromkeys(eos_ids) if i != backend.token_to_id(EMB_TOKEN)),
         extra_special_tokens=_extra_special_tokens(loaded, tokenizer_config),
         chat_template=_chat_template(folder, loaded),
-        generation=generation,
+        generation_config=generation,
         settings=_settings(loaded, tokenizer_config),
     )
 
 
 def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[Path, dict[str, object]]:
-    """Every file that gives tokens ids -> what it says.
+    """File -> ids of added tokens in it.
 
     Raises:
-        WeightsError: it is not what transformers writes there.
+        WeightsError: a file has another format than transformers writes.
     """
-    listed = read_json_if_there(folder / "tokenizer.json").get("added_tokens") or []
+    listed = read_optional_json(folder / "tokenizer.json").get("added_tokens") or []
     by_id = config.get("added_tokens_decoder") or {}
     try:
         return {
@@ -172,17 +175,17 @@ def _added_tokens(folder: Path, config: Mapping[str, Any]) -> dict[Path, dict[st
             folder / "tokenizer_config.json": {
                 str(token["content"]): int(index) for index, token in by_id.items()
             },
-            folder / "added_tokens.json": {**read_json_if_there(folder / "added_tokens.json")},
+            folder / "added_tokens.json": {**read_optional_json(folder / "added_tokens.json")},
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{folder}: the added tokens are not a list of tokens with their ids ({error})",
+            f"{folder}: the added tokens are not a list of tokens with ids ({error})",
             hint=_DOWNLOAD_AGAIN,
         ) from error
 
 
 def _check_byte_level(folder: Path, backend: Tokenizer) -> None:
-    """Refuses a tokenizer for which a text is not just its bytes."""
+    """Raises unless the tokenizer is byte-level BPE."""
     splitter = backend.pre_tokenizer
     if not isinstance(backend.model, BPE) or b'"ByteLevel"' not in (
         b"" if splitter is None else splitter.__getstate__()
@@ -194,26 +197,26 @@ def _check_byte_level(folder: Path, backend: Tokenizer) -> None:
 
 
 def _check_ids(backend: Tokenizer, file: Path, tokens: Mapping[str, object]) -> None:
-    """Refuses a tokenizer in which a token has not the id, and so the row, that a file gives it."""
+    """Raises if the tokenizer has another id (row) for a token than the file."""
     for token, index in tokens.items():
-        found = backend.token_to_id(token)
-        if found != index:
+        actual = backend.token_to_id(token)
+        if actual != index:
             raise WeightsError(
-                f"{file} gives the token {shown(token)} the id {shown(index)}, the "
-                f"tokenizer has it at {found}",
+                f"the token {short_repr(token)} has the id {short_repr(index)} in {file} and "
+                f"{actual} in the tokenizer",
                 hint=_DOWNLOAD_AGAIN,
             )
 
 
 def _ids(file: Path, fields: Mapping[str, Any]) -> list[int]:
-    """`eos_token_id`: nothing, one id or a list of ids."""
-    stated = fields.get("eos_token_id")
-    if stated is None:
+    """Ids in `eos_token_id`, which is missing, one id or a list."""
+    value = fields.get("eos_token_id")
+    if value is None:
         return []
     try:
         return [
-            whole_number("eos_token_id", item, least=0)
-            for item in (stated if isinstance(stated, list) else [stated])
+            check_int("eos_token_id", index, least=0)
+            for index in (value if isinstance(value, list) else [value])
         ]
     except ConfigError as error:
         raise WeightsError(f"{file}: {error.message}", hint=_DOWNLOAD_AGAIN) from error
@@ -222,11 +225,11 @@ def _ids(file: Path, fields: Mapping[str, Any]) -> list[int]:
 def _extra_special_tokens(
     loaded: "PreTrainedTokenizerFast", config: Mapping[str, Any]
 ) -> tuple[str, ...] | Mapping[str, str]:
-    """By name where the checkpoint names them, else a list."""
+    """Name -> token if the checkpoint names them, else a tuple."""
     named = config.get("extra_special_tokens")
     if isinstance(named, Mapping):
         return {role: str(getattr(loaded, role)) for role in named}
-    listed: Any = loaded.extra_special_tokens  # found by name, so it has no type
+    listed: Any = loaded.extra_special_tokens  # a dynamic attribute without a type
     return tuple(str(token) for token in listed)
 
 
@@ -240,7 +243,8 @@ def _chat_template(
         for name, text in named.items()
     ):
         raise WeightsError(
-            f"{folder}: chat_template must be a text, or texts by name, got {shown(template)}",
+            f"{folder}: chat_template must be a string, or strings by name, got "
+            f"{short_repr(template)}",
             hint=_DOWNLOAD_AGAIN,
         )
     return template
@@ -248,4 +252,4 @@ def _chat_template(
 
 def _settings(loaded: "PreTrainedTokenizerFast", config: Mapping[str, Any]) -> Mapping[str, Any]:
     roles = loaded.SPECIAL_TOKENS_ATTRIBUTES
-    return {name: value for name, value in config.items() if name not in {*_HELD, *roles}}
+    return {name: value for name, value in config.items() if name not in {*_NOT_SETTINGS, *roles}}

@@ -1,4 +1,4 @@
-"""The one table between Hugging Face tensors and our parameters, read in both directions."""
+"""The map between Hugging Face tensors and parameters of the decoder, used in both directions."""
 
 import math
 import re
@@ -17,16 +17,15 @@ def _always(config: DecoderConfig) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of tensor and the parameter that holds it.
+    """A Hugging Face tensor and its parameter.
 
     Attributes:
-        hf_name: the tensor's Hugging Face name; with `{i}`, one tensor a layer, which together
-            form one parameter with the layers on its first axis.
-        path: of our parameter.
-        pattern: how one tensor turns from the Hugging Face layout into ours, as einops writes it:
-            d width, n query heads, k key and value heads, h head dimension, f feed-forward,
-            v vocabulary.
-        when: whether a decoder of this shape has the parameter.
+        hf_name: Hugging Face name; with `{i}` for one tensor per layer, which are stacked along
+            the first axis of the parameter.
+        path: path of the parameter.
+        pattern: einops pattern from the Hugging Face layout to that of the parameter: d embed,
+            n query heads, k kv heads, h head dim, f mlp, v vocabulary.
+        when: function from a config to whether the decoder has the parameter.
     """
 
     hf_name: str
@@ -36,14 +35,14 @@ class Rule:
 
     @property
     def stacked(self) -> bool:
-        """Whether there is one such tensor a layer."""
+        """Whether there is one tensor per layer."""
         return "{i}" in self.hf_name
 
     @property
     def vocab_axis(self) -> int | None:
-        """The axis of our layout that is the vocabulary, if there is one."""
-        ours = self.pattern.split(" -> ")[1].split()
-        return ours.index("v") if "v" in ours else None
+        """Axis of the vocabulary in the parameter of one layer, or None."""
+        axes = self.pattern.split(" -> ")[1].split()
+        return axes.index("v") if "v" in axes else None
 
 
 _TABLE = (
@@ -77,19 +76,19 @@ _TABLE = (
 
 
 def rules_for(config: DecoderConfig) -> tuple[Rule, ...]:
-    """The rules of the parameters that a decoder of this shape has, each exactly once."""
+    """The rules of all parameters of a decoder."""
     return tuple(rule for rule in _TABLE if rule.when(config))
 
 
 def hf_names(rule: Rule, config: DecoderConfig) -> tuple[str, ...]:
-    """The tensors of one rule, layer by layer."""
+    """Names of the tensors of a rule, in the order of layers."""
     if not rule.stacked:
         return (rule.hf_name,)
     return tuple(rule.hf_name.format(i=layer) for layer in range(config.num_layers))
 
 
 def expected_tensors(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """Every Hugging Face tensor of a decoder of this shape, and its shape."""
+    """Name -> shape of all Hugging Face tensors of a decoder."""
     return {
         name: hf_shape(rule, config)
         for rule in rules_for(config)
@@ -98,34 +97,33 @@ def expected_tensors(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def hf_shape(rule: Rule, config: DecoderConfig, *, rank: int = 0) -> tuple[int, ...]:
-    """Shape of one tensor in the Hugging Face layout, vocabulary not padded; r is an adapter's."""
+    """Shape of a tensor in the Hugging Face layout, without vocabulary padding; `rank`: LoRA's."""
     sizes = _sizes(config) | {"r": rank}
-    theirs = rule.pattern.split(" -> ")[0]
-    axes = re.findall(r"\(.+?\)|\w", theirs)
+    axes = re.findall(r"\(.+?\)|\w", rule.pattern.split(" -> ")[0])
     return tuple(math.prod(sizes[letter] for letter in re.findall(r"\w", axis)) for axis in axes)
 
 
-def our_shape(rule: Rule, config: DecoderConfig) -> tuple[int, ...]:
-    """Shape of one layer's tensor in our layout, vocabulary not padded."""
+def param_shape(rule: Rule, config: DecoderConfig) -> tuple[int, ...]:
+    """Shape of one layer of the parameter, without vocabulary padding."""
     sizes = _sizes(config)
     return tuple(sizes[letter] for letter in rule.pattern.split(" -> ")[1].split())
 
 
 def from_hf(rule: Rule, array: np.ndarray, config: DecoderConfig) -> np.ndarray:
-    """One Hugging Face tensor in our layout: a view, nothing is copied."""
+    """A Hugging Face tensor in the layout of the parameter, as a view."""
     return rearrange(array, rule.pattern, **_sizes_in(rule.pattern, config))
 
 
 def to_hf(rule: Rule, array: np.ndarray, config: DecoderConfig) -> np.ndarray:
-    """One layer of our parameter in the Hugging Face layout, padding of the vocabulary cut off."""
+    """One layer of a parameter in the Hugging Face layout, without vocabulary padding."""
     if rule.vocab_axis is not None:
         array = array[(slice(None),) * rule.vocab_axis + (slice(config.vocab_size),)]
-    theirs, ours = rule.pattern.split(" -> ")
-    return rearrange(array, f"{ours} -> {theirs}", **_sizes_in(rule.pattern, config))
+    hf_axes, axes = rule.pattern.split(" -> ")
+    return rearrange(array, f"{axes} -> {hf_axes}", **_sizes_in(rule.pattern, config))
 
 
 def _sizes(config: DecoderConfig) -> dict[str, int]:
-    """The size that each letter of a pattern stands for."""
+    """Letter in a pattern -> size."""
     return {
         "d": config.embed_dim,
         "n": config.num_heads,

@@ -1,8 +1,7 @@
-"""The BM25 baseline: bm25s over the terms of `words.py`.
+"""BM25, the lexical baseline: bm25s over the terms of `stemming.py`.
 
-bm25s tries JAX out when it is imported, which starts JAX's back end. It is imported here inside the
-functions that need it, so that importing this room does not; with several processes, start
-`jax.distributed` first.
+Importing bm25s initializes JAX's back end, so it is imported inside functions. With several
+processes, start `jax.distributed` first.
 """
 
 import logging
@@ -15,7 +14,7 @@ import numpy as np
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.collection import Collection, Query
 from t1_jax.retrieval.ranking import rank_documents
-from t1_jax.retrieval.stemming import is_letters_only, letters, stems
+from t1_jax.retrieval.stemming import is_letters_only, single_letters, stem
 from t1_jax.retrieval.trec import Run
 
 if TYPE_CHECKING:
@@ -24,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BM25:
-    """An index of words: score = Σ idf(t) · tf / (tf + k1 · (1 − b + b · length / mean length)).
+    """BM25 index: score = Σ idf(t) · tf / (tf + k1 · (1 − b + b · length / mean length)).
 
-    The idf is Lucene's, ln(1 + (N − df + 0.5) / (df + 0.5)); a word that a query repeats counts as
-    often as it stands there.
+    The sum is over the query's terms, with repetitions; the idf is Lucene's,
+    ln(1 + (N − df + 0.5) / (df + 0.5)).
 
     Attributes:
-        ids: the documents, as rows of `words`.
+        ids: document ids, in the row order of `words`.
         words: bm25s's sparse matrix of term weights.
-        letters: the same of words of one letter, for queries that have no others, such as "C";
-            None where no document has one.
+        letters: the same for words of one letter, which serves queries such as "C" that have no
+            longer word; None if no document has such a word.
     """
 
     ids: tuple[str, ...]
@@ -45,38 +44,40 @@ class BM25:
         """Indexes title and text of every document.
 
         Args:
-            collection: whose documents are to be found.
-            k1: saturation of term frequency. The defaults are bm25s's own; on both collections of
-                `t1_jax.retrieval.datasets` they beat the 0.9 and 0.4 of Anserini, and a baseline
-                should be no straw man.
-            b: how far a document's length counts, from 0 to 1.
+            collection: collection with the documents.
+            k1: saturation of term frequency. The defaults of `k1` and `b` are those of bm25s: on
+                both collections of `t1_jax.retrieval.datasets` they give a stronger baseline than
+                Anserini's 0.9 and 0.4.
+            b: strength of length normalization, from 0 to 1.
 
         Raises:
-            ConfigError: k1 is negative, or b lies outside [0, 1].
-            DataError: no document has a single word.
+            ConfigError: k1 is negative, or b is outside [0, 1].
+            DataError: the documents contain no word.
         """
         if k1 < 0 or not 0 <= b <= 1:
-            raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, not k1={k1} and b={b}")
+            raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, got k1={k1} and b={b}")
         import bm25s
 
-        # bm25s asks for debug messages, which show once any library gives the root a handler.
+        # bm25s logs at debug level, which becomes visible once a library adds a root handler.
         logging.getLogger("bm25s").setLevel(logging.WARNING)
         texts = [document.full_text for document in collection.documents]
 
-        def indexed(tokens: list[list[str]]) -> "bm25s.BM25 | None":
+        def build_index(tokens: list[list[str]]) -> "bm25s.BM25 | None":
             if not any(tokens):
                 return None
             index = bm25s.BM25(method="lucene", k1=k1, b=b)
             index.index(tokens, show_progress=False)
             return index
 
-        words = indexed(stems(texts))
+        words = build_index(stem(texts))
         if words is None:
-            raise DataError(f"BM25 finds no word in the documents of {collection.name}")
+            raise DataError(
+                f"the documents of {collection.name} contain no word, so BM25 cannot index them"
+            )
         return cls(
             ids=tuple(document.id for document in collection.documents),
             words=words,
-            letters=indexed(letters(texts)),
+            letters=build_index(single_letters(texts)),
         )
 
     def search(
@@ -85,30 +86,33 @@ class BM25:
         k: int = 1000,
         excluded: Mapping[str, Set[str]] | None = None,
     ) -> Run:
-        """The best `k` documents of each query among those that share a word with it.
+        """The top `k` documents of each query, among those that share a term with it.
 
-        Excluded documents are taken out before the cut. A query without a known word has no result.
+        Args:
+            queries: queries to search with; one without a known term has no results.
+            k: number of results per query.
+            excluded: query id -> ids of documents to remove before the top-k cut.
         """
         texts = [query.text for query in queries]
-        tokens = zip(queries, stems(texts), letters(texts), strict=True)
+        tokens = zip(queries, stem(texts), single_letters(texts), strict=True)
         return {
             query.id: self._search_one(
-                *((self.letters, own) if is_letters_only(query.text) else (self.words, terms)),
+                *((self.letters, letters) if is_letters_only(query.text) else (self.words, words)),
                 k,
                 (excluded or {}).get(query.id, ()),
             )
-            for query, terms, own in tokens
+            for query, words, letters in tokens
         }
 
     def _search_one(
         self, index: "bm25s.BM25 | None", terms: list[str], k: int, excluded: Iterable[str]
     ) -> dict[str, float]:
-        known = index.get_tokens_ids(terms) if index is not None else []
-        if index is None or not known:
+        term_ids = index.get_tokens_ids(terms) if index is not None else []
+        if index is None or not term_ids:
             return {}
-        scores = index.get_scores_from_ids(known)
-        taken_out = set(excluded)
+        scores = index.get_scores_from_ids(term_ids)
+        excluded = set(excluded)
         matching = np.flatnonzero(scores > 0).tolist()
-        rows = [row for row in matching if self.ids[row] not in taken_out]
+        rows = [row for row in matching if self.ids[row] not in excluded]
         order = rank_documents(scores[rows], [self.ids[row] for row in rows], k)
-        return {self.ids[rows[place]]: float(scores[rows[place]]) for place in order.tolist()}
+        return {self.ids[rows[i]]: float(scores[rows[i]]) for i in order.tolist()}

@@ -1,4 +1,4 @@
-"""A judged collection: documents, queries, and which documents answer which query."""
+"""A test collection: documents, queries and relevance labels (qrels)."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ class Document:
     """One retrievable text.
 
     Attributes:
-        id: unique in its collection; no control characters. Spaces are allowed, as BRIGHT has them.
-        text: the body; blank only if there is a title.
+        id: unique in its collection, without control characters; spaces are allowed (BRIGHT).
+        text: body; blank only if there is a title.
         title: may be empty.
 
     Raises:
-        DataError: a field does not keep to the above, or cannot be written as UTF-8.
+        DataError: a field breaks these rules or cannot be encoded as UTF-8.
     """
 
     id: str
@@ -28,12 +28,12 @@ class Document:
 
     def __post_init__(self) -> None:
         title_only = self.title and not self.text.strip()
-        _check("document", self.id, None if title_only else fault_of_text(self.text))
-        _check("title of document", self.id, self.title and fault_of_text(self.title))
+        _check("document", self.id, None if title_only else text_error(self.text))
+        _check("title of document", self.id, self.title and text_error(self.title))
 
     @property
     def full_text(self) -> str:
-        """What a retriever reads: the title on a line of its own, then the text."""
+        """Text for the retriever: the title on a line of its own, then the body."""
         if not self.text.strip():
             return self.title
         return f"{self.title}\n{self.text}" if self.title else self.text
@@ -41,41 +41,45 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """One question put to the collection: an id, unique among queries, and a text, never blank.
+    """One query.
+
+    Attributes:
+        id: unique in its collection, without control characters.
+        text: not blank.
 
     Raises:
-        DataError: a field does not keep to that, or cannot be written as UTF-8.
+        DataError: a field breaks these rules or cannot be encoded as UTF-8.
     """
 
     id: str
     text: str
 
     def __post_init__(self) -> None:
-        _check("query", self.id, fault_of_text(self.text))
+        _check("query", self.id, text_error(self.text))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """Documents, queries and judgments of one split; consistent by construction.
+    """Documents, queries and qrels of one split; the constructor checks that ids match.
 
     Attributes:
-        name: what tables and file names call it.
+        name: name in tables and file names.
         documents: in a fixed order; ids are unique.
         queries: in a fixed order; ids are unique.
-        qrels: query id -> document id -> grade. A grade above 0 means relevant, higher is better.
-        excluded: query id -> ids of documents that are taken out of that query's ranking before it
-            is cut to the top k.
-        metadata: source, licence, attribution and hashes of what the collection was built from.
-        absent_qrels: judgments, in the form of `qrels`, of documents that the collection lacks. No
-            ranking can hold them, but scores count them, as trec_eval does; see `all_qrels`.
-        notes: what the files held beyond a consistent collection and how often, as sentences for
-            a user; see `t1_jax.retrieval.load_collection`. Not compared.
-        task: name of the instruction in a prompt preset that these queries are to be put with. Only
-            a collection that is opened by its known name has one: the name of a folder or of a
-            file never chooses an instruction.
+        qrels: query id -> document id -> relevance label. A label above 0 means relevant; higher is
+            better.
+        excluded: query id -> ids of documents to remove from its ranking before the top-k cut.
+        metadata: source, license, attribution and hashes of the data.
+        absent_qrels: qrels of documents that the collection lacks, in the form of `qrels`. No
+            ranking can contain them, but metrics count them, as in trec_eval; see `all_qrels`.
+        notes: problem in the files -> count, written for users; see
+            `t1_jax.retrieval.load_collection`. Not compared.
+        task: name of the instruction in a prompt preset for these queries. Only a collection opened
+            by its registered name has one: the name of a folder or file never selects an
+            instruction.
 
     Raises:
-        DataError: an id twice, or a judgment or exclusion that names an unknown id.
+        DataError: a duplicate id, or a qrel or exclusion with an unknown id.
     """
 
     name: str
@@ -104,8 +108,8 @@ class Collection:
         for query_id, document_ids in self.absent_qrels.items():
             if query_id not in queries or not documents.isdisjoint(document_ids):
                 raise DataError(
-                    f"{self.name}: the absent judgments of query {query_id!r} name a document that "
-                    "is there, or the query is not"
+                    f"{self.name}: absent_qrels of query {query_id!r} name a document that the "
+                    "collection has, or the query is unknown"
                 )
 
     def _unique_ids(self, kind: str, items: Iterable[Document | Query]) -> set[str]:
@@ -118,12 +122,12 @@ class Collection:
 
     @cached_property
     def documents_by_id(self) -> Mapping[str, Document]:
-        """Every document under its id."""
+        """Document id -> document."""
         return {document.id: document for document in self.documents}
 
     @cached_property
     def all_qrels(self) -> Mapping[str, Mapping[str, int]]:
-        """What a run is scored against: `qrels` and `absent_qrels` together."""
+        """`qrels` and `absent_qrels` together: the qrels that runs are scored with."""
         if not self.absent_qrels:
             return self.qrels
         return {
@@ -134,14 +138,14 @@ class Collection:
 
     @cached_property
     def data_hash(self) -> str:
-        """Hex SHA-256 of all ids, titles and texts of the documents, whatever their order."""
+        """Hex SHA-256 of the ids, titles and texts of all documents, independent of their order."""
         return _hash(sorted((item.id, item.title, item.text) for item in self.documents))
 
     @cached_property
     def qrels_hash(self) -> str:
-        """Hex SHA-256 of what is asked and judged: two scores compare if theirs are equal.
+        """Hex SHA-256 of text, qrels and exclusions of every query with qrels.
 
-        It covers texts, grades and exclusions of every query that has a judgment.
+        Scores are comparable if their hashes are equal.
         """
         return _hash(
             (
@@ -155,72 +159,73 @@ class Collection:
         )
 
     def gold_documents(self, query_id: str) -> tuple[Document, ...]:
-        """The documents that share the query's best positive grade, in id order; may be none."""
-        grades = self.qrels.get(query_id, {})
-        best = max(grades.values(), default=0)
+        """The documents with the query's highest positive label, in id order; may be empty."""
+        labels = self.qrels.get(query_id, {})
+        best = max(labels.values(), default=0)
         return tuple(
             self.documents_by_id[document_id]
-            for document_id in sorted(grades)
-            if grades[document_id] == best > 0
+            for document_id in sorted(labels)
+            if labels[document_id] == best > 0
         )
 
     def gold_titles(self, query_id: str) -> tuple[str, ...]:
-        """Titles of the gold documents: what a perfect thought would name.
+        """Titles of the gold documents: the content of a perfect thought.
 
-        A document without a title gives the first line of its text.
+        The first line of the text replaces a missing title.
         """
         gold = self.gold_documents(query_id)
         return tuple(document.full_text.strip().splitlines()[0] for document in gold)
 
     def subset_queries(self, n: int, *, seed: int = 0) -> "Collection":
-        """The collection with `n` of its queries, or all if it has no more, in their old order.
+        """The collection with a random sample of `n` queries (or all), in their original order.
 
-        Which ones depends on `seed` and the ids alone, and a smaller subset lies inside a larger.
+        The sample depends on `seed` and the query ids only; a smaller sample is a subset of a
+        larger one.
 
         Raises:
             DataError: `n` is below 1.
         """
         if n < 1:
-            raise DataError(f"a subset of {n} queries of {self.name} was asked for; at least 1")
+            raise DataError(f"{self.name}: the number of queries must be at least 1, got {n}")
 
-        def draw(query: Query) -> str:
+        def random_key(query: Query) -> str:
             return hashlib.sha256(f"{seed}\n{query.id}".encode()).hexdigest()
 
-        return self.with_queries(query.id for query in sorted(self.queries, key=draw)[:n])
+        return self.with_queries(query.id for query in sorted(self.queries, key=random_key)[:n])
 
     def with_queries(self, ids: Iterable[str]) -> "Collection":
-        """The collection with these of its queries alone, in their old order."""
+        """The collection with the given queries only, in their original order."""
         chosen = set(ids)
         return replace(
             self,
             queries=tuple(query for query in self.queries if query.id in chosen),
-            qrels={key: grades for key, grades in self.qrels.items() if key in chosen},
+            qrels={key: labels for key, labels in self.qrels.items() if key in chosen},
             excluded={key: ids for key, ids in self.excluded.items() if key in chosen},
             absent_qrels={key: row for key, row in self.absent_qrels.items() if key in chosen},
         )
 
 
-def fault_of_id(value: str) -> str | None:
-    """What is wrong with an identifier, or None: it must be printable UTF-8 and not empty."""
+def id_error(value: str) -> str | None:
+    """Error message for an invalid id, or None: ids are not empty, printable and valid UTF-8."""
     if not value.strip():
         return "the id is empty"
     if any(ord(character) < 32 or ord(character) == 127 for character in value):
         return "the id has a control character"
-    return _fault_of_encoding(value)
+    return _encoding_error(value)
 
 
-def fault_of_text(value: str) -> str | None:
-    """What is wrong with a text, or None: it must be UTF-8 and not blank."""
-    return _fault_of_encoding(value) if value.strip() else "the text is empty"
+def text_error(value: str) -> str | None:
+    """Error message for an invalid text, or None: texts are not blank and valid UTF-8."""
+    return _encoding_error(value) if value.strip() else "the text is empty"
 
 
-def _check(kind: str, identifier: str, fault_of_content: str | None) -> None:
-    fault = fault_of_id(identifier) or fault_of_content
-    if fault:
-        raise DataError(f"{kind} {identifier!r}: {fault}")
+def _check(kind: str, identifier: str, content_error: str | None) -> None:
+    message = id_error(identifier) or content_error
+    if message:
+        raise DataError(f"{kind} {identifier!r}: {message}")
 
 
-def _fault_of_encoding(value: str) -> str | None:
+def _encoding_error(value: str) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""Reading text files line by line, so that every fault can name its file and line."""
+"""JSONL files read line by line; every error names the file and the line."""
 
 import json
 import re
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import t1_jax.files as files
 from t1_jax.errors import DataError
-from t1_jax.retrieval.collection import fault_of_id, fault_of_text
+from t1_jax.retrieval.collection import id_error, text_error
 
-MAX_GRADE = 999_999
-"""The highest grade: trec_eval takes memory and time in proportion to it."""
+MAX_RELEVANCE_LABEL = 999_999
+"""Upper bound of relevance labels: memory and time of trec_eval are proportional to the largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,27 +21,28 @@ class SourceLocation:
     path: Path
     line: int
 
-    def fault(self, message: str, *, hint: str | None = None) -> DataError:
-        """The error that says `message` happened here."""
+    def error(self, message: str, *, hint: str | None = None) -> DataError:
+        """A DataError whose message begins with `path:line`."""
         return DataError(f"{self.path}:{self.line}: {message}", hint=hint)
 
 
 def read_lines(path: Path) -> Iterator[tuple[SourceLocation, str]]:
-    """Yields each line with its place; see `t1_jax.files.read_lines`."""
+    """Yields each line with its location; see `t1_jax.files.read_lines`."""
     for number, line in files.read_lines(path):
         yield SourceLocation(path=path, line=number), line
 
 
-def integer_grade(place: SourceLocation, text: str) -> int:
-    """The grade that `text` spells; "1.0" is 1, as trec_eval reads it.
+def parse_relevance_label(location: SourceLocation, text: str) -> int:
+    """The relevance label in `text`; "1.0" is read as 1, as in trec_eval.
 
     Raises:
-        DataError: it is not an integer, or its magnitude exceeds `MAX_GRADE`.
+        DataError: it is not an integer, or its magnitude exceeds `MAX_RELEVANCE_LABEL`.
     """
     match = re.fullmatch(r"([+-]?[0-9]{1,6})(\.0*)?", text)
     if match is None:
-        raise place.fault(
-            f"the grade must be an integer of at most {len(str(MAX_GRADE))} digits, found {text!r}"
+        raise location.error(
+            "the relevance label must be an integer of at most "
+            f"{len(str(MAX_RELEVANCE_LABEL))} digits, found {text!r}"
         )
     return int(match[1])
 
@@ -50,27 +51,27 @@ def integer_grade(place: SourceLocation, text: str) -> int:
 class Record:
     """One JSON object of a JSONL file, with checked access to its fields."""
 
-    place: SourceLocation
+    location: SourceLocation
     fields: dict[str, object]
 
     def id(self, name: str) -> str:
-        """The identifier under `name`; an integer is taken as its digits, as BEIR's readers do."""
+        """The identifier under `name`; an integer becomes its digits, as in BEIR's reader."""
         value = self._present(name)
         value = str(value) if _is_integer(value) else self._string(name)
-        return self._checked(name, fault_of_id(value), value)
+        return self._checked(name, id_error(value), value)
 
     def text(self, name: str) -> str:
-        """The text under `name`, which may not be blank."""
-        return self._checked(name, fault_of_text(value := self._string(name)), value)
+        """The text under `name`; it must not be blank."""
+        return self._checked(name, text_error(value := self._string(name)), value)
 
     def optional_text(self, name: str) -> str:
-        """The text under `name`, or "" where the field is absent, null or blank."""
+        """The text under `name`, or "" if the field is absent, null or blank."""
         value = self.fields.get(name)
         blank = value is None or (isinstance(value, str) and not value.strip())
         return "" if blank else self.text(name)
 
     def nullable_text(self, name: str) -> str:
-        """The text under `name`, which must be there; "" where it is null or blank."""
+        """The text under `name`, or "" if it is null or blank; the field must be present."""
         self._present(name)
         return self.optional_text(name)
 
@@ -79,12 +80,12 @@ class Record:
         value = self._present(name)
         items = value if isinstance(value, list) else [None]
         if not all(isinstance(item, str) or _is_integer(item) for item in items):
-            raise self.place.fault(f'field "{name}" must be a list of strings')
-        return [self._checked(name, fault_of_id(str(item)), str(item)) for item in items]
+            raise self.location.error(f'field "{name}" must be a list of strings')
+        return [self._checked(name, id_error(str(item)), str(item)) for item in items]
 
     def _present(self, name: str) -> object:
         if name not in self.fields:
-            raise self.place.fault(
+            raise self.location.error(
                 f'field "{name}" is missing; found {", ".join(sorted(self.fields)) or "none"}'
             )
         return self.fields[name]
@@ -92,34 +93,34 @@ class Record:
     def _string(self, name: str) -> str:
         value = self._present(name)
         if not isinstance(value, str):
-            raise self.place.fault(
+            raise self.location.error(
                 f'field "{name}" must be a string, found {type(value).__name__} {value!r}'
             )
         return value
 
-    def _checked(self, name: str, fault: str | None, value: str) -> str:
-        if fault:
-            raise self.place.fault(f'field "{name}": {fault}')
+    def _checked(self, name: str, error: str | None, value: str) -> str:
+        if error:
+            raise self.location.error(f'field "{name}": {error}')
         return value
 
 
 def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)  # JSON's true is an int to Python
+    return isinstance(value, int) and not isinstance(value, bool)  # bool is a subclass of int
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """Yields the JSON objects of a JSONL file; fields that nobody asks for are let be.
+    """Yields the JSON objects of a JSONL file; unknown fields are ignored.
 
     Raises:
         DataError: an empty line, malformed JSON, or a line that is not an object.
     """
-    for place, line in read_lines(path):
+    for location, line in read_lines(path):
         if not line.strip():
-            raise place.fault("the line is empty", hint="delete it")
+            raise location.error("the line is empty", hint="delete it")
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise place.fault(f"malformed JSON: {error}") from error
+            raise location.error(f"malformed JSON: {error}") from error
         if not isinstance(fields, dict):
-            raise place.fault(f"expected a JSON object, found {type(fields).__name__}")
-        yield Record(place=place, fields=fields)
+            raise location.error(f"expected a JSON object, found {type(fields).__name__}")
+        yield Record(location=location, fields=fields)

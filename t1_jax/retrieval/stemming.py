@@ -1,7 +1,7 @@
-"""Terms for BM25: English stems, and pairs of characters where a script puts no spaces.
+"""BM25 terms: English stems, and character bigrams in scripts without spaces between words.
 
-Lucene's CJK analyzer does the same with Chinese, Japanese and Korean; Thai, Lao, Khmer and Burmese
-would need dictionaries, and pairs serve them too.
+Bigrams are what Lucene's CJK analyzer uses for Chinese, Japanese and Korean. Thai, Lao, Khmer and
+Burmese, which would need dictionaries, get bigrams too.
 """
 
 import functools
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import Stemmer
 
-# Han, kana, Hangul, Thai, Lao, Burmese, Khmer; the last planes are Han's extensions.
+# Han, kana, Hangul, Thai, Lao, Burmese, Khmer; the last range is Han extensions.
 _UNSPACED = (
     "々〇\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3041-\u3096\u30a1-\u30fa\u30fc-\u30ff"
     "\u3130-\u318f\u31a0-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7ff\uf900-\ufaff"
@@ -21,10 +21,10 @@ _LAST_MARK = 0x1FFFF
 _ONE_LETTER = re.compile(rf"[{_UNSPACED}]|\b[^\W\d_]\b")
 
 
-def stems(texts: list[str]) -> list[list[str]]:
-    """The terms of each text: words of two letters or more without stop words, stemmed, and pairs.
+def stem(texts: list[str]) -> list[list[str]]:
+    """Terms of each text: stems of words of at least two letters, without stop words, and bigrams.
 
-    A text in ASCII gives what `bm25s.tokenize` gives with its English stop words and this stemmer.
+    For ASCII texts the result equals `bm25s.tokenize` with English stop words and this stemmer.
     """
     from bm25s.stopwords import STOPWORDS_EN
 
@@ -36,19 +36,19 @@ def stems(texts: list[str]) -> list[list[str]]:
     ]
 
 
-def letters(texts: list[str]) -> list[list[str]]:
-    """Words of one letter, names such as C and R, and every character of an unspaced script."""
+def single_letters(texts: list[str]) -> list[list[str]]:
+    """Words of one letter, such as the names C and R, and the characters of unspaced scripts."""
     return [_ONE_LETTER.findall(_plain(text)) for text in texts]
 
 
 def is_letters_only(text: str) -> bool:
-    """Whether all words of a text have one letter, so that `stems` of documents lack them."""
+    """Whether all words of a text have one letter; `stem` gives no terms for such a text."""
     words = re.findall(r"\w+", _plain(text))
     return bool(words) and all(len(word) == 1 and word.isalpha() for word in words)
 
 
 def _plain(text: str) -> str:
-    """In lower case, with full-width letters and half-width kana as what they are variants of."""
+    """The text in NFKC form (no full-width letters, no half-width kana) and in lower case."""
     return unicodedata.normalize("NFKC", text).lower()
 
 
@@ -63,14 +63,14 @@ def _words(text: str) -> Iterator[str]:
         elif len(run) == 1:
             yield run
         else:
-            yield from (run[place : place + 2] for place in range(len(run) - 1))
+            yield from (run[i : i + 2] for i in range(len(run) - 1))
 
 
 @functools.cache
 def _pattern() -> re.Pattern[str]:
-    r"""A run of an unspaced script (group 1), or a word of two letters or more with their marks.
+    r"""A run of an unspaced script (group 1), or a word of at least two letters with their marks.
 
-    Python's \w holds no combining marks, which would cut words of Hindi or Tamil to pieces.
+    Python's \w excludes combining marks, so \w+ would split words of Hindi or Tamil.
     """
     marks = "".join(
         chr(code)

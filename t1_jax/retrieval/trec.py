@@ -1,4 +1,4 @@
-"""Runs and judgments in TREC form, and the type of a run."""
+"""Runs in TREC format."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,47 +9,53 @@ import numpy as np
 
 from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
-from t1_jax.retrieval.jsonl import SourceLocation, integer_grade, read_lines
+from t1_jax.retrieval.jsonl import SourceLocation, read_lines
 from t1_jax.retrieval.ranking import rank_documents
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 Run: TypeAlias = dict[str, dict[str, float]]
-"""Query id -> document id -> score; the order is that of `rank_documents`, not of insertion."""
+"""Query id -> document id -> score; `rank_documents` defines the ranking."""
 
 
 def trec_ids(ids: Iterable[str]) -> dict[str, str]:
-    """Each id as TREC files can hold it: every whitespace character becomes "_", as pyserini does.
+    """Id -> id in TREC files: every whitespace character becomes "_", as in pyserini.
 
     Raises:
-        DataError: an id is empty, or two become the same.
+        DataError: an id is empty, or two ids become equal.
     """
-    written: dict[str, str] = {}
-    owners: dict[str, str] = {}
+    trec_id: dict[str, str] = {}
+    original_id: dict[str, str] = {}
     for original in ids:
         mapped = re.sub(r"\s", "_", original)
         if not mapped:
-            raise DataError("a TREC file cannot hold an empty id")
-        if owners.setdefault(mapped, original) != original:
+            raise DataError("an id in a TREC file must not be empty")
+        if original_id.setdefault(mapped, original) != original:
             raise DataError(
-                f"ids {owners[mapped]!r} and {original!r} both become {mapped!r} in a TREC file",
+                f"ids {original_id[mapped]!r} and {original!r} both become {mapped!r} in a TREC "
+                "file",
                 hint="rename one of them",
             )
-        written[original] = mapped
-    return written
+        trec_id[original] = mapped
+    return trec_id
 
 
 def write_run(
     run: Mapping[str, Mapping[str, SupportsFloat]], path: Path, *, tag: str = "t1"
 ) -> None:
-    """Writes `qid Q0 docid rank score tag` lines, ranked from 1; a query without results has none.
+    """Writes lines of `qid Q0 docid rank score tag`; ranks start at 1.
+
+    Args:
+        run: query id -> document id -> score; a query without results gives no line.
+        path: target file.
+        tag: name of the run, without white space.
 
     Raises:
-        DataError: ids that collide (see `trec_ids`), a tag with whitespace, a score that is not
-            finite.
+        DataError: two ids become equal (see `trec_ids`), the tag has white space, or a score is
+            not finite.
     """
     if not tag or re.search(r"\s", tag):
-        raise DataError(f"{tag!r} cannot be the tag of a run: it is empty or has whitespace")
+        raise DataError(f"the tag of a run must not be empty or contain white space, got {tag!r}")
     query_ids, document_ids = _id_maps(run)
     lines = []
     for query_id, scores in run.items():
@@ -64,51 +70,19 @@ def write_run(
 
 
 def read_run(path: Path) -> Run:
-    """Reads a run; the rank column is not used, as in trec_eval.
+    """Reads a run; the rank column is ignored, as in trec_eval.
 
     Raises:
-        DataError: with file and line, a line of other than six fields, a score that is not a finite
-            number in float32, in which trec_eval compares, or a document listed twice for one
-            query.
+        DataError: a line does not have six fields, a score is not finite in float32 (the precision
+            of trec_eval), or a document is listed twice for a query; names file and line.
     """
     run: Run = {}
-    for place, (query_id, _, document_id, _, score, _) in _read_rows(Path(path), 6):
+    for location, (query_id, _, document_id, _, score, _) in _read_rows(Path(path), 6):
         scores = run.setdefault(query_id, {})
         if document_id in scores:
-            raise place.fault(f"query {query_id!r} lists document {document_id!r} twice")
-        scores[document_id] = _finite(place, score)
+            raise location.error(f"query {query_id!r} lists document {document_id!r} twice")
+        scores[document_id] = _finite(location, score)
     return run
-
-
-def write_qrels(qrels: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """Writes `qid 0 docid grade` lines.
-
-    Raises:
-        DataError: ids that collide, see `trec_ids`.
-    """
-    query_ids, document_ids = _id_maps(qrels)
-    lines = (
-        f"{query_ids[query_id]} 0 {document_ids[document_id]} {int(grade)}\n"
-        for query_id, grades in qrels.items()
-        for document_id, grade in grades.items()
-    )
-    write_atomically(Path(path), "".join(lines))
-
-
-def read_qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Reads judgments.
-
-    Raises:
-        DataError: with file and line, a line of other than four fields, a grade that is not an
-            integer, or a document judged twice for one query.
-    """
-    qrels: dict[str, dict[str, int]] = {}
-    for place, (query_id, _, document_id, grade) in _read_rows(Path(path), 4):
-        grades = qrels.setdefault(query_id, {})
-        if document_id in grades:
-            raise place.fault(f"query {query_id!r} judges document {document_id!r} twice")
-        grades[document_id] = integer_grade(place, grade)
-    return qrels
 
 
 def _id_maps(table: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, str], dict[str, str]]:
@@ -117,22 +91,22 @@ def _id_maps(table: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, str],
 
 
 def _read_rows(path: Path, width: int) -> Iterator[tuple[SourceLocation, list[str]]]:
-    for place, line in read_lines(path):
-        # Not at every space of Unicode: trec_eval separates fields by those of ASCII.
+    for location, line in read_lines(path):
+        # trec_eval splits fields at ASCII white space only.
         fields = re.findall(r"[^ \t\r\f\v]+", line)
         if len(fields) != width:
-            raise place.fault(
-                f"expected {width} fields separated by whitespace, found {len(fields)}",
-                hint='write an id that has spaces with "_" in their place, as pyserini does',
+            raise location.error(
+                f"expected {width} fields separated by white space, found {len(fields)}",
+                hint='write an id that has spaces with "_" in their location, as pyserini does',
             )
-        yield place, fields
+        yield location, fields
 
 
-def _finite(place: SourceLocation, text: str) -> float:
+def _finite(location: SourceLocation, text: str) -> float:
     try:
         value = float(text if text.isascii() and "_" not in text else "")
     except ValueError as error:
-        raise place.fault(f"the score must be a number, found {text!r}") from error
+        raise location.error(f"the score must be a number, found {text!r}") from error
     if not abs(value) <= _LARGEST:
-        raise place.fault(f"the score must be finite in float32, found {text!r}")
+        raise location.error(f"the score must be finite in float32, found {text!r}")
     return value

@@ -19,7 +19,7 @@ from t1_jax.text import (
     PromptTokens,
     T1Tokenizer,
     TokenBatch,
-    in_item_order,
+    restore_order,
     token_batches,
 )
 
@@ -105,7 +105,7 @@ class Encoder:
             def collect() -> None:
                 batch, embeddings = in_flight.pop(0)
                 outputs.append(global_to_host(embeddings)[: len(batch.tokens)])
-                advance(int(batch.lengths[batch.item_index >= 0].sum()))
+                advance(int(batch.lengths[batch.input_index >= 0].sum()))
 
             for batch in batches:
                 self._interrupt.check()
@@ -114,7 +114,7 @@ class Encoder:
                     collect()
             while in_flight:
                 collect()
-        embeddings = in_item_order(batches, outputs)
+        embeddings = restore_order(batches, outputs)
         is_broken = ~np.isfinite(embeddings).all(axis=1)
         if is_broken.any():
             raise DataError(

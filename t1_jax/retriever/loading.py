@@ -12,13 +12,13 @@ from flax import nnx
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     AdapterMetadata,
-    CardFacts,
     ExportOptions,
+    ModelCardData,
     export_adapter,
     export_folder,
+    load_adapter,
     load_decoder_state,
     tokenizer_hash,
-    with_adapter,
 )
 from t1_jax.model import (
     Decoder,
@@ -99,7 +99,7 @@ def load_decoder(
         decoder = nnx.merge(graph, parameters, masks)
     if resolved.adapter is None:
         return decoder
-    return with_adapter(decoder, resolved.adapter, mesh_context)
+    return load_adapter(decoder, resolved.adapter, mesh_context)
 
 
 def by_path(parameters: nnx.State) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def save_t1(
     *,
     dtype: str | None,
     options: ExportOptions,
-    card: CardFacts | None = None,
+    card: ModelCardData | None = None,
 ) -> None:
     """See `T1.save_pretrained`."""
     provenance = require_provenance(model.provenance)
@@ -133,7 +133,7 @@ def save_t1(
         provenance.tokenizer,
         t1_metadata(provenance, preset, emb_id, stored_dtype),
         document_prompt(preset, model.tokenizer, model.options.max_document_tokens),
-        card or CardFacts(name=folder.name),
+        card or ModelCardData(name=folder.name),
         options,
         other_fields=provenance.other_fields,
     )
@@ -144,7 +144,7 @@ def save_adapter(
     decoder: Decoder,
     preset: PromptPreset,
     provenance: Provenance,
-    card: CardFacts,
+    card: ModelCardData,
     *,
     scores: Mapping[str, Any] | None = None,
     dtype: str = "float32",

@@ -25,8 +25,8 @@ from t1_jax.text import (
     BucketConfig,
     PromptPreset,
     T1Tokenizer,
-    encode_documents,
-    encode_queries,
+    tokenize_documents,
+    tokenize_queries,
 )
 
 if TYPE_CHECKING:
@@ -134,14 +134,14 @@ class OpenedModel:
                 not fit into the model's context.
         """
         preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
-        prompts = encode_queries(
+        prompts = tokenize_queries(
             self.resolved.tokenizer,
             preset,
             texts,
             max_tokens=self.options.max_query_tokens,
             task=task if instruction is None else None,
             think=think,
-            items=names,
+            names=names,
         )
         if not think and (n != 1 or max_thought_tokens is not None):
             raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
@@ -165,7 +165,7 @@ class OpenedModel:
         Raises:
             ConfigError: it does not fit.
         """
-        encode_documents(
+        tokenize_documents(
             self.resolved.tokenizer,
             self.preset,
             ["x"],
@@ -239,17 +239,17 @@ def document_prompt(
         ConfigError: plain words follow the text, which sentence-transformers cannot express, or
             the template does not fit the tokenizer.
     """
-    bound = tokenizer.bind(preset.document_template, preset.instruction())
-    if bound.right:
+    parts = tokenizer.split_template(preset.document_template, preset.instruction())
+    if parts.text_suffix:
         raise ConfigError(
             f"the preset {preset.name} has words between {{text}} and the next special token "
-            f"({bound.right!r}), which sentence-transformers cannot express",
+            f"({parts.text_suffix!r}), which sentence-transformers cannot express",
             hint="end {text} with a special token in document_template",
         )
     return DocumentPrompt(
-        head_ids=bound.head,
-        words_before=bound.left,
-        tail_ids=(*bound.tail, tokenizer.emb_token_id),
+        head_ids=parts.head_ids,
+        text_prefix=parts.text_prefix,
+        tail_ids=(*parts.tail_ids, tokenizer.emb_token_id),
         max_tokens=max_tokens,
     )
 

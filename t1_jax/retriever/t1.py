@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
-from t1_jax.hub import CardFacts, EmbTokenMode, ExportOptions
+from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
@@ -18,7 +18,13 @@ from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
 from t1_jax.retriever.opening import RetrieverOptions, encoder_fingerprint, open_model
 from t1_jax.retriever.resolve import Provenance, require_provenance
-from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
+from t1_jax.text import (
+    PromptPreset,
+    PromptTokens,
+    T1Tokenizer,
+    tokenize_documents,
+    tokenize_queries,
+)
 
 
 class T1:
@@ -209,14 +215,14 @@ class T1:
         if len(ids) != len(batch):
             raise DataError(f"{len(batch)} queries but {len(ids)} query_ids")
         preset, task = self._with_instruction(task, instruction)
-        prompts = encode_queries(
+        prompts = tokenize_queries(
             self.tokenizer,
             preset,
             batch,
             max_tokens=self.options.max_query_tokens,
             task=task,
             think=think,
-            items=[f"query {name!r}" for name in ids],
+            names=[f"query {name!r}" for name in ids],
         )
         sampled: list[list[Thought]] = [[] for _ in batch]
         if think and thoughts is None:
@@ -307,7 +313,7 @@ class T1:
         dtype: str | None = None,
         max_shard_bytes: int = ExportOptions.max_shard_bytes,
         overwrite: bool = False,
-        card: CardFacts | None = None,
+        card: ModelCardData | None = None,
     ) -> None:
         """Writes a Hugging Face folder; sentence-transformers loads it to encode documents.
 
@@ -380,22 +386,22 @@ class T1:
     ) -> list[PromptTokens]:
         """Complete rows: prompt, user-supplied thought if any, `<emb_token>`."""
         if thoughts is None:
-            return [self.tokenizer.close(prompt) for prompt in prompts]
+            return [self.tokenizer.append_emb_token(prompt) for prompt in prompts]
         if not think:
             raise ConfigError("thoughts cannot be given with think=False")
         if len(thoughts) != len(prompts):
             raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
         encoded = [self.tokenizer.encode_thought(text) for text in thoughts]
         return [
-            self.tokenizer.close(prompt, thought)
+            self.tokenizer.append_emb_token(prompt, thought)
             for prompt, thought in zip(prompts, encoded, strict=True)
         ]
 
     def _document_rows(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
-        return encode_documents(
+        return tokenize_documents(
             self.tokenizer,
             self.preset,
             texts,
             max_tokens=self.options.max_document_tokens,
-            items=names,
+            names=names,
         )

@@ -1,4 +1,4 @@
-"""Queries and documents to tokens, in the words of a preset."""
+"""Tokenizes queries and documents with the prompts of a preset."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from t1_jax.text.presets import PromptPreset
 from t1_jax.text.tokenizer import PromptTokens, T1Tokenizer
 
 
-def encode_queries(
+def tokenize_queries(
     tokenizer: T1Tokenizer,
     preset: PromptPreset,
     texts: Sequence[str],
@@ -14,40 +14,54 @@ def encode_queries(
     max_tokens: int,
     task: str | None = None,
     think: bool = True,
-    items: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[PromptTokens]:
-    """Prompts that end where the thought begins, each at most `max_tokens` long.
+    """Query prompts up to the position of the thought; raises as `T1Tokenizer.encode_prompts`.
 
-    A thought and `<emb_token>` follow by `T1Tokenizer.close`; with `think=False` the prompt does
-    not ask for a thought, and `<emb_token>` follows at once. Raises as `encode_prompts` does.
+    `T1Tokenizer.append_emb_token` adds the thought and `<emb_token>`.
+
+    Args:
+        tokenizer: tokenizer of the model.
+        preset: templates.
+        texts: queries.
+        max_tokens: maximum length of a prompt.
+        task: name of the instruction in the preset.
+        think: whether the prompt asks for a thought.
+        names: name of each query in errors.
     """
     return tokenizer.encode_prompts(
         preset.query_template if think else preset.query_nothink_template,
         instruction=preset.instruction(task),
         texts=texts,
         max_tokens=max_tokens,
-        items=items,
+        names=names,
     )
 
 
-def encode_documents(
+def tokenize_documents(
     tokenizer: T1Tokenizer,
     preset: PromptPreset,
     texts: Sequence[str],
     *,
     max_tokens: int,
     task: str | None = None,
-    items: Sequence[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[PromptTokens]:
-    """Whole rows, `<emb_token>` at the end, each at most `max_tokens` long with it.
+    """Document prompts with `<emb_token>`; raises as `T1Tokenizer.encode_prompts`.
 
-    Texts are cut first and the token is appended then. Raises as `encode_prompts` does.
+    Args:
+        tokenizer: tokenizer of the model.
+        preset: templates.
+        texts: documents; truncated before `<emb_token>` is appended.
+        max_tokens: maximum length of a row, including `<emb_token>`.
+        task: name of the instruction in the preset.
+        names: name of each document in errors.
     """
     prompts = tokenizer.encode_prompts(
         preset.document_template,
         instruction=preset.instruction(task),
         texts=texts,
         max_tokens=max_tokens - 1,
-        items=items,
+        names=names,
     )
-    return [tokenizer.close(prompt) for prompt in prompts]
+    return [tokenizer.append_emb_token(prompt) for prompt in prompts]

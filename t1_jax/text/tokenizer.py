@@ -1,4 +1,7 @@
-"""Texts to tokens and back: templates keep their special tokens, users' text never gains one."""
+"""`T1Tokenizer` encodes prompts: special tokens come from templates only, never from user text.
+
+It wraps the `tokenizers` object of a checkpoint; `t1_jax.hub` reads and writes checkpoints.
+"""
 
 import json
 import re
@@ -14,11 +17,11 @@ from t1_jax.errors import ConfigError, DataError, UnsupportedError, WeightsError
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PromptTokens:
-    """One row of tokens.
+    """Tokens of a prompt or of a whole row.
 
     Attributes:
         ids: token ids, int32.
-        truncated: whether the end of the user's text was cut to fit.
+        truncated: whether the text was truncated.
     """
 
     ids: Int[np.ndarray, " L"]
@@ -26,36 +29,36 @@ class PromptTokens:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoundTemplate:
-    """A template with its instruction in place: tokens before and after the run that holds {text}.
+class TemplateParts:
+    """A template with its instruction, split at `{text}`.
 
     Attributes:
-        head: tokens up to and with the last special token before {text}.
-        left: the words between it and {text}; encoded together with the text, because a token
-            may span the seam.
-        right: the words after {text}, likewise.
-        tail: tokens from the first special token after {text} on.
+        head_ids: ids up to and including the last special token before `{text}`.
+        text_prefix: plain text between that token and `{text}`; tokenized together with the text,
+            because a token may span the boundary.
+        text_suffix: plain text after `{text}`, up to the next special token; likewise.
+        tail_ids: ids from the first special token after `{text}`.
     """
 
-    head: tuple[int, ...]
-    left: str
-    right: str
-    tail: tuple[int, ...]
+    head_ids: tuple[int, ...]
+    text_prefix: str
+    text_suffix: str
+    tail_ids: tuple[int, ...]
 
 
 class T1Tokenizer:
-    """A fast tokenizer that knows `<emb_token>` and reads users' text as nothing but text.
+    """A tokenizer with `<emb_token>` that encodes user text without special tokens.
 
-    Instructions, queries, documents and thoughts given as text are encoded by a second copy of the
-    tokenizer that has no special tokens, so `<|im_start|>` or `<emb_token>` inside them become
-    plain characters. Only templates and `close` place special tokens. Words that were added to the
-    vocabulary without being special are read everywhere, as the checkpoint's own tokenizer does.
+    A second copy of the tokenizer, without special tokens, encodes instructions, queries, documents
+    and given thoughts, so `<|im_start|>` or `<emb_token>` in them are plain text. Only templates
+    and `append_emb_token` add special tokens. Added tokens that are not special are recognized
+    everywhere, as in the checkpoint's tokenizer.
 
     Attributes:
-        tokenizer: the tokenizer as the checkpoint has it.
+        tokenizer: the checkpoint's tokenizer.
         emb_token_id: id of `<emb_token>`.
-        eos_ids: ids that end a generation.
-        pad_id: id that fills up batches.
+        eos_ids: ids that end generation.
+        pad_id: id of the padding token.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class T1Tokenizer:
         }
         if emb_token_id not in special.values():
             raise WeightsError(
-                f"id {emb_token_id} for <emb_token> is none of the tokenizer's added tokens",
-                hint="import the model again, which gives it an <emb_token>",
+                f"<emb_token> with id {emb_token_id} is not an added token of the tokenizer",
+                hint="import the model again, which adds <emb_token>",
             )
         if emb_token_id in eos_ids or emb_token_id == pad_id:
-            raise WeightsError(f"<emb_token> (id {emb_token_id}) must not also end or pad a text")
+            raise WeightsError(
+                f"<emb_token> (id {emb_token_id}) must not be an end or padding token"
+            )
         self.tokenizer = tokenizer
         self.emb_token_id = emb_token_id
         self.eos_ids = frozenset(eos_ids)
@@ -81,20 +86,12 @@ class T1Tokenizer:
         longest_first = sorted(special, key=len, reverse=True)
         self._special_pattern = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         self._plain = _without_tokens(tokenizer, special)
-        self._bound: dict[tuple[str, str], BoundTemplate] = {}
+        self._parts: dict[tuple[str, str], TemplateParts] = {}
 
     @property
-    def vocabulary_size(self) -> int:
-        """Number of ids, added tokens included."""
+    def vocab_size(self) -> int:
+        """Number of ids, including added tokens."""
         return self.tokenizer.get_vocab_size(with_added_tokens=True)
-
-    def encode_prompt(
-        self, template: str, *, instruction: str, text: str, max_tokens: int, item: str = "text"
-    ) -> PromptTokens:
-        """One prompt; see `encode_prompts`."""
-        return self.encode_prompts(
-            template, instruction=instruction, texts=[text], max_tokens=max_tokens, items=[item]
-        )[0]
 
     def encode_prompts(
         self,
@@ -103,171 +100,171 @@ class T1Tokenizer:
         instruction: str,
         texts: Sequence[str],
         max_tokens: int,
-        items: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
     ) -> list[PromptTokens]:
-        """The template around each text, at most `max_tokens` long; only the text is ever cut.
+        """One prompt per text; texts are truncated to `max_tokens`, templates never.
 
-        Tokens equal those of the plain tokenizer on the rendered prompt wherever neither the text
-        nor the instruction contains special tokens.
+        The tokens equal those of the checkpoint's tokenizer for the rendered prompt, unless the
+        text or the instruction contains special tokens.
 
         Args:
-            template: special tokens, words, `{text}` once and, anywhere, `{instruction}`.
-            instruction: what stands for `{instruction}`.
-            texts: what stands for `{text}`, one prompt each.
-            max_tokens: the most tokens a prompt may have, template included.
-            items: what to call each text in an error, for example `query 'q17'`.
+            template: special tokens, text, `{text}` once and `{instruction}` any number of times.
+            instruction: replaces `{instruction}`.
+            texts: replacements of `{text}`.
+            max_tokens: maximum length of a prompt, including the template.
+            names: name of each text in errors, such as `query 'q17'`.
 
         Raises:
             DataError: a text is empty or not valid Unicode.
-            ConfigError: the template does not fit this tokenizer, or not into `max_tokens`.
+            ConfigError: the template does not match this tokenizer, or exceeds `max_tokens`.
         """
-        names = items or [f"text {number}" for number in range(len(texts))]
-        bound = self.bind(template, instruction)
+        names = names or [f"text {number}" for number in range(len(texts))]
+        parts = self.split_template(template, instruction)
         for name, text in zip(names, texts, strict=True):
-            _refuse_unreadable(text, name)
+            _check_unicode(text, name)
             if not text.strip():
                 raise DataError(f"{name} is empty", hint="remove it, or give it a text")
-        runs = [bound.left + text + bound.right for text in texts]
-        budget = max_tokens - len(bound.head) - len(bound.tail)
+        affixed = [parts.text_prefix + text + parts.text_suffix for text in texts]
+        max_ids = max_tokens - len(parts.head_ids) - len(parts.tail_ids)
         prompts = []
-        for text, run in zip(texts, self._encode_plain(runs, names), strict=True):
-            start = len(bound.left)
-            ids, truncated = _cut(run, start, start + len(text), budget)
-            if len(ids) > budget:
+        for text, encoding in zip(texts, self._encode_plain(affixed, names), strict=True):
+            start = len(parts.text_prefix)
+            ids, truncated = _truncate(encoding, start, start + len(text), max_ids)
+            if len(ids) > max_ids:
                 raise ConfigError(
-                    f"the prompt takes {len(ids) + max_tokens - budget} tokens without any text, "
+                    f"the prompt has {len(ids) + max_tokens - max_ids} tokens without any text, "
                     f"but only {max_tokens} are allowed",
                     hint="allow more tokens, or shorten the prompt preset",
                 )
-            row = np.array([*bound.head, *ids, *bound.tail], dtype=np.int32)
+            row = np.array([*parts.head_ids, *ids, *parts.tail_ids], dtype=np.int32)
             prompts.append(PromptTokens(ids=row, truncated=truncated))
         return prompts
 
     def encode_thought(self, text: str) -> Int[np.ndarray, " L"]:
-        """The tokens of a thought that is given rather than sampled; special tokens become text."""
-        _refuse_unreadable(text, "thought")
+        """Token ids of a user-supplied thought; special tokens in it become plain text."""
+        _check_unicode(text, "thought")
         return np.array(self._encode_plain([text], ["thought"])[0].ids, dtype=np.int32)
 
-    def close(
+    def append_emb_token(
         self, prompt: PromptTokens, thought: Int[np.ndarray, " L"] | Sequence[int] = ()
     ) -> PromptTokens:
-        """The prompt, the thought, then `<emb_token>`, the only one in the row.
+        """Prompt, thought and `<emb_token>` as one row.
 
         Raises:
-            DataError: the prompt or the thought holds an `<emb_token>` of its own.
+            DataError: the prompt or the thought already contains `<emb_token>`.
         """
         ids = np.concatenate(
             [prompt.ids, np.asarray(thought, np.int32), np.array([self.emb_token_id], np.int32)]
         )
-        if (found := int((ids == self.emb_token_id).sum())) != 1:
-            raise DataError(f"a row must hold <emb_token> exactly once, this one has {found}")
+        if (count := int((ids == self.emb_token_id).sum())) != 1:
+            raise DataError(f"a row must contain <emb_token> exactly once, got {count}")
         return PromptTokens(ids=ids, truncated=prompt.truncated)
 
     def decode(self, ids: Sequence[int] | Int[np.ndarray, " L"]) -> str:
-        """The text of `ids`, special tokens written out."""
+        """The text of `ids`, including special tokens."""
         return self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Ids of all special tokens, `<emb_token>` included."""
+        """Ids of all special tokens, including `<emb_token>`."""
         added = self.tokenizer.get_added_tokens_decoder()
         return frozenset(number for number, token in added.items() if token.special)
 
-    def bind(self, template: str, instruction: str) -> BoundTemplate:
-        """The template with its instruction in place, taken apart around `{text}`.
+    def split_template(self, template: str, instruction: str) -> TemplateParts:
+        """The template with its instruction, split at `{text}`; cached.
 
         Raises:
-            ConfigError: the template does not fit this tokenizer.
+            ConfigError: the template does not match this tokenizer.
         """
-        if (template, instruction) not in self._bound:
-            _refuse_unreadable(instruction, "the instruction")
-            self._refuse_foreign_template(template)
-            self._bound[template, instruction] = self._split(template, instruction)
-        return self._bound[template, instruction]
+        if (template, instruction) not in self._parts:
+            _check_unicode(instruction, "the instruction")
+            self._check_template(template)
+            self._parts[template, instruction] = self._split(template, instruction)
+        return self._parts[template, instruction]
 
-    def _split(self, template: str, instruction: str) -> BoundTemplate:
-        """Encodes all of the template but the run around `{text}`."""
+    def _split(self, template: str, instruction: str) -> TemplateParts:
         if template.count("{text}") != 1:
-            raise ConfigError(f"a template must hold {{text}} exactly once, got {template!r}")
+            raise ConfigError(f"a template must contain {{text}} exactly once, got {template!r}")
         before, after = template.split("{text}")
-        *_, left = self._special_pattern.split(before)
-        right, *_ = self._special_pattern.split(after)
-        return BoundTemplate(
-            head=self._encode_template(before.removesuffix(left), instruction),
-            left=left.replace("{instruction}", instruction),
-            right=right.replace("{instruction}", instruction),
-            tail=self._encode_template(after.removeprefix(right), instruction),
+        *_, prefix = self._special_pattern.split(before)
+        suffix, *_ = self._special_pattern.split(after)
+        return TemplateParts(
+            head_ids=self._encode_template(before.removesuffix(prefix), instruction),
+            text_prefix=prefix.replace("{instruction}", instruction),
+            text_suffix=suffix.replace("{instruction}", instruction),
+            tail_ids=self._encode_template(after.removeprefix(suffix), instruction),
         )
 
     def _encode_template(self, part: str, instruction: str) -> tuple[int, ...]:
-        """Special tokens by name, and each run of words between them as one text."""
+        """Ids of a part of a template: special tokens, and the text between them."""
         ids: list[int] = []
         for piece in self._special_pattern.split(part):
             if piece in self._special:
                 ids.append(self._special[piece])
             else:
-                words = piece.replace("{instruction}", instruction)
-                ids.extend(self._encode_plain([words], ["the instruction"])[0].ids)
+                text = piece.replace("{instruction}", instruction)
+                ids.extend(self._encode_plain([text], ["the instruction"])[0].ids)
         return tuple(ids)
 
-    def _encode_plain(self, texts: Sequence[str], items: Sequence[str]) -> list[Encoding]:
+    def _encode_plain(self, texts: Sequence[str], names: Sequence[str]) -> list[Encoding]:
         encodings = self._plain.encode_batch(list(texts), add_special_tokens=False)
         special = np.fromiter(self._special.values(), np.int32)
-        for encoding, item in zip(encodings, items, strict=True):
+        for encoding, name in zip(encodings, names, strict=True):
             if np.isin(encoding.ids, special).any():
-                raise UnsupportedError(f"this tokenizer reads a special token in {item}")
+                raise UnsupportedError(f"this tokenizer reads a special token in {name}")
         return encodings
 
-    def _refuse_foreign_template(self, template: str) -> None:
-        """Raises unless piecewise encoding equals the tokenizer's own, special tokens and all."""
-        words = "".join(self._special_pattern.split(template)[::2])
-        names = re.findall(r"<\|[^|>]*\|>", words)
-        if foreign := [name for name in names if self.tokenizer.token_to_id(name) is None]:
+    def _check_template(self, template: str) -> None:
+        """Raises unless encoding in parts equals encoding the whole template."""
+        text = "".join(self._special_pattern.split(template)[::2])
+        names = re.findall(r"<\|[^|>]*\|>", text)
+        if unknown := [name for name in names if self.tokenizer.token_to_id(name) is None]:
             raise ConfigError(
-                f"the prompt preset holds {foreign[0]}, which this model's tokenizer does not know",
+                f"the prompt preset contains {unknown[0]}, which is unknown to this model's "
+                "tokenizer",
                 hint="choose the preset for the model's chat format: t1 (ChatML) or t1-llama3",
             )
         sample = template.replace("{text}", "a text")
-        ours = self._encode_template(sample, "an instruction")
+        in_parts = self._encode_template(sample, "an instruction")
         whole = sample.replace("{instruction}", "an instruction")
-        if list(ours) != self.tokenizer.encode(whole, add_special_tokens=False).ids:
+        if list(in_parts) != self.tokenizer.encode(whole, add_special_tokens=False).ids:
             raise UnsupportedError(
-                "this tokenizer treats a text differently after a special token, so prompts cannot "
-                "be put together piece by piece",
+                "this tokenizer encodes a text differently after a special token, so prompts "
+                "cannot be encoded in parts",
                 hint="use a byte-level tokenizer such as those of SmolLM2, Qwen and Llama 3",
             )
 
 
 def _without_tokens(tokenizer: Tokenizer, special: Collection[str]) -> Tokenizer:
-    """A copy that does not look `special` tokens up in a text, and does not add, cut or pad."""
+    """A copy without the `special` tokens, post-processing, truncation and padding."""
     state = json.loads(tokenizer.to_str())
     others = [token for token in state["added_tokens"] if token["content"] not in special]
     state |= {"added_tokens": others, "post_processor": None, "truncation": None, "padding": None}
-    # The ids of added tokens are counted on, unless the model's own vocabulary has them.
+    # tokenizers renumbers added tokens that are not in the vocabulary.
     state["model"]["vocab"] |= {token["content"]: token["id"] for token in others}
     return Tokenizer.from_str(json.dumps(state))
 
 
-def _refuse_unreadable(text: str, item: str) -> None:
+def _check_unicode(text: str, name: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{item} is not valid Unicode: a lone surrogate at character {error.start}",
+            f"{name} is not valid Unicode: a lone surrogate at character {error.start}",
             hint="write the text again as UTF-8",
         ) from error
 
 
-def _cut(run: Encoding, start: int, stop: int, budget: int) -> tuple[list[int], bool]:
-    """The run's ids without as many of the text's last tokens as `max_thought_tokens` demands.
+def _truncate(encoding: Encoding, start: int, stop: int, max_ids: int) -> tuple[list[int], bool]:
+    """The ids, without the last tokens of the text if there are more than `max_ids`.
 
-    Characters `start` to `stop` of the run are the text; tokens that reach outside it stay. A cut
-    may fall between the tokens of one character, as in every library that truncates tokens, so
-    that the exported document side makes the same rows.
+    Characters `start` to `stop` are the text; tokens that extend beyond it are kept. Truncation may
+    split the bytes of a character, as in every library that truncates tokens, so that the exported
+    document side gives the same rows.
     """
-    ids = run.ids
-    excess = len(ids) - budget
-    inside = [i for i, (a, b) in enumerate(run.offsets) if start <= a and b <= stop]
+    ids = encoding.ids
+    excess = len(ids) - max_ids
+    inside = [i for i, (a, b) in enumerate(encoding.offsets) if start <= a and b <= stop]
     if excess <= 0 or not inside:
         return ids, False
     last = inside[-1] + 1

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.retrieval import Index, build_index
-from t1_jax.train.data import Example, TrainingSet, text_key
+from t1_jax.train.data import Example, TrainingSet, text_hash
 from t1_jax.train.rewards import (
     DocumentStore,
     PoolConfig,
@@ -146,17 +146,17 @@ class CandidateDocuments:
                 for name in (*record.positives, *example.negatives)
             )
         )
-        texts = [self._sets[name].text_key(document) for name, document in keys]
+        texts = [self._sets[name].text_hash(document) for name, document in keys]
         encoded = model.encode_document(
             [self._sets[name].documents[document].full_text for name, document in keys]
         )
         grades = np.zeros((len(examples), len(keys)), np.int64)
         allowed = np.ones((len(examples), len(keys)), bool)
         for number, (example, record) in enumerate(zip(examples, records, strict=True)):
-            text_of = self._sets[example.set_name].text_key
+            text_of = self._sets[example.set_name].text_hash
             # By text, since candidates of other sets have other ids.
             hidden = {text_of(name) for name in (*record.positives, *record.excluded)}
-            hidden.add(text_key(record.query))
+            hidden.add(text_hash(record.query))
             for column, (name, document) in enumerate(keys):
                 if name == example.set_name:
                     grades[number, column] = record.positives.get(document, 0)

@@ -14,7 +14,7 @@ from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
 from t1_jax.parallel import MeshContext
 from t1_jax.retrieval.index import require_backend
 from t1_jax.retriever import check_savable
-from t1_jax.text import PromptPreset, T1Tokenizer, encode_documents, encode_queries
+from t1_jax.text import PromptPreset, T1Tokenizer, tokenize_documents, tokenize_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.infra import (
@@ -203,11 +203,11 @@ def check_prompts(
         ]
         for prompts, task in presets:
             for think in (True, False):
-                (row,) = encode_queries(
+                (row,) = tokenize_queries(
                     tokenizer, prompts, [_TEXT], max_tokens=_NO_LIMIT, task=task, think=think
                 )
                 _check_room("query", f"a query of {data.name}", len(row.ids), lengths.query)
-    (row,) = encode_documents(tokenizer, preset, [_TEXT], max_tokens=_NO_LIMIT)
+    (row,) = tokenize_documents(tokenizer, preset, [_TEXT], max_tokens=_NO_LIMIT)
     _check_room("document", "a document", len(row.ids), lengths.document)
     for name in config.running:
         thought = config.stages[name].fixed_thought

@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from t1_jax.hub import MODELS, CardFacts
+from t1_jax.hub import MODELS, ModelCardData
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import global_to_host
 from t1_jax.retriever import T1, save_adapter
@@ -104,9 +104,9 @@ def export_weights(
         WeightsError: a value is not finite in that dtype.
         T1Error: the write failed.
     """
-    card = CardFacts(
+    card = ModelCardData(
         name=f"{config.output.name}-{folder.name}",
-        licence=MODELS[model.provenance.name].licence
+        license=MODELS[model.provenance.name].license
         if model.provenance.name in MODELS
         else "other",
         training=summary.training,

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run, text_key
+from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run, text_hash
 from t1_jax.train.data import TrainingRecord, exclude_known_answers, jaccard, shingles
 
 _SHINGLE = 5  # characters, as for leaks
@@ -190,7 +190,7 @@ def mine_negatives(
     if not names or len(set(names)) < len(names):
         raise ConfigError(f"mining needs rankings of different names, got {names}")
     records, removed = exclude_known_answers(records, documents)
-    keys = {name: text_key(document.full_text) for name, document in documents.items()}
+    keys = {name: text_hash(document.full_text) for name, document in documents.items()}
     duplicates = _NearDuplicates(documents, config.near_duplicate_threshold)
     taken, dropped = Counter[str](), Counter[str]()
     mined = []

@@ -8,7 +8,13 @@ from jaxtyping import Float, Int
 
 from t1_jax.generate import Thought
 from t1_jax.retrieval import Document
-from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, encode_documents, encode_queries
+from t1_jax.text import (
+    PromptPreset,
+    PromptTokens,
+    T1Tokenizer,
+    tokenize_documents,
+    tokenize_queries,
+)
 from t1_jax.train.data import Example, LengthConfig, TrainingSet
 from t1_jax.train.layout import Continuation, Row, RowTargets
 
@@ -47,14 +53,14 @@ class RowBuilder:
             preset, task = self._preset, example.task
             if example.record.instruction is not None:
                 preset, task = preset.with_instruction(example.record.instruction), None
-            self._prompts[key] = encode_queries(
+            self._prompts[key] = tokenize_queries(
                 self.tokenizer,
                 preset,
                 [example.record.query],
                 max_tokens=self._lengths.query,
                 task=task,
                 think=think,
-                items=[f"query {example.record.query_id!r} of {example.set_name}"],
+                names=[f"query {example.record.query_id!r} of {example.set_name}"],
             )[0]
         return self._prompts[key]
 
@@ -114,7 +120,7 @@ class RowBuilder:
         if think and example.thought is not None:
             thought, _ = self.thought(example.thought)
             num_targets = self._sft_targets(example.thought, train_emb_token) if sft_weight else 0
-        ids = self.tokenizer.close(prompt, thought).ids
+        ids = self.tokenizer.append_emb_token(prompt, thought).ids
         first = len(prompt.ids)
         weights = np.full(num_targets, sft_weight, np.float32) if num_targets else None
         return Row(
@@ -163,12 +169,12 @@ class RowBuilder:
         """
         if key not in self._document_tokens:
             document = self._documents[key[0]][key[1]]
-            self._document_tokens[key] = encode_documents(
+            self._document_tokens[key] = tokenize_documents(
                 self.tokenizer,
                 self._preset,
                 [document.full_text],
                 max_tokens=self._lengths.document,
-                items=[f"document {key[1]!r} of {key[0]}"],
+                names=[f"document {key[1]!r} of {key[0]}"],
             )[0].ids
         ids = self._document_tokens[key]
         return Row(tokens=ids, emb_positions=[len(ids) - 1], embedding_ids=[embedding_id])

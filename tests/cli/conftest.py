@@ -81,7 +81,7 @@ def base_model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Token
     """A Hugging Face folder as others make them: 2 layers, width 32, no <emb_token>."""
     shape = DecoderConfig(
         family="llama",
-        vocab_size=tiny_tokenizer.vocabulary_size,
+        vocab_size=tiny_tokenizer.vocab_size,
         vocab_multiple=8,
         embed_dim=32,
         num_layers=2,

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from t1_jax.retrieval import load_collection
-from t1_jax.retrieval.flaws import ABSENT_DOCUMENT
+from t1_jax.retrieval.validation import UNKNOWN_DOCUMENT
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_check_counts_every_kind_of_flaw(t1, flawed):
         "documents with the text of an earlier one": 1,
         "document ids that clash in TREC files, where spaces become _": 1,
         "documents without title and text (dropped) in test": 1,
-        f"{ABSENT_DOCUMENT} (kept for scores, as in trec_eval) in test": 1,
+        f"{UNKNOWN_DOCUMENT} (kept for scores, as in trec_eval) in test": 1,
         "queries with the id of a document (see exclude_same_id of `t1 evaluate`) in test": 1,
         "queries with the text of a document of another id in test": 1,
         "queries with the text of an earlier one in test": 1,

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 def test_a_t1_folder_has_the_token_where_it_was_asked_for(
     t1, base_model, tiny_tokenizer, tmp_path, mode
 ):
-    token_id = 3 if mode == "spare" else tiny_tokenizer.vocabulary_size
+    token_id = 3 if mode == "spare" else tiny_tokenizer.vocab_size
     folder = tmp_path / "t1"
     answer = t1("import", base_model, folder, "--emb-token", mode, "--json")
     assert answer.code == 0, answer.err

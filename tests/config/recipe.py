@@ -1,4 +1,4 @@
-"""A config with one field of every kind, as the rooms of the package write them."""
+"""A config with one field of every kind that the package's configs use."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -84,7 +84,7 @@ def test_configs_in_a_sequence_are_refused() -> None:
 
         stages: tuple[Optimizer, ...] = ()
 
-    with pytest.raises(TypeError, match="cannot stand inside a sequence"):
+    with pytest.raises(TypeError, match="cannot be nested in a sequence"):
         describe(Staged)
 
 
@@ -99,5 +99,5 @@ def test_configs_in_a_dict_by_number_are_refused() -> None:
 
         stages: dict[int, Optimizer]
 
-    with pytest.raises(TypeError, match="whose keys are no texts"):
+    with pytest.raises(TypeError, match="whose keys are not strings"):
         describe(Numbered)

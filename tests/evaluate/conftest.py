@@ -33,7 +33,7 @@ def collection() -> Collection:
             "q4": {},
         },
         excluded={"q1": frozenset({"copy"})},
-        metadata={"description": "toys -> names", "licence": "<none>"},
+        metadata={"description": "toys -> names", "license": "<none>"},
     )
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
-from t1_jax.hub.card import CardFacts
+from t1_jax.hub.card import ModelCardData
 from t1_jax.hub.checkpoint import open_checkpoint
 from t1_jax.hub.emb_token import add_emb_token
 from t1_jax.hub.export import export_folder
@@ -24,7 +24,7 @@ from t1_jax.hub.metadata import T1Metadata
 from t1_jax.hub.sentence_transformers import DocumentPrompt
 from t1_jax.hub.sources import STORED_DTYPES
 from t1_jax.hub.tokenizer import ModelTokenizer
-from t1_jax.hub.weight_map import expected_tensors, our_shape, rules_for
+from t1_jax.hub.weight_map import expected_tensors, param_shape, rules_for
 from t1_jax.model import DecoderConfig, RopeConfig
 
 
@@ -68,7 +68,7 @@ def _abstract(config: DecoderConfig, dtype: str = "float32") -> dict[str, jax.Sh
     """What the model asks for: stacked layers, padded vocabulary, one device."""
     leaves = {}
     for rule in rules_for(config):
-        shape = [config.num_layers] * rule.stacked + [*our_shape(rule, config)]
+        shape = [config.num_layers] * rule.stacked + [*param_shape(rule, config)]
         if rule.vocab_axis is not None:
             shape[rule.vocab_axis] = config.padded_vocab_size
         leaves[rule.path] = jax.ShapeDtypeStruct(tuple(shape), STORED_DTYPES[dtype])
@@ -172,7 +172,7 @@ def _tiny_tokenizer(specials: tuple[str, ...] = ("<|end|>", "<|im_start|>")) -> 
         special_tokens={"eos_token": specials[0], "pad_token": specials[0]},
         eos_ids=(len(tokens),),
         chat_template="{{ messages }}<|im_start|>",
-        generation={"eos_token_id": len(tokens), "temperature": 0.7},
+        generation_config={"eos_token_id": len(tokens), "temperature": 0.7},
     )
 
 
@@ -216,7 +216,7 @@ def _write_tiny_tokenizer(folder: Path, tokenizer: ModelTokenizer) -> None:
     roles = {**tokenizer.special_tokens, "unk_token": None}  # Qwen2 would have one of its own
     config = {**roles, "chat_template": tokenizer.chat_template}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "generation_config.json").write_text(json.dumps(tokenizer.generation))
+    (folder / "generation_config.json").write_text(json.dumps(tokenizer.generation_config))
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def export_tiny(tmp_path, tiny_config, tiny_tokenizer, random_tensors, write_fol
             base_fingerprint=checkpoint.fingerprint,
         )
         side = DocumentPrompt(
-            head_ids=(263,), words_before="a", tail_ids=(262, emb.id), max_tokens=64
+            head_ids=(263,), text_prefix="a", tail_ids=(262, emb.id), max_tokens=64
         )
         folder = tmp_path / "exported"
         export_folder(
@@ -259,7 +259,7 @@ def export_tiny(tmp_path, tiny_config, tiny_tokenizer, random_tensors, write_fol
             tokenizer,
             metadata,
             side,
-            CardFacts(name="Tiny"),
+            ModelCardData(name="Tiny"),
             options,
             other_fields=checkpoint.other_fields,
         )

@@ -2,7 +2,7 @@
 
 import yaml
 
-from t1_jax.hub.card import CardFacts, render_card
+from t1_jax.hub.card import ModelCardData, render_card
 from t1_jax.hub.metadata import T1Metadata
 
 
@@ -15,11 +15,11 @@ def card(tiny_config, **facts: str) -> str:
         base_model='odd: "name"',
         base_fingerprint="def456",
     )
-    return render_card(CardFacts(name="Tiny T1", **facts), tiny_config(), metadata)
+    return render_card(ModelCardData(name="Tiny T1", **facts), tiny_config(), metadata)
 
 
 def test_the_head_is_yaml_whatever_the_names(tiny_config) -> None:
-    _, head, body = card(tiny_config, licence="apache-2.0").split("---\n", 2)
+    _, head, body = card(tiny_config, license="apache-2.0").split("---\n", 2)
     fields = yaml.safe_load(head)
     assert fields["base_model"] == 'odd: "name"'
     assert fields["license"] == "apache-2.0"
@@ -30,7 +30,7 @@ def test_it_says_that_queries_must_think(tiny_config) -> None:
     text = card(tiny_config)
     assert "The query side must think." in text
     assert "raise an error on purpose" in text
-    assert "not yet trained to retrieve" in text
+    assert "without retrieval training" in text
 
 
 def test_facts_of_the_checkpoint_are_in_it(tiny_config) -> None:

@@ -141,7 +141,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_pickled_weights_are_never_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match="pickled .bin files, which are never read"):
+    with pytest.raises(WeightsError, match="pickled .bin files, which are not supported"):
         open_checkpoint(folder)
 
 
@@ -150,7 +150,7 @@ def test_pickled_weights_are_never_read(folder: Path) -> None:
     [
         ({"model_type": "mamba"}, UnsupportedError, "architecture 'mamba'"),
         ({"hidden_act": "gelu"}, UnsupportedError, "hidden_act = 'gelu'"),
-        ({"hidden_size": None}, ConfigError, "hidden_size must be a whole number"),
+        ({"hidden_size": None}, ConfigError, "hidden_size must be an integer"),
         ({"vocab_size": 263}, WeightsError, "ids up to 263, the vocabulary only 263 rows"),
     ],
     ids=str,
@@ -178,5 +178,5 @@ def test_a_tokenizer_without_the_token_of_t1_json_is_refused(folder: Path) -> No
             }
         )
     )
-    with pytest.raises(WeightsError, match=r"t1\.json puts <emb_token> at id 264, .* at None"):
+    with pytest.raises(WeightsError, match=r"id 264 in t1\.json and None in tokenizer\.json"):
         open_checkpoint(folder)

@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.hub import known_collection, open_collection, pull_collection
+from t1_jax.hub import open_collection, pull_collection
 from t1_jax.retrieval import Collection, Document, Query, load_collection, save_collection
-from t1_jax.retrieval.datasets import DATASETS
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +25,9 @@ def pets(tmp_path: Path) -> Path:
     return tmp_path / "pets"
 
 
-def test_a_fetched_collection_is_opened_by_name_and_known_by_its_hash(cache, pets):
-    assert known_collection(DATASETS["cwe"].data_hash) is None
+def test_a_fetched_collection_is_opened_by_name(cache, pets):
     save_collection({"test": load_collection(pets)}, cache / "collections" / "cwe")
     assert open_collection("cwe").name == "pets"
-    found = known_collection(DATASETS["cwe"].data_hash)
-    assert found is not None
-    assert found.name == "pets"
-    assert known_collection("00") is None
 
 
 def test_a_folder_is_opened_by_its_path(pets):

@@ -14,7 +14,7 @@ import transformers
 
 from t1_jax.errors import ConfigError, T1Error, UnsupportedError, WeightsError
 from t1_jax.hub import export, safetensors_writer
-from t1_jax.hub.card import CardFacts
+from t1_jax.hub.card import ModelCardData
 from t1_jax.hub.checkpoint import Checkpoint, open_checkpoint
 from t1_jax.hub.emb_token import add_emb_token
 from t1_jax.hub.export import ExportOptions, export_folder
@@ -32,7 +32,7 @@ SHAPES = [
 def export_again(folder: Path, checkpoint: Checkpoint, state, **changes: dict[str, Any]) -> None:
     """Exports an opened T1 checkpoint with changed parts."""
     assert checkpoint.metadata is not None
-    side = {"head_ids": (), "words_before": "", "tail_ids": (264,), "max_tokens": 64}
+    side = {"head_ids": (), "text_prefix": "", "tail_ids": (264,), "max_tokens": 64}
     export_folder(
         folder,
         state,
@@ -40,7 +40,7 @@ def export_again(folder: Path, checkpoint: Checkpoint, state, **changes: dict[st
         dataclasses.replace(checkpoint.tokenizer, **changes.get("tokenizer", {})),
         dataclasses.replace(checkpoint.metadata, **changes.get("metadata", {})),
         DocumentPrompt(**(side | changes.get("side", {}))),
-        CardFacts(name="Tiny"),
+        ModelCardData(name="Tiny"),
     )
 
 
@@ -83,7 +83,7 @@ def test_the_checkpoint_that_comes_back_is_a_t1(export_tiny) -> None:
     assert checkpoint.tokenizer.eos_ids == (262,)
     assert checkpoint.tokenizer.special_tokens["pad_token"] == "<|end|>"
     assert checkpoint.tokenizer.chat_template == "{{ messages }}<|im_start|>"
-    assert checkpoint.tokenizer.generation["temperature"] == 0.7
+    assert checkpoint.tokenizer.generation_config["temperature"] == 0.7
 
 
 def test_a_second_export_of_the_same_is_the_same(export_tiny, abstract, tmp_path: Path) -> None:
@@ -189,12 +189,16 @@ def test_a_value_beyond_float16_is_refused_by_tensor(export_tiny, abstract, tmp_
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"metadata": {"emb_token_id": 5}}, WeightsError, "at 264, t1.json would say 5"),
-        ({"metadata": {"stored_dtype": "int8"}}, ConfigError, "not stored as 'int8'"),
+        (
+            {"metadata": {"emb_token_id": 5}},
+            WeightsError,
+            "id 264 in the tokenizer and 5 in the metadata",
+        ),
+        ({"metadata": {"stored_dtype": "int8"}}, ConfigError, "unknown dtype 'int8'"),
         (
             {"config": {"mlp_bias": True, "family": "qwen3", "qk_norm": True}},
             UnsupportedError,
-            "cannot express",
+            "cannot represent",
         ),
         ({"config": {"vocab_size": 264}}, WeightsError, "ids up to 264, the vocabulary only 264"),
         ({"without": "embed/table"}, WeightsError, "state lacks embed/table"),

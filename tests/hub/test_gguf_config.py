@@ -43,7 +43,7 @@ def test_biases_are_told_by_the_tensors(
         ("llama__rope__scaling__type", "longrope", "rope.scaling.type 'longrope'"),
         ("llama__rope__scaling__yarn_log_multiplier", 1, "yarn_log_multiplier = 1"),
         ("split__count", 2, "one file of several"),
-        ("llama__rope__dimension_count", 2, "heads of several sizes"),
+        ("llama__rope__dimension_count", 2, "heads of different sizes"),
     ],
 )
 def test_what_is_not_honored_is_refused_by_name(
@@ -174,13 +174,13 @@ def test_another_architecture_is_refused(
     ("key", "value", "message"),
     [
         ("attention.head_count", 0, "head_count must be positive, got 0"),
-        ("attention.head_count", "4", "head_count must be one whole number, got '4'"),
+        ("attention.head_count", "4", "head_count must be one integer, got '4'"),
         ("attention.head_count_kv", [2, 4, 2], r"head_count_kv must be one .*, got \[2, 4, 2\]"),
         ("block_count", 10**10, "num_layers must be at most 10000"),
         ("rope.freq_base", float("nan"), "rope.freq_base must be one number, got nan"),
         ("rope.freq_base", -1.0, "theta and factor must be positive"),
         ("rope.scaling.factor", "4", "rope.scaling.factor must be one number"),
-        ("attention.layer_norm_rms_epsilon", [1e-5] * 99, r"must be one number, got \[.*\.\.\.$"),
+        ("attention.layer_norm_rms_epsilon", [1e-5] * 99, r"must be one number, got \[.*\.\.\.\]$"),
     ],
 )
 def test_odd_values_are_named(

@@ -41,7 +41,7 @@ def test_a_file_cut_in_its_data_names_the_tensor(whole: Path) -> None:
     last = max(read_gguf(whole).tensors.items(), key=lambda item: item[1].start)[0]
     data = whole.read_bytes()
     whole.write_bytes(data[: len(data) - 64])
-    with pytest.raises(WeightsError, match=rf"model\.gguf is cut short.*tensor {last} ends"):
+    with pytest.raises(WeightsError, match=rf"model\.gguf is truncated.*tensor {last} ends"):
         read_gguf(whole)
 
 
@@ -68,7 +68,7 @@ def test_changed_bytes_in_the_header_never_hang_or_crash(tmp_path_factory, data)
 def test_an_array_length_beyond_the_file_is_refused_at_once(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(_small_header(array_length=1 << 60))
-    with pytest.raises(WeightsError, match=f"{1 << 60} bytes are announced"):
+    with pytest.raises(WeightsError, match=f"{1 << 60} more bytes expected"):
         read_gguf(file)
 
 

@@ -103,16 +103,16 @@ def test_other_tokenizers_are_refused_by_name(described, changes, named: str) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"merges": None}, "merges: a list of texts is missing"),
+        ({"merges": None}, "merges: must be a list of strings"),
         ({"merges": ["he"]}, "merges: 'he' is not a pair"),
         ({"token_type": [1]}, "token_type: 1 entries for 268 tokens"),
-        ({"merges": ["he zz"]}, "the tokens and merges do not make a tokenizer"),
-        ({"token_type": 5}, "token_type: a list of whole numbers is missing"),
-        ({"token_type": ["x"] * 268}, "token_type: a list of whole numbers is missing"),
-        ({"eos_token_id": 300}, "eos_token_id: 300 is not one of 268 tokens"),
-        ({"eos_token_id": True}, "eos_token_id: True is not one of 268 tokens"),
+        ({"merges": ["he zz"]}, "tokens and merges are invalid"),
+        ({"token_type": 5}, "token_type: must be a list of integers"),
+        ({"token_type": ["x"] * 268}, "token_type: must be a list of integers"),
+        ({"eos_token_id": 300}, "eos_token_id: must be an id below 268, got 300"),
+        ({"eos_token_id": True}, "eos_token_id: must be an id below 268, got True"),
         ({"tokens": [*"ab"] * 134, "merges": []}, "tokens: a token is listed twice"),
-        ({"add_bos_token": "no"}, "add_bos_token: 'no' is neither true nor false"),
+        ({"add_bos_token": "no"}, "add_bos_token: must be true or false, got 'no'"),
     ],
 )
 def test_inconsistent_metadata_is_refused(described, changes, message: str) -> None:

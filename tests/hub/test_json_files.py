@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from t1_jax.errors import WeightsError
-from t1_jax.hub.json_files import read_json, read_json_if_there, to_json
+from t1_jax.hub.json_files import read_json, read_optional_json, to_json
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -16,15 +16,15 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_empty_only_where_that_is_asked(tmp_path: Path) -> None:
-    assert read_json_if_there(tmp_path / "x.json") == {}
+    assert read_optional_json(tmp_path / "x.json") == {}
     with pytest.raises(WeightsError, match=r"x\.json is missing"):
         read_json(tmp_path / "x.json")
 
 
 def test_a_broken_link_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "x.json").symlink_to(tmp_path / "gone")
-    for read in (read_json, read_json_if_there):
-        with pytest.raises(WeightsError, match=r"x\.json is a broken link: .*gone is not there"):
+    for read in (read_json, read_optional_json):
+        with pytest.raises(WeightsError, match=r"x\.json is a broken link: .*gone is missing"):
             read(tmp_path / "x.json")
 
 
@@ -32,7 +32,7 @@ def test_a_broken_link_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b'{"a": 1,\n"b" 2}', "line 2: not JSON"),
-        (b"[1, 2]", "holds list, expected an object"),
+        (b"[1, 2]", "contains list, expected an object"),
         (b"\xff\xfe", "not UTF-8"),
         (b"", "line 1: not JSON"),
         (b'{"a":' * 100_000, "nested too deeply"),

@@ -127,7 +127,7 @@ def test_all_misfits_are_reported_at_once(tiny_config, random_tensors) -> None:
     with pytest.raises(WeightsError) as caught:
         check_tensors(FakeSource(tensors), config)
     message = str(caught.value)
-    assert "(3 faults)" in message
+    assert "(3 mismatches)" in message
     assert "missing: model.layers.1.mlp.up_proj.weight (20, 12)" in message
     assert "unexpected: tensor model.layers.0.self_attn.q_proj.bias in fake" in message
     assert "misshapen: tensor model.layers.2.self_attn.o_proj.weight in fake is (16, 12)" in message
@@ -175,7 +175,7 @@ def test_values_beyond_the_dtype_are_refused_by_tensor(
 
 
 def test_a_very_long_list_of_misfits_is_cut(tiny_config) -> None:
-    with pytest.raises(WeightsError, match=r"\(112 faults\):\n(.*\n){50}  and 62 more"):
+    with pytest.raises(WeightsError, match=r"\(112 mismatches\):\n(.*\n){50}  and 62 more"):
         check_tensors(FakeSource({}), tiny_config(num_layers=10, qk_norm=True))
 
 
@@ -214,5 +214,5 @@ def test_splitting_along_the_layers_is_refused(tiny_config, random_tensors, abst
         for path, leaf in abstract(config).items()
         if path.startswith("blocks/")
     } | {path: leaf for path, leaf in abstract(config).items() if "blocks/" not in path}
-    with pytest.raises(UnsupportedError, match="split along its layers"), jax.set_mesh(mesh):
+    with pytest.raises(UnsupportedError, match="sharded along its layers"), jax.set_mesh(mesh):
         load_decoder_state(FakeSource(random_tensors(config)), config, leaves)

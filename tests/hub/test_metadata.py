@@ -30,11 +30,11 @@ def test_a_folder_that_is_no_t1_has_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "not of format 1"),
+        ({"format": 2}, "another format than 1"),
         ({"color": "red"}, "damaged: .*color"),
-        ({"emb_token_id": "16"}, "damaged: emb_token_id is '16'"),
-        ({"prompt": "t1"}, "damaged: prompt is 't1'"),
-        ({"base_model": None}, "damaged: base_model is None"),
+        ({"emb_token_id": "16"}, "damaged: emb_token_id = '16'"),
+        ({"prompt": "t1"}, "damaged: prompt = 't1'"),
+        ({"base_model": None}, "damaged: base_model = None"),
     ],
 )
 def test_what_is_not_understood_is_refused(tmp_path: Path, change, message: str) -> None:

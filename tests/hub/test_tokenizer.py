@@ -85,10 +85,10 @@ def test_a_token_of_added_tokens_json_keeps_its_row(folder: Path) -> None:
         (
             "tokenizer_config.json",
             {"added_tokens_decoder": {"270": {"content": "<|tool|>", "special": True}}},
-            r"tokenizer_config\.json gives the token '<\|tool\|>' the id 270, .* at 264",
+            r"'<\|tool\|>' has the id 270 in .*tokenizer_config\.json and 264",
         ),
-        ("added_tokens.json", {"word": 266}, "token 'word' the id 266, .* at 264"),
-        ("added_tokens.json", {"<|end|>": 3}, r"token '<\|end\|>' the id 3, .* at 262"),
+        ("added_tokens.json", {"word": 266}, "token 'word' has the id 266 .* and 264"),
+        ("added_tokens.json", {"<|end|>": 3}, r"token '<\|end\|>' has the id 3 .* and 262"),
         ("added_tokens.json", {"word": "x"}, "cannot read the tokenizer"),
         ("tokenizer_config.json", {"added_tokens_decoder": {"x": 5}}, "not a list of tokens"),
     ],
@@ -166,7 +166,7 @@ def test_the_chat_template_is_found_wherever_it_stands(folder: Path) -> None:
 
 def test_a_role_without_a_token_is_refused(folder: Path) -> None:
     write(folder, "special_tokens_map.json", eos_token={})
-    with pytest.raises(WeightsError, match="eos_token names no token: ''"):
+    with pytest.raises(WeightsError, match="eos_token is not a token: ''"):
         tokenizer_from_folder(folder)
 
 
@@ -174,7 +174,7 @@ def test_a_role_without_a_token_is_refused(folder: Path) -> None:
 def test_a_template_is_never_named_like_another_folder(folder: Path, name: str) -> None:
     named = [{"name": name, "template": "x"}]
     write(folder, "tokenizer_config.json", chat_template=named)
-    with pytest.raises(WeightsError, match="chat_template must be a text, or texts by name"):
+    with pytest.raises(WeightsError, match="chat_template must be a string, or strings by name"):
         tokenizer_from_folder(folder)
 
 
@@ -182,7 +182,7 @@ def test_a_template_is_never_named_like_another_folder(folder: Path, name: str) 
 def test_ends_that_are_no_ids_are_refused(folder: Path, stated: object) -> None:
     write(folder, "generation_config.json", eos_token_id=stated)
     with pytest.raises(
-        WeightsError, match=r"generation_config\.json: eos_token_id must be a whole"
+        WeightsError, match=r"generation_config\.json: eos_token_id must be an integer"
     ):
         tokenizer_from_folder(folder)
 

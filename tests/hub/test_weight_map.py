@@ -10,7 +10,7 @@ from t1_jax.hub.weight_map import (
     from_hf,
     hf_names,
     hf_shape,
-    our_shape,
+    param_shape,
     rules_for,
     to_hf,
 )
@@ -42,7 +42,7 @@ def test_both_directions_are_inverse(tiny_config) -> None:
         shape = hf_shape(rule, config)
         theirs = np.arange(np.prod(shape)).reshape(shape)
         ours = from_hf(rule, theirs, config)
-        assert ours.shape == our_shape(rule, config)
+        assert ours.shape == param_shape(rule, config)
         np.testing.assert_array_equal(to_hf(rule, ours, config), theirs)
 
 
@@ -63,7 +63,7 @@ def test_padding_of_the_vocabulary_is_cut_on_the_way_out(tiny_config) -> None:
     config = tiny_config(tie_embeddings=False)
     for path in ("embed/table", "head/kernel"):
         rule = next(rule for rule in rules_for(config) if rule.path == path)
-        padded = [40 if size == 37 else size for size in our_shape(rule, config)]
+        padded = [40 if size == 37 else size for size in param_shape(rule, config)]
         assert to_hf(rule, np.zeros(padded), config).shape == (37, 12)
 
 

@@ -1,4 +1,4 @@
-"""A small judged collection for the tests of this room."""
+"""A small collection with qrels for the tests of this package."""
 
 import pytest
 
@@ -22,5 +22,5 @@ def collection() -> Collection:
         ),
         qrels={"q1": {"cat": 2, "mouse": 1}, "q2": {"dog": 1, "cat": 0}, "q3": {"a fish": 1}},
         excluded={"q1": frozenset({"mouse"})},
-        metadata={"licence": "CC0", "source": "made up"},
+        metadata={"license": "CC0", "source": "made up"},
     )

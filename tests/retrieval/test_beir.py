@@ -132,15 +132,15 @@ def test_no_content_raises_anything_but_our_own_error(folder_of_session, content
         ("corpus.jsonl", '{"_id": 3.5, "text": "x"}', "corpus.jsonl:3", "must be a string"),
         ("corpus.jsonl", '{"_id": true, "text": "x"}', "corpus.jsonl:3", "must be a string"),
         ("corpus.jsonl", '{"_id": "d3", "text": 3}', "corpus.jsonl:3", "must be a string"),
-        ("corpus.jsonl", '{"_id": "d2", "text": "2"}', "corpus.jsonl:3", "other content"),
-        ("queries.jsonl", '{"_id": "q2", "text": "x"}', "queries.jsonl:3", "other content"),
+        ("corpus.jsonl", '{"_id": "d2", "text": "2"}', "corpus.jsonl:3", "different content"),
+        ("queries.jsonl", '{"_id": "q2", "text": "x"}', "queries.jsonl:3", "different content"),
         (
             "qrels/test.tsv",
             "q1\td1\t1.5",
             "test.tsv:3",
             "must be an integer of at most 6 digits, found '1.5'",
         ),
-        ("qrels/test.tsv", "q1\td2\t2", "test.tsv:3", "judges document 'd2' twice, with other"),
+        ("qrels/test.tsv", "q1\td2\t2", "test.tsv:3", "two labels for document 'd2'"),
         ("qrels/test.tsv", "q1 d1 1", "test.tsv:3", "expected 3 fields separated by tabs, found 1"),
         ("qrels/test.tsv", 'q1\t"d1\t1', "test.tsv:3", "malformed tab-separated line"),
         ("qrels/test.tsv", "", "test.tsv:3", "expected 3 fields separated by tabs, found 0"),
@@ -184,9 +184,9 @@ def test_what_changes_no_score_is_read_as_published(folder: Path):
     assert collection.qrels == {"q1": {"d2": 1, "3": 2}, "q2": {"d4": 1}}
     assert collection.excluded == {"q2": frozenset({"3"})}
     assert collection.notes == {
-        "repeated lines in the corpus (ignored)": 1,
-        "repeated lines in the queries (ignored)": 1,
-        "repeated lines in the qrels (ignored)": 1,
+        "duplicate lines in the corpus (ignored)": 1,
+        "duplicate lines in the queries (ignored)": 1,
+        "duplicate lines in the qrels (ignored)": 1,
     }
     plain = collection
     for path in [*folder.glob("*.jsonl"), folder / "qrels" / "test.tsv"]:
@@ -219,8 +219,8 @@ def test_what_is_not_there_is_counted_and_read_only_when_lenient(folder: Path):
     assert [line.partition(f"{folder}/")[2] for line in caught.value.message.splitlines()] == [
         "corpus.jsonl:3: document 'd3' (2 documents without title and text)",
         "queries.jsonl:3: query 'q3' (1 query without text)",
-        "qrels/test.tsv:3: unknown document 'd9' (3 judgments of documents that the corpus lacks)",
-        "qrels/test.tsv:6: unknown query 'q3' (2 judgments of queries that do not exist)",
+        "qrels/test.tsv:3: unknown document 'd9' (3 qrels for documents that the corpus lacks)",
+        "qrels/test.tsv:6: unknown query 'q3' (2 qrels for queries that do not exist)",
         "excluded.jsonl:1: unknown query 'q9' (1 exclusion for queries that do not exist)",
         "excluded.jsonl:2: unknown document 'd7' (1 excluded document that the corpus lacks)",
     ]
@@ -234,8 +234,8 @@ def test_what_is_not_there_is_counted_and_read_only_when_lenient(folder: Path):
     assert collection.notes == {
         "documents without title and text (dropped)": 2,
         "queries without text (dropped)": 1,
-        "judgments of documents that the corpus lacks (kept for scores, as in trec_eval)": 3,
-        "judgments of queries that do not exist (dropped)": 2,
+        "qrels for documents that the corpus lacks (kept for scores, as in trec_eval)": 3,
+        "qrels for queries that do not exist (dropped)": 2,
         "exclusions for queries that do not exist (dropped)": 1,
         "excluded documents that the corpus lacks (dropped)": 1,
     }
@@ -255,9 +255,9 @@ def test_qrels_need_their_header_because_readers_skip_it(folder: Path):
 
 
 @pytest.mark.parametrize("content", ["", HEADER])
-def test_a_split_without_a_judgment_is_refused(folder: Path, content: str):
+def test_a_split_without_qrels_is_refused(folder: Path, content: str):
     (folder / "qrels" / "test.tsv").write_text(content)
-    with pytest.raises(DataError, match="split test has no judgment"):
+    with pytest.raises(DataError, match="split test has no qrels"):
         load_collection(folder)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval.jsonl import SourceLocation, integer_grade, read_lines, read_records
+from t1_jax.retrieval.jsonl import SourceLocation, parse_relevance_label, read_lines, read_records
 
 HERE = SourceLocation(path=Path("qrels.tsv"), line=7)
 
@@ -37,7 +37,7 @@ def test_a_damaged_archive_is_named(tmp_path: Path):
     for content in (b"not packed", packed[:-9], packed[:20] + b"????" + packed[24:]):
         path = tmp_path / "lines.gz"
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"lines\.gz cannot be unpacked"):
+        with pytest.raises(DataError, match=r"lines\.gz cannot be decompressed"):
             list(read_lines(path))
 
 
@@ -83,12 +83,16 @@ def test_fields_are_checked(tmp_path: Path):
 
 @given(st.integers(-999_999, 999_999))
 def test_a_grade_is_an_integer(grade: int):
-    assert integer_grade(HERE, str(grade)) == integer_grade(HERE, f"{grade:+d}.0") == grade
+    assert (
+        parse_relevance_label(HERE, str(grade))
+        == parse_relevance_label(HERE, f"{grade:+d}.0")
+        == grade
+    )
 
 
 @pytest.mark.parametrize(
     "text", ["", "1.5", ".0", " 1", "1_0", "one", "٣", "--1", "1e3", "1234567"]
 )
-def test_a_grade_is_nothing_else(text: str):
-    with pytest.raises(DataError, match=r"qrels\.tsv:7: the grade must be an integer"):
-        integer_grade(HERE, text)
+def test_other_relevance_labels_are_errors(text: str):
+    with pytest.raises(DataError, match=r"qrels\.tsv:7: the relevance label must be an integer"):
+        parse_relevance_label(HERE, text)

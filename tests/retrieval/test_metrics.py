@@ -48,15 +48,17 @@ def test_queries_without_a_relevant_document_and_without_judgments_are_set_apart
         {"q": {"a": 1.0}, "zero": {"a": 1.0}, "new": {"a": 1.0}},
         {"q": {"a": 1}, "zero": {"a": 0, "b": -1}},
     )
-    assert scores.unscorable == ("zero",)
-    assert scores.unjudged == ("new",)
+    assert scores.without_relevant == ("zero",)
+    assert scores.without_qrels == ("new",)
     assert list(scores.per_query["MRR"]) == ["q"]
     with pytest.raises(DataError, match="nothing to score"):
         score_run({}, {"zero": {"a": 0}})
 
 
-def test_a_grade_that_would_fill_the_memory_is_refused():
-    with pytest.raises(DataError, match="query 'q' has the grade 1000000000, above 999999"):
+def test_a_label_that_would_fill_the_memory_is_refused():
+    with pytest.raises(
+        DataError, match="query 'q' has the relevance label 1000000000, above 999999"
+    ):
         score_run({"q": {"a": 1.0}}, {"q": {"a": 10**9}})
 
 
@@ -114,5 +116,5 @@ def test_unknown_measures_are_named_with_the_known(measure: str):
 
 def test_a_mean_needs_a_value():
     assert mean([1.0, 2.0]) == 1.5
-    with pytest.raises(DataError, match="no queries"):
+    with pytest.raises(DataError, match="zero queries"):
         mean([])

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval.ranking import best_positions, rank_documents, tie_break_order
+from t1_jax.retrieval.ranking import rank_documents, tie_break_order, top_k_positions
 
 
 def test_ties_go_by_id_descending_in_utf8():
@@ -39,5 +39,5 @@ def test_a_score_that_is_not_finite_names_its_document(bad: float):
 def test_best_positions_follow_the_places_they_are_given():
     places = tie_break_order(["a", "c", "b"])
     assert places.tolist() == [2, 0, 1]
-    assert best_positions(np.array([1.0, 1.0, 1.0]), places, 2).tolist() == [1, 2]
-    assert best_positions(np.array([3.0, 1.0, 2.0]), places, 1).tolist() == [0]
+    assert top_k_positions(np.array([1.0, 1.0, 1.0]), places, 2).tolist() == [1, 2]
+    assert top_k_positions(np.array([3.0, 1.0, 2.0]), places, 1).tolist() == [0]

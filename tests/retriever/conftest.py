@@ -17,7 +17,7 @@ def tiny_t1(tiny_tokenizer: T1Tokenizer) -> T1:
     mesh_context = single_device_mesh_context()
     config = DecoderConfig(
         family="llama",
-        vocab_size=tiny_tokenizer.vocabulary_size,
+        vocab_size=tiny_tokenizer.vocab_size,
         embed_dim=32,
         num_layers=2,
         num_heads=4,
@@ -36,7 +36,7 @@ def tiny_t1(tiny_tokenizer: T1Tokenizer) -> T1:
         max_thought_tokens=8,
         sampling=SamplingParams(seed=3),
         shapes=BatchShapes(max_rows=8, prefix_sizes=(160, 256), suffix_step=16, chunk_steps=8),
-        buckets=BucketConfig(lengths=(192, 256), row_counts=(1, 4), max_batch_tokens=1024),
+        buckets=BucketConfig(lengths=(192, 256), batch_sizes=(1, 4), max_batch_tokens=1024),
     )
     return T1(decoder, tiny_tokenizer, load_preset("t1"), mesh_context, options=options)
 

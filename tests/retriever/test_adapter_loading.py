@@ -11,7 +11,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from t1_jax.errors import UnsupportedError, WeightsError
-from t1_jax.hub import CardFacts, open_checkpoint, read_adapter
+from t1_jax.hub import ModelCardData, open_checkpoint, read_adapter
 from t1_jax.model import Decoder, LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import (
@@ -58,7 +58,9 @@ def trained(base: Path, tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -
         merged = merge_lora(decoder)
     folder = tmp_path_factory.mktemp("adapter") / "adapter"
     preset = parts.preset.with_instruction("Find what explains it")
-    save_adapter(folder, decoder, preset, parts.provenance, CardFacts(name="Tiny"), scores={"a": 1})
+    save_adapter(
+        folder, decoder, preset, parts.provenance, ModelCardData(name="Tiny"), scores={"a": 1}
+    )
     return folder, T1(merged, parts.tokenizer, preset, mesh_context, options=tiny_t1.options)
 
 
@@ -88,7 +90,7 @@ def test_training_can_go_on_from_it(base: Path, trained: tuple[Path, T1], tmp_pa
     assert decoder.lora == LoraConfig(rank=2)
     assert parts.provenance.fingerprint == open_checkpoint(base).fingerprint
     again = tmp_path / "again"
-    save_adapter(again, decoder, parts.preset, parts.provenance, CardFacts(name="Tiny"))
+    save_adapter(again, decoder, parts.preset, parts.provenance, ModelCardData(name="Tiny"))
     assert read_adapter(again).metadata.base_fingerprint == parts.provenance.fingerprint
     with pytest.raises(UnsupportedError, match="without an unmerged adapter"):
         decoder.unstack_layers()
@@ -214,7 +216,9 @@ def test_an_adapter_names_the_folder_that_it_was_trained_on(
     with single_device_mesh_context().activate():
         emb = parts.tokenizer.emb_token_id
         decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
-    save_adapter(tmp_path / "a", decoder, parts.preset, parts.provenance, CardFacts(name="Tiny"))
+    save_adapter(
+        tmp_path / "a", decoder, parts.preset, parts.provenance, ModelCardData(name="Tiny")
+    )
     assert parts.provenance.name == "tiny"
     assert read_adapter(tmp_path / "a").metadata.base_model == str(saved_t1)
     model = T1.load(tmp_path / "a", dtype="float32", options=tiny_t1.options)

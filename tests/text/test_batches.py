@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.text import BucketConfig, PromptTokens, in_item_order, padding_share, token_batches
+from t1_jax.text import BucketConfig, PromptTokens, restore_order, token_batches
 
 PAD, EMB = 0, 3
-CONFIG = BucketConfig(lengths=(4, 8, 16), row_counts=(1, 2, 8), max_batch_tokens=32)
+CONFIG = BucketConfig(lengths=(4, 8, 16), batch_sizes=(1, 2, 8), max_batch_tokens=32)
 
 
 def row(length: int) -> PromptTokens:
@@ -26,7 +26,7 @@ def test_every_row_stands_whole_in_one_batch(lengths: list[int]) -> None:
     assert {batch.tokens.shape for batch in batches} <= set(CONFIG.shapes())
     seen = []
     for batch in batches:
-        for number, item in enumerate(batch.item_index):
+        for number, item in enumerate(batch.input_index):
             if item < 0:
                 assert (batch.tokens[number] == PAD).all()
                 assert batch.lengths[number] == 1
@@ -43,7 +43,7 @@ def test_every_row_stands_whole_in_one_batch(lengths: list[int]) -> None:
 def test_outputs_return_to_the_order_of_the_items(lengths: list[int]) -> None:
     batches = token_batches([row(n) for n in lengths], CONFIG, pad_id=PAD, emb_token_id=EMB)
     outputs = [batch.lengths[:, None].astype(np.float32) for batch in batches]
-    assert in_item_order(batches, outputs)[:, 0].tolist() == lengths
+    assert restore_order(batches, outputs)[:, 0].tolist() == lengths
 
 
 def test_shapes_keep_to_the_budget_and_are_few() -> None:
@@ -58,22 +58,20 @@ def test_free_slots_take_shorter_rows() -> None:
     batches = token_batches([row(n) for n in lengths], CONFIG, pad_id=PAD, emb_token_id=EMB)
     shapes = [batch.tokens.shape for batch in batches]
     assert shapes == [(1, 16), (1, 8), (8, 4)]
-    assert (batches[2].item_index >= 0).sum() == 7
-    real = sum(lengths)
-    assert padding_share(batches) == pytest.approx(1 - real / (16 + 8 + 32))
+    assert (batches[2].input_index >= 0).sum() == 7
 
 
-def test_padding_is_small_on_lengths_as_they_are_in_life() -> None:
+def test_padding_is_small_on_realistic_lengths() -> None:
     lengths = np.random.default_rng(0).lognormal(5, 0.6, 1000).clip(20, 2048).astype(int)
     batches = token_batches(
         [row(int(n)) for n in lengths], BucketConfig(), pad_id=PAD, emb_token_id=EMB
     )
-    assert padding_share(batches) < 0.2
+    slots = sum(batch.tokens.size for batch in batches)
+    assert 1 - lengths.sum() / slots < 0.2
 
 
 def test_no_rows_make_no_batches() -> None:
     assert token_batches([], CONFIG, pad_id=PAD, emb_token_id=EMB) == []
-    assert padding_share([]) == 0.0
 
 
 def test_a_row_longer_than_every_bucket_is_refused() -> None:
@@ -84,16 +82,16 @@ def test_a_row_longer_than_every_bucket_is_refused() -> None:
 @pytest.mark.parametrize("ids", [[7, 7], [EMB, EMB]])
 def test_a_row_needs_its_emb_token_once(ids: list[int]) -> None:
     rows = [row(2), PromptTokens(ids=np.array(ids, np.int32))]
-    with pytest.raises(DataError, match="row 1 holds <emb_token>"):
+    with pytest.raises(DataError, match="row 1 must have <emb_token> once"):
         token_batches(rows, CONFIG, pad_id=PAD, emb_token_id=EMB)
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lengths=[8, 4]", "lengths must ascend"),
-        ("lengths=[]", "lengths must ascend"),
-        ("row_counts=[2, 4]", "row_counts must begin with 1"),
+        ("lengths=[8, 4]", "lengths must be ascending"),
+        ("lengths=[]", "lengths must be ascending"),
+        ("batch_sizes=[2, 4]", "batch_sizes must begin with 1"),
         ("max_batch_tokens=100", "cannot hold one row of the longest bucket"),
     ],
 )

@@ -99,7 +99,7 @@ def test_a_users_own_preset_loads_by_path(tmp_path: Path) -> None:
 def test_a_template_holds_the_text_once(tmp_path: Path, template: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(OWN.replace("Q: {text}", template))
-    with pytest.raises(ConfigError, match="query_template must hold {text} exactly once"):
+    with pytest.raises(ConfigError, match="query_template must contain {text} exactly once"):
         load_preset(path)
 
 

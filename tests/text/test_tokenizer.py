@@ -19,9 +19,10 @@ HOSTILE_TEXT = st.lists(
 
 
 def encode(tokenizer: T1Tokenizer, text: str, max_tokens: int = 10_000) -> PromptTokens:
-    return tokenizer.encode_prompt(
-        TEMPLATE, instruction="Find it", text=text, max_tokens=max_tokens
+    (prompt,) = tokenizer.encode_prompts(
+        TEMPLATE, instruction="Find it", texts=[text], max_tokens=max_tokens
     )
+    return prompt
 
 
 def rendered(text: str) -> str:
@@ -97,15 +98,17 @@ def test_words_beside_the_text_are_encoded_together_with_it(tiny_tokenizer: T1To
     text = "a passage"
     for template in ("<|im_start|>Represent{text}for", "{text}", "x {text}<|im_end|> y"):
         whole = template.replace("{text}", text)
-        prompt = tiny_tokenizer.encode_prompt(template, instruction="", text=text, max_tokens=99)
+        (prompt,) = tiny_tokenizer.encode_prompts(
+            template, instruction="", texts=[text], max_tokens=99
+        )
         assert prompt.ids.tolist() == tiny_tokenizer.tokenizer.encode(whole).ids
 
 
 def test_an_instruction_is_text_too(tiny_tokenizer: T1Tokenizer) -> None:
-    prompt = tiny_tokenizer.encode_prompt(
+    (prompt,) = tiny_tokenizer.encode_prompts(
         "<|im_start|>{instruction}: {text}",
         instruction="<emb_token> {text}",
-        text="x",
+        texts=["x"],
         max_tokens=99,
     )
     assert tiny_tokenizer.decode(prompt.ids) == "<|im_start|><emb_token> {text}: x"
@@ -123,13 +126,13 @@ def test_many_texts_are_encoded_like_one_at_a_time(tiny_tokenizer: T1Tokenizer) 
         assert row.truncated == alone.truncated
 
 
-def test_closing_appends_the_one_emb_token(tiny_tokenizer: T1Tokenizer) -> None:
+def test_append_emb_token_adds_the_only_one(tiny_tokenizer: T1Tokenizer) -> None:
     prompt = encode(tiny_tokenizer, "a <emb_token> in the text")
     thought = tiny_tokenizer.encode_thought("about <emb_token>")
-    row = tiny_tokenizer.close(prompt, thought)
+    row = tiny_tokenizer.append_emb_token(prompt, thought)
     assert row.ids.tolist() == [*prompt.ids, *thought, tiny_tokenizer.emb_token_id]
-    with pytest.raises(DataError, match="exactly once, this one has 2"):
-        tiny_tokenizer.close(prompt, [tiny_tokenizer.emb_token_id])
+    with pytest.raises(DataError, match="exactly once, got 2"):
+        tiny_tokenizer.append_emb_token(prompt, [tiny_tokenizer.emb_token_id])
 
 
 @pytest.mark.parametrize("text", ["", " \n\t"])
@@ -140,7 +143,7 @@ def test_an_empty_text_is_named(tiny_tokenizer: T1Tokenizer, text: str) -> None:
             instruction="",
             texts=["x", text],
             max_tokens=99,
-            items=["query 'q1'", "query 'q7'"],
+            names=["query 'q1'", "query 'q7'"],
         )
 
 
@@ -192,7 +195,7 @@ def test_special_tokens_beside_such_words_stay_text(with_words: T1Tokenizer) -> 
 
 def test_a_lone_surrogate_is_named(tiny_tokenizer: T1Tokenizer) -> None:
     with pytest.raises(
-        DataError, match="text is not valid Unicode: a lone surrogate at character 2"
+        DataError, match="text 0 is not valid Unicode: a lone surrogate at character 2"
     ):
         encode(tiny_tokenizer, "ab\ud800")
 
@@ -203,9 +206,9 @@ def test_a_template_that_does_not_fit_is_refused(tiny_tokenizer: T1Tokenizer) ->
 
 
 def test_a_preset_of_another_chat_format_is_refused(tiny_tokenizer: T1Tokenizer) -> None:
-    with pytest.raises(ConfigError, match=r"holds <\|begin_of_text\|>, which this model's"):
-        tiny_tokenizer.encode_prompt(
-            load_preset("t1-llama3").query_template, instruction="", text="x", max_tokens=99
+    with pytest.raises(ConfigError, match=r"contains <\|begin_of_text\|>, which is unknown"):
+        tiny_tokenizer.encode_prompts(
+            load_preset("t1-llama3").query_template, instruction="", texts=["x"], max_tokens=99
         )
 
 
@@ -217,15 +220,15 @@ def test_a_tokenizer_that_changes_text_after_special_tokens_is_refused(
     tokenizer.add_special_tokens([AddedToken("<|im_end|>", lstrip=True, special=True)])
     tokenizer = T1Tokenizer(tokenizer, emb_token_id=3, eos_ids=[2], pad_id=0)
     with pytest.raises(UnsupportedError, match="differently after a special token"):
-        tokenizer.encode_prompt("{text} <|im_end|>", instruction="", text="x", max_tokens=99)
+        tokenizer.encode_prompts("{text} <|im_end|>", instruction="", texts=["x"], max_tokens=99)
 
 
 @pytest.mark.parametrize(
     ("emb_token_id", "eos_ids", "message"),
     [
-        (300, [2], "id 300 for <emb_token> is none of the tokenizer's added tokens"),
-        (3, [2, 3], "must not also end or pad a text"),
-        (0, [2], "must not also end or pad a text"),
+        (300, [2], "<emb_token> with id 300 is not an added token"),
+        (3, [2, 3], "must not be an end or padding token"),
+        (0, [2], "must not be an end or padding token"),
     ],
 )
 def test_a_tokenizer_without_its_own_emb_token_is_refused(

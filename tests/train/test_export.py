@@ -13,7 +13,7 @@ from t1_jax.hub import read_adapter
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1
-from t1_jax.text import encode_documents, encode_queries
+from t1_jax.text import tokenize_documents, tokenize_queries
 from t1_jax.train import TrainConfig
 from t1_jax.train.export import TrainingSummary, export_weights, training_summary
 from tests.train.toy_runs import S1, S2, toy_config
@@ -99,11 +99,11 @@ def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path,
         return (hidden / hidden.norm()).numpy()
 
     texts = ["The animal is a cat.", "Dogs bark."]
-    documents = encode_documents(ours.tokenizer, ours.preset, texts, max_tokens=64)
+    documents = tokenize_documents(ours.tokenizer, ours.preset, texts, max_tokens=64)
     for row, vector in zip(documents, ours.encode_document(texts), strict=True):
         np.testing.assert_allclose(read(row.ids), vector, atol=1e-5)
     asked = ["Where is the cat?", "What barks?"]
-    prompts = encode_queries(
+    prompts = tokenize_queries(
         ours.tokenizer, ours.preset, asked, max_tokens=64, task="zoo", think=True
     )
     found, thoughts = ours.encode_query(asked, task="zoo", return_thoughts=True)

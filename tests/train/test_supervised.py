@@ -116,7 +116,7 @@ def test_without_thoughts_nothing_is_imitated(tiny_tokenizer: T1Tokenizer) -> No
 
 
 def test_a_packed_cold_start_takes_the_step_of_an_unpacked_one(tiny_tokenizer: T1Tokenizer) -> None:
-    config = tiny(vocab_size=tiny_tokenizer.vocabulary_size, max_positions=512)
+    config = tiny(vocab_size=tiny_tokenizer.vocab_size, max_positions=512)
     model = parts_and_weights(config=config)
     found = {}
     for pack in (False, True):
@@ -156,7 +156,7 @@ def test_packing_leaves_a_row_for_every_device(tiny_tokenizer: T1Tokenizer, toke
 
 
 def test_a_packed_step_on_eight_devices_is_that_of_one(tiny_tokenizer: T1Tokenizer) -> None:
-    config = tiny(vocab_size=tiny_tokenizer.vocabulary_size, max_positions=512)
+    config = tiny(vocab_size=tiny_tokenizer.vocab_size, max_positions=512)
     found = []
     for mesh_context in (single_device_mesh_context(), mesh_of(2, 2, 2)):
         batch = prepared(tiny_tokenizer, LossWeights(sft=1.0), mesh_context, repeats=4, pack=True)

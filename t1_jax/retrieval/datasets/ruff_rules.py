@@ -1,7 +1,7 @@
 """The collection `ruff`: from offending code to the lint rule that explains it.
 
 Documents are the rules of the linter Ruff: what a rule does and why, without code. Queries are the
-offending examples of their documentation, without comments, since those often say what is wrong.
+offending examples in their documentation, without comments, which often state the error.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import Collection, Document, Query
-from t1_jax.retrieval.datasets.splits import Judged, group_keys, split_collection
+from t1_jax.retrieval.datasets.splits import LabeledQuery, group_keys, split_collection
 
-_EXAMPLES_OF_A_RULE = 2
+_MAX_EXAMPLES_PER_RULE = 2
 _FENCED = re.compile(
     r"^[ \t]*```+[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*```+[ \t]*$\n?", re.MULTILINE | re.DOTALL
 )
@@ -33,12 +33,12 @@ class Rule:
     """One rule.
 
     Attributes:
-        name: as in "unused-import"; unique.
-        code: as in "F401"; a few rules have none.
-        linter: the tool it comes from; a rule without a code has none.
+        name: unique name, such as "unused-import".
+        code: code, such as "F401"; None for a few rules.
+        linter: tool that the rule comes from; None for a rule without a code.
         status: "Stable", "Preview", "Deprecated" or "Removed".
-        sections: heading -> Markdown below it, as in "What it does" and "Why is this bad?".
-        messages: what Ruff says where it finds an offence, with {placeholders}; may be empty.
+        sections: heading -> Markdown of the section, such as "What it does".
+        messages: formats of Ruff's messages, with {placeholders}; may be empty.
     """
 
     name: str
@@ -50,22 +50,22 @@ class Rule:
 
     @property
     def title(self) -> str:
-        """The name in words."""
+        """The name with spaces in place of hyphens."""
         return self.name.replace("-", " ")
 
     def prose(self, heading: str) -> str:
-        """A section without its code blocks; empty if there is no such section."""
+        """A section without its code blocks; empty if the section does not exist."""
         return _FENCED.sub("", self.sections.get(heading, "")).strip()
 
     @property
     def examples(self) -> tuple[str, ...]:
-        """The first two blocks of offending Python, without comments; mended code comes later."""
-        shown = next(
+        """The first two blocks of offending Python code, without comments."""
+        section = next(
             (self.sections[name] for name in ("Example", "Examples") if name in self.sections), ""
         )
-        blocks = _FENCED.findall(shown.split("Use instead")[0])
+        blocks = _FENCED.findall(section.split("Use instead")[0])
         python = [code for language, code in blocks if language.startswith("py")]
-        stripped = [without_comments(code) for code in python[:_EXAMPLES_OF_A_RULE]]
+        stripped = [without_comments(code) for code in python[:_MAX_EXAMPLES_PER_RULE]]
         return tuple(dict.fromkeys(code for code in stripped if code))
 
 
@@ -73,7 +73,7 @@ def parse_ruff(text: str) -> tuple[Rule, ...]:
     """Reads the output of `ruff rule --all --output-format json`.
 
     Raises:
-        DataError: it is not that.
+        DataError: the text has another format.
     """
     try:
         rules = tuple(
@@ -96,20 +96,20 @@ def parse_ruff(text: str) -> tuple[Rule, ...]:
 
 
 def ruff_rules_json(executable: Path) -> str:
-    """Asks a `ruff` executable for its rules.
+    """The rules of a `ruff` executable as JSON.
 
     Raises:
-        DataError: it cannot be run, or does not answer.
+        DataError: it cannot be run, or fails.
     """
     command = [str(executable), "rule", "--all", "--output-format", "json"]
     try:
         return subprocess.run(command, capture_output=True, check=True, encoding="utf-8").stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise DataError(f"{executable} does not list its rules: {error}") from error
+        raise DataError(f"{executable} failed to list its rules: {error}") from error
 
 
 def build_ruff(text: str) -> dict[str, Collection]:
-    """The collection, split by rule, so that the rules of one split are not asked for in another.
+    """The collection, split by rule: queries of one split never target the rules of another.
 
     Args:
         text: the rules as JSON, see `ruff_rules_json`.
@@ -130,42 +130,42 @@ def build_ruff(text: str) -> dict[str, Collection]:
         "description": "offending code -> the lint rule that explains it",
         "source": "ruff rule --all --output-format json, https://github.com/astral-sh/ruff",
         "source_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "licence": "MIT",
+        "license": "MIT",
         "attribution": "Copyright (c) 2022 Charles Marsh, and the contributors to Ruff",
     }
-    return split_collection("ruff", documents, _judged(rules), metadata)
+    return split_collection("ruff", documents, _labeled_queries(rules), metadata)
 
 
 def without_comments(code: str) -> str:
     """Python without comments, blank lines and common indentation; a # in a string stays."""
-    bare = _STRING_OR_COMMENT.sub(lambda found: found["string"] or "", textwrap.dedent(code))
+    bare = _STRING_OR_COMMENT.sub(lambda match: match["string"] or "", textwrap.dedent(code))
     return "\n".join(line.rstrip() for line in bare.splitlines() if line.strip())
 
 
-def _judged(rules: tuple[Rule, ...]) -> Iterator[Judged]:
+def _labeled_queries(rules: tuple[Rule, ...]) -> Iterator[LabeledQuery]:
     """One query for each distinct example.
 
-    A few rules show the same code. Its query asks for the first of them; the others are neither
-    right nor wrong, so they are excluded from its ranking, and all of them share a split.
+    A few rules have the same example. The first of them is the relevant document; the others are
+    excluded from the ranking, and all of them belong to the same split.
     """
-    owners: dict[str, list[str]] = {}
+    rules_with: dict[str, list[str]] = {}
     for rule in rules:
         for code in rule.examples:
-            owners.setdefault(code, []).append(rule.name)
-    keys = group_keys((names[0], name) for names in owners.values() for name in names)
-    seen: dict[str, int] = {}
-    for code, (name, *twins) in owners.items():
-        seen[name] = number = seen.get(name, 0) + 1
-        yield Judged(
+            rules_with.setdefault(code, []).append(rule.name)
+    keys = group_keys((names[0], name) for names in rules_with.values() for name in names)
+    counts: dict[str, int] = {}
+    for code, (name, *others) in rules_with.items():
+        counts[name] = number = counts.get(name, 0) + 1
+        yield LabeledQuery(
             query=Query(id=name if number == 1 else f"{name}#{number}", text=code),
-            grades={name: 1},
-            key=keys[name],
-            excluded=frozenset(twins),
+            labels={name: 1},
+            group_key=keys[name],
+            excluded=frozenset(others),
         )
 
 
 def _sections(markdown: str) -> dict[str, str]:
-    """Heading of the second level -> what stands below it; a code block holds no heading."""
+    """Second-level heading -> text of its section; lines in code blocks are not headings."""
     sections: dict[str, list[str]] = {"": []}
     lines, in_code = sections[""], False
     for line in markdown.splitlines(keepends=True):

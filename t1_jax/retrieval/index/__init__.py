@@ -1,6 +1,6 @@
 """Vector indexes: one protocol, three back ends, one format on disk."""
 
-from t1_jax.retrieval.index.build import KINDS as KINDS
+from t1_jax.retrieval.index.build import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index.build import build_index as build_index
 from t1_jax.retrieval.index.build import load_index as load_index
 from t1_jax.retrieval.index.build import require_backend as require_backend
@@ -12,10 +12,9 @@ from t1_jax.retrieval.index.protocol import SearchResult as SearchResult
 from t1_jax.retrieval.index.scann_index import ScannSettings as ScannSettings
 from t1_jax.retrieval.index.store import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index.store import Fingerprint as Fingerprint
-from t1_jax.retrieval.index.store import ForeignIndexError as ForeignIndexError
+from t1_jax.retrieval.index.store import IndexMismatchError as IndexMismatchError
+from t1_jax.retrieval.index.store import IndexVersionError as IndexVersionError
 from t1_jax.retrieval.index.store import Manifest as Manifest
-from t1_jax.retrieval.index.store import NewIndexError as NewIndexError
-from t1_jax.retrieval.index.store import OldIndexError as OldIndexError
 from t1_jax.retrieval.index.store import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index.store import index_documents as index_documents
 from t1_jax.retrieval.index.store import read_manifest as read_manifest

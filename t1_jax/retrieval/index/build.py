@@ -1,4 +1,4 @@
-"""Indexes by the name of their back end: build one, or load one from a folder."""
+"""Builds an index, or loads one from a folder, with the back end of a given name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,16 +16,16 @@ from t1_jax.retrieval.index.store import Fingerprint, read_index
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-KINDS = ("numpy", "jax", "scann")
-"""numpy: exact, the reference. device: exact, on JAX devices. scann: approximate."""
+INDEX_KINDS = ("numpy", "jax", "scann")
+"""numpy: exact, the reference. jax: exact, on JAX devices. scann: approximate."""
 
 
 def require_backend(kind: str) -> None:
-    """Refuses a back end that could not be built on this machine.
+    """Raises if a back end is unavailable on this machine.
 
     Raises:
-        ConfigError: no such kind.
-        UnsupportedError: ScaNN is not available.
+        ConfigError: unknown kind.
+        UnsupportedError: ScaNN is not installed.
     """
     _check_kind(kind)
     if kind == "scann":
@@ -44,21 +44,21 @@ def build_index(
     """Builds an index.
 
     Args:
-        kind: one of `KINDS`.
-        ids: of the documents.
-        vectors: [C, E], one row per id, any float type; they need not have unit length.
-        mesh: for "device", where its rows are spread; without one, over all devices.
-        scann: settings for "scann".
-        sample_queries: [B, E], for "scann", what its recall is measured with.
+        kind: one of `INDEX_KINDS`.
+        ids: document ids.
+        vectors: embeddings [C, E] of any float type, one row per id; need not be normalized.
+        mesh: devices over which "jax" shards the rows; None means all devices.
+        scann: settings of "scann".
+        sample_queries: query embeddings [B, E] with which the recall of "scann" is measured.
 
     Raises:
-        ConfigError: no such kind.
-        DataError: ids that repeat, or vectors that are zero, not finite, or not [C, E].
-        UnsupportedError: ScaNN is not available on this machine.
-        IndexContractError: ScaNN's recall lies below its minimum.
+        ConfigError: unknown kind.
+        DataError: duplicate ids, or vectors that are zero, not finite, or not [C, E].
+        UnsupportedError: ScaNN is not installed.
+        IndexContractError: ScaNN's recall is below its minimum.
     """
     _check_kind(kind)
-    table = EmbeddingTable.of(ids, vectors)
+    table = EmbeddingTable.from_vectors(ids, vectors)
     if kind == "scann":
         return ScannIndex.build(table, scann, sample_queries=sample_queries)
     return _exact_index(kind, table, mesh)
@@ -71,18 +71,19 @@ def load_index(
     kind: str | None = None,
     mesh: "Mesh | None" = None,
 ) -> Index:
-    """Loads an index that one of the back ends saved.
+    """Loads a saved index.
 
     Args:
-        folder: the index.
-        fingerprint: of the encoder, prompt and collection that it is to be used with.
-        kind: search with this exact back end instead of the one that wrote it.
-        mesh: for "jax", as in `build_index`.
+        folder: folder of the index.
+        fingerprint: expected fingerprint of encoder, prompt and collection.
+        kind: back end to search with; None means the one that wrote the index.
+        mesh: devices for "jax", as in `build_index`.
 
     Raises:
-        ForeignIndexError: the index belongs to another encoder, prompt or collection.
-        CorruptIndexError, OldIndexError, NewIndexError: it cannot be read.
-        ConfigError: `kind` is unknown, or "scann" for an index that has no ScaNN files.
+        IndexMismatchError: the index belongs to another encoder, prompt or collection.
+        CorruptIndexError: a file is missing or damaged.
+        IndexVersionError: the index has an unknown format version.
+        ConfigError: unknown `kind`, or "scann" for an index without ScaNN files.
     """
     manifest, table = read_index(folder, fingerprint)
     kind = kind or manifest.kind
@@ -106,5 +107,5 @@ def _exact_index(kind: str, table: EmbeddingTable, mesh: "Mesh | None") -> Index
 
 
 def _check_kind(kind: str) -> None:
-    if kind not in KINDS:
-        raise ConfigError(f"unknown index {kind!r}", hint=f"use one of {', '.join(KINDS)}")
+    if kind not in INDEX_KINDS:
+        raise ConfigError(f"unknown index {kind!r}", hint=f"use one of {', '.join(INDEX_KINDS)}")

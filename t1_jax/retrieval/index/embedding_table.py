@@ -1,4 +1,4 @@
-"""The rows of an index: ids beside unit vectors, and the checks on what comes in."""
+"""Document ids with their normalized embeddings, and checks of the inputs of an index."""
 
 from collections.abc import Collection as Items
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from t1_jax.errors import DataError
 from t1_jax.retrieval.ranking import tie_break_order
 
 RowLists: TypeAlias = Sequence[Items[SupportsIndex]]
-"""Row numbers for each query: lists, sets or arrays, one a query, of any lengths."""
+"""Row numbers for each query: one list, set or array per query, of any length."""
 
 _UNIT_TOLERANCE = 1e-5
 _BLOCK_ROWS = 1 << 16
@@ -21,21 +21,21 @@ _BLOCK_ROWS = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingTable:
-    """Documents as unit vectors; row i of `vectors` belongs to `ids[i]`.
+    """Normalized document embeddings; row i of `vectors` belongs to `ids[i]`.
 
-    Build one with `EmbeddingTable.of`, which checks; the constructor trusts.
+    `from_vectors` checks and normalizes its input; the constructor does not.
     """
 
     ids: tuple[str, ...]
     vectors: Float32[np.ndarray, "C E"]
 
     @classmethod
-    def of(cls, ids: Sequence[str], vectors: np.ndarray) -> "EmbeddingTable":
-        """Checks and normalizes vectors of any float type, [C, E].
+    def from_vectors(cls, ids: Sequence[str], vectors: np.ndarray) -> "EmbeddingTable":
+        """Checks and normalizes vectors [C, E] of any float type.
 
         Raises:
-            DataError: no row, ids that repeat or are not as many as rows, or vectors that
-                `unit_vectors` refuses.
+            DataError: no rows, duplicate ids, another number of ids than rows, or vectors that
+                are zero or not finite.
         """
         if len(ids) != len(vectors) or not ids:
             raise DataError(
@@ -44,41 +44,42 @@ class EmbeddingTable:
         names = [f"document {identifier!r}" for identifier in ids]
         table = cls(ids=tuple(ids), vectors=unit_vectors(vectors, names))
         if len(table.row_of) != len(ids):
-            repeated = next(key for row, key in enumerate(ids) if table.row_of[key] != row)
-            raise DataError(f"document {repeated!r} has more than one vector")
+            duplicate = next(key for row, key in enumerate(ids) if table.row_of[key] != row)
+            raise DataError(f"document {duplicate!r} has more than one vector")
         return table
 
     @property
     def width(self) -> int:
-        """E, the number of dimensions."""
+        """Number of dimensions, E."""
         return self.vectors.shape[1]
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """The row of each id."""
+        """Id -> row."""
         return {identifier: row for row, identifier in enumerate(self.ids)}
 
     @cached_property
     def tie_break_order(self) -> Int[np.ndarray, "C"]:
-        """The place of each row among rows of equal score."""
+        """Rank of each row among rows of equal score."""
         return tie_break_order(self.ids)
 
     def rows_of(self, ids: Iterable[str]) -> list[int]:
-        """The rows of some ids.
+        """Rows of the given ids.
 
         Raises:
-            DataError: an id that the table does not have.
+            DataError: unknown id.
         """
         try:
             return [self.row_of[identifier] for identifier in ids]
         except KeyError as error:
             raise DataError(f"the index has no document {error.args[0]!r}") from error
 
-    def checked_queries(self, queries: np.ndarray) -> Float32[np.ndarray, "B E"]:
-        """Query vectors as the table's own: float32, unit, of its width.
+    def normalize_queries(self, queries: np.ndarray) -> Float32[np.ndarray, "B E"]:
+        """Checks and normalizes query embeddings; the result is float32.
 
         Raises:
-            DataError: another width, or vectors that `unit_vectors` refuses.
+            DataError: another number of dimensions than the table, or a vector that is zero or not
+                finite.
         """
         if queries.ndim == 2 and queries.shape[1] != self.width:
             raise DataError(
@@ -87,35 +88,40 @@ class EmbeddingTable:
             )
         return unit_vectors(queries, [f"query {row}" for row in range(len(queries))])
 
-    def checked_rows(
+    def pad_row_lists(
         self, rows: RowLists | None, n_queries: int, what: str
     ) -> Int[np.ndarray, "B X"]:
-        """Rows named for each query, padded with −1 to the longest list; X may be 0.
+        """Lists of rows as an array, padded with −1 to the longest list; X may be 0.
+
+        Args:
+            rows: rows for each query; None means no rows.
+            n_queries: number of queries, B.
+            what: name of the argument in errors.
 
         Raises:
-            DataError: not one list per query, or a row outside the table.
+            DataError: another number of lists than queries, or a row outside the table.
         """
         if rows is None:
             return np.empty((n_queries, 0), dtype=np.int64)
         if len(rows) != n_queries:
             raise DataError(f"{what}: {len(rows)} lists of rows for {n_queries} queries")
         padded = np.full((n_queries, max(map(len, rows), default=0)), -1, dtype=np.int64)
-        for query, named in enumerate(rows):
-            padded[query, : len(named)] = list(map(int, named))
+        for query, query_rows in enumerate(rows):
+            padded[query, : len(query_rows)] = list(map(int, query_rows))
         if padded.size and not -1 <= padded.min() <= padded.max() < len(self.ids):
             raise DataError(f"{what}: a row outside 0 to {len(self.ids) - 1}")
         return padded
 
 
 def unit_vectors(vectors: np.ndarray, names: Sequence[str]) -> Float32[np.ndarray, "B E"]:
-    """Each row in float32, divided by its length; rows of length 1 (to 1e-5) stay bit for bit.
+    """Normalizes each row in float32; rows with a norm within 1e-5 of 1 stay bit for bit.
 
     Args:
-        vectors: [B, E], any float type.
-        names: what an error calls each row.
+        vectors: array [B, E] of any float type.
+        names: name of each row in errors.
 
     Raises:
-        DataError: not two-dimensional, no dimension, or a row that is zero or not finite.
+        DataError: not two-dimensional, no dimensions, or a row that is zero or not finite.
     """
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise DataError(f"vectors must be [rows, dimensions], found the shape {vectors.shape}")
@@ -123,13 +129,13 @@ def unit_vectors(vectors: np.ndarray, names: Sequence[str]) -> Float32[np.ndarra
         units = np.array(vectors, dtype=np.float32)
     for start in range(0, len(units), _BLOCK_ROWS):
         block = units[start : start + _BLOCK_ROWS]
-        lengths = np.linalg.norm(block.astype(np.float64), axis=1)
-        for row in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0)).tolist():
-            fault = "is zero" if lengths[row] == 0 else "is not finite"
+        norms = np.linalg.norm(block.astype(np.float64), axis=1)
+        for row in np.flatnonzero(~np.isfinite(norms) | (norms == 0)).tolist():
+            problem = "is zero" if norms[row] == 0 else "is not finite"
             raise DataError(
-                f"the vector of {names[start + row]} {fault}",
-                hint="encode it again in bfloat16 or float32, and look at its text",
+                f"the vector of {names[start + row]} {problem}",
+                hint="encode it again in bfloat16 or float32, and check its text",
             )
-        rescaled = np.abs(lengths - 1) > _UNIT_TOLERANCE
-        block[rescaled] = block[rescaled] / lengths[rescaled, None]
+        rescaled = np.abs(norms - 1) > _UNIT_TOLERANCE
+        block[rescaled] = block[rescaled] / norms[rescaled, None]
     return units

@@ -1,10 +1,10 @@
-"""Exact search on JAX devices: rows spread over every device of a mesh.
+"""Exact search on JAX devices; rows are sharded over all devices of a mesh.
 
-Rows lie on the devices in descending order of their ids. `lax.top_k` prefers the lower position
-among equal scores, within a shard and in the merge, so ties come out as trec_eval orders them.
+Rows are placed in descending order of their ids. `lax.top_k` prefers the lower position among equal
+scores, within a shard and in the merge, so ties have trec_eval's order.
 
-Shapes come from buckets: queries, results and exclusions are each padded to a power of two, and
-programs are shared by all indexes of one size, so a refreshed index compiles nothing.
+Shapes come from buckets: numbers of queries, results and exclusions are padded to powers of two.
+All indexes of one size share compiled programs, so an index with new vectors compiles nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,22 +22,22 @@ from t1_jax.retrieval.index.numpy_index import empty_result
 from t1_jax.retrieval.index.protocol import Index, SearchResult
 
 _SCORE_BYTES = 1 << 28
-"""Scores held by one device at a time, which bounds how many queries one call searches."""
+"""Bytes of scores on one device, which bounds the number of queries per call."""
 
 _SMALLEST_BUCKET = 8
 
 
 class JaxIndex(Index):
-    """Every query against every row, on all devices at once."""
+    """Exact search: a sharded matrix product and a distributed top-k."""
 
     kind: ClassVar[str] = "jax"
 
     def __init__(self, table: EmbeddingTable, *, mesh: Mesh | None = None) -> None:
-        """Places the vectors.
+        """Copies the vectors to the devices.
 
         Args:
             table: ids and vectors.
-            mesh: rows are spread over all its axes; without one, over all devices.
+            mesh: devices; rows are sharded over all axes. None means all devices.
         """
         self.table = table
         self._mesh = mesh or jax.make_mesh((jax.device_count(),), ("rows",))
@@ -52,21 +52,22 @@ class JaxIndex(Index):
         excluded: RowLists | None = None,
     ) -> SearchResult:
         """See `Index.search`."""
-        units = self.table.checked_queries(queries)
-        excluded_rows = self._positions(self.table.checked_rows(excluded, len(units), "excluded"))
+        units = self.table.normalize_queries(queries)
+        excluded_rows = self._positions(self.table.pad_row_lists(excluded, len(units), "excluded"))
         result = empty_result(len(units), k, len(self.ids))
         k = result.rows.shape[1]
-        wanted = min(_bucket(k), self._shard_rows * self._mesh.size)
-        for part, block, left_out_block in self._blocks(units, excluded_rows):
+        padded_k = min(_bucket(k), self._shard_rows * self._mesh.size)
+        for queries_slice, block, excluded_block in self._blocks(units, excluded_rows):
             scores, positions = _search(
-                self._shards, block, left_out_block, len(self.ids), mesh=self._mesh, k=wanted
+                self._shards, block, excluded_block, len(self.ids), mesh=self._mesh, k=padded_k
             )
-            width = min(k, wanted)
-            size = part.stop - part.start
-            found = np.asarray(scores)[:size, :width]
+            width = min(k, padded_k)
+            size = queries_slice.stop - queries_slice.start
+            top_scores = np.asarray(scores)[:size, :width]
             rows = self._row_at[np.minimum(np.asarray(positions), len(self.ids) - 1)]
-            result.scores[part, :width] = found
-            result.rows[part, :width] = np.where(found > -np.inf, rows[:size, :width], -1)
+            rows = np.where(top_scores > -np.inf, rows[:size, :width], -1)
+            result.scores[queries_slice, :width] = top_scores
+            result.rows[queries_slice, :width] = rows
         return result
 
     def rank_of(
@@ -76,48 +77,51 @@ class JaxIndex(Index):
         excluded: RowLists | None = None,
     ) -> Int[np.ndarray, "B R"]:
         """See `Index.rank_of`."""
-        units = self.table.checked_queries(queries)
-        wanted = self._positions(self.table.checked_rows(rows.tolist(), len(units), "rows"))
-        excluded_rows = self._positions(self.table.checked_rows(excluded, len(units), "excluded"))
+        units = self.table.normalize_queries(queries)
+        targets = self._positions(self.table.pad_row_lists(rows.tolist(), len(units), "rows"))
+        excluded_rows = self._positions(self.table.pad_row_lists(excluded, len(units), "excluded"))
         ranks = np.full(rows.shape, -1, dtype=np.int64)
-        for part, block, left_out_block, wanted_block in self._blocks(units, excluded_rows, wanted):
-            found = _ranks(
-                self._shards, block, left_out_block, wanted_block, len(self.ids), mesh=self._mesh
+        for queries_slice, block, excluded_block, target_block in self._blocks(
+            units, excluded_rows, targets
+        ):
+            block_ranks = _ranks(
+                self._shards, block, excluded_block, target_block, len(self.ids), mesh=self._mesh
             )
-            ranks[part] = np.asarray(found)[: part.stop - part.start, : rows.shape[1]]
+            size = queries_slice.stop - queries_slice.start
+            ranks[queries_slice] = np.asarray(block_ranks)[:size, : rows.shape[1]]
         return np.where(rows < 0, -1, ranks)
 
     def _place_shards(self) -> Float32[Array, "rows E"]:
-        """The vectors in device order, zero rows at the end so that every shard has as many."""
+        """The vectors in device order; zero rows pad the last shard."""
         shape = (self._shard_rows * self._mesh.size, self.table.width)
 
         def rows_of_shard(index: tuple[slice, ...] | None) -> Float32[np.ndarray, "rows E"]:
             start, stop, _ = (index[0] if index else slice(None)).indices(shape[0])
             shard = np.zeros((stop - start, shape[1]), dtype=np.float32)
-            real = self._row_at[start:stop]
-            shard[: len(real)] = self.table.vectors[real]
+            rows = self._row_at[start:stop]
+            shard[: len(rows)] = self.table.vectors[rows]
             return shard
 
         sharding = jax.NamedSharding(self._mesh, jax.P(self._mesh.axis_names))
         return jax.make_array_from_callback(shape, sharding, rows_of_shard)
 
     def _positions(self, rows: Int[np.ndarray, "B X"]) -> Int[np.ndarray, "B X"]:
-        """Device positions of rows; −1 stays −1."""
+        """Positions of rows on the devices; −1 stays −1."""
         return np.where(rows < 0, -1, self.table.tie_break_order[rows]).astype(np.int32)
 
     def _blocks(
         self, units: Float32[np.ndarray, "B E"], *tables: Int[np.ndarray, "B _"]
     ) -> Iterator[tuple]:
-        """Yields the queries of one call, and for it every table padded to its buckets."""
+        """Yields slices of the queries with their vectors and tables, padded to bucket sizes."""
         largest = max(1, _SCORE_BYTES // (4 * self._shard_rows))
         largest = 1 << (largest.bit_length() - 1)
         for start in range(0, len(units), largest):
-            part = slice(start, min(start + largest, len(units)))
-            size = min(_bucket(part.stop - part.start), largest)
+            block = slice(start, min(start + largest, len(units)))
+            size = min(_bucket(block.stop - block.start), largest)
             yield (
-                part,
-                _padded(units[part], (size, units.shape[1]), 0),
-                *(_padded(rows[part], (size, _bucket(rows.shape[1])), -1) for rows in tables),
+                block,
+                _padded(units[block], (size, units.shape[1]), 0),
+                *(_padded(rows[block], (size, _bucket(rows.shape[1])), -1) for rows in tables),
             )
 
 
@@ -131,7 +135,7 @@ def _search(
     mesh: Mesh,
     k: int,
 ) -> tuple[Float32[Array, "B k"], Int[Array, "B k"]]:
-    """Scores and positions of the best `k`: the best of each shard, gathered, and their best."""
+    """Scores and positions of the top `k`: top k of each shard, all-gathered, top k again."""
 
     def on_shard(
         shard: Float32[Array, "n E"],
@@ -156,39 +160,39 @@ def _ranks(
     shards: Float32[Array, "rows E"],
     queries: Float32[Array, "B E"],
     excluded: Int[Array, "B X"],
-    wanted: Int[Array, "B R"],
+    targets: Int[Array, "B R"],
     count: Int[Array, ""],
     *,
     mesh: Mesh,
 ) -> Int[Array, "B R"]:
-    """1 + the number of other positions that score at least as high as each wanted one."""
+    """1 + the number of other positions that score at least as high as each target."""
 
     def on_shard(
         shard: Float32[Array, "n E"],
         queries: Float32[Array, "B E"],
         excluded: Int[Array, "B X"],
-        wanted: Int[Array, "B R"],
+        targets: Int[Array, "B R"],
         count: Int[Array, ""],
     ) -> Int[Array, "B R"]:
         scores, first = _scores(shard, queries, mesh)
-        local = wanted - first
-        here = (local >= 0) & (local < shard.shape[0])
-        local = jnp.where(here, local, 0)
-        own = jax.lax.psum(
-            jnp.where(here, jnp.take_along_axis(scores, local, axis=1), 0), mesh.axis_names
+        local = targets - first
+        is_local = (local >= 0) & (local < shard.shape[0])
+        local = jnp.where(is_local, local, 0)
+        target_scores = jax.lax.psum(
+            jnp.where(is_local, jnp.take_along_axis(scores, local, axis=1), 0), mesh.axis_names
         )
         scores = _mask(scores, first, excluded, count)
-        at_least = jax.vmap(lambda least: (scores >= least[:, None]).sum(1), 1, 1)(own)
-        itself = here & (jnp.take_along_axis(scores, local, axis=1) >= own)
+        at_least = jax.vmap(lambda score: (scores >= score[:, None]).sum(1), 1, 1)(target_scores)
+        itself = is_local & (jnp.take_along_axis(scores, local, axis=1) >= target_scores)
         return 1 + jax.lax.psum(at_least - itself, mesh.axis_names)
 
-    return _over_shards(on_shard, mesh, n_replicated=4)(shards, queries, excluded, wanted, count)
+    return _over_shards(on_shard, mesh, n_replicated=4)(shards, queries, excluded, targets, count)
 
 
 def _over_shards(
     function: Callable[..., Any], mesh: Mesh, *, n_replicated: int
 ) -> Callable[..., Any]:
-    """`function` on each shard; its results are equal on all, which gathering cannot prove."""
+    """`shard_map` of `function`; its results are equal on all shards (unchecked, see check_vma)."""
     in_specs = (jax.P(mesh.axis_names), *[jax.P()] * n_replicated)
     return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=jax.P(), check_vma=False)
 
@@ -196,7 +200,7 @@ def _over_shards(
 def _scores(
     shard: Float32[Array, "n E"], queries: Float32[Array, "B E"], mesh: Mesh
 ) -> tuple[Float32[Array, "B n"], Int[Array, ""]]:
-    """Cosines with the rows of this shard, and the position of the first of them."""
+    """Cosine similarities with the rows of this shard, and the position of its first row."""
     first = jax.lax.axis_index(mesh.axis_names) * shard.shape[0]
     return jnp.matmul(queries, shard.T, precision="highest"), first
 
@@ -207,7 +211,7 @@ def _mask(
     excluded: Int[Array, "B X"],
     count: Int[Array, ""],
 ) -> Float32[Array, "B n"]:
-    """−inf for excluded rows and for the rows that only fill up the last shard."""
+    """The scores with −inf for excluded rows and for the padding of the last shard."""
     rows = scores.shape[1]
     local = excluded - first
     local = jnp.where((local >= 0) & (excluded >= 0), local, rows)
@@ -217,7 +221,7 @@ def _mask(
 
 
 def _bucket(size: int) -> int:
-    """The next power of two, at least 8; nothing stays nothing."""
+    """The next power of two, at least 8; 0 stays 0."""
     return 0 if size == 0 else max(_SMALLEST_BUCKET, 1 << (size - 1).bit_length())
 
 

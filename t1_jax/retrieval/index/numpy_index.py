@@ -1,4 +1,4 @@
-"""Exact search in numpy: the reference that every other back end is held to."""
+"""Exact search in NumPy, the reference for all other back ends."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -9,14 +9,14 @@ from jaxtyping import Float, Float32, Int
 from t1_jax.errors import DataError
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.protocol import Index, SearchResult
-from t1_jax.retrieval.ranking import best_positions
+from t1_jax.retrieval.ranking import top_k_positions
 
 _SCORE_BYTES = 1 << 27
-"""Scores held at a time, which bounds how many queries are searched in one product."""
+"""Bytes of scores in memory, which bounds the number of queries per matrix product."""
 
 
 class NumpyIndex(Index):
-    """Every query against every row, a block of queries at a time."""
+    """Exact search: one matrix product for each block of queries."""
 
     kind: ClassVar[str] = "numpy"
 
@@ -48,10 +48,10 @@ def exact_search(
     k: int,
     excluded: RowLists | None = None,
 ) -> SearchResult:
-    """The best `k` rows by comparing every row; see `Index.search`."""
-    units = table.checked_queries(queries)
+    """Exact top `k` rows; see `Index.search`."""
+    units = table.normalize_queries(queries)
     result = empty_result(len(units), k, len(table.ids))
-    excluded_rows = table.checked_rows(excluded, len(units), "excluded")
+    excluded_rows = table.pad_row_lists(excluded, len(units), "excluded")
     for start, scores in _score_blocks(table, units):
         for query, row_scores in enumerate(scores, start):
             row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
@@ -67,30 +67,30 @@ def exact_ranks(
     rows: Int[np.ndarray, "B R"],
     excluded: RowLists | None = None,
 ) -> Int[np.ndarray, "B R"]:
-    """Ranks by comparing every row; see `Index.rank_of`."""
-    units = table.checked_queries(queries)
-    wanted = table.checked_rows(rows.tolist(), len(units), "rows")
-    excluded_rows = table.checked_rows(excluded, len(units), "excluded")
+    """Exact ranks; see `Index.rank_of`."""
+    units = table.normalize_queries(queries)
+    targets = table.pad_row_lists(rows.tolist(), len(units), "rows")
+    excluded_rows = table.pad_row_lists(excluded, len(units), "excluded")
     ranks = np.full(rows.shape, -1, dtype=np.int64)
     for start, scores in _score_blocks(table, units):
         for query, row_scores in enumerate(scores, start):
-            own = row_scores[wanted[query]]
+            target_scores = row_scores[targets[query]]
             row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
-            for place in np.flatnonzero(wanted[query] >= 0):
-                at_least = np.count_nonzero(row_scores >= own[place])
-                itself = row_scores[wanted[query, place]] >= own[place]
-                ranks[query, place] = 1 + at_least - int(itself)
+            for i in np.flatnonzero(targets[query] >= 0):
+                at_least = np.count_nonzero(row_scores >= target_scores[i])
+                itself = row_scores[targets[query, i]] >= target_scores[i]
+                ranks[query, i] = 1 + at_least - int(itself)
     return ranks
 
 
 def empty_result(n_queries: int, k: int, n_rows: int) -> SearchResult:
-    """A result in which no query has found anything yet: the best `k`, or all rows if fewer.
+    """A result without rows, [B, K] with K = min(k, number of rows of the index).
 
     Raises:
         DataError: `k` is below 1.
     """
     if k < 1:
-        raise DataError(f"the best {k} rows were asked for; at least 1")
+        raise DataError(f"k must be at least 1, got {k}")
     width = min(k, n_rows)
     return SearchResult(
         scores=np.full((n_queries, width), -np.inf, dtype=np.float32),
@@ -103,18 +103,18 @@ def fill_result(
     query: int,
     scores: Float32[np.ndarray, "C"],
     rows: Int[np.ndarray, "C"],
-    places: Int[np.ndarray, "rows"],
+    tie_order: Int[np.ndarray, "rows"],
 ) -> None:
-    """Writes the best of some scored rows into one line of `result`; a score of −inf is no result.
+    """Writes the top k of the candidates to one query of `result`, without scores of −inf.
 
     Args:
-        result: written to in place.
-        query: the line.
-        scores: of the candidates.
-        rows: the candidates' rows.
-        places: `tie_break_order` of the whole table.
+        result: modified in place.
+        query: position of the query.
+        scores: scores of the candidates.
+        rows: rows of the candidates.
+        tie_order: `tie_break_order` of the whole table.
     """
-    best = best_positions(scores, places[rows], result.rows.shape[1])
+    best = top_k_positions(scores, tie_order[rows], result.rows.shape[1])
     best = best[scores[best] > -np.inf]
     result.scores[query, : len(best)] = scores[best]
     result.rows[query, : len(best)] = rows[best]
@@ -123,7 +123,7 @@ def fill_result(
 def _score_blocks(
     table: EmbeddingTable, units: Float32[np.ndarray, "B E"]
 ) -> Iterator[tuple[int, Float32[np.ndarray, "b C"]]]:
-    """Yields the number of the first query of each block, and the block's cosines with all rows."""
+    """Yields the first query's position in each block, and the block's cosines with all rows."""
     size = max(1, _SCORE_BYTES // (4 * len(table.ids)))
     for start in range(0, len(units), size):
         yield start, units[start : start + size] @ table.vectors.T

@@ -1,4 +1,4 @@
-"""What every index back end does; one conformance test holds them all to it."""
+"""The protocol of all index back ends; one conformance test covers them all."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from t1_jax.retrieval.trec import Run
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The best rows of each query, best first, in the order of `t1_jax.retrieval.ranking`.
+    """The top K rows of each query, in the order of `t1_jax.retrieval.ranking`.
 
-    K is the number that was asked for, or that of all rows if there are fewer.
+    K is the requested number, or the number of all rows if that is smaller.
 
     Attributes:
-        scores: cosines; −inf where a query has fewer than K results.
-        rows: rows of the index; −1 where a query has fewer than K results.
+        scores: cosine similarities; −inf beyond a query's last result.
+        rows: rows of the index; −1 beyond a query's last result.
     """
 
     scores: Float32[np.ndarray, "B K"]
     rows: Int[np.ndarray, "B K"]
 
     def to_run(self, query_ids: Sequence[str], ids: Sequence[str]) -> Run:
-        """The same as a run; `ids` are those of the index that was searched."""
+        """The result as a run; `ids` are the document ids of the index."""
         all_scores: list[list[float]] = self.scores.tolist()
         all_rows: list[list[int]] = self.rows.tolist()
         return {
@@ -40,13 +40,13 @@ class SearchResult:
 
 @runtime_checkable
 class Index(Protocol):
-    """Document vectors that can be searched by cosine.
+    """Document embeddings that can be searched by cosine similarity.
 
-    Rows keep the order in which the vectors were given. Every method raises DataError for queries
-    that are not finite, zero, or of another width, and for rows that do not exist.
+    Rows keep the order of the input vectors. Every method raises DataError for queries that are
+    zero, not finite or of another dimension, and for unknown rows.
 
     Attributes:
-        kind: the back end's name in configs and manifests.
+        kind: name of the back end in configs and manifests.
         table: ids and vectors.
     """
 
@@ -55,12 +55,12 @@ class Index(Protocol):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The id of each row."""
+        """Document id of each row."""
         return self.table.ids
 
     @property
     def vectors(self) -> Float32[np.ndarray, "C E"]:
-        """The unit vector of each row."""
+        """Normalized embedding of each row."""
         return self.table.vectors
 
     def search(
@@ -69,12 +69,12 @@ class Index(Protocol):
         k: int,
         excluded: RowLists | None = None,
     ) -> SearchResult:
-        """The best `k` rows of each query.
+        """The top `k` rows of each query.
 
         Args:
-            queries: vectors; they need not have unit length.
-            k: at least 1; more than there are rows asks for all.
-            excluded: for each query the rows taken out of its ranking before the cut.
+            queries: query embeddings; need not be normalized.
+            k: number of results, at least 1; larger than the number of rows means all.
+            excluded: rows to remove from each query's ranking before the top-k cut.
         """
         ...
 
@@ -84,14 +84,14 @@ class Index(Protocol):
         rows: Int[np.ndarray, "B R"],
         excluded: RowLists | None = None,
     ) -> Int[np.ndarray, "B R"]:
-        """The exact rank of given rows: 1 + the number of other rows that score as high or higher.
+        """Exact ranks of given rows: 1 + the number of other rows with an equal or higher score.
 
-        So ties count against a row: where all vectors are equal every rank is the last one.
+        Ties count against a row: if all vectors are equal, every rank is the last.
 
         Args:
-            queries: vectors; they need not have unit length.
-            rows: R rows for each query, −1 for none; the rank of none is −1.
-            excluded: for each query the rows that do not count as others.
+            queries: query embeddings; need not be normalized.
+            rows: R rows for each query; −1 is padding and has the rank −1.
+            excluded: rows that are not counted, for each query.
         """
         ...
 
@@ -104,17 +104,17 @@ class Index(Protocol):
         documents: Iterable[Document] = (),
         overwrite: bool = False,
     ) -> None:
-        """Writes the index so that `load_index` restores it wherever the folder is moved.
+        """Writes the index; `load_index` reads it, and the folder can be moved.
 
         Args:
-            folder: becomes the index.
-            fingerprint: whose vectors these are.
-            encoding: how they were made, see `Manifest.encoding`.
-            documents: kept beside the vectors.
-            overwrite: replace what is at `folder`.
+            folder: target folder.
+            fingerprint: fingerprint of encoder, prompt and collection.
+            encoding: encoding settings, see `Manifest.encoding`.
+            documents: documents to store with the vectors.
+            overwrite: whether to replace an existing folder.
 
         Raises:
-            T1Error: the folder exists (without `overwrite`), or the disk refuses.
+            T1Error: the folder exists (without `overwrite`), or the write failed.
         """
         write_index(
             folder,
@@ -128,5 +128,5 @@ class Index(Protocol):
         )
 
     def _backend_files(self) -> dict[str, Any]:
-        """The arguments of `write_index` that belong to this back end."""
+        """Arguments of `write_index` that are specific to this back end."""
         return {}

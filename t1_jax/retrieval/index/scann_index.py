@@ -1,8 +1,8 @@
 """Approximate search with ScaNN: a tree of clusters, quantized scores, exact re-scoring.
 
-ScaNN answers with candidates only: it knows no ids (with ids it would write a pickle), fills short
-answers with row 0 and NaN, and its scores differ from numpy's in the last bits. So candidates are
-cleaned and scored here, and a query whose candidates run short is answered exactly.
+ScaNN only proposes candidates. It gets no ids (it would store them in a pickle), pads short results
+with row 0 and NaN, and its scores differ from NumPy's in the last bits. So padding is removed and
+candidates are scored here, and a query with too few candidates falls back to exact search.
 """
 
 import math
@@ -28,26 +28,26 @@ from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
 _FOLDER = "scann"
 _BRUTE_FORCE_BELOW = 20_000
 _QUANTIZER_ROWS = 16
-"""ScaNN's quantized scores have 16 centres, which it cannot train with fewer rows."""
+"""ScaNN's asymmetric hashing trains 16 centers and needs at least as many rows."""
 
 _SAMPLE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScannSettings:
-    """How ScaNN searches, and how well it has to.
+    """Settings of ScaNN, and the recall it must reach.
 
     Attributes:
-        method: "tree" (clusters, then quantized scores), "brute_force", or "auto": brute force
-            below 20,000 rows, where ScaNN's own guide advises it.
-        leaves: clusters of the tree; None means the square root of the number of rows.
-        leaves_to_search: clusters that a query visits; None means a fifth of them.
-        candidates: rows that are scored exactly for each query; more where k asks for more.
-        minimum_recall: share of the exact ten best that must be found at build, from 0 to 1. On
-            clustered vectors a tree finds nearly all, on isotropic ones half.
+        method: "tree" (partitioning and quantized scores), "brute_force", or "auto": brute force
+            below 20,000 rows, as ScaNN's guide advises.
+        leaves: number of partitions; None means the square root of the number of rows.
+        leaves_to_search: number of partitions searched per query; None means a fifth of them.
+        candidates: number of rows scored exactly per query; at least k.
+        minimum_recall: minimum recall@10 against exact search at build time, from 0 to 1. A tree
+            reaches nearly 1 on clustered vectors and about 0.5 on isotropic ones.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: value out of range.
     """
 
     method: Literal["auto", "tree", "brute_force"] = "auto"
@@ -66,7 +66,7 @@ class ScannSettings:
             raise ConfigError(f"scann: minimum_recall {self.minimum_recall} is not in [0, 1]")
 
     def resolved(self, n_rows: int) -> "ScannSettings":
-        """The same with nothing left open, for an index of `n_rows` rows.
+        """The settings with "auto" and None replaced, for an index of `n_rows` rows.
 
         Raises:
             ConfigError: too few rows for a tree, more leaves than rows, or more leaves to search
@@ -91,14 +91,14 @@ class ScannSettings:
 
 
 class ScannIndex(Index):
-    """ScaNN's candidates in the exact order of their cosines."""
+    """Approximate search: ScaNN's candidates, ranked by exact cosine similarity."""
 
     kind: ClassVar[str] = "scann"
 
     def __init__(
         self, table: EmbeddingTable, searcher: Any, settings: ScannSettings, recall_at_10: float
     ) -> None:
-        """Use `build` or `load`; `recall_at_10` is the share of the exact ten best it finds."""
+        """Use `build` or `load`; `recall_at_10` is recall@10 against exact search."""
         self.table = table
         self.settings = settings
         self.recall_at_10 = recall_at_10
@@ -112,39 +112,39 @@ class ScannIndex(Index):
         *,
         sample_queries: Float[np.ndarray, "B E"] | None = None,
     ) -> "ScannIndex":
-        """Trains ScaNN and measures what it finds; training is random, so recall varies a little.
+        """Trains ScaNN and measures its recall; training is random, so recall varies slightly.
 
         Args:
             table: ids and vectors.
             settings: see `ScannSettings`.
-            sample_queries: vectors to measure recall with; without any, 256 of the documents' own.
+            sample_queries: query embeddings for the measurement; None means 256 documents.
 
         Raises:
-            UnsupportedError: ScaNN is not installed here.
-            IndexContractError: recall@10 lies below `settings.minimum_recall`.
+            UnsupportedError: ScaNN is not installed.
+            IndexContractError: recall@10 is below `settings.minimum_recall`.
         """
         settings = (settings or ScannSettings()).resolved(len(table.ids))
         searcher = _train(table.vectors, settings)
         if sample_queries is None:
             chosen = np.random.default_rng(0).permutation(len(table.ids))[:_SAMPLE]
             sample_queries = table.vectors[chosen]
-        unmeasured = cls(table, searcher, settings, recall_at_10=math.nan)
-        recall = _recall_at_10(unmeasured, sample_queries)
+        index = cls(table, searcher, settings, recall_at_10=math.nan)
+        recall = _recall_at_10(index, sample_queries)
         if recall < settings.minimum_recall:
             raise IndexContractError(
-                f"ScaNN finds {recall:.3f} of the exact ten best, below the minimum of "
-                f"{settings.minimum_recall}",
+                f"ScaNN reaches a recall@10 of {recall:.3f} against exact search, below the "
+                f"minimum of {settings.minimum_recall}",
                 hint="search more leaves, raise candidates, or use the exact kind 'jax'",
             )
         return cls(table, searcher, settings, recall)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest, table: EmbeddingTable) -> "ScannIndex":
-        """Restores what `save` wrote, from a folder that `read_index` has checked.
+        """Restores a saved index from a folder that `read_index` has checked.
 
         Raises:
-            UnsupportedError: ScaNN is not installed here.
-            CorruptIndexError: ScaNN refuses its files.
+            UnsupportedError: ScaNN is not installed.
+            CorruptIndexError: ScaNN cannot read its files.
         """
         ops = scann_ops()
         try:
@@ -163,17 +163,17 @@ class ScannIndex(Index):
         excluded: RowLists | None = None,
     ) -> SearchResult:
         """See `Index.search`."""
-        units = self.table.checked_queries(queries)
+        units = self.table.normalize_queries(queries)
         result = empty_result(len(units), k, len(self.ids))
         k = result.rows.shape[1]
-        excluded_rows = self.table.checked_rows(excluded, len(units), "excluded")
+        excluded_rows = self.table.pad_row_lists(excluded, len(units), "excluded")
         if not len(units):
             return result
         short = []
         for query, rows in enumerate(self._candidates(units, k + excluded_rows.shape[1])):
-            named = np.unique(excluded_rows[query][excluded_rows[query] >= 0])
-            rows = np.setdiff1d(rows, named)
-            if len(rows) < min(k, len(self.ids) - len(named)):
+            removed = np.unique(excluded_rows[query][excluded_rows[query] >= 0])
+            rows = np.setdiff1d(rows, removed)
+            if len(rows) < min(k, len(self.ids) - len(removed)):
                 short.append(query)
                 continue
             scores = self.vectors[rows] @ units[query]
@@ -191,27 +191,27 @@ class ScannIndex(Index):
         rows: Int[np.ndarray, "B R"],
         excluded: RowLists | None = None,
     ) -> Int[np.ndarray, "B R"]:
-        """See `Index.rank_of`; exact, so it costs a comparison with every row."""
+        """See `Index.rank_of`; exact, so its cost is that of exact search."""
         return exact_ranks(self.table, queries, rows, excluded)
 
     def _backend_files(self) -> dict[str, Any]:
         return {
             "recall_at_10": self.recall_at_10,
             "settings": asdict(self.settings),
-            "write_more": self._write_searcher,
+            "write_backend_files": self._write_searcher,
         }
 
     def _candidates(
-        self, units: Float32[np.ndarray, "B E"], wanted: int
+        self, units: Float32[np.ndarray, "B E"], minimum: int
     ) -> list[Int[np.ndarray, "C"]]:
-        """Distinct rows for each query, at least `wanted` where ScaNN reaches as many."""
-        count = min(max(wanted, self.settings.candidates), len(self.ids))
+        """Distinct rows for each query, at least `minimum` if ScaNN finds as many."""
+        count = min(max(minimum, self.settings.candidates), len(self.ids))
         rows, scores = self._searcher.search_batched(
             units, final_num_neighbors=count, pre_reorder_num_neighbors=count
         )
         return [
-            np.unique(found[~np.isnan(values)]).astype(np.int64)
-            for found, values in zip(rows, scores, strict=True)
+            np.unique(query_rows[~np.isnan(query_scores)]).astype(np.int64)
+            for query_rows, query_scores in zip(rows, scores, strict=True)
         ]
 
     def _write_searcher(self, folder: Path) -> None:
@@ -223,13 +223,13 @@ def scann_ops() -> ModuleType:
     """ScaNN's Python module.
 
     Raises:
-        UnsupportedError: it is not installed, or not built for this machine.
+        UnsupportedError: ScaNN is not installed, or has no build for this platform.
     """
     try:
         from scann import scann_ops_pybind
     except ImportError as error:
         raise UnsupportedError(
-            "ScaNN is not installed, or not built for this machine",
+            "ScaNN is not installed",
             hint="pip install scann (Linux x86-64 or aarch64), or use the kind 'jax' or 'numpy'",
         ) from error
     return scann_ops_pybind
@@ -248,8 +248,8 @@ def _train(vectors: Float32[np.ndarray, "C E"], settings: ScannSettings) -> Any:
 
 
 def _recall_at_10(index: ScannIndex, queries: Float[np.ndarray, "B E"]) -> float:
-    """The share of the exact ten best (or all, if fewer) that the index finds."""
+    """Fraction of the exact top 10 (or of all rows, if fewer) that the index finds."""
     exact = exact_search(index.table, queries, 10).rows
-    found = index.search(queries, 10).rows
-    hits = [np.intersect1d(a[a >= 0], b).size for a, b in zip(exact, found, strict=True)]
+    approximate = index.search(queries, 10).rows
+    hits = [np.intersect1d(a[a >= 0], b).size for a, b in zip(exact, approximate, strict=True)]
     return sum(hits) / int(np.count_nonzero(exact >= 0))

@@ -1,8 +1,8 @@
-"""An index on disk: manifest, ids, vectors, documents, and what a back end adds.
+"""The format of an index on disk: manifest, ids, vectors, documents, and files of the back end.
 
-Paths in a manifest are relative, so a folder may be moved; every file is listed with its SHA-256,
-so damage is noticed; and the fingerprint says whose vectors these are. `documents.jsonl` is
-optional: with it, results have titles and the same documents can be searched by BM25.
+Paths in the manifest are relative, so the folder can be moved. The manifest lists the SHA-256 of
+every file, so damage is detected, and the fingerprint of encoder, prompt and collection.
+`documents.jsonl` is optional: with it, results have titles and BM25 can search the same documents.
 """
 
 import json
@@ -21,40 +21,34 @@ from t1_jax.retrieval.index.embedding_table import EmbeddingTable
 from t1_jax.retrieval.jsonl import read_records
 
 FORMAT_VERSION = 2
-"""Of the folder's layout. It rises whenever an older reader would misread what is written."""
-
-OLDEST_READABLE = 1
+"""Version of the format; increased when older readers would misread the files."""
 
 DOCUMENTS_FILE = "documents.jsonl"
 
 
 class CorruptIndexError(IndexContractError):
-    """A file of the index is missing, damaged, or not one of its own."""
+    """A file of the index is missing, damaged or unknown."""
 
 
-class OldIndexError(IndexContractError):
-    """The index was written in a layout that is no longer read."""
+class IndexVersionError(IndexContractError):
+    """The index has a format version that this version of the package cannot read."""
 
 
-class NewIndexError(IndexContractError):
-    """The index was written by a later version of this package."""
-
-
-class ForeignIndexError(IndexContractError):
+class IndexMismatchError(IndexContractError):
     """The index belongs to another encoder, prompt or collection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """Whose vectors an index holds; each part is a hex digest.
+    """Identity of the vectors in an index, as hex digests.
 
     Attributes:
-        encoder: of weights, tokenizer and numeric settings.
-        prompt: of the document prompt.
-        data: of the documents, see `Collection.data_hash`.
+        encoder: digest of weights, tokenizer and numeric settings.
+        prompt: digest of the document prompt.
+        data: digest of the documents, see `Collection.data_hash`.
 
     Raises:
-        IndexContractError: a part is not lower-case hexadecimal.
+        IndexContractError: a digest is not lower-case hexadecimal.
     """
 
     encoder: str
@@ -64,25 +58,24 @@ class Fingerprint:
     def __post_init__(self) -> None:
         for part, value in asdict(self).items():
             if not re.fullmatch("[0-9a-f]+", value):
-                raise IndexContractError(f"fingerprint: {part} must be a hex digest, not {value!r}")
+                raise IndexContractError(f"fingerprint: {part} must be a hex digest, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What `manifest.json` says.
+    """The content of `manifest.json`.
 
     Attributes:
-        version: of the layout, see `FORMAT_VERSION`.
-        kind: the back end that wrote the index.
-        count: rows.
-        width: dimensions of a vector.
-        fingerprint: whose vectors these are.
-        recall_at_10: share of the exact ten best that the back end found when it was built; 1 for
-            exact ones.
-        settings: of the back end.
-        encoding: how the vectors were made and how queries are to be encoded (model, dtype,
-            preset, instruction, limits), as JSON values; empty where that was not recorded.
-        files: SHA-256 of every other file, under its path relative to the folder.
+        version: format version, see `FORMAT_VERSION`.
+        kind: back end that wrote the index.
+        count: number of rows.
+        width: number of dimensions.
+        fingerprint: fingerprint of encoder, prompt and collection.
+        recall_at_10: recall@10 against exact search at build time; 1 for exact back ends.
+        settings: settings of the back end.
+        encoding: settings with which documents were encoded and queries must be encoded (model,
+            dtype, preset, instruction, limits), as JSON values; may be empty.
+        files: path relative to the folder -> SHA-256, for every other file.
     """
 
     version: int = FORMAT_VERSION
@@ -106,32 +99,32 @@ def write_index(
     settings: Mapping[str, object] | None = None,
     encoding: Mapping[str, Any] | None = None,
     documents: Iterable[Document] = (),
-    write_more: Callable[[Path], None] | None = None,
+    write_backend_files: Callable[[Path], None] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes an index, all or nothing.
+    """Writes an index atomically.
 
     Args:
-        folder: becomes the index.
-        kind: of the back end.
+        folder: target folder.
+        kind: name of the back end.
         table: ids and vectors.
-        fingerprint: whose vectors these are.
-        recall_at_10: as measured at build.
-        settings: JSON values that the back end wants back.
+        fingerprint: fingerprint of encoder, prompt and collection.
+        recall_at_10: recall@10 against exact search at build time.
+        settings: settings of the back end, as JSON values.
         encoding: see `Manifest.encoding`.
-        documents: kept in the index, so that results have titles and texts; may be empty.
-        write_more: adds the back end's own files to the folder it is given.
-        overwrite: replace what stands at `folder`.
+        documents: documents to store, so that results have titles and texts; may be empty.
+        write_backend_files: writes further files of the back end to the given folder.
+        overwrite: whether to replace an existing folder.
 
     Raises:
-        T1Error: the folder exists (without `overwrite`), or the disk refuses.
+        T1Error: the folder exists (without `overwrite`), or the write failed.
     """
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
         np.save(scratch / "vectors.npy", table.vectors, allow_pickle=False)
         (scratch / "ids.json").write_text(json.dumps(table.ids), encoding="utf-8")
         _write_documents(scratch / DOCUMENTS_FILE, documents)
-        if write_more:
-            write_more(scratch)
+        if write_backend_files:
+            write_backend_files(scratch)
         manifest = Manifest(
             kind=kind,
             count=len(table.ids),
@@ -147,10 +140,10 @@ def write_index(
 
 
 def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, EmbeddingTable]:
-    """Reads and checks an index; its vectors stay on disk, mapped into memory.
+    """Reads and checks an index; the vectors are memory-mapped.
 
     Raises:
-        CorruptIndexError, OldIndexError, NewIndexError, ForeignIndexError: see each.
+        CorruptIndexError, IndexVersionError, IndexMismatchError: see each.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -171,12 +164,11 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Embedd
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads `manifest.json` alone.
+    """Reads `manifest.json` only.
 
     Raises:
-        CorruptIndexError: there is none, or it is malformed.
-        OldIndexError: the layout is older than this package reads.
-        NewIndexError: the layout is newer.
+        CorruptIndexError: the file is missing or malformed.
+        IndexVersionError: unknown format version.
     """
     if not (Path(folder) / "manifest.json").is_file():
         raise CorruptIndexError(
@@ -188,15 +180,11 @@ def read_manifest(folder: Path) -> Manifest:
         version = int(fields["version"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise _corrupt(folder, f"manifest.json cannot be read ({error})") from error
-    if version < OLDEST_READABLE:
-        raise OldIndexError(
-            f"{folder} has layout {version}; this version of t1_jax reads from {OLDEST_READABLE}",
-            hint="index the collection again",
-        )
-    if version > FORMAT_VERSION:
-        raise NewIndexError(
-            f"{folder} has layout {version}; this version of t1_jax reads to {FORMAT_VERSION}",
-            hint="install a newer t1_jax, or index the collection again",
+    if not 1 <= version <= FORMAT_VERSION:
+        raise IndexVersionError(
+            f"{folder} has format version {version}; this version of t1_jax reads 1 to "
+            f"{FORMAT_VERSION}",
+            hint="install a newer t1_jax, or build the index again",
         )
     try:
         return Manifest(**(fields | {"fingerprint": Fingerprint(**fields["fingerprint"])}))
@@ -205,10 +193,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def index_documents(folder: Path) -> tuple[Document, ...]:
-    """The documents that an index keeps; none where it was built from vectors alone.
+    """The documents in an index; empty if it was built from vectors only.
 
     Raises:
-        CorruptIndexError: the file is not the one that the manifest lists.
+        CorruptIndexError: the file is missing or differs from its SHA-256 in the manifest.
     """
     folder = Path(folder)
     digest = read_manifest(folder).files.get(DOCUMENTS_FILE)
@@ -236,24 +224,26 @@ def _write_documents(path: Path, documents: Iterable[Document]) -> None:
 
 
 def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint) -> None:
-    """Refuses an index that belongs to something else.
+    """Raises if an index has another fingerprint.
 
     Raises:
-        ForeignIndexError: with both fingerprints.
+        IndexMismatchError: shows both fingerprints.
     """
     if manifest.fingerprint != fingerprint:
-        raise ForeignIndexError(
+        raise IndexMismatchError(
             f"{folder} belongs to another encoder, prompt or collection\n"
             + _comparison(manifest.fingerprint, fingerprint),
-            hint="index the collection again with this model, or load the model it was made with",
+            hint="build the index again with this model, or load the model that it was built with",
         )
 
 
 def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Holds the folder to the manifest: the same files, each with its hash, and no other file."""
-    expected, found = set(manifest.files), set(_files_in(folder)) - {"manifest.json"}
-    for name in sorted(expected ^ found):
-        raise _corrupt(folder, f"{name} is {'missing' if name in expected else 'not part of it'}")
+    """Raises unless the folder has exactly the files of the manifest, each with its SHA-256."""
+    expected, present = set(manifest.files), set(_files_in(folder)) - {"manifest.json"}
+    for name in sorted(expected ^ present):
+        raise _corrupt(
+            folder, f"{name} is {'missing' if name in expected else 'not in the manifest'}"
+        )
     for name, digest in manifest.files.items():
         if sha256_of(folder / name) != digest:
             raise _corrupt(folder, f"the SHA-256 of {name} is not {digest}")
@@ -267,12 +257,14 @@ def _files_in(folder: Path) -> list[str]:
 
 def _corrupt(folder: Path, what: str) -> CorruptIndexError:
     return CorruptIndexError(
-        f"{folder} is not a whole index: {what}", hint="copy it again, or index again"
+        f"{folder} is damaged: {what}", hint="copy it again, or build the index again"
     )
 
 
-def _comparison(index: Fingerprint, asked: Fingerprint) -> str:
+def _comparison(index: Fingerprint, expected: Fingerprint) -> str:
+    pairs = zip(asdict(index).items(), asdict(expected).values(), strict=True)
     return "\n".join(
-        f"  {part:8} index {theirs}  asked for {ours}" + ("" if theirs == ours else "  <- differs")
-        for (part, theirs), ours in zip(asdict(index).items(), asdict(asked).values(), strict=True)
+        f"  {part:8} index {actual}  expected {wanted}"
+        + ("" if actual == wanted else "  <- differs")
+        for (part, actual), wanted in pairs
     )

@@ -1,7 +1,7 @@
 """Training data: records and their files, decontamination, batches of examples, negatives."""
 
-from t1_jax.retrieval import normalized_text as normalized_text
-from t1_jax.retrieval import text_key as text_key
+from t1_jax.retrieval import normalize_text as normalize_text
+from t1_jax.retrieval import text_hash as text_hash
 from t1_jax.train.data.batch_iterator import BatchIterator as BatchIterator
 from t1_jax.train.data.batch_iterator import epoch_steps as epoch_steps
 from t1_jax.train.data.batch_iterator import iterate_batches as iterate_batches

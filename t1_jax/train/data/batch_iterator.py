@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import normalized_text
+from t1_jax.retrieval import normalize_text
 from t1_jax.seeds import stable_hash
 from t1_jax.train.data.config import StageDataConfig
 from t1_jax.train.data.mixture import StreamShare, example_streams, stream_shares
@@ -99,7 +99,7 @@ class _DedupStream:
             else:
                 number, position = position, position + 1
             example = cast("Example", self._stream[number])
-            text = normalized_text(example.record.query)
+            text = normalize_text(example.record.query)
             if text in texts:
                 deferred.append(number)
                 continue
@@ -148,7 +148,7 @@ def _in_query_range(
     start, end = query_range
 
     def is_in_range(record: TrainingRecord) -> bool:
-        return start <= stable_hash("part", normalized_text(record.query)) / 2**64 < end
+        return start <= stable_hash("part", normalize_text(record.query)) / 2**64 < end
 
     result = []
     for item in sets:
@@ -182,7 +182,7 @@ def _check_repeats(shares: Sequence[StreamShare], config: StageDataConfig) -> No
     for share in shares:
         stream = share.set_name if config.homogeneous_batches else ""
         for record in share.records:
-            key = (stream, normalized_text(record.query))
+            key = (stream, normalize_text(record.query))
             rates[key] = rates.get(key, 0.0) + share.rate / len(share.records)
             # The tolerance covers rounding.
             if rates[key] > 1 + 1e-9:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import Collection, normalized_text
+from t1_jax.retrieval import Collection, normalize_text
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
 
 
@@ -150,7 +150,7 @@ def merge_duplicates(records: Iterable[TrainingRecord]) -> tuple[TrainingRecord,
     """
     groups: dict[tuple[str, str | None], list[TrainingRecord]] = {}
     for record in records:
-        groups.setdefault((normalized_text(record.query), record.instruction), []).append(record)
+        groups.setdefault((normalize_text(record.query), record.instruction), []).append(record)
     return tuple(_merged(group) for group in groups.values())
 
 
@@ -180,10 +180,10 @@ def _exact_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
     known: dict[str, tuple[str, str]] = {}
     for collection in held_out:
         for query in collection.queries:
-            known.setdefault(normalized_text(query.text), (collection.name, query.id))
+            known.setdefault(normalize_text(query.text), (collection.name, query.id))
     for item in sets:
         for record in item.records:
-            texts = (normalized_text(text) for text in (record.query, *record.thoughts))
+            texts = (normalize_text(text) for text in (record.query, *record.thoughts))
             if match := next((known[text] for text in texts if text in known), None):
                 yield Leak(
                     set_name=item.name,
@@ -244,7 +244,7 @@ class _NearIndex:
 
 def shingles(text: str, size: int) -> frozenset[str]:
     """All substrings of `size` characters of the normalized text; a shorter text is one itself."""
-    text = normalized_text(text)
+    text = normalize_text(text)
     return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from t1_jax.errors import DataError
-from t1_jax.retrieval import Document, find_self_documents, normalized_text, text_key
+from t1_jax.retrieval import Document, find_self_documents, normalize_text, text_hash
 from t1_jax.train.data.records import Example, TrainingRecord, TrainingSet, sets_by_name
 
 NO_NEGATIVE = -1
@@ -79,13 +79,13 @@ def candidate_mask(
     # Equal ids of a set have equal texts, so it is enough to compare texts.
     columns: dict[str, list[int]] = {}
     for column, (set_name, document_id) in enumerate(candidates):
-        columns.setdefault(by_name[set_name].text_key(document_id), []).append(column)
+        columns.setdefault(by_name[set_name].text_hash(document_id), []).append(column)
     column_of = {key: column for column, key in enumerate(candidates)}
     mask = np.ones((len(examples), len(candidates)), dtype=bool)
     for row, example in enumerate(examples):
         for name in (*example.record.positives, *example.record.excluded):
-            mask[row, columns.get(by_name[example.set_name].text_key(name), [])] = False
-        mask[row, columns.get(text_key(example.record.query), [])] = False
+            mask[row, columns.get(by_name[example.set_name].text_hash(name), [])] = False
+        mask[row, columns.get(text_hash(example.record.query), [])] = False
         if (column := column_of.get((example.set_name, example.positive))) is not None:
             mask[row, column] = True
     return mask
@@ -110,7 +110,7 @@ def exclude_known_answers(
     Returns:
         The records with their exclusions, and how many of their negatives were removed.
     """
-    texts = [normalized_text(record.query) for record in records]
+    texts = [normalize_text(record.query) for record in records]
     selves = find_self_documents(((r.query_id, r.query) for r in records), documents)
     answers: dict[str, dict[str, set[str | None]]] = {text: {} for text in texts}
     for record, text in zip(records, texts, strict=True):

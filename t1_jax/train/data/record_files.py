@@ -45,11 +45,11 @@ def read_records(
             if record.query_id in places:
                 place = places[record.query_id]
                 where = "" if place.path == path else f" of {place.path}"
-                raise item.place.fault(
+                raise item.location.error(
                     f"the query {record.query_id!r} occurred before, as number {place.line}{where}"
                 )
-            _check_documents(item.place, record, documents)
-            places[record.query_id] = item.place
+            _check_documents(item.location, record, documents)
+            places[record.query_id] = item.location
             records.append(record)
         if len(records) == before:
             raise DataError(f"{path} has no record")
@@ -63,7 +63,7 @@ def _check_documents(
         return
     for name in record.document_ids:
         if name not in documents:
-            raise place.fault(
+            raise place.error(
                 f"the query {record.query_id!r} names the document {name!r}, which the corpus "
                 "does not have",
                 hint="check the id, or remove it from the record",
@@ -97,12 +97,12 @@ def _format(path: Path) -> str:
 
 
 def _record(item: Record) -> TrainingRecord:
-    place = item.place
+    place = item.location
     for name in item.fields:
         if name not in KEYS:
-            raise place.fault(f"unknown key {name!r}", hint=suggestion(name, KEYS))
+            raise place.error(f"unknown key {name!r}", hint=suggestion(name, KEYS))
     # A Parquet column is null where a record has no value.
-    item = Record(place=place, fields={k: v for k, v in item.fields.items() if v is not None})
+    item = Record(location=place, fields={k: v for k, v in item.fields.items() if v is not None})
     has = item.fields.keys()
     fields = {
         "query_id": item.id("query_id"),
@@ -116,7 +116,7 @@ def _record(item: Record) -> TrainingRecord:
     try:
         return TrainingRecord(**fields)
     except DataError as error:
-        raise place.fault(error.message, hint=error.hint) from error
+        raise place.error(error.message, hint=error.hint) from error
 
 
 def _positives(item: Record) -> dict[str, int]:
@@ -124,13 +124,13 @@ def _positives(item: Record) -> dict[str, int]:
     if not isinstance(value, dict):
         names = item.ids("positives")
         if len(positives := dict.fromkeys(names, 1)) < len(names):
-            raise item.place.fault('field "positives" names a document twice')
+            raise item.location.error('field "positives" names a document twice')
         return positives
     for name, grade in value.items():
         # True is an int in Python. A grade may be written 1.0, as in qrels.
         is_whole = isinstance(grade, int | float) and grade == grade // 1
         if not is_whole or isinstance(grade, bool):
-            raise item.place.fault(
+            raise item.location.error(
                 f'field "positives": the grade of {name!r} must be an integer, found {grade!r}'
             )
     return {str(name): int(grade) for name, grade in value.items()}
@@ -142,14 +142,14 @@ def _thoughts(item: Record) -> tuple[str, ...]:
         return (value,)
     if isinstance(value, list) and all(isinstance(thought, str) for thought in value):
         return tuple(value)
-    raise item.place.fault('field "thought" must be a string or a list of strings')
+    raise item.location.error('field "thought" must be a string or a list of strings')
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row(SourceLocation):
     """A row of a Parquet file, counted from 1."""
 
-    def fault(self, message: str, *, hint: str | None = None) -> DataError:
+    def error(self, message: str, *, hint: str | None = None) -> DataError:
         return DataError(f"{self.path}, row {self.line}: {message}", hint=hint)
 
 
@@ -169,7 +169,7 @@ def _parquet_rows(path: Path) -> Iterator[Record]:
                     place = _Row(path=path, line=number)
                     for name in maps:
                         fields[name] = _object(place, name, fields[name])
-                    yield Record(place=place, fields=fields)
+                    yield Record(location=place, fields=fields)
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}") from error
 
@@ -182,7 +182,7 @@ def _object(
         return None
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        raise place.fault(f'field "{name}" has a key twice')
+        raise place.error(f'field "{name}" has a key twice')
     return entries
 
 

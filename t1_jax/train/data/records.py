@@ -8,7 +8,14 @@ from functools import cached_property
 
 from t1_jax.errors import DataError
 from t1_jax.hub import EMB_TOKEN
-from t1_jax.retrieval import MAX_GRADE, Collection, Document, fault_of_id, fault_of_text, text_key
+from t1_jax.retrieval import (
+    MAX_RELEVANCE_LABEL,
+    Collection,
+    Document,
+    id_error,
+    text_error,
+    text_hash,
+)
 
 CORPUS_PREFIX = "doc:"
 """Begins the query ids of corpus pairs."""
@@ -21,7 +28,7 @@ class TrainingRecord:
     Attributes:
         query_id: unique in its set.
         query: the text, not blank.
-        positives: document id -> grade, from 1 to `MAX_GRADE`; at least one document.
+        positives: document id -> grade, from 1 to `MAX_RELEVANCE_LABEL`; at least one document.
         negatives: ids of hard negatives; none is a positive or excluded.
         excluded: ids that are neither positive nor ever a negative of this query.
         thoughts: alternative reference thoughts; none is blank.
@@ -40,7 +47,7 @@ class TrainingRecord:
     instruction: str | None = None
 
     def __post_init__(self) -> None:
-        fault = fault_of_id(self.query_id)
+        fault = id_error(self.query_id)
         if fault:
             raise DataError(f"query {self.query_id!r}: {fault}")
         for fault, hint in self._faults():
@@ -64,28 +71,28 @@ class TrainingRecord:
 
     def _faults(self) -> Iterator[tuple[str, str | None]]:
         """(problem, hint) of invalid fields."""
-        if fault := fault_of_text(self.query):
+        if fault := text_error(self.query):
             yield f"query: {fault}", None
         if not self.positives:
             yield "it has no positive", "add at least one relevant document"
         for name in self.document_ids:
-            if fault := fault_of_id(name):
+            if fault := id_error(name):
                 yield f"document {name!r}: {fault}", None
         for name, grade in self.positives.items():
             if grade < 1:
                 yield f"the positive {name!r} has grade {grade}, below 1", "leave it out"
-            if grade > MAX_GRADE:
-                yield f"the positive {name!r} has grade {grade}, above {MAX_GRADE}", None
+            if grade > MAX_RELEVANCE_LABEL:
+                yield f"the positive {name!r} has grade {grade}, above {MAX_RELEVANCE_LABEL}", None
         yield from self._overlaps()
         for thought in self.thoughts:
-            if fault := fault_of_text(thought):
+            if fault := text_error(thought):
                 yield f"thought: {fault}", "leave the thought out"
             if EMB_TOKEN in thought:
                 yield (
                     f"a thought contains the text {EMB_TOKEN}",
                     "delete it from the thought: the trainer ends every thought with the token",
                 )
-        if self.instruction is not None and (fault := fault_of_text(self.instruction)):
+        if self.instruction is not None and (fault := text_error(self.instruction)):
             yield f"instruction: {fault}", "leave it out"
 
     def _overlaps(self) -> Iterator[tuple[str, str | None]]:
@@ -144,11 +151,11 @@ class TrainingSet:
             digest.update(json.dumps([name, item.title, item.text]).encode() + b"\n")
         return digest.hexdigest()
 
-    def text_key(self, document_id: str) -> str:
+    def text_hash(self, document_id: str) -> str:
         """A key that is equal for documents of equal text, also across sets."""
         # Cached: every step asks for thousands of keys, most of them again.
         if document_id not in self._text_keys:
-            self._text_keys[document_id] = text_key(self.documents[document_id].full_text)
+            self._text_keys[document_id] = text_hash(self.documents[document_id].full_text)
         return self._text_keys[document_id]
 
     def for_ranking(self, record: TrainingRecord) -> TrainingRecord:
@@ -165,10 +172,10 @@ class TrainingSet:
     def _without_copies(self, record: TrainingRecord) -> TrainingRecord:
         positives: dict[str, str] = {}
         for name, grade in record.positives.items():
-            first = positives.setdefault(self.text_key(name), name)
+            first = positives.setdefault(self.text_hash(name), name)
             if grade > record.positives[first]:
-                positives[self.text_key(name)] = name
-        texts = {*positives, *map(self.text_key, record.excluded), text_key(record.query)}
+                positives[self.text_hash(name)] = name
+        texts = {*positives, *map(self.text_hash, record.excluded), text_hash(record.query)}
         names = set(positives.values())
         copies = {name for text in texts for name in self._names_by_text.get(text, ())}
         excluded = frozenset((copies | record.excluded) - names)
@@ -184,7 +191,7 @@ class TrainingSet:
         """Text key -> ids of its documents."""
         names: dict[str, list[str]] = {}
         for name in self.documents:
-            names.setdefault(self.text_key(name), []).append(name)
+            names.setdefault(self.text_hash(name), []).append(name)
         return names
 
     def _check_documents(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import Collection, text_key
+from t1_jax.retrieval import Collection, text_hash
 from t1_jax.retrieval.datasets import group_keys
 from t1_jax.seeds import stable_hash
 from t1_jax.train.data.leakage import Leak, LeakConfig, find_leaks
@@ -52,7 +52,7 @@ def split_queries(
     """
     config = config or SplitConfig()
     shares = {"test": config.test, "validation": config.validation}
-    links = {(_node(query.id), f"text {text_key(query.text)}") for query in collection.queries}
+    links = {(_node(query.id), f"text {text_hash(query.text)}") for query in collection.queries}
     while True:
         splits = _assigned(collection, group_keys(sorted(links)), shares, config.seed)
         near = _links_between(splits, LeakConfig(near=config.near_duplicates))

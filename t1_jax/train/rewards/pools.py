@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval.index import KINDS as INDEX_KINDS
+from t1_jax.retrieval import INDEX_KINDS
 from t1_jax.retrieval.index import EmbeddingTable, Index, ScannSettings, unit_vectors
 from t1_jax.train.data import TrainingRecord
 from t1_jax.train.rewards.outcome import RetrievalOutcome, outcome_from_scores
@@ -195,7 +195,7 @@ class DocumentStore:
         Raises:
             DataError: not one vector per id, or one that is zero or not finite.
         """
-        table = EmbeddingTable.of(self.ids, vectors)
+        table = EmbeddingTable.from_vectors(self.ids, vectors)
         self._version = DocumentVersion(table=table, encoded_at=step)
         return self._version
 

@@ -17,7 +17,7 @@ from t1_jax.train.data import (
     TrainingRecord,
     TrainingSet,
     find_leaks,
-    normalized_text,
+    normalize_text,
     records_from_collection,
 )
 from t1_jax.train.thoughts.corpus_pairs import TextPair
@@ -129,7 +129,7 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
 
 def _member(name: str, source: Path) -> AbstractContextManager[Path]:
     is_member = source.suffix in (".xml", ".json") and source.is_file()
-    return nullcontext(source) if is_member else datasets.opened_member(name, source)
+    return nullcontext(source) if is_member else datasets.open_member(name, source)
 
 
 def _known(name: str) -> str:
@@ -151,14 +151,14 @@ def _without_held_out(
     training_set = TrainingSet(name=name, records=records, documents=documents)
     leaked = {leak.query_id for leak in find_leaks([training_set], held_out)}
     held_out_queries = {
-        normalized_text(query.text) for collection in held_out for query in collection.queries
+        normalize_text(query.text) for collection in held_out for query in collection.queries
     }
     return tuple(
         record
         for record in records
         if record.query_id not in leaked
         and held_out_documents.isdisjoint(record.positives)
-        and not any(query in normalized_text(record.query) for query in held_out_queries)
+        and not any(query in normalize_text(record.query) for query in held_out_queries)
     )
 
 

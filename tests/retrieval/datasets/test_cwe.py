@@ -8,7 +8,7 @@ from t1_jax.retrieval import Collection, load_collection, save_collection
 from t1_jax.retrieval.datasets import Consequence, ObservedExample, build_cwe, parse_cwe
 from t1_jax.retrieval.datasets.cwe import query_text
 
-CATALOGUE = """<?xml version="1.0" encoding="UTF-8"?>
+CATALOG = """<?xml version="1.0" encoding="UTF-8"?>
 <Weakness_Catalog xmlns="http://cwe.mitre.org/cwe-7" xmlns:xhtml="http://www.w3.org/1999/xhtml">
  <Weaknesses>
   <Weakness ID="119" Name="Buffer Errors" Status="Stable">
@@ -61,7 +61,7 @@ CATALOGUE = """<?xml version="1.0" encoding="UTF-8"?>
 @pytest.fixture
 def xml(tmp_path: Path) -> Path:
     path = tmp_path / "cwec.xml"
-    path.write_text(CATALOGUE, encoding="utf-8")
+    path.write_text(CATALOG, encoding="utf-8")
     return path
 
 
@@ -102,7 +102,7 @@ def test_a_record_keeps_other_names_illustrations_and_mitigations(xml: Path):
    </Demonstrative_Example></Demonstrative_Examples>
    <Potential_Mitigations><Mitigation><Phase>Design</Phase><Description>Check bounds.</Description>
    </Mitigation></Potential_Mitigations><Common_Consequences>"""
-    xml.write_text(CATALOGUE.replace("<Common_Consequences>", more), encoding="utf-8")
+    xml.write_text(CATALOG.replace("<Common_Consequences>", more), encoding="utf-8")
     buffer, write, _ = parse_cwe(xml)
     assert write.other_names == ("OOB write", "Overflow: Often used loosely.", "Writes out")
     assert write.illustrations == ("Look at this.", "It is wrong .")
@@ -156,7 +156,7 @@ def test_the_built_collection_carries_its_licence_and_source(xml: Path, tmp_path
     save_collection(filled, tmp_path / "cwe")
     loaded = load_collection(tmp_path / "cwe", next(iter(filled)))
     assert "MITRE" in loaded.metadata["attribution"]
-    assert "royalty-free license" in loaded.metadata["licence"]
+    assert "royalty-free license" in loaded.metadata["license"]
     assert len(loaded.metadata["source_sha256"]) == 64
     assert str(tmp_path) not in loaded.metadata["source"]
 

@@ -13,7 +13,7 @@ from t1_jax.retrieval.datasets import (
     build_from_member,
     build_ruff,
     dataset_source,
-    opened_member,
+    open_member,
     registry,
     ruff_rules_json,
     ruff_rules_text,
@@ -47,7 +47,7 @@ def test_a_wheel_and_its_folder_build_the_same(wheels: tuple[Path, Path]):
 
 def test_the_one_file_that_matters_builds_the_same(wheels: tuple[Path, Path]):
     folder, wheel = wheels
-    with opened_member("cwe", wheel) as member:
+    with open_member("cwe", wheel) as member:
         assert member.read_text() == XML
         assert build_from_member("cwe", member) == build_dataset("cwe", folder)
     assert not member.exists()

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from t1_jax.retrieval import Document, Query
 from t1_jax.retrieval.datasets.splits import (
-    SHARES,
-    Judged,
+    SPLIT_FRACTIONS,
+    LabeledQuery,
     group_keys,
     split_collection,
     split_of,
@@ -15,7 +15,7 @@ from t1_jax.retrieval.datasets.splits import (
 
 def test_shares_are_kept_and_keys_stay_where_they_are():
     counts = Counter(split_of(str(key)) for key in range(20_000))
-    for split, share in SHARES.items():
+    for split, share in SPLIT_FRACTIONS.items():
         assert abs(counts[split] / 20_000 - share) < 0.01
     assert [split_of(key) for key in ("b", "a", "2")] == ["train", "validation", "test"]
 
@@ -40,16 +40,16 @@ def test_linked_names_share_the_smallest_name_of_their_group(links: list[tuple[s
 
 def test_a_collection_falls_into_its_splits():
     documents = [Document(id="d", text="text"), Document(id="x", text="text")]
-    judged = [
-        Judged(
+    queries = [
+        LabeledQuery(
             query=Query(id=f"q{number}", text="why"),
-            grades={"d": 1},
-            key=str(number // 2),
+            labels={"d": 1},
+            group_key=str(number // 2),
             excluded=frozenset({"x"} if number == 0 else ()),
         )
         for number in range(40)
     ]
-    parts = split_collection("c", documents, judged, {"licence": "CC0"})
+    parts = split_collection("c", documents, queries, {"license": "CC0"})
     assert list(parts) == ["train", "validation", "test"]
     homes = {query.id: split for split, part in parts.items() for query in part.queries}
     assert len(homes) == 40

@@ -5,12 +5,12 @@ import pytest
 
 from t1_jax.errors import ConfigError
 from t1_jax.retrieval import Fingerprint, Index, build_index, load_index
-from t1_jax.retrieval.index.build import KINDS
+from t1_jax.retrieval.index.build import INDEX_KINDS
 
 FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", INDEX_KINDS)
 def test_every_kind_is_an_index(kind: str):
     index = build_index(kind, ["a", "b"], np.eye(2, 4))
     assert isinstance(index, Index)

@@ -12,7 +12,9 @@ from t1_jax.retrieval.index import EmbeddingTable
 
 @pytest.fixture
 def table() -> EmbeddingTable:
-    return EmbeddingTable.of(["a", "b", "c"], np.array([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]]))
+    return EmbeddingTable.from_vectors(
+        ["a", "b", "c"], np.array([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]])
+    )
 
 
 def test_rows_become_unit_vectors_in_float32(table: EmbeddingTable):
@@ -42,7 +44,7 @@ def test_lengths_are_one_and_unit_vectors_stay_as_they_are(vectors):
 def test_a_bad_vector_names_its_document(bad: float, fault: str):
     vectors = np.array([[1.0, 0.0], [bad, 0.0]])
     with pytest.raises(DataError, match=f"vector of document 'b' .*{fault}"):
-        EmbeddingTable.of(["a", "b"], vectors)
+        EmbeddingTable.from_vectors(["a", "b"], vectors)
 
 
 @pytest.mark.parametrize("shape", [(2,), (2, 0), (2, 3, 4)])
@@ -53,11 +55,11 @@ def test_vectors_are_a_table(shape: tuple[int, ...]):
 
 def test_there_is_one_id_for_each_vector():
     with pytest.raises(DataError, match="1 ids, 2 rows"):
-        EmbeddingTable.of(["a"], np.ones((2, 3)))
+        EmbeddingTable.from_vectors(["a"], np.ones((2, 3)))
     with pytest.raises(DataError, match="0 ids, 0 rows"):
-        EmbeddingTable.of([], np.ones((0, 3)))
+        EmbeddingTable.from_vectors([], np.ones((0, 3)))
     with pytest.raises(DataError, match="document 'a' has more than one vector"):
-        EmbeddingTable.of(["b", "a", "a"], np.ones((3, 3)))
+        EmbeddingTable.from_vectors(["b", "a", "a"], np.ones((3, 3)))
 
 
 def test_rows_of_ids(table: EmbeddingTable):
@@ -67,19 +69,19 @@ def test_rows_of_ids(table: EmbeddingTable):
 
 
 def test_queries_have_the_width_of_the_table(table: EmbeddingTable):
-    assert table.checked_queries(np.array([[0.0, 9.0]])).tolist() == [[0.0, 1.0]]
+    assert table.normalize_queries(np.array([[0.0, 9.0]])).tolist() == [[0.0, 1.0]]
     with pytest.raises(DataError, match="queries have 3 dimensions, the index has 2"):
-        table.checked_queries(np.ones((1, 3)))
+        table.normalize_queries(np.ones((1, 3)))
     with pytest.raises(DataError, match="vector of query 1 is zero"):
-        table.checked_queries(np.array([[1.0, 0.0], [0.0, 0.0]]))
+        table.normalize_queries(np.array([[1.0, 0.0], [0.0, 0.0]]))
 
 
 def test_lists_of_rows_are_padded_and_checked(table: EmbeddingTable):
-    assert table.checked_rows(None, 2, "excluded").shape == (2, 0)
-    padded = table.checked_rows([[2], np.array([0, 1]), set()], 3, "excluded")
+    assert table.pad_row_lists(None, 2, "excluded").shape == (2, 0)
+    padded = table.pad_row_lists([[2], np.array([0, 1]), set()], 3, "excluded")
     assert padded.tolist() == [[2, -1], [0, 1], [-1, -1]]
     with pytest.raises(DataError, match="excluded: 1 lists of rows for 2 queries"):
-        table.checked_rows([[]], 2, "excluded")
+        table.pad_row_lists([[]], 2, "excluded")
     for row in (3, -2):
         with pytest.raises(DataError, match="a row outside 0 to 2"):
-            table.checked_rows([[row]], 1, "excluded")
+            table.pad_row_lists([[row]], 1, "excluded")

@@ -25,15 +25,15 @@ FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
 @pytest.fixture(scope="module")
 def clustered() -> EmbeddingTable:
     rng = np.random.default_rng(0)
-    centres = rng.standard_normal((16, 16)).repeat(50, axis=0)
-    return EmbeddingTable.of(
-        [str(row) for row in range(800)], centres + 0.2 * rng.standard_normal((800, 16))
+    centers = rng.standard_normal((16, 16)).repeat(50, axis=0)
+    return EmbeddingTable.from_vectors(
+        [str(row) for row in range(800)], centers + 0.2 * rng.standard_normal((800, 16))
     )
 
 
 def isotropic(rows: int = 800) -> EmbeddingTable:
     vectors = np.random.default_rng(0).standard_normal((rows, 64))
-    return EmbeddingTable.of([str(row) for row in range(rows)], vectors)
+    return EmbeddingTable.from_vectors([str(row) for row in range(rows)], vectors)
 
 
 def test_a_tree_over_clusters_is_measured_and_good(clustered: EmbeddingTable, tmp_path: Path):
@@ -47,7 +47,9 @@ def test_a_tree_over_clusters_is_measured_and_good(clustered: EmbeddingTable, tm
 
 
 def test_recall_below_the_minimum_is_refused():
-    with pytest.raises(IndexContractError, match=r"finds 0\.\d+ of the exact ten best") as caught:
+    with pytest.raises(
+        IndexContractError, match=r"recall@10 of 0\.\d+ against exact search"
+    ) as caught:
         ScannIndex.build(isotropic(), NARROW)
     assert "search more leaves" in str(caught.value)
     poor = ScannIndex.build(isotropic(), replace(NARROW, minimum_recall=0.0))
@@ -112,5 +114,5 @@ def test_a_machine_without_scann_is_told_what_to_use(monkeypatch: pytest.MonkeyP
 def test_a_planted_pickle_is_never_loaded(clustered: EmbeddingTable, tmp_path: Path):
     ScannIndex.build(clustered, TREE).save(tmp_path / "index", FINGERPRINT)
     (tmp_path / "index" / "scann" / "scann_docids.pkl").write_bytes(b"cos\nsystem\n.")
-    with pytest.raises(CorruptIndexError, match=r"scann/scann_docids\.pkl is not part of it"):
+    with pytest.raises(CorruptIndexError, match=r"scann/scann_docids\.pkl is not in the manifest"):
         load_index(tmp_path / "index", FINGERPRINT)

@@ -12,11 +12,11 @@ from t1_jax.train.data import (
     find_leaks,
     jaccard,
     merge_duplicates,
-    normalized_text,
+    normalize_text,
     refuse_leaks,
     remove_leaks,
     shingles,
-    text_key,
+    text_hash,
 )
 from tests.train.data.toys import held_out, trained_on
 
@@ -27,7 +27,7 @@ def likeness(a: str, b: str, size: int) -> float:
     """Jaccard similarity of shingles, written out."""
 
     def runs(text: str) -> set[str]:
-        text = normalized_text(text)
+        text = normalize_text(text)
         return {text[i : i + size] for i in range(len(text) - size + 1)} or {text}
 
     return len(runs(a) & runs(b)) / len(runs(a) | runs(b))
@@ -149,13 +149,13 @@ def test_impossible_settings_are_refused(fields: dict[str, Any]):
     [(" Two\n\twords ", "two words"), ("ﬁle", "file"), ("STRASSE", "straße"), ("x=1", "X=1")],
 )
 def test_texts_that_a_reader_takes_for_one(text: str, same: str):
-    assert normalized_text(text) == normalized_text(same)
-    assert text_key(text) == text_key(same)
+    assert normalize_text(text) == normalize_text(same)
+    assert text_hash(text) == text_hash(same)
 
 
 def test_punctuation_makes_another_text():
-    assert text_key("a = b") != text_key("a == b")
-    assert len(text_key("a")) == 32
+    assert text_hash("a = b") != text_hash("a == b")
+    assert len(text_hash("a")) == 32
 
 
 def test_shingles_are_runs_of_the_normalized_text():

@@ -98,7 +98,7 @@ def test_the_hash_covers_records_and_documents():
 def test_documents_of_equal_text_share_a_key():
     corpus = documents(2) | {"copy": Document(id="copy", text="Document  number 0")}
     item = replace(training_set("one", 1, negatives=0), documents=corpus | documents(3))
-    assert item.text_key("copy") == item.text_key("d0") != item.text_key("d1")
+    assert item.text_hash("copy") == item.text_hash("d0") != item.text_hash("d1")
 
 
 def test_rankings_read_each_text_once():

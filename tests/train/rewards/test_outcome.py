@@ -71,7 +71,7 @@ def test_from_scores(seed: int):
 def test_from_an_index(back_end: type[Index]):
     for seed in range(5):
         thoughts, documents, grades, allowed = problem(seed)
-        index = back_end(EmbeddingTable.of([f"d{c:02}" for c in range(C)], documents))  # pyright: ignore[reportCallIssue]
+        index = back_end(EmbeddingTable.from_vectors([f"d{c:02}" for c in range(C)], documents))  # pyright: ignore[reportCallIssue]
         rows = [np.flatnonzero(each).tolist() for each in grades]
         most = max(map(len, rows))
         table = np.array([[*each, *[-1] * (most - len(each))] for each in rows])
@@ -100,7 +100,7 @@ def test_a_collapsed_embedding_ranks_last():
     allowed[0, 40:] = False
     found = outcome_from_scores(equal, grades, allowed)
     assert found.positive_ranks.tolist() == [[[40], [40]]]
-    table = EmbeddingTable.of([str(c) for c in range(50)], np.ones((50, 3), np.float32))
+    table = EmbeddingTable.from_vectors([str(c) for c in range(50)], np.ones((50, 3), np.float32))
     by_index = outcome_from_index(
         NumpyIndex(table),
         np.ones((1, 2, 3), np.float32),
@@ -130,7 +130,7 @@ def test_a_prompt_needs_an_allowed_positive():
     grades = np.array([[1, 0, 0], [0, 1, 0]])
     with pytest.raises(DataError, match="query 1: a positive is not among the allowed"):
         outcome_from_scores(scores, grades, ~(grades > 0) | np.array([[True], [False]]))
-    index = NumpyIndex(EmbeddingTable.of(["a", "b"], np.eye(2, dtype=np.float32)))
+    index = NumpyIndex(EmbeddingTable.from_vectors(["a", "b"], np.eye(2, dtype=np.float32)))
     vectors = np.ones((1, 1, 2), np.float32)
     with pytest.raises(DataError, match="row 1 is positive and excluded"):
         outcome_from_index(index, vectors, np.array([[1]]), np.array([[1]]), [[1]])

@@ -26,7 +26,7 @@ def vectors(seed: int, *shape: int) -> np.ndarray:
     return drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
 
 
-INDEX = NumpyIndex(EmbeddingTable.of(IDS, vectors(0, 60, 4)))
+INDEX = NumpyIndex(EmbeddingTable.from_vectors(IDS, vectors(0, 60, 4)))
 RECORDS = [
     record("q0", ["d03"]),
     record("q1", ["d10", "d11"], excluded=frozenset({"d12", "d13"})),

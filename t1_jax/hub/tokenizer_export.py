@@ -1,4 +1,4 @@
-"""A tokenizer as the files of a Hugging Face folder, and whether transformers reads them alike."""
+"""Writes a `ModelTokenizer` to a Hugging Face folder, and checks how transformers reads it."""
 
 import json
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from t1_jax.hub.json_files import to_json
 from t1_jax.hub.tokenizer import EMB_TOKEN, ModelTokenizer
 
 GENERIC_CLASS = "PreTrainedTokenizerFast"
-"""The class that takes tokenizer.json as it is; others build the tokenizer themselves."""
+"""The class that uses tokenizer.json unchanged; other classes rebuild the tokenizer."""
 
 ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
-"""Roles for which a class may have a token of its own unless the config states one, or null."""
+"""Roles with a class-specific default unless the config states a token or null."""
 
 
 def write_tokenizer(folder: Path, tokenizer: ModelTokenizer, *, max_tokens: int) -> None:
-    """Writes all that was read of a tokenizer, `<emb_token>` included.
+    """Writes a tokenizer with `<emb_token>`.
 
     Args:
-        folder: exists.
-        tokenizer: with `<emb_token>`.
-        max_tokens: longest input, where the tokenizer's source does not state one.
+        folder: existing folder.
+        tokenizer: tokenizer with `<emb_token>`.
+        max_tokens: maximum input length, if the tokenizer's source does not state one.
     """
     extra: Any = tokenizer.extra_special_tokens
     if isinstance(extra, Mapping):
@@ -57,17 +57,17 @@ def write_tokenizer(folder: Path, tokenizer: ModelTokenizer, *, max_tokens: int)
 
 
 def check_reads_back(folder: Path, config: Mapping[str, Any]) -> None:
-    """Refuses a tokenizer that transformers would read otherwise than it is written.
+    """Raises if transformers reads the tokenizer differently from how it was written.
 
-    transformers builds the tokenizers of some families (qwen2) in its own way, whatever
-    `tokenizer.json` says; so such a model with another tokenizer cannot be exported.
+    For some families (qwen2) transformers ignores parts of `tokenizer.json`, so such a model with
+    another tokenizer cannot be exported.
 
     Args:
-        folder: with the files of a tokenizer.
-        config: the fields of the model's `config.json`.
+        folder: folder with the files of the tokenizer.
+        config: fields of the model's `config.json`.
 
     Raises:
-        UnsupportedError: some text would have other ids, with what differs.
+        UnsupportedError: some text would get other ids; names the differing parts.
     """
     written = _behavior(Tokenizer.from_file(str(folder / "tokenizer.json")))
     loaded = auto_tokenizer(folder, config)
@@ -77,23 +77,23 @@ def check_reads_back(folder: Path, config: Mapping[str, Any]) -> None:
         raise UnsupportedError(
             f"transformers reads the tokenizer of a {config['model_type']} model with "
             f"{type(loaded).__name__}, which differs from this one in: {', '.join(differing)}",
-            hint="start from a checkpoint whose tokenizer is that of its family",
+            hint="use a checkpoint with the tokenizer of its family",
         )
 
 
 def _behavior(backend: Tokenizer) -> dict[str, Any]:
-    """What decides the ids of a text, in a form in which equal behavior compares equal."""
+    """The settings that determine token ids, normalized for comparison."""
     state = json.loads(backend.to_str())
     parts = ("normalizer", "pre_tokenizer", "added_tokens")
-    return {part: _plain(state[part]) for part in parts} | {
-        f"model.{name}": _plain(value) for name, value in state["model"].items()
+    return {part: _normalized(state[part]) for part in parts} | {
+        f"model.{name}": _normalized(value) for name, value in state["model"].items()
     }
 
 
-def _plain(value: Any) -> Any:
-    """Without what concerns offsets only, and with one way to say nothing."""
+def _normalized(value: Any) -> Any:
+    """The value without settings of offsets, and with None for everything empty."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if key != "trim_offsets"}
+        return {key: _normalized(item) for key, item in value.items() if key != "trim_offsets"}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_normalized(item) for item in value]
     return value or None
