@@ -1,6 +1,6 @@
 """Compiled programs, shared by the tests of a run, by its processes, and with later runs.
 
-JAX writes an entry of its cache in place, so nobody may read a folder that another process writes.
+JAX writes an entry of its cache in place, so no process may read a folder that another one writes.
 Each process has a folder of its own here, and they exchange whole entries as hard links.
 """
 

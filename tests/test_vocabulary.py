@@ -58,7 +58,6 @@ IDENTIFIERS = {
     "row_multiple": "batch_divisor",
     "RowDelta": "TokenEmbeddingDelta",
     "TokenMask": "VocabMask",
-    "unrolled": "unstack_layers",
     "EndReason": "FinishReason",
     "SamplingOptions": "SamplingParams",
     "_Flight": "_ActivePrompt",

@@ -72,7 +72,7 @@ def mine(
     """Mine hard negatives, and write records that name them.
 
     Documents that are relevant, excluded, or equal in text to one of those are never negatives. A
-    document that a model scores close to the positive may be an unlabelled positive: it is dropped.
+    document that a model scores close to the positive may be an unlabeled positive: it is dropped.
 
     Example: t1 mine --collection cwe --by both --model runs/t1 --output cwe-mined.jsonl
     """

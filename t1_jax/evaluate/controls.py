@@ -60,7 +60,7 @@ class Control:
 
 
 class ControlQueries:
-    """Embeds the queries of a collection under each control; own thoughts are sampled only once."""
+    """Embeds the queries of a collection under each control; thoughts are sampled only once."""
 
     def __init__(
         self,

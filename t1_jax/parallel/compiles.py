@@ -12,7 +12,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 @dataclass
 class Compilations:
-    """Programs compiled so far.
+    """Compiled programs so far.
 
     Attributes:
         of: number of programs of each function, by name.

@@ -90,7 +90,7 @@ class LossWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig:
-    """How the model samples its own thoughts.
+    """How thoughts are sampled from the model.
 
     Attributes:
         num_generations: G, thoughts sampled for each query; a policy loss needs at least two.

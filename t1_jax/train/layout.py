@@ -203,7 +203,7 @@ def pack_rows(rows: Sequence[Row], length: int) -> list[Row]:
                 f"a row has {size} tokens, more than the {length} of a packed row",
                 hint="pack to a greater length, or truncate queries and thoughts earlier",
             )
-        place = next((place for place, room in enumerate(free) if room >= size), len(bins))
+        place = next((i for i, space in enumerate(free) if space >= size), len(bins))
         if place == len(bins):
             bins.append([])
             free.append(length)

@@ -1,6 +1,6 @@
 """Hard-negative mining: top-ranked documents that have no relevance label.
 
-Many documents that a good ranking puts above the positive are unlabelled positives, so candidates
+Many documents that a good ranking puts above the positive are unlabeled positives, so candidates
 that score too close to the positive are dropped (NV-Retriever, arXiv:2407.15831, section 3;
 Qwen3-Embedding, arXiv:2506.05176). Mining is deterministic.
 """
@@ -31,7 +31,7 @@ class MiningConfig:
     Attributes:
         negatives: maximum negatives to add to a record.
         depth: documents of each ranking to consider.
-        skip: first candidates of each ranking to skip; they are the likeliest unlabelled positives.
+        skip: first candidates of each ranking to skip; they are the likeliest unlabeled positives.
         max_ratio: drop candidates whose cosine is above this fraction of the positive's: 0.95 is
             "TopK-PercPos" of arXiv:2407.15831. None keeps all.
         margin: drop candidates whose cosine exceeds the positive's by more than this; 0.1 in
@@ -229,7 +229,7 @@ def _too_close(
     keys: Mapping[str, str],
     config: MiningConfig,
 ) -> set[str]:
-    """Text keys of documents above the score limit of a ranking: likely unlabelled positives."""
+    """Text keys of documents above the score limit of a ranking: likely unlabeled positives."""
     texts: set[str] = set()
     for ranking in rankings:
         limit = _limit(ranking.positive_scores.get(record.query_id), config)
@@ -248,13 +248,13 @@ def _candidates(
     dropped: Counter[str],
 ) -> Iterator[str]:
     """Ids of candidates, best first; counts dropped documents by reason."""
-    labelled_texts = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
+    labeled_texts = {keys[name] for name in (*record.positives, *record.excluded) if name in keys}
     skipped = 0
     for name in list(ranking.run.get(record.query_id, {}))[: config.depth]:
         if name not in keys:
             raise DataError(f"the ranking {ranking.name} names {name!r}, which the corpus lacks")
         reason = _drop_reason(
-            record, name, same_text=keys[name] in labelled_texts, too_close=keys[name] in close
+            record, name, same_text=keys[name] in labeled_texts, too_close=keys[name] in close
         )
         if reason is None and duplicates.contains(record.positives, name):
             reason = "near duplicate"

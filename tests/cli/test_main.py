@@ -32,7 +32,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
     seconds = time.perf_counter() - start
     assert done.returncode == 0
     assert done.stderr == "[]\n"
-    assert seconds < 2  # well below 1 s on cores that nobody shares
+    assert seconds < 2  # well below 1 s on unshared cores
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -1,4 +1,4 @@
-"""Rollouts of a tiny model: what they are ranked against, and what is learnt from them."""
+"""Rollouts of a tiny model: what they are ranked against, and what is learned from them."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -152,7 +152,7 @@ S2_OWN: dict[str, Any] = {
 
 
 def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
-    """Vectors stand after drawn thoughts; what is learnt by heart is the given one alone."""
+    """Vectors stand after drawn thoughts; what is learned by heart is the given one alone."""
     config = toy.config(S2_OWN)
     examples = next(iterate_batches(toy.data.sets, config.stages["it"].data))
     reference = supervised_batch(toy, S1, examples)

@@ -62,7 +62,7 @@ def test_measures():
 
 
 def test_vectors_of_different_queries_are_watched():
-    """Also where no contrastive loss reports their likeness; pairs of one query do not count."""
+    """Also where no contrastive loss reports their similarity; pairs of one query do not count."""
     vectors = np.eye(4, 5, dtype=np.float32)
     vectors[2] = vectors[0]
     found = rollout([[0.0, 2.0], [1.0, 1.0]], [True, True])

@@ -58,7 +58,7 @@ def test_the_three_stages_lift_retrieval(toys: Path):
     assert min(scores["s2"], scores["s3"]) > 0.75
     assert result.best is not None
     assert result.best[0] == max(scores.values())
-    # Thoughts are learnt too: they end by themselves, and name the animal.
+    # Thoughts are learned too: they end by themselves, and name the animal.
     assert result.validations["s3"]["validation/truncated_frac"] < 0.2
     thoughts = (result.folder / "thoughts/step-95.jsonl").read_text().splitlines()
     last = [json.loads(line) for line in thoughts]
@@ -192,8 +192,8 @@ def test_another_config_or_other_data_are_not_mixed_into_a_run(toys, monkeypatch
         patch.setattr(run, "load_trainable_model", None)
         with pytest.raises(DataError, match="was trained on other data"):
             run_toy(toy_config(toys, {"s1": merged(S1, {"steps": 2})}))
-    anew = run_toy(toy_config(toys, {"s1": short}, overwrite=True))
-    assert anew.steps == 1
+    repeated = run_toy(toy_config(toys, {"s1": short}, overwrite=True))
+    assert repeated.steps == 1
     assert not (toys / "run/config.before-1.yaml").exists()
     assert not (toys / "run.before-1").exists()
 

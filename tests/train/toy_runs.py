@@ -232,7 +232,7 @@ def _sigterm_at_second_check(interrupt: Interrupt) -> None:
 
 
 class PowerCut(BaseException):
-    """Nothing is saved, and nobody is told."""
+    """Nothing is saved or logged."""
 
 
 def leaves_of(state: Any) -> dict[str, np.ndarray]:

@@ -82,7 +82,7 @@ def _measure(
         f"stage 3, {name}: thought tokens", thoughts * drawn / seconds["rollout"], "tokens/s"
     )
     record.measure(
-        f"stage 3, {name}: tokens learnt from",
+        f"stage 3, {name}: tokens learned from",
         float(np.median([report.tokens for report in later])) / max(seconds["update"], 1e-9),
         "tokens/s",
     )

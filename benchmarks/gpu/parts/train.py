@@ -112,7 +112,7 @@ def _parts(
 
 def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> StepBatch:
     random = np.random.default_rng(0)
-    learnt = int(case.length * _READ)
+    learned = int(case.length * _READ)
     count = 2 * case.rows
     rows = []
     for _ in range(count):
@@ -121,12 +121,12 @@ def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> Ste
             Row(
                 tokens=tokens,
                 logit_positions=np.arange(
-                    case.length - learnt - 1, case.length - 1, dtype=np.int32
+                    case.length - learned - 1, case.length - 1, dtype=np.int32
                 ),
                 targets=RowTargets(
-                    token_ids=tokens[case.length - learnt :],
-                    continuation=np.zeros(learnt, np.int32),
-                    sft_weights=np.full(learnt, 1 / (learnt * count), np.float32),
+                    token_ids=tokens[case.length - learned :],
+                    continuation=np.zeros(learned, np.int32),
+                    sft_weights=np.full(learned, 1 / (learned * count), np.float32),
                 ),
             )
         )
@@ -135,7 +135,7 @@ def _batch(config: DecoderConfig, case: _Case, mesh_context: MeshContext) -> Ste
     )
     return StepBatch(
         micro_batches=micro_batches(rows, micro, mesh_context, pad_id=0),
-        num_targets=learnt * count,
+        num_targets=learned * count,
     )
 
 

@@ -42,7 +42,7 @@ class SplitConfig:
 def split_queries(
     collection: Collection, config: SplitConfig | None = None
 ) -> dict[str, Collection]:
-    """Splits the labelled queries of a collection; all splits share its documents.
+    """Splits the labeled queries of a collection; all splits share its documents.
 
     Duplicates and near duplicates stay together, so that no split contains a query of another.
     Groups are assigned in an order that depends on the seed and their query ids.

@@ -25,7 +25,7 @@ class ContrastiveConfig:
         margin: m of the triplet loss. Search-R3 (arXiv:2510.07048) does not publish its value; 0.1
             to 0.3 are worth a sweep.
         false_negative_margin: a candidate that scores above the positive by more than this counts
-            as an unlabelled positive and is no negative (0.1 in Qwen3-Embedding,
+            as an unlabeled positive and is no negative (0.1 in Qwen3-Embedding,
             arXiv:2506.05176). None, the default, trusts the qrels: hard positives often score below
             true negatives.
 

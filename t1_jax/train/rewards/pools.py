@@ -36,7 +36,7 @@ class PoolConfig:
         num_random: random documents in a pool.
         refresh_steps: K, most age of document embeddings in steps.
         similarity_cap: a document whose cosine with the query is above this is not a hard negative:
-            it may be an unlabelled positive. None trusts the qrels.
+            it may be an unlabeled positive. None trusts the qrels.
         index: back end that searches a corpus: "jax" and "numpy" are exact; "scann" is for corpora
             too large for that. A resumed run builds its ScaNN index again and may then find other
             hard negatives than an uninterrupted one.

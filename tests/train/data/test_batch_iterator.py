@@ -340,7 +340,7 @@ def test_more_queries_for_a_step_are_others_of_its_set():
             assert len({example.set_name for example in found}) == (
                 1 if config.homogeneous_batches else 2
             )
-    # In the end there are no others, and the next step begins anew.
+    # In the end there are no others, and the next step starts again.
     stream = iterate_batches([training_set("a", 30)], replace(CONFIG, batch_size=12))
     assert [len(next(stream)), len(stream.more()), len(stream.more()), len(stream.more())] == [
         12, 12, 6, 0,

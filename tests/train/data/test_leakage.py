@@ -23,7 +23,7 @@ from tests.train.data.toys import held_out, trained_on
 LONG = "a web server does not check the length of a header before it copies it"
 
 
-def likeness(a: str, b: str, size: int) -> float:
+def similarity(a: str, b: str, size: int) -> float:
     """Jaccard similarity of shingles, written out."""
 
     def runs(text: str) -> set[str]:
@@ -43,7 +43,7 @@ def test_leaks_leave_the_training_data_and_are_counted():
     assert (exact.query_id, exact.held_out, exact.held_out_query) == ("q0", "exam", "e1")
     assert (exact.exact, exact.similarity) == (True, 1.0)
     assert (near.query_id, near.held_out_query, near.exact) == ("q1", "e2", False)
-    assert near.similarity == pytest.approx(likeness(LONG + " twice", LONG, 5))
+    assert near.similarity == pytest.approx(similarity(LONG + " twice", LONG, 5))
 
 
 def test_every_held_out_collection_counts_for_every_set():
@@ -77,7 +77,7 @@ def test_a_set_that_is_all_leaks_is_refused():
 
 def test_near_is_a_matter_of_the_threshold():
     a, b = "abcdefghij", "abcdefghiX"
-    value = likeness(a, b, 5)
+    value = similarity(a, b, 5)
     for near, found in ((value, 1), (value + 1e-6, 0)):
         leaks = find_leaks([trained_on(a)], [held_out({"e": b})], LeakConfig(near=near))
         assert len(leaks) == found
@@ -98,7 +98,7 @@ def test_the_index_misses_nothing(trained: list[str], tested: list[str], near: f
         [held_out({f"e{i}": text for i, text in enumerate(tested)})],
         LeakConfig(near=near, shingle=size),
     )
-    best = {f"q{i}": max(likeness(a, b, size) for b in tested) for i, a in enumerate(trained)}
+    best = {f"q{i}": max(similarity(a, b, size) for b in tested) for i, a in enumerate(trained)}
     assert {leak.query_id: leak.similarity for leak in leaks} == {
         name: pytest.approx(value) for name, value in best.items() if value >= near
     }

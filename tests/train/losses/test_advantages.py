@@ -26,8 +26,8 @@ def plain_advantage(group: list[float], i: int, kind: str) -> float:
         return 0.0
     if kind == "rloo":
         return group[i] - statistics.fmean(group[:i] + group[i + 1 :])
-    centred = group[i] - statistics.fmean(group)
-    return centred / (statistics.stdev(group) + 1e-4) if kind == "grpo" else centred
+    centered = group[i] - statistics.fmean(group)
+    return centered / (statistics.stdev(group) + 1e-4) if kind == "grpo" else centered
 
 
 @given(groups=GROUPS, kind=st.sampled_from(KINDS))

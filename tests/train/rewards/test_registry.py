@@ -1,4 +1,4 @@
-"""Rewards by name and by place, their sum, and the refusal of what is no reward."""
+"""Rewards by name and by place, their sum, and errors for anything else."""
 
 from typing import Any
 
