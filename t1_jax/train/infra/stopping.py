@@ -63,8 +63,8 @@ class GracefulStop(Interrupt):
         return f"{self.max_minutes:g} minutes are over" if is_over else None
 
     def requested_anywhere(self) -> bool:
-        """Whether any process was asked to stop; all processes call it together and agree."""
-        return any_process(self.reason is not None)
+        """Whether the run must stop; all processes call it together and agree."""
+        return any_process(self._is_due())
 
     def check_together(self) -> None:
         """Ends unfinished work on all processes, which call it together.
@@ -72,16 +72,15 @@ class GracefulStop(Interrupt):
         Raises:
             Interrupted: a signal arrived, or the deadline passed and the session has progress.
         """
-        if self.requested_anywhere() and (
-            self.has_progress or any_process(self._signal is not None)
-        ):
+        if self.requested_anywhere():
             raise Interrupted
 
     def _requested_here(self) -> bool:
         """The same decision without a collective."""
-        if jax.process_count() > 1 or self.reason is None:
-            return False
-        return self.has_progress or self._signal is not None
+        return jax.process_count() == 1 and self._is_due()
+
+    def _is_due(self) -> bool:
+        return self._signal is not None or (self.has_progress and self.reason is not None)
 
     def __enter__(self) -> "GracefulStop":
         self._entered_at = time.monotonic()

@@ -55,6 +55,8 @@ def test_a_deadline_asks_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] = 1119.0
         assert not stop.requested_anywhere()
         now[0] = 1120.0
+        assert not stop.requested_anywhere()  # the session has nothing to save yet
+        stop.has_progress = True
         assert stop.requested_anywhere()
         assert stop.reason == "2 minutes are over"
 
