@@ -346,6 +346,8 @@ def _read_manifest(path: Path) -> _Manifest | None:
         return None
     try:
         fields = json.loads(path.read_bytes())
+        if "judgement_hashes" in fields:  # the key in collections built before qrels had this name
+            fields["qrels_hashes"] = fields.pop("judgement_hashes")
         manifest = _Manifest(**fields)
         strings = [manifest.name, manifest.data_hash]
         for table in (manifest.metadata, manifest.qrels_hashes):

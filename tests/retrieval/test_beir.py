@@ -298,6 +298,17 @@ def test_a_manifest_holds_strings_only(collection: Collection, tmp_path: Path):
         load_collection(tmp_path / "c")
 
 
+def test_a_manifest_with_the_former_key_reads_the_same(collection: Collection, tmp_path: Path):
+    save_collection({"test": collection}, tmp_path / "c")
+    loaded = load_collection(tmp_path / "c", "test")
+    path = tmp_path / "c" / "collection.json"
+    path.write_text(path.read_text().replace('"qrels_hashes"', '"judgement_hashes"'))
+    assert load_collection(tmp_path / "c", "test") == loaded
+    path.write_text(path.read_text().replace(loaded.qrels_hash, "0" * 64))
+    with pytest.raises(DataError, match="split test changed since it was built"):
+        load_collection(tmp_path / "c", "test")
+
+
 def test_splits_that_do_not_fit_are_not_written(collection: Collection, tmp_path: Path):
     other = replace(collection, documents=(*collection.documents, Document(id="cow", text="moo")))
     reworded = replace(collection, queries=(Query(id="q1", text="who?"), *collection.queries[1:]))
