@@ -69,7 +69,7 @@ def test_a_doubled_id_and_a_malformed_line(t1, base_model, tmp_path):
     path.write_text('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n')
     answer = t1("encode", "-i", path, "-m", base_model, "-o", tmp_path / "v")
     assert answer.code == 2
-    assert "texts.jsonl:2: id 'a' came before with other content" in answer.err
+    assert "texts.jsonl:2: id 'a' occurred before with different content" in answer.err
     path.write_text('{"_id": "a", "text": "x"}\n{"_id": "b", "text":\n')
     answer = t1("encode", "-i", path, "-m", base_model, "-o", tmp_path / "v")
     assert answer.code == 2

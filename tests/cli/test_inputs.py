@@ -16,7 +16,7 @@ from t1_jax.retrieval import load_documents
         ('{"text": "x"}', 'field "_id" is missing; found text'),
         ('{"_id": "a"}', 'field "text" is missing; found _id'),
         ('{"_id": 3.5, "text": "x"}', 'field "_id" must be a string, found float'),
-        ('{"_id": "a", "text": " "}', "documents without title and text"),
+        ('{"_id": "a", "text": " "}', "1 document without title and text"),
         ('{"_id": "a", "text": "\\ud800"}', "surrogate"),
         ("", "the line is empty"),
     ],
@@ -45,7 +45,7 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(DataError, match=r"latin.txt:2: byte 3 of the line is not UTF-8"):
         read_queries([], tmp_path / "latin.txt")
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match=r"empty.jsonl has nothing with a text"):
+    with pytest.raises(DataError, match=r"empty.jsonl has no entry with text"):
         load_documents(tmp_path / "empty.jsonl")
 
 

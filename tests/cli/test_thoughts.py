@@ -49,7 +49,7 @@ def test_cold_thoughts_are_written(t1, pets, tmp_path, monkeypatch):
     [
         (("template", "-c", "cwe"), "pip download"),
         (("template", "-c", "news"), "unknown collection"),
-        (("teacher", "-c", "nowhere"), "neither a folder nor a collection"),
+        (("teacher", "-c", "nowhere"), "neither a folder nor a known collection"),
         (
             ("teacher", "-c", "PETS", "--split", "test"),
             "no thoughts are written",

@@ -77,7 +77,7 @@ def test_a_run_for_a_machine_to_read(t1, recipe, tmp_path):
     assert result["best"]["ndcg@10"] == max(
         values["validation/ndcg@10"] for values in result["validations"].values()
     )
-    assert "training on zoo (24 queries)" in answer.err
+    assert "on zoo (24 queries)" in answer.err
 
 
 def test_a_stopped_run_goes_on_by_the_same_command(t1, recipe, tmp_path, monkeypatch):

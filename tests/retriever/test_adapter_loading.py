@@ -199,7 +199,7 @@ def test_a_base_of_other_shapes_or_tokens_is_refused_in_any_case(
     changed = fields | {"num_hidden_layers": fields["num_hidden_layers"] - 1, "layer_types": None}
     (other / "config.json").write_text(json.dumps(changed))
     before = (copy / "t1.json").read_text()
-    with pytest.raises(WeightsError, match="tensors do not fit .*\n.*unexpected"):
+    with pytest.raises(WeightsError, match="the tensors do not match .*\n.*unexpected"):
         rebase_adapter(copy, other, force=True)
     tokenizer = json.loads((copy / "t1.json").read_text()) | {"tokenizer": "00" * 32}
     (copy / "t1.json").write_text(json.dumps(tokenizer))

@@ -196,7 +196,7 @@ def test_moments_lie_where_their_weights_do() -> None:
     [
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"warmup_ratio": 1.5}, "warmup_ratio must be from 0 to 1"),
-        ({"min_lr_ratio": -0.1}, "min_lr_ratio must be a share"),
+        ({"min_lr_ratio": -0.1}, "min_lr_ratio must be from 0 to 1"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"beta1": 1.0}, "beta1 must be from 0 to below 1"),
         ({"beta2": -0.1}, "beta2 must be"),
