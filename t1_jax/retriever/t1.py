@@ -364,7 +364,7 @@ class T1:
         Returns:
             The thoughts of each prompt, ordered by sample number.
 
-        Raises: as `Sampler.think`, whose arguments these are.
+        Raises: as `Sampler.think`, which takes the same arguments.
         """
         groups: list[list[Thought]] = [[] for _ in prompts]
         total = len(prompts) * n
