@@ -4,11 +4,9 @@ from t1_jax.evaluate.bootstrap import Interval as Interval
 from t1_jax.evaluate.bootstrap import PairedDifference as PairedDifference
 from t1_jax.evaluate.bootstrap import intervals as intervals
 from t1_jax.evaluate.bootstrap import paired_difference as paired_difference
-from t1_jax.evaluate.config import HEADLINE as HEADLINE
 from t1_jax.evaluate.config import ControlName as ControlName
 from t1_jax.evaluate.config import EvaluationConfig as EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS as CONTROLS
-from t1_jax.evaluate.controls import Control as Control
 from t1_jax.evaluate.encoders import Encoder as Encoder
 from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
 from t1_jax.evaluate.environment import hardware as hardware
@@ -25,8 +23,6 @@ from t1_jax.evaluate.results import Evaluation as Evaluation
 from t1_jax.evaluate.results import ModelFacts as ModelFacts
 from t1_jax.evaluate.results import Row as Row
 from t1_jax.evaluate.results import System as System
-from t1_jax.evaluate.results import ThinkingFacts as ThinkingFacts
-from t1_jax.evaluate.results import ThoughtRecord as ThoughtRecord
 from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentence as comparison_sentence
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes

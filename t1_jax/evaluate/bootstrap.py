@@ -21,13 +21,7 @@ _MAX_DRAWS_PER_BLOCK = 1 << 22
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A mean and its bootstrap interval.
-
-    Attributes:
-        mean: mean over the queries.
-        low: 2.5th percentile of the bootstrap means.
-        high: 97.5th percentile.
-    """
+    """A mean over the queries, and the 2.5th and 97.5th percentiles of its bootstrap means."""
 
     mean: float
     low: float

@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Float
@@ -70,16 +70,20 @@ class ControlQueries:
         *,
         show_progress_bar: bool = False,
     ) -> None:
-        self.model = model
         self.collection = collection
         self.config = config
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
-        self._instruction = config.instruction
-        self._task = config.task
-        if config.task is None and config.instruction is None:
-            self._task = collection.task
-        self._show_progress_bar = show_progress_bar
+        default = collection.task if config.instruction is None else None
+        self._encode = partial(
+            model.encode_query,
+            self.texts,
+            query_ids=self.ids,
+            task=default if config.task is None else config.task,
+            instruction=config.instruction,
+            return_thoughts=True,
+            show_progress_bar=show_progress_bar,
+        )
 
     def embed(self, control: ControlName) -> QueryVectors:
         """The query embeddings of one control."""
@@ -89,16 +93,10 @@ class ControlQueries:
     def own(self) -> QueryVectors:
         """Each query after the model's own thought, or the mean over several."""
         start = time.perf_counter()
-        vectors, samples = self.model.encode_query(
-            self.texts,
+        vectors, samples = self._encode(
             n=self.config.n,
             max_thought_tokens=self.config.max_thought_tokens,
             sampling=self.config.sampling,
-            query_ids=self.ids,
-            task=self._task,
-            instruction=self._instruction,
-            return_thoughts=True,
-            show_progress_bar=self._show_progress_bar,
         )
         if wrong := [n for n in map(len, samples) if n != self.config.n]:
             raise DataError(f"expected {self.config.n} thoughts per query, got {wrong[0]}")
@@ -108,35 +106,16 @@ class ControlQueries:
     def without_thought(self) -> QueryVectors:
         """Each query under the prompt without thought."""
         start = time.perf_counter()
-        vectors, _ = self.model.encode_query(
-            self.texts,
-            think=False,
-            query_ids=self.ids,
-            task=self._task,
-            instruction=self._instruction,
-            return_thoughts=True,
-            show_progress_bar=self._show_progress_bar,
-        )
-        return QueryVectors(
-            vectors=vectors,
-            thoughts=tuple(() for _ in self.ids),
-            seconds=time.perf_counter() - start,
-        )
+        vectors, _ = self._encode(think=False)
+        thoughts = tuple(() for _ in self.ids)
+        return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
 
     def given(self, thoughts: Sequence[Sequence[ThoughtRecord]]) -> QueryVectors:
         """Each query after user-supplied thoughts, the same number for each query."""
         start = time.perf_counter()
         total = np.zeros((), np.float64)
         for sample in zip(*thoughts, strict=True):
-            vectors, _ = self.model.encode_query(
-                self.texts,
-                thoughts=[thought.text for thought in sample],
-                query_ids=self.ids,
-                task=self._task,
-                instruction=self._instruction,
-                return_thoughts=True,
-                show_progress_bar=self._show_progress_bar,
-            )
+            vectors, _ = self._encode(thoughts=[thought.text for thought in sample])
             total = total + np.asarray(vectors, np.float64)
         means = total / np.linalg.norm(total, axis=1, keepdims=True)
         return QueryVectors(
@@ -144,14 +123,6 @@ class ControlQueries:
             thoughts=tuple(map(tuple, thoughts)),
             seconds=time.perf_counter() - start,
         )
-
-
-def _own(queries: ControlQueries) -> QueryVectors:
-    return queries.own
-
-
-def _empty(queries: ControlQueries) -> QueryVectors:
-    return queries.given([[_given_record("", tokens=0)] for _ in queries.ids])
 
 
 def _random(queries: ControlQueries) -> QueryVectors:
@@ -173,10 +144,6 @@ def _random(queries: ControlQueries) -> QueryVectors:
     )
 
 
-def _repeated(queries: ControlQueries) -> QueryVectors:
-    return queries.given([[_given_record(text)] for text in queries.texts])
-
-
 def _gold(queries: ControlQueries) -> QueryVectors:
     titles = [queries.collection.gold_titles(query_id) for query_id in queries.ids]
     return queries.given([[_given_record("; ".join(names))] for names in titles])
@@ -189,7 +156,7 @@ CONTROLS: Mapping[str, Control] = {
             name="own",
             label="own thought",
             meaning="The model thinks about the query, then embeds both.",
-            embed=_own,
+            embed=lambda queries: queries.own,
         ),
         Control(
             name="no-think",
@@ -201,7 +168,7 @@ CONTROLS: Mapping[str, Control] = {
             name="empty",
             label="empty thought",
             meaning="The prompt asks for a thought, but the thought is empty.",
-            embed=_empty,
+            embed=lambda queries: queries.given([[_given_record("", 0)] for _ in queries.ids]),
         ),
         Control(
             name="random",
@@ -214,7 +181,7 @@ CONTROLS: Mapping[str, Control] = {
             name="repeated",
             label="query repeated",
             meaning="The query itself in place of the thought.",
-            embed=_repeated,
+            embed=lambda queries: queries.given([[_given_record(text)] for text in queries.texts]),
         ),
         Control(
             name="gold",
@@ -239,11 +206,8 @@ def pair_with_others(
     with the nearest query for which fewer such clashes remain. So lengths match closely, no query
     has its own thought, and clashes remain only if too many queries share an answer.
 
-    Args:
-        ids: query ids.
-        lengths: lengths of the queries' thoughts in tokens.
-        answers: ids of each query's most relevant documents.
-        seed: seed of the order among thoughts of equal length.
+    `lengths` are those of the thoughts in tokens, `answers` the ids of each query's most relevant
+    documents. The seed orders thoughts of equal length.
 
     Returns:
         For each query the position of the query whose thought it gets.

@@ -15,16 +15,7 @@ _SNIPPET_CHARACTERS = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """One document of a ranking.
-
-    Attributes:
-        rank: rank, from 1.
-        score: score of the retriever.
-        document_id: document id.
-        title: title, or first line.
-        snippet: beginning of the text.
-        grade: relevance label for this query; None if it is unjudged.
-    """
+    """One document of a ranking; `rank` counts from 1, `grade` is None if it is unjudged."""
 
     rank: int
     score: float
@@ -36,14 +27,9 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True)
 class RelevantDocument:
-    """A relevant document and its ranks.
+    """A relevant document and its ranks among all documents, with and without thought.
 
-    Attributes:
-        document_id: document id.
-        title: title, or first line.
-        grade: relevance label, above 0.
-        rank: rank among all documents, with thought.
-        rank_without: rank without thought; None if that was not evaluated.
+    A rank is None if it is unknown or was not evaluated.
     """
 
     document_id: str
@@ -62,18 +48,10 @@ class RelevantDocument:
 
 @dataclass(frozen=True, kw_only=True)
 class QueryExample:
-    """One query of the report.
+    """One query of the report, with nDCG@10 and top documents with and without thought.
 
-    Attributes:
-        kind: why it was chosen.
-        query_id: query id.
-        text: text of the query.
-        thoughts: its thoughts.
-        value: nDCG@10 with thought.
-        value_without: nDCG@10 without thought; None if that was not evaluated.
-        hits: top documents with thought.
-        hits_without: top documents without thought; empty if that was not evaluated.
-        relevant: all relevant documents, highest grade first.
+    `kind` says why it was chosen; `relevant` holds all relevant documents, highest grade first.
+    What was not evaluated is None or empty.
     """
 
     kind: Kind
@@ -92,13 +70,7 @@ def make_examples(
 ) -> tuple[QueryExample, ...]:
     """Queries for the report, from the first system's own thought; none without that control.
 
-    Args:
-        evaluation: the evaluation of one collection.
-        helped: maximum number of queries that the thought helped.
-        hurt: maximum number of queries that the thought hurt.
-        random: number of other queries.
-        documents: length of the rankings.
-        seed: seed of the random choice.
+    The other arguments are those of `ReportOptions`.
     """
     own, without = evaluation.control("own"), evaluation.control("no-think")
     if own is None:

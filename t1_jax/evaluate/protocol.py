@@ -83,12 +83,10 @@ def evaluate_collection(
     Raises:
         DataError: no query can be scored, or an embedding is zero or not finite.
     """
-    config = config or EvaluationConfig()
-    started, start = datetime.now(UTC), time.perf_counter()
-    evaluated = scorable_queries(collection, config)
+    config, start = config or EvaluationConfig(), time.perf_counter()
     control_rows = [_row_name(system, name) for name in config.controls]
-    rows = [*_baseline_rows(baselines, evaluated, config, collection, control_rows)]
-    title = f"{collection.name}/{split}" if split else collection.name
+    others = evaluate_baselines(baselines, collection, config, split=split, taken=control_rows)
+    evaluated, title = others.collection, others.title
     log(f"{title}: encoding {counted(len(evaluated.documents), 'documents')}")
     documents = _encode_documents(model, evaluated, show_progress_bar)
     queries = ControlQueries(model, evaluated, config, show_progress_bar=show_progress_bar)
@@ -103,30 +101,24 @@ def evaluate_collection(
         scann=ScannSettings(minimum_recall=0.0),  # a low recall is reported, not an error
         sample_queries=next(iter(embedded.values())).vectors,
     )
-    rows += [
+    rows = [
         _control_row(name, vectors, index, evaluated, config, system)
         for name, vectors in embedded.items()
     ]
-    return Evaluation(
-        collection=evaluated,
-        split=split,
-        skipped_queries=len(collection.queries) - len(evaluated.queries),
-        rows=tuple(rows),
-        systems=(
-            System(
-                name=system,
-                model=facts,
-                config=config,
-                distinct_documents=documents.distinct,
-                truncated_documents=documents.truncated,
-                document_seconds=documents.seconds,
-                index_recall_at_10=_index_recall(index, embedded),
-            ),
-        ),
-        started=started.isoformat(timespec="seconds"),
+    described = System(
+        name=system,
+        model=facts,
+        config=config,
+        distinct_documents=documents.distinct,
+        truncated_documents=documents.truncated,
+        document_seconds=documents.seconds,
+        index_recall_at_10=_index_recall(index, embedded),
+    )
+    return replace(
+        others,
+        rows=(*others.rows, *rows),
+        systems=(described,),
         seconds=time.perf_counter() - start,
-        bootstrap_samples=config.bootstrap_samples,
-        bootstrap_seed=config.bootstrap_seed,
     )
 
 
@@ -136,8 +128,11 @@ def evaluate_baselines(
     config: EvaluationConfig | None = None,
     *,
     split: str | None = None,
+    taken: Iterable[str] = (),
 ) -> Evaluation:
     """An evaluation without a model: BM25 if `config.bm25`, then others, such as run files.
+
+    A name in `taken`, and a repeated name or label, gets a number.
 
     Raises:
         DataError: no query can be scored.
@@ -145,31 +140,9 @@ def evaluate_baselines(
     config = config or EvaluationConfig()
     started, start = datetime.now(UTC), time.perf_counter()
     evaluated = scorable_queries(collection, config)
-    return Evaluation(
-        collection=evaluated,
-        split=split,
-        skipped_queries=len(collection.queries) - len(evaluated.queries),
-        rows=_baseline_rows(baselines, evaluated, config, collection),
-        systems=(),
-        started=started.isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - start,
-        bootstrap_samples=config.bootstrap_samples,
-        bootstrap_seed=config.bootstrap_seed,
-    )
-
-
-def _baseline_rows(
-    baselines: Sequence[Baseline],
-    evaluated: Collection,
-    config: EvaluationConfig,
-    collection: Collection,
-    taken: Iterable[str] = (),
-) -> tuple[Row, ...]:
-    """A row for each baseline, BM25 first; a repeated name or label gets a number."""
-    all_baselines = [BM25Baseline(), *baselines] if config.bm25 else baselines
     known = {query.id for query in collection.queries}
     names, labels, rows = set(taken), set[str](), []
-    for baseline in all_baselines:
+    for baseline in [BM25Baseline(), *baselines] if config.bm25 else baselines:
         row = evaluate_baseline(baseline, evaluated, config, known_queries=known)
         row = replace(
             row,
@@ -179,7 +152,17 @@ def _baseline_rows(
         names.add(row.name)
         labels.add(row.label)
         rows.append(row)
-    return tuple(rows)
+    return Evaluation(
+        collection=evaluated,
+        split=split,
+        skipped_queries=len(collection.queries) - len(evaluated.queries),
+        rows=tuple(rows),
+        systems=(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - start,
+        bootstrap_samples=config.bootstrap_samples,
+        bootstrap_seed=config.bootstrap_seed,
+    )
 
 
 def free_name(name: str, taken: Container[str], form: str) -> str:
@@ -227,11 +210,7 @@ def evaluate_baseline(
 ) -> Row:
     """The row of another retriever, on all queries of the collection.
 
-    Args:
-        baseline: the retriever.
-        collection: the collection with the queries to score.
-        config: settings.
-        known_queries: ids of other queries that it may rank; the rest is in `Row.unknown`.
+    It may rank other queries if they are known; the rest is in `Row.unknown`.
     """
     config = config or EvaluationConfig()
     start = time.perf_counter()

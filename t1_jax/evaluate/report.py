@@ -51,13 +51,7 @@ class ReportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """An interval in percent of the axis.
-
-    Attributes:
-        low: left end of the line.
-        mean: position of the dot.
-        high: right end of the line.
-    """
+    """An interval in percent of the axis: a line with a dot at the mean."""
 
     low: float
     mean: float
@@ -66,13 +60,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One metric of one row.
-
-    Attributes:
-        interval: mean and interval.
-        bar: the interval as it is drawn.
-        best: whether it is the best row that has not seen the answers.
-    """
+    """One metric of one row; `best` marks the best row that has not seen the answers."""
 
     interval: Interval
     bar: Bar
@@ -81,13 +69,9 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """One row of a collection's table.
+    """One row of a collection's table: a cell for each metric of `HEADLINE`.
 
-    Attributes:
-        row: the row of the evaluation.
-        cells: one for each metric of `HEADLINE`.
-        meaning: description of its control; empty for a baseline.
-        thinking: statistics of its thoughts.
+    `meaning` describes its control; it is empty for a baseline.
     """
 
     row: Row

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from t1_jax.evaluate.bootstrap import LEVEL, Interval, PairedDifference
 from t1_jax.evaluate.config import HEADLINE
-from t1_jax.evaluate.results import Evaluation, Row
+from t1_jax.evaluate.results import Evaluation
 from t1_jax.progress import counted
 from t1_jax.retrieval import find_self_documents
 
@@ -50,11 +50,9 @@ class ResultsTable:
 
 
 def comparison_sentence(evaluation: Evaluation, system: str | None = None) -> str | None:
-    """Own thought minus no thought with a verdict; None if one of them was not evaluated.
+    """Own thought minus no thought, with a verdict; None if one of them was not evaluated.
 
-    Args:
-        evaluation: the results on one collection.
-        system: name of the system; default the first.
+    The system is the first one by default.
     """
     own, without = evaluation.control("own", system), evaluation.control("no-think", system)
     if own is None or without is None:
@@ -176,7 +174,8 @@ def _table(evaluations: Sequence[Evaluation]) -> Table:
         cells = [
             _cell(evaluation, name, metric) for evaluation in evaluations for metric in HEADLINE
         ]
-        oracle = any(_is_oracle(evaluation, name) for evaluation in evaluations)
+        rows = [row for evaluation in evaluations for row in evaluation.rows if row.name == name]
+        oracle = any(row.oracle for row in rows)
         table.add_row(Text(label), *cells, style="dim italic" if oracle else "")
     return table
 
@@ -197,11 +196,6 @@ def _interval(evaluation: Evaluation, name: str, metric: str) -> Interval | None
 
 def _is_best(evaluation: Evaluation, name: str, metric: str) -> bool:
     return evaluation.best_row(metric).name == name
-
-
-def _is_oracle(evaluation: Evaluation, name: str) -> bool:
-    rows: list[Row] = [row for row in evaluation.rows if row.name == name]
-    return any(row.oracle for row in rows)
 
 
 def _markdown(text: str) -> str:

@@ -27,7 +27,7 @@ def write_results(
     report: ReportOptions | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes the results, and then the page.
+    """Writes the results of one evaluation for each collection, and then the page.
 
     The folder is written atomically. If rendering the page fails, all other files are there.
 
@@ -39,12 +39,6 @@ def write_results(
     <collection>/per_query.jsonl   all metrics of all rows, one query per line
     <collection>/thoughts.jsonl    one thought per line
     ```
-
-    Args:
-        folder: folder to write.
-        evaluations: one for each collection.
-        report: what the page shows.
-        overwrite: replace an existing folder.
 
     Raises:
         DataError: two evaluations with one name, or ids that clash in a TREC file.
@@ -88,7 +82,6 @@ def results_as_json(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
     collection = evaluation.collection
-    sentence = comparison_sentence(evaluation)
     return {
         "collection": collection.name,
         "split": evaluation.split,
@@ -102,14 +95,11 @@ def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
         "metadata": dict(collection.metadata),
         "started": evaluation.started,
         "seconds": evaluation.seconds,
-        "bootstrap": {
-            "samples": evaluation.bootstrap_samples,
-            "seed": evaluation.bootstrap_seed,
-        },
+        "bootstrap": {"samples": evaluation.bootstrap_samples, "seed": evaluation.bootstrap_seed},
         "systems": [_system_as_json(system) for system in evaluation.systems],
         "rows": [_row_as_json(evaluation, row) for row in evaluation.rows],
         "comparisons": _comparisons(evaluation),
-        "summary": sentence,
+        "summary": comparison_sentence(evaluation),
         "notes": list(evaluation_notes(evaluation)),
     }
 
@@ -157,9 +147,8 @@ def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _write_collection(folder: Path, evaluation: Evaluation) -> None:
     folder.mkdir()
-    for name, row in zip(
-        _file_names(row.name for row in evaluation.rows), evaluation.rows, strict=True
-    ):
+    names = _file_names(row.name for row in evaluation.rows)
+    for name, row in zip(names, evaluation.rows, strict=True):
         write_run(row.run, folder / f"{name}.trec", tag=name)
     _write_lines(folder / "per_query.jsonl", _per_query(evaluation))
     _write_lines(folder / "thoughts.jsonl", _thoughts(evaluation))

@@ -34,15 +34,10 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledModel:
-    """The model as the compiled functions take it.
+    """The model as the compiled functions take it, as graph and weights.
 
-    Attributes:
-        mesh_context: mesh and rules.
-        stop: tokens that end a thought.
-        prefill: graph and weights with stacked layers.
-        decode: graph and weights for decoding; layers unstacked if `unstacked`.
-        unstacked: see `ModelOptions.unroll_decode`.
-        vocab_rows: rows of the embedding table, padding included.
+    Layers are stacked in `prefill`, and in `decode` unless `unstacked` (see
+    `ModelOptions.unroll_decode`). `vocab_rows` includes the padding of the embedding table.
     """
 
     mesh_context: MeshContext
@@ -55,14 +50,7 @@ class CompiledModel:
 
 @dataclass
 class _Generated:
-    """Tokens of one thought so far, with their log-probabilities.
-
-    Attributes:
-        sample: number of the thought among those of its query.
-        tokens: sampled or appended.
-        log_probs: in nats at the sampling temperature.
-        log_probs_at_1: in nats at temperature 1.
-    """
+    """Tokens so far of thought `sample` of a query, with their log-probabilities; see `Thought`."""
 
     sample: int
     tokens: list[int] = field(default_factory=list)
@@ -93,17 +81,9 @@ class _ActivePrompt:
 
 
 class DecodeBatch:
-    """Generates the thoughts of prompts of one padded length.
+    """Generates the thoughts of prompts of one padded length, `prefix_size`; see `Sampler`.
 
-    Args:
-        model: compiled functions' view of the model.
-        shapes: sizes that the batch may have.
-        queue: prompts with their numbers among the caller's prompts.
-        prefix_size: padded length of the prompts.
-        n: thoughts per prompt.
-        max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
-        sampling: how tokens are sampled.
-        interrupt: checked before each chunk of decoding steps.
+    The queue holds the prompts with their numbers among the caller's prompts.
     """
 
     def __init__(

@@ -17,25 +17,16 @@ from t1_jax.parallel import activation_axes
 
 @dataclass(frozen=True, kw_only=True)
 class StopTokens:
-    """The tokens that end a thought.
-
-    Attributes:
-        emb: id of `<emb_token>`.
-        eos: ids of end-of-text tokens; `<emb_token>` is appended to each.
-    """
+    """Ids of `<emb_token>` and of the end-of-text tokens, to which `<emb_token>` is appended."""
 
     emb: int
     eos: tuple[int, ...]
 
 
 class ChunkOutput(NamedTuple):
-    """What one chunk generated; entries of thoughts that were done at a step are -1 and 0.
+    """Sampled or appended tokens and their log-probabilities, as in `Thought`, one column a step.
 
-    Attributes:
-        tokens: sampled or appended tokens, one column a step.
-        log_probs: in nats at the sampling temperature.
-        log_probs_at_1: in nats at temperature 1.
-        steps: number of steps the chunk ran.
+    Entries of thoughts that were done at a step are -1 and 0; `steps` is the number of steps run.
     """
 
     tokens: Int[Array, "P G T"]
@@ -65,14 +56,7 @@ def decode_chunk(
     the final hidden state gives its embedding. Otherwise the following token is sampled; it is
     `<emb_token>` once `max_thought_tokens` tokens are generated, and after an end of text.
 
-    Args:
-        graph: of the decoder.
-        weights: of the decoder.
-        state: the batch; donated.
-        max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
-        sampling: how tokens are sampled; its seed is not read.
-        stop: tokens that end a thought.
-        max_steps: T.
+    `state` is donated. The seed of `sampling` is not read. `max_steps` is T of the output's shapes.
     """
     decoder = nnx.merge(graph, weights)
     shape = (*state.thoughts.token.shape, max_steps)

@@ -16,18 +16,11 @@ from t1_jax.parallel import MeshContext
 
 
 class Sampler:
-    """Samples thoughts from a decoder.
+    """Samples thoughts from a decoder without an unmerged adapter.
 
     Each prompt is prefilled once, whatever the number of its thoughts. Prompts of similar length
     share a batch (continuous batching): between chunks of decoding steps, ended thoughts leave the
-    batch and waiting prompts join it.
-
-    Args:
-        decoder: the model, without an unmerged adapter.
-        mesh_context: mesh and rules of the decoder.
-        stop: tokens that end a thought.
-        shapes: sizes of batches.
-        interrupt: ends sampling early; checked before each chunk of decoding steps.
+    batch and waiting prompts join it. The interrupt is checked before each chunk.
     """
 
     def __init__(
@@ -65,11 +58,8 @@ class Sampler:
     ) -> Iterator[tuple[int, Thought]]:
         """Yields (number of the prompt, thought) in the order in which thoughts end.
 
-        Args:
-            prompts: any number, in any order.
-            n: thoughts per prompt (G in shapes).
-            max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
-            sampling: temperature, filters and seed.
+        `n` is the number of thoughts per prompt (G in shapes); `max_thought_tokens` does not count
+        `<emb_token>`.
 
         Raises:
             ConfigError: `max_thought_tokens` or `n` is below 1, or a prompt leaves no room for its
@@ -118,11 +108,7 @@ class Sampler:
 
 
 def check_thought_limits(n: int, max_thought_tokens: int) -> None:
-    """Rejects numbers and lengths of thoughts below 1.
-
-    Raises:
-        ConfigError: `n` or `max_thought_tokens` is below 1.
-    """
+    """Raises a ConfigError if the number or the length of thoughts is below 1."""
     if max_thought_tokens < 1:
         raise ConfigError(
             f"max_thought_tokens must be at least 1, got {max_thought_tokens}",

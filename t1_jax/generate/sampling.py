@@ -66,15 +66,10 @@ class SamplingParams:
 
 
 def check_temperature(name: str, value: float, *, greedy: bool = True) -> None:
-    """Rejects a temperature that is out of range.
-
-    Args:
-        name: name of the setting, for the error.
-        value: the temperature.
-        greedy: whether 0 (greedy decoding) is allowed.
+    """Rejects a temperature that is out of range, by the name of its setting.
 
     Raises:
-        ConfigError: NaN, infinite, negative, or too close to 0.
+        ConfigError: NaN, infinite, negative, too close to 0, or 0 where `greedy` is false.
     """
     if MIN_TEMPERATURE <= value <= MAX_TEMPERATURE or (greedy and value == 0):
         return
@@ -115,12 +110,9 @@ def choose_tokens(
 ) -> Int[Array, " B"]:
     """Samples one token per row.
 
-    Args:
-        logits: of the model; minus infinity for tokens that are never sampled.
-        uniform: one number in [0, 1) per row, the only source of randomness.
-        seen: tokens the repetition penalty applies to.
-        banned: tokens that are not sampled now (`min_length`).
-        params: temperature and filters.
+    `logits` are minus infinity for tokens that are never sampled. `uniform`, in [0, 1), is the only
+    source of randomness. The repetition penalty applies to `seen` tokens, and `min_length` makes
+    others `banned`.
     """
     if seen is not None:
         penalty = params.repetition_penalty

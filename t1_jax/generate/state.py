@@ -42,7 +42,6 @@ class DecodeState(NamedTuple):
         prefix: caches of the prompts, all but their last token.
         suffix: caches of the thoughts; their first slot holds the prompt's last token.
         slot: where the next token of every thought is written.
-        thoughts: the rest.
     """
 
     prefix: PrefixCache
@@ -81,18 +80,9 @@ def start_batch(
     unstacked: bool,
     slots: int,
 ) -> DecodeState:
-    """Prefills each prompt once.
+    """Prefills each prompt once: a batch whose suffix caches have `slots` empty slots.
 
-    Args:
-        graph: of the decoder, layers stacked.
-        weights: of the decoder.
-        prompts: to prefill.
-        mesh_context: mesh and rules.
-        unstacked: whether the caches are for a decoder with unstacked layers.
-        slots: size of the suffix caches.
-
-    Returns:
-        A batch with empty suffix caches.
+    The decoder's layers are stacked; the caches are for unstacked ones if `unstacked`.
     """
     decoder = nnx.merge(graph, weights)
     config, rules = decoder.config, mesh_context.rules

@@ -17,9 +17,7 @@ from t1_jax.model.lora import merge_lora as merge_lora
 from t1_jax.model.lora import trainable_filter as trainable_filter
 from t1_jax.model.lora_modules import LORA_TARGETS as LORA_TARGETS
 from t1_jax.model.lora_modules import LoraConfig as LoraConfig
-from t1_jax.model.lora_modules import LoraDelta as LoraDelta
 from t1_jax.model.lora_modules import LoraParam as LoraParam
-from t1_jax.model.lora_modules import TokenEmbeddingDelta as TokenEmbeddingDelta
 from t1_jax.model.mask import AttentionMask as AttentionMask
 from t1_jax.model.options import ModelOptions as ModelOptions
 from t1_jax.model.pooling import pool_embeddings as pool_embeddings

@@ -33,13 +33,8 @@ def causal_attention(
 ) -> Float[Array, "B L N H"]:
     """softmax(q k^T / sqrt(H)) v over the tokens that `mask` lets each query attend to.
 
-    Args:
-        q: queries; N is a multiple of K and head n reads key head n // (N/K).
-        k: keys.
-        v: values.
-        mask: causal, with its restrictions.
-        options: names the back end and, for `xla`, its block size and loop.
-        rules: how rows and heads are sharded; each device attends to its own.
+    N is a multiple of K, and head n reads key head n // (N/K). `options` names the back end and,
+    for `xla`, its block size and loop. Each device attends to its own rows and heads.
 
     Raises:
         UnsupportedError: the back end cannot compute this; it never falls back to another.

@@ -99,15 +99,8 @@ def attend_caches(
     """Attention of one new token per thought to its prompt and to its own earlier tokens.
 
     The G thoughts take the place of a sequence's positions, so that one matrix product reads the
-    shared prefix for all of them.
-
-    Args:
-        q: queries.
-        positions: of the new tokens in prompt + thought.
-        slot: of the suffix, where the keys and values of the new tokens have been written.
-        prefix: of one layer.
-        suffix: of one layer.
-        window: of the layer.
+    shared prefix for all of them. The caches are those of one layer, and the keys and values of
+    the new tokens, at `positions` in prompt + thought, are in the suffix already, at `slot`.
     """
     prompts, thoughts, heads, head_dim = q.shape
     prefix_kv, suffix_kv = prefix.layers, suffix.layers
@@ -132,17 +125,13 @@ def attend_cache(
     v: Float[Array, "P K H S"],
     mask: jax.Array,
 ) -> tuple[Float[Array, "P Q N H"], Float[Array, "P Q N"]]:
-    """Attention of Q queries per row to a cache, with the log-sum-exp needed to merge two caches.
+    """Attention of Q queries per row to the slots that `mask` (bool [P Q S]) lets each attend to.
 
-    Args:
-        q: queries.
-        k: cached keys.
-        v: cached values, their slots last: both products then run along the last axis of both
-            operands, the one form that XLA's CPU back end computes for bf16 in all shapes.
-        mask: bool [P Q S], which slots each query attends to.
+    With the slots of `v` last, both products run along the last axis of both operands, the one form
+    that XLA's CPU back end computes for bf16 in all shapes.
 
     Returns:
-        The attention output in float32, and the log of the sum of exponentiated scores.
+        The output in float32, and the log-sum-exp of the scores, which merging two caches needs.
     """
     prompts, queries, heads, head_dim = q.shape
     kv_heads = k.shape[1]

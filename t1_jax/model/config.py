@@ -152,20 +152,9 @@ class DecoderConfig:
                 f"family {self.family!r} is not implemented; known: {', '.join(FAMILIES)}",
                 hint="use a checkpoint of one of the known families",
             )
-        sizes = {
-            "vocab_size": self.vocab_size,
-            "vocab_multiple": self.vocab_multiple,
-            "embed_dim": self.embed_dim,
-            "num_layers": self.num_layers,
-            "num_heads": self.num_heads,
-            "num_kv_heads": self.num_kv_heads,
-            "head_dim": self.head_dim,
-            "mlp_dim": self.mlp_dim,
-            "max_positions": self.max_positions,
-        }
-        for name, size in sizes.items():
-            if size <= 0:
-                raise ConfigError(f"{name} must be positive, got {size}")
+        for name in (field.name for field in fields(self) if field.type is int):
+            if self.__dict__[name] <= 0:
+                raise ConfigError(f"{name} must be positive, got {self.__dict__[name]}")
         if self.num_layers > MAX_LAYERS:
             raise ConfigError(f"num_layers must be at most {MAX_LAYERS}, got {self.num_layers}")
         if not math.isfinite(self.norm_eps) or self.norm_eps < 0:

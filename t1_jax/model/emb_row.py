@@ -19,11 +19,7 @@ def fill_emb_row(
 ) -> Float[Array, "..."]:
     """The table with the row of `<emb_token>` set to the mean of the trained rows.
 
-    Args:
-        table: the embedding table (axis 0) or the kernel of an untied head (axis 1); donated.
-        trained: rows of tokens that the checkpoint was trained with.
-        emb_token_id: of `<emb_token>`.
-        axis: of the vocabulary.
+    `table` is the embedding table (axis 0) or the kernel of an untied head (axis 1); it is donated.
     """
     is_emb = jnp.arange(table.shape[axis]) == emb_token_id
     mean = _mean_row(table, trained & ~is_emb, axis).astype(table.dtype)
@@ -31,15 +27,10 @@ def fill_emb_row(
 
 
 def init_emb_row(decoder: Decoder, token_ids: Collection[int], emb_token_id: int) -> None:
-    """Initializes the row of `<emb_token>` to the mean of some tokens' rows, in place.
+    """Initializes the row of `<emb_token>` to the mean of the rows of `token_ids`, in place.
 
     If an adapter trains the row, the adapter holds the difference and the base stays as it is.
     Call it inside `mesh_context.activate()`.
-
-    Args:
-        decoder: to be trained, with or without an adapter.
-        token_ids: tokens whose rows are averaged.
-        emb_token_id: of `<emb_token>`.
     """
     for table, row, axis in (
         (decoder.embed.table, decoder.embed.row, 0),

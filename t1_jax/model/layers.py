@@ -1,5 +1,6 @@
 """The modules of a transformer block. Parameters of all layers are stacked on a leading axis Y."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -28,14 +29,7 @@ from t1_jax.parallel import MeshContext, ShardingRules, activation_axes, weight_
 
 @dataclass(frozen=True)
 class ModuleContext:
-    """What every module needs at construction.
-
-    Attributes:
-        config: the decoder's shape.
-        options: precision and back ends.
-        mesh_context: mesh and rules.
-        rngs: source of initial values.
-    """
+    """What every module needs at construction; `rngs` is the source of initial values."""
 
     config: DecoderConfig
     options: ModelOptions
@@ -84,9 +78,7 @@ class Projection(nnx.Module):
             "f": config.mlp_dim,
         }
         shape = tuple(sizes[letter] for letter in self._kernel_letters)
-        fan_in = 1
-        for letter in self._kernel_letters:
-            fan_in *= 1 if letter in self._out else sizes[letter]
+        fan_in = math.prod(sizes[c] for c in self._kernel_letters if c not in self._out)
         layers = config.num_layers
         self.kernel = context.weight(
             f"{name}.kernel", "y" + self._kernel_letters, (layers, *shape), fan_in**-0.5
@@ -266,14 +258,7 @@ class Block(nnx.Module):
     ) -> tuple[Float[Array, "P G D"], KVCache]:
         """One new token per thought: the new residual stream, and the suffix cache with it written.
 
-        Args:
-            x: residual stream at the new tokens.
-            rotary: cosines and sines of `positions`.
-            positions: of the new tokens in prompt + thought.
-            slot: of the suffix cache, where their keys and values are written.
-            prefix: this layer's cache of the prompts.
-            suffix: this layer's cache of the thoughts.
-            window: this layer's sliding window.
+        Caches and window are this layer's, `rotary` is of `positions`; else as `Decoder.decode`.
         """
         out, kv_cache = self.attention.decode(
             self.attention_norm(x), rotary, positions, slot, prefix, suffix, window

@@ -19,13 +19,8 @@ def add_lora(
 ) -> Decoder:
     """A decoder with a new adapter, which computes the same until it is trained; shares weights.
 
-    Call it inside `mesh_context.activate()`.
-
-    Args:
-        decoder: without an adapter, with stacked layers.
-        config: target projections and rank.
-        rngs: source of A.
-        emb_token_id: of `<emb_token>`; required if `config.emb_row`.
+    Call it inside `mesh_context.activate()`. `rngs` is the source of A; `emb_token_id` is required
+    if `config.emb_row`.
 
     Raises:
         ConfigError: `emb_token_id` is required but missing or out of range.

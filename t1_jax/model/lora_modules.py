@@ -1,5 +1,6 @@
 """The trainable modules of LoRA: low-rank factors of a kernel, and a delta of one token's row."""
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -71,19 +72,13 @@ class LoraDelta(nnx.Module):
         rules: ShardingRules,
         rngs: nnx.Rngs,
     ) -> None:
-        """Builds the factors; call it inside `mesh_context.activate()`.
+        """Builds the factors, A from `rngs`; call it inside `mesh_context.activate()`.
 
-        Args:
-            equation: of the projection.
-            kernel_shape: of its stacked kernel, layers first.
-            config: rank and scale.
-            rules: sharding of the factors.
-            rngs: source of A.
+        The equation is that of the projection, the shape that of its stacked kernel, layers first.
         """
         inputs, self._out = equation.split("->")
         self._x, kernel_letters = inputs.split(",")
-        contracted = [letter for letter in kernel_letters if letter not in self._out]
-        into = "".join(contracted)
+        into = "".join(letter for letter in kernel_letters if letter not in self._out)
         # All kernels have their contracted letters first.
         self._a = f"{into}r"
         self._b = f"r{kernel_letters.removeprefix(into)}"
@@ -91,15 +86,12 @@ class LoraDelta(nnx.Module):
         self.scale = config.scale
         layers, *shape = kernel_shape
         sizes_in, sizes_out = shape[: len(into)], shape[len(into) :]
-        fan_in = 1
-        for size in sizes_in:
-            fan_in *= size
         a_spec, b_spec = (rules.spec(weight_axes(f"y{letters}")) for letters in (self._a, self._b))
         a = jax.random.normal(
             rngs.params(), (layers, *sizes_in, config.rank), jnp.float32, out_sharding=a_spec
         )
         b = jnp.zeros((layers, config.rank, *sizes_out), jnp.float32, out_sharding=b_spec)
-        self.a = LoraParam(a * fan_in**-0.5, out_sharding=a_spec)
+        self.a = LoraParam(a * math.prod(sizes_in) ** -0.5, out_sharding=a_spec)
         self.b = LoraParam(b, out_sharding=b_spec)
 
     def __call__(self, x: jax.Array) -> jax.Array:

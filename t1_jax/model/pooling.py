@@ -10,16 +10,7 @@ from t1_jax.parallel import activation_axes
 def pool_embeddings(
     decoder: Decoder, hidden: Float[Array, "B L D"], emb_positions: Int[Array, " B"]
 ) -> Float[Array, "B D"]:
-    """The embedding of each row: that of its hidden state at `<emb_token>`.
-
-    Args:
-        decoder: whose final norm is applied.
-        hidden: from the forward pass.
-        emb_positions: the slot of `<emb_token>` in each row.
-
-    Returns:
-        Unit vectors in float32.
-    """
+    """`to_embeddings` of each row's hidden state at its slot of `<emb_token>`."""
     rows = jnp.arange(hidden.shape[0])
     spec = decoder.rules.spec(activation_axes("bd"))
     return to_embeddings(decoder, hidden.at[rows, emb_positions].get(out_sharding=spec))

@@ -1,6 +1,5 @@
 """Layer 0: meshes, logical-axis rules and multi-host start-up."""
 
-from t1_jax.parallel.compiles import Compilations as Compilations
 from t1_jax.parallel.compiles import count_compilations as count_compilations
 from t1_jax.parallel.mesh import MeshConfig as MeshConfig
 from t1_jax.parallel.mesh import MeshContext as MeshContext

@@ -12,12 +12,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 @dataclass
 class Compilations:
-    """Compiled programs so far.
-
-    Attributes:
-        of: number of programs of each function, by name.
-        seconds: total compilation time.
-    """
+    """Compiled programs so far: their number by function name, and total seconds to compile."""
 
     of: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0

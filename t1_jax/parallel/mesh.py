@@ -40,12 +40,7 @@ class MeshConfig:
 
 @dataclass(frozen=True)
 class MeshContext:
-    """A mesh and the rules that shard arrays over it.
-
-    Attributes:
-        mesh: axes `data`, `fsdp`, `tensor`, all in explicit mode.
-        rules: logical axis -> mesh axes.
-    """
+    """A mesh (axes `data`, `fsdp`, `tensor`, all explicit) and the rules that shard over it."""
 
     mesh: jax.sharding.Mesh
     rules: ShardingRules

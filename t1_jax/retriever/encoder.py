@@ -38,12 +38,8 @@ def _encode(
 class Encoder:
     """Embeds rows that are complete: documents, queries without thoughts, user-supplied thoughts.
 
-    Args:
-        decoder: the model.
-        mesh_context: mesh and rules of the decoder.
-        tokenizer: names the ids of padding and `<emb_token>`.
-        buckets: shapes of batches.
-        interrupt: ends encoding early; checked before each batch.
+    The tokenizer names the ids of padding and `<emb_token>`. The interrupt is checked before each
+    batch.
     """
 
     def __init__(
@@ -71,19 +67,10 @@ class Encoder:
         description: str,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "B D"]:
-        """Embeds rows.
-
-        Args:
-            rows: token rows with exactly one `<emb_token>` each.
-            names: names of the rows, for errors.
-            description: label of the progress bar.
-            show_progress_bar: whether to show one.
-
-        Returns:
-            Unit vectors in float32, in the order of `rows`.
+        """Embeds rows with exactly one `<emb_token>` each as unit vectors in float32.
 
         Raises:
-            DataError: an embedding is not finite; names the row.
+            DataError: an embedding is not finite; says which of `names` it belongs to.
             Interrupted: the interrupt was requested.
         """
         if not rows:

@@ -12,10 +12,8 @@ from flax import nnx
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     AdapterMetadata,
-    ExportOptions,
     ModelCardData,
     export_adapter,
-    export_folder,
     load_adapter,
     load_decoder_state,
     tokenizer_hash,
@@ -29,8 +27,8 @@ from t1_jax.model import (
     merge_lora,
 )
 from t1_jax.parallel import MeshContext, host_to_global
-from t1_jax.retriever.opening import OpenedModel, document_prompt, t1_metadata
-from t1_jax.retriever.resolve import Provenance, ResolvedModel, require_provenance
+from t1_jax.retriever.opening import OpenedModel
+from t1_jax.retriever.resolve import Provenance, ResolvedModel
 from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
@@ -64,11 +62,6 @@ def load_decoder(
     The row of a new `<emb_token>` becomes the mean of the rows in use. Rows without a token are
     masked in the logits.
 
-    Args:
-        resolved: the checkpoint and what belongs to it.
-        options: dtypes, attention back end, rematerialization.
-        mesh_context: mesh and rules.
-
     Raises:
         WeightsError: the tensors do not fit the config, or exceed the range of the dtype.
         ConfigError: the mesh does not divide a weight.
@@ -88,11 +81,9 @@ def load_decoder(
             trained = _padded(checkpoint.tokenizer.assigned(checkpoint.config.vocab_size), config)
             arrays = _with_emb_row(arrays, trained, emb.id, mesh_context)
         has_token = _padded(resolved.provenance.tokenizer.assigned(config.vocab_size), config)
+        flat = nnx.to_flat_state(parameters)
         parameters = nnx.from_flat_state(
-            [
-                (path, leaf.replace(arrays[_joined(path)]))
-                for path, leaf in nnx.to_flat_state(parameters)
-            ]
+            [(path, leaf.replace(arrays[_joined(path)])) for path, leaf in flat]
         )
         mask = host_to_global(has_token, mesh_context.activation("v"))
         masks = jax.tree.map(lambda _: mask, masks)
@@ -111,34 +102,6 @@ def _joined(path: Iterable[object]) -> str:
     return "/".join(map(str, path))
 
 
-def save_t1(
-    model: "T1",
-    folder: Path,
-    *,
-    dtype: str | None,
-    options: ExportOptions,
-    card: ModelCardData | None = None,
-) -> None:
-    """See `T1.save_pretrained`."""
-    provenance = require_provenance(model.provenance)
-    emb_id, preset = model.tokenizer.emb_token_id, model.preset
-    stored_dtype = dtype or model.decoder.options.param_dtype
-    export_folder(
-        folder,
-        {
-            path: leaf.get_value()
-            for path, leaf in by_path(nnx.state(model.decoder, nnx.Param)).items()
-        },
-        model.decoder.config,
-        provenance.tokenizer,
-        t1_metadata(provenance, preset, emb_id, stored_dtype),
-        document_prompt(preset, model.tokenizer, model.options.max_document_tokens),
-        card or ModelCardData(name=folder.name),
-        options,
-        other_fields=provenance.other_fields,
-    )
-
-
 def save_adapter(
     folder: Path,
     decoder: Decoder,
@@ -150,17 +113,11 @@ def save_adapter(
     dtype: str = "float32",
     overwrite: bool = False,
 ) -> None:
-    """Writes the adapter of a decoder in the layout of PEFT; `T1.load` reads it.
+    """Writes the unmerged adapter of a decoder in the layout of PEFT; `T1.load` reads it.
 
-    Args:
-        folder: destination; appears only when complete.
-        decoder: with an unmerged adapter.
-        preset: prompts it was trained with.
-        provenance: of the base model.
-        card: facts for the model card.
-        scores: measured results, stored in `t1.json`.
-        dtype: dtype of the stored factors.
-        overwrite: whether to replace an existing folder.
+    `preset` holds the prompts it was trained with, `provenance` is that of the base model. `scores`
+    are stored in `t1.json`. `dtype` is that of the stored factors. The folder appears only when
+    complete.
 
     Raises:
         T1Error: no adapter, no `<emb_token>`, the folder exists, or the write failed.

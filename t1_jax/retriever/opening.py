@@ -119,14 +119,7 @@ class OpenedModel:
     ) -> None:
         """Rejects queries that `T1.encode_query` would reject, before the weights are read.
 
-        Args:
-            texts: the queries.
-            task: name of an instruction in the preset.
-            instruction: text of an instruction.
-            think: whether thoughts are sampled.
-            n: thoughts per query.
-            max_thought_tokens: most tokens of a thought; default that of the options.
-            names: names of the queries, for errors.
+        The arguments are those of `T1.encode_query`, and `names` of the queries for errors.
 
         Raises:
             DataError: an empty query, or one that is not valid Unicode.
@@ -160,17 +153,9 @@ class OpenedModel:
             )
 
     def check_document_prompt(self) -> None:
-        """Rejects a document prompt that does not fit the tokenizer or `max_document_tokens`.
-
-        Raises:
-            ConfigError: it does not fit.
-        """
-        tokenize_documents(
-            self.resolved.tokenizer,
-            self.preset,
-            ["x"],
-            max_tokens=self.options.max_document_tokens,
-        )
+        """Raises a ConfigError if tokenizer or `max_document_tokens` do not fit the prompt."""
+        most = self.options.max_document_tokens
+        tokenize_documents(self.resolved.tokenizer, self.preset, ["x"], max_tokens=most)
 
     def check_export(self, folder: Path) -> None:
         """Rejects an export that could not be written, before the weights are read.
@@ -185,11 +170,8 @@ class OpenedModel:
                 f"{folder} holds {source.path}, which is to be read, and would be replaced",
                 hint="choose another folder",
             )
-        check_savable(
-            self.resolved,
-            dtype=self.dtype,
-            max_document_tokens=self.options.max_document_tokens,
-        )
+        most = self.options.max_document_tokens
+        check_savable(self.resolved, dtype=self.dtype, max_document_tokens=most)
 
     def load(self, mesh_context: MeshContext | None = None, *, attention: str = "xla") -> "T1":
         """Reads the weights; see `T1.load`."""
@@ -268,12 +250,7 @@ def encoder_fingerprint(
 
 
 def check_savable(resolved: ResolvedModel, *, dtype: str, max_document_tokens: int) -> None:
-    """Rejects a model that could not be saved as a Hugging Face folder; needs no weights.
-
-    Args:
-        resolved: the model.
-        dtype: dtype of the weights to be saved.
-        max_document_tokens: length at which documents are truncated.
+    """Rejects a model that could not be saved with weights of this dtype; needs no weights.
 
     Raises:
         T1Error: as `check_export` of `t1_jax.hub`; or the preset has words after `{text}`.

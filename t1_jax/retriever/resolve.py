@@ -95,12 +95,7 @@ def resolve_model(
 ) -> ResolvedModel:
     """Finds `<emb_token>` and prompts of a checkpoint, and checks its adapter.
 
-    Args:
-        checkpoint: of the base model.
-        name: path or name of the checkpoint.
-        emb_token: how a checkpoint without `<emb_token>` gets one; an adapter decides for itself.
-        preset: prompts; default those of the adapter or the checkpoint, else `t1`.
-        adapter: of this base model.
+    `name` is the path or name of the checkpoint; the other arguments are those of `T1.load`.
 
     Raises:
         WeightsError: the adapter belongs to another base model or tokenizer.
@@ -135,11 +130,16 @@ def resolve_model(
 
 
 def _check_adapter(
-    adapter: Adapter, checkpoint: Checkpoint, tokenizer: ModelTokenizer, emb: EmbToken
+    adapter: Adapter,
+    checkpoint: Checkpoint,
+    tokenizer: ModelTokenizer,
+    emb: EmbToken,
+    *,
+    any_base: bool = False,
 ) -> None:
-    """Rejects an adapter that was trained with another base model or tokenizer."""
+    """Rejects an adapter that was trained with another tokenizer or, unless `any_base`, base."""
     metadata = adapter.metadata
-    if metadata.base_fingerprint != checkpoint.fingerprint:
+    if metadata.base_fingerprint != checkpoint.fingerprint and not any_base:
         raise WeightsError(
             f"{adapter.path} belongs to {metadata.base_model} with fingerprint "
             f"{metadata.base_fingerprint}; {checkpoint.path} has {checkpoint.fingerprint}",
@@ -147,14 +147,6 @@ def _check_adapter(
             f"saved again: t1 rebase {quote(str(adapter.path))} {quote(str(checkpoint.path))} "
             "--force",
         )
-    _check_tokens(adapter, checkpoint, tokenizer, emb)
-
-
-def _check_tokens(
-    adapter: Adapter, checkpoint: Checkpoint, tokenizer: ModelTokenizer, emb: EmbToken
-) -> None:
-    """Rejects an adapter that was trained with another tokenizer."""
-    metadata = adapter.metadata
     if (metadata.emb_token_id, metadata.tokenizer) != (emb.id, tokenizer_hash(tokenizer)):
         raise WeightsError(
             f"{adapter.path} was trained with <emb_token> at {metadata.emb_token_id} of a "
@@ -196,10 +188,7 @@ def rebase_adapter(folder: Path, base: str | Path, *, force: bool = False) -> Ad
     adapter, checkpoint = read_adapter(folder), open_checkpoint(locate_model(base))
     mode = _MODES.get(adapter.metadata.emb_token_mode, "auto")
     tokenizer, emb = add_emb_token(checkpoint.tokenizer, checkpoint.config.vocab_size, mode=mode)
-    if force:
-        _check_tokens(adapter, checkpoint, tokenizer, emb)
-    else:
-        _check_adapter(adapter, checkpoint, tokenizer, emb)
+    _check_adapter(adapter, checkpoint, tokenizer, emb, any_base=force)
     check_adapter_fits(adapter, checkpoint.config)
     location = str(Path(base).resolve()) if Path(base).exists() else str(base)
     metadata = dataclasses.replace(

@@ -6,17 +6,25 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
-from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
+from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData, export_folder
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
-from t1_jax.retriever.opening import RetrieverOptions, encoder_fingerprint, open_model
+from t1_jax.retriever.loading import by_path
+from t1_jax.retriever.opening import (
+    RetrieverOptions,
+    document_prompt,
+    encoder_fingerprint,
+    open_model,
+    t1_metadata,
+)
 from t1_jax.retriever.resolve import Provenance, require_provenance
 from t1_jax.text import (
     PromptPreset,
@@ -214,7 +222,12 @@ class T1:
         ids = batch if query_ids is None else list(query_ids)
         if len(ids) != len(batch):
             raise DataError(f"{len(batch)} queries but {len(ids)} query_ids")
-        preset, task = self._with_instruction(task, instruction)
+        names = [f"query {name!r}" for name in ids]
+        preset = self.preset
+        if instruction is not None:
+            if task is not None:
+                raise ConfigError("give a task or an instruction, not both")
+            preset = preset.with_instruction(instruction)
         prompts = tokenize_queries(
             self.tokenizer,
             preset,
@@ -222,21 +235,19 @@ class T1:
             max_tokens=self.options.max_query_tokens,
             task=task,
             think=think,
-            names=[f"query {name!r}" for name in ids],
+            names=names,
         )
         sampled: list[list[Thought]] = [[] for _ in batch]
         if think and thoughts is None:
+            if max_thought_tokens is None:
+                max_thought_tokens = self.options.max_thought_tokens
             sampled = self.think(
                 [
                     Prompt(query_id=name, token_ids=prompt.ids.tolist())
                     for name, prompt in zip(ids, prompts, strict=True)
                 ],
                 n=n,
-                max_thought_tokens=(
-                    self.options.max_thought_tokens
-                    if max_thought_tokens is None
-                    else max_thought_tokens
-                ),
+                max_thought_tokens=max_thought_tokens,
                 sampling=sampling or self.options.sampling,
                 show_progress_bar=show_progress_bar,
             )
@@ -246,10 +257,7 @@ class T1:
                 raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
             rows = self._complete_rows(prompts, thoughts, think)
             vectors = self._encoder.encode(
-                rows,
-                names=[f"query {name!r}" for name in ids],
-                description="queries",
-                show_progress_bar=show_progress_bar,
+                rows, names=names, description="queries", show_progress_bar=show_progress_bar
             )
         result = vectors[0] if isinstance(texts, str) else vectors
         return (result, sampled) if return_thoughts else result
@@ -327,19 +335,20 @@ class T1:
         Raises:
             T1Error: the folder exists, or the write failed.
         """
-        from t1_jax.retriever.loading import save_t1
-
-        options = ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite)
-        save_t1(self, Path(folder), dtype=dtype, options=options, card=card)
-
-    def _with_instruction(
-        self, task: str | None, instruction: str | None
-    ) -> tuple[PromptPreset, str | None]:
-        if instruction is None:
-            return self.preset, task
-        if task is not None:
-            raise ConfigError("give a task or an instruction, not both")
-        return self.preset.with_instruction(instruction), None
+        provenance, emb_id = require_provenance(self.provenance), self.tokenizer.emb_token_id
+        stored_dtype = dtype or self.decoder.options.param_dtype
+        parameters = by_path(nnx.state(self.decoder, nnx.Param))
+        export_folder(
+            Path(folder),
+            {path: leaf.get_value() for path, leaf in parameters.items()},
+            self.decoder.config,
+            provenance.tokenizer,
+            t1_metadata(provenance, self.preset, emb_id, stored_dtype),
+            document_prompt(self.preset, self.tokenizer, self.options.max_document_tokens),
+            card or ModelCardData(name=Path(folder).name),
+            ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite),
+            other_fields=provenance.other_fields,
+        )
 
     def think(
         self,
@@ -352,20 +361,10 @@ class T1:
     ) -> list[list[Thought]]:
         """Samples thoughts about tokenized prompts, as `encode_query` and rollouts do.
 
-        Args:
-            prompts: tokenized queries.
-            n: thoughts per prompt.
-            max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
-            sampling: temperature, filters and seed.
-            show_progress_bar: whether to show a bar with the rate and the time left.
-
         Returns:
             The thoughts of each prompt, ordered by sample number.
 
-        Raises:
-            ConfigError: `max_thought_tokens` or `n` below 1, or a prompt that leaves no room for
-                its thought in the model's context.
-            Interrupted: the interrupt was requested.
+        Raises: as `Sampler.think`, which takes the same arguments.
         """
         groups: list[list[Thought]] = [[] for _ in prompts]
         total = len(prompts) * n
