@@ -134,12 +134,7 @@ def one_source(collection: str | None, source: Path | None) -> str:
 
 
 def encode_documents(
-    model: "T1",
-    texts: "Collection",
-    output: Path,
-    encoding: dict[str, Any],
-    *,
-    overwrite: bool,
+    model: "T1", texts: "Collection", output: Path, encoding: dict[str, Any], *, overwrite: bool
 ) -> dict[str, Any]:
     """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
     from t1_jax.cli.model import document_fingerprint

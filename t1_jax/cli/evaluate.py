@@ -36,9 +36,7 @@ def evaluate(
     collections: Annotated[
         list[str] | None,
         typer.Option(
-            "--collection",
-            "-c",
-            help="cwe, ruff, or a folder in the BEIR layout; can be repeated.",
+            "--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout; can be repeated."
         ),
     ] = None,
     split: Split = "test",

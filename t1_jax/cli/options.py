@@ -78,10 +78,7 @@ NumThoughts = Annotated[
 ]
 MaxThoughtTokens = Annotated[
     int | None,
-    typer.Option(
-        "--max-thought-tokens",
-        help="Maximum tokens of a thought. Default: the model's.",
-    ),
+    typer.Option("--max-thought-tokens", help="Maximum tokens of a thought. Default: the model's."),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 decodes greedily.")]
 TopP = Annotated[

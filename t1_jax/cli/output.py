@@ -87,11 +87,7 @@ def print_error(error: T1Error, *, as_json: bool) -> None:
     if error.hint is not None:
         console.print(Text.assemble(("  hint: ", "bold"), visible(error.hint)), soft_wrap=True)
     if as_json:
-        fields = {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-        }
+        fields = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
         print(json.dumps({"error": fields}, ensure_ascii=False))
     sys.stdout.flush()
 

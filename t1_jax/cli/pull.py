@@ -42,8 +42,7 @@ def pull(
     known = [*MODELS, *datasets.DATASETS]
     if every == bool(names):
         raise ConfigError(
-            "give names to pull, or --all",
-            hint=f"t1 pull NAME, one of {', '.join(known)}",
+            "give names to pull, or --all", hint=f"t1 pull NAME, one of {', '.join(known)}"
         )
     _check_source(source, revision, every)
     if source == "packages":

@@ -99,8 +99,7 @@ def search(
     out = Output(as_json)
     if (query is None) == (queries is None):
         raise ConfigError(
-            "give either one query, or many with --queries",
-            hint=f't1 search {source} "your query"',
+            "give either one query, or many with --queries", hint=f't1 search {source} "your query"'
         )
     if (queries is None) != (output is None):
         raise ConfigError(

@@ -96,8 +96,7 @@ def teacher_thoughts(
     output: RecordsOutput,
     collection: TrainingCollection,
     arguments: Annotated[
-        list[str] | None,
-        config_argument("A YAML file, and fields to override, as in n=8."),
+        list[str] | None, config_argument("A YAML file, and fields to override, as in n=8.")
     ] = None,
     split: TrainingSplit = "train",
     records: RecordsFile = None,
@@ -246,11 +245,7 @@ def _check_model(data: "TrainingSet", model: "OpenedModel", max_thought_tokens: 
 
 
 def _ask_local_model(
-    data: "TrainingSet",
-    model: "T1",
-    config: "TeacherConfig",
-    file: "AnswerFile",
-    seed: int,
+    data: "TrainingSet", model: "T1", config: "TeacherConfig", file: "AnswerFile", seed: int
 ) -> tuple[dict[str, list[str]], "Callable[[str], int]"]:
     from t1_jax.progress import track
     from t1_jax.train.thoughts import think_locally
@@ -264,12 +259,7 @@ def _ask_local_model(
 
 
 def _select(
-    out: Output,
-    data: "TrainingSet",
-    opened: "OpenedModel | None",
-    *,
-    keep: int,
-    only_helpful: bool,
+    out: Output, data: "TrainingSet", opened: "OpenedModel | None", *, keep: int, only_helpful: bool
 ) -> tuple[Any, dict[str, Any]]:
     from t1_jax.cli.mine import document_index
     from t1_jax.train.thoughts import choose_thoughts, judge_bm25, judge_dense

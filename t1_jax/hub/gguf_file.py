@@ -118,8 +118,7 @@ def _located(
         kind = GGMLQuantizationType(kind_id)
     except ValueError as error:
         raise WeightsError(
-            f"{path}: tensor {name} has the unknown block format {kind_id}",
-            hint=_DOWNLOAD_AGAIN,
+            f"{path}: tensor {name} has the unknown block format {kind_id}", hint=_DOWNLOAD_AGAIN
         ) from error
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if not shape or shape[-1] % block:

@@ -94,8 +94,7 @@ def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
         raise
     except Exception as error:  # tokenizers raises no more specific type
         raise WeightsError(
-            f"{file.path}: tokens and merges are invalid: {error}",
-            hint="download the file again",
+            f"{file.path}: tokens and merges are invalid: {error}", hint="download the file again"
         ) from error
     if len(backend.get_vocab()) != sum(kind != _UNUSED for kind in kinds):
         raise fields.error("tokens", "a token is listed twice")

@@ -10,14 +10,7 @@ from jaxtyping import Array, Int, Shaped
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub.sources import EMBEDDING, HEAD, CheckedCast, TensorSource
-from t1_jax.hub.weight_map import (
-    Rule,
-    expected_tensors,
-    from_hf,
-    hf_names,
-    param_shape,
-    rules_for,
-)
+from t1_jax.hub.weight_map import Rule, expected_tensors, from_hf, hf_names, param_shape, rules_for
 from t1_jax.model import DecoderConfig
 
 _MAX_ERRORS = 50
@@ -110,9 +103,7 @@ def _is_tied_head(source: TensorSource) -> bool:
 
 
 def _check_leaves(
-    rules: Mapping[str, Rule],
-    config: DecoderConfig,
-    abstract: Mapping[str, jax.ShapeDtypeStruct],
+    rules: Mapping[str, Rule], config: DecoderConfig, abstract: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
     """Raises unless the parameters match the weight map, in paths and (but for V) shapes."""
     errors = [f"{path} has no parameter" for path in rules.keys() - abstract.keys()]

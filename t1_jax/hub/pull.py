@@ -131,10 +131,7 @@ def locate_model(name_or_path: str | Path) -> Path:
         raise WeightsError(
             f"{name} is not in {cache_folder()}", hint=f"t1 pull {name} --source hub"
         )
-    raise WeightsError(
-        f"{name} is neither a path nor a known model",
-        hint=suggestion(name, MODELS),
-    )
+    raise WeightsError(f"{name} is neither a path nor a known model", hint=suggestion(name, MODELS))
 
 
 def _wheel_in(folder: Path) -> Path | None:

@@ -65,11 +65,7 @@ def build_index(
 
 
 def load_index(
-    folder: Path,
-    fingerprint: Fingerprint,
-    *,
-    kind: str | None = None,
-    mesh: "Mesh | None" = None,
+    folder: Path, fingerprint: Fingerprint, *, kind: str | None = None, mesh: "Mesh | None" = None
 ) -> Index:
     """Loads a saved index.
 

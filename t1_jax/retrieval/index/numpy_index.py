@@ -24,10 +24,7 @@ class NumpyIndex(Index):
         self.table = table
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """See `Index.search`."""
         return exact_search(self.table, queries, k, excluded)

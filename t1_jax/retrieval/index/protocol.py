@@ -64,10 +64,7 @@ class Index(Protocol):
         return self.table.vectors
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """The top `k` rows of each query.
 

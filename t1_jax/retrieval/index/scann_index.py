@@ -16,12 +16,7 @@ from jaxtyping import Float, Float32, Int
 
 from t1_jax.errors import ConfigError, IndexContractError, UnsupportedError
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
-from t1_jax.retrieval.index.numpy_index import (
-    empty_result,
-    exact_ranks,
-    exact_search,
-    fill_result,
-)
+from t1_jax.retrieval.index.numpy_index import empty_result, exact_ranks, exact_search, fill_result
 from t1_jax.retrieval.index.protocol import Index, SearchResult
 from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
 
@@ -157,10 +152,7 @@ class ScannIndex(Index):
         return cls(table, searcher, settings, manifest.recall_at_10)
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """See `Index.search`."""
         units = self.table.normalize_queries(queries)
