@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, so that they read and behave alike."""
+"""Arguments and options that several commands share: `from t1_jax.cli import options`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ class Output:
             table.add_row(*(Text(visible(cell)) for cell in row))
         self._console.print(table)
 
-    def result(self, fields: Mapping[str, Any]) -> None:
-        """Prints the result as JSON if `--json` was given."""
+    def result(self, **fields: object) -> None:
+        """Prints the fields of the result as one JSON object if `--json` was given."""
         if self.as_json:
             print(json.dumps(fields, ensure_ascii=False, default=_to_json))
 

@@ -50,7 +50,7 @@ def pull(
         for name in names or ():
             _check_name(name)
     pulled = [_pull_one(out, name, source, revision) for name in dict.fromkeys(names or known)]
-    out.result({"cache": cache_folder(), "pulled": pulled})
+    out.result(cache=cache_folder(), pulled=pulled)
 
 
 def _check_source(source: str, revision: str | None, every: bool) -> None:
