@@ -23,17 +23,9 @@ def load_decoder_state(
     """Reads a checkpoint into the parameters of a decoder.
 
     Peak host memory is that of the largest tensor: each layer is written into the stacked
-    parameter on the device.
-
-    Args:
-        source: tensors of the checkpoint.
-        config: config of the checkpoint's decoder.
-        abstract: path -> shape, dtype and sharding of every parameter. The vocabulary may be
-            longer than the checkpoint's (the additional rows are zero) or shorter (rows are
-            dropped).
-
-    Returns:
-        Path -> parameter, with the shapes, dtypes and shardings of `abstract`.
+    parameter on the device. The result has the paths, shapes, dtypes and shardings of `abstract`,
+    whose vocabulary may be longer than that of the checkpoint (the additional rows are zero) or
+    shorter (rows are dropped).
 
     Raises:
         WeightsError: the tensors do not match `config`, or values are not finite in the dtype of

@@ -107,7 +107,7 @@ class Index(Protocol):
             folder: target folder.
             fingerprint: fingerprint of encoder, prompt and collection.
             encoding: encoding settings, see `Manifest.encoding`.
-            documents: documents to store with the vectors.
+            documents: documents to store, so that results have titles and texts; may be empty.
             overwrite: whether to replace an existing folder.
 
         Raises:
