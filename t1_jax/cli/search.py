@@ -151,10 +151,10 @@ def _write_run(
     write_run(run, path, tag=tag)
     empty = [query.id for query in queries.queries if not run.get(query.id)]
     results = counted(sum(map(len, run.values())), "results")
-    out.print(f"{path}: {counted(len(queries.queries), 'queries')}, {results}")
+    count = len(queries.queries)
+    out.print(f"{path}: {counted(count, 'queries')}, {results}")
     if empty:
         out.warn(f"{counted(len(empty), 'queries without result')}, the first is {empty[0]!r}")
-    count = len(queries.queries)
     out.result(output=path, queries=count, queries_without_result=empty, tag=tag)
 
 

@@ -68,7 +68,7 @@ class AdapterMetadata:
         return {"format": _ADAPTER_FORMAT, "kind": _ADAPTER, **asdict(self)}
 
 
-Metadata = TypeVar("Metadata", T1Metadata, AdapterMetadata)
+_Metadata = TypeVar("_Metadata", T1Metadata, AdapterMetadata)
 
 
 def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
@@ -122,7 +122,7 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
     return _built(AdapterMetadata, path, fields)
 
 
-def _built(cls: type[Metadata], path: Path, fields: Mapping[str, Any]) -> Metadata:
+def _built(cls: type[_Metadata], path: Path, fields: Mapping[str, Any]) -> _Metadata:
     """The metadata, with checked types; most fields are strings."""
     types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping}
     for name, value in fields.items():
