@@ -49,4 +49,4 @@ def bench(
     if code:
         raise typer.Exit(code)
     results = json.loads((output / "bench.json").read_text(encoding="utf-8"))
-    Output(as_json).result({"output": output, "results": results})
+    Output(as_json).result(output=output, results=results)

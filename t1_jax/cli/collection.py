@@ -62,14 +62,8 @@ def check_collection(name: Name, as_json: AsJson = False) -> None:
         out.warn(counted(count, flaw))
     if not findings:
         out.print("no flaws found")
-    out.result(
-        {
-            "collection": first.name,
-            "documents": len(first.documents),
-            "splits": facts,
-            "findings": findings,
-        }
-    )
+    count = len(first.documents)
+    out.result(collection=first.name, documents=count, splits=facts, findings=findings)
 
 
 def split_collection(
@@ -108,7 +102,7 @@ def split_collection(
     per_split = ", ".join(f"{count:,} {split}" for split, count in counts.items())
     documents = counted(len(parts[0].documents), "documents")
     out.print(f"{output}: {documents}, queries: {per_split}")
-    out.result({"output": output, "queries": counts})
+    out.result(output=output, queries=counts)
 
 
 def _merge_splits(parts: "list[Collection]") -> "Collection":
@@ -151,7 +145,7 @@ def _split_facts(collection: "Collection") -> dict[str, Any]:
 
 
 def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """ValidationReport of the corpus as plural phrases, with counts that may be 0."""
+    """Flaws of the corpus as plural phrases, with counts that may be 0."""
     from t1_jax.train.data import text_hash
 
     texts = Counter(text_hash(document.full_text) for document in collection.documents)
@@ -163,7 +157,7 @@ def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
 
 
 def _query_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """ValidationReport of a split as plural phrases, with counts that may be 0."""
+    """Flaws of a split as plural phrases, with counts that may be 0."""
     from t1_jax.retrieval import find_self_documents
     from t1_jax.train.data import text_hash
 

@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -73,16 +74,12 @@ class Machine:
     """Everything that `t1 doctor` inspects.
 
     Attributes:
-        python: Python version.
         system: operating system and architecture.
         versions: package versions; None for a package that is not installed.
-        cpu: the processor.
-        memory: main memory.
         disk_free: free bytes on the disk of the cache.
         cache: folder of downloaded files.
         cache_bytes: size of each entry in the cache.
         compilation_cache: folder of JAX's compilation cache, or None if it is off.
-        devices: JAX devices.
         accelerator: accelerator in the machine, whether or not JAX uses it; None without one.
     """
 
@@ -101,14 +98,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One problem.
-
-    Attributes:
-        level: `broken`, `slow`, or `missing` for something optional.
-        problem: what is wrong.
-        impact: the consequence.
-        hint: how to fix it; empty if it cannot be fixed.
-    """
+    """One problem; `missing` is for something optional, and a hint is empty if there is no fix."""
 
     level: Literal["broken", "slow", "missing"]
     problem: str
@@ -118,131 +108,101 @@ class Finding:
 
 def diagnose(machine: Machine) -> list[Finding]:
     """The problems of this machine, most severe first."""
-    findings = [
-        *_check_versions(machine),
-        *_check_compute(machine),
-        *_check_space(machine),
-        *_check_compilation_cache(machine),
-    ]
+    checks = (_check_versions, _check_compute, _check_space, _check_compilation_cache)
+    findings = [finding for check in checks for finding in check(machine)]
     order = ("broken", "slow", "missing")
     return sorted(findings, key=lambda finding: order.index(finding.level))
 
 
-def _check_versions(machine: Machine) -> list[Finding]:
-    findings = []
+def _check_versions(machine: Machine) -> Iterator[Finding]:
     pair = (machine.versions["jax"], machine.versions["flax"])
     if pair not in TESTED_PAIRS:
         known = " or ".join(f"jax {jax} with flax {flax}" for jax, flax in TESTED_PAIRS)
-        findings.append(
-            Finding(
-                level="broken",
-                problem=f"jax {pair[0]} with flax {pair[1]} is not a tested pair",
-                impact="flax uses internals of jax, so each release fits few releases of jax",
-                hint=f"install {known}: see constraints/, or run make setup",
-            )
+        yield Finding(
+            level="broken",
+            problem=f"jax {pair[0]} with flax {pair[1]} is not a tested pair",
+            impact="flax uses internals of jax, so each release fits few releases of jax",
+            hint=f"install {known}: see constraints/, or run make setup",
         )
     if machine.python.startswith("3.11"):
-        findings.append(
-            Finding(
-                level="slow",
-                problem=f"Python {machine.python}",
-                impact="its newest jax is 0.10.2, whose bfloat16 products on CPU are as slow as "
-                "float32; jax 0.12 is about twice as fast",
-                hint="use Python 3.12 or 3.13 if you do not need 3.11",
-            )
+        yield Finding(
+            level="slow",
+            problem=f"Python {machine.python}",
+            impact="its newest jax is 0.10.2, whose bfloat16 products on CPU are as slow as "
+            "float32; jax 0.12 is about twice as fast",
+            hint="use Python 3.12 or 3.13 if you do not need 3.11",
         )
     if machine.versions["scann"] is None:
-        findings.append(
-            Finding(
-                level="missing",
-                problem="scann is not installed",
-                impact="no approximate indexes; exact search is enough for a million documents",
-                hint="pip install scann (Linux on x86-64 and aarch64 only)",
-            )
+        yield Finding(
+            level="missing",
+            problem="scann is not installed",
+            impact="no approximate indexes; exact search is enough for a million documents",
+            hint="pip install scann (Linux on x86-64 and aarch64 only)",
         )
-    return findings
 
 
-def _check_compute(machine: Machine) -> list[Finding]:
+def _check_compute(machine: Machine) -> Iterator[Finding]:
     cpu = machine.cpu
     if any(device.platform != "cpu" for device in machine.devices):
-        return []
-    findings = []
+        return
     if machine.accelerator is not None:
         extra = "tpu" if machine.accelerator == "TPU" else "cuda"
-        findings.append(
-            Finding(
-                level="slow",
-                problem=f"JAX uses the CPU, although the machine has a {machine.accelerator}",
-                impact="the accelerator is tens of times faster",
-                hint=f'pip install "t1_jax[{extra}]", and check that JAX_PLATFORMS is not cpu',
-            )
+        yield Finding(
+            level="slow",
+            problem=f"JAX uses the CPU, although the machine has a {machine.accelerator}",
+            impact="the accelerator is tens of times faster",
+            hint=f'pip install "t1_jax[{extra}]", and check that JAX_PLATFORMS is not cpu',
         )
     elif cpu.usable_cores < 8:
-        findings.append(
-            Finding(
-                level="slow",
-                problem=f"{cpu.usable_cores} of {cpu.total_cores} usable cores, and no accelerator",
-                impact="the speed of thinking and encoding grows almost linearly with cores",
-                hint="use more cores, or a GPU or TPU, which is tens of times faster",
-            )
+        yield Finding(
+            level="slow",
+            problem=f"{cpu.usable_cores} of {cpu.total_cores} usable cores, and no accelerator",
+            impact="the speed of thinking and encoding grows almost linearly with cores",
+            hint="use more cores, or a GPU or TPU, which is tens of times faster",
         )
     if cpu.bf16 == ():
-        findings.append(
-            Finding(
-                level="slow",
-                problem="this processor has no bfloat16 matrix instructions",
-                impact="bfloat16 saves memory here but no time",
-                hint="compare --dtype float32 and --dtype bfloat16",
-            )
+        yield Finding(
+            level="slow",
+            problem="this processor has no bfloat16 matrix instructions",
+            impact="bfloat16 saves memory here but no time",
+            hint="compare --dtype float32 and --dtype bfloat16",
         )
     if cpu.load is not None and cpu.load > cpu.usable_cores + 1:
-        findings.append(
-            Finding(
-                level="slow",
-                problem=f"{cpu.load:.0f} running processes share {cpu.usable_cores} cores",
-                impact="everything takes longer",
-                hint="wait for the other processes, or stop them",
-            )
+        yield Finding(
+            level="slow",
+            problem=f"{cpu.load:.0f} running processes share {cpu.usable_cores} cores",
+            impact="everything takes longer",
+            hint="wait for the other processes, or stop them",
         )
-    return findings
 
 
-def _check_space(machine: Machine) -> list[Finding]:
-    findings = []
+def _check_space(machine: Machine) -> Iterator[Finding]:
     if machine.memory.free is not None and machine.memory.free < 2 * _GIB:
-        findings.append(
-            Finding(
-                level="slow",
-                problem=f"only {size_text(machine.memory.free)} of memory are free",
-                impact="the quick start needs about 2 GiB; with less it may swap or be killed",
-                hint="close other programs",
-            )
+        yield Finding(
+            level="slow",
+            problem=f"only {size_text(machine.memory.free)} of memory are free",
+            impact="the quick start needs about 2 GiB; with less it may swap or be killed",
+            hint="close other programs",
         )
     if machine.disk_free < _GIB:
-        findings.append(
-            Finding(
-                level="broken",
-                problem=f"only {size_text(machine.disk_free)} free on the disk of {machine.cache}",
-                impact="a model and its index need about 1 GiB",
-                hint="free disk space, or set T1_CACHE to a folder on another disk",
-            )
+        yield Finding(
+            level="broken",
+            problem=f"only {size_text(machine.disk_free)} free on the disk of {machine.cache}",
+            impact="a model and its index need about 1 GiB",
+            hint="free disk space, or set T1_CACHE to a folder on another disk",
         )
-    return findings
 
 
-def _check_compilation_cache(machine: Machine) -> list[Finding]:
+def _check_compilation_cache(machine: Machine) -> Iterator[Finding]:
     if machine.compilation_cache:
-        return []
-    return [
-        Finding(
-            level="slow",
-            problem="JAX's compilation cache is off",
-            impact="every start compiles again, which takes seconds per shape",
-            hint="export JAX_COMPILATION_CACHE_DIR=~/.cache/t1_jax/xla (keep it private: it holds "
-            "executables)",
-        )
-    ]
+        return
+    yield Finding(
+        level="slow",
+        problem="JAX's compilation cache is off",
+        impact="every start compiles again, which takes seconds per shape",
+        hint="export JAX_COMPILATION_CACHE_DIR=~/.cache/t1_jax/xla (keep it private: it holds "
+        "executables)",
+    )
 
 
 def inspect_machine(*, measure: bool = True) -> Machine:

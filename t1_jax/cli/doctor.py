@@ -33,12 +33,7 @@ def doctor(
     findings = diagnose(machine)
     _print_machine(out, machine)
     _print_findings(out, findings)
-    out.result(
-        {
-            **dataclasses.asdict(machine),
-            "findings": [dataclasses.asdict(finding) for finding in findings],
-        }
-    )
+    out.result(**dataclasses.asdict(machine), findings=list(map(dataclasses.asdict, findings)))
     if any(finding.level == "broken" for finding in findings):
         raise typer.Exit(2)
 

@@ -23,14 +23,7 @@ class CachedDocumentEncoder:
     """
 
     def __init__(self, model: "T1", folder: Path) -> None:
-        """Wraps a model.
-
-        Args:
-            model: encodes what the cache does not have.
-            folder: where the embeddings are stored.
-        """
-        self._model = model
-        self._folder = folder
+        self._model, self._folder = model, folder
 
     def encode_query(self, texts: Sequence[str], **options: Any) -> Any:
         """See `T1.encode_query`."""

@@ -7,26 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t1_jax.cli.options import (
-    DEFAULT_MODEL,
-    AsJson,
-    CorpusName,
-    Dtype,
-    InputFile,
-    Instruction,
-    Lenient,
-    MaxThoughtTokens,
-    Model,
-    NumThoughts,
-    OutputFolder,
-    Overwrite,
-    Preset,
-    Seed,
-    Split,
-    Task,
-    Temperature,
-    TopP,
-)
+from t1_jax.cli import options
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
 from t1_jax.progress import counted, duration_text
@@ -40,30 +21,30 @@ if TYPE_CHECKING:
 
 
 def encode(
-    output: OutputFolder,
-    collection: CorpusName = None,
-    source: InputFile = None,
+    output: options.OutputFolder,
+    collection: options.CorpusName = None,
+    source: options.InputFile = None,
     side: Annotated[
         Literal["document", "query"], typer.Option("--side", help="Encode documents or queries.")
     ] = "document",
-    split: Split = "test",
+    split: options.Split = "test",
     think: Annotated[
         bool,
         typer.Option("--think/--no-think", help="Sample a thought before each query is embedded."),
     ] = True,
-    model: Model = DEFAULT_MODEL,
-    n: NumThoughts = 1,
-    max_thought_tokens: MaxThoughtTokens = None,
-    temperature: Temperature = 1.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 0,
-    task: Task = None,
-    instruction: Instruction = None,
-    preset: Preset = None,
-    dtype: Dtype = "bfloat16",
-    lenient: Lenient = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    model: options.Model = options.DEFAULT_MODEL,
+    n: options.NumThoughts = 1,
+    max_thought_tokens: options.MaxThoughtTokens = None,
+    temperature: options.Temperature = 1.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    task: options.Task = None,
+    instruction: options.Instruction = None,
+    preset: options.Preset = None,
+    dtype: options.Dtype = "bfloat16",
+    lenient: options.Lenient = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write embeddings of documents or queries: vectors.npy, ids.json and manifest.json.
 
@@ -71,16 +52,25 @@ def encode(
 
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
+    from t1_jax.cli.inputs import open_documents, open_queries
     from t1_jax.cli.model import encoding_record, instruction_note, query_instruction
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
     from t1_jax.retriever import open_model
 
     out = Output(as_json)
-    chosen_source = one_source(collection, source)
+    sources = [str(name) for name in (collection, source) if name is not None]
+    if len(sources) != 1:
+        raise ConfigError(
+            "give either a collection or an input file to encode",
+            hint="add --collection cwe, or --input texts.jsonl",
+        )
     check_new_folder(output, overwrite=overwrite)
     sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
-    texts = _open_texts(chosen_source, side, split, out, lenient=lenient)
+    if side == "document":
+        texts = open_documents(sources[0], out, lenient=lenient)
+    else:
+        texts = open_queries(sources[0], split, out, lenient=lenient)
     opened = open_model(model, dtype=dtype, preset=preset)
     instruction = query_instruction(opened.preset, task, instruction, texts.task)
     encoding = encoding_record(opened, model, instruction)
@@ -90,19 +80,13 @@ def encode(
         opened.check_document_prompt()
         report = encode_documents(opened.load(), texts, output, encoding, overwrite=overwrite)
     else:
-        opened.check_queries(
-            [query.text for query in texts.queries],
-            instruction=instruction,
-            think=think,
-            n=n,
-            max_thought_tokens=max_thought_tokens,
-        )
         thinking = {
             "think": think,
             "n": n,
             "max_thought_tokens": max_thought_tokens,
             "instruction": instruction,
         }
+        opened.check_queries([query.text for query in texts.queries], **thinking)
         report = _encode_queries(
             opened.load(), texts, thinking, sampling, output, encoding, overwrite=overwrite
         )
@@ -113,33 +97,11 @@ def encode(
     )
     if report["truncated"]:
         out.warn(f"truncated: {counted(report['truncated'], 'texts')}")
-    out.result(
-        {"output": output, "side": side, "instruction": instruction, **report, "seconds": seconds}
-    )
-
-
-def one_source(collection: str | None, source: Path | None) -> str:
-    """The collection's name or folder, or the input file.
-
-    Raises:
-        ConfigError: neither, or both.
-    """
-    sources = [str(name) for name in (collection, source) if name is not None]
-    if len(sources) != 1:
-        raise ConfigError(
-            "give either a collection or an input file to encode",
-            hint="add --collection cwe, or --input texts.jsonl",
-        )
-    return sources[0]
+    out.result(output=output, side=side, instruction=instruction, **report, seconds=seconds)
 
 
 def encode_documents(
-    model: "T1",
-    texts: "Collection",
-    output: Path,
-    encoding: dict[str, Any],
-    *,
-    overwrite: bool,
+    model: "T1", texts: "Collection", output: Path, encoding: dict[str, Any], *, overwrite: bool
 ) -> dict[str, Any]:
     """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
     from t1_jax.cli.model import document_fingerprint
@@ -193,11 +155,3 @@ def _report(vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int
         "truncated": truncated,
         "fingerprint": dataclasses.asdict(fingerprint),
     }
-
-
-def _open_texts(source: str, side: str, split: str, out: Output, *, lenient: bool) -> "Collection":
-    from t1_jax.cli.inputs import open_documents, open_queries
-
-    if side == "document":
-        return open_documents(source, out, lenient=lenient)
-    return open_queries(source, split, out, lenient=lenient)

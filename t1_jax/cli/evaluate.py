@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from t1_jax.cli.options import (
-    DEFAULT_MODEL,
-    AsJson,
-    Dtype,
-    Lenient,
-    Model,
-    Overwrite,
-    Preset,
-    Split,
-    config_argument,
-)
+from t1_jax.cli import options
+from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.progress import counted
@@ -36,13 +27,11 @@ def evaluate(
     collections: Annotated[
         list[str] | None,
         typer.Option(
-            "--collection",
-            "-c",
-            help="cwe, ruff, or a folder in the BEIR layout; can be repeated.",
+            "--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout; can be repeated."
         ),
     ] = None,
-    split: Split = "test",
-    model: Model = DEFAULT_MODEL,
+    split: options.Split = "test",
+    model: options.Model = options.DEFAULT_MODEL,
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Score this TREC run instead of a model, beside BM25."),
@@ -50,11 +39,11 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write, with report.html.")
     ] = None,
-    preset: Preset = None,
-    dtype: Dtype = "bfloat16",
-    lenient: Lenient = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    preset: options.Preset = None,
+    dtype: options.Dtype = "bfloat16",
+    lenient: options.Lenient = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Evaluate a model with its own thought, without a thought, and with control thoughts.
 
@@ -91,7 +80,7 @@ def evaluate(
     out.render(ResultsTable(evaluations))
     if output is not None:
         out.print(f"report: {(output / 'report.html').resolve()}")
-    out.result({"output": output, **results_as_json(evaluations)})
+    out.result(output=output, **results_as_json(evaluations))
 
 
 def check_can_be_written(collections: "Sequence[Collection]", split: str) -> None:

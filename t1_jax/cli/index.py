@@ -7,25 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t1_jax.cli.options import (
-    DEFAULT_MODEL,
-    AsJson,
-    CorpusName,
-    Dtype,
-    InputFile,
-    Instruction,
-    Lenient,
-    Model,
-    Overwrite,
-    Preset,
-    Task,
-    config_argument,
-)
+from t1_jax.cli import options
+from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError, T1Error
 
 if TYPE_CHECKING:
-    from t1_jax.retrieval import Collection, Document, Fingerprint, Index, Manifest, ScannSettings
+    from t1_jax.retrieval import Collection, Manifest, ScannSettings
     from t1_jax.retriever import OpenedModel
 
 
@@ -35,8 +23,8 @@ def build_index(
         list[str] | None,
         config_argument("ScaNN's settings: a YAML file, and fields to override, as in leaves=500."),
     ] = None,
-    collection: CorpusName = None,
-    source: InputFile = None,
+    collection: options.CorpusName = None,
+    source: options.InputFile = None,
     vectors: Annotated[
         Path | None,
         typer.Option("--vectors", help="Index these embeddings: a folder that `t1 encode` wrote."),
@@ -47,14 +35,14 @@ def build_index(
             "--kind", help="Back end: exact in NumPy, exact on JAX devices, or approximate."
         ),
     ] = "numpy",
-    model: Model = DEFAULT_MODEL,
-    task: Task = None,
-    instruction: Instruction = None,
-    preset: Preset = None,
-    dtype: Dtype = "bfloat16",
-    lenient: Lenient = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    model: options.Model = options.DEFAULT_MODEL,
+    task: options.Task = None,
+    instruction: options.Instruction = None,
+    preset: options.Preset = None,
+    dtype: options.Dtype = "bfloat16",
+    lenient: options.Lenient = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Build an index of documents, or of embeddings that `t1 encode` wrote.
 
@@ -90,10 +78,9 @@ def build_index(
         )
     check_new_folder(folder, overwrite=overwrite)
     if vectors is not None:
-        content = _read_embeddings(vectors)
         if scann is not None:
-            scann.resolved(len(content.index.ids))
-        _build(content, kind, scann, folder, overwrite=overwrite)
+            scann.resolved(read_manifest(vectors).count)
+        _build(vectors, kind, scann, folder, overwrite=overwrite)
     else:
         from t1_jax.cli.inputs import open_documents
         from t1_jax.cli.model import encoding_record, query_instruction
@@ -110,12 +97,12 @@ def build_index(
         _encode_and_build(out, opened, documents, encoding, kind, scann, folder, overwrite)
     manifest = read_manifest(folder)
     _print_manifest(out, folder, manifest)
-    out.result({"index": folder, **dataclasses.asdict(manifest)})
+    out.result(index=folder, **dataclasses.asdict(manifest))
 
 
 def index_info(
     folder: Annotated[Path, typer.Argument(help="An index, or a folder that `t1 encode` wrote.")],
-    as_json: AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Verify the hashes of an index and print its contents, settings and fingerprint.
 
@@ -127,17 +114,7 @@ def index_info(
     manifest = read_manifest(folder)
     load_index(folder, manifest.fingerprint, kind="numpy")
     _print_manifest(out, folder, manifest)
-    out.result({"index": folder, **dataclasses.asdict(manifest)})
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class _Content:
-    """What an index is built from."""
-
-    index: "Index"
-    fingerprint: "Fingerprint"
-    encoding: dict[str, Any]
-    documents: "tuple[Document, ...]"
+    out.result(index=folder, **dataclasses.asdict(manifest))
 
 
 def _encode_and_build(
@@ -164,8 +141,7 @@ def _encode_and_build(
         check_new_folder(vectors, overwrite=overwrite)
         encode_documents(opened.load(), texts, vectors, encoding, overwrite=overwrite)
     try:
-        content = dataclasses.replace(_read_embeddings(vectors), encoding=encoding)
-        _build(content, kind, scann, folder, overwrite=overwrite)
+        _build(vectors, kind, scann, folder, encoding=encoding, overwrite=overwrite)
     except T1Error as error:
         hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
@@ -188,29 +164,25 @@ def _are_reusable(vectors: Path, opened: "OpenedModel", texts: "Collection") -> 
 
 
 def _build(
-    content: _Content, kind: str, scann: "ScannSettings | None", folder: Path, *, overwrite: bool
+    vectors: Path,
+    kind: str,
+    scann: "ScannSettings | None",
+    folder: Path,
+    *,
+    encoding: dict[str, Any] | None = None,
+    overwrite: bool,
 ) -> None:
+    """Builds an index of the embeddings in `vectors`, with `encoding` or their own settings."""
     from t1_jax import retrieval
 
-    index = retrieval.build_index(kind, content.index.ids, content.index.vectors, scann=scann)
-    index.save(
+    manifest = retrieval.read_manifest(vectors)
+    exact = retrieval.load_index(vectors, manifest.fingerprint, kind="numpy")
+    retrieval.build_index(kind, exact.ids, exact.vectors, scann=scann).save(
         folder,
-        content.fingerprint,
-        encoding=content.encoding,
-        documents=content.documents,
+        manifest.fingerprint,
+        encoding=encoding or manifest.encoding,
+        documents=retrieval.index_documents(vectors),
         overwrite=overwrite,
-    )
-
-
-def _read_embeddings(vectors: Path) -> _Content:
-    from t1_jax.retrieval import index_documents, load_index, read_manifest
-
-    manifest = read_manifest(vectors)
-    return _Content(
-        index=load_index(vectors, manifest.fingerprint, kind="numpy"),
-        fingerprint=manifest.fingerprint,
-        encoding=dict(manifest.encoding),
-        documents=index_documents(vectors),
     )
 
 

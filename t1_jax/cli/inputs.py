@@ -20,12 +20,9 @@ Config = TypeVar("Config")
 def read_config(
     cls: type[Config], arguments: Sequence[str] | None, *, default: Path | None = None
 ) -> Config:
-    """Reads the arguments `[CONFIG] [KEY=VALUE]...` of a command as a config.
+    """Reads the arguments `[CONFIG] [KEY=VALUE]...` of a command: at most one file, and fields.
 
-    Args:
-        cls: the config's dataclass.
-        arguments: at most one file that ends in .yaml or .yml, and fields that override it.
-        default: the file to read if `arguments` has none.
+    Without a file among them, `default` is read.
 
     Raises:
         ConfigError: two files, an argument that is neither a file nor a field, or an invalid value.

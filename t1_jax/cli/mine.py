@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from t1_jax.cli.options import (
-    DEFAULT_MODEL,
-    AsJson,
-    Dtype,
-    Lenient,
-    Model,
-    Overwrite,
-    Preset,
-    config_argument,
-)
+from t1_jax.cli import options
+from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
 from t1_jax.cli.training_records import (
     RecordsFile,
@@ -62,12 +54,12 @@ def mine(
             help="Thought before the query embedding: the record's, the model's own, or none.",
         ),
     ] = "none",
-    model: Model = DEFAULT_MODEL,
-    preset: Preset = None,
-    dtype: Dtype = "bfloat16",
-    lenient: Lenient = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    model: options.Model = options.DEFAULT_MODEL,
+    preset: options.Preset = None,
+    dtype: options.Dtype = "bfloat16",
+    lenient: options.Lenient = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Mine hard negatives, and write records that name them.
 
@@ -122,7 +114,7 @@ def mine(
             f"{counted(report.short, 'records')} got fewer than "
             f"{counted(config.negatives, 'negatives')}"
         )
-    out.result({"output": output, **dataclasses.asdict(report)})
+    out.result(output=output, **dataclasses.asdict(report))
 
 
 def _check_thoughts(data: "TrainingSet") -> None:
@@ -139,6 +131,7 @@ def _check_model(
 ) -> None:
     """Checks that the index is the model's, and that the prompts fit the model."""
     from t1_jax.cli.model import document_fingerprint
+    from t1_jax.cli.training_records import check_prompts
     from t1_jax.retrieval import check_fingerprint, read_manifest
 
     if index is not None:
@@ -146,13 +139,7 @@ def _check_model(
             index, read_manifest(index), document_fingerprint(model, corpus_of(data).data_hash)
         )
     model.check_document_prompt()
-    for instruction in dict.fromkeys(record.instruction for record in data.records):
-        model.check_queries(
-            [record.query for record in data.records if record.instruction == instruction],
-            task=data.task,
-            instruction=instruction,
-            think=thought == "own",
-        )
+    check_prompts(data, model, think=thought == "own")
 
 
 def _rank_dense(

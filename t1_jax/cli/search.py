@@ -6,20 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from t1_jax.cli.options import (
-    AsJson,
-    Instruction,
-    Lenient,
-    MaxThoughtTokens,
-    NumThoughts,
-    Overwrite,
-    Preset,
-    Seed,
-    Split,
-    Task,
-    Temperature,
-    TopP,
-)
+from t1_jax.cli import options
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
 from t1_jax.progress import counted
@@ -50,7 +37,7 @@ def search(
             help="Many queries instead of one: JSONL with _id and text, or a collection.",
         ),
     ] = None,
-    split: Split = "test",
+    split: options.Split = "test",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="TREC run to write for --queries.")
     ] = None,
@@ -61,8 +48,8 @@ def search(
         ),
     ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25, without a model.")] = False,
-    n: NumThoughts = 1,
-    max_thought_tokens: MaxThoughtTokens = None,
+    n: options.NumThoughts = 1,
+    max_thought_tokens: options.MaxThoughtTokens = None,
     think: Annotated[
         bool,
         typer.Option("--think/--no-think", help="Sample a thought before the query is embedded."),
@@ -73,19 +60,19 @@ def search(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Default: the model that made the index.")
     ] = None,
-    temperature: Temperature = 1.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 0,
-    task: Task = None,
-    instruction: Instruction = None,
-    preset: Preset = None,
+    temperature: options.Temperature = 1.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    task: options.Task = None,
+    instruction: options.Instruction = None,
+    preset: options.Preset = None,
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None,
         typer.Option("--dtype", help="Compute dtype. Default: the index's."),
     ] = None,
-    lenient: Lenient = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    lenient: options.Lenient = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Think about a query and print the nearest documents, or write a TREC run for many queries.
 
@@ -99,8 +86,7 @@ def search(
     out = Output(as_json)
     if (query is None) == (queries is None):
         raise ConfigError(
-            "give either one query, or many with --queries",
-            hint=f't1 search {source} "your query"',
+            "give either one query, or many with --queries", hint=f't1 search {source} "your query"'
         )
     if (queries is None) != (output is None):
         raise ConfigError(
@@ -165,17 +151,11 @@ def _write_run(
     write_run(run, path, tag=tag)
     empty = [query.id for query in queries.queries if not run.get(query.id)]
     results = counted(sum(map(len, run.values())), "results")
-    out.print(f"{path}: {counted(len(queries.queries), 'queries')}, {results}")
+    count = len(queries.queries)
+    out.print(f"{path}: {counted(count, 'queries')}, {results}")
     if empty:
         out.warn(f"{counted(len(empty), 'queries without result')}, the first is {empty[0]!r}")
-    out.result(
-        {
-            "output": path,
-            "queries": len(queries.queries),
-            "queries_without_result": empty,
-            "tag": tag,
-        }
-    )
+    out.result(output=path, queries=count, queries_without_result=empty, tag=tag)
 
 
 def _print_results(
@@ -201,13 +181,8 @@ def _print_results(
         ("rank>", "score>", "document", "title"),
         [(str(r["rank"]), f"{r['score']:.4f}", r["id"], r["title"]) for r in results],
     )
-    out.result(
-        {
-            "query": query.text,
-            "thoughts": [thought_fields(thought) for thought in samples],
-            "results": results,
-        }
-    )
+    fields = [thought_fields(thought) for thought in samples]
+    out.result(query=query.text, thoughts=fields, results=results)
 
 
 def _title(document: "Document | None") -> str:

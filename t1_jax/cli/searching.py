@@ -72,11 +72,8 @@ class BM25Search:
     ) -> "tuple[Run, list[list[Thought]]]":
         """The best `k` documents of each query, and the thoughts about each (BM25 has none).
 
-        Args:
-            queries: the queries, and the documents that each excludes.
-            k: documents per query.
-            many: whether the queries come from a file. Then they have ids, from which their
-                thoughts are seeded, and a progress bar is shown. A single query is seeded by text.
+        With `many`, the queries come from a file: they have ids, from which their thoughts are
+        seeded, and a progress bar is shown. A single query is seeded by its text.
         """
         from t1_jax.progress import track
 
@@ -145,14 +142,8 @@ def open_dense(
 ) -> DenseSearch:
     """Opens an index and its model, and checks what can be checked without weights.
 
-    Args:
-        source: the folder of the index.
-        queries: their texts.
-        overrides: preset, dtype, task and instruction; None takes the index's.
-        model: name or path; None takes the index's.
-        thinking: `think`, `n` and `max_thought_tokens` of `T1.encode_query`.
-        sampling: fields of `SamplingParams`.
-        out: logs the instruction.
+    `overrides` has preset, dtype, task and instruction, `thinking` the options of
+    `T1.encode_query`, `sampling` the fields of `SamplingParams`. None takes the index's value.
 
     Raises:
         IndexContractError: no index, or an index of another model.

@@ -5,21 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from t1_jax.cli import options
 from t1_jax.cli.inputs import read_queries
-from t1_jax.cli.options import (
-    DEFAULT_MODEL,
-    AsJson,
-    Dtype,
-    Instruction,
-    MaxThoughtTokens,
-    Model,
-    NumThoughts,
-    Preset,
-    Seed,
-    Task,
-    Temperature,
-    TopP,
-)
 from t1_jax.cli.output import Output
 from t1_jax.progress import counted
 
@@ -35,17 +22,17 @@ def think(
             "--file", "-f", help="A file with one query per line; - reads standard input."
         ),
     ] = None,
-    model: Model = DEFAULT_MODEL,
-    n: NumThoughts = 1,
-    max_thought_tokens: MaxThoughtTokens = None,
-    temperature: Temperature = 1.0,
-    top_p: TopP = 1.0,
-    seed: Seed = 0,
-    task: Task = None,
-    instruction: Instruction = None,
-    preset: Preset = None,
-    dtype: Dtype = "bfloat16",
-    as_json: AsJson = False,
+    model: options.Model = options.DEFAULT_MODEL,
+    n: options.NumThoughts = 1,
+    max_thought_tokens: options.MaxThoughtTokens = None,
+    temperature: options.Temperature = 1.0,
+    top_p: options.TopP = 1.0,
+    seed: options.Seed = 0,
+    task: options.Task = None,
+    instruction: options.Instruction = None,
+    preset: options.Preset = None,
+    dtype: options.Dtype = "bfloat16",
+    as_json: options.AsJson = False,
 ) -> None:
     """Print the thoughts about each query, with their finish reasons and log-probabilities.
 
@@ -72,18 +59,11 @@ def think(
         sampling=sampling,
         show_progress_bar=True,
     )
+    results = []
     for query, samples in zip(queries, thoughts, strict=True):
         print_thoughts(out, query, samples)
-    out.result(
-        {
-            "model": model,
-            "instruction": chosen,
-            "queries": [
-                {"query": query, "thoughts": [thought_fields(thought) for thought in samples]}
-                for query, samples in zip(queries, thoughts, strict=True)
-            ],
-        }
-    )
+        results.append({"query": query, "thoughts": [thought_fields(t) for t in samples]})
+    out.result(model=model, instruction=chosen, queries=results)
 
 
 def print_thoughts(out: Output, query: str, thoughts: "list[Thought]") -> None:

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from t1_jax.cli.options import (
-    DEFAULT_MODEL,
-    AsJson,
-    Dtype,
-    Lenient,
-    Overwrite,
-    Preset,
-    Seed,
-    config_argument,
-)
+from t1_jax.cli import options
+from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
 from t1_jax.cli.training_records import (
     RecordsFile,
@@ -50,8 +42,8 @@ def template_thoughts(
             "--documents", help="Also write pairs made from the corpus alone, without queries."
         ),
     ] = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write thoughts from the structured fields of a collection, without a teacher.
 
@@ -89,15 +81,14 @@ def template_thoughts(
     )
     if split != "train":
         out.warn(f"these thoughts reveal qrels of {split}: do not train on them")
-    out.result({"output": output, "split": split, **counts})
+    out.result(output=output, split=split, **counts)
 
 
 def teacher_thoughts(
     output: RecordsOutput,
     collection: TrainingCollection,
     arguments: Annotated[
-        list[str] | None,
-        config_argument("A YAML file, and fields to override, as in n=8."),
+        list[str] | None, config_argument("A YAML file, and fields to override, as in n=8.")
     ] = None,
     split: TrainingSplit = "train",
     records: RecordsFile = None,
@@ -114,7 +105,7 @@ def teacher_thoughts(
             "--teacher",
             help="Model name at the endpoint; without --endpoint a model as for --model.",
         ),
-    ] = DEFAULT_MODEL,
+    ] = options.DEFAULT_MODEL,
     answers: Annotated[
         Path | None,
         typer.Option("--answers", help="File for raw answers. Default: beside the output."),
@@ -140,12 +131,12 @@ def teacher_thoughts(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Further attempts after a failed request.")
     ] = 6,
-    seed: Seed = 0,
-    preset: Preset = None,
-    dtype: Dtype = "bfloat16",
-    lenient: Lenient = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    seed: options.Seed = 0,
+    preset: options.Preset = None,
+    dtype: options.Dtype = "bfloat16",
+    lenient: options.Lenient = False,
+    overwrite: options.Overwrite = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Sample thoughts from a teacher, and keep those that rank the positive highest.
 
@@ -156,7 +147,7 @@ def teacher_thoughts(
     Example: t1 thoughts teacher -c cwe --endpoint http://host:8000/v1 --teacher qwen -o t.jsonl
     """
     from t1_jax.cli.inputs import read_config
-    from t1_jax.cli.training_records import check_records_output, load_training_set
+    from t1_jax.cli.training_records import check_prompts, check_records_output, load_training_set
     from t1_jax.retriever import open_model
     from t1_jax.train.data import write_records
     from t1_jax.train.thoughts import AnswerFile, TeacherConfig, count_pieces, with_thoughts
@@ -174,7 +165,7 @@ def teacher_thoughts(
     file = AnswerFile(answers or output.with_suffix(".answers.jsonl"))
     transport = {"timeout_s": timeout_s, "retries": retries}
     for opened in models.values():
-        _check_model(data, opened, config.max_thought_tokens)
+        check_prompts(data, opened, max_thought_tokens=config.max_thought_tokens)
     if endpoint is None:
         texts, count = _ask_local_model(data, models[teacher].load(), config, file, seed)
     else:
@@ -197,14 +188,8 @@ def teacher_thoughts(
         )
     write_records(output, records_with_thoughts)
     out.print(f"{output}: {counted(len(records_with_thoughts), 'records')}")
-    out.result(
-        {
-            "output": output,
-            "answers": file.path,
-            "cleaning": dataclasses.asdict(cleaning),
-            "selection": selection,
-        }
-    )
+    counts = dataclasses.asdict(cleaning)
+    out.result(output=output, answers=file.path, cleaning=counts, selection=selection)
 
 
 def _ask_endpoint(
@@ -234,23 +219,8 @@ def _ask_endpoint(
         )
 
 
-def _check_model(data: "TrainingSet", model: "OpenedModel", max_thought_tokens: int) -> None:
-    """Raises ConfigError for queries whose prompt and thought do not fit the model."""
-    for instruction in dict.fromkeys(record.instruction for record in data.records):
-        model.check_queries(
-            [record.query for record in data.records if record.instruction == instruction],
-            task=data.task,
-            instruction=instruction,
-            max_thought_tokens=max_thought_tokens,
-        )
-
-
 def _ask_local_model(
-    data: "TrainingSet",
-    model: "T1",
-    config: "TeacherConfig",
-    file: "AnswerFile",
-    seed: int,
+    data: "TrainingSet", model: "T1", config: "TeacherConfig", file: "AnswerFile", seed: int
 ) -> tuple[dict[str, list[str]], "Callable[[str], int]"]:
     from t1_jax.progress import track
     from t1_jax.train.thoughts import think_locally
@@ -264,12 +234,7 @@ def _ask_local_model(
 
 
 def _select(
-    out: Output,
-    data: "TrainingSet",
-    opened: "OpenedModel | None",
-    *,
-    keep: int,
-    only_helpful: bool,
+    out: Output, data: "TrainingSet", opened: "OpenedModel | None", *, keep: int, only_helpful: bool
 ) -> tuple[Any, dict[str, Any]]:
     from t1_jax.cli.mine import document_index
     from t1_jax.train.thoughts import choose_thoughts, judge_bm25, judge_dense

@@ -69,11 +69,9 @@ def _print_result(out: Output, result: "TrainResult") -> None:
         best = {"ndcg@10": value, "step": step}
         out.print(f"best validation nDCG@10 {value:.4f} at step {step}: {result.folder / 'best'}")
     out.result(
-        {
-            "output": result.folder,
-            "steps": result.steps,
-            "stopped": result.stopped,
-            "best": best,
-            "validations": {name: dict(values) for name, values in result.validations.items()},
-        }
+        output=result.folder,
+        steps=result.steps,
+        stopped=result.stopped,
+        best=best,
+        validations={name: dict(values) for name, values in result.validations.items()},
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from t1_jax.errors import DataError
 from t1_jax.progress import counted
 
 if TYPE_CHECKING:
+    from t1_jax.retriever import OpenedModel
     from t1_jax.train.data import TrainingRecord, TrainingSet
 
 RecordsFile = Annotated[
@@ -23,8 +24,7 @@ RecordsOutput = Annotated[
     Path, typer.Option("--output", "-o", help="File to write: .jsonl or .parquet.")
 ]
 TrainingCollection = Annotated[
-    str,
-    typer.Option("--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout."),
+    str, typer.Option("--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout.")
 ]
 TrainingSplit = Annotated[str, typer.Option("--split", help="Split of the queries.")]
 
@@ -90,6 +90,13 @@ def without_leaks(
             f"{counted(report.merged, 'repeated queries')}"
         )
     return clean
+
+
+def check_prompts(data: "TrainingSet", model: "OpenedModel", **thinking: Any) -> None:
+    """Raises ConfigError for queries whose prompt and thought do not fit the model."""
+    for instruction in dict.fromkeys(record.instruction for record in data.records):
+        queries = [record.query for record in data.records if record.instruction == instruction]
+        model.check_queries(queries, task=data.task, instruction=instruction, **thinking)
 
 
 def thought_length(

@@ -66,7 +66,7 @@ def import_model(
         f"{folder}: {summary['family']}, {summary['dtype']}, "
         f"<emb_token> is id {summary['emb_token_id']} ({summary['emb_token_mode']})"
     )
-    out.result(summary)
+    out.result(**summary)
 
 
 def export_model(
@@ -106,7 +106,7 @@ def export_model(
     written_dtype = loaded.decoder.options.param_dtype
     total = size_text(sum(weights.values()))
     out.print(f"{folder}: {counted(len(weights), 'weight files')}, {total} in {written_dtype}")
-    out.result({"folder": folder, "dtype": written_dtype, "weights": weights})
+    out.result(folder=folder, dtype=written_dtype, weights=weights)
 
 
 def rebase(
@@ -142,20 +142,14 @@ def rebase(
     metadata = rebase_adapter(adapter, base, force=force)
     out.print(f"{adapter}: its base model is {metadata.base_model}")
     out.result(
-        {
-            "adapter": adapter,
-            "base_model": metadata.base_model,
-            "base_fingerprint": metadata.base_fingerprint,
-        }
+        adapter=adapter,
+        base_model=metadata.base_model,
+        base_fingerprint=metadata.base_fingerprint,
     )
 
 
 def _parse_size(text: str) -> int:
-    """Bytes of a size such as `500MB`.
-
-    Raises:
-        ConfigError: `text` is not a size.
-    """
+    """Bytes of a size such as `500MB`; raises ConfigError for any other text."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]B)?", text.strip(), re.IGNORECASE)
     if not match or not (count := int(float(match[1]) * _UNITS[(match[2] or "").upper()])):
         raise ConfigError(

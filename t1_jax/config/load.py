@@ -37,10 +37,8 @@ def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str]
     configs, a new name starts from the defaults of its class, an existing entry keeps the values
     that are not overridden, and names keep the order of their first occurrence.
 
-    Args:
-        cls: config class, see the package's docstring.
-        path: YAML file with a mapping from field names to values.
-        overrides: strings such as `optimizer.rate=1e-5`; the value is parsed as YAML.
+    An override is a string such as `optimizer.rate=1e-5`, whose value is parsed as YAML. For config
+    classes see the package's docstring.
 
     Raises:
         ConfigError: unknown key, wrong type, missing required value, malformed YAML, or a value

@@ -8,7 +8,6 @@ from t1_jax.hub.adapter import load_adapter as load_adapter
 from t1_jax.hub.adapter import read_adapter as read_adapter
 from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
 from t1_jax.hub.assets import MODELS as MODELS
-from t1_jax.hub.assets import ModelAsset as ModelAsset
 from t1_jax.hub.card import ModelCardData as ModelCardData
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
@@ -22,7 +21,6 @@ from t1_jax.hub.emb_token import add_emb_token as add_emb_token
 from t1_jax.hub.export import ExportOptions as ExportOptions
 from t1_jax.hub.export import check_export as check_export
 from t1_jax.hub.export import export_folder as export_folder
-from t1_jax.hub.hf_config import decoder_config_from_hf as decoder_config_from_hf
 from t1_jax.hub.hf_config import hf_config_from_decoder as hf_config_from_decoder
 from t1_jax.hub.load import load_decoder_state as load_decoder_state
 from t1_jax.hub.metadata import AdapterMetadata as AdapterMetadata
@@ -33,6 +31,5 @@ from t1_jax.hub.pull import locate_model as locate_model
 from t1_jax.hub.pull import pull_model as pull_model
 from t1_jax.hub.pull import pull_package as pull_package
 from t1_jax.hub.sentence_transformers import DocumentPrompt as DocumentPrompt
-from t1_jax.hub.sources import TensorSource as TensorSource
 from t1_jax.hub.tokenizer import EMB_TOKEN as EMB_TOKEN
 from t1_jax.hub.tokenizer import ModelTokenizer as ModelTokenizer

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from t1_jax.errors import ConfigError, UnsupportedError, WeightsError
 from t1_jax.files import atomic_folder, sha256_of
 from t1_jax.hub.assets import MODELS
-from t1_jax.hub.card import ModelCardData, render_adapter_card
+from t1_jax.hub.card import ModelCardData, render_card
 from t1_jax.hub.json_files import read_json, to_json
 from t1_jax.hub.metadata import T1_FILE, AdapterMetadata, read_adapter_metadata
 from t1_jax.hub.safetensors_source import SafetensorsSource
@@ -35,7 +35,6 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
 _ROW = "token_adapter.trainable_tokens_delta"
-
 _BASE_NAME = "base_model_name_or_path"
 
 # Fields of PEFT that are read, or that do not change the output of a trained adapter. Any other
@@ -93,15 +92,8 @@ def export_adapter(
 ) -> None:
     """Writes the adapter of a decoder atomically.
 
-    A collective operation: all processes must call it; process 0 writes.
-
-    Args:
-        folder: target folder; must not exist, or be empty.
-        decoder: decoder with an unmerged adapter.
-        metadata: content of `t1.json`.
-        card: content of the model card.
-        dtype: name of the dtype of the stored factors.
-        overwrite: whether to replace a folder that is not empty.
+    A collective operation: all processes must call it; process 0 writes. `dtype` is the name of the
+    dtype of the stored factors. Only with `overwrite` may the folder exist with content.
 
     Raises:
         ConfigError: unknown dtype, or the decoder has no adapter.
@@ -119,13 +111,13 @@ def export_adapter(
     texts = {
         ADAPTER_CONFIG: to_json(fields),
         T1_FILE: to_json(metadata.to_fields()),
-        "README.md": render_adapter_card(
+        "README.md": render_card(
             card,
             decoder.config,
             metadata,
-            decoder.lora,
+            lora=decoder.lora,
             dtype=dtype,
-            base_name=str(fields[_BASE_NAME]),
+            base_name=fields[_BASE_NAME],
         ),
     }
     with atomic_folder(folder, overwrite=overwrite) as scratch:

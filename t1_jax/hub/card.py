@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from t1_jax.hub.metadata import AdapterMetadata, T1Metadata
-from t1_jax.model import DecoderConfig, LoraConfig
+from t1_jax.model import DecoderConfig
 
 _TEMPLATE = Path(__file__).with_name("card.md.jinja")
 _ADAPTER_TEMPLATE = Path(__file__).with_name("adapter_card.md.jinja")
@@ -30,33 +30,19 @@ class ModelCardData:
     results: str = ""
 
 
-def render_card(facts: ModelCardData, config: DecoderConfig, metadata: T1Metadata) -> str:
-    """The model card: Markdown with YAML metadata for model hubs."""
-    return _render(_TEMPLATE, facts=facts, config=config, t1=metadata)
-
-
-def render_adapter_card(
+def render_card(
     facts: ModelCardData,
     config: DecoderConfig,
-    metadata: AdapterMetadata,
-    lora: LoraConfig,
-    *,
-    dtype: str,
-    base_name: str,
+    metadata: T1Metadata | AdapterMetadata,
+    **adapter: object,
 ) -> str:
-    """The model card of an adapter; transformers loads the base model as `base_name`."""
-    return _render(
-        _ADAPTER_TEMPLATE,
-        facts=facts,
-        config=config,
-        t1=metadata,
-        lora=lora,
-        dtype=dtype,
-        base_name=base_name,
-    )
+    """The card of a model or an adapter: Markdown with YAML metadata for model hubs.
 
-
-def _render(template: Path, **values: object) -> str:
+    That of an adapter needs `lora`, `dtype` and `base_name`, the name of the base model for
+    transformers.
+    """
+    template = _ADAPTER_TEMPLATE if adapter else _TEMPLATE
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters["quoted"] = json.dumps  # a JSON string is a YAML string
-    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)
+    parsed = environment.from_string(template.read_text(encoding="utf-8"))
+    return parsed.render(facts=facts, config=config, t1=metadata, **adapter)

@@ -44,12 +44,7 @@ def _pull_splits(
 
 
 def open_collection(name_or_folder: str, split: str = "test", lenient: bool = False) -> Collection:
-    """One split of a local collection; nothing is fetched.
-
-    Args:
-        name_or_folder: folder in the BEIR layout, or registered name.
-        split: name of the split.
-        lenient: see `t1_jax.retrieval.load_collection`.
+    """One split of a local collection; nothing is fetched. See `t1_jax.retrieval.load_collection`.
 
     Raises:
         DataError: the collection does not exist locally, or its files are malformed.
@@ -60,11 +55,9 @@ def open_collection(name_or_folder: str, split: str = "test", lenient: bool = Fa
 
 
 def open_documents(name_or_path: str, lenient: bool = False) -> Collection:
-    """The documents of a local collection, of a folder with `corpus.jsonl` or of a JSONL file.
+    """The documents of a local collection, a folder with `corpus.jsonl`, a JSONL file or `-`.
 
-    Args:
-        name_or_path: registered name, folder, file, or `-` for standard input.
-        lenient: see `t1_jax.retrieval.load_documents`.
+    See `t1_jax.retrieval.load_documents`; `-` is standard input.
 
     Raises:
         DataError: the path does not exist, or the file is malformed.

@@ -68,24 +68,15 @@ def add_emb_token(
         return tokenizer, existing
     assigned = tokenizer.assigned(vocab_size).tolist()
     if mode == "auto":
-        mode = _resolve_auto(tokenizer, assigned)
+        spare_or_append = "spare" if _first_spare(tokenizer) else "append"
+        mode = spare_or_append if all(assigned) else "unused"
     if mode == "spare":
         return _rename_spare(tokenizer, vocab_size, spare)
-    row = _next_row(assigned) if mode == "append" else _unused_row(assigned, token_id)
-    rows = row + 1 if mode == "append" else vocab_size
-    return _added(tokenizer, row), EmbToken(id=row, mode=mode, vocab_size=rows)
-
-
-def _resolve_auto(tokenizer: ModelTokenizer, assigned: list[bool]) -> EmbTokenMode:
-    """The mode that `auto` selects."""
-    if not all(assigned):
-        return "unused"
-    return "spare" if _first_spare(tokenizer) else "append"
-
-
-def _next_row(assigned: list[bool]) -> int:
-    """The row after the last assigned one."""
-    return len(assigned) - assigned[::-1].index(True)
+    if mode == "append":
+        row = len(assigned) - assigned[::-1].index(True)
+        return _added(tokenizer, row), EmbToken(id=row, mode=mode, vocab_size=row + 1)
+    row = _unused_row(assigned, token_id)
+    return _added(tokenizer, row), EmbToken(id=row, mode=mode, vocab_size=vocab_size)
 
 
 def _unused_row(assigned: list[bool], token_id: int | None) -> int:

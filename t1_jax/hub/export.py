@@ -61,16 +61,9 @@ def export_folder(
 ) -> None:
     """Writes the folder atomically; peak host memory is that of the largest tensor.
 
-    Args:
-        folder: target folder; must not exist, or be empty.
-        state: path -> parameter, as returned by `load_decoder_state`.
-        config: config of the decoder.
-        tokenizer: tokenizer with `<emb_token>`.
-        metadata: content of `t1.json`; its `stored_dtype` is the dtype of the written weights.
-        document_prompt: document prompt as tokens, for sentence-transformers.
-        card: content of the model card.
-        options: file size, and whether to overwrite.
-        other_fields: fields of the source's `config.json` that do not affect the decoder.
+    `state` is path -> parameter, as returned by `load_decoder_state`, and the weights are written
+    in the `stored_dtype` of the metadata. `other_fields` are those of the source's `config.json`
+    that do not affect the decoder.
 
     Raises:
         WeightsError: the tokenizer lacks `<emb_token>` or has more ids than the vocabulary has

@@ -49,10 +49,9 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
     """
     architecture = file.metadata.get("general.architecture")
     if architecture not in _ARCHITECTURES:
-        raise UnsupportedError(
+        raise _unsupported(
             f"{file.path}: architecture {architecture!r} is not read from GGUF; "
-            f"known: {', '.join(_ARCHITECTURES)}",
-            hint="import the Hugging Face folder of the same model instead",
+            f"known: {', '.join(_ARCHITECTURES)}"
         )
     prefix = f"{architecture}."
     fields = {
@@ -87,6 +86,12 @@ def decoder_config_from_gguf(file: GGUFFile) -> DecoderConfig:
     )
 
 
+def _unsupported(message: str) -> UnsupportedError:
+    return UnsupportedError(
+        message, hint="import the Hugging Face folder of the same model instead"
+    )
+
+
 def _reject_unsupported(file: GGUFFile, fields: Mapping[str, Any]) -> None:
     unsupported = [
         f"{key} = {value!r}"
@@ -96,10 +101,7 @@ def _reject_unsupported(file: GGUFFile, fields: Mapping[str, Any]) -> None:
     if file.metadata.get("split.count", 1) not in (0, 1):
         unsupported.append(f"split.count = {file.metadata['split.count']} (one file of several)")
     if unsupported:
-        raise UnsupportedError(
-            f"{file.path} has unsupported keys: {', '.join(unsupported)}",
-            hint="import the Hugging Face folder of the same model instead",
-        )
+        raise _unsupported(f"{file.path} has unsupported keys: {', '.join(unsupported)}")
 
 
 def _rope(
@@ -107,11 +109,7 @@ def _rope(
 ) -> RopeConfig:
     """Rotary embeddings with llama.cpp's scaling; a missing type means `linear`, as there.
 
-    Args:
-        fields: metadata under the architecture's name.
-        factors: the tensor `rope_freqs`, [head_dim / 2], divisors of the frequencies.
-        head_dim: H.
-        context: context length, the default of the original context length.
+    `factors` is the tensor `rope_freqs`, [head_dim / 2], with divisors of the frequencies.
     """
     theta = _single(_number(fields, "rope.freq_base", 10_000.0))
     kind = fields.get("rope.scaling.type", "linear")
@@ -120,15 +118,13 @@ def _rope(
     factor = _single(factor) or 1.0
     attention = _single(_number(fields, "rope.scaling.attn_factor", 1.0))
     if kind not in ("none", "linear", "yarn"):
-        raise UnsupportedError(
-            f"rope.scaling.type {kind!r} is not read from GGUF; known: none, linear, yarn",
-            hint="import the Hugging Face folder of the same model instead",
+        raise _unsupported(
+            f"rope.scaling.type {kind!r} is not read from GGUF; known: none, linear, yarn"
         )
     if factors is not None:
         if kind != "none" and factor != 1:
-            raise UnsupportedError(
-                f"the tensor {ROPE_FACTORS} together with rope.scaling.factor {factor} is not read",
-                hint="import the Hugging Face folder of the same model instead",
+            raise _unsupported(
+                f"the tensor {ROPE_FACTORS} together with rope.scaling.factor {factor} is not read"
             )
         return _rope_of_factors(factors, theta, head_dim)
     if kind == "yarn":
@@ -172,9 +168,8 @@ def _rope_of_factors(factors: np.ndarray, theta: float, head_dim: int) -> RopeCo
         expected = inverse_frequencies(plain, head_dim) / inverse_frequencies(scaled, head_dim)
         if np.allclose(factors, expected, rtol=1e-4, atol=0):
             return scaled if factors.max() > 1 else plain
-    raise UnsupportedError(
-        f"the tensor {ROPE_FACTORS} does not hold the divisors of Llama 3.1's scaling",
-        hint="import the Hugging Face folder of the same model instead",
+    raise _unsupported(
+        f"the tensor {ROPE_FACTORS} does not hold the divisors of Llama 3.1's scaling"
     )
 
 

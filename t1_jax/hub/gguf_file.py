@@ -28,18 +28,11 @@ _DOWNLOAD_AGAIN = "download the file again, and compare its sha256 with the publ
 
 # The letter of each scalar type in `struct`.
 _SCALARS = {
-    GGUFValueType.UINT8: "B",
-    GGUFValueType.INT8: "b",
-    GGUFValueType.UINT16: "H",
-    GGUFValueType.INT16: "h",
-    GGUFValueType.UINT32: "I",
-    GGUFValueType.INT32: "i",
-    GGUFValueType.FLOAT32: "f",
-    GGUFValueType.BOOL: "?",
-    GGUFValueType.UINT64: "Q",
-    GGUFValueType.INT64: "q",
-    GGUFValueType.FLOAT64: "d",
-}
+    GGUFValueType.UINT8: "B", GGUFValueType.UINT16: "H", GGUFValueType.UINT32: "I",
+    GGUFValueType.INT8: "b", GGUFValueType.INT16: "h", GGUFValueType.INT32: "i",
+    GGUFValueType.UINT64: "Q", GGUFValueType.FLOAT32: "f", GGUFValueType.BOOL: "?",
+    GGUFValueType.INT64: "q", GGUFValueType.FLOAT64: "d",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +111,7 @@ def _located(
         kind = GGMLQuantizationType(kind_id)
     except ValueError as error:
         raise WeightsError(
-            f"{path}: tensor {name} has the unknown block format {kind_id}",
-            hint=_DOWNLOAD_AGAIN,
+            f"{path}: tensor {name} has the unknown block format {kind_id}", hint=_DOWNLOAD_AGAIN
         ) from error
     block, block_bytes = GGML_QUANT_SIZES[kind]
     if not shape or shape[-1] % block:

@@ -94,11 +94,11 @@ def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
         raise
     except Exception as error:  # tokenizers raises no more specific type
         raise WeightsError(
-            f"{file.path}: tokens and merges are invalid: {error}",
-            hint="download the file again",
+            f"{file.path}: tokens and merges are invalid: {error}", hint="download the file again"
         ) from error
     if len(backend.get_vocab()) != sum(kind != _UNUSED for kind in kinds):
         raise fields.error("tokens", "a token is listed twice")
+    template = file.metadata.get("tokenizer.chat_template")
     return ModelTokenizer(
         backend=backend,
         special_tokens={
@@ -107,7 +107,7 @@ def tokenizer_from_gguf(file: GGUFFile) -> ModelTokenizer:
             if (index := ids[key]) is not None and kinds[index] != _UNUSED
         },
         eos_ids=tuple(dict.fromkeys(i for key in _END_KEYS if (i := ids[key]) is not None)),
-        chat_template=_chat_template(file),
+        chat_template=template if isinstance(template, str) else None,
     )
 
 
@@ -147,11 +147,6 @@ def _split_merge(fields: "_Fields", merge: str) -> tuple[str, str]:
     if not (left and space and right):
         raise fields.error("merges", f"{merge!r} is not a pair")
     return left, right
-
-
-def _chat_template(file: GGUFFile) -> str | None:
-    template = file.metadata.get("tokenizer.chat_template")
-    return template if isinstance(template, str) else None
 
 
 @dataclass(frozen=True)

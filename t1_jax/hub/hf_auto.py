@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def auto_config(family: str, fields: Mapping[str, Any]) -> "PreTrainedConfig":
     """`AutoConfig` of a `config.json`; missing fields have the defaults of the family's class.
 
-    Args:
-        family: `model_type` of transformers.
-        fields: fields of the config, without dtype and without nested fields except rope settings.
+    `fields` have no dtype, and no nested fields except rope settings.
 
     Raises:
         ConfigError: transformers rejects the fields.
@@ -39,24 +37,18 @@ def auto_config(family: str, fields: Mapping[str, Any]) -> "PreTrainedConfig":
 
 
 def auto_tokenizer(folder: Path, config: Mapping[str, Any]) -> "PreTrainedTokenizerFast":
-    """`AutoTokenizer` of a folder.
+    """`AutoTokenizer` of a folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
 
-    Args:
-        folder: folder with `tokenizer.json`, or with `vocab.json` and `merges.txt`.
-        config: fields of `config.json`; `model_type` and `tokenizer_class` select the class,
-            together with `tokenizer_config.json`.
+    `model_type` and `tokenizer_class` of `config.json` select the class, together with
+    `tokenizer_config.json`.
 
     Raises:
         WeightsError: transformers cannot read the tokenizer.
         UnsupportedError: the tokenizer does not use the `tokenizers` library.
     """
     with _quiet():
-        from transformers import (
-            AutoConfig,
-            AutoTokenizer,
-            PreTrainedConfig,
-            PreTrainedTokenizerFast,
-        )
+        from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
+        from transformers import PreTrainedTokenizerFast as FastTokenizer
 
         try:
             family, class_name = config.get("model_type"), config.get("tokenizer_class")
@@ -78,7 +70,7 @@ def auto_tokenizer(folder: Path, config: Mapping[str, Any]) -> "PreTrainedTokeni
                 f"transformers cannot read the tokenizer in {folder}: {_one_line(error)}",
                 hint="download the tokenizer's files again",
             ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, FastTokenizer):
         raise UnsupportedError(
             f"{folder}: the tokenizer class {type(tokenizer).__name__} is not supported",
             hint="use a checkpoint with a byte-level tokenizer, such as SmolLM2, Qwen or Llama 3",

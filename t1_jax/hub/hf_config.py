@@ -30,18 +30,10 @@ _READ = frozenset({
 })  # fmt: skip
 _FLAGS = frozenset({"attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window"})
 # Upper bound of each size: beyond any model, and small enough for loops.
-_SIZES: Mapping[str, int] = {
-    "head_dim": MAX_SIZE,
-    "hidden_size": MAX_SIZE,
-    "intermediate_size": MAX_SIZE,
-    "max_position_embeddings": MAX_SIZE,
-    "max_window_layers": MAX_SIZE,
-    "num_attention_heads": MAX_SIZE,
-    "num_hidden_layers": MAX_LAYERS,
-    "num_key_value_heads": MAX_SIZE,
-    "sliding_window": MAX_SIZE,
-    "vocab_size": 2**26,
-}
+_SIZES: Mapping[str, int] = dict.fromkeys((
+    "head_dim", "hidden_size", "intermediate_size", "max_position_embeddings", "max_window_layers",
+    "num_attention_heads", "num_key_value_heads", "sliding_window",
+), MAX_SIZE) | {"num_hidden_layers": MAX_LAYERS, "vocab_size": 2**26}  # fmt: skip
 _READ_BY_TRANSFORMERS = _FLAGS | _SIZES.keys() | {"layer_types", "rms_norm_eps"}
 _MAY_BE_NULL = frozenset({"head_dim", "layer_types", "num_key_value_heads", "sliding_window"})
 _NEVER_NULL = {("head_dim", "qwen3"), ("num_key_value_heads", "mistral")}
@@ -135,12 +127,9 @@ def other_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def hf_config_from_decoder(config: DecoderConfig, *, dtype: str, **other: Any) -> dict[str, Any]:
-    """The `config.json` with which transformers builds the same decoder.
+    """The `config.json` from which transformers builds the same decoder, without padding.
 
-    Args:
-        config: the decoder; its vocabulary is written without padding.
-        dtype: name of the dtype of the stored weights.
-        other: further fields that do not affect the output; see `other_fields`.
+    `dtype` is that of the stored weights; `other` are fields without effect, see `other_fields`.
 
     Raises:
         UnsupportedError: the family's transformers class cannot represent this decoder.
@@ -191,8 +180,7 @@ def _family(config: Mapping[str, Any]) -> str:
     if architectures and architectures not in ([causal], [causal.replace("ForCausalLM", "Model")]):
         raise UnsupportedError(
             f"architectures {short_repr(architectures)} is not the causal language model of "
-            f"{family!r}, "
-            f"{causal}"
+            f"{family!r}, {causal}"
         )
     if config.get("quantization_config") is not None:
         raise UnsupportedError(
@@ -303,11 +291,9 @@ def _check_expressible(config: DecoderConfig) -> None:
     inexpressible = []
     if config.qk_norm != (family == "qwen3"):
         inexpressible.append(f"qk_norm={config.qk_norm}")
-    if family == "qwen2" and not (config.qkv_bias and not config.out_bias):
-        inexpressible.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
-    if family == "mistral" and (config.qkv_bias or config.out_bias):
-        inexpressible.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
-    if family in ("llama", "qwen3") and config.qkv_bias != config.out_bias:
+    biases = {"qwen2": [(True, False)], "mistral": [(False, False)]}
+    known_biases = biases.get(family, [(False, False), (True, True)])
+    if (config.qkv_bias, config.out_bias) not in known_biases:
         inexpressible.append(f"qkv_bias={config.qkv_bias} with out_bias={config.out_bias}")
     if family != "llama" and config.mlp_bias:
         inexpressible.append("mlp_bias=True")

@@ -16,22 +16,14 @@ _PARAMETERS: Mapping[str, frozenset[str]] = {
     "default": frozenset(),
     "linear": frozenset({"factor"}),
     "dynamic": frozenset({"factor"}),
-    "llama3": frozenset(
-        {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"}
-    ),
-    "yarn": frozenset(
-        {
-            "factor",
-            "original_max_position_embeddings",
-            "attention_factor",
-            "beta_fast",
-            "beta_slow",
-            "mscale",
-            "mscale_all_dim",
-            "truncate",
-        }
-    ),
-}
+    "llama3": frozenset({
+        "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
+    }),
+    "yarn": frozenset({
+        "factor", "original_max_position_embeddings", "attention_factor", "beta_fast", "beta_slow",
+        "mscale", "mscale_all_dim", "truncate",
+    }),
+}  # fmt: skip
 
 
 def rope_from_hf(config: Mapping[str, Any]) -> RopeConfig:

@@ -10,14 +10,7 @@ from jaxtyping import Array, Int, Shaped
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub.sources import EMBEDDING, HEAD, CheckedCast, TensorSource
-from t1_jax.hub.weight_map import (
-    Rule,
-    expected_tensors,
-    from_hf,
-    hf_names,
-    param_shape,
-    rules_for,
-)
+from t1_jax.hub.weight_map import Rule, expected_tensors, from_hf, hf_names, param_shape, rules_for
 from t1_jax.model import DecoderConfig
 
 _MAX_ERRORS = 50
@@ -30,17 +23,9 @@ def load_decoder_state(
     """Reads a checkpoint into the parameters of a decoder.
 
     Peak host memory is that of the largest tensor: each layer is written into the stacked
-    parameter on the device.
-
-    Args:
-        source: tensors of the checkpoint.
-        config: config of the checkpoint's decoder.
-        abstract: path -> shape, dtype and sharding of every parameter. The vocabulary may be
-            longer than the checkpoint's (the additional rows are zero) or shorter (rows are
-            dropped).
-
-    Returns:
-        Path -> parameter, with the shapes, dtypes and shardings of `abstract`.
+    parameter on the device. The result has the paths, shapes, dtypes and shardings of `abstract`,
+    whose vocabulary may be longer than that of the checkpoint (the additional rows are zero) or
+    shorter (rows are dropped).
 
     Raises:
         WeightsError: the tensors do not match `config`, or values are not finite in the dtype of
@@ -110,9 +95,7 @@ def _is_tied_head(source: TensorSource) -> bool:
 
 
 def _check_leaves(
-    rules: Mapping[str, Rule],
-    config: DecoderConfig,
-    abstract: Mapping[str, jax.ShapeDtypeStruct],
+    rules: Mapping[str, Rule], config: DecoderConfig, abstract: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
     """Raises unless the parameters match the weight map, in paths and (but for V) shapes."""
     errors = [f"{path} has no parameter" for path in rules.keys() - abstract.keys()]

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from t1_jax.errors import WeightsError
 from t1_jax.files import write_atomically
@@ -68,6 +68,9 @@ class AdapterMetadata:
         return {"format": _ADAPTER_FORMAT, "kind": _ADAPTER, **asdict(self)}
 
 
+_Metadata = TypeVar("_Metadata", T1Metadata, AdapterMetadata)
+
+
 def write_metadata(folder: Path, metadata: AdapterMetadata) -> None:
     """Replaces the `t1.json` of an adapter."""
     write_atomically(folder / T1_FILE, to_json(metadata.to_fields()))
@@ -88,11 +91,7 @@ def read_metadata(folder: Path) -> T1Metadata | None:
             f"{path} has another format than {_FORMAT}",
             hint="read it with a newer version of t1_jax",
         )
-    _check_types(path, fields)
-    try:
-        return T1Metadata(**fields)
-    except TypeError as error:
-        raise WeightsError(f"{path} is damaged: {error}", hint="export the model again") from error
+    return _built(T1Metadata, path, fields)
 
 
 def read_adapter_metadata(folder: Path) -> AdapterMetadata:
@@ -120,18 +119,18 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
             f"{path} is not the metadata of an adapter in format {_ADAPTER_FORMAT}",
             hint="read it with a newer version of t1_jax",
         )
-    _check_types(path, fields)
-    try:
-        return AdapterMetadata(**fields)
-    except TypeError as error:
-        raise WeightsError(f"{path} is damaged: {error}", hint="export it again") from error
+    return _built(AdapterMetadata, path, fields)
 
 
-def _check_types(path: Path, fields: Mapping[str, Any]) -> None:
-    """Raises if a value has the wrong type; most fields are strings."""
+def _built(cls: type[_Metadata], path: Path, fields: Mapping[str, Any]) -> _Metadata:
+    """The metadata, with checked types; most fields are strings."""
     types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping}
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
             raise WeightsError(
                 f"{path} is damaged: {name} = {short_repr(value)}", hint="export it again"
             )
+    try:
+        return cls(**fields)
+    except TypeError as error:
+        raise WeightsError(f"{path} is damaged: {error}", hint="export it again") from error

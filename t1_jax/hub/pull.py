@@ -52,12 +52,9 @@ def pull_lock(name: str) -> Iterator[None]:
 
 
 def pull_package(requirement: str) -> Path:
-    """Downloads the wheel of a distribution with pip, without its dependencies.
+    """Downloads the wheel of a requirement `name==version` with pip, without its dependencies.
 
     pip shows its progress on standard error and resumes dropped connections.
-
-    Args:
-        requirement: requirement with the exact version, `name==version`.
 
     Raises:
         T1Error: the download or the write failed.
@@ -80,10 +77,8 @@ def pull_model(
 ) -> Path:
     """Downloads a model unless it is cached, and returns its file or folder.
 
-    Args:
-        name: name of a known model, or of a repository on the Hugging Face hub (`owner/name`).
-        source: `packages` (pip) or `hub`.
-        revision: branch, tag or commit on the hub.
+    `name` is that of a known model, or of a repository `owner/name` on the Hugging Face hub, where
+    `revision` is a branch, tag or commit.
 
     Raises:
         WeightsError: unknown name, wrong hash, or the download from the hub failed.
@@ -109,8 +104,7 @@ def pull_model(
 def locate_model(name_or_path: str | Path) -> Path:
     """The file or folder of a local model; nothing is downloaded.
 
-    Args:
-        name_or_path: path, name of a known model, or `owner/name` of a repository in the cache.
+    The name is that of a known model, or `owner/name` of a repository in the cache.
 
     Raises:
         WeightsError: the model is not local; the hint is the command that downloads it.
@@ -131,10 +125,7 @@ def locate_model(name_or_path: str | Path) -> Path:
         raise WeightsError(
             f"{name} is not in {cache_folder()}", hint=f"t1 pull {name} --source hub"
         )
-    raise WeightsError(
-        f"{name} is neither a path nor a known model",
-        hint=suggestion(name, MODELS),
-    )
+    raise WeightsError(f"{name} is neither a path nor a known model", hint=suggestion(name, MODELS))
 
 
 def _wheel_in(folder: Path) -> Path | None:

@@ -37,15 +37,8 @@ def write_safetensors(
 ) -> list[Path]:
     """Writes tensors, in the order of `shapes`, in the layout of a Hugging Face folder.
 
-    Args:
-        folder: existing folder.
-        shapes: tensor name -> shape.
-        dtype: dtype of all tensors: float32, float16 or bfloat16.
-        read: function from a tensor's name to its values; called once per tensor, in order.
-        max_shard_bytes: maximum size of a file; a larger tensor gets its own file.
-
-    Returns:
-        The weight files, without the index file that is written for several of them.
+    `read` is called once per tensor, in order. A tensor larger than `max_shard_bytes` gets its own
+    file. Returns the weight files, without the index file that is written for several of them.
     """
     shards = _shards(shapes, dtype.itemsize, max_shard_bytes)
     for shard in shards:

@@ -14,8 +14,6 @@ STORED_DTYPES: Mapping[str, np.dtype] = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
-
-
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 _MAX_NAMED = 20
@@ -61,12 +59,7 @@ def stored_dtype(source: TensorSource) -> str:
 
 
 class RenamedSource:
-    """A `TensorSource` with renamed tensors.
-
-    Args:
-        source: source of the tensors.
-        stored: new name -> name in `source`.
-    """
+    """A `TensorSource` with renamed tensors; `stored` is new name -> name in `source`."""
 
     def __init__(self, source: TensorSource, stored: Mapping[str, str]) -> None:
         self._source, self._stored = source, stored
@@ -98,10 +91,6 @@ def as_causal_lm(source: TensorSource, *, tied: bool) -> TensorSource:
     Names in a model that was saved without its head (Qwen3Model, and every save of
     sentence-transformers) lack the prefix `model.`, and a tied embedding may be stored under the
     name of the head.
-
-    Args:
-        source: tensors as stored.
-        tied: whether the head is the embedding table.
     """
     names = source.names()
     prefix = "" if any(name.startswith("model.") for name in names) else "model."
@@ -117,9 +106,6 @@ class CheckedCast:
 
     Every change of dtype, on import and export, uses it: otherwise a value beyond the range of the
     dtype (65,504 for float16) would silently become infinite.
-
-    Args:
-        dtype: target dtype.
     """
 
     def __init__(self, dtype: np.dtype) -> None:

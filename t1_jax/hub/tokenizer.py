@@ -26,20 +26,11 @@ EMB_TOKEN = "<emb_token>"
 
 # Fields of tokenizer_config.json that are attributes of `ModelTokenizer`, have no effect with
 # tokenizer.json, or name code.
-_NOT_SETTINGS = frozenset(
-    {
-        "added_tokens_decoder",
-        "additional_special_tokens",
-        "auto_map",
-        "chat_template",
-        "extra_special_tokens",
-        "fast_tokenizer_files",
-        "name_or_path",
-        "special_tokens_map_file",
-        "tokenizer_class",
-        "tokenizer_file",
-    }
-)
+_NOT_SETTINGS = frozenset({
+    "added_tokens_decoder", "additional_special_tokens", "auto_map", "chat_template",
+    "extra_special_tokens", "fast_tokenizer_files", "name_or_path", "special_tokens_map_file",
+    "tokenizer_class", "tokenizer_file",
+})  # fmt: skip
 _DOWNLOAD_AGAIN = "download the tokenizer's files again, all of one revision"
 
 

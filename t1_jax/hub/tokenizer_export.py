@@ -20,13 +20,7 @@ ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def write_tokenizer(folder: Path, tokenizer: ModelTokenizer, *, max_tokens: int) -> None:
-    """Writes a tokenizer with `<emb_token>`.
-
-    Args:
-        folder: existing folder.
-        tokenizer: tokenizer with `<emb_token>`.
-        max_tokens: maximum input length, if the tokenizer's source does not state one.
-    """
+    """Writes a tokenizer with `<emb_token>`; `max_tokens` is used if its source states no limit."""
     extra: Any = tokenizer.extra_special_tokens
     if isinstance(extra, Mapping):
         extra = {"extra_special_tokens": {**extra, "emb_token": EMB_TOKEN}}
@@ -61,10 +55,6 @@ def check_reads_back(folder: Path, config: Mapping[str, Any]) -> None:
 
     For some families (qwen2) transformers ignores parts of `tokenizer.json`, so such a model with
     another tokenizer cannot be exported.
-
-    Args:
-        folder: folder with the files of the tokenizer.
-        config: fields of the model's `config.json`.
 
     Raises:
         UnsupportedError: some text would get other ids; names the differing parts.

@@ -38,8 +38,6 @@ from t1_jax.retrieval.jsonl import MAX_RELEVANCE_LABEL as MAX_RELEVANCE_LABEL
 from t1_jax.retrieval.jsonl import Record as Record
 from t1_jax.retrieval.jsonl import SourceLocation as SourceLocation
 from t1_jax.retrieval.jsonl import read_records as read_records
-from t1_jax.retrieval.metrics import DEFAULT_METRICS as DEFAULT_METRICS
-from t1_jax.retrieval.metrics import RunScores as RunScores
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
 from t1_jax.retrieval.ranking import rank_documents as rank_documents

@@ -100,9 +100,8 @@ def load_collection(folder: Path, split: str = "test", *, lenient: bool = False)
 def load_documents(path: Path, *, lenient: bool = False) -> Collection:
     """A collection with documents only, from a folder with `corpus.jsonl` or from a JSONL file.
 
-    Args:
-        path: the folder, or the file, which may be gzipped (`.gz`); `-` is standard input.
-        lenient: whether to drop documents without text, see `load_collection`.
+    The file may be gzipped (`.gz`); `-` is standard input. With `lenient`, documents without text
+    are dropped, see `load_collection`.
 
     Raises:
         DataError: the file is missing or malformed, or an id is duplicated; names file and line.
@@ -145,11 +144,6 @@ def save_collection(
 ) -> None:
     """Writes collections that share their documents as the splits of one folder, atomically.
 
-    Args:
-        splits: name of the split -> collection.
-        folder: target folder.
-        overwrite: whether to replace an existing folder.
-
     Raises:
         DataError: there is no split, a split's name is not a plain file name, the splits have
             different documents, or a query has different texts in two splits.
@@ -185,7 +179,8 @@ def save_collection(
             data_hash=first.data_hash,
             qrels_hashes={split: collection.qrels_hash for split, collection in splits.items()},
         )
-        (scratch / "collection.json").write_text(manifest.text(), encoding="utf-8")
+        text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False) + "\n"
+        (scratch / "collection.json").write_text(text, encoding="utf-8")
 
 
 def splits_of(folder: Path) -> tuple[str, ...]:
@@ -336,9 +331,6 @@ class _Manifest:
     metadata: Mapping[str, str]
     data_hash: str
     qrels_hashes: Mapping[str, str]
-
-    def text(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
 def _read_manifest(path: Path) -> _Manifest | None:

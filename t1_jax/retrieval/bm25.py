@@ -88,10 +88,7 @@ class BM25:
     ) -> Run:
         """The top `k` documents of each query, among those that share a term with it.
 
-        Args:
-            queries: queries to search with; one without a known term has no results.
-            k: number of results per query.
-            excluded: query id -> ids of documents to remove before the top-k cut.
+        `excluded` is query id -> ids of documents to remove before the top-k cut.
         """
         texts = [query.text for query in queries]
         tokens = zip(queries, stem(texts), single_letters(texts), strict=True)

@@ -25,9 +25,7 @@ def find_self_documents(
     Such a document has the query's id, or its text with or without a title. Some corpora contain
     their queries (BEIR's ArguAna), and every ranking puts them first.
 
-    Args:
-        queries: pairs of id and text.
-        documents: id -> document.
+    Queries are pairs of id and text.
     """
     queries = list(queries)
     hashes = [text_hash(text) for _, text in queries]

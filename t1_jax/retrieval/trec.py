@@ -1,7 +1,7 @@
 """Runs in TREC format."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import SupportsFloat, TypeAlias
 
@@ -45,10 +45,7 @@ def write_run(
 ) -> None:
     """Writes lines of `qid Q0 docid rank score tag`; ranks start at 1.
 
-    Args:
-        run: query id -> document id -> score; a query without results gives no line.
-        path: target file.
-        tag: name of the run, without white space.
+    A query without results gives no line.
 
     Raises:
         DataError: two ids become equal (see `trec_ids`), the tag has white space, or a score is
@@ -56,7 +53,8 @@ def write_run(
     """
     if not tag or re.search(r"\s", tag):
         raise DataError(f"the tag of a run must not be empty or contain white space, got {tag!r}")
-    query_ids, document_ids = _id_maps(run)
+    query_ids = trec_ids(run)
+    document_ids = trec_ids(dict.fromkeys(key for row in run.values() for key in row))
     lines = []
     for query_id, scores in run.items():
         ids = list(scores)
@@ -77,29 +75,20 @@ def read_run(path: Path) -> Run:
             of trec_eval), or a document is listed twice for a query; names file and line.
     """
     run: Run = {}
-    for location, (query_id, _, document_id, _, score, _) in _read_rows(Path(path), 6):
+    for location, line in read_lines(Path(path)):
+        # trec_eval splits fields at ASCII white space only.
+        fields = re.findall(r"[^ \t\r\f\v]+", line)
+        if len(fields) != 6:
+            raise location.error(
+                f"expected 6 fields separated by white space, found {len(fields)}",
+                hint='write an id that has spaces with "_" in their location, as pyserini does',
+            )
+        query_id, _, document_id, _, score, _ = fields
         scores = run.setdefault(query_id, {})
         if document_id in scores:
             raise location.error(f"query {query_id!r} lists document {document_id!r} twice")
         scores[document_id] = _finite(location, score)
     return run
-
-
-def _id_maps(table: Mapping[str, Mapping[str, object]]) -> tuple[dict[str, str], dict[str, str]]:
-    documents = dict.fromkeys(key for row in table.values() for key in row)
-    return trec_ids(table), trec_ids(documents)
-
-
-def _read_rows(path: Path, width: int) -> Iterator[tuple[SourceLocation, list[str]]]:
-    for location, line in read_lines(path):
-        # trec_eval splits fields at ASCII white space only.
-        fields = re.findall(r"[^ \t\r\f\v]+", line)
-        if len(fields) != width:
-            raise location.error(
-                f"expected {width} fields separated by white space, found {len(fields)}",
-                hint='write an id that has spaces with "_" in their location, as pyserini does',
-            )
-        yield location, fields
 
 
 def _finite(location: SourceLocation, text: str) -> float:

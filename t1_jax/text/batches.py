@@ -109,12 +109,7 @@ def token_batches(
 def restore_order(
     batches: Sequence[TokenBatch], outputs: Sequence[Float[np.ndarray, "_ E"]]
 ) -> Float[np.ndarray, "rows E"]:
-    """Outputs of all batches in the order of the input rows, without empty rows.
-
-    Args:
-        batches: all batches of one `token_batches` call, at least one.
-        outputs: output of each batch, one row per row.
-    """
+    """Outputs of all batches (one or more) of a `token_batches` call, in the order of its rows."""
     indices = np.concatenate([batch.input_index for batch in batches])
     values = np.concatenate(outputs)
     return values[indices >= 0][np.argsort(indices[indices >= 0])]

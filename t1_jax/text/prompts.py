@@ -18,16 +18,8 @@ def tokenize_queries(
 ) -> list[PromptTokens]:
     """Query prompts up to the position of the thought; raises as `T1Tokenizer.encode_prompts`.
 
-    `T1Tokenizer.append_emb_token` adds the thought and `<emb_token>`.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        preset: templates.
-        texts: queries.
-        max_tokens: maximum length of a prompt.
-        task: name of the instruction in the preset.
-        think: whether the prompt asks for a thought.
-        names: name of each query in errors.
+    With `think` the prompt asks for a thought. `T1Tokenizer.append_emb_token` adds the thought and
+    `<emb_token>`. `task` is the name of the instruction in the preset.
     """
     return tokenizer.encode_prompts(
         preset.query_template if think else preset.query_nothink_template,
@@ -49,13 +41,7 @@ def tokenize_documents(
 ) -> list[PromptTokens]:
     """Document prompts with `<emb_token>`; raises as `T1Tokenizer.encode_prompts`.
 
-    Args:
-        tokenizer: tokenizer of the model.
-        preset: templates.
-        texts: documents; truncated before `<emb_token>` is appended.
-        max_tokens: maximum length of a row, including `<emb_token>`.
-        task: name of the instruction in the preset.
-        names: name of each document in errors.
+    `max_tokens` includes `<emb_token>`: texts are truncated before it is appended.
     """
     prompts = tokenizer.encode_prompts(
         preset.document_template,

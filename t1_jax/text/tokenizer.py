@@ -107,12 +107,8 @@ class T1Tokenizer:
         The tokens equal those of the checkpoint's tokenizer for the rendered prompt, unless the
         text or the instruction contains special tokens.
 
-        Args:
-            template: special tokens, text, `{text}` once and `{instruction}` any number of times.
-            instruction: replaces `{instruction}`.
-            texts: replacements of `{text}`.
-            max_tokens: maximum length of a prompt, including the template.
-            names: name of each text in errors, such as `query 'q17'`.
+        A template has special tokens, text, `{text}` once and `{instruction}` any number of times,
+        and counts toward `max_tokens`. `names` are those of the texts in errors, as `query 'q17'`.
 
         Raises:
             DataError: a text is empty or not valid Unicode.

@@ -12,7 +12,7 @@ def test_words_go_to_stdout_or_make_room_for_json(capsys):
         out.print("[bold]a :smile: word")
         out.log("progress")
         out.table(("name", "value>"), [("a", "[1]")])
-        out.result({"n": np.float32(0.5), "words": "ä"})
+        out.result(n=np.float32(0.5), words="ä")
         captured = capsys.readouterr()
         words = captured.err if as_json else captured.out
         assert "[bold]a :smile: word" in words

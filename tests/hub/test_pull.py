@@ -27,11 +27,9 @@ def cache(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("T1_CACHE", str(folder))
     asset = ModelAsset(
         name=NAME,
-        description="for tests",
         requirement="tiny-model==1.0",
         member="tiny_model/tiny.gguf",
         sha256=hashlib.sha256(CONTENT).hexdigest(),
-        n_bytes=len(CONTENT),
         hub_repo="owner/tiny",
         license="apache-2.0",
     )

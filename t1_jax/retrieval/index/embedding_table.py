@@ -93,10 +93,7 @@ class EmbeddingTable:
     ) -> Int[np.ndarray, "B X"]:
         """Lists of rows as an array, padded with −1 to the longest list; X may be 0.
 
-        Args:
-            rows: rows for each query; None means no rows.
-            n_queries: number of queries, B.
-            what: name of the argument in errors.
+        None means no rows for each query; `what` names the argument in errors.
 
         Raises:
             DataError: another number of lists than queries, or a row outside the table.
@@ -114,11 +111,9 @@ class EmbeddingTable:
 
 
 def unit_vectors(vectors: np.ndarray, names: Sequence[str]) -> Float32[np.ndarray, "B E"]:
-    """Normalizes each row in float32; rows with a norm within 1e-5 of 1 stay bit for bit.
+    """Normalizes each row [B, E] in float32; rows with a norm within 1e-5 of 1 stay bit for bit.
 
-    Args:
-        vectors: array [B, E] of any float type.
-        names: name of each row in errors.
+    The vectors may have any float type; `names` are those of the rows in errors.
 
     Raises:
         DataError: not two-dimensional, no dimensions, or a row that is zero or not finite.

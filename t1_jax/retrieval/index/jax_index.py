@@ -46,10 +46,7 @@ class JaxIndex(Index):
         self._shards = self._place_shards()
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """See `Index.search`."""
         units = self.table.normalize_queries(queries)

@@ -24,13 +24,18 @@ class NumpyIndex(Index):
         self.table = table
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """See `Index.search`."""
-        return exact_search(self.table, queries, k, excluded)
+        units = self.table.normalize_queries(queries)
+        result = empty_result(len(units), k, len(self.ids))
+        excluded_rows = self.table.pad_row_lists(excluded, len(units), "excluded")
+        for start, scores in self._score_blocks(units):
+            for query, row_scores in enumerate(scores, start):
+                row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
+                rows = np.arange(len(row_scores))
+                fill_result(result, query, row_scores, rows, self.table.tie_break_order)
+        return result
 
     def rank_of(
         self,
@@ -39,48 +44,27 @@ class NumpyIndex(Index):
         excluded: RowLists | None = None,
     ) -> Int[np.ndarray, "B R"]:
         """See `Index.rank_of`."""
-        return exact_ranks(self.table, queries, rows, excluded)
+        units = self.table.normalize_queries(queries)
+        targets = self.table.pad_row_lists(rows.tolist(), len(units), "rows")
+        excluded_rows = self.table.pad_row_lists(excluded, len(units), "excluded")
+        ranks = np.full(rows.shape, -1, dtype=np.int64)
+        for start, scores in self._score_blocks(units):
+            for query, row_scores in enumerate(scores, start):
+                target_scores = row_scores[targets[query]]
+                row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
+                for i in np.flatnonzero(targets[query] >= 0):
+                    at_least = np.count_nonzero(row_scores >= target_scores[i])
+                    itself = row_scores[targets[query, i]] >= target_scores[i]
+                    ranks[query, i] = 1 + at_least - int(itself)
+        return ranks
 
-
-def exact_search(
-    table: EmbeddingTable,
-    queries: Float[np.ndarray, "B E"],
-    k: int,
-    excluded: RowLists | None = None,
-) -> SearchResult:
-    """Exact top `k` rows; see `Index.search`."""
-    units = table.normalize_queries(queries)
-    result = empty_result(len(units), k, len(table.ids))
-    excluded_rows = table.pad_row_lists(excluded, len(units), "excluded")
-    for start, scores in _score_blocks(table, units):
-        for query, row_scores in enumerate(scores, start):
-            row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
-            fill_result(
-                result, query, row_scores, np.arange(len(row_scores)), table.tie_break_order
-            )
-    return result
-
-
-def exact_ranks(
-    table: EmbeddingTable,
-    queries: Float[np.ndarray, "B E"],
-    rows: Int[np.ndarray, "B R"],
-    excluded: RowLists | None = None,
-) -> Int[np.ndarray, "B R"]:
-    """Exact ranks; see `Index.rank_of`."""
-    units = table.normalize_queries(queries)
-    targets = table.pad_row_lists(rows.tolist(), len(units), "rows")
-    excluded_rows = table.pad_row_lists(excluded, len(units), "excluded")
-    ranks = np.full(rows.shape, -1, dtype=np.int64)
-    for start, scores in _score_blocks(table, units):
-        for query, row_scores in enumerate(scores, start):
-            target_scores = row_scores[targets[query]]
-            row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
-            for i in np.flatnonzero(targets[query] >= 0):
-                at_least = np.count_nonzero(row_scores >= target_scores[i])
-                itself = row_scores[targets[query, i]] >= target_scores[i]
-                ranks[query, i] = 1 + at_least - int(itself)
-    return ranks
+    def _score_blocks(
+        self, units: Float32[np.ndarray, "B E"]
+    ) -> Iterator[tuple[int, Float32[np.ndarray, "b C"]]]:
+        """Yields each block's first query position, and its cosines with all rows."""
+        size = max(1, _SCORE_BYTES // (4 * len(self.ids)))
+        for start in range(0, len(units), size):
+            yield start, units[start : start + size] @ self.vectors.T
 
 
 def empty_result(n_queries: int, k: int, n_rows: int) -> SearchResult:
@@ -107,23 +91,9 @@ def fill_result(
 ) -> None:
     """Writes the top k of the candidates to one query of `result`, without scores of −inf.
 
-    Args:
-        result: modified in place.
-        query: position of the query.
-        scores: scores of the candidates.
-        rows: rows of the candidates.
-        tie_order: `tie_break_order` of the whole table.
+    The candidates have `scores` and `rows`; `tie_order` is that of the whole table.
     """
     best = top_k_positions(scores, tie_order[rows], result.rows.shape[1])
     best = best[scores[best] > -np.inf]
     result.scores[query, : len(best)] = scores[best]
     result.rows[query, : len(best)] = rows[best]
-
-
-def _score_blocks(
-    table: EmbeddingTable, units: Float32[np.ndarray, "B E"]
-) -> Iterator[tuple[int, Float32[np.ndarray, "b C"]]]:
-    """Yields the first query's position in each block, and the block's cosines with all rows."""
-    size = max(1, _SCORE_BYTES // (4 * len(table.ids)))
-    for start in range(0, len(units), size):
-        yield start, units[start : start + size] @ table.vectors.T

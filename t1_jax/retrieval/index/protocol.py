@@ -64,10 +64,7 @@ class Index(Protocol):
         return self.table.vectors
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """The top `k` rows of each query.
 
@@ -110,7 +107,7 @@ class Index(Protocol):
             folder: target folder.
             fingerprint: fingerprint of encoder, prompt and collection.
             encoding: encoding settings, see `Manifest.encoding`.
-            documents: documents to store with the vectors.
+            documents: documents to store, so that results have titles and texts; may be empty.
             overwrite: whether to replace an existing folder.
 
         Raises:

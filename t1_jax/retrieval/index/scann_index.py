@@ -16,13 +16,8 @@ from jaxtyping import Float, Float32, Int
 
 from t1_jax.errors import ConfigError, IndexContractError, UnsupportedError
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
-from t1_jax.retrieval.index.numpy_index import (
-    empty_result,
-    exact_ranks,
-    exact_search,
-    fill_result,
-)
-from t1_jax.retrieval.index.protocol import Index, SearchResult
+from t1_jax.retrieval.index.numpy_index import NumpyIndex, empty_result, fill_result
+from t1_jax.retrieval.index.protocol import SearchResult
 from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
 
 _FOLDER = "scann"
@@ -90,8 +85,11 @@ class ScannSettings:
         return replace(self, method=method, leaves=leaves, leaves_to_search=searched)
 
 
-class ScannIndex(Index):
-    """Approximate search: ScaNN's candidates, ranked by exact cosine similarity."""
+class ScannIndex(NumpyIndex):
+    """Approximate search: ScaNN's candidates, ranked by exact cosine similarity.
+
+    `rank_of` is exact, so its cost is that of exact search.
+    """
 
     kind: ClassVar[str] = "scann"
 
@@ -99,7 +97,7 @@ class ScannIndex(Index):
         self, table: EmbeddingTable, searcher: Any, settings: ScannSettings, recall_at_10: float
     ) -> None:
         """Use `build` or `load`; `recall_at_10` is recall@10 against exact search."""
-        self.table = table
+        super().__init__(table)
         self.settings = settings
         self.recall_at_10 = recall_at_10
         self._searcher = searcher
@@ -114,10 +112,7 @@ class ScannIndex(Index):
     ) -> "ScannIndex":
         """Trains ScaNN and measures its recall; training is random, so recall varies slightly.
 
-        Args:
-            table: ids and vectors.
-            settings: see `ScannSettings`.
-            sample_queries: query embeddings for the measurement; None means 256 documents.
+        Recall is measured with `sample_queries`, or with 256 documents.
 
         Raises:
             UnsupportedError: ScaNN is not installed.
@@ -157,10 +152,7 @@ class ScannIndex(Index):
         return cls(table, searcher, settings, manifest.recall_at_10)
 
     def search(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        k: int,
-        excluded: RowLists | None = None,
+        self, queries: Float[np.ndarray, "B E"], k: int, excluded: RowLists | None = None
     ) -> SearchResult:
         """See `Index.search`."""
         units = self.table.normalize_queries(queries)
@@ -179,20 +171,9 @@ class ScannIndex(Index):
             scores = self.vectors[rows] @ units[query]
             fill_result(result, query, scores, rows, self.table.tie_break_order)
         if short:
-            exact = exact_search(
-                self.table, units[short], k, [excluded_rows[query] for query in short]
-            )
+            exact = super().search(units[short], k, [excluded_rows[query] for query in short])
             result.scores[short], result.rows[short] = exact.scores, exact.rows
         return result
-
-    def rank_of(
-        self,
-        queries: Float[np.ndarray, "B E"],
-        rows: Int[np.ndarray, "B R"],
-        excluded: RowLists | None = None,
-    ) -> Int[np.ndarray, "B R"]:
-        """See `Index.rank_of`; exact, so its cost is that of exact search."""
-        return exact_ranks(self.table, queries, rows, excluded)
 
     def _backend_files(self) -> dict[str, Any]:
         return {
@@ -249,7 +230,7 @@ def _train(vectors: Float32[np.ndarray, "C E"], settings: ScannSettings) -> Any:
 
 def _recall_at_10(index: ScannIndex, queries: Float[np.ndarray, "B E"]) -> float:
     """Fraction of the exact top 10 (or of all rows, if fewer) that the index finds."""
-    exact = exact_search(index.table, queries, 10).rows
+    exact = NumpyIndex(index.table).search(queries, 10).rows
     approximate = index.search(queries, 10).rows
     hits = [np.intersect1d(a[a >= 0], b).size for a, b in zip(exact, approximate, strict=True)]
     return sum(hits) / int(np.count_nonzero(exact >= 0))

@@ -70,7 +70,6 @@ class Manifest:
         kind: back end that wrote the index.
         count: number of rows.
         width: number of dimensions.
-        fingerprint: fingerprint of encoder, prompt and collection.
         recall_at_10: recall@10 against exact search at build time; 1 for exact back ends.
         settings: settings of the back end.
         encoding: settings with which documents were encoded and queries must be encoded (model,
@@ -102,19 +101,9 @@ def write_index(
     write_backend_files: Callable[[Path], None] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes an index atomically.
+    """Writes an index atomically; see `Manifest` and `Index.save`.
 
-    Args:
-        folder: target folder.
-        kind: name of the back end.
-        table: ids and vectors.
-        fingerprint: fingerprint of encoder, prompt and collection.
-        recall_at_10: recall@10 against exact search at build time.
-        settings: settings of the back end, as JSON values.
-        encoding: see `Manifest.encoding`.
-        documents: documents to store, so that results have titles and texts; may be empty.
-        write_backend_files: writes further files of the back end to the given folder.
-        overwrite: whether to replace an existing folder.
+    `write_backend_files` writes further files of the back end to the given folder.
 
     Raises:
         T1Error: the folder exists (without `overwrite`), or the write failed.
@@ -154,11 +143,8 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Embedd
         vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _corrupt(folder, str(error)) from error
-    if (
-        vectors.shape != (manifest.count, manifest.width)
-        or vectors.dtype != np.float32
-        or len(ids) != manifest.count
-    ):
+    expected = (manifest.count, (manifest.count, manifest.width), np.float32)
+    if (len(ids), vectors.shape, vectors.dtype) != expected:
         raise _corrupt(folder, f"vectors {vectors.dtype}{vectors.shape} and {len(ids)} ids")
     return manifest, EmbeddingTable(ids=tuple(ids), vectors=vectors)
 
@@ -224,11 +210,7 @@ def _write_documents(path: Path, documents: Iterable[Document]) -> None:
 
 
 def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint) -> None:
-    """Raises if an index has another fingerprint.
-
-    Raises:
-        IndexMismatchError: shows both fingerprints.
-    """
+    """Raises IndexMismatchError, which shows both fingerprints, if an index has another one."""
     if manifest.fingerprint != fingerprint:
         raise IndexMismatchError(
             f"{folder} belongs to another encoder, prompt or collection\n"
