@@ -70,11 +70,7 @@ class _Sink(Protocol):
 class Tracker:
     """Sends metrics to the run folder and the configured trackers; only on process 0.
 
-    Args:
-        config: of the trackers.
-        folder: of the run.
-        run_config: shown by W&B beside the curves.
-        resumed_at: step at which the run resumes; TensorBoard hides later values.
+    W&B shows `run_config` beside the curves; TensorBoard hides values after step `resumed_at`.
 
     Raises:
         UnsupportedError: a tracker is not installed.
