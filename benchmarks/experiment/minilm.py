@@ -26,7 +26,7 @@ from t1_jax.files import write_atomically
 from t1_jax.hub import open_collection
 from t1_jax.retrieval import Collection, build_index, score_run, write_run
 from t1_jax.train import TrainConfig
-from t1_jax.train.data import Example, StageDataConfig, TrainingSet, epoch_steps, iterate_batches
+from t1_jax.train.data import BatchIterator, Example, StageDataConfig, TrainingSet, epoch_steps
 from t1_jax.train.sources import load_training_data
 
 METRIC = "nDCG@10"
@@ -60,7 +60,7 @@ def _fine_tune(model: SentenceTransformer, sets: Sequence[TrainingSet], options:
     """In-batch negatives, as sentence-transformers users do it; keeps the best epoch."""
     examples = _data_config(options.batch, options.seed)
     per_epoch = epoch_steps(sets, examples)
-    batches = iterate_batches(sets, examples)
+    batches = BatchIterator(sets, examples)
     documents = {data.name: data.documents for data in sets}
     loss = MultipleNegativesRankingLoss(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)

@@ -62,12 +62,9 @@ class BatchSource(Protocol):
     """Supplies a stage's batches: `SupervisedBatches` or `RolloutBatches`."""
 
     def next(self, state: StageState, step: int, clock: Clock) -> PreparedBatch:
-        """The batch of a step. If it raises, the source is as it was before.
+        """The batch of a step of the whole run. If it raises, the source is as it was before.
 
-        Args:
-            state: state of the stage; only a rollout reads its weights.
-            step: number of the step in the whole run.
-            clock: measures what takes time.
+        Only a rollout reads the weights of the stage's state.
 
         Raises:
             Interrupted: the run was asked to end.
@@ -76,10 +73,7 @@ class BatchSource(Protocol):
         ...
 
     def prefetch(self, state: StageState, step: int, clock: Clock) -> AbstractContextManager[None]:
-        """Prepares the batch of a step while the body updates the weights, where that is asked for.
-
-        Arguments as in `next`.
-        """
+        """Prepares the batch of a step while the body updates the weights, if so configured."""
         ...
 
     def state_dict(self) -> SourceState:

@@ -4,8 +4,7 @@ Documents of equal text have equal embeddings. So a copy of a positive, of an ex
 of the query under another id is never a candidate (`TrainingSet.for_ranking`).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -18,34 +17,22 @@ from t1_jax.train.rewards import (
     PoolConfig,
     RetrievalOutcome,
     build_pools,
+    joined_outcome,
     outcome_from_index,
     outcome_from_pools,
     outcome_from_scores,
 )
 
-
-@runtime_checkable
-class DocumentEncoder(Protocol):
-    """Encodes documents: a `T1`."""
-
-    def encode_document(
-        self, texts: Sequence[str], *, document_ids: Sequence[str] | None = None
-    ) -> Float[np.ndarray, "C D"]:
-        """A unit vector for each text."""
-        ...
-
+Encode = Callable[..., np.ndarray]
+"""Encodes documents: `T1.encode_document`."""
 
 _STORED = ("vectors", "encoded_at", "corpus")
 
 
 class CandidateDocuments:
-    """Document embeddings of every training set, at most as old as the config allows.
+    """Document embeddings of every training set of a stage, at most as old as the config allows.
 
-    Args:
-        config: candidates, and the most age of embeddings.
-        sets: training sets of the stage.
-        mesh: mesh on which an index is searched.
-        seed: seed of the random documents in pools.
+    An index is searched on the mesh; `seed` is that of the random documents in pools.
     """
 
     def __init__(
@@ -66,7 +53,7 @@ class CandidateDocuments:
             for training_set in sets
             if config.kind != "batch"
         }
-        self._indexes: dict[str, tuple[int, Index]] = {}
+        self._indexes: dict[str, Index] = {}
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Embeddings and their age."""
@@ -86,13 +73,14 @@ class CandidateDocuments:
             store.load_state_dict({key: state[f"{name}:{key}"] for key in _STORED})
         self._indexes = {}
 
-    def refresh(self, model: DocumentEncoder, step: int) -> None:
+    def refresh(self, encode: Encode, step: int) -> None:
         """Encodes every corpus whose embeddings are too old for this step."""
         for name, store in self._stores.items():
             if store.due(step):
                 documents = self._sets[name].documents
                 texts = [document.full_text for document in documents.values()]
-                store.refresh(model.encode_document(texts, document_ids=list(documents)), step)
+                store.refresh(encode(texts, document_ids=list(documents)), step)
+                self._indexes.pop(name, None)
 
     def metrics(self, step: int) -> dict[str, float]:
         """`index/age`: age of the oldest embeddings in steps; 0 if each step computes its own."""
@@ -101,29 +89,23 @@ class CandidateDocuments:
 
     def outcome(
         self,
-        model: DocumentEncoder,
+        encode: Encode,
         examples: Sequence[Example],
         vectors: Float[np.ndarray, "P G D"],
         *,
         pools_near: Float[np.ndarray, "P D"] | None = None,
     ) -> RetrievalOutcome:
-        """Ranks the candidates of each query for the embedding of each thought.
+        """Ranks the candidates of each query for the embedding of each of its thoughts.
 
-        Args:
-            model: encodes the documents of the step where those are the candidates.
-            examples: P queries.
-            vectors: embeddings of their thoughts.
-            pools_near: query vectors of the search for hard negatives; default the mean of a
-                query's thoughts. Outcomes are comparable only among the same candidates.
+        `pools_near` are the query vectors of the search for hard negatives; default the mean of a
+        query's thoughts. Outcomes are comparable only among the same candidates.
         """
         near = vectors.mean(axis=1) if pools_near is None else pools_near
         if self._config.kind == "batch":
-            return self._among_batch(model, examples, vectors)
+            return self._among_batch(encode, examples, vectors)
         parts: list[tuple[list[int], RetrievalOutcome]] = []
         for name in self._sets:
-            members = [
-                number for number, example in enumerate(examples) if example.set_name == name
-            ]
+            members = [n for n, example in enumerate(examples) if example.set_name == name]
             if members:
                 outcome = self._among_set(
                     name, [examples[n] for n in members], vectors[members], near[members]
@@ -133,21 +115,20 @@ class CandidateDocuments:
 
     def _among_batch(
         self,
-        model: DocumentEncoder,
+        encode: Encode,
         examples: Sequence[Example],
         vectors: Float[np.ndarray, "P G D"],
     ) -> RetrievalOutcome:
         """Among the documents of the step, encoded by the model as it is."""
         records = [self._sets[example.set_name].for_ranking(example.record) for example in examples]
-        keys = list(
-            dict.fromkeys(
-                (example.set_name, name)
-                for example, record in zip(examples, records, strict=True)
-                for name in (*record.positives, *example.negatives)
-            )
+        documents = (
+            (example.set_name, name)
+            for example, record in zip(examples, records, strict=True)
+            for name in (*record.positives, *example.negatives)
         )
+        keys = list(dict.fromkeys(documents))
         texts = [self._sets[name].text_hash(document) for name, document in keys]
-        encoded = model.encode_document(
+        encoded = encode(
             [self._sets[name].documents[document].full_text for name, document in keys]
         )
         grades = np.zeros((len(examples), len(keys)), np.int64)
@@ -175,7 +156,7 @@ class CandidateDocuments:
         records = [self._sets[name].for_ranking(example.record) for example in examples]
         if self._config.kind == "pool":
             pools = build_pools(records, near, index, config=self._config, seed=self._seed)
-            return outcome_from_pools(records, vectors, pools, self._stores[name].current.table)
+            return outcome_from_pools(records, vectors, pools, self._stores[name].table)
         most = max(len(record.positives) for record in records)
         rows = np.full((len(records), most), -1, np.int64)
         grades = np.zeros((len(records), most), np.int64)
@@ -186,47 +167,10 @@ class CandidateDocuments:
         return outcome_from_index(index, vectors, rows, grades, excluded)
 
     def _index(self, name: str) -> Index:
-        """The index of a set's newest embeddings; built once for each version."""
-        version = self._stores[name].current
-        built = self._indexes.get(name)
-        if built is None or built[0] != version.encoded_at:
-            index = build_index(
-                self._config.index,
-                version.table.ids,
-                version.table.vectors,
-                mesh=self._mesh,
-                scann=self._config.scann,
+        """The index of a set's newest embeddings; built once after each refresh."""
+        if name not in self._indexes:
+            table, config = self._stores[name].table, self._config
+            self._indexes[name] = build_index(
+                config.index, table.ids, table.vectors, mesh=self._mesh, scann=config.scann
             )
-            built = self._indexes[name] = (version.encoded_at, index)
-        return built[1]
-
-
-def joined_outcome(parts: Sequence[tuple[Sequence[int], RetrievalOutcome]]) -> RetrievalOutcome:
-    """One outcome of the queries of several sets.
-
-    Args:
-        parts: indices of queries, each once over all parts, and their outcome.
-    """
-    most = max(outcome.positive_grades.shape[-1] for _, outcome in parts)
-    order = np.argsort(np.concatenate([np.asarray(members) for members, _ in parts]))
-
-    def joined(name: str, fill: float | int | None = None) -> np.ndarray:
-        """An attribute of all parts, padded with `fill` where a query has fewer positives."""
-        arrays = [np.asarray(outcome.__dict__[name]) for _, outcome in parts]
-        if fill is not None:
-            arrays = [_widened(array, most, fill) for array in arrays]
-        return np.concatenate(arrays)[order]
-
-    return RetrievalOutcome(
-        positive_grades=joined("positive_grades", 0),
-        positive_scores=joined("positive_scores", 0.0),
-        positive_ranks=joined("positive_ranks", -1),
-        hardest_negatives=joined("hardest_negatives"),
-        candidates=joined("candidates"),
-    )
-
-
-def _widened(array: np.ndarray, width: int, fill: float | int) -> np.ndarray:
-    """The array with `width` entries along its last axis."""
-    missing = width - array.shape[-1]
-    return np.pad(array, [*[(0, 0)] * (array.ndim - 1), (0, missing)], constant_values=fill)
+        return self._indexes[name]

@@ -13,7 +13,7 @@ from t1_jax.files import check_new_file
 from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
 from t1_jax.parallel import MeshContext
 from t1_jax.retrieval.index import require_backend
-from t1_jax.retriever import check_savable
+from t1_jax.retriever import ResolvedModel, check_savable
 from t1_jax.text import PromptPreset, T1Tokenizer, tokenize_documents, tokenize_queries
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
@@ -24,7 +24,6 @@ from t1_jax.train.infra import (
     check_run_folder,
     require_trackers,
 )
-from t1_jax.train.model import TrainableModelFiles
 from t1_jax.train.rewards import dry_run_rewards
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData
@@ -65,7 +64,7 @@ def check_config(config: TrainConfig) -> None:
             )
 
 
-def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: MeshContext) -> None:
+def check_model(config: TrainConfig, resolved: ResolvedModel, mesh_context: MeshContext) -> None:
     """Rejects stages that model or mesh cannot compute, and weights that cannot be exported.
 
     Raises:
@@ -73,12 +72,11 @@ def check_model(config: TrainConfig, files: TrainableModelFiles, mesh_context: M
         UnsupportedError: see `check_shapes`; or sampling ahead on several devices; or prompts that
             an exported model cannot express.
     """
-    shape = files.checkpoint.config
-    check_shapes(config, shape, mesh_context.batch_divisor)
+    check_shapes(config, resolved.checkpoint.config, mesh_context.batch_divisor)
     check_prefetch(config, mesh_context.mesh.size)
-    if config.model.lora is None and files.adapter is None:
+    if config.model.lora is None and resolved.adapter is None:
         check_savable(
-            files.resolved,
+            resolved,
             dtype=config.model.export_dtype,
             max_document_tokens=config.data.lengths.document,
         )
@@ -100,11 +98,7 @@ def check_prefetch(config: TrainConfig, num_devices: int) -> None:
 
 
 def check_resume(config: TrainConfig, identity: Mapping[str, Any]) -> None:
-    """Rejects a run folder that another run wrote.
-
-    Args:
-        config: of the run.
-        identity: see `TrainableModelFiles.identity`.
+    """Rejects a run folder that another run wrote; for `identity` see `run_identity`.
 
     Raises:
         ConfigError: the run in the folder has another config.
@@ -142,10 +136,7 @@ def check_data(
 def check_shapes(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> None:
     """Rejects lengths, attention and micro-batches that the model or the mesh cannot compute.
 
-    Args:
-        config: of the run.
-        shape: of the decoder.
-        batch_divisor: devices that share the rows of a batch.
+    `batch_divisor` devices share the rows of a batch.
 
     Raises:
         ConfigError: texts longer than the model's context, or micro-batches that do not hold a
@@ -192,16 +183,9 @@ def check_prompts(
     """
     lengths = config.data.lengths
     for data in sets:
-        instructions = {record.instruction for record in data.records} - {None}
-        presets = [
-            (preset, data.task),
-            *(
-                (preset.with_instruction(instruction), None)
-                for instruction in sorted(instructions, key=str)
-                if instruction is not None
-            ),
-        ]
-        for prompts, task in presets:
+        instructions = {r.instruction for r in data.records if r.instruction is not None}
+        own = [(preset.with_instruction(text), None) for text in sorted(instructions)]
+        for prompts, task in [(preset, data.task), *own]:
             for think in (True, False):
                 (row,) = tokenize_queries(
                     tokenizer, prompts, [_TEXT], max_tokens=_NO_LIMIT, task=task, think=think
@@ -466,9 +450,8 @@ def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str
     reference = (lengths.thought if stage.think else 0) + 1
     uses_reference = stage.losses.sft or stage.contrast_reference_thoughts
     if stage.draws_thoughts and rollout.shared_prefix:
-        thoughts = rollout.num_generations * (rollout.max_thought_tokens + 1) + (
-            reference if uses_reference else 0
-        )
+        thoughts = rollout.num_generations * (rollout.max_thought_tokens + 1)
+        thoughts += reference if uses_reference else 0
         yield "a prompt with its thoughts", lengths.query + thoughts, True
     elif stage.draws_thoughts:
         yield "a prompt with a thought", lengths.query + rollout.max_thought_tokens + 1, False

@@ -74,15 +74,8 @@ def plan_contrast(
 ) -> tuple[ContrastPlan, list[Row]]:
     """The documents of a batch, each once, and which query embedding is compared with which.
 
-    Args:
-        examples: the examples of a step.
-        sets: training sets that they come from.
-        rows: builds the rows of documents.
-        ids: gives the documents their embedding ids.
-        query_ids: embedding ids of the queries.
-        groups: index of the example of each query embedding.
-        hard_negatives: most hard negatives of an example; it determines the padded shape.
-        max_per_example: most query embeddings of an example; it determines the padded shape.
+    `groups` has the index of the example of each query embedding, `ids` numbers the documents. The
+    most hard negatives and query embeddings of an example determine the padded shapes.
     """
     candidates = collect_candidates(examples, hard_negatives)
     allowed = candidate_mask(examples, candidates.keys, sets)
@@ -115,12 +108,7 @@ def contrast(
 
     Nothing is read back to the host, so that the device does not wait.
 
-    Args:
-        vectors: unit vectors of the step, by embedding id.
-        plan: which of them are compared.
-        config: temperature, margin, false-negative filter.
-        infonce_weight: weight of InfoNCE in the step's loss.
-        triplet_weight: weight of the triplet loss in the step's loss.
+    The vectors are unit vectors, by embedding id; the weights are those in the step's loss.
 
     Returns:
         Unweighted `loss/infonce` and `loss/triplet`, where they have a weight, with metrics of the
@@ -160,13 +148,8 @@ def _vector_grads(
 ) -> tuple[dict[str, Float[Array, ""]], Float[Array, "N D"], Float[Array, "C D"]]:
     """Losses and metrics, and the gradients of the weighted sum of the losses.
 
-    Args:
-        queries: unit vectors, zero in padding.
-        candidates: unit vectors, zero in padding.
-        plan: arrays of a padded `ContrastPlan`, and `real`, 0 for a query in padding.
-        config: temperature, margin, false-negative filter.
-        infonce_weight: weight of InfoNCE.
-        triplet_weight: weight of the triplet loss.
+    Queries and candidates are unit vectors, zero in padding. `plan` has the arrays of a padded
+    `ContrastPlan`, and `real`, 0 for a query in padding.
     """
     real = plan["real"]
 

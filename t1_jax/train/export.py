@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 from flax import nnx
@@ -51,24 +50,13 @@ def training_summary(
     steps: Mapping[str, int],
     scores: Mapping[str, float],
 ) -> TrainingSummary:
-    """Summarizes a run for a model card.
-
-    Args:
-        config: of the run.
-        data: training data.
-        lora: adapters that are trained; None if all weights are.
-        steps: stage, in order -> steps done.
-        scores: validation metrics of the weights.
-    """
-    stages = [
-        f"- `{name}`: {done} steps of {config.stages[name].data.batch_size} queries, losses "
-        + ", ".join(
-            f"{loss} {weight:g}"
-            for loss, weight in vars(config.stages[name].losses).items()
-            if weight
-        )
-        for name, done in steps.items()
-    ]
+    """Summarizes a run for a model card; `steps` maps its stages, in order, to the steps done."""
+    stages = []
+    for name, done in steps.items():
+        stage = config.stages[name]
+        losses = [f"{loss} {weight:g}" for loss, weight in vars(stage.losses).items() if weight]
+        size = stage.data.batch_size
+        stages.append(f"- `{name}`: {done} steps of {size} queries, losses {', '.join(losses)}")
     sets = [
         f"- `{item.name}`: {len(item.records)} queries, {len(item.documents)} documents, data hash "
         f"`{item.data_hash[:16]}`"
@@ -104,11 +92,10 @@ def export_weights(
         WeightsError: a value is not finite in that dtype.
         T1Error: the write failed.
     """
+    base = MODELS.get(model.provenance.name)
     card = ModelCardData(
         name=f"{config.output.name}-{folder.name}",
-        license=MODELS[model.provenance.name].license
-        if model.provenance.name in MODELS
-        else "other",
+        license="other" if base is None else base.license,
         training=summary.training,
         results=summary.results,
     )
@@ -125,7 +112,7 @@ def export_weights(
             overwrite=True,
         )
     else:
-        state = _on_each_host(trained)
+        state = trained if jax.process_count() == 1 else jax.tree.map(global_to_host, trained)
         if jax.process_index() == 0:
             retriever = T1(
                 model.decoder(state),
@@ -140,8 +127,3 @@ def export_weights(
             retriever.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"{folder} written")
-
-
-def _on_each_host(trained: nnx.State) -> Any:
-    """The weights, gathered from all hosts if there are several."""
-    return trained if jax.process_count() == 1 else jax.tree.map(global_to_host, trained)

@@ -119,9 +119,7 @@ class Continuation:
 def shared_prefix_row(prompt: Int[np.ndarray, " L"], continuations: Sequence[Continuation]) -> Row:
     """A prompt and several continuations in one row, so that the prompt is computed once.
 
-    Args:
-        prompt: token ids, the row's segment 0.
-        continuations: segments 1 and up; those with an embedding come first.
+    The prompt is segment 0, the continuations are those from 1 up, those with an embedding first.
     """
     tokens, positions, segment_ids = [prompt], [np.arange(len(prompt))], [np.zeros(len(prompt))]
     logit_positions, token_ids, owners = [], [], []
@@ -185,11 +183,8 @@ def pack_rows(rows: Sequence[Row], length: int) -> list[Row]:
     Grain's packers are not used. They read on until a batch of bins is full, so that a packed
     batch ends between two steps, its position joins the state that resuming must restore, and a
     step has no fixed set of queries; and their padding is segment 0. Packing the examples of one
-    step needs no state, and its result depends on its arguments alone.
-
-    Args:
-        rows: rows with SFT targets and no embeddings.
-        length: most tokens of a packed row.
+    step needs no state, and its result depends on its arguments alone. The rows have SFT targets
+    and no embeddings.
 
     Raises:
         DataError: a row is longer than `length`.
@@ -347,11 +342,8 @@ class MicroBatchConfig:
         """The length of packed rows.
 
         Four times the longest text leaves few positions empty; beyond that, attention, which grows
-        with the square of the length, would cost more than longer rows save.
-
-        Args:
-            longest: tokens of the longest text.
-            multiple: number of devices that share a batch; each gets at least one row.
+        with the square of the length, would cost more than longer rows save. Each of the `multiple`
+        devices that share a batch gets at least one row.
         """
         least = self.padded_length(longest)
         most = min(4 * least, self.tokens // multiple)

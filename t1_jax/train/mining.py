@@ -138,12 +138,7 @@ def rank_dense(
 ) -> Ranking:
     """Ranks the documents for every record's query by cosine similarity.
 
-    Args:
-        records: N records.
-        index: of their corpus.
-        queries: embeddings of the records' queries, of any length above 0.
-        depth: documents per query.
-        name: of the ranking.
+    The embeddings of the queries may have any length above 0.
 
     Raises:
         DataError: a positive is not in the index.
@@ -173,13 +168,8 @@ def mine_negatives(
     """Appends hard negatives to records.
 
     A document that is the query itself, or a positive of a record with the same query, is excluded
-    from the record, see `exclude_known_answers`.
-
-    Args:
-        records: training records of one corpus.
-        documents: id -> document, for the whole corpus.
-        rankings: at least one; each has every record.
-        config: which documents are hard negatives.
+    from the record, see `exclude_known_answers`. Each ranking has every record; `documents` are the
+    whole corpus.
 
     Raises:
         ConfigError: no ranking, or two of one name.
@@ -197,10 +187,8 @@ def mine_negatives(
     for record in records:
         close = _too_close(record, rankings, keys, config)
         lists = {
-            ranking.name: list(
-                _candidates(record, ranking, keys, close, duplicates, config, dropped)
-            )
-            for ranking in rankings
+            each.name: list(_candidates(record, each, keys, close, duplicates, config, dropped))
+            for each in rankings
         }
         chosen = _unique_texts(_union(lists, config), keys)[: config.negatives]
         taken.update(next(n for n, ids in lists.items() if name in ids) for name in chosen)
@@ -209,9 +197,8 @@ def mine_negatives(
         ranking.name: sum(not ranking.run.get(record.query_id) for record in records)
         for ranking in rankings
     }
-    added = [
-        len(new.negatives) - len(old.negatives) for new, old in zip(mined, records, strict=True)
-    ]
+    pairs = zip(mined, records, strict=True)
+    added = [len(new.negatives) - len(old.negatives) for new, old in pairs]
     return tuple(mined), MiningReport(
         records=len(records),
         mined=sum(added),

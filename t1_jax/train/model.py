@@ -13,8 +13,6 @@ from flax import nnx
 from t1_jax.errors import ConfigError
 from t1_jax.generate import BatchShapes
 from t1_jax.hub import (
-    Adapter,
-    Checkpoint,
     is_adapter,
     locate_model,
     open_checkpoint,
@@ -99,12 +97,9 @@ class TrainableModel:
         options: RetrieverOptions,
         interrupt: Interrupt | None = None,
     ) -> T1:
-        """A retriever with a copy of these weights in the compute dtype.
+        """A retriever with a copy of these weights, which are not consumed, in the compute dtype.
 
-        Args:
-            trained: trainable weights; not consumed.
-            options: lengths and batch shapes.
-            interrupt: ends thinking and encoding early.
+        `interrupt` ends thinking and encoding early.
         """
         gathered = set(self.mesh_context.rules.embed) - set(self.sampler_mesh.rules.embed)
         with self.mesh_context.activate():
@@ -173,59 +168,27 @@ def _without(spec: jax.P, axes: tuple[str, ...]) -> jax.P:
     return jax.P(*remaining)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainableModelFiles:
-    """The files of a model to train, opened and checked; no weight has been read.
-
-    Attributes:
-        name: name of the base model.
-        checkpoint: checkpoint of the base model.
-        adapter: adapter that is trained further; None without one.
-        resolved: tokenizer, prompts and provenance.
-    """
-
-    name: str
-    checkpoint: Checkpoint
-    adapter: Adapter | None
-    resolved: ResolvedModel
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of the weights that a run starts from, without new adapters."""
-        base = self.resolved.provenance.fingerprint
-        if self.adapter is None:
-            return base
-        return hashlib.sha256(f"{base} {self.adapter.fingerprint}".encode()).hexdigest()
-
-    def identity(self, lora: LoraConfig | None, seed: int) -> dict[str, Any]:
-        """What all checkpoints of a run have in common, as JSON; needs no weights.
-
-        Args:
-            lora: new adapters to train; an adapter that is trained further keeps its own.
-            seed: of the run.
-        """
-        lora = lora if self.adapter is None else self.adapter.config
-        return {
-            "model": self.fingerprint,
-            "tokenizer": tokenizer_hash(self.resolved.provenance.tokenizer),
-            "prompt": self.resolved.preset.hash,
-            "emb_token": self.resolved.tokenizer.emb_token_id,
-            "lora": None if lora is None else asdict(lora) | {"targets": list(lora.targets)},
-            "seed": seed,
-        }
-
-
-def open_trainable_model(config: ModelConfig) -> TrainableModelFiles:
-    """Opens a checkpoint, or an adapter and the base model that it names.
+def open_trainable_model(config: ModelConfig) -> ResolvedModel:
+    """Opens a checkpoint, or an adapter and the base model that it names; reads no weights.
 
     Raises:
         WeightsError: nothing usable is there, or an adapter of another base model.
         ConfigError: an adapter would be trained further with another rank or other targets, or new
             adapters would not store the row of a new `<emb_token>`.
     """
-    path = Path(config.path)
-    if not is_adapter(path):
-        checkpoint = open_checkpoint(locate_model(config.path))
+    path, adapter = Path(config.path), None
+    if is_adapter(path):
+        adapter = read_adapter(path)
+        if config.lora not in (None, adapter.config):
+            raise ConfigError(
+                f"{path} is an adapter with {adapter.config}, and model.lora asks for "
+                f"{config.lora}",
+                hint="set model.lora=null to train the adapter further as it is, or merge it "
+                f"first: t1 export {path} FOLDER",
+            )
+        name, checkpoint = adapter.metadata.base_model, open_base(adapter)
+    else:
+        name, checkpoint = config.path, open_checkpoint(locate_model(config.path))
         is_new = checkpoint.tokenizer.emb_token_id is None
         if is_new and config.lora is not None and not config.lora.emb_row:
             raise ConfigError(
@@ -233,36 +196,34 @@ def open_trainable_model(config: ModelConfig) -> TrainableModelFiles:
                 "store its row",
                 hint="set model.lora.emb_row=true, or add the token first: t1 import",
             )
-        return _files(config.path, checkpoint, None, config)
-    adapter = read_adapter(path)
-    if config.lora not in (None, adapter.config):
-        raise ConfigError(
-            f"{path} is an adapter with {adapter.config}, and model.lora asks for {config.lora}",
-            hint="set model.lora=null to train the adapter further as it is, or merge it first: "
-            f"t1 export {path} FOLDER",
-        )
-    return _files(adapter.metadata.base_model, open_base(adapter), adapter, config)
-
-
-def _files(
-    name: str, checkpoint: Checkpoint, adapter: Adapter | None, config: ModelConfig
-) -> TrainableModelFiles:
-    resolved = resolve_model(
+    return resolve_model(
         checkpoint, name=name, emb_token=config.emb_token, preset=config.preset, adapter=adapter
     )
-    return TrainableModelFiles(name=name, checkpoint=checkpoint, adapter=adapter, resolved=resolved)
+
+
+def run_identity(resolved: ResolvedModel, lora: LoraConfig | None, seed: int) -> dict[str, Any]:
+    """What all checkpoints of a run have in common, as JSON; needs no weights.
+
+    `lora` are new adapters to train; an adapter that is trained further keeps its own.
+    """
+    fingerprint, adapter = resolved.provenance.fingerprint, resolved.adapter
+    if adapter is not None:
+        lora = adapter.config
+        fingerprint = hashlib.sha256(f"{fingerprint} {adapter.fingerprint}".encode()).hexdigest()
+    return {
+        "model": fingerprint,
+        "tokenizer": tokenizer_hash(resolved.provenance.tokenizer),
+        "prompt": resolved.preset.hash,
+        "emb_token": resolved.tokenizer.emb_token_id,
+        "lora": None if lora is None else asdict(lora) | {"targets": list(lora.targets)},
+        "seed": seed,
+    }
 
 
 def load_trainable_model(
-    files: TrainableModelFiles, config: ModelConfig, mesh_context: MeshContext, *, seed: int
+    resolved: ResolvedModel, config: ModelConfig, mesh_context: MeshContext, *, seed: int
 ) -> TrainableModel:
-    """Loads the weights to train, in float32.
-
-    Args:
-        files: from `open_trainable_model`.
-        config: of the model.
-        mesh_context: mesh and rules.
-        seed: seed of new adapters.
+    """Loads the weights to train, in float32; `seed` is that of new adapters.
 
     Raises:
         ConfigError: the mesh does not divide a weight.
@@ -273,7 +234,6 @@ def load_trainable_model(
     sampler_mesh = mesh_context
     if config.replicate_for_sampling:
         sampler_mesh = replace(mesh_context, rules=replace(mesh_context.rules, embed=()))
-    adapter, resolved = files.adapter, files.resolved
     decoder = load_decoder(
         resolved,
         replace(options, param_dtype="float32", remat=config.remat, unroll_decode=False),
@@ -284,7 +244,7 @@ def load_trainable_model(
             lambda: Decoder(decoder.config, options, sampler_mesh, nnx.Rngs(0))
         )
         sampler_graph, weights, _ = nnx.split(sampler, nnx.Param, VocabMask)
-        if config.lora is not None and adapter is None:
+        if config.lora is not None and resolved.adapter is None:
             bits = jnp.asarray(key_data(seed, "lora"))
             decoder = add_lora(
                 decoder,
@@ -292,7 +252,7 @@ def load_trainable_model(
                 nnx.Rngs(jax.random.wrap_key_data(bits, impl="threefry2x32")),
                 emb_token_id=resolved.tokenizer.emb_token_id,
             )
-        is_new = adapter is None and files.checkpoint.tokenizer.emb_token_id is None
+        is_new = resolved.adapter is None and resolved.checkpoint.tokenizer.emb_token_id is None
         if is_new and config.emb_token_init == "end":
             init_emb_row(decoder, resolved.tokenizer.eos_ids, resolved.tokenizer.emb_token_id)
         graph, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)

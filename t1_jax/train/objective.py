@@ -100,17 +100,11 @@ def accumulate_gradients(
     vector_grads: Float[Array, "B M D"] | None,
     objective: TokenObjective,
 ) -> tuple[nnx.State, TokenLosses]:
-    """Adds the gradients of a micro-batch: one forward and one backward pass.
+    """Adds the gradients of a micro-batch to those so far, which it consumes: one forward and one
+    backward pass.
 
-    Args:
-        graphdef: structure of the decoder.
-        trained: weights that are trained.
-        frozen: all other weights.
-        gradients: gradients so far; consumed.
-        batch: the micro-batch.
-        vector_grads: gradient of the step's contrastive loss with respect to the micro-batch's
-            embeddings; None where the step has no contrastive loss.
-        objective: constants of the token losses.
+    `vector_grads` is the gradient of the step's contrastive loss with respect to the micro-batch's
+    embeddings; None where the step has no contrastive loss.
     """
 
     def loss(trained: nnx.State) -> tuple[Array, TokenLosses]:

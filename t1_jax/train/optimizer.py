@@ -98,11 +98,8 @@ class Optimizer:
     """The optimizer of one stage.
 
     A non-finite gradient leaves weights and moments unchanged, so that a broken run keeps those of
-    its last good step; only the count of steps and the average of the weights advance.
-
-    Args:
-        config: of the optimizer.
-        steps: length of the schedule in updates.
+    its last good step; only the count of steps and the average of the weights advance. `steps` is
+    the length of the schedule in updates.
     """
 
     def __init__(self, config: OptimizerConfig, steps: int) -> None:
@@ -133,13 +130,10 @@ class Optimizer:
                     f"trainable weights must be float32, one is {leaf.dtype}",
                     hint="load the model with param_dtype float32; activations may be bfloat16",
                 )
-        average = None
-        if self.config.ema is not None:
-            average = jax.tree.map(jnp.copy, trained)
         return TrainState(
             trained=trained,
             optimizer=jax.jit(self.rule.init)(trained),
-            average=average,
+            average=None if self.config.ema is None else jax.tree.map(jnp.copy, trained),
             step=jnp.zeros((), jnp.int32),
         )
 
@@ -180,11 +174,7 @@ def _decays(trained: nnx.State) -> nnx.State:
     return nnx.map_state(lambda path, _: path[-1] in _DECAYING, trained)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("rule", "schedule", "ema"),
-    donate_argnames=("state",),
-)
+@functools.partial(jax.jit, static_argnames=("rule", "schedule", "ema"), donate_argnames=("state",))
 def _apply(
     rule: optax.GradientTransformation,
     schedule: optax.Schedule,

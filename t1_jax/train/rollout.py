@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from flax import nnx
@@ -25,7 +25,7 @@ from t1_jax.train.batches import PreparedBatch, SourceState, StageState
 from t1_jax.train.candidates import CandidateDocuments
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import plan_contrast
-from t1_jax.train.data import Example, LengthConfig, TrainingSet
+from t1_jax.train.data import BatchIterator, Example, LengthConfig, TrainingSet
 from t1_jax.train.infra import Clock, any_process
 from t1_jax.train.layout import (
     EmbeddingIds,
@@ -56,36 +56,9 @@ _SAMPLED_QUERIES = 4
 """Queries of a rollout whose thoughts are kept for a person to read."""
 
 
-@runtime_checkable
-class ExampleStream(Protocol):
-    """The examples of a stage; see `BatchIterator`."""
-
-    def __next__(self) -> Sequence[Example]:
-        """The examples of the next step."""
-        ...
-
-    def more(self) -> Sequence[Example]:
-        """Further examples for the same step; fewer, or none, where there are no others."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position, as JSON can hold it."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes back to a position."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PrefetchedRollout:
-    """A rollout before its step.
-
-    Attributes:
-        rollout: the rollout.
-        metrics: metrics of its thoughts and rewards.
-        clock: time that it took.
-    """
+    """A rollout before its step, with its metrics and the time that it took."""
 
     rollout: Rollout
     metrics: dict[str, float]
@@ -100,21 +73,13 @@ class RolloutBatches:
     importance sampling of the policy loss corrects for it. A rollout depends on weights and step
     alone: a resumed run samples it again, and checkpoints need not hold it.
 
-    Args:
-        config: config of the stage.
-        examples: stream of the stage's examples.
-        sets: training sets that the examples come from.
-        rows: builds rows.
-        model: the model that thinks and learns.
-        lengths: most tokens of queries, thoughts and documents.
-        seed: seed of thoughts and of random documents in pools.
-        interrupt: ends a rollout early.
+    `seed` is that of thoughts and of random documents in pools; `interrupt` ends a rollout early.
     """
 
     def __init__(
         self,
         config: StageConfig,
-        examples: ExampleStream,
+        examples: BatchIterator,
         sets: Sequence[TrainingSet],
         rows: RowBuilder,
         model: TrainableModel,
@@ -153,11 +118,9 @@ class RolloutBatches:
             batch = self.batch(prefetched.rollout)
         if state.reference is not None:
             with clock.of("reference"):
+                temperature = self._config.rollout.temperature
                 ref_logps = step_logps(
-                    self._model.parts,
-                    state.reference,
-                    batch,
-                    temperature=self._config.rollout.temperature,
+                    self._model.parts, state.reference, batch, temperature=temperature
                 )
                 batch = batch.with_logps(reference=ref_logps)
         return PreparedBatch(
@@ -247,11 +210,8 @@ class RolloutBatches:
         With `zero_variance: resample`, groups without variance are replaced by those of further
         examples, for at most `resample_rounds` batches.
 
-        Args:
-            params: weights that sample.
-            step: number of the step in the whole run; thoughts and the age of document embeddings
-                depend on it.
-            clock: measures sampling, encoding and rewards.
+        Thoughts and the age of document embeddings depend on the number of the step in the whole
+        run.
 
         Returns:
             The rollout and its metrics.
@@ -263,7 +223,7 @@ class RolloutBatches:
             rollout = without_rewards(examples, self._sample(retriever, examples, step, clock))
             return rollout, rollout_metrics(rollout)
         with clock.of("refresh"):
-            self._candidates.refresh(retriever, step)
+            self._candidates.refresh(retriever.encode_document, step)
         rollout = self._rewarded(retriever, self._candidates, next(self._examples), step, clock)
         varied = has_variance(rollout.rewards.total, self._config.advantage.std_floor)
         resamples = self._config.advantage.zero_variance == "resample"
@@ -306,19 +266,19 @@ class RolloutBatches:
         clock: Clock,
     ) -> Rollout:
         """Samples, ranks the candidates for each thought, and computes rewards and advantages."""
-        thoughts = self._sample(retriever, examples, step, clock)
+        thoughts, encode = self._sample(retriever, examples, step, clock), retriever.encode_document
         with clock.of("reward"):
             vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
                 nothink_vectors = embed_without_thought(retriever, examples)
                 nothink = candidates.outcome(
-                    retriever, examples, nothink_vectors[:, None], pools_near=vectors.mean(axis=1)
+                    encode, examples, nothink_vectors[:, None], pools_near=vectors.mean(axis=1)
                 )
             context = RewardContext(
                 thoughts=thoughts,
                 records=[example.record for example in examples],
-                outcome=candidates.outcome(retriever, examples, vectors),
+                outcome=candidates.outcome(encode, examples, vectors),
                 nothink=nothink,
                 max_thought_tokens=self._config.rollout.max_thought_tokens,
                 special_ids=self._rows.tokenizer.special_ids,
@@ -344,9 +304,7 @@ class RolloutBatches:
         reference_ids: dict[int, int] = {}
         if config.contrast_reference_thoughts:
             with_reference = [
-                number
-                for number, example in enumerate(rollout.examples)
-                if example.thought is not None
+                n for n, each in enumerate(rollout.examples) if each.thought is not None
             ]
             reference_ids = dict(zip(with_reference, ids.take(len(with_reference)), strict=True))
         plan, documents = None, []

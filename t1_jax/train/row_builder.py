@@ -20,14 +20,7 @@ from t1_jax.train.layout import Continuation, Row, RowTargets
 
 
 class RowBuilder:
-    """Tokenizes what examples hold, and builds rows from it.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        preset: prompts of queries and documents.
-        sets: training sets that examples come from.
-        lengths: most tokens of queries, thoughts and documents.
-    """
+    """Tokenizes what examples hold, and builds rows from it."""
 
     def __init__(
         self,
@@ -39,9 +32,7 @@ class RowBuilder:
         self.tokenizer = tokenizer
         self._preset = preset
         self._lengths = lengths
-        self._documents: dict[str, Mapping[str, Document]] = {
-            training_set.name: training_set.documents for training_set in sets
-        }
+        self._documents: dict[str, Mapping[str, Document]] = {s.name: s.documents for s in sets}
         self._prompts: dict[tuple[str, str, bool], PromptTokens] = {}
         self._document_tokens: dict[tuple[str, str], Int[np.ndarray, " L"]] = {}
         self._thoughts: dict[str, tuple[Int[np.ndarray, " L"], bool]] = {}
@@ -80,11 +71,8 @@ class RowBuilder:
         self, examples: Sequence[Example], *, train_emb_token: bool = True
     ) -> int:
         """Number of SFT targets of a step: the denominator of its SFT loss."""
-        return sum(
-            self._sft_targets(example.thought, train_emb_token)
-            for example in examples
-            if example.thought is not None
-        )
+        texts = [example.thought for example in examples if example.thought is not None]
+        return sum(self._sft_targets(text, train_emb_token) for text in texts)
 
     def _sft_targets(self, text: str, train_emb_token: bool) -> int:
         """Number of SFT targets of a reference thought, its `<emb_token>` included.
@@ -161,12 +149,7 @@ class RowBuilder:
         )
 
     def document_row(self, key: tuple[str, str], embedding_id: int) -> Row:
-        """The row of a document.
-
-        Args:
-            key: set name and document id.
-            embedding_id: id of the embedding read at its `<emb_token>`.
-        """
+        """The row of a document, whose key is set name and document id."""
         if key not in self._document_tokens:
             document = self._documents[key[0]][key[1]]
             self._document_tokens[key] = tokenize_documents(

@@ -1,5 +1,7 @@
 """A training run: open, check, load, resume, train, export."""
 
+import functools
+
 import jax
 
 from t1_jax.parallel import MeshContext, count_compilations, make_mesh_context
@@ -13,11 +15,16 @@ from t1_jax.train.checks import (
 )
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.infra import Checkpoints, GracefulStop, RunFolder
-from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
+from t1_jax.train.model import (
+    TrainableModel,
+    load_trainable_model,
+    open_trainable_model,
+    run_identity,
+)
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.saver import RunSaver
 from t1_jax.train.sources import TrainingData, load_training_data
-from t1_jax.train.stage import Stages
+from t1_jax.train.stage import Stage
 from t1_jax.train.trainer import Log, Trainer, TrainResult
 
 
@@ -30,11 +37,8 @@ def train(
 ) -> TrainResult:
     """Runs the stages of a config, or resumes the run in its folder.
 
-    Args:
-        config: of the run.
-        log: receives warnings and milestones, on the first process only.
-        show_progress: whether to draw progress bars.
-        mesh_context: mesh and rules; default: all devices, laid out as `config.mesh` says.
+    `log` receives warnings and milestones, on the first process only. The default of `mesh_context`
+    is all devices, laid out as `config.mesh` says.
 
     Raises:
         ConfigError: settings that contradict each other or do not fit the devices.
@@ -45,27 +49,33 @@ def train(
         RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
     """
     is_first = jax.process_index() == 0
-    log = log if is_first else _silent
+    log = log if is_first else lambda text: None
 
     # Open the model's and the data's files and check everything, before weights are read.
     check_config(config)
-    files = open_trainable_model(config.model)
-    tokenizer, preset = files.resolved.tokenizer, files.resolved.preset
+    resolved = open_trainable_model(config.model)
+    tokenizer, preset = resolved.tokenizer, resolved.preset
     mesh_context = mesh_context or make_mesh_context(config.mesh)
-    check_model(config, files, mesh_context)
-    identity = files.identity(config.model.lora, config.seed)
+    check_model(config, resolved, mesh_context)
+    identity = run_identity(resolved, config.model.lora, config.seed)
     check_resume(config, identity)
     data = load_training_data(config.data, config.validation)
     check_data(config, data, tokenizer, preset)
     rows = RowBuilder(tokenizer, preset, data.sets, config.data.lengths)
     for line in data.notices():
         log(line)
-    for warning in all_warnings(config, files.checkpoint.config, data, rows):
+    for warning in all_warnings(config, resolved.checkpoint.config, data, rows):
         log(f"warning: {warning}")
 
-    model = load_trainable_model(files, config.model, mesh_context, seed=config.seed)
+    model = load_trainable_model(resolved, config.model, mesh_context, seed=config.seed)
     stop = GracefulStop(config.max_minutes)
-    stages = Stages(config, data, model, rows, stop)
+
+    @functools.cache
+    def stage_of(name: str) -> Stage:
+        return Stage(name, config, model, data.sets, rows, stop)
+
+    for name in config.running:  # none is rejected after those before it have run
+        stage_of(name)
 
     # The run folder exists from here on.
     folder = RunFolder(
@@ -86,7 +96,7 @@ def train(
             config,
             data,
             model,
-            stages,
+            stage_of,
             saver,
             stop,
             log,
@@ -95,10 +105,6 @@ def train(
         result = trainer.run()
         log(f"{compiled.count} programs were compiled in {compiled.seconds:.0f} s")
         return result
-
-
-def _silent(text: str) -> None:
-    """The log of all processes but the first."""
 
 
 def _summary(config: TrainConfig, data: TrainingData, model: TrainableModel) -> str:

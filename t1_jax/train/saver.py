@@ -16,7 +16,6 @@ from t1_jax.train.export import export_weights, training_summary
 from t1_jax.train.infra import (
     Checkpoints,
     Health,
-    HealthConfig,
     Meter,
     RunFolder,
     abstract_like,
@@ -24,7 +23,7 @@ from t1_jax.train.infra import (
 )
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.sources import TrainingData
-from t1_jax.train.stage import Stage, Stages
+from t1_jax.train.stage import Stage
 
 
 @dataclass(kw_only=True)
@@ -87,11 +86,6 @@ class Progress:
     best: tuple[float, int] | None = None
     validation_pending: bool = False
 
-    @classmethod
-    def new(cls, config: HealthConfig) -> "Progress":
-        """The progress of a run that begins."""
-        return cls(health=Health(config), meter=Meter(total_peak_flops()))
-
     def state_dict(self) -> dict[str, Any]:
         """All of it as JSON."""
         return {
@@ -121,21 +115,8 @@ class Progress:
 class RunSaver:
     """Saves a run, restores it, and exports weights; only saved weights are exported.
 
-    All processes call its methods together.
-
-    Args:
-        config: of the run.
-        data: training data.
-        model: the model in training.
-        folder: of the run.
-        checkpoints: of the run.
-        identity: what all checkpoints of the run have in common, see
-            `TrainableModelFiles.identity`.
-
-    Attributes:
-        folder: see above.
-        checkpoints: see above.
-        progress: of the run; part of every checkpoint.
+    All processes call its methods together. `identity` is in all checkpoints, see `run_identity`;
+    so is `progress`.
     """
 
     def __init__(
@@ -150,7 +131,7 @@ class RunSaver:
     ) -> None:
         self.folder = folder
         self.checkpoints = checkpoints
-        self.progress = Progress.new(config.health)
+        self.progress = Progress(health=Health(config.health), meter=Meter(total_peak_flops()))
         self._config = config
         self._data = data
         self._model = model
@@ -162,12 +143,7 @@ class RunSaver:
         return None if latest is None else self.checkpoints.meta(latest)
 
     def save(self, running: RunningStage, *, replace: bool = False) -> None:
-        """Begins to save the run as it is after a step; see `Checkpoints.save`.
-
-        Args:
-            running: the stage in progress.
-            replace: write a checkpoint of this step again.
-        """
+        """Begins to save the run as it is after a step; see `Checkpoints.save`."""
         source = running.stage.state_dict()
         meta = {
             **self._identity,
@@ -187,20 +163,16 @@ class RunSaver:
             replace=replace,
         )
 
-    def restore(self, stages: Stages, meta: Mapping[str, Any]) -> RunningStage:
+    def restore(self, stage: Stage, meta: Mapping[str, Any]) -> RunningStage:
         """The stage of the newest checkpoint and all progress, as they were when it was saved.
 
-        Consumes the initial weights of the model.
-
-        Args:
-            stages: of the run.
-            meta: of the checkpoint, see `latest_meta`.
+        Consumes the initial weights of the model; for `meta` see `latest_meta`.
 
         Raises:
             WeightsError: the checkpoint is damaged, or holds arrays of another shape.
             DataError: it belongs to other data.
         """
-        stage, initial = stages[meta["stage"]], self._model.initial
+        initial = self._model.initial
         step = meta["first_step"] + meta["stage_step"]
         abstract = abstract_like(stage.start(initial))
         for leaf in jax.tree.leaves(initial):
@@ -245,12 +217,7 @@ class RunSaver:
             self.export(running.weights, "best", scores)
 
     def export(self, weights: nnx.State, name: str, scores: Mapping[str, float]) -> None:
-        """Exports weights that are saved already.
-
-        Args:
-            weights: trained parameters.
-            name: of the folder in the run folder.
-            scores: validation metrics of these weights.
+        """Exports weights that are saved already to the folder `name` in the run folder.
 
         Raises:
             T1Error: see `export_weights`; names the checkpoint that holds these weights.

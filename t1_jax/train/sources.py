@@ -87,10 +87,8 @@ class TrainingData:
             for note, count in counts.items()
         ]
         if self.removed_negatives:
-            lines.append(
-                f"{self.removed_negatives} negatives are the query itself or answer it; they are "
-                "removed"
-            )
+            count = self.removed_negatives
+            lines.append(f"{count} negatives are the query itself or answer it; they are removed")
         return lines
 
 
@@ -163,9 +161,7 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
 def held_out_splits(collection: str, lenient: bool = False) -> dict[str, Collection]:
     """Split -> collection, for every split whose name does not begin with "train".
 
-    Args:
-        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
-        lenient: see `t1_jax.retrieval.load_collection`.
+    `collection` and `lenient` are as in `SourceConfig`.
 
     Raises:
         DataError: the collection is missing or malformed.
@@ -229,10 +225,9 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
     if source.documents:
         records += document_pairs(source.collection, cached_source(source.collection))
     if source.shortest_thoughts is not None:
+        shortest = slice(source.shortest_thoughts)
         records = [
-            replace(
-                record, thoughts=tuple(sorted(record.thoughts, key=len)[: source.shortest_thoughts])
-            )
+            replace(record, thoughts=tuple(sorted(record.thoughts, key=len)[shortest]))
             for record in records
         ]
     return tuple(records)

@@ -13,14 +13,13 @@ from t1_jax.interrupt import Interrupt
 from t1_jax.seeds import stable_hash
 from t1_jax.train.batches import BatchSource, SourceState, StageState, copied
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.data import StageDataConfig, TrainingSet, epoch_steps, iterate_batches
+from t1_jax.train.data import BatchIterator, StageDataConfig, TrainingSet, epoch_steps
 from t1_jax.train.infra import Clock
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.objective import TokenObjective
 from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.row_builder import RowBuilder
-from t1_jax.train.sources import TrainingData
 from t1_jax.train.step import Objective, StepBatch, train_step
 from t1_jax.train.supervised import SupervisedBatches
 
@@ -48,18 +47,10 @@ class StepReport:
 
 
 class Stage:
-    """A stage of a run.
-
-    Args:
-        name: name of the stage in the config.
-        config: config of the run.
-        model: the model that learns.
-        sets: training sets.
-        rows: builds rows.
-        interrupt: ends a rollout early.
+    """A stage of a run; `interrupt` ends a rollout early.
 
     Attributes:
-        name: name of the stage.
+        name: name of the stage in the config.
         config: config of the stage.
         steps: number of steps.
         interrupt: the one given.
@@ -83,7 +74,7 @@ class Stage:
         self._parts = model.parts
         sets = _with_fixed_thought(sets, self.config.fixed_thought)
         data = _data_config(self.config, stable_hash(config.seed, name, "examples"))
-        examples = iterate_batches(sets, data)
+        examples = BatchIterator(sets, data)
         self.steps = _num_steps(self.config, epoch_steps(sets, data))
         self._num_iterations = (
             self.config.rollout.num_iterations if self.config.draws_thoughts else 1
@@ -119,9 +110,7 @@ class Stage:
     def step(self, state: StageState, number: int) -> tuple[StageState, StepReport]:
         """One step: a batch and its update, or a rollout and its updates. Consumes the state.
 
-        Args:
-            state: state from `start` or from the step before.
-            number: number of the step in the whole run.
+        `number` counts the steps of the whole run.
 
         Raises:
             Interrupted: the run was asked to end during a rollout.
@@ -181,47 +170,6 @@ class Stage:
             train, metrics, _ = train_step(parts, self.optimizer, objective, train, batch)
             by_update.append(metrics)
         return train, _mean_metrics(by_update)
-
-
-class Stages:
-    """The stages of a run.
-
-    Args:
-        config: config of the run.
-        data: training data.
-        model: the model that learns.
-        rows: builds rows.
-        interrupt: ends rollouts early.
-
-    Raises:
-        ConfigError: the data cannot fill the batches of a stage.
-    """
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: TrainingData,
-        model: TrainableModel,
-        rows: RowBuilder,
-        interrupt: Interrupt,
-    ) -> None:
-        self._interrupt = interrupt
-        self._config = config
-        self._data = data
-        self._model = model
-        self._rows = rows
-        self._stages: dict[str, Stage] = {}
-        # All at once, so that none is rejected after those before it have run.
-        for name in config.running:
-            self[name]
-
-    def __getitem__(self, name: str) -> Stage:
-        """The stage of this name in the config."""
-        if name not in self._stages:
-            self._stages[name] = Stage(
-                name, self._config, self._model, self._data.sets, self._rows, self._interrupt
-            )
-        return self._stages[name]
 
 
 def stage_objective(config: StageConfig) -> Objective:

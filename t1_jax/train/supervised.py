@@ -15,15 +15,7 @@ from t1_jax.train.step import StepBatch
 
 
 class SupervisedBatches:
-    """A `BatchSource` of examples that are used as they are.
-
-    Args:
-        config: config of the stage.
-        examples: stream of the stage's examples.
-        sets: training sets that the examples come from.
-        rows: builds rows.
-        mesh_context: mesh and rules.
-    """
+    """A `BatchSource` of examples that are used as they are."""
 
     def __init__(
         self,
@@ -95,10 +87,7 @@ class SupervisedBatches:
             rows = pack_rows([row for row in rows if len(row.targets)], length)
         return StepBatch(
             micro_batches=micro_batches(
-                rows,
-                config.micro_batch,
-                self._mesh_context,
-                pad_id=self._rows.tokenizer.pad_id,
+                rows, config.micro_batch, self._mesh_context, pad_id=self._rows.tokenizer.pad_id
             ),
             plan=plan,
             num_embeddings=ids.count,

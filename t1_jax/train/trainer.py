@@ -22,7 +22,7 @@ from t1_jax.train.infra import (
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.saver import Progress, RunningStage, RunSaver
 from t1_jax.train.sources import TrainingData
-from t1_jax.train.stage import Stages, StepReport
+from t1_jax.train.stage import Stage, StepReport
 from t1_jax.train.validate import Validation, validate
 
 Log = Callable[[str], None]
@@ -72,15 +72,7 @@ class _CompletedStep:
 class Trainer:
     """Runs the stages of a config, from the newest checkpoint to the end.
 
-    Args:
-        config: of the run.
-        data: training data and validation collections.
-        model: the model in training.
-        stages: batches and optimizers.
-        saver: checkpoints and exports.
-        stop: asks the run to end early.
-        log: shows warnings and milestones.
-        show_progress: whether to draw progress bars.
+    `stage_of` returns the stage of a name, `log` shows warnings and milestones.
     """
 
     _tracker: Tracker
@@ -90,7 +82,7 @@ class Trainer:
         config: TrainConfig,
         data: TrainingData,
         model: TrainableModel,
-        stages: Stages,
+        stage_of: Callable[[str], Stage],
         saver: RunSaver,
         stop: GracefulStop,
         log: Log,
@@ -100,7 +92,7 @@ class Trainer:
         self._config = config
         self._data = data
         self._model = model
-        self._stages = stages
+        self._stage_of = stage_of
         self._saver = saver
         self._stop = stop
         self._log = log
@@ -124,7 +116,9 @@ class Trainer:
         """
         meta = self._saver.latest_meta()
         names = self._config.running if meta is None else self._remaining_stages(meta)
-        running = None if meta is None else self._saver.restore(self._stages, meta)
+        running = None
+        if meta is not None:
+            running = self._saver.restore(self._stage_of(meta["stage"]), meta)
         step = 0 if running is None else running.step
         # The run cannot be rejected from here on, so its folder may change.
         self._saver.folder.commit()
@@ -150,12 +144,12 @@ class Trainer:
         if running is not None:
             self._finish_step(running)
         elif self._config.validate_first:
-            stage = self._stages[names[0]].config
+            stage = self._stage_of(names[0]).config
             if validation := self._measure(UNTRAINED, weights, stage, step=0):
                 self._record(0, validation.metrics, validation.samples)
         for name in names:
             if running is None:
-                stage = self._stages[name]
+                stage = self._stage_of(name)
                 running = RunningStage(
                     stage=stage, state=stage.start(weights), first_step=first_step
                 )
@@ -341,9 +335,9 @@ class Trainer:
                 f"{folder} is in stage {name}, which this config does not have",
                 hint=f"add that stage to the config again; it has {', '.join(names)}",
             )
-        if name not in running and done < self._stages[name].steps:
+        if name not in running and done < self._stage_of(name).steps:
             raise ConfigError(
-                f"{folder} is in stage {name}, after {done} of its {self._stages[name].steps} "
+                f"{folder} is in stage {name}, after {done} of its {self._stage_of(name).steps} "
                 "steps, and `run` leaves that stage out",
                 hint=f"finish {name} first, or train in another folder",
             )

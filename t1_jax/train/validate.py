@@ -55,13 +55,8 @@ def validate(
 ) -> Validation:
     """Ranks all documents of each collection for its queries.
 
-    Args:
-        model: the retriever with the current weights.
-        collections: by name.
-        config: length and temperature of thoughts.
-        think: whether queries are embedded after a thought.
-        samples: queries of each collection to return with their thoughts.
-        stop: checked between chunks of texts, on all processes together.
+    `samples` queries of each collection are returned with their thoughts. `stop` is checked between
+    chunks of texts, on all processes together.
 
     Raises:
         Interrupted: the run was asked to stop; there is no partial score.
@@ -113,9 +108,8 @@ def _encode(
         thoughts += groups
     for chunk in _chunks(collection.documents, stop):
         texts = [document.full_text for document in chunk]
-        documents.append(
-            model.encode_document(texts, document_ids=[document.id for document in chunk])
-        )
+        ids = [document.id for document in chunk]
+        documents.append(model.encode_document(texts, document_ids=ids))
     return np.concatenate(queries), np.concatenate(documents), thoughts
 
 

@@ -10,9 +10,9 @@ import pytest
 from t1_jax.errors import DataError
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retrieval import Document
-from t1_jax.train.candidates import CandidateDocuments, joined_outcome
+from t1_jax.train.candidates import CandidateDocuments
 from t1_jax.train.data import Example, TrainingRecord, TrainingSet
-from t1_jax.train.rewards import PoolConfig, outcome_from_scores
+from t1_jax.train.rewards import PoolConfig, joined_outcome, outcome_from_scores
 
 
 class Encoder:
@@ -22,7 +22,7 @@ class Encoder:
         self.turn = turn
         self.encoded: list[str] = []
 
-    def encode_document(
+    def __call__(
         self, texts: Sequence[str], document_ids: Sequence[str] | None = None
     ) -> np.ndarray:
         self.encoded += texts

@@ -1,6 +1,6 @@
 """Rollouts of a tiny model: what they are ranked against, and what is learned from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 
 from t1_jax.generate import FinishReason
 from t1_jax.interrupt import Interrupt
-from t1_jax.train.data import Example, iterate_batches
+from t1_jax.train.data import BatchIterator, Example
 from t1_jax.train.infra import Clock
 from t1_jax.train.optimizer import Optimizer
 from t1_jax.train.rollout import RolloutBatches, embed_without_thought
@@ -22,45 +22,35 @@ from tests.train.toy_runs import S1, S2, S3, leaves_of, merged
 from tests.train.toy_stages import ToyStages
 
 
-class CountedExamples:
+class CountedExamples(BatchIterator):
     """The examples of a stage, without thoughts; counts the batches that were read."""
 
     def __init__(self, toy: ToyStages, stage: dict[str, Any]) -> None:
         config = toy.config(stage).stages["it"].data
-        self._batches = iterate_batches(toy.data.sets, replace(config, thoughts="none"))
+        super().__init__(toy.data.sets, replace(config, thoughts="none"))
         self.taken = 0
 
-    def __next__(self) -> Sequence[Example]:
+    def more(self) -> tuple[Example, ...]:
         self.taken += 1
-        return next(self._batches)
-
-    def more(self) -> Sequence[Example]:
-        self.taken += 1
-        return self._batches.more()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._batches.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._batches.load_state_dict(state)
+        return super().more()
 
 
-class FixedExamples:
+class FixedExamples(BatchIterator):
     """These examples, and no others."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
-        self._draws = examples
+        self._draws = tuple(examples)
 
-    def __next__(self) -> Sequence[Example]:
+    def __next__(self) -> tuple[Example, ...]:
         return self._draws
 
-    def more(self) -> Sequence[Example]:
+    def more(self) -> tuple[Example, ...]:
         return ()
 
     def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
 
 
@@ -84,7 +74,7 @@ def supervised_batch(
     toy: ToyStages, stage: dict[str, Any], examples: Sequence[Example]
 ) -> StepBatch:
     config = toy.config(stage).stages["it"]
-    stream = iterate_batches(toy.data.sets, config.data)
+    stream = BatchIterator(toy.data.sets, config.data)
     batches = SupervisedBatches(config, stream, toy.data.sets, toy.rows, toy.mesh_context)
     return batches.batch(examples)
 
@@ -154,7 +144,7 @@ S2_OWN: dict[str, Any] = {
 def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
     """Vectors stand after drawn thoughts; what is learned by heart is the given one alone."""
     config = toy.config(S2_OWN)
-    examples = next(iterate_batches(toy.data.sets, config.stages["it"].data))
+    examples = next(BatchIterator(toy.data.sets, config.stages["it"].data))
     reference = supervised_batch(toy, S1, examples)
     found = []
     with toy.mesh_context.activate():
@@ -181,7 +171,7 @@ def test_given_thoughts_are_imitated_and_own_ones_are_read(toy):
 def test_vectors_after_given_thoughts_stand_beside_those_after_own_ones(toy, imitates):
     """They are the vectors of a stage that reads given thoughts alone, and are compared as they."""
     stage = merged(S2_OWN, {"contrast_reference_thoughts": True, "losses": {"sft": imitates}})
-    examples = list(next(iterate_batches(toy.data.sets, toy.config(stage).stages["it"].data)))
+    examples = list(next(BatchIterator(toy.data.sets, toy.config(stage).stages["it"].data)))
     examples[1] = replace(examples[1], thought=None)
     alone = supervised_batch(toy, S2, examples)
     with toy.mesh_context.activate():

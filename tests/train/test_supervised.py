@@ -11,7 +11,7 @@ from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.text import T1Tokenizer
 from t1_jax.train.config import LossWeights, StageConfig
 from t1_jax.train.contrast import plan_contrast
-from t1_jax.train.data import LengthConfig, StageDataConfig, iterate_batches
+from t1_jax.train.data import BatchIterator, LengthConfig, StageDataConfig
 from t1_jax.train.layout import EmbeddingIds, MicroBatchConfig
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import Objective, StepBatch
@@ -44,7 +44,7 @@ def prepared(
     mesh_context = mesh_context or single_device_mesh_context()
     rows = RowBuilder(tokenizer, PRESET, sets(), LENGTHS)
     config = stage(losses, **changes)
-    stream = iterate_batches(sets(), replace(config.data, thoughts="none", batch_size=1))
+    stream = BatchIterator(sets(), replace(config.data, thoughts="none", batch_size=1))
     batches = SupervisedBatches(config, stream, sets(), rows, mesh_context)
     return batches.batch(examples() * repeats)
 

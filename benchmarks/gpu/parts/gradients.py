@@ -12,7 +12,7 @@ from benchmarks.gpu.toy import STAGES, toy_config, toy_files
 from t1_jax.interrupt import Interrupt
 from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
 from t1_jax.train import TrainConfig
-from t1_jax.train.data import iterate_batches
+from t1_jax.train.data import BatchIterator
 from t1_jax.train.infra.throughput import Clock
 from t1_jax.train.model import TrainableModel, load_trainable_model, open_trainable_model
 from t1_jax.train.optimizer import Optimizer, OptimizerConfig
@@ -72,7 +72,7 @@ def _rollout_batches(
 ) -> RolloutBatches:
     return RolloutBatches(
         config.stages[name],
-        iterate_batches(data.sets, config.stages[name].data),
+        BatchIterator(data.sets, config.stages[name].data),
         data.sets,
         RowBuilder(student.tokenizer, student.preset, data.sets, config.data.lengths),
         student,
@@ -114,7 +114,7 @@ def _batch(
         return _rollout_batches(config, name, student, data).batch(rollout)
     stage = config.stages[name]
     rows = RowBuilder(student.tokenizer, student.preset, data.sets, config.data.lengths)
-    examples = iterate_batches(data.sets, stage.data)
+    examples = BatchIterator(data.sets, stage.data)
     batches = SupervisedBatches(stage, examples, data.sets, rows, mesh_context)
     return batches.batch(next(examples))
 

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 
 
 class BatchIterator(Iterator[tuple[Example, ...]]):
-    """Endless global batches, from `iterate_batches`.
+    """Endless global batches of training sets, from the beginning.
+
+    Grain does the shuffling and the mixture. The positive, negatives and thought of an example
+    depend only on the seed, the record and the number of the pass over its set.
 
     A batch has no query text twice. An example whose text is already in the batch is deferred to
     the next one, so that every record comes up once in each pass over its set. The position is the
     number of steps, and for each stream the number of examples read and the deferred ones.
+
+    Raises:
+        ConfigError: the mixture names an unknown set or leaves one out, or a batch needs a query
+            text more than once.
+        DataError: no set, two of one name, no query in `query_range`, no records of a kind that is
+            asked for, or no thought where one is required.
     """
 
     def __init__(self, sets: Sequence[TrainingSet], config: StageDataConfig) -> None:
@@ -114,21 +123,6 @@ class _DedupStream:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._next = int(state["next"])
         self._deferred = tuple(int(number) for number in state["waiting"])
-
-
-def iterate_batches(sets: Sequence[TrainingSet], config: StageDataConfig) -> BatchIterator:
-    """The global batches of training sets, from the beginning.
-
-    Grain does the shuffling and the mixture. The positive, negatives and thought of an example
-    depend only on the seed, the record and the number of the pass over its set.
-
-    Raises:
-        ConfigError: the mixture names an unknown set or leaves one out, or a batch needs a query
-            text more than once.
-        DataError: no set, two of one name, no query in `query_range`, no records of a kind that is
-            asked for, or no thought where one is required.
-    """
-    return BatchIterator(sets, config)
 
 
 def epoch_steps(sets: Sequence[TrainingSet], config: StageDataConfig) -> int:

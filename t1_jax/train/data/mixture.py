@@ -46,11 +46,8 @@ def stream_shares(sets: Mapping[str, TrainingSet], config: StageDataConfig) -> l
     result = []
     for name, item in sets.items():
         for share, records in _kinds(item, config):
-            rate = (
-                config.batch_size
-                * share
-                * (1 if config.homogeneous_batches else shares[name] / total)
-            )
+            of_step = 1 if config.homogeneous_batches else shares[name] / total
+            rate = config.batch_size * share * of_step
             passes = config.batch_size * share * shares[name] / total / len(records)
             result.append(StreamShare(set_name=name, records=records, rate=rate, passes=passes))
     return result

@@ -35,9 +35,7 @@ def collect_candidates(
 ) -> Candidates:
     """The documents of a step's examples, without repetition.
 
-    Args:
-        examples: of the step.
-        hard_negatives: columns K of `negative_index`; default: the maximum of the examples.
+    `hard_negatives` are the columns K of `negative_index`; default: the maximum of the examples.
 
     Raises:
         DataError: an example has more negatives than `hard_negatives`.
@@ -68,12 +66,7 @@ def candidate_mask(
     False for positives of the query and documents excluded for it, for other documents with their
     texts, and for documents with the query's own text. The exception is the example's positive:
     its own column is True, so that the denominator has it exactly once. All other candidates are
-    True, also those of other sets.
-
-    Args:
-        examples: of the step.
-        candidates: (set name, document id) of each column.
-        sets: training sets of the examples and candidates.
+    True, also those of other sets. A candidate is (set name, document id).
     """
     by_name = sets_by_name(sets)
     # Equal ids of a set have equal texts, so it is enough to compare texts.
@@ -101,11 +94,7 @@ def exclude_known_answers(
        only records with another instruction have it as a positive.
 
     A record's positives are never excluded. Exclusions apply to all negatives: mined, in-batch, of
-    pools and of the corpus.
-
-    Args:
-        records: training records of one corpus.
-        documents: id -> document, for the whole corpus.
+    pools and of the corpus. `documents` are the whole corpus.
 
     Returns:
         The records with their exclusions, and how many of their negatives were removed.

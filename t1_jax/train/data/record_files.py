@@ -25,11 +25,8 @@ def read_records(
 
     Keys (columns): `query_id` and `query`; `positives`, a list of document ids (grade 1) or an
     object of id -> grade (in Parquet a map); optionally `negatives` and `excluded`, lists of ids,
-    `thought`, a text or a list of alternatives, and `instruction`. Null equals a missing key.
-
-    Args:
-        paths: paths of the files.
-        documents: ids of the corpus; None accepts any.
+    `thought`, a text or a list of alternatives, and `instruction`. Null equals a missing key. The
+    ids of `documents` are those of the corpus; None accepts any.
 
     Raises:
         DataError: with file and line (Parquet: row): an unknown or missing key, a value of another

@@ -2,7 +2,6 @@
 
 from t1_jax.train.infra.checkpoints import CheckpointConfig as CheckpointConfig
 from t1_jax.train.infra.checkpoints import Checkpoints as Checkpoints
-from t1_jax.train.infra.checkpoints import Restored as Restored
 from t1_jax.train.infra.console import training_bar as training_bar
 from t1_jax.train.infra.folder import RunFolder as RunFolder
 from t1_jax.train.infra.folder import check_recorded_data as check_recorded_data

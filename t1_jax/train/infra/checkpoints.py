@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -124,16 +123,11 @@ class Checkpoints:
     ) -> None:
         """Begins to save; returns once the arrays are copied, and writes in the background.
 
-        Does nothing if the step already has a checkpoint, unless `replace`.
-
-        Args:
-            step: steps done.
-            state: a pytree of `jax.Array`s, PRNG keys included.
-            host: NumPy arrays of numbers or booleans.
-            meta: JSON.
-            metrics: of this step; with `config.metric` it is a candidate for the best.
-            replace: write the checkpoint of this step again. The old one is removed only when the
-                new one is complete, which this call waits for.
+        Does nothing if the step already has a checkpoint, unless `replace`: then it is written
+        again, and the old one removed only when the new one is complete, which this call waits for.
+        With `config.metric` among its metrics, a step is a candidate for the best. `state` is a
+        pytree of `jax.Array`s, PRNG keys included; `host` has NumPy arrays of numbers or booleans;
+        `meta` is JSON.
 
         Raises:
             T1Error: this or the previous checkpoint could not be written (earlier ones remain),
@@ -209,11 +203,7 @@ class Checkpoints:
         }
 
     def meta(self, step: int, *, expect: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """The JSON of a checkpoint.
-
-        Args:
-            step: one of `steps()`.
-            expect: entries that it must have, such as a model's fingerprint.
+        """The JSON of a checkpoint, with the entries of `expect`, such as a model's fingerprint.
 
         Raises:
             WeightsError: there is no complete checkpoint of that step, or it belongs to another
@@ -234,11 +224,8 @@ class Checkpoints:
     ) -> Restored:
         """The contents of a checkpoint, with the shardings of `abstract`, on any mesh.
 
-        Args:
-            step: one of `steps()`.
-            abstract: the state's tree with a sharded `jax.ShapeDtypeStruct` at every leaf, see
-                `abstract_like`.
-            expect: see `meta`.
+        `abstract` is the state's tree with a sharded `jax.ShapeDtypeStruct` at every leaf, see
+        `abstract_like`; for `expect` see `meta`.
 
         Raises:
             WeightsError: the checkpoint is missing, damaged or of another run, or its arrays
@@ -273,12 +260,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def _open(self) -> ocp.training.Checkpointer:

@@ -1,7 +1,7 @@
 """Progress of a run: a bar on a terminal, and lines at intervals in a log file."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -36,13 +36,8 @@ def training_bar(
 ) -> Iterator[Show]:
     """Shows step, loss, tokens, tokens per second, MFU and time left on standard error.
 
-    Args:
-        description: shown before the bar, for example the stage's name.
-        total: number of steps.
-        done: steps already done.
-        shown: false shows nothing, as on processes other than the first.
-        console: default: standard error.
-        every_seconds: seconds between two lines if the console is not a terminal.
+    `shown=False` shows nothing, as on processes other than the first. `every_seconds` is the time
+    between two lines if the console is not a terminal.
     """
     console = console or Console(stderr=True)
     if not shown:
@@ -68,20 +63,7 @@ def training_bar(
 
 def summary(metrics: Mapping[str, float | int]) -> str:
     """The most important metrics as one short text."""
-    parts = []
-    if "loss" in metrics:
-        parts.append(f"loss {metrics['loss']:.4g}")
-    if "reward" in metrics:
-        parts.append(f"reward {metrics['reward']:.3f}")
-    if "validation/ndcg@10" in metrics:
-        parts.append(f"nDCG@10 {metrics['validation/ndcg@10']:.4f}")
-    if "tokens" in metrics:
-        parts.append(f"{_short(metrics['tokens'])} tokens")
-    if "tokens_per_second" in metrics:
-        parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")
-    if "mfu" in metrics:
-        parts.append(f"MFU {metrics['mfu']:.1%}")
-    return "  ".join(parts)
+    return "  ".join(text(metrics[name]) for name, text in _SHOWN.items() if name in metrics)
 
 
 def _short(count: float) -> str:
@@ -90,6 +72,16 @@ def _short(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f}"
+
+
+_SHOWN: Mapping[str, Callable[[float], str]] = {
+    "loss": "loss {:.4g}".format,
+    "reward": "reward {:.3f}".format,
+    "validation/ndcg@10": "nDCG@10 {:.4f}".format,
+    "tokens": lambda count: f"{_short(count)} tokens",
+    "tokens_per_second": "{:,.0f} tokens/s".format,
+    "mfu": "MFU {:.1%}".format,
+}
 
 
 class _Lines:

@@ -123,8 +123,18 @@ class RunFolder:
         Raises:
             T1Error: the write failed.
         """
+        if not self._writes:
+            return
         line = {"step": step, "time": round(time.time(), 3)}
-        self._append(self.metrics_file, [line | {k: _plain(v) for k, v in metrics.items()}])
+        line |= {name: _plain(value) for name, value in metrics.items()}
+        try:
+            with self.metrics_file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise T1Error(
+                f"{self.metrics_file} could not be written: {error.strerror or error}",
+                hint="free disk space or check permissions, then run the command again to resume",
+            ) from error
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, without a last line that a crash truncated."""
@@ -162,19 +172,6 @@ class RunFolder:
             if number.isdigit() and int(number) > step:
                 file.unlink()
 
-    def _append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-        if not self._writes:
-            return
-        try:
-            with file.open("a", encoding="utf-8") as out:
-                for row in rows:
-                    out.write(json.dumps(row, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise T1Error(
-                f"{file} could not be written: {error.strerror or error}",
-                hint="free disk space or check permissions, then run the command again to resume",
-            ) from error
-
 
 def check_run_folder(
     path: Path,
@@ -184,12 +181,7 @@ def check_run_folder(
     overwrite: bool = False,
     free: Collection[str] = (),
 ) -> None:
-    """Rejects a folder that `RunFolder` would reject, without writing anything.
-
-    Raises:
-        ConfigError: the run in the folder has another config; names the keys that differ.
-        T1Error: the folder holds something that is not a run.
-    """
+    """Rejects a folder that `RunFolder` would reject, without writing anything."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not (path / "config.yaml").is_file():
@@ -200,12 +192,8 @@ def check_run_folder(
     if resume or overwrite:
         return
     old = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-    differing = {
-        key: values
-        for key, values in _differences(old, yaml.safe_load(to_yaml(config))).items()
-        if key not in free
-    }
-    if differing:
+    changes = _differences(old, yaml.safe_load(to_yaml(config)))
+    if differing := {key: values for key, values in changes.items() if key not in free}:
         raise ConfigError(
             f"{path} holds a run with another config: {_summary(differing)}",
             hint="choose another folder, resume with the new config by resume=true, or start a new "

@@ -11,10 +11,7 @@ from t1_jax.errors import ConfigError, T1Error
 class TrainingAborted(T1Error):  # noqa: N818 - a state of the run
     """The metrics show that the run is broken; its checkpoints remain.
 
-    Args:
-        message: see `T1Error`.
-        hint: see `T1Error`.
-        is_sound: whether the weights are worth saving, since all bad updates were skipped.
+    `is_sound` says that the weights are worth saving, since all bad updates were skipped.
     """
 
     def __init__(self, message: str, *, hint: str | None = None, is_sound: bool = False) -> None:
@@ -154,11 +151,7 @@ _LIMITS = (
 
 
 class Health:
-    """Checks the metrics of each step, and counts for how many checks each has been bad.
-
-    Args:
-        config: the limits.
-    """
+    """Checks the metrics of each step, and counts for how many checks each has been bad."""
 
     def __init__(self, config: HealthConfig) -> None:
         self.config = config

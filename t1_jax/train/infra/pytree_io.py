@@ -26,7 +26,7 @@ def _names(tree: Any) -> list[str]:
 
 def named(state: Any) -> dict[str, jax.Array]:
     """Path -> array to write; PRNG keys as plain integers."""
-    leaves = [_without_key_type(leaf) for leaf in jax.tree.leaves(state)]
+    leaves = map(_without_key_type, jax.tree.leaves(state))
     return _without_empty(dict(zip(_names(state), leaves, strict=True)))
 
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import jax
@@ -89,12 +89,7 @@ class GracefulStop(Interrupt):
                 self._previous_handlers[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         for number, handler in self._previous_handlers.items():
             # A handler that was not set from Python cannot be restored; the default can.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Protocol
 
 import jax
@@ -71,11 +70,7 @@ class _Sink(Protocol):
 class Tracker:
     """Sends metrics to the run folder and the configured trackers; only on process 0.
 
-    Args:
-        config: of the trackers.
-        folder: of the run.
-        run_config: shown by W&B beside the curves.
-        resumed_at: step at which the run resumes; TensorBoard hides later values.
+    W&B shows `run_config` beside the curves; TensorBoard hides values after step `resumed_at`.
 
     Raises:
         UnsupportedError: a tracker is not installed.
@@ -125,12 +120,7 @@ class Tracker:
     def __enter__(self) -> "Tracker":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 

@@ -9,7 +9,6 @@ from t1_jax.train.losses.contrastive import info_nce as info_nce
 from t1_jax.train.losses.contrastive import mean_cosine as mean_cosine
 from t1_jax.train.losses.contrastive import triplet as triplet
 from t1_jax.train.losses.policy import PolicyConfig as PolicyConfig
-from t1_jax.train.losses.policy import PolicyRule as PolicyRule
 from t1_jax.train.losses.policy import PolicyTerms as PolicyTerms
 from t1_jax.train.losses.policy import policy_loss as policy_loss
 from t1_jax.train.losses.policy import token_weights as token_weights

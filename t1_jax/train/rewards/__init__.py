@@ -6,17 +6,10 @@ small function of outcomes and thoughts, under a name that configs use. `builtin
 come with the package; `register_reward` adds your own.
 """
 
-from t1_jax.train.rewards.builtin import copying_reward as copying_reward
-from t1_jax.train.rewards.builtin import cosine_dcg_reward as cosine_dcg_reward
-from t1_jax.train.rewards.builtin import format_reward as format_reward
-from t1_jax.train.rewards.builtin import gain_reward as gain_reward
-from t1_jax.train.rewards.builtin import gap_reward as gap_reward
-from t1_jax.train.rewards.builtin import length_reward as length_reward
-from t1_jax.train.rewards.builtin import log_rank_reward as log_rank_reward
-from t1_jax.train.rewards.builtin import ndcg_reward as ndcg_reward
-from t1_jax.train.rewards.builtin import repetition_reward as repetition_reward
+from t1_jax.train.rewards import builtin as builtin  # registers its rewards
 from t1_jax.train.rewards.dry_run import dry_run_rewards as dry_run_rewards
 from t1_jax.train.rewards.outcome import RetrievalOutcome as RetrievalOutcome
+from t1_jax.train.rewards.outcome import joined_outcome as joined_outcome
 from t1_jax.train.rewards.outcome import outcome_from_index as outcome_from_index
 from t1_jax.train.rewards.outcome import outcome_from_scores as outcome_from_scores
 from t1_jax.train.rewards.pools import DocumentStore as DocumentStore

@@ -23,12 +23,6 @@ def dry_run_rewards(
 ) -> None:
     """Computes the rewards of made-up thoughts: one empty, one truncated, the others complete.
 
-    Args:
-        records: queries of the training set.
-        config: the rewards.
-        num_generations: G, number of thoughts per query.
-        max_thought_tokens: most reasoning tokens of a thought.
-
     Raises:
         T1Error: a reward raises, or returns anything but finite floats [P, G]; the error names it.
     """

@@ -67,18 +67,27 @@ def outcome_from_scores(
         DataError: a query without a positive, or a positive that is not allowed.
     """
     is_positive = grades > 0
+    _require_positives(grades)
     for query in np.flatnonzero((is_positive & ~allowed).any(axis=1)).tolist():
         raise DataError(f"query {query}: a positive is not among the allowed candidates")
-    parts = []
+    parts: list[tuple[list[int], RetrievalOutcome]] = []
     # Query by query, which bounds the memory of the comparison.
-    for query_scores, positive, candidate in zip(scores, is_positive, allowed, strict=True):
+    for query_scores, row, positive, candidate in zip(
+        scores, grades, is_positive, allowed, strict=True
+    ):
         among = np.where(candidate, query_scores, -np.inf)
         positive_scores = among[:, np.flatnonzero(positive)]
         # The positive itself counts, too: it is the 1 of the definition.
         ranks = np.sum(among[:, None, :] >= positive_scores[:, :, None], axis=2)
-        hardest = _best(np.where(positive, -np.inf, among), NUM_HARDEST)
-        parts.append((positive_scores, ranks, hardest))
-    return _joined([grades[p][is_positive[p]] for p in range(len(grades))], parts, allowed.sum(1))
+        outcome = RetrievalOutcome(
+            positive_grades=row[None, positive],
+            positive_scores=positive_scores[None],
+            positive_ranks=ranks[None],
+            hardest_negatives=_best(np.where(positive, -np.inf, among), NUM_HARDEST)[None],
+            candidates=candidate.sum(keepdims=True),
+        )
+        parts.append(([len(parts)], outcome))
+    return joined_outcome(parts)
 
 
 def outcome_from_index(
@@ -91,14 +100,8 @@ def outcome_from_index(
     """The outcome among all documents of an index.
 
     Ranks are exact with every back end. The hardest negatives are those that its search finds;
-    ScaNN may miss some.
-
-    Args:
-        index: embeddings of the corpus.
-        vectors: embeddings of the thoughts; normalized here.
-        positive_rows: rows of each query's positives; −1 in padding.
-        grades: grades of those rows, above 0; 0 in padding.
-        excluded: for each query the rows that are not candidates.
+    ScaNN may miss some. The embeddings of the thoughts are normalized here. In padding,
+    `positive_rows` is −1 and `grades` is 0. Excluded rows are not candidates.
 
     Raises:
         DataError: a query without a positive, a positive that is excluded, a row that the index
@@ -138,25 +141,31 @@ def _best(scores: Float[np.ndarray, "G C"], count: int) -> Float[np.ndarray, "G 
     return -np.sort(-best, axis=1)
 
 
-def _joined(
-    grades: Sequence[np.ndarray],
-    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    candidates: Int[np.ndarray, " P"],
-) -> RetrievalOutcome:
-    """Queries with different numbers of positives, padded to the most."""
-    most = max(map(len, grades))
-    table = np.stack([np.pad(row, (0, most - len(row))) for row in grades])
-    _require_positives(table)
+def joined_outcome(parts: Sequence[tuple[Sequence[int], RetrievalOutcome]]) -> RetrievalOutcome:
+    """One outcome of all queries, padded to the most positives.
 
-    def padded(values: np.ndarray, fill: float | int) -> np.ndarray:
-        return np.pad(values, ((0, 0), (0, most - values.shape[1])), constant_values=fill)
+    Args:
+        parts: indices of queries, each once over all parts, and their outcome.
+    """
+    most = max(outcome.positive_grades.shape[1] for _, outcome in parts)
+    order = np.argsort(np.concatenate([np.asarray(members) for members, _ in parts]))
+
+    def joined(name: str, fill: float | int | None = None) -> np.ndarray:
+        arrays = [np.asarray(outcome.__dict__[name]) for _, outcome in parts]
+        if fill is not None:
+            widths = [[*[(0, 0)] * (a.ndim - 1), (0, most - a.shape[-1])] for a in arrays]
+            arrays = [
+                np.pad(array, width, constant_values=fill)
+                for array, width in zip(arrays, widths, strict=True)
+            ]
+        return np.concatenate(arrays)[order]
 
     return RetrievalOutcome(
-        positive_grades=table,
-        positive_scores=np.stack([padded(scores, 0.0) for scores, _, _ in parts]),
-        positive_ranks=np.stack([padded(ranks, -1) for _, ranks, _ in parts]),
-        hardest_negatives=np.stack([hardest for _, _, hardest in parts]),
-        candidates=candidates,
+        positive_grades=joined("positive_grades", 0),
+        positive_scores=joined("positive_scores", 0.0),
+        positive_ranks=joined("positive_ranks", -1),
+        hardest_negatives=joined("hardest_negatives"),
+        candidates=joined("candidates"),
     )
 
 

@@ -83,14 +83,8 @@ def build_pools(
     """The candidates of each query: its positives, hard negatives best first, random documents.
 
     A pool depends on the seed, the query and the index alone, not on the other queries. It never
-    holds excluded documents; a small corpus gives a small pool.
-
-    Args:
-        records: Q queries.
-        query_vectors: embeddings of the queries.
-        index: embeddings of the corpus, from the same model.
-        config: sizes, similarity cap.
-        seed: seed of the random documents.
+    holds excluded documents; a small corpus gives a small pool. Query vectors and index are from
+    the same model.
 
     Raises:
         DataError: a positive or excluded document that the index does not have, or vectors that it
@@ -118,13 +112,9 @@ def outcome_from_pools(
     pools: Sequence[Sequence[str]],
     documents: EmbeddingTable,
 ) -> RetrievalOutcome:
-    """The outcome of each thought in its own query's pool.
+    """The outcome of each thought in its own query's pool, from `build_pools`.
 
-    Args:
-        records: P queries.
-        vectors: embeddings of the thoughts; normalized here.
-        pools: document ids of each query, from `build_pools`.
-        documents: embeddings of at least the documents of the pools.
+    The embeddings of the thoughts are normalized here.
 
     Raises:
         DataError: a pool has a document without an embedding, or no positive; or vectors that are
@@ -142,19 +132,6 @@ def outcome_from_pools(
     return outcome_from_scores(scores, grades, allowed)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DocumentVersion:
-    """The embeddings of a corpus from one encoder.
-
-    Attributes:
-        table: ids and unit vectors.
-        encoded_at: number of the step at which they were computed.
-    """
-
-    table: EmbeddingTable
-    encoded_at: int
-
-
 class DocumentStore:
     """A corpus whose embeddings are replaced, all at once, every few steps.
 
@@ -166,48 +143,42 @@ class DocumentStore:
     def __init__(self, ids: Sequence[str], *, refresh_steps: int | None) -> None:
         self.ids = tuple(ids)
         self.refresh_steps = refresh_steps
-        self._version: DocumentVersion | None = None
+        self._encoded: tuple[EmbeddingTable, int] | None = None
 
     @property
-    def current(self) -> DocumentVersion:
-        """The newest version.
-
-        Raises:
-            DataError: the store is empty.
-        """
-        if self._version is None:
-            raise DataError("the document store is empty: call refresh first")
-        return self._version
+    def table(self) -> EmbeddingTable:
+        """The newest ids and unit vectors; a DataError if the store is empty."""
+        return self._newest()[0]
 
     def age(self, step: int) -> int:
-        """Age of the embeddings in steps."""
-        return step - self.current.encoded_at
+        """Age of the embeddings in steps; a DataError if the store is empty."""
+        return step - self._newest()[1]
 
     def due(self, step: int) -> bool:
         """Whether the embeddings must be computed before `step`: none yet, or K steps old."""
-        if self._version is None:
+        if self._encoded is None:
             return True
         return self.refresh_steps is not None and self.age(step) >= self.refresh_steps
 
-    def refresh(self, vectors: Float[np.ndarray, "C D"], step: int) -> DocumentVersion:
-        """Replaces all embeddings by those of `step`; earlier versions stay as they are.
+    def refresh(self, vectors: Float[np.ndarray, "C D"], step: int) -> None:
+        """Replaces all embeddings by those of `step`; an earlier `table` stays as it is.
 
         Raises:
             DataError: not one vector per id, or one that is zero or not finite.
         """
-        table = EmbeddingTable.from_vectors(self.ids, vectors)
-        self._version = DocumentVersion(table=table, encoded_at=step)
-        return self._version
+        self._encoded = (EmbeddingTable.from_vectors(self.ids, vectors), step)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Arrays from which `load_state_dict` restores the store bit for bit.
 
         An empty store has vectors of shape [0, 0] and `encoded_at` −1.
         """
-        version = self._version
+        vectors, encoded_at = np.zeros((0, 0), np.float32), -1
+        if self._encoded is not None:
+            vectors, encoded_at = self._encoded[0].vectors, self._encoded[1]
         return {
-            "vectors": np.zeros((0, 0), np.float32) if version is None else version.table.vectors,
-            "encoded_at": np.array(-1 if version is None else version.encoded_at, np.int64),
+            "vectors": vectors,
+            "encoded_at": np.array(encoded_at, np.int64),
             "corpus": _digest(self.ids),
         }
 
@@ -225,7 +196,12 @@ class DocumentStore:
         if len(state["vectors"]):
             self.refresh(np.asarray(state["vectors"]), int(state["encoded_at"]))
         else:
-            self._version = None
+            self._encoded = None
+
+    def _newest(self) -> tuple[EmbeddingTable, int]:
+        if self._encoded is None:
+            raise DataError("the document store is empty: call refresh first")
+        return self._encoded
 
 
 def _hard_rows(
@@ -245,10 +221,8 @@ def _hard_rows(
         if depth >= len(index.ids) or fits.sum(axis=1).min(initial=depth) >= config.num_hard:
             break
         depth = min(2 * depth, len(index.ids))
-    return [
-        rows[good][: config.num_hard].tolist()
-        for rows, good in zip(results.rows, fits, strict=True)
-    ]
+    found = zip(results.rows, fits, strict=True)
+    return [rows[good][: config.num_hard].tolist() for rows, good in found]
 
 
 def _random_rows(

@@ -155,11 +155,8 @@ def register_reward(
 ) -> Callable[[RewardFunction], RewardFunction]:
     """A decorator that registers a reward under a name; it returns the function unchanged.
 
-    A function may be registered again, as when a notebook's cell is run twice.
-
-    Args:
-        name: name in configs; without a colon, which marks an import path.
-        needs_nothink: whether the reward reads `RewardContext.nothink`.
+    A function may be registered again, as when a notebook's cell is run twice. `needs_nothink` says
+    that the reward reads `RewardContext.nothink`.
 
     Raises:
         ConfigError: the name has a colon or belongs to another function, or the function cannot be

@@ -1,17 +1,11 @@
 """Reference thoughts for the cold start: from templates, or from a teacher model."""
 
-from t1_jax.train.thoughts.answers import Answer as Answer
 from t1_jax.train.thoughts.answers import AnswerFile as AnswerFile
-from t1_jax.train.thoughts.answers import CleaningReport as CleaningReport
-from t1_jax.train.thoughts.answers import clean_thought as clean_thought
 from t1_jax.train.thoughts.answers import with_thoughts as with_thoughts
-from t1_jax.train.thoughts.choose import ChoiceReport as ChoiceReport
 from t1_jax.train.thoughts.choose import choose_thoughts as choose_thoughts
 from t1_jax.train.thoughts.endpoint import Endpoint as Endpoint
 from t1_jax.train.thoughts.endpoint import EndpointError as EndpointError
 from t1_jax.train.thoughts.endpoint import complete_chat as complete_chat
-from t1_jax.train.thoughts.judges import Judge as Judge
-from t1_jax.train.thoughts.judges import ThoughtScore as ThoughtScore
 from t1_jax.train.thoughts.judges import judge_bm25 as judge_bm25
 from t1_jax.train.thoughts.judges import judge_dense as judge_dense
 from t1_jax.train.thoughts.judges import score_queries as score_queries

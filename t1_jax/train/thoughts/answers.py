@@ -117,13 +117,9 @@ def with_thoughts(
     max_tokens: int,
     count_tokens: Callable[[str], int],
 ) -> tuple[tuple[TrainingRecord, ...], CleaningReport]:
-    """Appends a teacher's answers to the thoughts of records.
+    """Appends a teacher's raw answers, `texts` by query id, to the thoughts of records.
 
-    Args:
-        records: training records.
-        texts: query id -> raw answers.
-        max_tokens: maximum tokens of a thought.
-        count_tokens: counts tokens with the retriever's tokenizer.
+    `count_tokens` counts with the retriever's tokenizer.
     """
     outcomes = Counter[str]()
     updated = []

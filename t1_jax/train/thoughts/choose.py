@@ -42,14 +42,8 @@ def choose_thoughts(
     """Keeps the best thoughts of each record, best first.
 
     Thoughts are ordered by the rank of the best positive, then by the gap, then by their order in
-    the record.
-
-    Args:
-        data: training set; records without thoughts do not change.
-        judge: scores queries with and without a thought.
-        keep: maximum thoughts of a record.
-        only_helpful: drop thoughts that rank the positive lower than no thought does, even if none
-            remains.
+    the record. `only_helpful` drops those that rank the positive lower than no thought does, even
+    if none remains. Records without thoughts do not change.
 
     Raises:
         ConfigError: `keep` is below 1.
@@ -62,12 +56,8 @@ def choose_thoughts(
     ranked = [data.for_ranking(record) for record in with_thoughts]
     judged = iter(judge([(record, thought) for record in ranked for thought in record.thoughts]))
     without = judge([(record, None) for record in ranked])
-    alternatives = {
-        record.query_id: [next(judged) for _ in record.thoughts] for record in with_thoughts
-    }
-    baseline = {
-        record.query_id: score for record, score in zip(with_thoughts, without, strict=True)
-    }
+    alternatives = {r.query_id: [next(judged) for _ in r.thoughts] for r in with_thoughts}
+    baseline = {r.query_id: score for r, score in zip(with_thoughts, without, strict=True)}
     chosen = {
         name: _best(scores, baseline[name] if only_helpful else None, keep)
         for name, scores in alternatives.items()

@@ -66,12 +66,7 @@ class RequestRejectedError(EndpointError):
 def complete_chat(
     endpoint: Endpoint, body: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep
 ) -> str:
-    """The text of the first choice.
-
-    Args:
-        endpoint: where to send the request.
-        body: request body of OpenAI's `POST /chat/completions`.
-        sleep: waits for seconds.
+    """The text of the first choice; `body` is that of OpenAI's `POST /chat/completions`.
 
     Raises:
         RequestRejectedError: a status of 400, 413 or 422.
@@ -135,9 +130,8 @@ def _content(answer: Any) -> str:
     if content is not None and not isinstance(content, str):
         raise ValueError(f"choices[0].message.content is not text: {str(content)[:_MAX_QUOTED]}")
     if content and any("\ud800" <= letter <= "\udfff" for letter in content):
-        raise ValueError(
-            f"unpaired surrogate in {content[:_MAX_QUOTED]!a}"
-        )  # valid in JSON, not in UTF-8
+        # Valid in JSON, not in UTF-8.
+        raise ValueError(f"unpaired surrogate in {content[:_MAX_QUOTED]!a}")
     return content or ""  # null if all tokens went into hidden reasoning
 
 

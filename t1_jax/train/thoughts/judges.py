@@ -44,13 +44,8 @@ def judge_dense(
 ) -> Judge:
     """Judges by the model's embeddings of queries with their thoughts.
 
-    The judge raises a DataError if the index lacks a positive.
-
-    Args:
-        model: embeds the queries.
-        index: document embeddings of the same model.
-        task: name of an instruction in the model's preset; a record's own instruction replaces it.
-        show_progress_bar: draw progress bars.
+    The index has document embeddings of the same model; the judge raises a DataError if it lacks a
+    positive. `task` names an instruction in the model's preset; a record's own replaces it.
     """
 
     def judge(attempts: Sequence[Attempt]) -> list[ThoughtScore]:
@@ -100,10 +95,7 @@ def score_queries(
 ) -> list[ThoughtScore]:
     """Scores query embeddings by the rank of their records' best positives.
 
-    Args:
-        records: N records; one may occur several times.
-        index: document embeddings.
-        vectors: query embeddings.
+    A record may occur several times.
 
     Raises:
         DataError: the index lacks a positive.

@@ -71,16 +71,16 @@ class TeacherConfig:
     concurrency: int = 8
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("n", self.n),
-            ("max_tokens", self.max_tokens),
-            ("max_thought_tokens", self.max_thought_tokens),
-            ("document_characters", self.document_characters),
-            ("documents", self.documents),
-            ("concurrency", self.concurrency),
+        for name in (
+            "n",
+            "max_tokens",
+            "max_thought_tokens",
+            "document_characters",
+            "documents",
+            "concurrency",
         ):
-            if value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
+            if self.__dict__[name] < 1:
+                raise ConfigError(f"{name} must be at least 1, got {self.__dict__[name]}")
         check_temperature("temperature", self.temperature)
         if self.question.count("{query}") != 1:
             raise ConfigError("the teacher's question must have {query} exactly once")
@@ -103,14 +103,8 @@ def ask_teacher(
 ) -> dict[str, list[str]]:
     """Requests every answer that is not in the file yet, and returns all answers.
 
-    Args:
-        data: the queries; a record's own instruction replaces `instruction`.
-        endpoint: of the teacher.
-        teacher: name of the model at the endpoint.
-        instruction: retrieval task in words.
-        config: of the requests.
-        file: stores each answer at once.
-        advance: called with the number of new answers.
+    `teacher` is the name of the model at the endpoint, `instruction` the retrieval task in words; a
+    record's own instruction replaces it. `advance` is called with the number of new answers.
 
     Returns:
         Query id -> answers in the order of their numbers. Rejected requests are left out, and
@@ -154,16 +148,8 @@ def think_locally(
 ) -> dict[str, list[str]]:
     """Samples thoughts of a T1 model for every query without answers in the file.
 
-    Returns as `ask_teacher`.
-
-    Args:
-        data: the queries.
-        model: the teacher.
-        task: name of an instruction in its preset; a record's own instruction replaces it.
-        config: only `n`, `temperature` and `max_thought_tokens` apply.
-        file: stores the thoughts of each query at once.
-        seed: of the sampling.
-        advance: called with the number of new thoughts.
+    Of the config only `n`, `temperature` and `max_thought_tokens` apply. `task` names one of the
+    preset's instructions; a record's own replaces it. Returns as `ask_teacher`.
     """
     sampling = SamplingParams(temperature=config.temperature, seed=seed)
     settings = [model.fingerprint, model.preset.hash, task, config.max_thought_tokens]
@@ -191,16 +177,9 @@ def think_locally(
             sampling=sampling,
         )
         for record, group in zip(chunk, thoughts, strict=True):
-            for thought in group:
-                name = record.query_id
-                file.add(
-                    Answer(
-                        query_id=name,
-                        sample=thought.sample,
-                        asked=request_hashes[name],
-                        text=thought.text,
-                    )
-                )
+            name, asked = record.query_id, request_hashes[record.query_id]
+            for each in group:
+                file.add(Answer(query_id=name, sample=each.sample, asked=asked, text=each.text))
             advance(len(group))
     return _texts(request_hashes, config.n, file)
 
@@ -278,19 +257,13 @@ def _body(
     shown_documents = ""
     if config.see_documents:
         best = sorted(record.positives, key=lambda name: (-record.positives[name], name))
-        texts = [documents[name].full_text for name in best[: config.documents]]
-        shown_documents = "".join(
-            f"\nA document that answers it:\n{text[: config.document_characters]}\n"
-            for text in texts
-        )
+        for name in best[: config.documents]:
+            text = documents[name].full_text[: config.document_characters]
+            shown_documents += f"\nA document that answers it:\n{text}\n"
     # Not str.format: a query may be code with braces.
     question = config.question.replace("{instruction}", record.instruction or instruction)
-    head, _, tail = question.partition("{query}")
-    question = (
-        head.replace("{documents}", shown_documents)
-        + record.query
-        + tail.replace("{documents}", shown_documents)
-    )
+    parts = question.split("{query}", 1)
+    question = record.query.join(part.replace("{documents}", shown_documents) for part in parts)
     return {
         "model": teacher,
         "messages": [

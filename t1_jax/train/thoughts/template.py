@@ -106,10 +106,7 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
 
     Their ids are `CORPUS_PREFIX`, the document's id and a number. Left out are texts that contain
     or nearly duplicate a held-out query, and documents that are relevant only to held-out queries.
-
-    Args:
-        name: a collection with templates: `cwe` or `ruff`.
-        source: see `template_records`.
+    Arguments as in `template_records`.
 
     Raises:
         ConfigError: another collection.

@@ -10,12 +10,12 @@ from t1_jax.config import load_config
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.train.data import (
     CORPUS_PREFIX,
+    BatchIterator,
     Example,
     StageDataConfig,
     TrainingRecord,
     TrainingSet,
     epoch_steps,
-    iterate_batches,
 )
 from tests.train.data.toys import documents, trained_on, training_set
 
@@ -25,7 +25,7 @@ CONFIG = StageDataConfig(batch_size=6, hard_negatives=2, seed=5)
 
 
 def batches(count: int, sets=SETS, config: StageDataConfig = CONFIG) -> list[tuple[Example, ...]]:
-    return list(islice(iterate_batches(sets, config), count))
+    return list(islice(BatchIterator(sets, config), count))
 
 
 def test_the_stream_is_the_same_everywhere():
@@ -51,10 +51,10 @@ def test_a_draw_has_the_task_of_its_set_and_none_from_a_name():
 def test_a_stop_leaves_no_trace():
     straight = batches(30)
     for stop in (0, 1, 19):
-        first = iterate_batches(SETS, CONFIG)
+        first = BatchIterator(SETS, CONFIG)
         assert list(islice(first, stop)) == straight[:stop]
         state = json.loads(json.dumps(first.state_dict()))
-        second = iterate_batches(SETS, CONFIG)
+        second = BatchIterator(SETS, CONFIG)
         next(second)
         second.load_state_dict(state)
         assert list(islice(second, 30 - stop)) == straight[stop:]
@@ -66,10 +66,10 @@ def test_a_stop_while_draws_wait_leaves_no_trace():
     straight = batches(8, [item], config)
     waited = 0
     for stop in range(1, 8, 2):
-        first = iterate_batches([item], config)
+        first = BatchIterator([item], config)
         list(islice(first, stop))
         waited += bool(first.state_dict()["lanes"][""]["waiting"])
-        second = iterate_batches([item], config)
+        second = BatchIterator([item], config)
         second.load_state_dict(first.state_dict())
         assert list(islice(second, 8 - stop)) == straight[stop:]
     assert waited  # or the test shows nothing
@@ -88,7 +88,7 @@ def test_a_position_in_other_data_is_refused(
     sets: tuple[TrainingSet, ...], config: StageDataConfig
 ):
     with pytest.raises(DataError, match="have changed since the checkpoint"):
-        iterate_batches(sets, config).load_state_dict(iterate_batches(SETS, CONFIG).state_dict())
+        BatchIterator(sets, config).load_state_dict(BatchIterator(SETS, CONFIG).state_dict())
 
 
 @pytest.mark.parametrize("records", [24, 25, 47])
@@ -171,7 +171,7 @@ def test_parts_share_no_text_and_leave_none_out():
 
 def test_a_part_that_holds_nothing_or_is_none():
     with pytest.raises(DataError, match=r"is in query_range \[0.0, 1e-06\]; it has 83"):
-        iterate_batches(SETS, replace(CONFIG, query_range=(0.0, 1e-6)))
+        BatchIterator(SETS, replace(CONFIG, query_range=(0.0, 1e-6)))
     for query_range in ((0.5, 0.5), (0.6, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)):
         with pytest.raises(ConfigError, match="query_range must be two increasing fractions"):
             replace(CONFIG, query_range=query_range)
@@ -269,7 +269,7 @@ def test_sets_are_mixed_as_asked_for(mixture: dict[str, float], share: float):
 )
 def test_mixtures_that_cannot_be_drawn(mixture: dict[str, float], fault: str):
     with pytest.raises(ConfigError, match=fault):
-        iterate_batches(SETS, replace(CONFIG, batch_size=42, mixture=mixture))
+        BatchIterator(SETS, replace(CONFIG, batch_size=42, mixture=mixture))
 
 
 def with_corpus(name: str, queries: int, pairs: int) -> TrainingSet:
@@ -302,9 +302,9 @@ def test_both_kinds_come_up_as_often_as_there_are_any_by_default():
 
 def test_a_kind_that_a_set_does_not_have():
     with pytest.raises(DataError, match=r"a; it has none\n.*sources\.a\.documents=true"):
-        iterate_batches(SETS, replace(CONFIG, corpus_pair_fraction=0.5))
+        BatchIterator(SETS, replace(CONFIG, corpus_pair_fraction=0.5))
     with pytest.raises(DataError, match="needs queries of a, which has none"):
-        iterate_batches([with_corpus("a", 0, 9)], replace(CONFIG, corpus_pair_fraction=0.5))
+        BatchIterator([with_corpus("a", 0, 9)], replace(CONFIG, corpus_pair_fraction=0.5))
     with pytest.raises(ConfigError, match="corpus_pair_fraction must be from 0 to 1, got 1.5"):
         replace(CONFIG, corpus_pair_fraction=1.5)
 
@@ -322,9 +322,9 @@ def test_a_step_keeps_to_one_set(corpus_pair_fraction: float | None):
     for batch in straight:
         assert len({example.record.query for example in batch}) == 15
     for stop in (1, 7, 31):
-        first = iterate_batches(sets, config)
+        first = BatchIterator(sets, config)
         list(islice(first, stop))
-        second = iterate_batches(sets, config)
+        second = BatchIterator(sets, config)
         second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         assert list(islice(second, 60 - stop)) == straight[stop:]
 
@@ -333,7 +333,7 @@ def test_more_queries_for_a_step_are_others_of_its_set():
     sets = [training_set("a", 30), training_set("b", 24)]
     for config in (CONFIG, replace(CONFIG, homogeneous_batches=True)):
         config = replace(config, batch_size=10)
-        stream = iterate_batches(sets, config)
+        stream = BatchIterator(sets, config)
         for _ in range(8):
             found = [*next(stream), *stream.more()]
             assert len({example.record.query for example in found}) == 20
@@ -341,7 +341,7 @@ def test_more_queries_for_a_step_are_others_of_its_set():
                 1 if config.homogeneous_batches else 2
             )
     # In the end there are no others, and the next step starts again.
-    stream = iterate_batches([training_set("a", 30)], replace(CONFIG, batch_size=12))
+    stream = BatchIterator([training_set("a", 30)], replace(CONFIG, batch_size=12))
     assert [len(next(stream)), len(stream.more()), len(stream.more()), len(stream.more())] == [
         12, 12, 6, 0,
     ]  # fmt: skip
@@ -350,17 +350,17 @@ def test_more_queries_for_a_step_are_others_of_its_set():
 
 def test_a_step_of_one_set_needs_its_queries():
     config = replace(CONFIG, homogeneous_batches=True)
-    iterate_batches(SETS, replace(config, batch_size=41))
+    BatchIterator(SETS, replace(config, batch_size=41))
     with pytest.raises(ConfigError, match="of 42 queries would contain query 'q0' of b more"):
-        iterate_batches(SETS, replace(config, batch_size=42))
+        BatchIterator(SETS, replace(config, batch_size=42))
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    iterate_batches([SETS[1]], replace(CONFIG, batch_size=41))
+    BatchIterator([SETS[1]], replace(CONFIG, batch_size=41))
     with pytest.raises(ConfigError, match="of 42 queries would contain query 'q0' of b more"):
-        iterate_batches([SETS[1]], replace(CONFIG, batch_size=42))
+        BatchIterator([SETS[1]], replace(CONFIG, batch_size=42))
     with pytest.raises(ConfigError, match="a batch of 2 queries would contain query 'q1'"):
-        iterate_batches([trained_on("one", "One", "two")], replace(CONFIG, batch_size=2))
+        BatchIterator([trained_on("one", "One", "two")], replace(CONFIG, batch_size=2))
 
 
 def test_the_steps_of_an_epoch():

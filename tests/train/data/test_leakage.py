@@ -11,13 +11,13 @@ from t1_jax.train.data import (
     TrainingRecord,
     find_leaks,
     jaccard,
-    merge_duplicates,
     normalize_text,
     refuse_leaks,
     remove_leaks,
     shingles,
     text_hash,
 )
+from t1_jax.train.data.leakage import merge_duplicates
 from tests.train.data.toys import held_out, trained_on
 
 LONG = "a web server does not check the length of a header before it copies it"

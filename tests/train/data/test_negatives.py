@@ -6,14 +6,13 @@ from hypothesis import strategies as st
 from t1_jax.errors import DataError
 from t1_jax.retrieval import Document, build_index
 from t1_jax.train.data import (
-    NO_NEGATIVE,
     Example,
     TrainingRecord,
     TrainingSet,
     candidate_mask,
     collect_candidates,
 )
-from t1_jax.train.data.negatives import exclude_known_answers
+from t1_jax.train.data.negatives import NO_NEGATIVE, exclude_known_answers
 from t1_jax.train.mining import Ranking, mine_negatives
 from t1_jax.train.rewards import PoolConfig, build_pools
 

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from t1_jax.errors import DataError
 from t1_jax.generate import FinishReason
 from t1_jax.retrieval import score_run
-from t1_jax.train.rewards import (
-    RetrievalOutcome,
-    RewardOptions,
+from t1_jax.train.rewards import RetrievalOutcome, RewardOptions, outcome_from_scores
+from t1_jax.train.rewards.builtin import (
     copying_reward,
     cosine_dcg_reward,
     format_reward,
@@ -22,7 +21,6 @@ from t1_jax.train.rewards import (
     length_reward,
     log_rank_reward,
     ndcg_reward,
-    outcome_from_scores,
     repetition_reward,
 )
 from tests.train.rewards.toys import EMB, context, outcome, thought

@@ -10,12 +10,8 @@ from t1_jax.retrieval import EmbeddingTable
 from t1_jax.retrieval.index import Index
 from t1_jax.retrieval.index.jax_index import JaxIndex
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
-from t1_jax.train.rewards import (
-    RetrievalOutcome,
-    log_rank_reward,
-    outcome_from_index,
-    outcome_from_scores,
-)
+from t1_jax.train.rewards import RetrievalOutcome, outcome_from_index, outcome_from_scores
+from t1_jax.train.rewards.builtin import log_rank_reward
 from tests.train.rewards.toys import context
 
 P, G, C, D = 3, 2, 17, 4

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from t1_jax.errors import DataError
 from t1_jax.train.data import TrainingRecord
-from t1_jax.train.thoughts import Answer, AnswerFile, clean_thought, with_thoughts
+from t1_jax.train.thoughts import AnswerFile, with_thoughts
+from t1_jax.train.thoughts.answers import Answer, clean_thought
 
 
 def words(text: str) -> int:
