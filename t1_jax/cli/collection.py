@@ -37,9 +37,9 @@ def check_collection(name: Name, as_json: AsJson = False) -> None:
         split: open_collection(name, split, lenient=True) for split in collection_splits(name)
     }
     first = next(iter(splits.values()))
-    flaws = [*_document_flaws(first)]
+    flaws = [*_document_problems(first)]
     for split, collection in splits.items():
-        flaws += [(f"{flaw} in {split}", count) for flaw, count in _query_flaws(collection)]
+        flaws += [(f"{flaw} in {split}", count) for flaw, count in _query_problems(collection)]
     flaws += _shared_queries(splits)
     findings = {flaw: count for flaw, count in flaws if count}
     facts = {split: _split_facts(collection) for split, collection in splits.items()}
@@ -144,8 +144,8 @@ def _split_facts(collection: "Collection") -> dict[str, Any]:
     return facts
 
 
-def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """Flaws of the corpus as plural phrases, with counts that may be 0."""
+def _document_problems(collection: "Collection") -> Iterator[tuple[str, int]]:
+    """Problems of the corpus as plural phrases, with counts that may be 0."""
     from t1_jax.train.data import text_hash
 
     texts = Counter(text_hash(document.full_text) for document in collection.documents)
@@ -156,8 +156,8 @@ def _document_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
     )
 
 
-def _query_flaws(collection: "Collection") -> Iterator[tuple[str, int]]:
-    """Flaws of a split as plural phrases, with counts that may be 0."""
+def _query_problems(collection: "Collection") -> Iterator[tuple[str, int]]:
+    """Problems of a split as plural phrases, with counts that may be 0."""
     from t1_jax.retrieval import find_self_documents
     from t1_jax.train.data import text_hash
 
