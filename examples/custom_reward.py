@@ -16,7 +16,6 @@ from t1_jax.train.rewards import RewardConfig, RewardContext, compute_rewards, o
 
 DOCUMENTS = {
     "scattering": "Air scatters short wavelengths most, so the sky is blue.",
-    "tides": "The moon's gravity raises two bulges of water, the tides.",
     "rust": "Iron, water and oxygen react to hydrated iron oxide.",
 }
 RECORDS = [
@@ -35,7 +34,7 @@ def new_words(context: RewardContext) -> np.ndarray:
     return rewards
 
 
-def main(model_name: str = "smollm2-135m-instruct") -> None:
+def main(model_name: str = "models/t1-smollm2-135m") -> None:
     """Samples four thoughts per query, ranks the documents, and prints both rewards."""
     model = T1.load(model_name)
     queries = [record.query for record in RECORDS]
@@ -53,8 +52,7 @@ def main(model_name: str = "smollm2-135m-instruct") -> None:
     rewards = compute_rewards(context, RewardConfig(terms=terms))
     for p, g in np.ndindex(context.shape):
         rank, new = (reward[p, g] for reward in rewards.terms.values())
-        text = " ".join(thoughts[p][g].text.split())
-        print(f"log_rank {rank:.2f}, new_words {new:.2f}: {rewards.total[p, g]:.2f}  {text[:60]}")
+        print(f"log_rank {rank:.2f}, new_words {new:.2f}: {thoughts[p][g].text.strip()[:60]!r}")
 
 
 if __name__ == "__main__":

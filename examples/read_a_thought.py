@@ -20,7 +20,7 @@ DOCUMENTS = {
 }
 
 
-def main(query: str, model_name: str = "smollm2-135m-instruct") -> None:
+def main(query: str, model_name: str = "models/t1-smollm2-135m") -> None:
     """Prints the ranking without a thought, then three thoughts with their rankings."""
     model = T1.load(model_name)
     names = list(DOCUMENTS)

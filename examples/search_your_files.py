@@ -24,7 +24,7 @@ def read_paragraphs(folder: Path) -> dict[str, str]:
     return paragraphs
 
 
-def main(folder: str, query: str, model_name: str = "smollm2-135m-instruct") -> None:
+def main(folder: str, query: str, model_name: str = "models/t1-smollm2-135m") -> None:
     """Prints a thought about the query and the five nearest paragraphs."""
     paragraphs = read_paragraphs(Path(folder))
     model = T1.load(model_name)

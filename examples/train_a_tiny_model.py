@@ -1,9 +1,7 @@
 """Train a T1 on eight animals: joint SFT and contrastive training, then GRPO.
 
-    t1 pull smollm2-135m-instruct
-    python examples/train_a_tiny_model.py runs/animals
-
-It takes a few minutes on a CPU.
+t1 pull smollm2-135m-instruct
+python examples/train_a_tiny_model.py runs/animals       # a few minutes on a CPU
 """
 
 import sys
@@ -34,34 +32,27 @@ def main(folder: str, model_name: str = "smollm2-135m-instruct") -> None:
     documents = tuple(Document(id=name, text=f"A {name} {does}.") for name, does in ANIMALS.items())
     collections = {
         split: Collection(
-            name="animals",
-            documents=documents,
-            queries=tuple(
-                Query(id=f"{split} {name}", text=form.format(does))
-                for name, does in ANIMALS.items()
-            ),
-            qrels={f"{split} {name}": {name: 1} for name in ANIMALS},
+            name="animals", documents=documents, qrels={f"{split} {x}": {x: 1} for x in ANIMALS},
+            queries=tuple(Query(id=f"{split} {x}", text=form.format(ANIMALS[x])) for x in ANIMALS),
         )
         for split, form in SPLITS.items()
-    }
+    }  # fmt: skip
     save_collection(collections, root / "animals", overwrite=True)
-    records = [
+    write_records(root / "records.jsonl", [
         TrainingRecord(query_id=query.id, query=query.text, positives={name: 1},
                        thoughts=(f"It is the {name}.",))
         for query, name in zip(collections["train"].queries, ANIMALS, strict=True)
-    ]  # fmt: skip
-    write_records(root / "records.jsonl", records)
+    ])  # fmt: skip
     (root / "train.yaml").write_text(CONFIG)
-    source = f"{{collection: {root / 'animals'}, records: [{root / 'records.jsonl'}]}}"
-    overrides = [f"output={root / 'run'}", f"model.path={model_name}", "overwrite=true",
-                 f"data.sources.animals={source}"]  # fmt: skip
+    data = f"data.sources.animals={{collection: {root}/animals, records: [{root}/records.jsonl]}}"
+    overrides = [f"output={root}/run", f"model.path={model_name}", "overwrite=true", data]
     result = train(load_config(TrainConfig, root / "train.yaml", overrides))
     for stage, metrics in result.validations.items():
         print(f"{stage}: validation nDCG@10 {metrics['validation/ndcg@10']:.3f}")
     model = T1.load(result.folder / "best", dtype="float32")
     vectors = model.encode_document([document.text for document in documents])
-    scores = model.similarity(model.encode_query("who is fond of mice?"), vectors)
-    print("who is fond of mice?", documents[scores.argmax()].text)
+    scores = model.similarity(model.encode_query("who hunts mice?"), vectors)
+    print("who hunts mice?", documents[scores.argmax()].text)
 
 
 if __name__ == "__main__":
