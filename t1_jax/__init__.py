@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name lives. `import t1_jax` itself touches none of these rooms.
+# Where each public name lives. `import t1_jax` itself imports none of these packages.
 _HOME = {
     "BM25": "t1_jax.retrieval",
     "Collection": "t1_jax.retrieval",

@@ -24,6 +24,10 @@ TESTED_PAIRS = (("0.10.2", "0.12.8"), ("0.12.0.1", "0.12.12"))
 _GIB = 1 << 30
 
 
+_ASSET_FOLDERS = ("collections", "models", "packages")
+"""Folders of the cache with one entry per name that `t1 pull` knows."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CpuFacts:
     """The processor.
@@ -291,14 +295,19 @@ def _existing(path: Path) -> Path:
 
 
 def _cache_bytes(cache: Path) -> dict[str, int]:
-    """Bytes of each entry of the cache, such as `models/smollm2-135m-instruct`."""
-    entries = sorted(cache.glob("*/*"))
-    return {
+    """Bytes of each pulled asset, such as `models/smollm2-135m-instruct`, and of other folders."""
+    entries = [
+        entry
+        for folder in sorted(cache.glob("*/"))
+        for entry in (sorted(folder.iterdir()) if folder.name in _ASSET_FOLDERS else [folder])
+    ]
+    sizes = {
         entry.relative_to(cache).as_posix(): sum(
             file.stat().st_size for file in (entry, *entry.rglob("*")) if file.is_file()
         )
         for entry in entries
     }
+    return {name: size for name, size in sizes.items() if size}
 
 
 def _devices(measure: bool) -> tuple[Device, ...]:

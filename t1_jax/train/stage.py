@@ -47,13 +47,13 @@ class StepReport:
 
 
 class Stage:
-    """A stage of a run; `interrupt` ends a rollout early.
+    """A stage of a run.
 
     Attributes:
         name: name of the stage in the config.
         config: config of the stage.
         steps: number of steps.
-        interrupt: the one given.
+        interrupt: ends a rollout early.
 
     Raises:
         ConfigError: the data cannot fill the batches.

@@ -80,9 +80,13 @@ def test_what_is_broken_comes_first(good):
 def test_this_machine(cache, monkeypatch):
     (cache / "models" / "some").mkdir(parents=True)
     (cache / "models" / "some" / "weights").write_bytes(b"12345")
+    (cache / "xla").mkdir()
+    for program in ("jit_a", "jit_b"):  # hundreds of them are one entry
+        (cache / "xla" / program).write_bytes(b"123")
+    (cache / "locks").mkdir()
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/elsewhere")
     found = inspect_machine(measure=False)
-    assert found.cache_bytes == {"models/some": 5}
+    assert found.cache_bytes == {"models/some": 5, "xla": 6}
     assert found.compilation_cache == "/elsewhere"
     assert 1 <= found.cpu.usable_cores <= found.cpu.total_cores
     assert found.disk_free > 0
