@@ -29,8 +29,18 @@ def read_config(
     """
     from t1_jax.config import load_config
 
-    fields = [argument for argument in arguments or () if re.match(r"[\w.]+=", argument)]
-    files = [argument for argument in arguments or () if argument not in fields]
+    file, fields = split_arguments(arguments or ())
+    return load_config(cls, file or default, fields)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The file, if there is one, and the fields among `[CONFIG] [KEY=VALUE]...`.
+
+    Raises:
+        ConfigError: two files, or an argument that is neither a file nor a field.
+    """
+    fields = [argument for argument in arguments if re.match(r"[\w.]+=", argument)]
+    files = [argument for argument in arguments if argument not in fields]
     for argument in files:
         if not argument.endswith((".yaml", ".yml")):
             raise ConfigError(
@@ -42,7 +52,7 @@ def read_config(
             f"more than one config was given: {', '.join(files)}",
             hint="give one; a config can build on another with `extends: other.yaml`",
         )
-    return load_config(cls, Path(files[0]) if files else default, fields)
+    return (Path(files[0]) if files else None), fields
 
 
 def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:

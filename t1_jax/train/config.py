@@ -299,7 +299,8 @@ class TrainConfig:
         stages: name -> stage, in the order in which they run.
         run: names of the stages to run; empty runs all. Each starts from the weights of the stage
             before it in the run folder, the first from the model's.
-        validation: how checkpoints are compared.
+        validation: how checkpoints are compared; null trains without validation, on data without
+            held-out queries too.
         validate_first: also validate before the first step, so that curves start at the base model.
         checkpoints: when to save, and which checkpoints to keep.
         tracking: where metrics go.
@@ -317,7 +318,7 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     stages: dict[str, StageConfig] = field(default_factory=dict)
     run: tuple[str, ...] = ()
-    validation: ValidationConfig = ValidationConfig()
+    validation: ValidationConfig | None = ValidationConfig()
     validate_first: bool = False
     checkpoints: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -143,7 +143,7 @@ class Trainer:
         weights, first_step = self._model.initial, 0
         if running is not None:
             self._finish_step(running)
-        elif self._config.validate_first:
+        elif self._config.validate_first and self._config.validation is not None:
             stage = self._stage_of(names[0]).config
             if validation := self._measure(UNTRAINED, weights, stage, step=0):
                 self._record(0, validation.metrics, validation.samples)
@@ -200,7 +200,7 @@ class Trainer:
         running.done += 1
         self._stop.has_progress = True
         self._progress.steps[running.stage.name] = running.done
-        self._progress.validation_pending = running.validation_due
+        self._progress.validation_pending = self._validation_due(running)
         running.metrics = report.metrics | self._speed(report)
         is_sampled = running.done % self._config.sample_every == 0
         return _CompletedStep(report=report, samples=report.samples if is_sampled else [])
@@ -230,7 +230,7 @@ class Trainer:
 
     def _validate(self, running: RunningStage, completed: _CompletedStep) -> None:
         """Every `validate_every` steps and after the last one: scores held-out queries."""
-        if not running.validation_due:
+        if not self._validation_due(running):
             return
         with self._failure_deferred():
             validation = self._measure_stage(running)
@@ -286,6 +286,9 @@ class Trainer:
         except (OSError, T1Error) as error:
             self._failure = self._failure or error
 
+    def _validation_due(self, running: RunningStage) -> bool:
+        return running.validation_due and self._config.validation is not None
+
     def _measure_stage(self, running: RunningStage) -> Validation | None:
         """Validates the weights of a step and checks the scores; None if interrupted."""
         stage = running.stage
@@ -304,6 +307,7 @@ class Trainer:
     ) -> Validation | None:
         """Validates weights; None if the run was asked to stop meanwhile."""
         config = self._config
+        assert config.validation is not None
         options = self._model.retriever_options(
             config.data.lengths,
             max_rows=stage.rollout.max_rows,

@@ -19,6 +19,13 @@ from t1_jax.train.data.negatives import Candidates as Candidates
 from t1_jax.train.data.negatives import candidate_mask as candidate_mask
 from t1_jax.train.data.negatives import collect_candidates as collect_candidates
 from t1_jax.train.data.negatives import exclude_known_answers as exclude_known_answers
+from t1_jax.train.data.pair_files import Pairs as Pairs
+from t1_jax.train.data.pair_files import read_pairs as read_pairs
+from t1_jax.train.data.prepare import COLLECTION as COLLECTION
+from t1_jax.train.data.prepare import RECORDS as RECORDS
+from t1_jax.train.data.prepare import PreparedPairs as PreparedPairs
+from t1_jax.train.data.prepare import prepare_pairs as prepare_pairs
+from t1_jax.train.data.prepare import save_prepared as save_prepared
 from t1_jax.train.data.record_files import read_records as read_records
 from t1_jax.train.data.record_files import write_records as write_records
 from t1_jax.train.data.records import CORPUS_PREFIX as CORPUS_PREFIX

@@ -19,6 +19,8 @@ class SplitConfig:
         validation: fraction of the queries, at least 0.
         test: fraction of the queries, at least 0.
         near_duplicates: queries of at least this similarity stay together, see `LeakConfig.near`.
+        by_document: queries that share a relevant document stay together, so that no document of a
+            test query was trained on.
         seed: seed of the order in which groups of queries are assigned.
 
     Raises:
@@ -28,6 +30,7 @@ class SplitConfig:
     validation: float = 0.1
     test: float = 0.2
     near_duplicates: float = 0.8
+    by_document: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,6 +56,13 @@ def split_queries(
     config = config or SplitConfig()
     shares = {"test": config.test, "validation": config.validation}
     links = {(_node(query.id), f"text {text_hash(query.text)}") for query in collection.queries}
+    if config.by_document:
+        links |= {
+            (_node(query_id), f"document {name}")
+            for query_id, grades in collection.qrels.items()
+            for name, grade in grades.items()
+            if grade > 0
+        }
     while True:
         splits = _assigned(collection, group_keys(sorted(links)), shares, config.seed)
         near = _links_between(splits, LeakConfig(near=config.near_duplicates))

@@ -1,0 +1,314 @@
+"""`t1 train --data`: from a file of pairs to a trained model and what the training gained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from t1_jax.cli.output import Output
+from t1_jax.errors import ConfigError
+from t1_jax.progress import counted, duration_text
+
+if TYPE_CHECKING:
+    from t1_jax.evaluate import Evaluation
+    from t1_jax.retrieval import Collection
+    from t1_jax.retriever import OpenedModel
+    from t1_jax.train import TrainConfig, TrainResult
+    from t1_jax.train.data import Pairs, PreparedPairs
+    from t1_jax.train.recipe import BaseModel, Plan
+
+BEFORE, AFTER = "before", "after"
+"""Names of the two models in the comparison."""
+
+RECIPE = "recipe.yaml"
+_EVALUATED_DOCUMENTS = {"cpu": 1000}
+_EVALUATED_DOCUMENTS_ELSEWHERE = 100_000
+_FEW = 30
+"""Fewer pairs than this teach little, and held-out scores of them are noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsRun:
+    """What a user asks of a training on pairs.
+
+    Attributes:
+        name: of the collection.
+        folder: to write.
+        model: to train: a name or a folder.
+        minutes: of training; the steps are chosen to fit.
+        held_out: whether to hold out queries to validate and to compare on.
+        by_document: hold out whole documents, see `SplitConfig`.
+        recipe: a training config of the user, instead of a chosen one.
+        fields: `KEY=VALUE` that override fields of the config.
+        plan_only: stop after printing what would be done.
+        overwrite: replace an earlier run in the folder.
+    """
+
+    name: str
+    folder: Path
+    model: str
+    minutes: float
+    held_out: bool
+    by_document: bool = False
+    recipe: Path | None = None
+    fields: Sequence[str] = ()
+    plan_only: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsResult:
+    """How a training on pairs ended.
+
+    Attributes:
+        prepared: the data.
+        config: of the training.
+        trained: the result of the training; None if it was only planned.
+        weights: folder of the weights to use; None without a complete training.
+        evaluation: the model before and after on the test queries; None without them.
+    """
+
+    prepared: "PreparedPairs"
+    config: "TrainConfig"
+    trained: "TrainResult | None" = None
+    weights: Path | None = None
+    evaluation: "Evaluation | None" = None
+
+
+def train_on_pairs(out: Output, pairs: "Pairs", run: PairsRun) -> PairsResult:
+    """Splits, plans, trains, and compares the model with the one before.
+
+    Raises:
+        T1Error: as `prepare_pairs`, `choose_recipe`, `t1_jax.train.train` and
+            `evaluate_collection`.
+    """
+    from t1_jax.train import train
+    from t1_jax.train.data import prepare_pairs, save_prepared
+    from t1_jax.train.thoughts import with_text_thoughts
+
+    prepared = prepare_pairs(
+        pairs,
+        run.name,
+        held_out=run.held_out,
+        write_thoughts=with_text_thoughts,
+        by_document=run.by_document,
+    )
+    _print_data(out, pairs, prepared)
+    if not run.plan_only:
+        save_prepared(prepared, run.folder, overwrite=run.overwrite)
+    opened = _open(run, prepared)
+    config = _config(out, run, prepared, opened)
+    if run.plan_only:
+        return PairsResult(prepared=prepared, config=config)
+    trained = train(config, log=out.log, show_progress=not out.as_json)
+    if trained.stopped is not None:
+        return PairsResult(prepared=prepared, config=config, trained=trained)
+    weights = trained.folder / "stages" / config.running[-1]
+    if trained.best is not None:
+        weights = trained.folder / "best"
+    evaluation = None
+    if "test" in prepared.splits:
+        evaluation = _compare(out, run, config, prepared.splits["test"], weights)
+    return PairsResult(
+        prepared=prepared, config=config, trained=trained, weights=weights, evaluation=evaluation
+    )
+
+
+def _print_data(out: Output, pairs: "Pairs", prepared: "PreparedPairs") -> None:
+    queries = {split: len(part.queries) for split, part in prepared.splits.items()}
+    out.print(
+        f"{counted(len(pairs.records), 'queries')}, {counted(len(pairs.documents), 'documents')}: "
+        f"{queries['train']:,} queries to train on"
+        + "".join(f", {queries[s]:,} for {s}" for s in ("validation", "test") if s in queries)
+    )
+    for note, count in pairs.notes.items():
+        out.log(counted(count, note))
+    if prepared.written_thoughts:
+        record = next(r for r in prepared.training.records if r.thoughts)
+        out.print(
+            f"thoughts written from the documents for {prepared.written_thoughts:,} queries, such "
+            f"as: {record.thoughts[0]}"
+        )
+    if len(pairs.records) < _FEW:
+        out.warn(f"fewer than {_FEW} queries teach little, and scores on held-out ones are noise")
+
+
+def _open(run: PairsRun, prepared: "PreparedPairs") -> "OpenedModel":
+    """Opens the model with the prompts it will be trained with.
+
+    A base model of less than half a billion parameters gets the short prompts.
+    """
+    from t1_jax.cli.model import is_base_model
+    from t1_jax.retriever import open_model
+
+    opened = open_model(run.model)
+    if is_base_model(run.model) and _base_model(run, opened).size == "small":
+        return open_model(run.model, preset="t1-compact")
+    return opened
+
+
+def _base_model(run: PairsRun, opened: "OpenedModel") -> "BaseModel":
+    from t1_jax.cli.model import is_base_model
+    from t1_jax.train.recipe import BaseModel
+
+    return BaseModel(
+        path=run.model,
+        shape=opened.resolved.checkpoint.config,
+        tokenizer=opened.resolved.tokenizer,
+        is_adapter=opened.resolved.adapter is not None,
+        is_trained=not is_base_model(run.model),
+        preset=opened.preset,
+    )
+
+
+def _config(
+    out: Output, run: PairsRun, prepared: "PreparedPairs", opened: "OpenedModel"
+) -> "TrainConfig":
+    """The config of an earlier start, of the user, or chosen for model, data and device."""
+    from t1_jax.config import load_config
+    from t1_jax.train import TrainConfig
+    from t1_jax.train.data import COLLECTION, RECORDS
+    from t1_jax.train.estimate import measure_speed
+    from t1_jax.train.recipe import choose_recipe, config_of, device_of_jax
+
+    file = run.folder / RECIPE
+    fields = list(run.fields)
+    if run.overwrite:
+        fields.append("overwrite=true")
+    if run.recipe is not None:
+        source = f"{{collection: {run.folder / COLLECTION}, records: [{run.folder / RECORDS}]}}"
+        given = load_config(TrainConfig, run.recipe)
+        sources = [f"data.sources.{name}={source}" for name in given.data.sources]
+        if len(sources) > 1:
+            raise ConfigError(
+                f"{run.recipe} has several sources of data, and --data replaces one",
+                hint="name the pairs in the config instead, and leave --data out",
+            )
+        return load_config(
+            TrainConfig, run.recipe, [f"output={run.folder / 'train'}", *sources, *fields]
+        )
+    if file.exists() and not run.overwrite:
+        out.print(f"recipe: {file}, written by an earlier start")
+        return load_config(TrainConfig, file, fields)
+    device, model = device_of_jax(), _base_model(run, opened)
+    plan = choose_recipe(model, prepared, run.folder, device, measure_speed(), minutes=run.minutes)
+    _print_plan(out, run, plan, model, f"{device.count} x {device.platform}")
+    if run.plan_only:
+        return config_of(plan.tree)
+    _write_recipe(file, plan)
+    out.print(f"recipe: {file} (edit it, then t1 train {file})")
+    return load_config(TrainConfig, file, fields)
+
+
+def _write_recipe(file: Path, plan: "Plan") -> None:
+    import yaml
+
+    from t1_jax.files import write_atomically
+
+    text = yaml.safe_dump(plan.tree, sort_keys=False, default_flow_style=None, width=100)
+    write_atomically(file, f"# t1 train {file}\n{text}")
+
+
+def _print_plan(out: Output, run: PairsRun, plan: "Plan", model: "BaseModel", devices: str) -> None:
+    """What will be done, and how long it takes."""
+    what = {
+        "s1": "learns to write thoughts (SFT)",
+        "s2": "learns to embed after a thought (SFT + InfoNCE)",
+        "s3": "learns which thoughts retrieve (GRPO)",
+    }
+    lengths = plan.tree["data"]["lengths"]
+    method = "adapter, trained further" if model.is_adapter else "LoRA"
+    out.print(
+        f"model: {run.model}, {model.parameters / 1e6:.0f} M parameters ({method}) on {devices}"
+    )
+    out.print(
+        f"lengths: query {lengths['query']}, thought {lengths['thought']}, document "
+        f"{lengths['document']} tokens"
+    )
+    rows = [
+        (
+            f"{name} {what[name]}",
+            f"{steps:,} x {plan.tree['stages'][name]['data']['batch_size']}",
+            duration_text(plan.stage_seconds[name]),
+        )
+        for name, steps in plan.steps.items()
+    ]
+    rows.append(("compiling (the first time), validation", "", duration_text(plan.other_seconds)))
+    out.table(("stage", "steps x queries>", "about>"), rows)
+    out.print(f"training takes about {duration_text(plan.seconds)}")
+    if plan.seconds > 90 * run.minutes:
+        out.warn(
+            f"that is longer than {run.minutes:g} minutes: the stages have their fewest steps; "
+            "shorter texts or a smaller model train faster"
+        )
+
+
+def _compare(
+    out: Output, run: PairsRun, config: "TrainConfig", test: "Collection", weights: Path
+) -> "Evaluation":
+    """Evaluates the model before and after on the test queries; prints and writes the results."""
+    import jax
+
+    from t1_jax.cli.model import model_facts
+    from t1_jax.evaluate import EvaluationConfig, evaluate_collection, write_results
+    from t1_jax.retriever import RetrieverOptions, open_model
+    from t1_jax.train.config import ValidationConfig
+    from t1_jax.train.sources import validation_subset
+
+    most = _EVALUATED_DOCUMENTS.get(jax.default_backend(), _EVALUATED_DOCUMENTS_ELSEWHERE)
+    subset = validation_subset(test, ValidationConfig(queries=None, documents=most))
+    if len(subset.documents) < len(test.documents):
+        out.print(
+            f"compared on {len(subset.documents):,} of {len(test.documents):,} documents, those "
+            "of the test queries and others"
+        )
+    lengths = config.data.lengths
+    thought = max(stage.rollout.max_thought_tokens for stage in config.stages.values())
+    options = RetrieverOptions(max_query_tokens=lengths.query, max_document_tokens=lengths.document)
+    evaluations = []
+    for system, path in ((BEFORE, run.model), (AFTER, str(weights))):
+        model = open_model(
+            path, preset=config.model.preset if system == BEFORE else None, options=options
+        ).load()
+        evaluations.append(
+            evaluate_collection(
+                model,
+                subset,
+                EvaluationConfig(controls=("own", "no-think"), max_thought_tokens=thought),
+                facts=model_facts(model, path),
+                split="test",
+                system=system,
+                log=out.log,
+                show_progress_bar=not out.as_json,
+            )
+        )
+    joined = evaluations[0].joined_with(evaluations[1:])
+    write_results(run.folder / "evaluation", [joined], overwrite=True)
+    return joined
+
+
+def print_result(out: Output, run: PairsRun, result: PairsResult) -> None:
+    """The table, what the training gained, and what to do next."""
+    from t1_jax.evaluate import ResultsTable, results_as_json, training_sentence
+
+    evaluation = result.evaluation
+    if evaluation is not None:
+        out.render(ResultsTable([evaluation]))
+        out.print(training_sentence(evaluation, AFTER, BEFORE), style="bold")
+        out.print(f"report: {(run.folder / 'evaluation' / 'report.html').resolve()}")
+    if result.weights is not None:
+        out.print(f"weights: {result.weights}")
+        out.print(f'try them: t1 think -m {result.weights} "{_some_query(result)}"')
+    out.result(
+        output=run.folder,
+        weights=result.weights,
+        steps=None if result.trained is None else result.trained.steps,
+        stopped=None if result.trained is None else result.trained.stopped,
+        queries={split: len(part.queries) for split, part in result.prepared.splits.items()},
+        **({} if evaluation is None else results_as_json([evaluation])),
+    )
+
+
+def _some_query(result: PairsResult) -> str:
+    part = result.prepared.splits.get("test", result.prepared.splits["train"])
+    return " ".join(part.queries[0].text.replace('"', "'").split())[:80]
