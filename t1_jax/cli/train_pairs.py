@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t1_jax.cli import options
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError
 from t1_jax.progress import counted, duration_text
@@ -12,7 +13,6 @@ from t1_jax.progress import counted, duration_text
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation
     from t1_jax.retrieval import Collection
-    from t1_jax.retriever import OpenedModel
     from t1_jax.train import TrainConfig, TrainResult
     from t1_jax.train.data import Pairs, PreparedPairs
     from t1_jax.train.recipe import BaseModel, Plan
@@ -34,7 +34,7 @@ class PairsRun:
     Attributes:
         name: of the collection.
         folder: to write.
-        model: to train: a name or a folder.
+        model: to train: a name or a folder; None takes that of `recipe`, or the default one.
         minutes: of training; the steps are chosen to fit.
         held_out: whether to hold out queries to validate and to compare on.
         by_document: hold out whole documents, see `SplitConfig`.
@@ -46,7 +46,7 @@ class PairsRun:
 
     name: str
     folder: Path
-    model: str
+    model: str | None
     minutes: float
     held_out: bool
     by_document: bool = False
@@ -96,8 +96,7 @@ def train_on_pairs(out: Output, pairs: "Pairs", run: PairsRun) -> PairsResult:
     _print_data(out, pairs, prepared)
     if not run.plan_only:
         save_prepared(prepared, run.folder, overwrite=run.overwrite)
-    opened = _open(run, prepared)
-    config = _config(out, run, prepared, opened)
+    config = _config(out, run, prepared)
     if run.plan_only:
         return PairsResult(prepared=prepared, config=config)
     trained = train(config, log=out.log, show_progress=not out.as_json)
@@ -133,64 +132,21 @@ def _print_data(out: Output, pairs: "Pairs", prepared: "PreparedPairs") -> None:
         out.warn(f"fewer than {_FEW} queries teach little, and scores on held-out ones are noise")
 
 
-def _open(run: PairsRun, prepared: "PreparedPairs") -> "OpenedModel":
-    """Opens the model with the prompts it will be trained with.
-
-    A base model of less than half a billion parameters gets the short prompts.
-    """
-    from t1_jax.cli.model import is_base_model
-    from t1_jax.retriever import open_model
-
-    opened = open_model(run.model)
-    if is_base_model(run.model) and _base_model(run, opened).size == "small":
-        return open_model(run.model, preset="t1-compact")
-    return opened
-
-
-def _base_model(run: PairsRun, opened: "OpenedModel") -> "BaseModel":
-    from t1_jax.cli.model import is_base_model
-    from t1_jax.train.recipe import BaseModel
-
-    return BaseModel(
-        path=run.model,
-        shape=opened.resolved.checkpoint.config,
-        tokenizer=opened.resolved.tokenizer,
-        is_adapter=opened.resolved.adapter is not None,
-        is_trained=not is_base_model(run.model),
-        preset=opened.preset,
-    )
-
-
-def _config(
-    out: Output, run: PairsRun, prepared: "PreparedPairs", opened: "OpenedModel"
-) -> "TrainConfig":
-    """The config of an earlier start, of the user, or chosen for model, data and device."""
+def _config(out: Output, run: PairsRun, prepared: "PreparedPairs") -> "TrainConfig":
+    """The config of the user, of an earlier start, or chosen for model, data and device."""
     from t1_jax.config import load_config
     from t1_jax.train import TrainConfig
-    from t1_jax.train.data import COLLECTION, RECORDS
     from t1_jax.train.estimate import measure_speed
     from t1_jax.train.recipe import choose_recipe, config_of, device_of_jax
 
-    file = run.folder / RECIPE
-    fields = list(run.fields)
-    if run.overwrite:
-        fields.append("overwrite=true")
     if run.recipe is not None:
-        source = f"{{collection: {run.folder / COLLECTION}, records: [{run.folder / RECORDS}]}}"
-        given = load_config(TrainConfig, run.recipe)
-        sources = [f"data.sources.{name}={source}" for name in given.data.sources]
-        if len(sources) > 1:
-            raise ConfigError(
-                f"{run.recipe} has several sources of data, and --data replaces one",
-                hint="name the pairs in the config instead, and leave --data out",
-            )
-        return load_config(
-            TrainConfig, run.recipe, [f"output={run.folder / 'train'}", *sources, *fields]
-        )
+        return load_config(TrainConfig, run.recipe, [*_replaced_fields(run), *run.fields])
+    file = run.folder / RECIPE
+    fields = [*run.fields, *(["overwrite=true"] if run.overwrite else [])]
     if file.exists() and not run.overwrite:
         out.print(f"recipe: {file}, written by an earlier start")
         return load_config(TrainConfig, file, fields)
-    device, model = device_of_jax(), _base_model(run, opened)
+    model, device = _base_model(run.model or options.DEFAULT_MODEL), device_of_jax()
     plan = choose_recipe(model, prepared, run.folder, device, measure_speed(), minutes=run.minutes)
     _print_plan(out, run, plan, model, f"{device.count} x {device.platform}")
     if run.plan_only:
@@ -198,6 +154,55 @@ def _config(
     _write_recipe(file, plan)
     out.print(f"recipe: {file} (edit it, then t1 train {file})")
     return load_config(TrainConfig, file, fields)
+
+
+def _replaced_fields(run: PairsRun) -> list[str]:
+    """Overrides of a user's recipe: its data, its output, and its model if one was named."""
+    from t1_jax.config import load_config
+    from t1_jax.train import TrainConfig
+    from t1_jax.train.data import COLLECTION, RECORDS
+
+    assert run.recipe is not None
+    sources = load_config(TrainConfig, run.recipe).data.sources
+    if len(sources) > 1:
+        raise ConfigError(
+            f"{run.recipe} has several sources of data, and --data replaces one",
+            hint="name the pairs as a source of the config, and leave --data out",
+        )
+    (name,) = sources
+    source = f"{{collection: {run.folder / COLLECTION}, records: [{run.folder / RECORDS}]}}"
+    return [
+        f"output={run.folder / 'train'}",
+        f"data.sources.{name}={source}",
+        *([] if run.model is None else [f"model.path={run.model}"]),
+        *([] if run.held_out else ["validation=null", "validate_first=false"]),
+        *(["overwrite=true"] if run.overwrite else []),
+    ]
+
+
+def _base_model(name: str) -> "BaseModel":
+    """The model with the prompts it will be trained with.
+
+    A small base model gets the short prompts, which it learns as quickly and reads faster.
+    """
+    from t1_jax.cli.model import is_base_model
+    from t1_jax.retriever import open_model
+    from t1_jax.train.recipe import BaseModel
+
+    is_base, preset = is_base_model(name), None
+    while True:
+        opened = open_model(name, preset=preset)
+        model = BaseModel(
+            path=name,
+            shape=opened.resolved.checkpoint.config,
+            tokenizer=opened.resolved.tokenizer,
+            is_adapter=opened.resolved.adapter is not None,
+            is_trained=not is_base,
+            preset=opened.preset,
+        )
+        if preset is not None or not is_base or model.size != "small":
+            return model
+        preset = "t1-compact"
 
 
 def _write_recipe(file: Path, plan: "Plan") -> None:
@@ -219,7 +224,7 @@ def _print_plan(out: Output, run: PairsRun, plan: "Plan", model: "BaseModel", de
     lengths = plan.tree["data"]["lengths"]
     method = "adapter, trained further" if model.is_adapter else "LoRA"
     out.print(
-        f"model: {run.model}, {model.parameters / 1e6:.0f} M parameters ({method}) on {devices}"
+        f"model: {model.path}, {model.parameters / 1e6:.0f} M parameters ({method}) on {devices}"
     )
     out.print(
         f"lengths: query {lengths['query']}, thought {lengths['thought']}, document "
@@ -264,11 +269,11 @@ def _compare(
         )
     lengths = config.data.lengths
     thought = max(stage.rollout.max_thought_tokens for stage in config.stages.values())
-    options = RetrieverOptions(max_query_tokens=lengths.query, max_document_tokens=lengths.document)
+    limits = RetrieverOptions(max_query_tokens=lengths.query, max_document_tokens=lengths.document)
     evaluations = []
-    for system, path in ((BEFORE, run.model), (AFTER, str(weights))):
+    for system, path in ((BEFORE, config.model.path), (AFTER, str(weights))):
         model = open_model(
-            path, preset=config.model.preset if system == BEFORE else None, options=options
+            path, preset=config.model.preset if system == BEFORE else None, options=limits
         ).load()
         evaluations.append(
             evaluate_collection(

@@ -305,7 +305,6 @@ class TrainConfig:
         checkpoints: when to save, and which checkpoints to keep.
         tracking: where metrics go.
         health: limits on metrics beyond which a run is stopped.
-        sample_every: steps between two samples of thoughts in the run folder.
         max_minutes: save and stop after this many minutes; null is no limit.
         resume: resume a run folder although its config was different.
         overwrite: start a new run, and remove the one in the folder.
@@ -323,7 +322,6 @@ class TrainConfig:
     checkpoints: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     health: HealthConfig = HealthConfig()
-    sample_every: int = 20
     max_minutes: float | None = None
     resume: bool = False
     overwrite: bool = False
@@ -341,8 +339,6 @@ class TrainConfig:
                 hint=f"known are {', '.join(self.stages)}",
             )
         check_seed(self.seed)
-        if self.sample_every < 1:
-            raise ConfigError(f"sample_every must be at least 1, got {self.sample_every}")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ConfigError(f"max_minutes must be above 0, got {self.max_minutes}")
         if self.resume and self.overwrite:

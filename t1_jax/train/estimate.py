@@ -134,7 +134,7 @@ class Estimate:
 
     def _sampled_tokens(self, max_thought_tokens: int) -> float:
         """Tokens of a sampled thought; a group ends with its longest."""
-        return min(max_thought_tokens, 1.5 * self._size.thought_tokens)
+        return min(float(max_thought_tokens), 1.5 * self._size.thought_tokens)
 
     def _forward(self, tokens: float) -> float:
         return self._seconds(tokens, "forward", 0.0, _TRAIN_EFFICIENCY)

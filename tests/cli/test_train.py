@@ -141,11 +141,11 @@ def test_a_full_disk_is_worth_another_try(t1, recipe, monkeypatch):
 
 def test_another_config_is_refused_unless_asked_for(t1, recipe):
     assert t1("train", recipe, "run=[s1]").code == 0
-    refused = t1("train", recipe, "run=[s1]", "sample_every=3")
+    refused = t1("train", recipe, "run=[s1]", "tracking.rollouts=3")
     assert refused.code == 2
-    assert "sample_every was 20, is 3" in refused.err
+    assert "tracking.rollouts was 2, is 3" in refused.err
     assert "resume=true" in refused.err
-    assert t1("train", recipe, "run=[s1]", "sample_every=3", "resume=true").code == 0
+    assert t1("train", recipe, "run=[s1]", "tracking.rollouts=3", "resume=true").code == 0
     # The seed belongs to the checkpoint, too: no asking helps, and none spoils the run.
     for asking in ((), ("resume=true",)):
         again = t1("train", recipe, "seed=3", *asking)

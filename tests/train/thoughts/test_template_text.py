@@ -22,7 +22,7 @@ def thought_of(query: str, positive: str, *thoughts: str) -> tuple[str, ...]:
 
 def test_a_thought_is_the_title_and_rare_words_that_the_query_lacks():
     (thought,) = thought_of("why is the sky blue", "sky")
-    assert thought == "Colors: light, scatters, more, red."
+    assert thought == "Colors: light, scatters, more, red, air."
 
 
 def test_a_heading_or_a_first_sentence_replaces_a_missing_title():
