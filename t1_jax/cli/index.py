@@ -129,17 +129,18 @@ def _encode_and_build(
 ) -> None:
     """Encodes into a separate folder first if building the index may fail."""
     from t1_jax.cli.encode import encode_documents
+    from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
 
     if kind == "numpy":
-        encode_documents(opened.load(), texts, folder, encoding, overwrite=overwrite)
+        encode_documents(load_model(out, opened), texts, folder, encoding, overwrite=overwrite)
         return
     vectors = folder.with_name(folder.name + ".vectors")
     if _are_reusable(vectors, opened, texts):
         out.log(f"reusing the embeddings in {vectors}")
     else:
         check_new_folder(vectors, overwrite=overwrite)
-        encode_documents(opened.load(), texts, vectors, encoding, overwrite=overwrite)
+        encode_documents(load_model(out, opened), texts, vectors, encoding, overwrite=overwrite)
     try:
         _build(vectors, kind, scann, folder, encoding=encoding, overwrite=overwrite)
     except T1Error as error:

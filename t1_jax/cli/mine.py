@@ -69,6 +69,7 @@ def mine(
     Example: t1 mine --collection cwe --by both --model runs/t1 --output cwe-mined.jsonl
     """
     from t1_jax.cli.inputs import read_config
+    from t1_jax.cli.model import load_model
     from t1_jax.cli.training_records import check_records_output, load_training_set
     from t1_jax.retriever import open_model
     from t1_jax.train import MiningConfig, mine_negatives, rank_bm25
@@ -89,7 +90,7 @@ def mine(
     if by != "dense":
         rankings.append(rank_bm25(data.records, data.documents, config.depth))
     if opened is not None:
-        rankings.append(_rank_dense(data, opened.load(), index, thought, config.depth))
+        rankings.append(_rank_dense(data, load_model(out, opened), index, thought, config.depth))
     mined, report = mine_negatives(data.records, data.documents, rankings, config)
     write_records(output, mined)
     negatives, records_text = counted(report.mined, "negatives"), counted(report.records, "records")

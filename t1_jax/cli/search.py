@@ -60,7 +60,7 @@ def search(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Default: the model that made the index.")
     ] = None,
-    temperature: options.Temperature = 1.0,
+    temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
     task: options.Task = None,

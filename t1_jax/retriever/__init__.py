@@ -2,6 +2,7 @@
 
 from t1_jax.retriever.loading import load_decoder as load_decoder
 from t1_jax.retriever.loading import save_adapter as save_adapter
+from t1_jax.retriever.opening import DEFAULT_MODEL as DEFAULT_MODEL
 from t1_jax.retriever.opening import OpenedModel as OpenedModel
 from t1_jax.retriever.opening import RetrieverOptions as RetrieverOptions
 from t1_jax.retriever.opening import check_savable as check_savable
