@@ -14,7 +14,6 @@ from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
 
-
 RESOURCES = Path(__file__).parent / "resources"
 """Files that come with the package: the recipes in `configs`, and the adapters in `models`."""
 

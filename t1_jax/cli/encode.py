@@ -53,15 +53,10 @@ def encode(
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
     from t1_jax.cli.inputs import open_documents, open_queries
-    from t1_jax.cli.model import (
-        encoding_record,
-        instruction_note,
-        load_model,
-        query_instruction,
-    )
+    from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import encoding_record, open_model
 
     out = Output(as_json)
     sources = [str(name) for name in (collection, source) if name is not None]
@@ -118,8 +113,8 @@ def encode_documents(
     model: "T1", texts: "Collection", output: Path, encoding: dict[str, Any], *, overwrite: bool
 ) -> dict[str, Any]:
     """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import build_index
+    from t1_jax.retriever import document_fingerprint
 
     ids = [document.id for document in texts.documents]
     bodies = [document.full_text for document in texts.documents]
@@ -141,8 +136,9 @@ def _encode_queries(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    from t1_jax.cli.model import digest, query_fingerprint
+    from t1_jax.cli.model import query_fingerprint
     from t1_jax.retrieval import build_index
+    from t1_jax.retriever import digest
 
     ids = [query.id for query in texts.queries]
     vectors = model.encode_query(

@@ -131,9 +131,9 @@ def _check_model(
     data: "TrainingSet", model: "OpenedModel", index: Path | None, thought: QuerySide
 ) -> None:
     """Checks that the index is the model's, and that the prompts fit the model."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.cli.training_records import check_prompts
     from t1_jax.retrieval import check_fingerprint, read_manifest
+    from t1_jax.retriever import document_fingerprint
 
     if index is not None:
         check_fingerprint(
@@ -163,8 +163,8 @@ def corpus_of(data: "TrainingSet") -> "Collection":
 
 def document_index(data: "TrainingSet", model: "T1", folder: Path | None) -> "Index":
     """An index of the documents: the one in `folder`, or one encoded now."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import build_index, load_index
+    from t1_jax.retriever import document_fingerprint
 
     corpus = corpus_of(data)
     documents = corpus.documents

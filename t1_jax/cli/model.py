@@ -1,8 +1,5 @@
 """Settings that commands check before a model is loaded, and fingerprints of its embeddings."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,29 +54,10 @@ def instruction_note(preset: "PromptPreset", instruction: str) -> str:
     return f"query instruction: {instruction}"
 
 
-def encoding_record(opened: "OpenedModel", model: str, instruction: str) -> dict[str, Any]:
-    """The settings of an encoding run, for the manifest of an index; `t1 search` reads them."""
-    return {
-        "model": model,
-        "dtype": opened.dtype,
-        "preset": dataclasses.asdict(opened.preset),
-        "instruction": instruction,
-        "max_query_tokens": opened.options.max_query_tokens,
-        "max_document_tokens": opened.options.max_document_tokens,
-    }
-
-
-def document_fingerprint(model: "T1 | OpenedModel", data_hash: str) -> "Fingerprint":
-    """Fingerprint of document embeddings: encoder, document prompt, hash of the documents."""
-    from t1_jax.retrieval import Fingerprint
-
-    prompt = digest("document", model.preset.document_template)
-    return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
-
-
 def query_fingerprint(model: "T1", data_hash: str, settings: Mapping[str, Any]) -> "Fingerprint":
     """Fingerprint of query embeddings; it never equals one of documents."""
     from t1_jax.retrieval import Fingerprint
+    from t1_jax.retriever import digest
 
     prompt = digest("query", model.preset.hash, dict(settings))
     return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
@@ -123,8 +101,3 @@ def load_model(out: "Output", opened: "OpenedModel") -> "T1":
     if opened.untrained_warning is not None:
         out.warn(opened.untrained_warning)
     return opened.load()
-
-
-def digest(*parts: object) -> str:
-    """Hex SHA-256 of JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

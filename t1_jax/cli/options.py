@@ -18,7 +18,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A T1 or Hugging Face folder, an adapter, a GGUF file, or a name that `t1 pull` knows.",
+        help="A T1 or Hugging Face folder, an adapter, a GGUF file, or a name that "
+        "`t1 pull` knows.",
     ),
 ]
 Dtype = Annotated[

@@ -14,7 +14,8 @@ def pull(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff, or with --source hub owner/name.",
+            help="t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff, or with --source hub "
+            "owner/name.",
         ),
     ] = None,
     every: Annotated[

@@ -78,9 +78,9 @@ def pull_model(
 ) -> Path:
     """Downloads a model unless it is cached, and returns its file or folder.
 
-    For an adapter of this package, its base model is downloaded. `name` is that of a known model, or
-    of a repository `owner/name` on the Hugging Face hub, where
-    `revision` is a branch, tag or commit.
+    `name` is that of a known model, or of a repository `owner/name` on the Hugging Face hub, where
+    `revision` is a branch, tag or commit. For an adapter of this package, its base model is
+    downloaded.
 
     Raises:
         WeightsError: unknown name, wrong hash, or the download from the hub failed.

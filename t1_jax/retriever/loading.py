@@ -116,8 +116,8 @@ def save_adapter(
     """Writes the unmerged adapter of a decoder in the layout of PEFT; `T1.load` reads it.
 
     `preset` holds the prompts it was trained with. `provenance` is that of the base model, with the
-    data on which the adapter was trained. `scores` are stored in `t1.json`. `dtype` is that of the stored factors. The folder appears only when
-    complete.
+    data on which the adapter was trained. `scores` are stored in `t1.json`. `dtype` is that of the
+    stored factors. The folder appears only when complete.
 
     Raises:
         T1Error: no adapter, no `<emb_token>`, the folder exists, or the write failed.

@@ -107,8 +107,8 @@ class OpenedModel:
         if not self.provenance.is_untrained:
             return None
         return (
-            f"{self.provenance.location} was never trained to retrieve: its embeddings rank documents "
-            f"almost at random. {DEFAULT_MODEL} is trained."
+            f"{self.provenance.location} was never trained to retrieve: its embeddings rank "
+            f"documents almost at random. {DEFAULT_MODEL} is trained."
         )
 
     @property
@@ -139,8 +139,8 @@ class OpenedModel:
 
         Raises:
             DataError: an empty query, or one that is not valid Unicode.
-            ConfigError: several thoughts at temperature 0, the prompt does not fit into `max_query_tokens`, or prompt and thought do
-                not fit into the model's context.
+            ConfigError: several thoughts at temperature 0, the prompt does not fit into
+                `max_query_tokens`, or prompt and thought do not fit into the model's context.
         """
         preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
         prompts = tokenize_queries(

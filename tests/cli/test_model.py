@@ -3,15 +3,13 @@ import json
 import pytest
 
 from t1_jax.cli.model import (
-    digest,
-    document_fingerprint,
     instruction_note,
     model_facts,
     query_fingerprint,
     query_instruction,
 )
 from t1_jax.errors import ConfigError
-from t1_jax.retriever import T1, open_model
+from t1_jax.retriever import T1, digest, document_fingerprint, open_model
 from t1_jax.text import load_preset
 
 
