@@ -7,6 +7,7 @@ from t1_jax.hub.adapter import is_adapter as is_adapter
 from t1_jax.hub.adapter import load_adapter as load_adapter
 from t1_jax.hub.adapter import read_adapter as read_adapter
 from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
+from t1_jax.hub.assets import ADAPTERS as ADAPTERS
 from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.card import ModelCardData as ModelCardData
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
