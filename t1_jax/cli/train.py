@@ -168,8 +168,7 @@ def _train_on_pairs(
     )
     result = train_on_pairs(out, pairs, run)
     if result.trained is not None and result.trained.stopped is not None:
-        _print_result(out, result.trained)
-        raise typer.Exit(UNFINISHED)
+        print_stopped(out, result.trained)
     print_result(out, run, result)
 
 
@@ -177,6 +176,12 @@ def _is_first_process() -> bool:
     import jax
 
     return jax.process_index() == 0
+
+
+def print_stopped(out: Output, result: "TrainResult") -> None:
+    """Prints why a run stopped, and ends the command with `UNFINISHED`."""
+    _print_result(out, result)
+    raise typer.Exit(UNFINISHED)
 
 
 def _print_result(out: Output, result: "TrainResult") -> None:

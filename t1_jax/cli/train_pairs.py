@@ -1,7 +1,7 @@
 """`t1 train --data`: from a file of pairs to a trained model and what the training gained."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class PairsRun:
         model: to train: a name or a folder; None takes that of `recipe`, or the default one.
         minutes: of training; the steps are chosen to fit.
         held_out: whether to hold out queries to validate and to compare on.
-        by_document: hold out whole documents, see `SplitConfig`.
+        groups: query id -> group; a group is held out as a whole.
         recipe: a training config of the user, instead of a chosen one.
         fields: `KEY=VALUE` that override fields of the config.
         plan_only: stop after printing what would be done.
@@ -49,7 +49,7 @@ class PairsRun:
     model: str | None
     minutes: float
     held_out: bool
-    by_document: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict)
     recipe: Path | None = None
     fields: Sequence[str] = ()
     plan_only: bool = False
@@ -83,7 +83,7 @@ def train_on_pairs(out: Output, pairs: "Pairs", run: PairsRun) -> PairsResult:
             `evaluate_collection`.
     """
     from t1_jax.train import train
-    from t1_jax.train.data import prepare_pairs, save_prepared
+    from t1_jax.train.data import check_prepared, prepare_pairs, save_prepared
     from t1_jax.train.thoughts import with_text_thoughts
 
     prepared = prepare_pairs(
@@ -91,14 +91,17 @@ def train_on_pairs(out: Output, pairs: "Pairs", run: PairsRun) -> PairsResult:
         run.name,
         held_out=run.held_out,
         write_thoughts=with_text_thoughts,
-        by_document=run.by_document,
+        groups=run.groups,
     )
     _print_data(out, pairs, prepared)
-    if not run.plan_only:
-        save_prepared(prepared, run.folder, overwrite=run.overwrite)
-    config = _config(out, run, prepared)
+    is_saved = not run.overwrite and check_prepared(prepared, run.folder)
+    config, plan = _config(out, run, prepared)
     if run.plan_only:
         return PairsResult(prepared=prepared, config=config)
+    if not is_saved:
+        save_prepared(prepared, run.folder)
+    if plan is not None:
+        _write_recipe(out, run.folder / RECIPE, plan)
     trained = train(config, log=out.log, show_progress=not out.as_json)
     if trained.stopped is not None:
         return PairsResult(prepared=prepared, config=config, trained=trained)
@@ -132,28 +135,30 @@ def _print_data(out: Output, pairs: "Pairs", prepared: "PreparedPairs") -> None:
         out.warn(f"fewer than {_FEW} queries teach little, and scores on held-out ones are noise")
 
 
-def _config(out: Output, run: PairsRun, prepared: "PreparedPairs") -> "TrainConfig":
-    """The config of the user, of an earlier start, or chosen for model, data and device."""
+def _config(
+    out: Output, run: PairsRun, prepared: "PreparedPairs"
+) -> "tuple[TrainConfig, Plan | None]":
+    """The config of the user, of an earlier start, or chosen for model, data and device.
+
+    The plan is that of a chosen config, which is not written yet.
+    """
     from t1_jax.config import load_config
     from t1_jax.train import TrainConfig
     from t1_jax.train.estimate import measure_speed
     from t1_jax.train.recipe import choose_recipe, config_of, device_of_jax
 
     if run.recipe is not None:
-        return load_config(TrainConfig, run.recipe, [*_replaced_fields(run), *run.fields])
+        fields = [*_replaced_fields(run), *run.fields]
+        return load_config(TrainConfig, run.recipe, fields), None
     file = run.folder / RECIPE
     fields = [*run.fields, *(["overwrite=true"] if run.overwrite else [])]
     if file.exists() and not run.overwrite:
         out.print(f"recipe: {file}, written by an earlier start")
-        return load_config(TrainConfig, file, fields)
+        return load_config(TrainConfig, file, fields), None
     model, device = _base_model(run.model or options.DEFAULT_MODEL), device_of_jax()
     plan = choose_recipe(model, prepared, run.folder, device, measure_speed(), minutes=run.minutes)
     _print_plan(out, run, plan, model, f"{device.count} x {device.platform}")
-    if run.plan_only:
-        return config_of(plan.tree)
-    _write_recipe(file, plan)
-    out.print(f"recipe: {file} (edit it, then t1 train {file})")
-    return load_config(TrainConfig, file, fields)
+    return config_of(plan.tree, fields), plan
 
 
 def _replaced_fields(run: PairsRun) -> list[str]:
@@ -185,11 +190,10 @@ def _base_model(name: str) -> "BaseModel":
 
     A small base model gets the short prompts, which it learns as quickly and reads faster.
     """
-    from t1_jax.cli.model import is_base_model
     from t1_jax.retriever import open_model
     from t1_jax.train.recipe import BaseModel
 
-    is_base, preset = is_base_model(name), None
+    preset = None
     while True:
         opened = open_model(name, preset=preset)
         model = BaseModel(
@@ -197,21 +201,22 @@ def _base_model(name: str) -> "BaseModel":
             shape=opened.resolved.checkpoint.config,
             tokenizer=opened.resolved.tokenizer,
             is_adapter=opened.resolved.adapter is not None,
-            is_trained=not is_base,
+            is_trained=not opened.provenance.is_untrained,
             preset=opened.preset,
         )
-        if preset is not None or not is_base or model.size != "small":
+        if preset is not None or model.is_trained or model.size != "small":
             return model
         preset = "t1-compact"
 
 
-def _write_recipe(file: Path, plan: "Plan") -> None:
+def _write_recipe(out: Output, file: Path, plan: "Plan") -> None:
     import yaml
 
     from t1_jax.files import write_atomically
 
     text = yaml.safe_dump(plan.tree, sort_keys=False, default_flow_style=None, width=100)
     write_atomically(file, f"# t1 train {file}\n{text}")
+    out.print(f"recipe: {file} (edit it, then t1 train {file})")
 
 
 def _print_plan(out: Output, run: PairsRun, plan: "Plan", model: "BaseModel", devices: str) -> None:
@@ -292,8 +297,10 @@ def _compare(
     return joined
 
 
-def print_result(out: Output, run: PairsRun, result: PairsResult) -> None:
-    """The table, what the training gained, and what to do next."""
+def print_result(
+    out: Output, run: PairsRun, result: PairsResult, following: str | None = None
+) -> None:
+    """The table, what the training gained, and what to do next: `following`, or `t1 think`."""
     from t1_jax.evaluate import ResultsTable, results_as_json, training_sentence
 
     evaluation = result.evaluation
@@ -303,7 +310,9 @@ def print_result(out: Output, run: PairsRun, result: PairsResult) -> None:
         out.print(f"report: {(run.folder / 'evaluation' / 'report.html').resolve()}")
     if result.weights is not None:
         out.print(f"weights: {result.weights}")
-        out.print(f'try them: t1 think -m {result.weights} "{_some_query(result)}"')
+        following = following or f't1 think -m {result.weights} "{_some_query(result)}"'
+        out.print(f"thoughts over time: {run.folder / 'train' / 'thoughts.html'}")
+        out.print(f"try them: {following}")
     out.result(
         output=run.folder,
         weights=result.weights,

@@ -9,18 +9,32 @@ import jax.numpy as jnp
 
 from t1_jax.model import DecoderConfig
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.infra import flops_per_token
-
-_TRAIN_EFFICIENCY, _DECODE_EFFICIENCY = 0.3, 0.06
-"""Fraction of the speed of a large matrix product that a training step and decoding reach."""
+from t1_jax.train.infra import Work, flops_per_token
 
 _PADDING = 1.3
 """Tokens of a batch, padding included, per token of text."""
 
-_COMPILE_SECONDS = {"cpu": 180.0}
-_COMPILE_SECONDS_ELSEWHERE = 120.0
-_MATMUL_SIZES = {"cpu": 1024}
-_MATMUL_SIZE_ELSEWHERE = 8192
+
+@dataclass(frozen=True, kw_only=True)
+class _Platform:
+    """Constants of a kind of device.
+
+    Attributes:
+        train: fraction of the speed of a large matrix product that training and encoding reach.
+        decode: the same for decoding, which is bound by memory.
+        compile_seconds: seconds that compiling takes the first time.
+        matmul_size: rows and columns of the matrices that measure the speed.
+    """
+
+    train: float
+    decode: float
+    compile_seconds: float
+    matmul_size: int
+
+
+# Of the CPU: fitted to configs/experiment/t1.yaml, which takes 35 minutes on two cores.
+_CPU = _Platform(train=0.8, decode=0.15, compile_seconds=180.0, matmul_size=1024)
+_ACCELERATOR = _Platform(train=0.25, decode=0.01, compile_seconds=120.0, matmul_size=8192)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +60,24 @@ class DataSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Speed of the devices in FLOP/s, and seconds that compiling takes the first time."""
+    """Speed of the devices.
 
-    flops: float
+    Attributes:
+        train: FLOP/s of training and encoding.
+        decode: FLOP/s of decoding.
+        compile_seconds: seconds that compiling takes the first time.
+    """
+
+    train: float
+    decode: float
     compile_seconds: float
 
 
 def measure_speed() -> Speed:
     """Multiplies matrices in bfloat16 for a fraction of a second on one device."""
-    platform, devices = jax.default_backend(), len(jax.local_devices())
-    size = _MATMUL_SIZES.get(platform, _MATMUL_SIZE_ELSEWHERE)
+    is_cpu = jax.default_backend() == "cpu"
+    platform = _CPU if is_cpu else _ACCELERATOR
+    size = platform.matmul_size
     matrix = jnp.ones((size, size), jnp.bfloat16)
     multiply = jax.jit(jnp.matmul)
     multiply(matrix, matrix).block_until_ready()
@@ -65,10 +87,11 @@ def measure_speed() -> Speed:
         multiply(matrix, matrix).block_until_ready()
         best = min(best, time.perf_counter() - start)
     # The virtual devices of a CPU share its cores.
-    used = 1 if platform == "cpu" else devices
+    flops = (1 if is_cpu else jax.device_count()) * 2 * size**3 / best
     return Speed(
-        flops=used * 2 * size**3 / best,
-        compile_seconds=_COMPILE_SECONDS.get(platform, _COMPILE_SECONDS_ELSEWHERE),
+        train=platform.train * flops,
+        decode=platform.decode * flops,
+        compile_seconds=platform.compile_seconds,
     )
 
 
@@ -137,21 +160,21 @@ class Estimate:
         return min(float(max_thought_tokens), 1.5 * self._size.thought_tokens)
 
     def _forward(self, tokens: float) -> float:
-        return self._seconds(tokens, "forward", 0.0, _TRAIN_EFFICIENCY)
+        return self._seconds(tokens, "forward", 0.0, self._speed.train)
 
     def _decode(self, tokens: float) -> float:
-        return self._seconds(tokens, "forward", tokens, _DECODE_EFFICIENCY)
+        return self._seconds(tokens, "forward", tokens, self._speed.decode)
 
     def _train(self, tokens: float, read: float) -> float:
-        return self._seconds(tokens, "lora" if self._lora else "train", read, _TRAIN_EFFICIENCY)
+        return self._seconds(tokens, "lora" if self._lora else "train", read, self._speed.train)
 
-    def _seconds(self, tokens: float, work: str, read: float, efficiency: float) -> float:
+    def _seconds(self, tokens: float, work: Work, read: float, speed: float) -> float:
         if not tokens:
             return 0.0
         flops = flops_per_token(
             self._shape,
-            work=work,  # pyright: ignore[reportArgumentType]
+            work=work,
             context=self._size.query_tokens,
             read=read / tokens,
         )
-        return _PADDING * tokens * flops / (efficiency * self._speed.flops)
+        return _PADDING * tokens * flops / speed

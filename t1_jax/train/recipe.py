@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -180,9 +181,9 @@ def choose_recipe(
     if validates:
         tree["validate_first"] = True
         tree["validation"] = {
-            "queries": 50 if device.is_cpu else 100,
+            "queries": 40 if device.is_cpu else 100,
             "max_thought_tokens": lengths["thought"],
-            "documents": 200 if device.is_cpu else 5000,
+            "documents": 100 if device.is_cpu else 5000,
         }
     return _fitted(tree, model, size, speed, minutes)
 
@@ -203,7 +204,7 @@ def _fitted(
         steps[name] = min(max(int(_SHARES[name] * budget / seconds), _LEAST_STEPS[name]), most)
         tree["stages"][name]["steps"] = steps[name]
     if tree["validation"] is not None:
-        tree["stages"]["s2"]["validate_every"] = max(steps["s2"] // 3, 1)
+        tree["stages"]["s2"]["validate_every"] = max(steps["s2"] // 2, 1)
     config = config_of(tree)
     return Plan(
         tree=tree,
@@ -214,9 +215,10 @@ def _fitted(
     )
 
 
-def config_of(tree: dict[str, Any]) -> TrainConfig:
-    """The config that a tree of its fields describes."""
-    return load_config(TrainConfig, None, [f"{key}={json.dumps(tree[key])}" for key in tree])
+def config_of(tree: dict[str, Any], overrides: Sequence[str] = ()) -> TrainConfig:
+    """The config that a tree of its fields describes, with `key.sub=value` on top of it."""
+    fields = [f"{key}={json.dumps(tree[key])}" for key in tree]
+    return load_config(TrainConfig, None, [*fields, *overrides])
 
 
 def _mesh(model: BaseModel, device: Device) -> dict[str, int]:

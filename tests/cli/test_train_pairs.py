@@ -27,7 +27,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file in an empty folder, which is the current one; one device."""
     one_device = single_device_mesh_context()
     monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
-    speed = Speed(flops=1e11, compile_seconds=10.0)
+    speed = Speed(train=1e11, decode=1e10, compile_seconds=10.0)
     monkeypatch.setattr("t1_jax.train.estimate.measure_speed", lambda: speed)
     monkeypatch.chdir(tmp_path)
     rows = [
@@ -98,7 +98,7 @@ def test_the_chosen_recipe_can_be_edited_and_is_used_again(t1, pairs, model, mon
     pairs.write_text("\n".join(pairs.read_text().splitlines()[1:]) + "\n")
     other = t1(*command)
     assert other.code == 2
-    assert "prepared from other pairs" in other.err
+    assert "prepared from other data" in other.err
     assert "--overwrite" in other.err
     assert t1(*command, "--overwrite").code == 75
 

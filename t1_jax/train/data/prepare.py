@@ -1,7 +1,7 @@
 """Pairs as a collection with training, validation and test queries, in one folder."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def prepare_pairs(
     *,
     held_out: bool,
     write_thoughts: Callable[[TrainingSet], tuple[tuple[TrainingRecord, ...], int]],
-    by_document: bool = False,
+    groups: Mapping[str, str] | None = None,
 ) -> PreparedPairs:
     """Splits pairs without leaks, and completes the thoughts of the training queries.
 
@@ -59,7 +59,7 @@ def prepare_pairs(
         name: of the collection.
         held_out: whether to hold out queries; otherwise all are for training.
         write_thoughts: adds thoughts to the records of a set, and counts them.
-        by_document: see `SplitConfig`.
+        groups: see `split_queries`.
 
     Raises:
         DataError: too few different queries to hold some out.
@@ -77,10 +77,9 @@ def prepare_pairs(
         config = SplitConfig(
             validation=min(_VALIDATION, _MAX_VALIDATION / total),
             test=min(_TEST, _MAX_TEST / total),
-            by_document=by_document,
         )
         try:
-            splits = split_queries(collection, config)
+            splits = split_queries(collection, config, groups)
         except DataError as error:
             raise DataError(
                 error.message, hint="give more pairs, or hold none out: --no-validation"
@@ -97,30 +96,36 @@ def prepare_pairs(
     )
 
 
-def save_prepared(prepared: PreparedPairs, folder: Path, *, overwrite: bool) -> None:
-    """Writes the collection and the training records into a folder.
-
-    If the folder has the same data already, nothing is written.
+def check_prepared(prepared: PreparedPairs, folder: Path) -> bool:
+    """Whether a folder has these data already.
 
     Raises:
-        DataError: the folder has other data, and `overwrite` is false.
+        DataError: it has other data.
+    """
+    if not (folder / COLLECTION).exists():
+        return False
+    same = _fingerprint_of(folder / COLLECTION) == prepared.fingerprint
+    if not same or not (folder / RECORDS).exists():
+        raise DataError(
+            f"{folder} was prepared from other data",
+            hint="choose another folder with -o, or replace it with --overwrite",
+        )
+    return True
+
+
+def save_prepared(prepared: PreparedPairs, folder: Path) -> None:
+    """Writes the collection and the training records into a folder, replacing others.
+
+    Raises:
         T1Error: the write failed.
     """
-    target, fingerprint = folder / COLLECTION, prepared.fingerprint
-    if target.exists() and not overwrite:
-        if _fingerprint_of(target) != fingerprint or not (folder / RECORDS).exists():
-            raise DataError(
-                f"{folder} was prepared from other pairs",
-                hint="choose another folder with -o, or replace it with --overwrite",
-            )
-        return
     splits = {
-        split: replace(part, metadata={"prepared": fingerprint})
+        split: replace(part, metadata={"prepared": prepared.fingerprint})
         for split, part in prepared.splits.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_records(folder / RECORDS, prepared.training.records)
-    save_collection(splits, target, overwrite=overwrite)
+    save_collection(splits, folder / COLLECTION, overwrite=True)
 
 
 def _fingerprint_of(folder: Path) -> str | None:

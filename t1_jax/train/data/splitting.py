@@ -19,8 +19,6 @@ class SplitConfig:
         validation: fraction of the queries, at least 0.
         test: fraction of the queries, at least 0.
         near_duplicates: queries of at least this similarity stay together, see `LeakConfig.near`.
-        by_document: queries that share a relevant document stay together, so that no document of a
-            test query was trained on.
         seed: seed of the order in which groups of queries are assigned.
 
     Raises:
@@ -30,7 +28,6 @@ class SplitConfig:
     validation: float = 0.1
     test: float = 0.2
     near_duplicates: float = 0.8
-    by_document: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -43,11 +40,15 @@ class SplitConfig:
 
 
 def split_queries(
-    collection: Collection, config: SplitConfig | None = None
+    collection: Collection,
+    config: SplitConfig | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Collection]:
     """Splits the labeled queries of a collection; all splits share its documents.
 
-    Duplicates and near duplicates stay together, so that no split contains a query of another.
+    Duplicates and near duplicates stay together, so that no split contains a query of another;
+    `groups`, query id -> group, names further queries that stay together.
+
     Groups are assigned in an order that depends on the seed and their query ids.
 
     Raises:
@@ -56,13 +57,7 @@ def split_queries(
     config = config or SplitConfig()
     shares = {"test": config.test, "validation": config.validation}
     links = {(_node(query.id), f"text {text_hash(query.text)}") for query in collection.queries}
-    if config.by_document:
-        links |= {
-            (_node(query_id), f"document {name}")
-            for query_id, grades in collection.qrels.items()
-            for name, grade in grades.items()
-            if grade > 0
-        }
+    links |= {(_node(query_id), f"group {name}") for query_id, name in (groups or {}).items()}
     while True:
         splits = _assigned(collection, group_keys(sorted(links)), shares, config.seed)
         near = _links_between(splits, LeakConfig(near=config.near_duplicates))

@@ -20,6 +20,9 @@ from t1_jax.train.thoughts.wording import (
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _HEADING = re.compile(r"^#+\s*")
+_PATH = " > "
+"""Between the headings above a passage of a file."""
+
 _HEAD_PIECES, _PIECES, _MAX_TERMS = 10, 18, 5
 _NO_SPACES = 24
 """Characters of a head in a script that is written without spaces."""
@@ -69,7 +72,7 @@ def _head(document: Document) -> str:
     """The title or the first sentence, shortened."""
     lines = document.full_text.strip().splitlines()
     text = plain_words(_HEADING.sub("", lines[0])) or one_line(lines[0])
-    first = text if document.title.strip() else sentences(text)[0]
+    first = text.split(_PATH)[-1] if document.title.strip() else sentences(text)[0]
     head = shortened(first, _HEAD_PIECES)
     return capitalized(head or one_line(first)[:_NO_SPACES])
 

@@ -11,6 +11,7 @@ from t1_jax.train.data import (
     RECORDS,
     PreparedPairs,
     TrainingSet,
+    check_prepared,
     prepare_pairs,
     read_pairs,
     read_records,
@@ -49,14 +50,15 @@ def test_queries_are_held_out_once_and_the_rest_is_trained_on(pairs):
     assert {record.query_id for record in prepared.training.records} == ids["train"]
 
 
-def test_whole_documents_can_be_held_out(pairs):
-    def positives(split: str) -> set[str]:
-        return {name for grades in held_out.splits[split].qrels.values() for name in grades}
+def test_a_group_of_queries_is_held_out_as_a_whole(pairs):
+    groups = {record.query_id: next(iter(record.positives)) for record in pairs.records}
 
-    held_out = prepared_from(pairs, by_document=True)
-    assert positives("train").isdisjoint(positives("test") | positives("validation"))
-    held_out = prepared_from(pairs)
-    assert positives("train") & positives("test")
+    def held(prepared: PreparedPairs, split: str) -> set[str]:
+        return {groups[query.id] for query in prepared.splits[split].queries}
+
+    grouped, free = prepared_from(pairs, groups=groups), prepared_from(pairs)
+    assert held(grouped, "train").isdisjoint(held(grouped, "test") | held(grouped, "validation"))
+    assert held(free, "train") & held(free, "test")
 
 
 def test_nothing_is_held_out_if_asked_so(pairs):
@@ -74,7 +76,8 @@ def test_too_few_queries_to_hold_some_out(pairs):
 
 def test_the_saved_folder_is_what_training_reads(pairs, tmp_path):
     prepared = prepared_from(pairs)
-    save_prepared(prepared, tmp_path / "run", overwrite=False)
+    assert not check_prepared(prepared, tmp_path / "run")
+    save_prepared(prepared, tmp_path / "run")
     folder = tmp_path / "run"
     for split, part in prepared.splits.items():
         assert load_collection(folder / COLLECTION, split).qrels_hash == part.qrels_hash
@@ -83,10 +86,11 @@ def test_the_saved_folder_is_what_training_reads(pairs, tmp_path):
 
 def test_other_data_do_not_replace_those_of_a_run(pairs, tmp_path):
     folder = tmp_path / "run"
-    save_prepared(prepared_from(pairs), folder, overwrite=False)
-    save_prepared(prepared_from(pairs), folder, overwrite=False)  # the same data
+    save_prepared(prepared_from(pairs), folder)
+    assert check_prepared(prepared_from(pairs), folder)
     others = prepared_from(dataclasses.replace(pairs, records=pairs.records[1:]))
-    with pytest.raises(DataError, match="prepared from other pairs"):
-        save_prepared(others, folder, overwrite=False)
-    save_prepared(others, folder, overwrite=True)
+    with pytest.raises(DataError, match="prepared from other data"):
+        check_prepared(others, folder)
+    save_prepared(others, folder)
+    assert check_prepared(others, folder)
     assert read_records(folder / RECORDS) == others.training.records
