@@ -30,7 +30,17 @@ def read_config(
     from t1_jax.config import load_config
 
     file, fields = split_arguments(arguments or ())
+    import_beside(file)
     return load_config(cls, file or default, fields)
+
+
+def import_beside(file: Path | None) -> None:
+    """Lets a config name functions in Python files beside it, or in the current folder.
+
+    These folders come last, so that no file in them hides an installed package.
+    """
+    folders = [Path.cwd()] if file is None else [file.resolve().parent, Path.cwd()]
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:

@@ -25,6 +25,7 @@ from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
+from t1_jax.cli.reward import try_reward
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import teacher_thoughts, template_thoughts
@@ -112,6 +113,9 @@ thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
 _add(app, "Train", train=train, adapt=adapt, mine=mine)
+reward_app = typer.Typer(help="Try rewards of thoughts before training.", no_args_is_help=True)
+_add(reward_app, None, **{"try": try_reward})
+app.add_typer(reward_app, name="reward", rich_help_panel="Train")
 _add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)
 
 

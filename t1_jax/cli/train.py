@@ -145,11 +145,12 @@ def _train_on_pairs(
     plan_only: bool,
     overwrite: bool,
 ) -> None:
-    from t1_jax.cli.inputs import open_documents, split_arguments
+    from t1_jax.cli.inputs import import_beside, open_documents, split_arguments
     from t1_jax.cli.train_pairs import PairsRun, print_result, train_on_pairs
     from t1_jax.train.data import read_pairs
 
     recipe, fields = split_arguments(arguments)
+    import_beside(recipe)
     documents = ()
     if corpus is not None:
         documents = open_documents(str(corpus), out, lenient=False).documents

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_bad_input_is_a_message(t1, recipe, tmp_path, given, named):
     assert named in " ".join(answer.err.split())
     assert "Traceback" not in answer.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_reward_beside_the_config_is_found(t1, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "reward_beside.py").write_text(
+        "import numpy as np\n\ndef one(context):\n    return np.ones(context.shape)\n"
+    )
+    term = 'stages.s2.reward.terms={"reward_beside:one": 1}'
+    answer = t1("train", recipe, term, "run=[s1]", "stages.s1.steps=1")
+    assert answer.code == 0, answer.err
+    unknown = t1("train", recipe, term.replace("beside:", "besides:"))
+    assert unknown.code == 2
+    assert "reward_besides must be beside the config" in " ".join(unknown.err.split())
 
 
 def test_a_file_that_is_not_there_and_an_error_for_machines(t1, tmp_path):

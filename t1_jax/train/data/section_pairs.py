@@ -64,7 +64,7 @@ class _Candidate:
     positive: Document
 
 
-def section_pairs(documents: Sequence[Document], *, least: int = 40) -> SectionPairs:
+def section_pairs(documents: Sequence[Document], *, least: int = 30) -> SectionPairs:
     """Pairs from the passages of a folder, as `t1_jax.retrieval.read_folder` returns them.
 
     A text that would be the query of several passages is left out: it is too general.

@@ -71,10 +71,16 @@ def text_thought(query: str, document: Document, counts: Mapping[str, int], tota
 def _head(document: Document) -> str:
     """The title or the first sentence, shortened."""
     lines = document.full_text.strip().splitlines()
+    lines = [line for line in lines if _has_words(line)] or lines
     text = plain_words(_HEADING.sub("", lines[0])) or one_line(lines[0])
     first = text.split(_PATH)[-1] if document.title.strip() else sentences(text)[0]
     head = shortened(first, _HEAD_PIECES)
     return capitalized(head or one_line(first)[:_NO_SPACES])
+
+
+def _has_words(line: str) -> bool:
+    """Whether a line is more than markup, such as a fence of code."""
+    return len(_WORD.findall(line)) > 1 or not line.strip().startswith(("```", "---", "<!--"))
 
 
 def _words(text: str) -> list[str]:
