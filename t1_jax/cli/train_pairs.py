@@ -13,9 +13,8 @@ from t1_jax.progress import counted, duration_text
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation
     from t1_jax.retrieval import Collection
-    from t1_jax.train import TrainConfig, TrainResult
+    from t1_jax.train import BaseModel, Plan, TrainConfig, TrainResult
     from t1_jax.train.data import Pairs, PreparedPairs
-    from t1_jax.train.recipe import BaseModel, Plan
 
 BEFORE, AFTER = "before", "after"
 """Names of the two models in the comparison."""
@@ -143,9 +142,7 @@ def _config(
     The plan is that of a chosen config, which is not written yet.
     """
     from t1_jax.config import load_config
-    from t1_jax.train import TrainConfig
-    from t1_jax.train.estimate import measure_speed
-    from t1_jax.train.recipe import choose_recipe, config_of, device_of_jax
+    from t1_jax.train import TrainConfig, choose_recipe, config_of, device_of_jax, measure_speed
 
     if run.recipe is not None:
         fields = [*_replaced_fields(run), *run.fields]
@@ -191,7 +188,7 @@ def _base_model(name: str) -> "BaseModel":
     A small base model gets the short prompts, which it learns as quickly and reads faster.
     """
     from t1_jax.retriever import open_model
-    from t1_jax.train.recipe import BaseModel
+    from t1_jax.train import BaseModel
 
     preset = None
     while True:
@@ -262,8 +259,7 @@ def _compare(
     from t1_jax.cli.model import model_facts
     from t1_jax.evaluate import EvaluationConfig, evaluate_collection, write_results
     from t1_jax.retriever import RetrieverOptions, open_model
-    from t1_jax.train.config import ValidationConfig
-    from t1_jax.train.sources import validation_subset
+    from t1_jax.train import ValidationConfig, validation_subset
 
     most = _EVALUATED_DOCUMENTS.get(jax.default_backend(), _EVALUATED_DOCUMENTS_ELSEWHERE)
     subset = validation_subset(test, ValidationConfig(queries=None, documents=most))

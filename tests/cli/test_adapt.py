@@ -5,22 +5,20 @@ from pathlib import Path
 import pytest
 
 from t1_jax.parallel import single_device_mesh_context
-from t1_jax.train.estimate import Speed
+from t1_jax.train import Speed
 from tests.train.toy_runs import NO_HEALTH, SMALL
 
-THINGS = (
-    "kettle",
-    "violin",
-    "hammer",
-    "lantern",
-    "basket",
-    "anchor",
-    "ladder",
-    "mirror",
-    "whistle",
-)
-USES = ("boils water", "plays music", "drives nails", "gives light", "holds apples", "stops a ship",
-        "reaches a roof", "shows a face", "calls a dog")  # fmt: skip
+USES = {
+    "kettle": "boils water",
+    "violin": "plays music",
+    "hammer": "drives nails",
+    "lantern": "gives light",
+    "basket": "holds apples",
+    "anchor": "stops a ship",
+    "ladder": "reaches a roof",
+    "mirror": "shows a face",
+    "whistle": "calls a dog",
+}
 
 
 @pytest.fixture
@@ -28,11 +26,11 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     one_device = single_device_mesh_context()
     monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
     speed = Speed(train=1e11, decode=1e10, compile_seconds=10.0)
-    monkeypatch.setattr("t1_jax.train.estimate.measure_speed", lambda: speed)
+    monkeypatch.setattr("t1_jax.train.measure_speed", lambda: speed)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "notes"
     folder.mkdir()
-    for thing, use in zip(THINGS, USES, strict=True):
+    for thing, use in USES.items():
         (folder / f"{thing}.md").write_text(
             f"# The old {thing}\n\nMy {thing} {use} every single day. It came from a market in "
             f"town years ago.\n\n## Care of the {thing}\n\nClean the {thing} with a soft cloth. "

@@ -9,8 +9,7 @@ import yaml
 from t1_jax.config import load_config
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.text import T1Tokenizer
-from t1_jax.train import TrainConfig
-from t1_jax.train.estimate import Speed
+from t1_jax.train import Speed, TrainConfig, TrainResult
 from tests.train.toy_runs import ANIMALS, ASKED, S1, S3, merged, toy_fields, write_model
 
 NO_THOUGHT = {"sample_thoughts": False, "contrast_reference_thoughts": False}
@@ -28,7 +27,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     one_device = single_device_mesh_context()
     monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
     speed = Speed(train=1e11, decode=1e10, compile_seconds=10.0)
-    monkeypatch.setattr("t1_jax.train.estimate.measure_speed", lambda: speed)
+    monkeypatch.setattr("t1_jax.train.measure_speed", lambda: speed)
     monkeypatch.chdir(tmp_path)
     rows = [
         {"anchor": text.format(name), "positive": f"The animal is a {name}, which we call {name}."}
@@ -83,7 +82,15 @@ def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, mo
 
 
 def test_the_chosen_recipe_can_be_edited_and_is_used_again(t1, pairs, model, monkeypatch):
-    monkeypatch.setattr("t1_jax.train.train", _stopped)
+    configs: list[TrainConfig] = []
+
+    def stopped(config: TrainConfig, **_: object) -> TrainResult:
+        configs.append(config)
+        return TrainResult(
+            folder=config.output, steps=0, stopped="by a test", best=None, validations={}
+        )
+
+    monkeypatch.setattr("t1_jax.train.train", stopped)
     command = ("train", "--data", pairs, "-m", model, "--minutes", 1)
     first = t1(*command)
     assert first.code == 75, first.err
@@ -94,22 +101,13 @@ def test_the_chosen_recipe_can_be_edited_and_is_used_again(t1, pairs, model, mon
     file.write_text(file.read_text().replace("batch_size: 32", "batch_size: 31"))
     again = t1(*command)
     assert "runs/zoo/recipe.yaml, written by an earlier start" in again.out
-    assert _stopped.config.stages["s1"].data.batch_size == 31
+    assert configs[-1].stages["s1"].data.batch_size == 31
     pairs.write_text("\n".join(pairs.read_text().splitlines()[1:]) + "\n")
     other = t1(*command)
     assert other.code == 2
     assert "prepared from other data" in other.err
     assert "--overwrite" in other.err
     assert t1(*command, "--overwrite").code == 75
-
-
-def _stopped(config, **_):
-    from t1_jax.train import TrainResult
-
-    _stopped.config = config
-    return TrainResult(
-        folder=config.output, steps=0, stopped="by a test", best=None, validations={}
-    )
 
 
 def test_without_validation_all_pairs_are_trained_on(t1, pairs, model, toy_recipe):

@@ -15,7 +15,9 @@ Pour the water off after two minutes.
 
 Keep the leaves dry and dark in a tin. Light fades them within a few weeks, as air does too.
 """
-LATE_TRAINS = "The train was late again on Monday. Nobody at the station could say for how long."
+LATE_TRAINS = (
+    "The train was late again on Monday. The clerk could not say for how long."
+)
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def test_headings_names_and_sentences_find_the_passage_without_them(notes):
     assert positives["Green tea: Storage"].title == ""
     first = positives["Steep it at eighty degrees."]
     assert (first.title, first.text[:7]) == ("Green tea", "Boiling")
-    assert positives["The train was late again on Monday."].text.startswith("Nobody")
+    assert positives["The train was late again on Monday."].text.startswith("The clerk")
     assert found.counts["headings"] == 2
     assert found.counts["file names"] == 1
 
