@@ -12,8 +12,7 @@ from t1_jax.progress import counted
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.retrieval import BM25, Collection, Document, FileState
-    from t1_jax.retriever import OpenedModel, Searcher
-    from t1_jax.retriever.folder_index import StoredIndex
+    from t1_jax.retriever import OpenedModel, Searcher, StoredIndex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -116,7 +115,7 @@ def open_source(
 
 def _open_index(path: Path, out: "Output", *, bm25: bool) -> Source:
     from t1_jax.retrieval import index_documents, load_index, read_manifest
-    from t1_jax.retriever.folder_index import StoredIndex
+    from t1_jax.retriever import StoredIndex
 
     manifest = read_manifest(path)
     root = manifest.source.get("root")
