@@ -88,17 +88,19 @@ def open_source(
         IndexContractError: the index is damaged.
         ConfigError: `index` is given for something that is an index.
     """
+    from t1_jax.hub import collection_folder
     from t1_jax.retrieval import datasets
     from t1_jax.retriever import default_index_folder, read_stored_index
 
-    path = Path(source)
+    is_known = source in datasets.DATASETS
+    path = collection_folder(source) if is_known else Path(source)
     if (path / "manifest.json").is_file():
         if index is not None:
             raise ConfigError(f"{source} is an index itself", hint="leave --index out")
         return _open_index(path, out, bm25=bm25)
     folder = index or default_index_folder(path)
     stored = None if bm25 else read_stored_index(folder)
-    if source in datasets.DATASETS or _is_collection(path) or not path.exists():
+    if is_known or _is_collection(path) or not path.exists():
         from t1_jax.cli.inputs import open_documents
 
         texts = open_documents(source, out, lenient=lenient)
@@ -191,14 +193,9 @@ class DenseSearch:
     @property
     def is_hybrid_by_default(self) -> bool:
         """Whether the documents are files that the model was not trained on."""
-        from t1_jax.retrieval import datasets
-
         trained_on = self.opened.provenance.trained_on or ()
-        name, root = self.source.name, self.source.root
-        if root is None:
-            return False
-        is_known = name in datasets.DATASETS
-        return (name if is_known else root.resolve().name) not in trained_on
+        root = self.source.root
+        return root is not None and root.resolve().name not in trained_on
 
     def load(self, out: "Output", *, hybrid: bool) -> "Searcher":
         """Reads the weights, encodes what the index lacks, and writes it."""
