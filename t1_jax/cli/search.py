@@ -120,10 +120,15 @@ def search(
             "--thought is a thought about one query",
             hint=f't1 search {source} "your query" --thought "your thought"',
         )
+    if thought is not None and (n != 1 or max_thought_tokens is not None):
+        raise ConfigError(
+            "--n and --max-thought-tokens apply only where thoughts are sampled",
+            hint="leave them out beside --thought",
+        )
     if bm25:
         _check_no_model_options(
-            hybrid=hybrid, thought=thought, model=model, index=index, preset=preset, dtype=dtype,
-            task=task, instruction=instruction, max_thought_tokens=max_thought_tokens,
+            hybrid=hybrid or None, thought=thought, model=model, index=index, preset=preset,
+            dtype=dtype, task=task, instruction=instruction, max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
     if output is not None:
@@ -172,7 +177,7 @@ def search(
 
 def _asked_queries(out: Output, source: str) -> Iterator[str]:
     """The lines that are typed, or piped in, until an end of file or an empty line."""
-    is_typed = sys.stdin.isatty()
+    is_typed = _is_terminal()
     if is_typed:
         out.print(f"Searching {source}. An empty line ends.", style="dim")
     while True:
@@ -183,6 +188,10 @@ def _asked_queries(out: Output, source: str) -> Iterator[str]:
             return
         if line.strip():
             yield line.strip()
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _query_set(

@@ -12,8 +12,7 @@ from t1_jax.progress import counted
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.retrieval import BM25, Collection, Document, FileState
-    from t1_jax.retriever import OpenedModel, Searcher
-    from t1_jax.retriever.folder_index import StoredIndex
+    from t1_jax.retriever import OpenedModel, Searcher, StoredIndex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,17 +88,19 @@ def open_source(
         IndexContractError: the index is damaged.
         ConfigError: `index` is given for something that is an index.
     """
+    from t1_jax.hub import collection_folder
     from t1_jax.retrieval import datasets
     from t1_jax.retriever import default_index_folder, read_stored_index
 
-    path = Path(source)
+    is_known = source in datasets.DATASETS
+    path = collection_folder(source) if is_known else Path(source)
     if (path / "manifest.json").is_file():
         if index is not None:
             raise ConfigError(f"{source} is an index itself", hint="leave --index out")
         return _open_index(path, out, bm25=bm25)
     folder = index or default_index_folder(path)
     stored = None if bm25 else read_stored_index(folder)
-    if source in datasets.DATASETS or _is_collection(path) or not path.exists():
+    if is_known or _is_collection(path) or not path.exists():
         from t1_jax.cli.inputs import open_documents
 
         texts = open_documents(source, out, lenient=lenient)
@@ -116,7 +117,7 @@ def open_source(
 
 def _open_index(path: Path, out: "Output", *, bm25: bool) -> Source:
     from t1_jax.retrieval import index_documents, load_index, read_manifest
-    from t1_jax.retriever.folder_index import StoredIndex
+    from t1_jax.retriever import StoredIndex
 
     manifest = read_manifest(path)
     root = manifest.source.get("root")
@@ -192,14 +193,9 @@ class DenseSearch:
     @property
     def is_hybrid_by_default(self) -> bool:
         """Whether the documents are files that the model was not trained on."""
-        from t1_jax.retrieval import datasets
-
         trained_on = self.opened.provenance.trained_on or ()
-        name, root = self.source.name, self.source.root
-        if root is None:
-            return False
-        is_known = name in datasets.DATASETS
-        return (name if is_known else root.resolve().name) not in trained_on
+        root = self.source.root
+        return root is not None and root.resolve().name not in trained_on
 
     def load(self, out: "Output", *, hybrid: bool) -> "Searcher":
         """Reads the weights, encodes what the index lacks, and writes it."""

@@ -12,6 +12,7 @@ from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.card import ModelCardData as ModelCardData
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
+from t1_jax.hub.collections import collection_folder as collection_folder
 from t1_jax.hub.collections import collection_splits as collection_splits
 from t1_jax.hub.collections import open_collection as open_collection
 from t1_jax.hub.collections import open_documents as open_documents

@@ -3,6 +3,7 @@
 from t1_jax.retriever.encoding import digest as digest
 from t1_jax.retriever.encoding import document_fingerprint as document_fingerprint
 from t1_jax.retriever.encoding import encoding_record as encoding_record
+from t1_jax.retriever.folder_index import StoredIndex as StoredIndex
 from t1_jax.retriever.folder_index import default_index_folder as default_index_folder
 from t1_jax.retriever.folder_index import read_stored_index as read_stored_index
 from t1_jax.retriever.folder_index import update_index as update_index
