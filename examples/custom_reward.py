@@ -1,6 +1,6 @@
 """Write a custom reward for GRPO, and try it on sampled thoughts before training.
 
-    t1 pull smollm2-135m-instruct
+    t1 pull t1-smollm2-135m
     python examples/custom_reward.py
 
 Then train with `stages.s3.reward.terms={"examples.custom_reward:new_words": 0.2}`.
@@ -34,7 +34,7 @@ def new_words(context: RewardContext) -> np.ndarray:
     return rewards
 
 
-def main(model_name: str = "models/t1-smollm2-135m") -> None:
+def main(model_name: str = "t1-smollm2-135m") -> None:
     """Samples four thoughts per query, ranks the documents, and prints both rewards."""
     model = T1.load(model_name)
     queries = [record.query for record in RECORDS]

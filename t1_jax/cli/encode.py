@@ -35,7 +35,7 @@ def encode(
     model: options.Model = options.DEFAULT_MODEL,
     n: options.NumThoughts = 1,
     max_thought_tokens: options.MaxThoughtTokens = None,
-    temperature: options.Temperature = 1.0,
+    temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
     task: options.Task = None,
@@ -53,10 +53,10 @@ def encode(
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
     from t1_jax.cli.inputs import open_documents, open_queries
-    from t1_jax.cli.model import encoding_record, instruction_note, query_instruction
+    from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import encoding_record, open_model
 
     out = Output(as_json)
     sources = [str(name) for name in (collection, source) if name is not None]
@@ -78,7 +78,9 @@ def encode(
     start = time.perf_counter()
     if side == "document":
         opened.check_document_prompt()
-        report = encode_documents(opened.load(), texts, output, encoding, overwrite=overwrite)
+        report = encode_documents(
+            load_model(out, opened), texts, output, encoding, overwrite=overwrite
+        )
     else:
         thinking = {
             "think": think,
@@ -86,9 +88,16 @@ def encode(
             "max_thought_tokens": max_thought_tokens,
             "instruction": instruction,
         }
-        opened.check_queries([query.text for query in texts.queries], **thinking)
+        texts_of_queries = [query.text for query in texts.queries]
+        opened.check_queries(texts_of_queries, sampling=sampling, **thinking)
         report = _encode_queries(
-            opened.load(), texts, thinking, sampling, output, encoding, overwrite=overwrite
+            load_model(out, opened),
+            texts,
+            thinking,
+            sampling,
+            output,
+            encoding,
+            overwrite=overwrite,
         )
     seconds = time.perf_counter() - start
     out.print(
@@ -104,8 +113,8 @@ def encode_documents(
     model: "T1", texts: "Collection", output: Path, encoding: dict[str, Any], *, overwrite: bool
 ) -> dict[str, Any]:
     """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import build_index
+    from t1_jax.retriever import document_fingerprint
 
     ids = [document.id for document in texts.documents]
     bodies = [document.full_text for document in texts.documents]
@@ -127,8 +136,9 @@ def _encode_queries(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    from t1_jax.cli.model import digest, query_fingerprint
+    from t1_jax.cli.model import query_fingerprint
     from t1_jax.retrieval import build_index
+    from t1_jax.retriever import digest
 
     ids = [query.id for query in texts.queries]
     vectors = model.encode_query(

@@ -145,13 +145,13 @@ def _evaluate_model(
     split: str,
     config: "EvaluationConfig",
 ) -> "Iterator[Evaluation]":
-    from t1_jax.cli.model import model_facts
+    from t1_jax.cli.model import load_model, model_facts
     from t1_jax.evaluate import evaluate_collection
     from t1_jax.retriever import open_model
 
     opened = open_model(name, dtype=dtype, preset=preset)
     check_model(out, opened, collections, config)
-    model = opened.load()
+    model = load_model(out, opened)
     facts = model_facts(model, Path(name).name)
     for collection in collections:
         yield evaluate_collection(

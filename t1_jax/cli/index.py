@@ -83,8 +83,8 @@ def build_index(
         _build(vectors, kind, scann, folder, overwrite=overwrite)
     else:
         from t1_jax.cli.inputs import open_documents
-        from t1_jax.cli.model import encoding_record, query_instruction
-        from t1_jax.retriever import open_model
+        from t1_jax.cli.model import query_instruction
+        from t1_jax.retriever import encoding_record, open_model
 
         documents = open_documents(sources[0], out, lenient=lenient)
         if scann is not None:
@@ -129,17 +129,18 @@ def _encode_and_build(
 ) -> None:
     """Encodes into a separate folder first if building the index may fail."""
     from t1_jax.cli.encode import encode_documents
+    from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
 
     if kind == "numpy":
-        encode_documents(opened.load(), texts, folder, encoding, overwrite=overwrite)
+        encode_documents(load_model(out, opened), texts, folder, encoding, overwrite=overwrite)
         return
     vectors = folder.with_name(folder.name + ".vectors")
     if _are_reusable(vectors, opened, texts):
         out.log(f"reusing the embeddings in {vectors}")
     else:
         check_new_folder(vectors, overwrite=overwrite)
-        encode_documents(opened.load(), texts, vectors, encoding, overwrite=overwrite)
+        encode_documents(load_model(out, opened), texts, vectors, encoding, overwrite=overwrite)
     try:
         _build(vectors, kind, scann, folder, encoding=encoding, overwrite=overwrite)
     except T1Error as error:
@@ -153,9 +154,9 @@ def _encode_and_build(
 
 def _are_reusable(vectors: Path, opened: "OpenedModel", texts: "Collection") -> bool:
     """Whether a failed build has left embeddings of these documents by this model."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.errors import IndexContractError
     from t1_jax.retrieval import read_manifest
+    from t1_jax.retriever import document_fingerprint
 
     try:
         return read_manifest(vectors).fingerprint == document_fingerprint(opened, texts.data_hash)

@@ -29,8 +29,28 @@ def read_config(
     """
     from t1_jax.config import load_config
 
-    fields = [argument for argument in arguments or () if re.match(r"[\w.]+=", argument)]
-    files = [argument for argument in arguments or () if argument not in fields]
+    file, fields = split_arguments(arguments or ())
+    import_beside(file)
+    return load_config(cls, file or default, fields)
+
+
+def import_beside(file: Path | None) -> None:
+    """Lets a config name functions in Python files beside it, or in the current folder.
+
+    These folders come last, so that no file in them hides an installed package.
+    """
+    folders = [Path.cwd()] if file is None else [file.resolve().parent, Path.cwd()]
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The file, if there is one, and the fields among `[CONFIG] [KEY=VALUE]...`.
+
+    Raises:
+        ConfigError: two files, or an argument that is neither a file nor a field.
+    """
+    fields = [argument for argument in arguments if re.match(r"[\w.]+=", argument)]
+    files = [argument for argument in arguments if argument not in fields]
     for argument in files:
         if not argument.endswith((".yaml", ".yml")):
             raise ConfigError(
@@ -42,7 +62,7 @@ def read_config(
             f"more than one config was given: {', '.join(files)}",
             hint="give one; a config can build on another with `extends: other.yaml`",
         )
-    return load_config(cls, Path(files[0]) if files else default, fields)
+    return (Path(files[0]) if files else None), fields
 
 
 def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:

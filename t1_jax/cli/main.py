@@ -14,6 +14,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from t1_jax import __version__
+from t1_jax.cli.adapt import adapt
 from t1_jax.cli.bench import bench
 from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.doctor import doctor
@@ -24,6 +25,7 @@ from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
+from t1_jax.cli.reward import try_reward
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import teacher_thoughts, template_thoughts
@@ -110,7 +112,10 @@ app.add_typer(collection_app, name="collection", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=True)
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
-_add(app, "Train", train=train, mine=mine)
+_add(app, "Train", train=train, adapt=adapt, mine=mine)
+reward_app = typer.Typer(help="Try rewards of thoughts before training.", no_args_is_help=True)
+_add(reward_app, None, **{"try": try_reward})
+app.add_typer(reward_app, name="reward", rich_help_panel="Train")
 _add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)
 
 

@@ -105,7 +105,7 @@ def teacher_thoughts(
             "--teacher",
             help="Model name at the endpoint; without --endpoint a model as for --model.",
         ),
-    ] = options.DEFAULT_MODEL,
+    ] = "smollm2-135m-instruct",
     answers: Annotated[
         Path | None,
         typer.Option("--answers", help="File for raw answers. Default: beside the output."),

@@ -18,8 +18,9 @@ from filelock import FileLock
 from t1_jax.config import suggestion
 from t1_jax.errors import T1Error, WeightsError
 from t1_jax.files import atomic_folder, replace_folder, sha256_of
-from t1_jax.hub.assets import MODELS, ModelAsset, model_asset
+from t1_jax.hub.assets import ADAPTERS, MODELS, ModelAsset, model_asset
 from t1_jax.hub.json_files import check_link
+from t1_jax.hub.metadata import read_adapter_metadata
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
@@ -84,7 +85,8 @@ def pull_model(
     """Downloads a model unless it is cached, and returns its file or folder.
 
     `name` is that of a known model, or of a repository `owner/name` on the Hugging Face hub, where
-    `revision` is a branch, tag or commit.
+    `revision` is a branch, tag or commit. For an adapter of this package, its base model is
+    downloaded.
 
     Raises:
         WeightsError: unknown name, wrong hash, or the download from the hub failed.
@@ -99,6 +101,9 @@ def pull_model(
             f"{name} is the name of a repository on the Hugging Face hub, which needs --source hub",
             hint=f"t1 pull {name} --source hub",
         )
+    if name in ADAPTERS:
+        pull_model(read_adapter_metadata(ADAPTERS[name]).base_model)
+        return ADAPTERS[name]
     asset = model_asset(name)
     target = _asset_file(asset)
     with pull_lock(name):
@@ -110,7 +115,8 @@ def pull_model(
 def locate_model(name_or_path: str | Path) -> Path:
     """The file or folder of a local model; nothing is downloaded.
 
-    The name is that of a known model, or `owner/name` of a repository in the cache.
+    The name is that of a known model, or `owner/name` of a repository in the cache. An adapter is
+    returned without its base model.
 
     Raises:
         WeightsError: the model is not local; the hint is the command that downloads it.
@@ -119,6 +125,8 @@ def locate_model(name_or_path: str | Path) -> Path:
     check_link(path)
     if path.exists():
         return path
+    if name in ADAPTERS:
+        return ADAPTERS[name]
     if name in MODELS:
         target = _asset_file(MODELS[name])
         if target.exists():
@@ -131,7 +139,9 @@ def locate_model(name_or_path: str | Path) -> Path:
         raise WeightsError(
             f"{name} is not in {cache_folder()}", hint=f"t1 pull {name} --source hub"
         )
-    raise WeightsError(f"{name} is neither a path nor a known model", hint=suggestion(name, MODELS))
+    raise WeightsError(
+        f"{name} is neither a path nor a known model", hint=suggestion(name, [*ADAPTERS, *MODELS])
+    )
 
 
 def _wheel_in(folder: Path) -> Path | None:

@@ -14,10 +14,9 @@ from typing import TypeVar
 
 from t1_jax.errors import DataError
 from t1_jax.files import atomic_folder
-from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.collection import Collection, Document, Query, SourceLocation
 from t1_jax.retrieval.jsonl import (
     Record,
-    SourceLocation,
     parse_relevance_label,
     read_lines,
     read_records,
@@ -215,7 +214,8 @@ def _document(record: Record, report: ValidationReport) -> Document | None:
     if not text and not title:
         report.add(EMPTY_DOCUMENT, record.location, f"document {identifier!r}")
         return None
-    return Document(id=identifier, title=title, text=text)
+    location = SourceLocation(path=Path(record.location.path.name), line=record.location.line)
+    return Document(id=identifier, title=title, text=text, location=location)
 
 
 def _query(record: Record, report: ValidationReport) -> Query | None:

@@ -1,6 +1,7 @@
 """T1, the retriever: thinks before it embeds a query, embeds documents in one pass."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -19,6 +20,7 @@ from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
 from t1_jax.retriever.loading import by_path
 from t1_jax.retriever.opening import (
+    DEFAULT_MODEL,
     RetrieverOptions,
     document_prompt,
     encoder_fingerprint,
@@ -39,7 +41,7 @@ class T1:
     """A retriever that thinks.
 
     ```python
-    model = T1.load("smollm2-135m-instruct")
+    model = T1.load()
     queries, thoughts = model.encode_query(["why is the sky blue"], return_thoughts=True)
     documents = model.encode_document(["Rayleigh scattering is stronger at short wavelengths."])
     scores = model.similarity(queries, documents)
@@ -84,7 +86,7 @@ class T1:
     @classmethod
     def load(
         cls,
-        path_or_name: str | Path,
+        path_or_name: str | Path = DEFAULT_MODEL,
         *,
         adapter: str | Path | None = None,
         dtype: str = "bfloat16",
@@ -96,10 +98,12 @@ class T1:
     ) -> "T1":
         """Loads a Hugging Face folder, a GGUF file, an adapter, or a model fetched by `t1 pull`.
 
-        A checkpoint without `<emb_token>` gets one; until it is trained, its embeddings are poor.
+        A checkpoint without `<emb_token>` gets one; until it is trained, its embeddings are poor,
+        and a warning is logged.
 
         Args:
-            path_or_name: a path, or a name that `t1 pull` knows; the network is not used. For an
+            path_or_name: a path, or a name that `t1 pull` knows, by default that of the adapter in
+                this package; the network is not used. For an
                 adapter's folder, the base model that it names is loaded with it.
             adapter: folder of an adapter to merge into this model.
             dtype: `float32`, `bfloat16`, `float16`, or `stored` for that of the checkpoint.
@@ -122,6 +126,8 @@ class T1:
             preset=preset,
             options=options,
         )
+        if opened.untrained_warning is not None:
+            logging.getLogger("t1_jax").warning(opened.untrained_warning)
         return opened.load(mesh_context, attention=attention)
 
     @property

@@ -16,11 +16,11 @@ import numpy as np
 
 from t1_jax.errors import IndexContractError
 from t1_jax.files import atomic_folder, sha256_of
-from t1_jax.retrieval.collection import Document
+from t1_jax.retrieval.collection import Document, SourceLocation
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable
 from t1_jax.retrieval.jsonl import read_records
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the format; increased when older readers would misread the files."""
 
 DOCUMENTS_FILE = "documents.jsonl"
@@ -74,6 +74,8 @@ class Manifest:
         settings: settings of the back end.
         encoding: settings with which documents were encoded and queries must be encoded (model,
             dtype, preset, instruction, limits), as JSON values; may be empty.
+        source: the folder that the documents were read from (`root`) and the state of its `files`,
+            see `t1_jax.retrieval.folder`; empty for other documents.
         files: path relative to the folder -> SHA-256, for every other file.
     """
 
@@ -85,6 +87,7 @@ class Manifest:
     recall_at_10: float = 1.0
     settings: Mapping[str, object] = field(default_factory=dict)
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str]
 
 
@@ -97,6 +100,7 @@ def write_index(
     recall_at_10: float = 1.0,
     settings: Mapping[str, object] | None = None,
     encoding: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     documents: Iterable[Document] = (),
     write_backend_files: Callable[[Path], None] | None = None,
     overwrite: bool = False,
@@ -122,6 +126,7 @@ def write_index(
             recall_at_10=recall_at_10,
             settings=settings or {},
             encoding=encoding or {},
+            source=source or {},
             files={name: sha256_of(scratch / name) for name in _files_in(scratch)},
         )
         text = json.dumps(asdict(manifest), indent=2)
@@ -191,22 +196,32 @@ def index_documents(folder: Path) -> tuple[Document, ...]:
     path = folder / DOCUMENTS_FILE
     if not path.is_file() or sha256_of(path) != digest:
         raise _corrupt(folder, f"the SHA-256 of {DOCUMENTS_FILE} is not {digest}")
-    return tuple(
-        Document(
-            id=record.id("_id"), title=str(record.fields["title"]), text=str(record.fields["text"])
-        )
-        for record in read_records(path)
+    return tuple(_stored_document(record.fields) for record in read_records(path))
+
+
+def _stored_document(fields: Mapping[str, Any]) -> Document:
+    path = fields.get("path")
+    location = None if path is None else SourceLocation(path=Path(path), line=fields["line"])
+    return Document(
+        id=str(fields["_id"]), title=fields["title"], text=fields["text"], location=location
     )
 
 
 def _write_documents(path: Path, documents: Iterable[Document]) -> None:
-    lines = (json.dumps({"_id": d.id, "title": d.title, "text": d.text}) for d in documents)
+    lines = (json.dumps(_document_fields(document)) for document in documents)
     first = next(lines, None)
     if first is None:
         return
     with path.open("w", encoding="utf-8") as file:
         file.write(first + "\n")
         file.writelines(line + "\n" for line in lines)
+
+
+def _document_fields(document: Document) -> dict[str, Any]:
+    fields = {"_id": document.id, "title": document.title, "text": document.text}
+    if document.location is not None:
+        fields |= {"path": document.location.path.as_posix(), "line": document.location.line}
+    return fields
 
 
 def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint) -> None:
