@@ -1,7 +1,7 @@
 """The commands that the README and docs/search.md show work in a folder with notes only.
 
-They are typed as written, on a tiny model under the name of the shipped one: in this process, and in one
-that has only the wheel.
+They are typed as written, on a tiny model under the name of the shipped one: in this process, and
+in one that has only the wheel.
 """
 
 import json
@@ -34,11 +34,23 @@ LINES = [
     for line in text.splitlines()
     if line.startswith("t1 search notes/")
 ]
+SERVER = """\
+# The server at home
+
+## Remote access
+
+The web interface takes the path of a file from the address. On 3 May somebody read /etc/passwd.
+
+## Backups
+
+The script runs at night.
+"""
 NOTES = {
-    "server.md": "# The server at home\n\n## Remote access\n\nThe web interface takes the path of a file from "
-    "the address. On 3 May somebody read /etc/passwd.\n\n## Backups\n\nThe script runs at night.\n",
+    "server.md": SERVER,
     "tea.md": "# Tea\n\nGreen tea is steeped at 80 degrees.\n",
     "sky.txt": "The sky is blue because air scatters short wavelengths more than long ones.\n",
+    "teas.csv": "name,price\nAssam,4\nSencha,5\n",
+    "list.txt": "?!\n- x\n",
 }
 FIRST = {
     "who read files outside of the web folder": "notes/server.md",
@@ -112,7 +124,7 @@ def check_first(line: str, printed: str) -> None:
 
 @pytest.fixture(autouse=True)
 def shipped(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ADAPTERS, DEFAULT_MODEL, model)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setitem(ADAPTERS, DEFAULT_MODEL, model)
 
 
 @pytest.mark.parametrize("line", LINES)

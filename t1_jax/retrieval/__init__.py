@@ -21,7 +21,7 @@ from t1_jax.retrieval.dedup import text_hash as text_hash
 from t1_jax.retrieval.folder import FileState as FileState
 from t1_jax.retrieval.folder import FolderContents as FolderContents
 from t1_jax.retrieval.folder import read_folder as read_folder
-from t1_jax.retrieval.fusion import reciprocal_rank_fusion as reciprocal_rank_fusion
+from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index import EmbeddingTable as EmbeddingTable

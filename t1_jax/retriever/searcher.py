@@ -15,7 +15,7 @@ from t1_jax.retrieval import (
     Run,
     Snippet,
     best_sentence,
-    reciprocal_rank_fusion,
+    fuse_runs,
 )
 from t1_jax.retriever.t1 import T1
 
@@ -31,7 +31,7 @@ class Hit:
 
     Attributes:
         id: document id.
-        score: what the ranking is sorted by: BM25, cosine, or the sum of reciprocal ranks.
+        score: what the ranking is sorted by: BM25, cosine, or their fusion, see `fuse_runs`.
         bm25: BM25 score; None if BM25 did not find it.
         cosine: cosine of the embeddings; None if the vectors did not find it.
         document: title, text and location; None if the index has vectors only.
@@ -138,8 +138,10 @@ class Searcher:
             ]
             found = self._index.search(vectors, depth, excluded)
             scores["cosine"] = found.to_run(query_ids, self._index.ids)
-        runs = list(scores.values())
-        run = runs[0] if len(runs) == 1 else reciprocal_rank_fusion(runs, k)
+        if self.ranking == "hybrid":
+            run = fuse_runs(scores["bm25"], scores["cosine"], k)
+        else:
+            (run,) = scores.values()
         return SearchResults(run=run, scores=scores, thoughts=thoughts)
 
     def hits(self, results: SearchResults, query_id: str, query: str) -> list[Hit]:

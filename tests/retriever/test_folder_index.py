@@ -11,6 +11,7 @@ from t1_jax.retriever import (
     T1,
     OpenedModel,
     RetrieverOptions,
+    StoredIndex,
     default_index_folder,
     encoding_record,
     open_model,
@@ -44,6 +45,12 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
+def stored_index(folder: Path) -> StoredIndex:
+    stored = read_stored_index(folder)
+    assert stored is not None
+    return stored
+
+
 def update(folder, notes, opened, load, **changes):
     stored = read_stored_index(folder)
     contents = (
@@ -67,7 +74,7 @@ def test_an_update_encodes_only_new_texts_and_equals_a_rebuild(tmp_path, notes, 
     assert rebuilt.encoded == 2
     assert second.index.ids == rebuilt.index.ids == ("heaven.md:3", "tea.md:3")
     np.testing.assert_allclose(second.index.vectors, rebuilt.index.vectors, atol=1e-5)
-    both = [read_stored_index(path) for path in (folder, tmp_path / "rebuilt")]
+    both = [stored_index(path) for path in (folder, tmp_path / "rebuilt")]
     assert both[0].documents == both[1].documents
     assert both[0].documents[0].location == both[1].documents[0].location
     assert both[0].manifest.fingerprint == both[1].manifest.fingerprint
@@ -89,7 +96,7 @@ def test_without_a_change_nothing_is_written_and_no_weights_are_read(
     assert (folder / "manifest.json").stat() == written
     other = encoding_record(opened, "tiny", "Another instruction")
     update(folder, notes, opened, _no_weights, encoding=other)
-    stored = read_stored_index(folder)
+    stored = stored_index(folder)
     assert stored.manifest.encoding["instruction"] == "Another instruction"
 
 
@@ -114,7 +121,7 @@ def test_what_was_encoded_before_an_interrupt_is_kept(tmp_path, notes, opened, m
     with pytest.raises(KeyboardInterrupt):
         update(folder, notes, opened, lambda: model)
     assert update(folder, notes, opened, lambda: model).encoded == 1
-    assert len(read_stored_index(folder).files) == 3
+    assert len(stored_index(folder).files) == 3
 
 
 def test_a_damaged_index_is_built_again(tmp_path, notes, opened, model):
@@ -123,7 +130,7 @@ def test_a_damaged_index_is_built_again(tmp_path, notes, opened, model):
     (folder / "vectors.npy").write_bytes(b"damaged")
     assert read_stored_index(folder) is None
     assert update(folder, notes, opened, lambda: model).encoded == 3
-    stored = read_stored_index(folder)
+    stored = stored_index(folder)
     assert all(isinstance(state, FileState) for state in stored.files.values())
 
 

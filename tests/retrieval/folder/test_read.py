@@ -1,9 +1,11 @@
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from t1_jax.errors import DataError
+from t1_jax.retrieval import SourceLocation
 from t1_jax.retrieval.folder import read as read_module
 from t1_jax.retrieval.folder import read_folder
 
@@ -32,8 +34,7 @@ def test_documents_are_passages_with_file_and_line(tmp_path):
     assert ids(contents) == ["tea.md:3", "tea.md:7", "sub/sky.md:1"]
     first = contents.documents[0]
     assert (first.title, first.text) == ("Tea", "Green.")
-    assert str(first.location.path) == "tea.md"
-    assert first.location.line == 3
+    assert first.location == SourceLocation(path=Path("tea.md"), line=3)
     (only,) = read_folder(tmp_path / "sub" / "sky.md").documents
     assert only.id == "sky.md:1"
 
