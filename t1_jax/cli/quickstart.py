@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from t1_jax.retriever import T1, OpenedModel
     from t1_jax.train import TrainConfig, TrainResult
 
+_PART_OF_LIMIT = 0.5
+"""Of a training's `max_minutes`: what its steps should take."""
 _DEFAULT_CONFIG = Path("configs/quickstart.yaml")
 
 
@@ -55,7 +57,7 @@ def quickstart(
     check_can_be_written(collections, config.split)
     opened = _open(config, config.weights or _model_name(config))
     check_model(out, opened, collections, config.evaluation)
-    trained = None if training is None else _train(out, training)
+    trained = None if training is None else _train(out, _fitted(out, training))
     model = _load(out, config, trained)
     facts = model_facts(model, Path(config.weights or config.model).name)
     evaluations: list[Evaluation] = []
@@ -121,6 +123,33 @@ def _training_config(config: "QuickstartConfig") -> "TrainConfig":
 
     overrides = [f"model.path={_model_name(config)}", "overwrite=true"]
     return load_config(TrainConfig, config.training, overrides)
+
+
+def _fitted(out: Output, config: "TrainConfig") -> "TrainConfig":
+    """The config with fewer steps if this machine is too slow for all of them.
+
+    It measures the machine as it is now, with whatever else runs on it. `max_minutes` of the
+    config stays as a limit, in case that changes.
+    """
+    import dataclasses
+
+    from t1_jax.retriever import open_model
+    from t1_jax.train import fitted_steps, measure_speed
+
+    if config.max_minutes is None:
+        return config
+    shape = open_model(config.model.path).resolved.checkpoint.config
+    steps = fitted_steps(
+        config, shape, measure_speed(), minutes=_PART_OF_LIMIT * config.max_minutes
+    )
+    stages = {
+        name: dataclasses.replace(stage, steps=steps.get(name, stage.steps))
+        for name, stage in config.stages.items()
+    }
+    planned = ", ".join(f"{name} {steps[name]}" for name in steps)
+    if stages != config.stages:
+        out.log(f"this machine is slow or busy, so training is shorter: steps {planned}")
+    return dataclasses.replace(config, stages=stages)
 
 
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":

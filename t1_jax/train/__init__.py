@@ -4,6 +4,7 @@ from t1_jax.train.config import StageConfig as StageConfig
 from t1_jax.train.config import TrainConfig as TrainConfig
 from t1_jax.train.config import ValidationConfig as ValidationConfig
 from t1_jax.train.estimate import Speed as Speed
+from t1_jax.train.estimate import fitted_steps as fitted_steps
 from t1_jax.train.estimate import measure_speed as measure_speed
 from t1_jax.train.mining import MiningConfig as MiningConfig
 from t1_jax.train.mining import Ranking as Ranking

@@ -178,3 +178,29 @@ class Estimate:
             read=read / tokens,
         )
         return _PADDING * tokens * flops / speed
+
+
+def fitted_steps(
+    config: TrainConfig, shape: DecoderConfig, speed: Speed, *, minutes: float
+) -> dict[str, int]:
+    """Steps of each stage, all reduced by one factor so that training takes so many minutes.
+
+    It assumes texts as long as the limits of the config, validation included. A stage keeps at
+    least two steps, so that it is seen to learn; one whose length is given in epochs is left out.
+    """
+    lengths, validation = config.data.lengths, config.validation
+    size = DataSize(
+        queries=0,
+        validation_queries=0 if validation is None else validation.queries or 0,
+        documents=0 if validation is None else validation.documents or 0,
+        query_tokens=float(lengths.query),
+        thought_tokens=lengths.thought / 1.5,
+        document_tokens=float(lengths.document),
+    )
+    estimate = Estimate(shape, size, speed, lora=config.model.lora is not None)
+    planned = {name: config.stages[name].steps for name in config.running}
+    steps = {name: number for name, number in planned.items() if number is not None}
+    updates = sum(number * estimate.step(config.stages[name]) for name, number in steps.items())
+    fixed = estimate.validations(config, steps) + speed.compile_seconds
+    factor = min(max(60 * minutes - fixed, 0.0) / updates, 1.0)
+    return {name: max(int(number * factor), min(number, 2)) for name, number in steps.items()}
