@@ -129,18 +129,24 @@ def _encode_and_build(
 ) -> None:
     """Encodes into a separate folder first if building the index may fail."""
     from t1_jax.cli.encode import encode_documents
+    from t1_jax.cli.inputs import Corpus
     from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
 
+    def encode(target: Path) -> None:
+        corpus = Corpus(documents=texts.documents, count=len(texts.documents))
+        model = load_model(out, opened)
+        encode_documents(out, model, corpus, target, encoding, overwrite=overwrite)
+
     if kind == "numpy":
-        encode_documents(load_model(out, opened), texts, folder, encoding, overwrite=overwrite)
+        encode(folder)
         return
     vectors = folder.with_name(folder.name + ".vectors")
     if _are_reusable(vectors, opened, texts):
         out.log(f"reusing the embeddings in {vectors}")
     else:
         check_new_folder(vectors, overwrite=overwrite)
-        encode_documents(load_model(out, opened), texts, vectors, encoding, overwrite=overwrite)
+        encode(vectors)
     try:
         _build(vectors, kind, scann, folder, encoding=encoding, overwrite=overwrite)
     except T1Error as error:

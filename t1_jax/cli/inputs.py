@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +12,7 @@ from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
-    from t1_jax.retrieval import Collection
+    from t1_jax.retrieval import Collection, Document
 
 STANDARD_INPUT = Path("-")
 Config = TypeVar("Config")
@@ -109,6 +110,45 @@ def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection"
 
     _check_path(source)
     return _with_flaws_logged(open_them(source, lenient=lenient), out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Documents that are read as a stream.
+
+    Attributes:
+        documents: in order.
+        count: their number.
+        task: the task of a known collection.
+    """
+
+    documents: Iterable["Document"]
+    count: int
+    task: str | None = None
+
+
+def open_corpus(source: str, out: "Output", *, lenient: bool) -> Corpus:
+    """The documents of a known collection, of a folder with corpus.jsonl, or of a JSONL file.
+
+    The file is read once to check it, and again as a stream; standard input is read into memory.
+
+    Raises:
+        DataError: nothing with that name exists, or the file is malformed.
+    """
+    from t1_jax.hub import collection_folder
+    from t1_jax.retrieval import check_corpus_file, datasets
+
+    if source == str(STANDARD_INPUT):
+        texts = open_documents(source, out, lenient=lenient)
+        return Corpus(documents=texts.documents, count=len(texts.documents))
+    _check_path(source)
+    is_file = source not in datasets.DATASETS and Path(source).is_file()
+    path = Path(source) if is_file else collection_folder(source)
+    corpus = check_corpus_file(path, lenient=lenient)
+    for problem, count in corpus.notes.items():
+        out.log(f"{path}: {counted(count, problem)}")
+    task = source if source in datasets.DATASETS else None
+    return Corpus(documents=corpus.documents(), count=corpus.count, task=task)
 
 
 def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "Collection":

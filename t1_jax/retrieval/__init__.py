@@ -15,6 +15,8 @@ from t1_jax.retrieval.collection import Query as Query
 from t1_jax.retrieval.collection import SourceLocation as SourceLocation
 from t1_jax.retrieval.collection import id_error as id_error
 from t1_jax.retrieval.collection import text_error as text_error
+from t1_jax.retrieval.corpus_file import CorpusFile as CorpusFile
+from t1_jax.retrieval.corpus_file import check_corpus_file as check_corpus_file
 from t1_jax.retrieval.dedup import find_self_documents as find_self_documents
 from t1_jax.retrieval.dedup import normalize_text as normalize_text
 from t1_jax.retrieval.dedup import text_hash as text_hash
@@ -36,9 +38,12 @@ from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index import index_documents as index_documents
 from t1_jax.retrieval.index import load_index as load_index
+from t1_jax.retrieval.index import read_documents as read_documents
 from t1_jax.retrieval.index import read_manifest as read_manifest
 from t1_jax.retrieval.index import require_backend as require_backend
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
+from t1_jax.retrieval.index import write_documents as write_documents
+from t1_jax.retrieval.index import write_exact_index as write_exact_index
 from t1_jax.retrieval.jsonl import MAX_RELEVANCE_LABEL as MAX_RELEVANCE_LABEL
 from t1_jax.retrieval.jsonl import Record as Record
 from t1_jax.retrieval.jsonl import read_records as read_records

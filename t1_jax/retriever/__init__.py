@@ -1,5 +1,7 @@
 """Layer 3: T1, the retriever."""
 
+from t1_jax.retriever.corpus_encoding import EncodedCorpus as EncodedCorpus
+from t1_jax.retriever.corpus_encoding import encode_corpus as encode_corpus
 from t1_jax.retriever.encoding import digest as digest
 from t1_jax.retriever.encoding import document_fingerprint as document_fingerprint
 from t1_jax.retriever.encoding import encoding_record as encoding_record

@@ -294,7 +294,7 @@ class T1:
         names = [f"document {name!r}" for name in document_ids or map(str, range(len(batch)))]
         first = {text: index for index, text in reversed(list(enumerate(batch)))}
         distinct = sorted(first.values())
-        rows = self._document_rows([batch[i] for i in distinct], [names[i] for i in distinct])
+        rows = self.tokenize_documents([batch[i] for i in distinct], [names[i] for i in distinct])
         vectors = self._encoder.encode(
             rows,
             names=[names[i] for i in distinct],
@@ -305,9 +305,22 @@ class T1:
         vectors = vectors[[place[first[text]] for text in batch]]
         return vectors[0] if isinstance(texts, str) else vectors
 
+    def encode_rows(
+        self, rows: Sequence[PromptTokens], names: Sequence[str]
+    ) -> tuple[Float[np.ndarray, "B D"], int]:
+        """Unit vectors of tokenized documents, and how many slots, padding included, were computed.
+
+        Raises:
+            DataError: an embedding is not finite; says which of `names` it belongs to.
+            Interrupted: the interrupt was requested.
+        """
+        before = self._encoder.slots
+        vectors = self._encoder.encode(rows, names=names, description="documents")
+        return vectors, self._encoder.slots - before
+
     def count_truncated(self, documents: Sequence[str]) -> int:
         """Number of these documents that `encode_document` truncates."""
-        rows = self._document_rows(documents, [f"document {i}" for i in range(len(documents))])
+        rows = self.tokenize_documents(documents, [f"document {i}" for i in range(len(documents))])
         return sum(row.truncated for row in rows)
 
     def similarity(
@@ -402,7 +415,12 @@ class T1:
             for prompt, thought in zip(prompts, encoded, strict=True)
         ]
 
-    def _document_rows(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
+    def tokenize_documents(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
+        """Document prompts with `<emb_token>`, for `encode_rows`; may run in another thread.
+
+        Raises:
+            DataError: an empty document; says which of `names`.
+        """
         return tokenize_documents(
             self.tokenizer,
             self.preset,

@@ -7,12 +7,14 @@ every file, so damage is detected, and the fingerprint of encoder, prompt and co
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from t1_jax.errors import IndexContractError
 from t1_jax.files import atomic_folder, sha256_of
@@ -24,6 +26,7 @@ FORMAT_VERSION = 3
 """Version of the format; increased when older readers would misread the files."""
 
 DOCUMENTS_FILE = "documents.jsonl"
+_VECTORS_FILE = "vectors.npy"
 
 
 class CorruptIndexError(IndexContractError):
@@ -113,24 +116,69 @@ def write_index(
         T1Error: the folder exists (without `overwrite`), or the write failed.
     """
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
-        np.save(scratch / "vectors.npy", table.vectors, allow_pickle=False)
-        (scratch / "ids.json").write_text(json.dumps(table.ids), encoding="utf-8")
-        _write_documents(scratch / DOCUMENTS_FILE, documents)
+        np.save(scratch / _VECTORS_FILE, table.vectors, allow_pickle=False)
+        write_documents(scratch / DOCUMENTS_FILE, documents)
         if write_backend_files:
             write_backend_files(scratch)
-        manifest = Manifest(
+        _finish(
+            scratch,
+            table.ids,
             kind=kind,
-            count=len(table.ids),
             width=table.width,
             fingerprint=fingerprint,
             recall_at_10=recall_at_10,
             settings=settings or {},
             encoding=encoding or {},
             source=source or {},
-            files={name: sha256_of(scratch / name) for name in _files_in(scratch)},
         )
-        text = json.dumps(asdict(manifest), indent=2)
-        (scratch / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_exact_index(
+    folder: Path,
+    ids: Sequence[str],
+    blocks: Iterable[Float32[np.ndarray, "_ E"]],
+    width: int,
+    fingerprint: Fingerprint,
+    *,
+    encoding: Mapping[str, Any],
+    document_files: Iterable[Path],
+    overwrite: bool = False,
+) -> None:
+    """Writes an exact index whose vectors and documents come in pieces that fit into memory.
+
+    Args:
+        folder: the index, written atomically.
+        ids: one id per row.
+        blocks: unit vectors in the order of `ids`.
+        width: E.
+        fingerprint: see `Fingerprint`.
+        encoding: see `Manifest`.
+        document_files: pieces of `documents.jsonl`, as `write_documents` writes them.
+        overwrite: whether to replace an index.
+
+    Raises:
+        T1Error: the folder exists (without `overwrite`), or the write failed.
+    """
+    with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(ids), width)}
+        with (scratch / _VECTORS_FILE).open("wb") as vectors:
+            np.lib.format.write_array_header_1_0(vectors, header)
+            for block in blocks:
+                vectors.write(np.ascontiguousarray(block, np.float32).data)
+        with (scratch / DOCUMENTS_FILE).open("wb") as documents:
+            for piece in document_files:
+                with piece.open("rb") as file:
+                    shutil.copyfileobj(file, documents)
+        _finish(scratch, ids, kind="numpy", width=width, fingerprint=fingerprint, encoding=encoding)
+
+
+def _finish(scratch: Path, ids: Sequence[str], **fields: Any) -> None:
+    """Writes ids, and the manifest with the hashes of all files."""
+    (scratch / "ids.json").write_text(json.dumps(list(ids)), encoding="utf-8")
+    files = {name: sha256_of(scratch / name) for name in _files_in(scratch)}
+    manifest = Manifest(count=len(ids), files=files, **fields)
+    text = json.dumps(asdict(manifest), indent=2)
+    (scratch / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, EmbeddingTable]:
@@ -145,7 +193,7 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Embedd
     _check_files(folder, manifest)
     try:
         ids = json.loads((folder / "ids.json").read_bytes())
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+        vectors = np.load(folder / _VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _corrupt(folder, str(error)) from error
     expected = (manifest.count, (manifest.count, manifest.width), np.float32)
@@ -196,7 +244,12 @@ def index_documents(folder: Path) -> tuple[Document, ...]:
     path = folder / DOCUMENTS_FILE
     if not path.is_file() or sha256_of(path) != digest:
         raise _corrupt(folder, f"the SHA-256 of {DOCUMENTS_FILE} is not {digest}")
-    return tuple(_stored_document(record.fields) for record in read_records(path))
+    return tuple(read_documents(path))
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Yields the documents of a file that `write_documents` wrote."""
+    return (_stored_document(record.fields) for record in read_records(path))
 
 
 def _stored_document(fields: Mapping[str, Any]) -> Document:
@@ -207,7 +260,8 @@ def _stored_document(fields: Mapping[str, Any]) -> Document:
     )
 
 
-def _write_documents(path: Path, documents: Iterable[Document]) -> None:
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Writes documents as JSONL; no file if there are none."""
     lines = (json.dumps(_document_fields(document)) for document in documents)
     first = next(lines, None)
     if first is None:
