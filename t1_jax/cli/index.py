@@ -1,4 +1,4 @@
-"""`t1 index build` and `t1 index info`: builds an index of documents, and describes one."""
+"""`t1 index`: builds an index of documents, describes one, and verifies one."""
 
 import dataclasses
 import shutil
@@ -10,7 +10,12 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError, T1Error
+from t1_jax.errors import ConfigError, IndexContractError, T1Error
+
+_CANARIES = 8
+"""Texts of an index that `t1 index verify` encodes again."""
+_SAME_COSINE = 0.999
+"""Of embeddings of one text in bfloat16 on two kinds of device."""
 
 if TYPE_CHECKING:
     from t1_jax.retrieval import Collection, Manifest, ScannSettings
@@ -104,7 +109,7 @@ def index_info(
     folder: Annotated[Path, typer.Argument(help="An index, or a folder that `t1 encode` wrote.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Verify the hashes of an index and print its contents, settings and fingerprint.
+    """Print the contents, settings and fingerprint of an index.
 
     Example: t1 index info runs/cwe-index
     """
@@ -115,6 +120,52 @@ def index_info(
     load_index(folder, manifest.fingerprint, kind="numpy")
     _print_manifest(out, folder, manifest)
     out.result(index=folder, **dataclasses.asdict(manifest))
+
+
+def verify_index(
+    folder: Annotated[Path, typer.Argument(help="An index, or a folder that `t1 encode` wrote.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Default: the model that the index names."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare every file of an index with its hash, and a few embeddings with the model's.
+
+    A model that encodes the texts of the index to other embeddings finds other documents: its
+    weights, its precision or its prompts changed.
+
+    Example: t1 index verify runs/cwe-index
+    """
+    import numpy as np
+
+    from t1_jax import retrieval
+    from t1_jax.cli.model import load_model
+    from t1_jax.cli.searching import open_index_model
+
+    out = Output(as_json)
+    manifest = retrieval.verify_index(folder)
+    out.print(f"{folder}: all {len(manifest.files)} files are as they were written")
+    documents = retrieval.index_documents(folder)
+    if not documents or not manifest.encoding:
+        out.print("it has no texts or no model, so its embeddings are not compared with a model's")
+        out.result(index=folder, cosine=None)
+        return
+    chosen = documents[:: max(len(documents) // _CANARIES, 1)][:_CANARIES]
+    name = model or manifest.encoding["model"]
+    opened = open_index_model(manifest.encoding, name)
+    vectors = load_model(out, opened).encode_document([item.full_text for item in chosen])
+    index = retrieval.load_index(folder, manifest.fingerprint, kind="numpy")
+    rows = {name: row for row, name in enumerate(index.ids)}
+    stored = np.stack([index.vectors[rows[item.id]] for item in chosen])
+    cosine = float(np.sum(stored * vectors, axis=1).min())
+    if cosine < _SAME_COSINE:
+        raise IndexContractError(
+            f"{name} encodes a text of {folder} to another embedding (cosine {cosine:.4f})",
+            hint="search with the model that built the index, or build the index again",
+        )
+    out.print(f"{len(chosen)} of its texts encoded again: cosine at least {cosine:.5f}")
+    out.result(index=folder, cosine=cosine)
 
 
 def _encode_and_build(

@@ -20,7 +20,7 @@ from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
-from t1_jax.cli.index import build_index, index_info
+from t1_jax.cli.index import build_index, index_info, verify_index
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.pull import pull
@@ -102,8 +102,10 @@ def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) ->
 
 _add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull, bench=bench)
 _add(app, "Use", think=think, encode=encode)
-index_app = typer.Typer(help="Build an index of documents, or inspect one.", no_args_is_help=True)
-_add(index_app, None, build=build_index, info=index_info)
+index_app = typer.Typer(
+    help="Build an index of documents, describe or verify one.", no_args_is_help=True
+)
+_add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, evaluate=evaluate)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)

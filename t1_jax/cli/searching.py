@@ -255,13 +255,7 @@ def open_dense(
     from t1_jax.cli.options import DEFAULT_MODEL
     from t1_jax.generate import SamplingParams
     from t1_jax.retrieval import check_fingerprint
-    from t1_jax.retriever import (
-        RetrieverOptions,
-        document_fingerprint,
-        encoding_record,
-        open_model,
-    )
-    from t1_jax.text import PromptPreset
+    from t1_jax.retriever import document_fingerprint, encoding_record
 
     params = SamplingParams(**sampling)
     manifest = None if source.stored is None else source.stored.manifest
@@ -272,12 +266,7 @@ def open_dense(
     elif name != record.get("model"):
         record = {}  # everything is encoded again
     preset = overrides["preset"] if source.root is not None or "preset" not in record else None
-    opened = open_model(
-        name,
-        dtype=overrides["dtype"] or record.get("dtype", "bfloat16"),
-        preset=preset or (PromptPreset(**record["preset"]) if "preset" in record else None),
-        options=RetrieverOptions(**{key: record[key] for key in _LIMITS if key in record}),
-    )
+    opened = open_index_model(record, name, dtype=overrides["dtype"], preset=preset)
     task, instruction = overrides["task"], overrides["instruction"]
     if task is None and instruction is None and "instruction" in record:
         instruction = record["instruction"]
@@ -304,6 +293,28 @@ def open_dense(
 
 
 _LIMITS = ("max_query_tokens", "max_document_tokens")
+
+
+def open_index_model(
+    record: Mapping[str, Any], name: str, *, dtype: str | None = None, preset: str | None = None
+) -> "OpenedModel":
+    """A model with the settings of an index, but for those that are given.
+
+    Args:
+        record: `Manifest.encoding`; may be empty.
+        name: of the model.
+        dtype: of weights and activations.
+        preset: prompts.
+    """
+    from t1_jax.retriever import RetrieverOptions, open_model
+    from t1_jax.text import PromptPreset
+
+    return open_model(
+        name,
+        dtype=dtype or record.get("dtype", "bfloat16"),
+        preset=preset or (PromptPreset(**record["preset"]) if "preset" in record else None),
+        options=RetrieverOptions(**{key: record[key] for key in _LIMITS if key in record}),
+    )
 
 
 def _check_overrides(

@@ -42,6 +42,7 @@ from t1_jax.retrieval.index import read_documents as read_documents
 from t1_jax.retrieval.index import read_manifest as read_manifest
 from t1_jax.retrieval.index import require_backend as require_backend
 from t1_jax.retrieval.index import unit_vectors as unit_vectors
+from t1_jax.retrieval.index import verify_index as verify_index
 from t1_jax.retrieval.index import write_documents as write_documents
 from t1_jax.retrieval.index import write_exact_index as write_exact_index
 from t1_jax.retrieval.jsonl import MAX_RELEVANCE_LABEL as MAX_RELEVANCE_LABEL

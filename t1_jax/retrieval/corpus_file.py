@@ -62,7 +62,9 @@ def check_corpus_file(path: Path, *, lenient: bool = False) -> CorpusFile:
         if first is digest:
             continue
         if first != digest:
-            raise record.location.error(f"id {document.id!r} occurred before with different content")
+            raise record.location.error(
+                f"id {document.id!r} occurred before with different content"
+            )
         report.ignore(DUPLICATE_DOCUMENT)
     if not contents:
         raise DataError(f"{file} has no entry with text")

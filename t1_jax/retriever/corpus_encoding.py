@@ -18,8 +18,8 @@ from t1_jax.retriever.t1 import T1
 from t1_jax.text import PromptTokens
 
 SHARD_DOCUMENTS = 4096
-"""Documents of a shard. A kill costs the one in progress. Rows of a shard share batches, so the last
-bits of embeddings depend on it."""
+"""Documents of a shard. A kill costs the one in progress. Rows of a shard share batches, so the
+last bits of embeddings depend on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

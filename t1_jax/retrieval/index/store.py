@@ -25,6 +25,9 @@ from t1_jax.retrieval.jsonl import read_records
 FORMAT_VERSION = 3
 """Version of the format; increased when older readers would misread the files."""
 
+HASHED_BYTES = 64 << 20
+"""Files up to this size are compared with their SHA-256 whenever an index is opened."""
+
 DOCUMENTS_FILE = "documents.jsonl"
 _VECTORS_FILE = "vectors.npy"
 
@@ -80,6 +83,7 @@ class Manifest:
         source: the folder that the documents were read from (`root`) and the state of its `files`,
             see `t1_jax.retrieval.folder`; empty for other documents.
         files: path relative to the folder -> SHA-256, for every other file.
+        sizes: path -> bytes; empty in indexes of earlier versions.
     """
 
     version: int = FORMAT_VERSION
@@ -92,6 +96,7 @@ class Manifest:
     encoding: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_index(
@@ -176,7 +181,8 @@ def _finish(scratch: Path, ids: Sequence[str], **fields: Any) -> None:
     """Writes ids, and the manifest with the hashes of all files."""
     (scratch / "ids.json").write_text(json.dumps(list(ids)), encoding="utf-8")
     files = {name: sha256_of(scratch / name) for name in _files_in(scratch)}
-    manifest = Manifest(count=len(ids), files=files, **fields)
+    sizes = {name: (scratch / name).stat().st_size for name in files}
+    manifest = Manifest(count=len(ids), files=files, sizes=sizes, **fields)
     text = json.dumps(asdict(manifest), indent=2)
     (scratch / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
@@ -184,13 +190,15 @@ def _finish(scratch: Path, ids: Sequence[str], **fields: Any) -> None:
 def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, EmbeddingTable]:
     """Reads and checks an index; the vectors are memory-mapped.
 
+    Of a file of more than `HASHED_BYTES` only the size is checked; `verify_index` reads it whole.
+
     Raises:
         CorruptIndexError, IndexVersionError, IndexMismatchError: see each.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_fingerprint(folder, manifest, fingerprint)
-    _check_files(folder, manifest)
+    _check_files(folder, manifest, whole=False)
     try:
         ids = json.loads((folder / "ids.json").read_bytes())
         vectors = np.load(folder / _VECTORS_FILE, mmap_mode="r", allow_pickle=False)
@@ -238,13 +246,13 @@ def index_documents(folder: Path) -> tuple[Document, ...]:
         CorruptIndexError: the file is missing or differs from its SHA-256 in the manifest.
     """
     folder = Path(folder)
-    digest = read_manifest(folder).files.get(DOCUMENTS_FILE)
-    if digest is None:
+    manifest = read_manifest(folder)
+    if DOCUMENTS_FILE not in manifest.files:
         return ()
-    path = folder / DOCUMENTS_FILE
-    if not path.is_file() or sha256_of(path) != digest:
-        raise _corrupt(folder, f"the SHA-256 of {DOCUMENTS_FILE} is not {digest}")
-    return tuple(read_documents(path))
+    if not (folder / DOCUMENTS_FILE).is_file():
+        raise _corrupt(folder, f"{DOCUMENTS_FILE} is missing")
+    _check_file(folder, manifest, DOCUMENTS_FILE, whole=False)
+    return tuple(read_documents(folder / DOCUMENTS_FILE))
 
 
 def read_documents(path: Path) -> Iterator[Document]:
@@ -288,16 +296,37 @@ def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint
         )
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises unless the folder has exactly the files of the manifest, each with its SHA-256."""
+def verify_index(folder: Path) -> Manifest:
+    """Compares every file of an index with its SHA-256.
+
+    Raises:
+        CorruptIndexError, IndexVersionError: see each.
+    """
+    manifest = read_manifest(folder)
+    _check_files(Path(folder), manifest, whole=True)
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest, *, whole: bool) -> None:
+    """Raises unless the folder has exactly the files of the manifest, undamaged."""
     expected, present = set(manifest.files), set(_files_in(folder)) - {"manifest.json"}
     for name in sorted(expected ^ present):
         raise _corrupt(
             folder, f"{name} is {'missing' if name in expected else 'not in the manifest'}"
         )
-    for name, digest in manifest.files.items():
-        if sha256_of(folder / name) != digest:
-            raise _corrupt(folder, f"the SHA-256 of {name} is not {digest}")
+    for name in manifest.files:
+        _check_file(folder, manifest, name, whole=whole)
+
+
+def _check_file(folder: Path, manifest: Manifest, name: str, *, whole: bool) -> None:
+    """Compares the size of a file, and its SHA-256 if it is small or `whole`."""
+    size, digest = (folder / name).stat().st_size, manifest.files[name]
+    expected = manifest.sizes.get(name)
+    if expected is not None and size != expected:
+        raise _corrupt(folder, f"{name} has {size:,} bytes, expected {expected:,}")
+    is_hashed = whole or expected is None or size <= HASHED_BYTES
+    if is_hashed and sha256_of(folder / name) != digest:
+        raise _corrupt(folder, f"the SHA-256 of {name} is not {digest}")
 
 
 def _files_in(folder: Path) -> list[str]:
