@@ -210,17 +210,21 @@ class DenseSearch:
             assert source.stored is not None
             index = load_index(source.index, source.stored.manifest.fingerprint)
         else:
-            update = update_index(
-                source.index,
-                source.stored,
-                source.documents,
-                source.files,
-                root=source.root,
-                encoding=self.encoding,
-                opened=self.opened,
-                load=lambda: model,
-                show_progress_bar=True,
-            )
+            try:
+                update = update_index(
+                    source.index,
+                    source.stored,
+                    source.documents,
+                    source.files,
+                    root=source.root,
+                    encoding=self.encoding,
+                    opened=self.opened,
+                    load=lambda: model,
+                    show_progress_bar=True,
+                )
+            except KeyboardInterrupt:
+                out.log("what was encoded is kept: the same command goes on from there")
+                raise
             index = update.index
             if update.encoded or update.removed:
                 out.log(

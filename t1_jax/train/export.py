@@ -77,7 +77,9 @@ def training_summary(
         *sets,
     ]
     losses_done = [config.stages[name].losses for name, done in steps.items() if done]
-    has_embeddings = any(losses.infonce or losses.policy for losses in losses_done)
+    has_embeddings = any(
+        losses.infonce or losses.triplet or losses.policy for losses in losses_done
+    )
     return TrainingSummary(
         training="\n".join(lines),
         trained_on=tuple(item.name for item in data.sets) if has_embeddings else (),

@@ -139,6 +139,8 @@ def test_an_account_says_what_was_done(toy):
 
 
 def test_results_are_a_table_of_collections():
-    table = TrainingSummary(training="", trained_on=(), scores={**SCORES, "validation/length": 3.0}).results
+    table = TrainingSummary(
+        training="", trained_on=(), scores={**SCORES, "validation/length": 3.0}
+    ).results
     assert table.splitlines()[-1] == "| zoo | 0.5123 |"
     assert table.count("\n| ") == 2
