@@ -7,9 +7,7 @@ python examples/search_your_files.py docs "how do I resume a run?"
 import sys
 from pathlib import Path
 
-from t1_jax import T1, Collection, Query, build_index
-from t1_jax.retrieval import read_folder
-from t1_jax.retriever import Searcher
+from t1_jax import T1, Collection, Query, Searcher, build_index, read_folder
 
 
 def main(folder: str, text: str, model_name: str = "t1-smollm2-135m") -> None:

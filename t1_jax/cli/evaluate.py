@@ -132,6 +132,7 @@ def check_model(
             instruction=instruction,
             n=config.n,
             max_thought_tokens=config.max_thought_tokens,
+            sampling=config.sampling,
             names=[f"query {query.id!r}" for query in scorable.queries],
         )
 

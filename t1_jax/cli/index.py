@@ -253,6 +253,7 @@ def _print_manifest(out: Output, folder: Path, manifest: "Manifest") -> None:
     fingerprint = dataclasses.asdict(manifest.fingerprint)
     rows = [
         ("index", str(folder)),
+        *([("folder", manifest.source["root"])] if manifest.source else []),
         ("kind", manifest.kind),
         ("documents", f"{manifest.count} with {manifest.width} dimensions"),
         ("recall@10", f"{manifest.recall_at_10:.3f} ({exact})"),

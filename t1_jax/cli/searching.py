@@ -97,40 +97,53 @@ def open_source(
     if (path / "manifest.json").is_file():
         if index is not None:
             raise ConfigError(f"{source} is an index itself", hint="leave --index out")
-        return _open_index(path, out, bm25=bm25)
+        return _open_index(path, out, lenient=lenient, bm25=bm25)
     folder = index or default_index_folder(path)
     stored = None if bm25 else read_stored_index(folder)
-    if is_known or _is_collection(path) or not path.exists():
-        from t1_jax.cli.inputs import open_documents
-
-        texts = open_documents(source, out, lenient=lenient)
-        return Source(
-            name=source,
-            documents=texts.documents,
-            root=path,
-            index=folder,
-            stored=stored,
-            task=texts.task,
-        )
-    return _read_folder(source, path, folder, stored, out)
+    return _read_texts(source, path, folder, stored, out, lenient=lenient)
 
 
-def _open_index(path: Path, out: "Output", *, bm25: bool) -> Source:
+def _open_index(path: Path, out: "Output", *, lenient: bool, bm25: bool) -> Source:
     from t1_jax.retrieval import index_documents, load_index, read_manifest
     from t1_jax.retriever import StoredIndex
 
     manifest = read_manifest(path)
-    root = manifest.source.get("root")
     documents = index_documents(path)
     stored = None
     if not bm25:
         index = load_index(path, manifest.fingerprint)
         stored = StoredIndex(manifest=manifest, documents=documents, table=index.table)
-    if root is not None and manifest.source["files"]:
-        if Path(root).exists():
-            return _read_folder(root, Path(root), path, stored, out)
+    root = manifest.source.get("root")
+    if root is not None and Path(root).exists():
+        return _read_texts(root, Path(root), path, stored, out, lenient=lenient)
+    if root is not None:
         out.log(f"{root} is gone; searching what was indexed")
     return Source(name=str(path), documents=documents, root=None, index=path, stored=stored)
+
+
+def _read_texts(
+    name: str,
+    path: Path,
+    index: Path,
+    stored: "StoredIndex | None",
+    out: "Output",
+    *,
+    lenient: bool,
+) -> Source:
+    """The documents of a collection, which keep their ids, or of files, as far as they changed."""
+    from t1_jax.cli.inputs import open_documents
+
+    if path.exists() and not _is_collection(path):
+        return _read_folder(name, path, index, stored, out)
+    texts = open_documents(name, out, lenient=lenient)
+    return Source(
+        name=name,
+        documents=texts.documents,
+        root=path,
+        index=index,
+        stored=stored,
+        task=texts.task,
+    )
 
 
 def _read_folder(
@@ -210,17 +223,21 @@ class DenseSearch:
             assert source.stored is not None
             index = load_index(source.index, source.stored.manifest.fingerprint)
         else:
-            update = update_index(
-                source.index,
-                source.stored,
-                source.documents,
-                source.files,
-                root=source.root,
-                encoding=self.encoding,
-                opened=self.opened,
-                load=lambda: model,
-                show_progress_bar=True,
-            )
+            try:
+                update = update_index(
+                    source.index,
+                    source.stored,
+                    source.documents,
+                    source.files,
+                    root=source.root,
+                    encoding=self.encoding,
+                    opened=self.opened,
+                    load=lambda: model,
+                    show_progress_bar=True,
+                )
+            except KeyboardInterrupt:
+                out.log("what was encoded is kept: the same command goes on from there")
+                raise
             index = update.index
             if update.encoded or update.removed:
                 out.log(

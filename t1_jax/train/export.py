@@ -23,7 +23,8 @@ class TrainingSummary:
 
     Attributes:
         training: a few sentences in Markdown.
-        trained_on: names of the training data.
+        trained_on: names of the training data; empty if only SFT was done, which trains thoughts
+            but no embeddings.
         scores: validation metrics of these weights; empty without a validation.
     """
 
@@ -75,9 +76,13 @@ def training_summary(
         "",
         *sets,
     ]
+    losses_done = [config.stages[name].losses for name, done in steps.items() if done]
+    has_embeddings = any(
+        losses.infonce or losses.triplet or losses.policy for losses in losses_done
+    )
     return TrainingSummary(
         training="\n".join(lines),
-        trained_on=tuple(item.name for item in data.sets),
+        trained_on=tuple(item.name for item in data.sets) if has_embeddings else (),
         scores=dict(scores),
     )
 

@@ -55,7 +55,7 @@ def test_prompts_that_hold_no_instruction_take_none(given):
     assert instruction_note(whole, query_instruction(whole, *given)).startswith("query instruction")
 
 
-def test_a_model_that_was_never_trained_is_announced_until_it_is(t1, base_model, tmp_path):
+def test_a_model_that_was_never_trained_is_announced_until_it_is(t1, base_model, tmp_path, caplog):
     """An imported model is as untrained as its base."""
     imported = tmp_path / "t1"
     assert t1("import", base_model, imported).code == 0
@@ -63,6 +63,8 @@ def test_a_model_that_was_never_trained_is_announced_until_it_is(t1, base_model,
     assert "was never trained to retrieve" in t1(*thinking).out
     answer = t1(*thinking, "--json")
     assert "was never trained to retrieve" in answer.err
+    T1.load(imported)
+    assert caplog.text.count("was never trained to retrieve") == 1
     for names, announced in (([], True), (["pets"], False), (None, False)):
         path = imported / "t1.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"trained_on": names}))

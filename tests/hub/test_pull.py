@@ -17,7 +17,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from t1_jax.errors import T1Error, WeightsError
-from t1_jax.hub import pull
+from t1_jax.hub import AdapterMetadata, pull, write_metadata
 from t1_jax.hub.assets import ModelAsset
 
 CONTENT = b"GGUF, as far as this test is concerned" * 1000
@@ -326,3 +326,25 @@ def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:
 def test_without_t1_cache_the_cache_is_in_the_home(monkeypatch) -> None:
     monkeypatch.delenv("T1_CACHE")
     assert pull.cache_folder() == Path.home() / ".cache" / "t1_jax"
+
+
+def test_an_adapter_of_this_package_brings_its_base_model(tmp_path, monkeypatch, pip):
+    adapter = tmp_path / "t1-tiny"
+    adapter.mkdir()
+    metadata = AdapterMetadata(
+        emb_token_id=1,
+        emb_token_mode="spare",
+        tokenizer="",
+        prompt={},
+        base_model=NAME,
+        base_fingerprint="",
+    )
+    write_metadata(adapter, metadata)
+    monkeypatch.setattr(pull, "ADAPTERS", {"t1-tiny": adapter})
+    fake = pip()
+    assert pull.pull_model("t1-tiny") == pull.locate_model("t1-tiny") == adapter
+    assert pull.locate_model(NAME).read_bytes() == CONTENT
+    assert len(fake.commands) == 1
+    with pytest.raises(WeightsError, match="comes with t1_jax") as caught:
+        pull.pull_model("t1-tiny", source="hub")
+    assert caught.value.hint == "t1 pull t1-tiny"
