@@ -15,9 +15,7 @@ Pour the water off after two minutes.
 
 Keep the leaves dry and dark in a tin. Light fades them within a few weeks, as air does too.
 """
-LATE_TRAINS = (
-    "The train was late again on Monday. The clerk could not say for how long."
-)
+LATE_TRAINS = "The train was late again on Monday. The clerk could not say for how long."
 
 
 @pytest.fixture
