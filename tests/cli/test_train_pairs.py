@@ -72,7 +72,7 @@ def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, mo
     (evaluation,) = result["collections"]
     systems = {row["system"] for row in evaluation["rows"] if row["system"]}
     assert systems == {"before", "after"}
-    assert "zoo/test: after minus before, nDCG@10" in answer.err
+    assert "zoo/test: after minus before, own thoughts, nDCG@10" in answer.err
     assert (folder / "evaluation" / "report.html").exists()
     again = t1(*command)  # the run is complete, and only compared again
     assert again.code == 0, again.err
