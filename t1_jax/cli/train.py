@@ -8,7 +8,7 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.options import AsJson, config_argument
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.progress import counted
 
 if TYPE_CHECKING:
@@ -162,14 +162,24 @@ def _train_on_pairs(
     plan_only: bool,
     overwrite: bool,
 ) -> None:
+    import jax
+
     from t1_jax.cli.inputs import import_beside, open_documents, split_arguments
     from t1_jax.cli.train_pairs import PairsRun, print_result, train_on_pairs
+    from t1_jax.parallel import start_multi_host
     from t1_jax.train.data import read_pairs
 
     if (endpoint is None) != (teacher is None):
         raise ConfigError(
             "--endpoint and --teacher belong together: the address and the name of a model",
             hint="add both, --endpoint http://HOST:PORT/v1 --teacher NAME, or neither",
+        )
+    start_multi_host()
+    if jax.process_count() > 1:
+        raise UnsupportedError(
+            "--data prepares its files in one process",
+            hint="run it on one host without T1_MULTI_HOST, stop it, and run the recipe that it "
+            "writes on all hosts: t1 train runs/NAME/recipe.yaml",
         )
     recipe, fields = split_arguments(arguments)
     import_beside(recipe)

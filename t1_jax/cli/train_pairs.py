@@ -11,7 +11,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
-    from t1_jax.evaluate import Evaluation
+    from t1_jax.evaluate import Evaluation, PairedDifference
     from t1_jax.retrieval import Collection
     from t1_jax.train import BaseModel, Plan, TrainConfig, TrainResult
     from t1_jax.train.data import Pairs, PreparedPairs, TrainingRecord, TrainingSet
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BEFORE, AFTER = "before", "after"
 """Names of the two models in the comparison."""
 
+METRIC = "nDCG@10"
 RECIPE = "recipe.yaml"
 _TEACHER_TOKENS = 48
 _EVALUATED_DOCUMENTS = {"cpu": 1000}
@@ -195,8 +196,14 @@ def _config(
     file = run.folder / RECIPE
     fields = [*run.fields, *(["overwrite=true"] if run.overwrite else [])]
     if file.exists() and not run.overwrite:
-        out.print(f"recipe: {file}, written by an earlier start")
-        return load_config(TrainConfig, file, fields), None
+        out.print(f"recipe: {file}, written by an earlier start (--overwrite chooses a new one)")
+        config = load_config(TrainConfig, file, fields)
+        if run.model not in (None, config.model.path):
+            raise ConfigError(
+                f"{run.folder} was started with the model {config.model.path}, not {run.model}",
+                hint="choose another folder with -o, or replace it with --overwrite",
+            )
+        return config, None
     model, device = _base_model(run.model or options.DEFAULT_MODEL), device_of_jax()
     plan = choose_recipe(model, prepared, run.folder, device, measure_speed(), minutes=run.minutes)
     _print_plan(out, run, plan, model, f"{device.count} x {device.platform}")
@@ -347,7 +354,18 @@ def print_result(
     evaluation = result.evaluation
     if evaluation is not None:
         out.render(ResultsTable([evaluation]))
-        out.print(_gain_sentence(evaluation), style="bold")
+        gain = _gain(evaluation)
+        out.print(
+            f"{evaluation.title}: {AFTER} minus {BEFORE}, own thoughts, {METRIC} "
+            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
+            f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)",
+            style="bold",
+        )
+        if gain.difference <= 0:
+            out.warn(
+                f"the training gained nothing: keep {result.config.model.path}, or train on more "
+                "pairs or for more --minutes"
+            )
         out.print(f"report: {(run.folder / 'evaluation' / 'report.html').resolve()}")
     if result.weights is not None:
         out.print(f"weights: {result.weights}")
@@ -364,17 +382,12 @@ def print_result(
     )
 
 
-def _gain_sentence(evaluation: "Evaluation") -> str:
+def _gain(evaluation: "Evaluation") -> "PairedDifference":
     """The model after training minus the one before, both with their own thoughts."""
     after, before = evaluation.control("own", AFTER), evaluation.control("own", BEFORE)
     assert after is not None
     assert before is not None
-    gain = evaluation.compare(after, before, "nDCG@10")
-    return (
-        f"{evaluation.title}: {AFTER} minus {BEFORE}, own thoughts, nDCG@10 "
-        f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
-        f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)"
-    )
+    return evaluation.compare(after, before, METRIC)
 
 
 def _some_query(result: PairsResult) -> str:

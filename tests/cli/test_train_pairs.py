@@ -62,8 +62,7 @@ def test_the_plan_says_what_will_be_done_and_writes_nothing(t1, pairs, model):
 
 
 def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, model, toy_recipe):
-    command = ("train", toy_recipe, "--data", pairs, "-m", model, "validate_first=true", "--json")
-    answer = t1(*command)
+    answer = t1("train", toy_recipe, "--data", pairs, "-m", model, "validate_first=true", "--json")
     assert answer.code == 0, answer.err
     folder = pairs.parent / "runs" / "zoo"
     result = answer.json
@@ -74,9 +73,6 @@ def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, mo
     assert systems == {"before", "after"}
     assert "zoo/test: after minus before, own thoughts, nDCG@10" in answer.err
     assert (folder / "evaluation" / "report.html").exists()
-    again = t1(*command)  # the run is complete, and only compared again
-    assert again.code == 0, again.err
-    assert "resumed at step 2" in again.err
     records = (folder / "records.jsonl").read_text().splitlines()
     assert all(json.loads(line)["thought"] for line in records)
 
@@ -102,6 +98,9 @@ def test_the_chosen_recipe_can_be_edited_and_is_used_again(t1, pairs, model, mon
     again = t1(*command)
     assert "runs/zoo/recipe.yaml, written by an earlier start" in again.out
     assert configs[-1].stages["s1"].data.batch_size == 31
+    other_model = t1(*command[:-4], "-m", "smollm2-135m-instruct")
+    assert other_model.code == 2
+    assert f"was started with the model {model}" in " ".join(other_model.err.split())
     pairs.write_text("\n".join(pairs.read_text().splitlines()[1:]) + "\n")
     other = t1(*command)
     assert other.code == 2
