@@ -8,7 +8,7 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.options import AsJson, config_argument
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.progress import counted
 
 if TYPE_CHECKING:
@@ -53,6 +53,17 @@ def train(
         Path | None,
         typer.Option("--output", "-o", help="With --data: folder. Default: runs/NAME-OF-FILE."),
     ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--endpoint",
+            help="With --data: an OpenAI-compatible endpoint that writes missing thoughts, as "
+            "http://HOST:PORT/v1. Default: thoughts from a template.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="With --endpoint: name of the model there.")
+    ] = None,
     no_validation: Annotated[
         bool,
         typer.Option("--no-validation", help="With --data: train on all queries, hold none out."),
@@ -94,6 +105,8 @@ def train(
             model,
             minutes or _MINUTES,
             output,
+            endpoint=endpoint,
+            teacher=teacher,
             held_out=not no_validation,
             plan_only=plan,
             overwrite=overwrite,
@@ -104,6 +117,8 @@ def train(
         ("--model", model),
         ("--minutes", minutes),
         ("--output", output),
+        ("--endpoint", endpoint),
+        ("--teacher", teacher),
         ("--no-validation", no_validation),
         ("--plan", plan),
         ("--overwrite", overwrite),
@@ -141,14 +156,31 @@ def _train_on_pairs(
     minutes: float,
     output: Path | None,
     *,
+    endpoint: str | None,
+    teacher: str | None,
     held_out: bool,
     plan_only: bool,
     overwrite: bool,
 ) -> None:
+    import jax
+
     from t1_jax.cli.inputs import import_beside, open_documents, split_arguments
     from t1_jax.cli.train_pairs import PairsRun, print_result, train_on_pairs
+    from t1_jax.parallel import start_multi_host
     from t1_jax.train.data import read_pairs
 
+    if (endpoint is None) != (teacher is None):
+        raise ConfigError(
+            "--endpoint and --teacher belong together: the address and the name of a model",
+            hint="add both, --endpoint http://HOST:PORT/v1 --teacher NAME, or neither",
+        )
+    start_multi_host()
+    if jax.process_count() > 1:
+        raise UnsupportedError(
+            "--data prepares its files in one process",
+            hint="run it on one host without T1_MULTI_HOST, stop it, and run the recipe that it "
+            "writes on all hosts: t1 train runs/NAME/recipe.yaml",
+        )
     recipe, fields = split_arguments(arguments)
     import_beside(recipe)
     documents = ()
@@ -162,6 +194,8 @@ def _train_on_pairs(
         model=model,
         minutes=minutes,
         held_out=held_out,
+        endpoint=endpoint,
+        teacher=teacher,
         recipe=recipe,
         fields=fields,
         plan_only=plan_only,

@@ -1,7 +1,7 @@
 """`t1 train --data`: from a file of pairs to a trained model and what the training gained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,17 @@ from t1_jax.errors import ConfigError
 from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
-    from t1_jax.evaluate import Evaluation
+    from t1_jax.evaluate import Evaluation, PairedDifference
     from t1_jax.retrieval import Collection
     from t1_jax.train import BaseModel, Plan, TrainConfig, TrainResult
-    from t1_jax.train.data import Pairs, PreparedPairs
+    from t1_jax.train.data import Pairs, PreparedPairs, TrainingRecord, TrainingSet
 
 BEFORE, AFTER = "before", "after"
 """Names of the two models in the comparison."""
 
+METRIC = "nDCG@10"
 RECIPE = "recipe.yaml"
+_TEACHER_TOKENS = 48
 _EVALUATED_DOCUMENTS = {"cpu": 1000}
 _EVALUATED_DOCUMENTS_ELSEWHERE = 100_000
 _FEW = 30
@@ -37,6 +39,9 @@ class PairsRun:
         minutes: of training; the steps are chosen to fit.
         held_out: whether to hold out queries to validate and to compare on.
         groups: query id -> group; a group is held out as a whole.
+        endpoint: OpenAI-compatible endpoint of a teacher that writes missing thoughts; None writes
+            template thoughts.
+        teacher: name of the model there.
         recipe: a training config of the user, instead of a chosen one.
         fields: `KEY=VALUE` that override fields of the config.
         plan_only: stop after printing what would be done.
@@ -49,6 +54,8 @@ class PairsRun:
     minutes: float
     held_out: bool
     groups: Mapping[str, str] = field(default_factory=dict)
+    endpoint: str | None = None
+    teacher: str | None = None
     recipe: Path | None = None
     fields: Sequence[str] = ()
     plan_only: bool = False
@@ -83,13 +90,12 @@ def train_on_pairs(out: Output, pairs: "Pairs", run: PairsRun) -> PairsResult:
     """
     from t1_jax.train import train
     from t1_jax.train.data import check_prepared, prepare_pairs, save_prepared
-    from t1_jax.train.thoughts import with_text_thoughts
 
     prepared = prepare_pairs(
         pairs,
         run.name,
         held_out=run.held_out,
-        write_thoughts=with_text_thoughts,
+        write_thoughts=lambda data: _write_thoughts(out, run, data),
         groups=run.groups,
     )
     _print_data(out, pairs, prepared)
@@ -115,6 +121,46 @@ def train_on_pairs(out: Output, pairs: "Pairs", run: PairsRun) -> PairsResult:
     )
 
 
+def _write_thoughts(
+    out: Output, run: PairsRun, data: "TrainingSet"
+) -> "tuple[tuple[TrainingRecord, ...], int]":
+    """The records with thoughts of the teacher, or of a template where it wrote none."""
+    from t1_jax.cli.thoughts import ask_endpoint
+    from t1_jax.train.thoughts import (
+        AnswerFile,
+        TeacherConfig,
+        count_pieces,
+        with_text_thoughts,
+        with_thoughts,
+    )
+
+    missing = [record for record in data.records if not record.thoughts]
+    taught = 0
+    if run.endpoint is not None and missing and not run.plan_only:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        config = TeacherConfig(n=1, max_thought_tokens=_TEACHER_TOKENS)
+        texts = ask_endpoint(
+            replace(data, records=tuple(missing)),
+            run.endpoint,
+            run.teacher or "",
+            None,
+            config,
+            AnswerFile(run.folder / "answers.jsonl"),
+            {},
+        )
+        written, report = with_thoughts(
+            missing, texts, max_tokens=_TEACHER_TOKENS, count_tokens=count_pieces
+        )
+        by_id = {record.query_id: record for record in written}
+        data = replace(
+            data, records=tuple(by_id.get(record.query_id, record) for record in data.records)
+        )
+        taught = report.thoughts
+        out.print(f"{counted(taught, 'thoughts')} written by {run.teacher}")
+    records, templates = with_text_thoughts(data)
+    return records, taught + templates
+
+
 def _print_data(out: Output, pairs: "Pairs", prepared: "PreparedPairs") -> None:
     queries = {split: len(part.queries) for split, part in prepared.splits.items()}
     out.print(
@@ -125,10 +171,10 @@ def _print_data(out: Output, pairs: "Pairs", prepared: "PreparedPairs") -> None:
     for note, count in pairs.notes.items():
         out.log(counted(count, note))
     if prepared.written_thoughts:
-        record = next(r for r in prepared.training.records if r.thoughts)
+        record = prepared.training.records[0]
         out.print(
-            f"thoughts written from the documents for {prepared.written_thoughts:,} queries, such "
-            f"as: {record.thoughts[0]}"
+            f"thoughts written for {counted(prepared.written_thoughts, 'queries')}, such as: "
+            f"{record.thoughts[0]}"
         )
     if len(pairs.records) < _FEW:
         out.warn(f"fewer than {_FEW} queries teach little, and scores on held-out ones are noise")
@@ -150,8 +196,14 @@ def _config(
     file = run.folder / RECIPE
     fields = [*run.fields, *(["overwrite=true"] if run.overwrite else [])]
     if file.exists() and not run.overwrite:
-        out.print(f"recipe: {file}, written by an earlier start")
-        return load_config(TrainConfig, file, fields), None
+        out.print(f"recipe: {file}, written by an earlier start (--overwrite chooses a new one)")
+        config = load_config(TrainConfig, file, fields)
+        if run.model not in (None, config.model.path):
+            raise ConfigError(
+                f"{run.folder} was started with the model {config.model.path}, not {run.model}",
+                hint="choose another folder with -o, or replace it with --overwrite",
+            )
+        return config, None
     model, device = _base_model(run.model or options.DEFAULT_MODEL), device_of_jax()
     plan = choose_recipe(model, prepared, run.folder, device, measure_speed(), minutes=run.minutes)
     _print_plan(out, run, plan, model, f"{device.count} x {device.platform}")
@@ -297,12 +349,23 @@ def print_result(
     out: Output, run: PairsRun, result: PairsResult, following: str | None = None
 ) -> None:
     """The table, what the training gained, and what to do next: `following`, or `t1 think`."""
-    from t1_jax.evaluate import ResultsTable, results_as_json, training_sentence
+    from t1_jax.evaluate import ResultsTable, results_as_json
 
     evaluation = result.evaluation
     if evaluation is not None:
         out.render(ResultsTable([evaluation]))
-        out.print(training_sentence(evaluation, AFTER, BEFORE), style="bold")
+        gain = _gain(evaluation)
+        out.print(
+            f"{evaluation.title}: {AFTER} minus {BEFORE}, own thoughts, {METRIC} "
+            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
+            f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)",
+            style="bold",
+        )
+        if gain.difference <= 0:
+            out.warn(
+                f"the training gained nothing: keep {result.config.model.path}, or train on more "
+                "pairs or for more --minutes"
+            )
         out.print(f"report: {(run.folder / 'evaluation' / 'report.html').resolve()}")
     if result.weights is not None:
         out.print(f"weights: {result.weights}")
@@ -317,6 +380,14 @@ def print_result(
         queries={split: len(part.queries) for split, part in result.prepared.splits.items()},
         **({} if evaluation is None else results_as_json([evaluation])),
     )
+
+
+def _gain(evaluation: "Evaluation") -> "PairedDifference":
+    """The model after training minus the one before, both with their own thoughts."""
+    after, before = evaluation.control("own", AFTER), evaluation.control("own", BEFORE)
+    assert after is not None
+    assert before is not None
+    return evaluation.compare(after, before, METRIC)
 
 
 def _some_query(result: PairsResult) -> str:

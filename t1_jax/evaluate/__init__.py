@@ -27,7 +27,6 @@ from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentence as comparison_sentence
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.table import to_markdown as to_markdown
-from t1_jax.evaluate.table import training_sentence as training_sentence
 from t1_jax.evaluate.write import folder_names as folder_names
 from t1_jax.evaluate.write import results_as_json as results_as_json
 from t1_jax.evaluate.write import write_results as write_results

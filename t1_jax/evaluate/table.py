@@ -9,7 +9,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from t1_jax.errors import ConfigError
 from t1_jax.evaluate.bootstrap import LEVEL, Interval, PairedDifference
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.results import Evaluation
@@ -58,31 +57,14 @@ def comparison_sentence(evaluation: Evaluation, system: str | None = None) -> st
     own, without = evaluation.control("own", system), evaluation.control("no-think", system)
     if own is None or without is None:
         return None
-    gain = evaluation.compare(own, without, HEADLINE[0])
-    difference = _difference(evaluation, gain, "own thought minus no thought")
-    return f"{difference}: {_verdict(gain, 'thinking')}."
-
-
-def training_sentence(evaluation: Evaluation, after: str, before: str) -> str:
-    """The own thought of one system minus that of another, with a verdict on the training."""
-    rows = evaluation.control("own", after), evaluation.control("own", before)
-    if rows[0] is None or rows[1] is None:
-        raise ConfigError(
-            f"{evaluation.title}: {after} and {before} were not both evaluated with their own "
-            "thoughts",
-            hint="evaluate both with controls=[own]",
-        )
-    gain = evaluation.compare(rows[0], rows[1], HEADLINE[0])
-    difference = _difference(evaluation, gain, f"{after} minus {before}")
-    return f"{difference}: {_verdict(gain, 'training')}."
-
-
-def _difference(evaluation: Evaluation, gain: PairedDifference, what: str) -> str:
+    metric = HEADLINE[0]
+    gain = evaluation.compare(own, without, metric)
     return (
-        f"{evaluation.title}: {what}, {HEADLINE[0]} "
+        f"{evaluation.title}: own thought minus no thought, {metric} "
         f"{signed(gain.difference)} [{signed(gain.low)}, {signed(gain.high)}], "
         f"{format_p(gain.p_value)}, "
-        f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)"
+        f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse): "
+        f"{_verdict(gain)}."
     )
 
 
@@ -141,12 +123,12 @@ def _notes_on_self_documents(evaluation: Evaluation) -> Iterator[str]:
         )
 
 
-def _verdict(gain: PairedDifference, what: str) -> str:
+def _verdict(gain: PairedDifference) -> str:
     if gain.queries < _FEW:
         return f"fewer than {_FEW} queries are too few for a verdict"
     if not gain.excludes_zero or gain.p_value >= 1 - LEVEL:
         return "no significant difference"
-    return f"{what} helps here" if gain.difference > 0 else f"{what} hurts here"
+    return "thinking helps here" if gain.difference > 0 else "thinking hurts here"
 
 
 def signed(value: float) -> str:

@@ -55,15 +55,14 @@ def test_the_plan_says_what_will_be_done_and_writes_nothing(t1, pairs, model):
     assert answer.code == 0, answer.err
     words = " ".join(answer.out.split())
     assert "48 queries, 8 documents: 36 queries to train on, 5 for validation, 7 for test" in words
-    assert "thoughts written from the documents for 36 queries, such as: " in words
+    assert "thoughts written for 36 queries, such as: " in words
     assert "M parameters (LoRA) on 1 x cpu" in words
     assert "training takes about" in words
     assert not (pairs.parent / "runs").exists()
 
 
 def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, model, toy_recipe):
-    command = ("train", toy_recipe, "--data", pairs, "-m", model, "validate_first=true", "--json")
-    answer = t1(*command)
+    answer = t1("train", toy_recipe, "--data", pairs, "-m", model, "validate_first=true", "--json")
     assert answer.code == 0, answer.err
     folder = pairs.parent / "runs" / "zoo"
     result = answer.json
@@ -72,11 +71,8 @@ def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, mo
     (evaluation,) = result["collections"]
     systems = {row["system"] for row in evaluation["rows"] if row["system"]}
     assert systems == {"before", "after"}
-    assert "zoo/test: after minus before, nDCG@10" in answer.err
+    assert "zoo/test: after minus before, own thoughts, nDCG@10" in answer.err
     assert (folder / "evaluation" / "report.html").exists()
-    again = t1(*command)  # the run is complete, and only compared again
-    assert again.code == 0, again.err
-    assert "resumed at step 2" in again.err
     records = (folder / "records.jsonl").read_text().splitlines()
     assert all(json.loads(line)["thought"] for line in records)
 
@@ -102,12 +98,40 @@ def test_the_chosen_recipe_can_be_edited_and_is_used_again(t1, pairs, model, mon
     again = t1(*command)
     assert "runs/zoo/recipe.yaml, written by an earlier start" in again.out
     assert configs[-1].stages["s1"].data.batch_size == 31
+    other_model = t1(*command[:-4], "-m", "smollm2-135m-instruct")
+    assert other_model.code == 2
+    assert f"was started with the model {model}" in " ".join(other_model.err.split())
     pairs.write_text("\n".join(pairs.read_text().splitlines()[1:]) + "\n")
     other = t1(*command)
     assert other.code == 2
     assert "prepared from other data" in other.err
     assert "--overwrite" in other.err
     assert t1(*command, "--overwrite").code == 75
+
+
+def test_a_teacher_writes_the_thoughts_and_a_template_what_it_did_not(
+    t1, pairs, model, monkeypatch
+):
+    def asked(data, url, teacher, *_):
+        assert (url, teacher) == ("http://host/v1", "qwen")
+        return {record.query_id: ["A taught thought."] for record in data.records[1:]}
+
+    def stopped(config: TrainConfig, **_: object) -> TrainResult:
+        return TrainResult(
+            folder=config.output, steps=0, stopped="by a test", best=None, validations={}
+        )
+
+    monkeypatch.setattr("t1_jax.cli.thoughts.ask_endpoint", asked)
+    monkeypatch.setattr("t1_jax.train.train", stopped)
+    answer = t1(
+        "train", "--data", pairs, "-m", model, "--minutes", 1, "--endpoint", "http://host/v1",
+        "--teacher", "qwen",
+    )  # fmt: skip
+    assert "35 thoughts written by qwen" in answer.out
+    lines = (pairs.parent / "runs/zoo/records.jsonl").read_text().splitlines()
+    thoughts = [json.loads(line)["thought"] for line in lines]
+    assert thoughts.count("A taught thought.") == 35
+    assert thoughts[0].startswith("The animal is a")
 
 
 def test_without_validation_all_pairs_are_trained_on(t1, pairs, model, toy_recipe):
@@ -124,6 +148,7 @@ def test_without_validation_all_pairs_are_trained_on(t1, pairs, model, toy_recip
     ("arguments", "message", "hint"),
     [
         (("--minutes", 5), "--minutes needs --data", "--data pairs.jsonl"),
+        (("--data", "zoo.jsonl", "--teacher", "x"), "belong together", "--endpoint http://"),
         (("-m", "x"), "--model needs --data", "model.path=NAME"),
         ((), "neither data nor a config", "t1 train --data pairs.jsonl"),
         (("--data", "nowhere.jsonl"), "nowhere.jsonl cannot be read", None),

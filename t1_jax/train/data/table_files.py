@@ -29,6 +29,12 @@ def read_rows(path: Path) -> Iterator[Row]:
     Raises:
         DataError: a file that is unreadable or of another format; names file and line.
     """
+    if path.is_dir():
+        raise DataError(
+            f"{path} is a folder",
+            hint="give a file; a collection in the BEIR layout is a source in a config: "
+            f"data.sources.NAME.collection={path}",
+        )
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix not in SUFFIXES or (suffix == ".parquet" and path.suffix == ".gz"):
         raise DataError(

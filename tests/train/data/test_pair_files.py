@@ -150,6 +150,11 @@ def test_a_file_that_cannot_be_read(tmp_path, name, content, message):
         read_pairs([path])
 
 
+def test_a_folder_is_no_file_of_pairs(tmp_path):
+    with pytest.raises(DataError, match="is a folder"):
+        read_pairs([tmp_path])
+
+
 def test_one_id_for_two_queries_is_an_error(tmp_path):
     path = write(
         tmp_path / "pairs.jsonl",
