@@ -356,7 +356,7 @@ def print_result(
         out.render(ResultsTable([evaluation]))
         gain = _gain(evaluation)
         out.print(
-            f"{evaluation.title}: {AFTER} minus {BEFORE}, own thoughts, {METRIC} "
+            f"{evaluation.title}: {AFTER} minus {BEFORE}, with thoughts, {METRIC} "
             f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
             f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)",
             style="bold",
@@ -383,7 +383,7 @@ def print_result(
 
 
 def _gain(evaluation: "Evaluation") -> "PairedDifference":
-    """The model after training minus the one before, both with their own thoughts."""
+    """The model after training minus the one before, both with a thought."""
     after, before = evaluation.control("own", AFTER), evaluation.control("own", BEFORE)
     assert after is not None
     assert before is not None

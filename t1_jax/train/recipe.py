@@ -321,7 +321,9 @@ def _stages(
     available = len(prepared.training.records)
     batches = {name: max(min(size, available), 1) for name, size in batches.items()}
     rates = {"small": (2e-3, 1e-3, 1e-4), "medium": (5e-4, 3e-4, 3e-5), "large": (2e-4, 1e-4, 1e-5)}
-    cold_rate, joint_rate, policy_rate = rates[model.size]
+    # A model that retrieves already loses less of it at half the rate.
+    factor = 0.5 if model.is_trained else 1.0
+    cold_rate, joint_rate, policy_rate = (factor * rate for rate in rates[model.size])
     thought = lengths["thought"]
     micro_batch = _micro_batch(model, device, lengths)
     has_negatives = any(record.negatives for record in prepared.training.records)
