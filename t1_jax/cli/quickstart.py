@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from t1_jax.retriever import T1, OpenedModel
     from t1_jax.train import TrainConfig, TrainResult
 
-_PART_OF_LIMIT = 0.5
+_PART_OF_LIMIT = 0.8
 """Of a training's `max_minutes`: what its steps should take."""
 _DEFAULT_CONFIG = Path("configs/quickstart.yaml")
 
