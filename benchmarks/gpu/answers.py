@@ -47,10 +47,9 @@ def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
     """
     documents = model.encode_document([d.full_text for d in collection.documents[:TEXTS]])
     queries = [query.text for query in collection.queries[:TEXTS]]
-    plain = model.encode_query(queries, think=False, task=collection.name)
-    rows = tokenize_queries(
-        model.tokenizer, model.preset, queries, max_tokens=96, task=collection.name
-    )
+    task = model.known_task(collection.name)
+    plain = model.encode_query(queries, think=False, task=task)
+    rows = tokenize_queries(model.tokenizer, model.preset, queries, max_tokens=96, task=task)
     prompts = [row.ids.tolist() for row in rows]
     thoughts = greedy(model, prompts)
     texts = [

@@ -74,7 +74,7 @@ class ControlQueries:
         self.config = config
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
-        default = collection.task if config.instruction is None else None
+        default = model.known_task(collection.task) if config.instruction is None else None
         self._encode = partial(
             model.encode_query,
             self.texts,

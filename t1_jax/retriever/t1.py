@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, Unpack, overload
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
@@ -17,6 +18,14 @@ from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
+from t1_jax.retriever.keywords import (
+    DocumentOptions,
+    Embeddings,
+    OutputFormat,
+    Precision,
+    QueryOptions,
+    with_requested_instruction,
+)
 from t1_jax.retriever.loading import by_path
 from t1_jax.retriever.opening import (
     RetrieverOptions,
@@ -30,6 +39,7 @@ from t1_jax.text import (
     PromptPreset,
     PromptTokens,
     T1Tokenizer,
+    append_thoughts,
     tokenize_documents,
     tokenize_queries,
 )
@@ -124,6 +134,14 @@ class T1:
         )
         return opened.load(mesh_context, attention=attention)
 
+    def __repr__(self) -> str:
+        name = "built from parts" if self.provenance is None else Path(self.provenance.name).name
+        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.decoder, nnx.Param)))
+        return (
+            f"T1({name}, {size / 1e6:.4g}M parameters, {self.embed_dim} dimensions, "
+            f"{self.decoder.options.dtype}, prompts {self.preset.name})"
+        )
+
     @property
     def embed_dim(self) -> int:
         """D, the number of dimensions of an embedding."""
@@ -148,34 +166,18 @@ class T1:
         self,
         texts: str | Sequence[str],
         *,
-        n: int = 1,
-        max_thought_tokens: int | None = None,
         return_thoughts: Literal[False] = False,
-        think: bool = True,
-        thoughts: Sequence[str] | None = None,
-        task: str | None = None,
-        instruction: str | None = None,
-        query_ids: Sequence[str] | None = None,
-        sampling: SamplingParams | None = None,
-        show_progress_bar: bool = False,
-    ) -> Float[np.ndarray, "*B D"]: ...
+        **options: Unpack[QueryOptions],
+    ) -> np.ndarray: ...
 
     @overload
     def encode_query(
         self,
         texts: str | Sequence[str],
         *,
-        n: int = 1,
-        max_thought_tokens: int | None = None,
         return_thoughts: Literal[True],
-        think: bool = True,
-        thoughts: Sequence[str] | None = None,
-        task: str | None = None,
-        instruction: str | None = None,
-        query_ids: Sequence[str] | None = None,
-        sampling: SamplingParams | None = None,
-        show_progress_bar: bool = False,
-    ) -> tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]: ...
+        **options: Unpack[QueryOptions],
+    ) -> tuple[np.ndarray, list[list[Thought]]]: ...
 
     def encode_query(
         self,
@@ -190,8 +192,15 @@ class T1:
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
         sampling: SamplingParams | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
-    ) -> Float[np.ndarray, "*B D"] | tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]:
+        truncate_dim: int | None = None,
+        precision: Precision = "float32",
+        normalize_embeddings: bool = True,
+        convert_to_numpy: bool = True,
+    ) -> Any:
         """Thinks about each query and embeds it at the end of its thought.
 
         Args:
@@ -207,33 +216,45 @@ class T1:
             query_ids: names of the random streams; default the texts. A thought depends on seed,
                 query id and sample number, not on the other queries.
             sampling: temperature, filters and seed; default those of the options.
+            prompt_name: another name for `task`, that of sentence-transformers.
+            prompt: another name for `instruction`, that of sentence-transformers.
+            batch_size: most queries in a batch; default that of the options.
             show_progress_bar: whether to show a bar with the rate and the time left.
+            truncate_dim: number of leading dimensions to keep.
+            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`; see `OutputFormat`.
+            normalize_embeddings: whether vectors have unit length after `truncate_dim`.
+            convert_to_numpy: whether to return a NumPy array; otherwise a JAX array.
 
         Returns:
-            Unit vectors in float32, and the sampled thoughts on request.
+            Unit vectors in float32, unless another form was asked for, and the sampled thoughts on
+            request.
 
         Raises:
             DataError: an empty query, or the wrong number of `thoughts` or `query_ids`.
-            ConfigError: `max_thought_tokens` or `n` below 1, arguments that exclude each other, or
-                a prompt that leaves no room for its thought in the model's context.
+            ConfigError: `max_thought_tokens`, `n` or `batch_size` below 1, arguments that exclude
+                each other, an unknown task, an instruction that the prompts do not have, or a
+                prompt that leaves no room for its thought in the model's context.
             Interrupted: the interrupt was requested.
         """
+        output = OutputFormat(
+            truncate_dim=truncate_dim,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            convert_to_numpy=convert_to_numpy,
+        )
+        preset = with_requested_instruction(
+            self.preset, task=task, instruction=instruction, prompt_name=prompt_name, prompt=prompt
+        )
         batch = [texts] if isinstance(texts, str) else list(texts)
         ids = batch if query_ids is None else list(query_ids)
         if len(ids) != len(batch):
             raise DataError(f"{len(batch)} queries but {len(ids)} query_ids")
         names = [f"query {name!r}" for name in ids]
-        preset = self.preset
-        if instruction is not None:
-            if task is not None:
-                raise ConfigError("give a task or an instruction, not both")
-            preset = preset.with_instruction(instruction)
         prompts = tokenize_queries(
             self.tokenizer,
             preset,
             batch,
             max_tokens=self.options.max_query_tokens,
-            task=task,
             think=think,
             names=names,
         )
@@ -243,47 +264,90 @@ class T1:
                 max_thought_tokens = self.options.max_thought_tokens
             sampled = self.think(
                 [
-                    Prompt(query_id=name, token_ids=prompt.ids.tolist())
-                    for name, prompt in zip(ids, prompts, strict=True)
+                    Prompt(query_id=name, token_ids=tokens.ids.tolist())
+                    for name, tokens in zip(ids, prompts, strict=True)
                 ],
                 n=n,
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling or self.options.sampling,
+                batch_size=batch_size,
                 show_progress_bar=show_progress_bar,
             )
             vectors = mean_embeddings(sampled, self.embed_dim)
         else:
             if n != 1 or max_thought_tokens is not None:
                 raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
-            rows = self._complete_rows(prompts, thoughts, think)
+            if thoughts is not None and not think:
+                raise ConfigError("thoughts cannot be given with think=False")
+            rows = append_thoughts(self.tokenizer, prompts, thoughts)
             vectors = self._encoder.encode(
-                rows, names=names, description="queries", show_progress_bar=show_progress_bar
+                rows,
+                names=names,
+                description="queries",
+                batch_size=batch_size,
+                show_progress_bar=show_progress_bar,
             )
-        result = vectors[0] if isinstance(texts, str) else vectors
+        result = output.apply(vectors[0] if isinstance(texts, str) else vectors)
         return (result, sampled) if return_thoughts else result
+
+    @overload
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        convert_to_numpy: Literal[True] = True,
+        **options: Unpack[DocumentOptions],
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        convert_to_numpy: Literal[False],
+        **options: Unpack[DocumentOptions],
+    ) -> jax.Array: ...
 
     def encode_document(
         self,
         texts: str | Sequence[str],
         *,
         document_ids: Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
-    ) -> Float[np.ndarray, "*B D"]:
+        truncate_dim: int | None = None,
+        precision: Precision = "float32",
+        normalize_embeddings: bool = True,
+        convert_to_numpy: bool = True,
+    ) -> Embeddings:
         """Embeds documents in one pass without a thought; equal texts are encoded once.
 
-        Args:
-            texts: one document (gives one embedding, [D]) or several ([B, D]). Texts beyond
-                `options.max_document_tokens` are truncated; see `count_truncated`.
-            document_ids: names of the documents, for errors.
-            show_progress_bar: whether to show a bar with tokens per second and the time left.
+        `texts` is one document (gives one embedding, [D]) or several ([B, D]). Texts beyond
+        `options.max_document_tokens` are truncated; see `count_truncated`. `document_ids` are names
+        for errors. The only prompt is the preset's, with the name `document`. All other arguments
+        are those of `encode_query`.
 
         Returns:
-            Unit vectors in float32.
+            Unit vectors in float32, unless another form was asked for.
 
         Raises:
             DataError: an empty document, or an embedding that is not finite.
+            ConfigError: a prompt that documents do not have, or `batch_size` below 1.
             Interrupted: the interrupt was requested.
         """
+        output = OutputFormat(
+            truncate_dim=truncate_dim,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            convert_to_numpy=convert_to_numpy,
+        )
+        if prompt is not None or prompt_name not in (None, "document"):
+            raise ConfigError(
+                "documents have one prompt, the preset's document_template, and no instruction",
+                hint="leave prompt and prompt_name out, or load the model with another preset",
+            )
         batch = [texts] if isinstance(texts, str) else list(texts)
         names = [f"document {name!r}" for name in document_ids or map(str, range(len(batch)))]
         first = {text: index for index, text in reversed(list(enumerate(batch)))}
@@ -293,26 +357,57 @@ class T1:
             rows,
             names=[names[i] for i in distinct],
             description="documents",
+            batch_size=batch_size,
             show_progress_bar=show_progress_bar,
         )
         place = {index: row for row, index in enumerate(distinct)}
         vectors = vectors[[place[first[text]] for text in batch]]
-        return vectors[0] if isinstance(texts, str) else vectors
+        return output.apply(vectors[0] if isinstance(texts, str) else vectors)
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt_name: Literal["document", "query"] = "document",
+        **options: Any,
+    ) -> Any:
+        """Embeds documents, or thinks about queries with `prompt_name="query"`.
+
+        For programs that were written for sentence-transformers. `options` are the keyword
+        arguments of `encode_document` or `encode_query`.
+
+        Raises:
+            ConfigError: another `prompt_name`, or as `encode_document` and `encode_query`.
+            DataError: as `encode_document` and `encode_query`.
+        """
+        if prompt_name == "query":
+            return self.encode_query(texts, **options)
+        return self.encode_document(texts, prompt_name=prompt_name, **options)
 
     def count_truncated(self, documents: Sequence[str]) -> int:
         """Number of these documents that `encode_document` truncates."""
         rows = self._document_rows(documents, [f"document {i}" for i in range(len(documents))])
         return sum(row.truncated for row in rows)
 
-    def similarity(
-        self, a: Float[np.ndarray, "*A D"], b: Float[np.ndarray, "*B D"]
-    ) -> Float[np.ndarray, "*C"]:
+    def similarity(self, a: Embeddings, b: Embeddings) -> Float[np.ndarray, "*C"]:
         """Cosine similarity of all pairs in float32: [A, B]; fewer dimensions for single vectors.
+
+        Any precision but packed bits and `uint8` is accepted.
 
         Raises:
             DataError: a vector is zero or not finite.
         """
         return l2_normalize(a) @ l2_normalize(b).T
+
+    def similarity_pairwise(self, a: Embeddings, b: Embeddings) -> Float[np.ndarray, "*B"]:
+        """Cosine similarity of each row of `a` with the same row of `b` in float32: [B].
+
+        Raises:
+            DataError: a vector is zero or not finite, or the numbers of rows differ.
+        """
+        if a.shape != b.shape:
+            raise DataError(f"embeddings of shapes {a.shape} and {b.shape} are not pairs")
+        return (l2_normalize(a) * l2_normalize(b)).sum(axis=-1)
 
     def save_pretrained(
         self,
@@ -357,6 +452,7 @@ class T1:
         n: int,
         max_thought_tokens: int,
         sampling: SamplingParams,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
     ) -> list[list[Thought]]:
         """Samples thoughts about tokenized prompts, as `encode_query` and rollouts do.
@@ -370,31 +466,23 @@ class T1:
         total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
             for index, thought in self._sampler.think(
-                prompts, n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
+                prompts,
+                n=n,
+                max_thought_tokens=max_thought_tokens,
+                sampling=sampling,
+                batch_size=batch_size,
             ):
                 groups[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
                 advance(1)
         return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in groups]
 
+    def known_task(self, task: str | None) -> str | None:
+        """The task if query prompts have an instruction for it, otherwise None."""
+        return self.preset.known_task(task)
+
     def _text_of(self, thought: Thought) -> str:
         ends = {self.tokenizer.emb_token_id, *self.tokenizer.eos_ids}
         return self.tokenizer.decode([i for i in thought.token_ids.tolist() if i not in ends])
-
-    def _complete_rows(
-        self, prompts: Sequence[PromptTokens], thoughts: Sequence[str] | None, think: bool
-    ) -> list[PromptTokens]:
-        """Complete rows: prompt, user-supplied thought if any, `<emb_token>`."""
-        if thoughts is None:
-            return [self.tokenizer.append_emb_token(prompt) for prompt in prompts]
-        if not think:
-            raise ConfigError("thoughts cannot be given with think=False")
-        if len(thoughts) != len(prompts):
-            raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
-        encoded = [self.tokenizer.encode_thought(text) for text in thoughts]
-        return [
-            self.tokenizer.append_emb_token(prompt, thought)
-            for prompt, thought in zip(prompts, encoded, strict=True)
-        ]
 
     def _document_rows(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
         return tokenize_documents(

@@ -11,7 +11,7 @@ from t1_jax.errors import ConfigError
 _FOLDER = Path(__file__).with_suffix("")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PromptPreset:
     """Templates of query and document prompts.
 
@@ -43,6 +43,9 @@ class PromptPreset:
             if template.count("{text}") != 1:
                 raise ConfigError(f"{key} must contain {{text}} exactly once, got {template!r}")
 
+    def __repr__(self) -> str:
+        return f"PromptPreset({self.name!r}, version {self.version}, hash {self.hash[:8]})"
+
     @property
     def hash(self) -> str:
         """Hex SHA-256 of all fields; independent of the file."""
@@ -59,6 +62,39 @@ class PromptPreset:
         if task is None:
             return self.default_instruction
         return self.instructions.get(task, self.default_instruction)
+
+    def known_task(self, task: str | None) -> str | None:
+        """The task if query prompts have an instruction for it, otherwise None."""
+        return task if self.uses_instruction and task in self.instructions else None
+
+    def query_instruction(
+        self,
+        task: str | None = None,
+        instruction: str | None = None,
+        *,
+        custom: str = 'write one: instruction="TEXT"',
+    ) -> str:
+        """The instruction in query prompts for a task or an instruction that the user asks for.
+
+        `custom` is the part of the hint on an unknown task that says how to write an instruction.
+
+        Raises:
+            ConfigError: both were given, the task is unknown, or query prompts have no instruction.
+        """
+        if task is not None and instruction is not None:
+            raise ConfigError("give a task or an instruction, not both")
+        if (task or instruction) is not None and not self.uses_instruction:
+            raise ConfigError(
+                f"the prompts {self.name!r} have no instruction, so a task or an instruction would "
+                "do nothing",
+                hint="leave it out, or choose other prompts, such as the preset t1",
+            )
+        if task is not None and task not in self.instructions:
+            raise ConfigError(
+                f"the prompts {self.name!r} have no instruction for the task {task!r}",
+                hint=f"{suggestion(task, self.instructions)} (or {custom})",
+            )
+        return instruction if instruction is not None else self.instruction(task)
 
     def with_instruction(self, instruction: str) -> "PromptPreset":
         """The preset with another default instruction."""

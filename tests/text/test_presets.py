@@ -112,3 +112,19 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 
 def test_every_field_is_documented() -> None:
     assert undocumented_fields(PromptPreset) == []
+
+
+def test_a_task_or_instruction_that_the_prompts_do_not_use_is_an_error() -> None:
+    preset, compact = load_preset("t1"), load_preset("t1-compact")
+    assert preset.query_instruction() == preset.default_instruction
+    assert preset.query_instruction("cwe") == preset.instructions["cwe"]
+    assert preset.query_instruction(instruction="Find it") == "Find it"
+    assert compact.query_instruction() == compact.default_instruction
+    assert (preset.known_task("cwe"), preset.known_task("x")) == ("cwe", None)
+    assert compact.known_task("cwe") is None
+    for asked in ({"task": "cwe"}, {"instruction": "Find it"}):
+        with pytest.raises(ConfigError, match="'t1-compact' have no instruction"):
+            compact.query_instruction(**asked)
+    with pytest.raises(ConfigError) as caught:
+        preset.query_instruction("rufff")
+    assert caught.value.hint == """did you mean 'ruff'? (or write one: instruction="TEXT")"""
