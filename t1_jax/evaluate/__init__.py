@@ -4,6 +4,19 @@ from t1_jax.evaluate.bootstrap import Interval as Interval
 from t1_jax.evaluate.bootstrap import PairedDifference as PairedDifference
 from t1_jax.evaluate.bootstrap import intervals as intervals
 from t1_jax.evaluate.bootstrap import paired_difference as paired_difference
+from t1_jax.evaluate.compare import Comparison as Comparison
+from t1_jax.evaluate.compare import RunComparison as RunComparison
+from t1_jax.evaluate.compare import ScoredRun as ScoredRun
+from t1_jax.evaluate.compare import compare_runs as compare_runs
+from t1_jax.evaluate.compare import randomization_p_value as randomization_p_value
+from t1_jax.evaluate.compare import scored_run as scored_run
+from t1_jax.evaluate.comparison_table import HEADINGS as HEADINGS
+from t1_jax.evaluate.comparison_table import comparison_as_latex as comparison_as_latex
+from t1_jax.evaluate.comparison_table import comparison_as_markdown as comparison_as_markdown
+from t1_jax.evaluate.comparison_table import comparison_legend as comparison_legend
+from t1_jax.evaluate.comparison_table import comparison_rows as comparison_rows
+from t1_jax.evaluate.comparison_table import extreme_queries as extreme_queries
+from t1_jax.evaluate.config import HEADLINE as HEADLINE
 from t1_jax.evaluate.config import ControlName as ControlName
 from t1_jax.evaluate.config import EvaluationConfig as EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS as CONTROLS
@@ -17,6 +30,7 @@ from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline
 from t1_jax.evaluate.protocol import evaluate_baselines as evaluate_baselines
 from t1_jax.evaluate.protocol import evaluate_collection as evaluate_collection
 from t1_jax.evaluate.protocol import scorable_queries as scorable_queries
+from t1_jax.evaluate.read import read_scored_run as read_scored_run
 from t1_jax.evaluate.report import ReportOptions as ReportOptions
 from t1_jax.evaluate.report import render_report as render_report
 from t1_jax.evaluate.results import Evaluation as Evaluation
@@ -24,7 +38,7 @@ from t1_jax.evaluate.results import ModelFacts as ModelFacts
 from t1_jax.evaluate.results import Row as Row
 from t1_jax.evaluate.results import System as System
 from t1_jax.evaluate.table import ResultsTable as ResultsTable
-from t1_jax.evaluate.table import comparison_sentence as comparison_sentence
+from t1_jax.evaluate.table import comparison_sentences as comparison_sentences
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.table import to_markdown as to_markdown
 from t1_jax.evaluate.write import folder_names as folder_names

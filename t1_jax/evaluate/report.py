@@ -15,7 +15,7 @@ from t1_jax.evaluate.controls import CONTROLS
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.examples import QueryExample, make_examples
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
-from t1_jax.evaluate.table import comparison_sentence, evaluation_notes
+from t1_jax.evaluate.table import comparison_sentences, evaluation_notes
 from t1_jax.progress import visible
 from t1_jax.seeds import check_seed
 
@@ -90,7 +90,7 @@ class Section:
         lines: rows of the table.
         references: for each metric the position of "no-think" on the axis in percent, or None.
         axis_ends: for each metric the value at the right end of the axis.
-        sentence: comparison of own thought and no thought.
+        sentences: comparisons of own thought and no thought, and of models.
         notes: notes beside the scores.
         examples: single queries.
         code: whether queries are shown as code, as most have several lines.
@@ -101,7 +101,7 @@ class Section:
     lines: tuple[Line, ...]
     references: tuple[float | None, ...]
     axis_ends: tuple[float, ...]
-    sentence: str | None
+    sentences: tuple[str, ...]
     notes: tuple[str, ...]
     examples: tuple[QueryExample, ...]
     code: bool
@@ -146,7 +146,7 @@ def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0
             for metric, end in zip(HEADLINE, ends, strict=True)
         ),
         axis_ends=ends,
-        sentence=comparison_sentence(evaluation),
+        sentences=comparison_sentences(evaluation),
         notes=evaluation_notes(evaluation),
         examples=make_examples(
             evaluation,
