@@ -24,6 +24,7 @@ from t1_jax.cli.evaluate import evaluate
 from t1_jax.cli.index import build_index, index_info
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
+from t1_jax.cli.prompt import show_prompt
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.search import search
@@ -84,7 +85,8 @@ class _Command(TyperCommand):
         *_, order = self.make_parser(ctx).parse_args(args=list(args))
         for parameter, count in Counter(order).items():
             if count > 1 and parameter.param_type_name == "option" and not parameter.multiple:
-                raise typer.BadParameter(f"it was given {count} times", ctx, parameter)
+                names = " / ".join(f"'{name}'" for name in parameter.opts)
+                raise typer.BadParameter(f"it was given {count} times", ctx, param_hint=names)
         return super().parse_args(ctx, args)
 
 
@@ -120,6 +122,9 @@ _add(app, "Use", search=search, evaluate=evaluate, compare=compare)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")
+prompt_app = typer.Typer(help="Show the prompts of queries and documents.", no_args_is_help=True)
+_add(prompt_app, None, show=show_prompt)
+app.add_typer(prompt_app, name="prompt", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=True)
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")

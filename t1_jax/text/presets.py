@@ -109,13 +109,24 @@ def preset_names() -> list[str]:
 def load_preset(name_or_path: str | Path) -> PromptPreset:
     """A preset of this package by name, or any preset by the path of its YAML file.
 
+    The key `extends` of a file names a preset of this package, such as `extends: t1`, or another
+    file.
+
     Raises:
-        ConfigError: unknown name, or the file is not a preset.
+        ConfigError: unknown name, the file is not a preset, or it changes a preset of this package
+            without another name.
     """
-    if str(name_or_path) in preset_names():
-        return load_config(PromptPreset, _FOLDER / f"{name_or_path}.yaml")
+    shipped = {name: _FOLDER / f"{name}.yaml" for name in preset_names()}
+    if str(name_or_path) in shipped:
+        return load_config(PromptPreset, shipped[str(name_or_path)])
     if Path(name_or_path).suffix in (".yaml", ".yml"):
-        return load_config(PromptPreset, Path(name_or_path))
+        preset = load_config(PromptPreset, Path(name_or_path), shipped=shipped)
+        if preset.name in shipped and preset.hash != load_preset(preset.name).hash:
+            raise ConfigError(
+                f"{name_or_path} differs from the preset {preset.name!r} and has its name",
+                hint="give it a name of its own, as in name: my-prompts",
+            )
+        return preset
     raise ConfigError(
         f"unknown prompt preset {str(name_or_path)!r}; known are {', '.join(preset_names())}",
         hint=f"{suggestion(str(name_or_path), preset_names())} A path must end in .yaml.",

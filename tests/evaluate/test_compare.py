@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from t1_jax.evaluate.comparison_table import verdict
 METRIC = "nDCG@10"
 
 
-def run(name: str, /, order: list[int] | None = None, **values: np.ndarray) -> ScoredRun:
+def run(name: str, /, order: Any = None, **values: Any) -> ScoredRun:
     def scores(column: np.ndarray) -> CollectionScores:
         rows = order or range(len(column))
         return CollectionScores(
@@ -113,7 +114,7 @@ def test_few_queries_have_no_verdict():
     assert verdict(item).startswith("fewer than 30 queries")
 
 
-def changed(scores: CollectionScores, **fields: object) -> ScoredRun:
+def changed(scores: CollectionScores, **fields: Any) -> ScoredRun:
     return ScoredRun(name="B", collections={"pets": dataclasses.replace(scores, **fields)})
 
 
