@@ -21,6 +21,7 @@ from t1_jax.cli.compare import compare
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
+from t1_jax.cli.explain import explain
 from t1_jax.cli.index import build_index, index_info
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
@@ -118,7 +119,7 @@ _add(app, "Use", think=think, encode=encode)
 index_app = typer.Typer(help="Build an index of documents, or inspect one.", no_args_is_help=True)
 _add(index_app, None, build=build_index, info=index_info)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
-_add(app, "Use", search=search, evaluate=evaluate, compare=compare)
+_add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.generate import Thought
     from t1_jax.retrieval import BM25, Collection, Document, Index, Manifest, Run
-    from t1_jax.retriever import OpenedModel
+    from t1_jax.retriever import T1, OpenedModel
 
 
 def check_run_output(path: Path, queries: "Collection", *, overwrite: bool) -> None:
@@ -102,6 +102,12 @@ class DenseSearch:
         """Number of documents."""
         return self.manifest.count
 
+    def load(self) -> "tuple[Index, T1]":
+        """The index, and the model with its weights."""
+        from t1_jax.retrieval import load_index
+
+        return load_index(self.folder, self.manifest.fingerprint), self.opened.load()
+
     def check_ids(self, queries: "Collection", *, as_run: bool) -> None:
         """See `BM25Search.check_ids`."""
         _check_ids(self.ids, queries, as_run=as_run)
@@ -110,10 +116,7 @@ class DenseSearch:
         self, queries: "Collection", k: int, *, many: bool
     ) -> "tuple[Run, list[list[Thought]]]":
         """See `BM25Search.search`."""
-        from t1_jax.retrieval import load_index
-
-        index: Index = load_index(self.folder, self.manifest.fingerprint)
-        model = self.opened.load()
+        index, model = self.load()
         query_ids = [query.id for query in queries.queries]
         texts = [query.text for query in queries.queries]
         vectors, thoughts = model.encode_query(

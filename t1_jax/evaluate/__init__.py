@@ -24,6 +24,10 @@ from t1_jax.evaluate.encoders import Encoder as Encoder
 from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
 from t1_jax.evaluate.environment import hardware as hardware
 from t1_jax.evaluate.environment import package_versions as package_versions
+from t1_jax.evaluate.explain import Explanation as Explanation
+from t1_jax.evaluate.explain import explain_query as explain_query
+from t1_jax.evaluate.explanation_page import ExplanationView as ExplanationView
+from t1_jax.evaluate.explanation_page import render_explanation as render_explanation
 from t1_jax.evaluate.protocol import Baseline as Baseline
 from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline

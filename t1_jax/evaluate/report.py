@@ -110,6 +110,26 @@ class Section:
 def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | None = None) -> str:
     """The page as HTML, without scripts and external resources; all texts are escaped."""
     options = options or ReportOptions()
+    sections = [
+        make_section(evaluation, options, number) for number, evaluation in enumerate(evaluations)
+    ]
+    return (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=sections,
+            options=options,
+            metrics=HEADLINE,
+            versions=package_versions(),
+            hardware=hardware(),
+            controls=CONTROLS,
+            to_yaml=to_yaml,
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """The environment of all pages: texts are escaped, and `visible` shows control characters."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -118,18 +138,7 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    sections = [
-        make_section(evaluation, options, number) for number, evaluation in enumerate(evaluations)
-    ]
-    return environment.get_template("report.html.j2").render(
-        sections=sections,
-        options=options,
-        metrics=HEADLINE,
-        versions=package_versions(),
-        hardware=hardware(),
-        controls=CONTROLS,
-        to_yaml=to_yaml,
-    )
+    return environment
 
 
 def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0) -> Section:

@@ -17,7 +17,7 @@ COMMANDS = (
     ("index", "info"), ("search",), ("collection",), ("collection", "check"),
     ("collection", "split"), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
     ("thoughts",), ("thoughts", "template"), ("thoughts", "teacher"), ("mine",),
-    ("rebase",), ("compare",), ("prompt",), ("prompt", "show"),
+    ("rebase",), ("compare",), ("explain",), ("prompt",), ("prompt", "show"),
 )  # fmt: skip
 
 
