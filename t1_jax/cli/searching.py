@@ -10,7 +10,7 @@ from t1_jax.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.generate import Thought
-    from t1_jax.retrieval import BM25, Collection, Document, Index, Manifest, Run
+    from t1_jax.retrieval import BM25, Collection, Document, Fingerprint, Index, Manifest, Run
     from t1_jax.retriever import T1, OpenedModel
 
 
@@ -93,7 +93,9 @@ class DenseSearch:
     manifest: "Manifest"
     opened: "OpenedModel"
     query_options: Mapping[str, Any]
+    out: "Output"
     ids: "dict[str, int]"
+    expected: "Fingerprint"
     documents: "dict[str, Document]" = field(default_factory=dict)
     tag: str = "t1"
 
@@ -103,10 +105,25 @@ class DenseSearch:
         return self.manifest.count
 
     def load(self) -> "tuple[Index, T1]":
-        """The index, and the model with its weights."""
-        from t1_jax.retrieval import load_index
+        """The index, and the model with its weights.
 
-        return load_index(self.folder, self.manifest.fingerprint), self.opened.load()
+        A model of other files, such as one that was exported again, is accepted if it gives the
+        embeddings that the index stores.
+
+        Raises:
+            IndexMismatchError: it gives others.
+        """
+        from t1_jax.retrieval import check_fingerprint, load_index
+        from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine
+
+        index, model = load_index(self.folder, self.manifest.fingerprint), self.opened.load()
+        if self.expected != self.manifest.fingerprint:
+            cosine = lowest_canary_cosine(model, list(self.documents.values()), index.table)
+            if cosine < EQUAL_COSINE:
+                self.out.log(f"embeddings of the same texts have a cosine of {cosine:.4f} or more")
+                check_fingerprint(self.folder, self.manifest, self.expected)
+            self.out.log("another encoder that gives the same embeddings: the index is accepted")
+        return index, model
 
     def check_ids(self, queries: "Collection", *, as_run: bool) -> None:
         """See `BM25Search.check_ids`."""
@@ -180,15 +197,20 @@ def open_dense(
     out.log(instruction_note(opened.preset, instruction))
     opened.check_queries(queries, instruction=instruction, **thinking)
     expected = document_fingerprint(opened, manifest.fingerprint.data)
-    check_fingerprint(folder, manifest, expected)
+    documents = {document.id: document for document in index_documents(folder)}
+    same_prompt = expected.prompt == manifest.fingerprint.prompt
+    if not (documents and same_prompt):  # otherwise `load` compares embeddings
+        check_fingerprint(folder, manifest, expected)
     ids = json.loads((folder / "ids.json").read_bytes())
     return DenseSearch(
         folder=folder,
         manifest=manifest,
         opened=opened,
         query_options={**thinking, "instruction": instruction, "sampling": params},
+        out=out,
         ids={name: row for row, name in enumerate(ids)},
-        documents={document.id: document for document in index_documents(folder)},
+        expected=expected,
+        documents=documents,
     )
 
 

@@ -27,6 +27,7 @@ class T1Metadata:
         prompt: prompt preset: name, version, hash and templates.
         base_model: name of the base model.
         base_fingerprint: fingerprint of the base model's files.
+        card: license, training and results, as its card says them; may be empty.
     """
 
     emb_token_id: int
@@ -35,6 +36,7 @@ class T1Metadata:
     prompt: Mapping[str, Any]
     base_model: str
     base_fingerprint: str
+    card: Mapping[str, str] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, Any]:
         """The JSON object."""
@@ -53,6 +55,7 @@ class AdapterMetadata:
         base_model: name of the base model.
         base_fingerprint: fingerprint of the base model's files.
         scores: measured scores by name; may be empty.
+        card: license, training and results, as its card says them; may be empty.
     """
 
     emb_token_id: int
@@ -62,6 +65,7 @@ class AdapterMetadata:
     base_model: str
     base_fingerprint: str
     scores: Mapping[str, Any] = field(default_factory=dict)
+    card: Mapping[str, str] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, Any]:
         """The JSON object."""
@@ -124,7 +128,7 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
 
 def _built(cls: type[_Metadata], path: Path, fields: Mapping[str, Any]) -> _Metadata:
     """The metadata, with checked types; most fields are strings."""
-    types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping}
+    types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping, "card": Mapping}
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
             raise WeightsError(

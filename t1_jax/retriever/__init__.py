@@ -1,5 +1,7 @@
 """Layer 3: T1, the retriever."""
 
+from t1_jax.retriever.canary import EQUAL_COSINE as EQUAL_COSINE
+from t1_jax.retriever.canary import lowest_canary_cosine as lowest_canary_cosine
 from t1_jax.retriever.loading import load_decoder as load_decoder
 from t1_jax.retriever.loading import save_adapter as save_adapter
 from t1_jax.retriever.opening import OpenedModel as OpenedModel

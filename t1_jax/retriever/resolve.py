@@ -8,6 +8,7 @@ from typing import Any
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
+    MODELS,
     Adapter,
     AdapterMetadata,
     Checkpoint,
@@ -16,6 +17,7 @@ from t1_jax.hub import (
     ModelTokenizer,
     add_emb_token,
     check_adapter_fits,
+    inherited_card,
     locate_model,
     open_checkpoint,
     read_adapter,
@@ -39,6 +41,7 @@ class Provenance:
         emb_token_mode: how `<emb_token>` got its row.
         stored_dtype: dtype of the checkpoint's tensors.
         other_fields: fields of its `config.json` that do not affect the decoder; saving keeps them.
+        card: license, training and results of the weights, for the card of an export.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Provenance:
     emb_token_mode: str
     stored_dtype: str
     other_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    card: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def require_provenance(provenance: Provenance | None) -> Provenance:
@@ -125,8 +129,19 @@ def resolve_model(
             emb_token_mode=metadata.emb_token_mode if metadata else emb.mode,
             stored_dtype=checkpoint.stored_dtype,
             other_fields=checkpoint.other_fields,
+            card=_card(name, checkpoint, adapter),
         ),
     )
+
+
+def _card(name: str, checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, str]:
+    """License, training and results of the weights with their adapter."""
+    metadata = checkpoint.metadata if adapter is None else adapter.metadata
+    base = MODELS.get(metadata.base_model if metadata else name)
+    card = inherited_card(metadata, base.license if base else None)
+    if adapter is not None:
+        card["training"] = f"{card['training']}\n\nThe adapter `{adapter.path.name}` is merged."
+    return card
 
 
 def _check_adapter(

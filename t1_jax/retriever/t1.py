@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
-from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData, export_folder
+from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
@@ -26,15 +26,13 @@ from t1_jax.retriever.keywords import (
     QueryOptions,
     with_requested_instruction,
 )
-from t1_jax.retriever.loading import by_path
 from t1_jax.retriever.opening import (
     RetrieverOptions,
-    document_prompt,
     encoder_fingerprint,
     open_model,
-    t1_metadata,
 )
 from t1_jax.retriever.resolve import Provenance, require_provenance
+from t1_jax.retriever.saving import push_model, save_model
 from t1_jax.text import (
     PromptPreset,
     PromptTokens,
@@ -425,25 +423,25 @@ class T1:
             dtype: dtype of the saved weights; default that of the loaded ones.
             max_shard_bytes: most bytes per safetensors file.
             overwrite: whether to replace an existing folder.
-            card: facts about training and results for the model card; default: not trained.
+            card: facts about training and results for the model card; default those of the
+                checkpoint or adapter that was loaded.
 
         Raises:
             T1Error: the folder exists, or the write failed.
         """
-        provenance, emb_id = require_provenance(self.provenance), self.tokenizer.emb_token_id
-        stored_dtype = dtype or self.decoder.options.param_dtype
-        parameters = by_path(nnx.state(self.decoder, nnx.Param))
-        export_folder(
-            Path(folder),
-            {path: leaf.get_value() for path, leaf in parameters.items()},
-            self.decoder.config,
-            provenance.tokenizer,
-            t1_metadata(provenance, self.preset, emb_id, stored_dtype),
-            document_prompt(self.preset, self.tokenizer, self.options.max_document_tokens),
-            card or ModelCardData(name=Path(folder).name),
-            ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite),
-            other_fields=provenance.other_fields,
-        )
+        options = ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite)
+        save_model(self, Path(folder), card, dtype, options)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, dtype: str | None = None) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face hub.
+
+        Returns the address of the commit. `private` applies to a repository that is created.
+
+        Raises:
+            ConfigError: not a name such as `owner/name`, or this machine is not logged in.
+            RetryableError: the hub cannot be reached, or rejects the upload.
+        """
+        return push_model(self, repo_id, private=private, dtype=dtype)
 
     def think(
         self,

@@ -1,0 +1,32 @@
+"""Canary texts: whether a model gives the embeddings that an index stores, whatever its files."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from t1_jax.retrieval import Document, EmbeddingTable
+
+if TYPE_CHECKING:
+    from t1_jax.retriever.t1 import T1
+
+NUM_CANARIES = 8
+EQUAL_COSINE = 0.9995
+"""Cosines above this are rounding of bfloat16; a training step of any size changes more."""
+
+
+def lowest_canary_cosine(
+    model: "T1", documents: Sequence[Document], table: EmbeddingTable
+) -> float:
+    """The lowest cosine between stored and new embeddings of a few documents of an index.
+
+    The documents are spread evenly over the index.
+
+    Raises:
+        DataError: as `T1.encode_document`.
+    """
+    rows = np.unique(np.linspace(0, len(documents) - 1, NUM_CANARIES).round().astype(int))
+    canaries = [documents[row] for row in rows]
+    vectors = model.encode_document([document.full_text for document in canaries])
+    stored = table.vectors[[table.row_of[document.id] for document in canaries]]
+    return float(model.similarity_pairwise(vectors, np.asarray(stored)).min())
