@@ -146,7 +146,7 @@ def _encode_and_build(
         hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
             f"{error.message}\nthe embeddings are kept in {vectors}",
-            hint=f"{hint}t1 index build {folder} --vectors {vectors} builds an exact index of them",
+            hint=f"{hint}an exact index of them: t1 index build {folder} --vectors {vectors}",
         ) from error
     shutil.rmtree(vectors)
 

@@ -40,7 +40,7 @@ def train(
 
     out = Output(as_json)
     if not arguments:
-        raise ConfigError("no config was given", hint="t1 train configs/smollm2-135m.yaml")
+        raise ConfigError("no config was given", hint="t1 train configs/experiment/t1.yaml")
     config = read_config(TrainConfig, arguments)
     start_multi_host()
     result = run(config, log=out.log, show_progress=not as_json)

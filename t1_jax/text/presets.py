@@ -77,12 +77,15 @@ class PromptPreset:
         """The instruction in query prompts for a task or an instruction that the user asks for.
 
         `custom` is the part of the hint on an unknown task that says how to write an instruction.
+        The default instruction may be asked for also where the prompts have none.
 
         Raises:
             ConfigError: both were given, the task is unknown, or query prompts have no instruction.
         """
         if task is not None and instruction is not None:
             raise ConfigError("give a task or an instruction, not both")
+        if instruction == self.default_instruction:
+            instruction = None
         if (task or instruction) is not None and not self.uses_instruction:
             raise ConfigError(
                 f"the prompts {self.name!r} have no instruction, so a task or an instruction would "

@@ -194,7 +194,8 @@ def open_trainable_model(config: ModelConfig) -> ResolvedModel:
             raise ConfigError(
                 f"{config.path} has no <emb_token> yet, and adapters with emb_row=false would not "
                 "store its row",
-                hint="set model.lora.emb_row=true, or add the token first: t1 import",
+                hint="set model.lora.emb_row=true, or add the token first: "
+                f"t1 import {config.path} FOLDER",
             )
     return resolve_model(
         checkpoint, name=name, emb_token=config.emb_token, preset=config.preset, adapter=adapter

@@ -146,6 +146,8 @@ def test_a_task_or_instruction_that_the_prompts_do_not_use_is_an_error() -> None
     assert compact.query_instruction() == compact.default_instruction
     assert (preset.known_task("cwe"), preset.known_task("x")) == ("cwe", None)
     assert compact.known_task("cwe") is None
+    default = compact.default_instruction
+    assert compact.query_instruction(instruction=default) == default
     for asked in ({"task": "cwe"}, {"instruction": "Find it"}):
         with pytest.raises(ConfigError, match="'t1-compact' have no instruction"):
             compact.query_instruction(**asked)
