@@ -67,7 +67,7 @@ def comparison_sentences(evaluation: Evaluation) -> tuple[str, ...]:
             )
     for name, own in list(zip(names, owns, strict=True))[1:]:
         if own is not None and owns[0] is not None:
-            what = f"{name} minus {names[0]}, own thoughts"
+            what = f"{name} minus {names[0]}, own thought"
             verdicts = (f"{name} is better", f"{names[0]} is better")
             sentences.append(_sentence(evaluation, own, owns[0], what, verdicts))
     return tuple(sentences)

@@ -87,7 +87,7 @@ def test_several_models_share_a_table_and_are_compared(t1, base_model, pets, tmp
     (collection,) = answer.json["collections"]
     assert [row["name"] for row in collection["rows"]] == ["bm25", "tiny-own", "other-own"]
     assert [system["model"]["name"] for system in collection["systems"]] == ["tiny", "other"]
-    assert "other minus tiny, own thoughts, nDCG@10" in collection["summary"]
+    assert "other minus tiny, own thought, nDCG@10" in collection["summary"]
     compared = t1("compare", f"{tmp_path}/run:tiny-own", f"{tmp_path}/run:other-own", "--json")
     assert compared.code == 0, compared.err
     for given in (("-m", base_model, "-m", base_model), ("-m", base_model, "--run", "x")):
