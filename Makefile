@@ -5,9 +5,10 @@ VENV ?= .venv
 JOBS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DEVELOPER := $(VENV)/developer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test bench lint docs parity gpu-rehearsal clean
+.PHONY: help setup developer shell quickstart test bench lint docs parity gpu-rehearsal clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s%s\n", $$1, $$2 }' Makefile
@@ -17,25 +18,33 @@ $(INSTALLED): pyproject.toml constraints/py311.txt constraints/py312.txt scripts
 	@scripts/install $(VENV)
 	@touch $@
 
+developer: $(DEVELOPER) ## add the tools of tests and lint to the environment
+$(DEVELOPER): $(INSTALLED)
+	@scripts/install $(VENV) dev
+	@touch $@
+
+shell: setup ## start a shell in which `t1` and `python` are those of the environment
+	@. $(BIN)/activate && exec "$${SHELL:-/bin/sh}"
+
 quickstart: setup ## train three stages on real data, evaluate, and print the results table
 	@$(BIN)/t1 quickstart $(ARGS)
 
-test: setup ## run the tests in JOBS processes (default 2)
+test: developer ## run the tests in JOBS processes (default 2)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 bench: setup ## measure encoding and decoding speed, against PyTorch if installed
 	@$(BIN)/t1 bench
 
-lint: setup ## check style, types and the import contract
+lint: developer ## check style, types and the import contract
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
-docs: setup ## write docs/configuration.md from the dataclasses
+docs: developer ## write docs/configuration.md from the dataclasses
 	@$(BIN)/python scripts/configuration.py
 
-parity: setup ## add PyTorch (CPU), peft, LangChain and LlamaIndex to a Python 3.11 environment; tests then use them
+parity: developer ## add PyTorch (CPU), peft, LangChain and LlamaIndex to a Python 3.11 environment; tests then use them
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
 	  "parity needs Python 3.11\n  hint: make parity VENV=.venv311 T1_PYTHON=3.11")'
 	@$(BIN)/python -m pip install --quiet torch peft langchain-core llama-index-core --constraint constraints/py311.txt

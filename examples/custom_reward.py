@@ -1,6 +1,6 @@
 """Write a custom reward for GRPO, and try it on sampled thoughts before training.
 
-    t1 pull smollm2-135m-instruct
+    t1 pull t1-smollm2-135m
     python examples/custom_reward.py
 
 Then train with `stages.s3.reward.terms={"examples.custom_reward:new_words": 0.2}`.
@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from t1_jax import T1
+from t1_jax import T1, SamplingParams
 from t1_jax.train.data import TrainingRecord
 from t1_jax.train.rewards import RewardConfig, RewardContext, compute_rewards, outcome_from_scores
 
@@ -34,11 +34,17 @@ def new_words(context: RewardContext) -> np.ndarray:
     return rewards
 
 
-def main(model_name: str = "models/t1-smollm2-135m") -> None:
+def main(model_name: str = "t1-smollm2-135m") -> None:
     """Samples four thoughts per query, ranks the documents, and prints both rewards."""
     model = T1.load(model_name)
     queries = [record.query for record in RECORDS]
-    _, thoughts = model.encode_query(queries, n=4, max_thought_tokens=24, return_thoughts=True)
+    _, thoughts = model.encode_query(
+        queries,
+        n=4,
+        max_thought_tokens=24,
+        return_thoughts=True,
+        sampling=SamplingParams(temperature=1.0),
+    )
     vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
     scores = vectors @ model.encode_document(list(DOCUMENTS.values())).T  # [P, G, C]
     grades = np.array([[record.positives.get(name, 0) for name in DOCUMENTS] for record in RECORDS])

@@ -1,6 +1,6 @@
 """Read thoughts beside the documents that each of them retrieves.
 
-    t1 pull smollm2-135m-instruct
+    t1 pull t1-smollm2-135m
     python examples/read_a_thought.py "what keeps bread from rising?"
 
 A thought is worth reading where its ranking differs from the one without a thought.
@@ -20,7 +20,7 @@ DOCUMENTS = {
 }
 
 
-def main(query: str, model_name: str = "models/t1-smollm2-135m") -> None:
+def main(query: str, model_name: str = "t1-smollm2-135m") -> None:
     """Prints the ranking without a thought, then three thoughts with their rankings."""
     model = T1.load(model_name)
     names = list(DOCUMENTS)

@@ -1,43 +1,32 @@
-"""Search your own text files with T1.
+"""Search your own files with T1, from Python; `t1 search docs "how do I resume a run?"` does more.
 
-    t1 pull smollm2-135m-instruct
-    python examples/search_your_files.py docs "how do I resume a run?"
-
-Every paragraph of the .md and .txt files below the folder is a document.
+t1 pull t1-smollm2-135m
+python examples/search_your_files.py docs "how do I resume a run?"
 """
 
 import sys
 from pathlib import Path
 
-from t1_jax import T1, build_index
+from t1_jax import T1, Collection, Query, Searcher, build_index, read_folder
 
 
-def read_paragraphs(folder: Path) -> dict[str, str]:
-    """The paragraphs of at least 40 characters, by file and number."""
-    paragraphs = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix in (".md", ".txt"):
-            text = file.read_text(encoding="utf-8", errors="replace")
-            for number, paragraph in enumerate(text.split("\n\n"), 1):
-                if len(paragraph.strip()) >= 40:
-                    paragraphs[f"{file.relative_to(folder)}, paragraph {number}"] = paragraph
-    return paragraphs
-
-
-def main(folder: str, query: str, model_name: str = "models/t1-smollm2-135m") -> None:
-    """Prints a thought about the query and the five nearest paragraphs."""
-    paragraphs = read_paragraphs(Path(folder))
+def main(folder: str, text: str, model_name: str = "t1-smollm2-135m") -> None:
+    """Prints a thought about the query and the five nearest passages."""
+    documents = {document.id: document for document in read_folder(Path(folder)).documents}
     model = T1.load(model_name)
-    names = list(paragraphs)
-    vectors = model.encode_document(list(paragraphs.values()), show_progress_bar=True)
-    index = build_index("numpy", names, vectors)
+    texts = [document.full_text for document in documents.values()]
+    vectors = model.encode_document(texts, show_progress_bar=True)
+    searcher = Searcher(
+        documents, index=build_index("numpy", list(documents), vectors), model=model
+    )
 
-    query_vector, thoughts = model.encode_query(query, max_thought_tokens=48, return_thoughts=True)
-    found = index.search(query_vector[None], k=min(5, len(names)))
+    query = Query(id="query", text=text)
+    asked = Collection(name="asked", documents=(), queries=(query,), qrels={})
+    results = searcher.search(asked, k=5, max_thought_tokens=48)
 
-    print(f"thought: {thoughts[0][0].text.strip()}\n")
-    for row, score in zip(found.rows[0], found.scores[0], strict=True):
-        print(f"{score:.3f}  {names[row]}\n       {' '.join(paragraphs[names[row]].split())[:80]}")
+    print(f"thought: {results.thoughts[0][0].text.strip()}\n")
+    for hit in searcher.hits(results, query.id, query.text):
+        print(f"{hit.score:.3f}  {hit.id}\n       {hit.snippet.text if hit.snippet else ''}")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from t1_jax.retrieval import build_index as build_index
     from t1_jax.retrieval import load_collection as load_collection
     from t1_jax.retrieval import load_index as load_index
+    from t1_jax.retrieval import read_folder as read_folder
     from t1_jax.retrieval import score_run as score_run
     from t1_jax.retriever import T1 as T1
     from t1_jax.retriever import RetrieverOptions as RetrieverOptions
+    from t1_jax.retriever import Searcher as Searcher
     from t1_jax.text import PromptPreset as PromptPreset
     from t1_jax.text import load_preset as load_preset
 
@@ -32,6 +34,7 @@ _HOME = {
     "Query": "t1_jax.retrieval",
     "RetrieverOptions": "t1_jax.retriever",
     "SamplingParams": "t1_jax.generate",
+    "Searcher": "t1_jax.retriever",
     "T1": "t1_jax.retriever",
     "T1Error": "t1_jax.errors",
     "Thought": "t1_jax.generate",
@@ -40,6 +43,7 @@ _HOME = {
     "load_config": "t1_jax.config",
     "load_index": "t1_jax.retrieval",
     "load_preset": "t1_jax.text",
+    "read_folder": "t1_jax.retrieval",
     "score_run": "t1_jax.retrieval",
 }
 
@@ -52,6 +56,7 @@ __all__ = [
     "Query",
     "RetrieverOptions",
     "SamplingParams",
+    "Searcher",
     "T1Error",
     "Thought",
     "__version__",
@@ -60,6 +65,7 @@ __all__ = [
     "load_config",
     "load_index",
     "load_preset",
+    "read_folder",
     "score_run",
 ]
 

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
 
+RESOURCES = Path(__file__).parent / "resources"
+"""Files that come with the package: the recipes in `configs`, and the adapters in `models`."""
+
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, without a byte order mark.

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from t1_jax import retriever
 from t1_jax.evaluate.examples import Hit
 from t1_jax.generate import FinishReason, Thought
 from t1_jax.progress import track
-from t1_jax.retrieval import Collection, Document, Query, build_index
+from t1_jax.retrieval import Collection, Document, Query, Snippet, build_index
 from t1_jax.text import load_preset
 
 
@@ -52,6 +53,15 @@ def test_html_is_escaped():
     hit = Hit(rank=2, score=0.5, document_id="<d>", title="A & B", snippet="<b>", grade=None)
     page = hit._repr_html_()
     assert "2. A &amp; B" in page
+    assert "&lt;b&gt;" in page
+    assert "&lt;d&gt;, score 0.500" in page
+    document = Document(id="<d>", text="<b>", title="A & B")
+    snippet = Snippet(text="<b>", location=None)
+    found = retriever.Hit(
+        id="<d>", score=0.5, bm25=None, cosine=0.5, document=document, snippet=snippet
+    )
+    page = found._repr_html_()
+    assert "A &amp; B" in page
     assert "&lt;b&gt;" in page
     assert "&lt;d&gt;, score 0.500" in page
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from t1_jax.cli.quickstart_config import QuickstartConfig
 from t1_jax.config import load_config
-from t1_jax.hub import read_adapter
+from t1_jax.hub import locate_model, read_adapter
 from t1_jax.text import load_preset
 
 ROOT = Path(__file__).parent.parent
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_quick_start_evaluates_an_adapter_of_its_model():
     config = load_config(QuickstartConfig, ROOT / "configs" / "quickstart.yaml")
     assert config.weights is not None
-    adapter = read_adapter(ROOT / config.weights)
+    adapter = read_adapter(locate_model(config.weights))
     assert adapter.metadata.base_model == config.model
     assert adapter.metadata.prompt["hash"] == load_preset("t1-compact").hash
 

@@ -1,9 +1,11 @@
 """`python -m benchmarks.gpu`: the check of one GPU; launch/gpu_check.sh sets its environment."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
+from benchmarks.gpu.pieces import KEPT_BYTES, MANIFEST, join_folder, split_folder
 from benchmarks.gpu.plan import TOTAL_SECONDS, chosen, plan_table
 from benchmarks.gpu.runner import Folders, run_parts
 
@@ -23,7 +25,12 @@ def main() -> int:
         print(f"{arguments.pack} holds no pack: build one with launch/gpu_pack.sh", file=sys.stderr)
         return 2
     folders = Folders(pack=arguments.pack, work=arguments.work, output=arguments.output)
+    cache = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or arguments.work / "xla")
+    if (arguments.pack / f"compiled.{MANIFEST}").exists() and not cache.exists():
+        join_folder(arguments.pack, cache, name="compiled")
     results = run_parts(parts, folders, seconds=arguments.seconds, toy=arguments.toy)
+    if cache.is_dir():
+        split_folder(cache, arguments.work / "kept", most_bytes=KEPT_BYTES, name="compiled")
     print((arguments.output / "results.md").read_text(encoding="utf-8"))
     return 0 if all(found["status"] == "passed" for found in results.values()) else 1
 

@@ -20,8 +20,6 @@ from t1_jax.text import tokenize_queries
 DTYPES = ("float32", "bfloat16")
 TEXTS = 8
 _BUDGET = 24
-_POSITIONS = 1
-"""Slots of each row whose logits are kept: the last ones."""
 
 
 def load(path: str | Path, dtype: str, *, toy: bool) -> T1:
@@ -33,41 +31,56 @@ def load(path: str | Path, dtype: str, *, toy: bool) -> T1:
 
 
 def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
-    """Embeddings of documents, greedy thoughts and their vectors, and logits along them.
+    """All that is stored: `embeddings`, `greedy_thoughts`, and the logits along the thoughts.
 
     Args:
         model: loaded by `load`.
-        collection: its first documents and queries are asked.
+        collection: its first documents and queries are used.
 
     Returns:
-        `documents` and `plain` (queries without a thought) as unit vectors [8 D]; `prompts` and
-        `thoughts` as token ids [8 L], padded with -1; `drawn` [8], how many tokens of a thought the
-        model chose itself; `vectors` [8 D] after the thoughts; `logits` [8 1 V] at the last
-        position of prompt and thought together.
+        What the two return, and `logits` [8 1 V] at the last position of prompt and thought
+        together.
     """
-    documents = model.encode_document([d.full_text for d in collection.documents[:TEXTS]])
+    found = embeddings(model, collection) | greedy_thoughts(model, collection)
+    texts = zip(unpadded(found["prompts"]), unpadded(found["thoughts"]), strict=True)
+    return found | {
+        "logits": last_logits(model, [[*prompt, *thought] for prompt, thought in texts])
+    }
+
+
+def embeddings(model: T1, collection: Collection) -> dict[str, np.ndarray]:
+    """Unit vectors [8 D] of `documents`, and `plain` ones of queries without a thought."""
     queries = [query.text for query in collection.queries[:TEXTS]]
     task = model.known_task(collection.name)
-    plain = model.encode_query(queries, think=False, task=task)
+    return {
+        "documents": model.encode_document([d.full_text for d in collection.documents[:TEXTS]]),
+        "plain": model.encode_query(queries, think=False, task=task),
+    }
+
+
+def greedy_thoughts(model: T1, collection: Collection) -> dict[str, np.ndarray]:
+    """`prompts` and `thoughts` as token ids [8 L], padded with -1; `drawn` [8], how many tokens of
+    a thought the model chose itself; `vectors` [8 D] after the thoughts.
+    """
+    queries = [query.text for query in collection.queries[:TEXTS]]
+    task = model.known_task(collection.name)
     rows = tokenize_queries(model.tokenizer, model.preset, queries, max_tokens=96, task=task)
     prompts = [row.ids.tolist() for row in rows]
     thoughts = greedy(model, prompts)
-    texts = [
-        [*prompt, *thought.token_ids] for prompt, thought in zip(prompts, thoughts, strict=True)
-    ]
-    logits = row_logits(model, texts)
-    ends = [len(text) for text in texts]
     return {
-        "documents": documents,
-        "plain": plain,
         "prompts": padded(prompts),
         "thoughts": padded([thought.token_ids for thought in thoughts]),
         "drawn": np.array([_drawn(thought) for thought in thoughts], np.int32),
         "vectors": np.stack([thought.embedding for thought in thoughts]),
-        "logits": np.stack(
-            [row[end - _POSITIONS : end] for row, end in zip(logits, ends, strict=True)]
-        ),
     }
+
+
+def last_logits(model: T1, texts: Sequence[Sequence[int]]) -> Float[np.ndarray, "B 1 V"]:
+    """The logits of `row_logits` at the last position of each text."""
+    logits = row_logits(model, texts)
+    return np.stack(
+        [row[len(text) - 1 : len(text)] for row, text in zip(logits, texts, strict=True)]
+    )
 
 
 def greedy(model: T1, prompts: Sequence[Sequence[int]]) -> list[Thought]:

@@ -48,9 +48,9 @@ def main() -> None:
     _unpack_wheels(content / "flax", [_pinned("flax")])
     if not arguments.toy:
         _add_model_and_data(content)
-    if arguments.training is not None:
-        for name in ("adapters", "training"):
-            for piece in arguments.training.rglob(f"{name}.*"):
+    if arguments.earlier is not None:
+        for name in ("adapters", "training", "compiled"):
+            for piece in arguments.earlier.rglob(f"{name}.*"):
                 shutil.copy(piece, content)
     _add_reference(setting)
     (content / "pack.json").write_text(json.dumps(_facts(), indent=1), encoding="utf-8")
@@ -69,7 +69,7 @@ def _parse() -> argparse.Namespace:
         "--trip-mib", type=int, default=60, help="most MiB of a trip, this repository included"
     )
     parser.add_argument(
-        "--training", type=Path, help="folder with adapters.* and training.* of an earlier check"
+        "--earlier", type=Path, help="folder with what an earlier check left, to go on from there"
     )
     return parser.parse_args()
 

@@ -6,6 +6,8 @@ import tarfile
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+KEPT_BYTES = 15 << 20
+"""Of a piece that comes back: some ways from a machine take no file of more than 16 MiB."""
 _BLOCK = 1 << 20
 
 

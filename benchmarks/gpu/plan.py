@@ -39,32 +39,32 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="machine",
         group="correctness",
-        seconds=25,
+        seconds=15,
         what="name of the card, versions, measured ceilings of matrix products and copies",
     ),
     Part(
         name="forward",
         group="correctness",
-        seconds=70,
+        seconds=90,
         what="logits, embeddings and greedy thoughts against stored CPU results, fp32 and bf16",
     ),
     Part(
         name="attention",
         group="correctness",
-        seconds=45,
+        seconds=55,
         what="cuDNN attention against XLA's: padded rows, windows, gradients, time",
     ),
     Part(
         name="gradients",
         group="correctness",
-        seconds=60,
+        seconds=70,
         what="one update of each of the three stages against the same update on the CPU, toy size",
         xla_flags=_TOY_FLAGS,
     ),
     Part(
         name="resume",
         group="correctness",
-        seconds=60,
+        seconds=50,
         what="N steps, stop, N steps equal 2N steps bit for bit, toy size",
         # Atomic adds in scatters and reductions make sums depend on the order of threads.
         xla_flags=f"{_TOY_FLAGS} --xla_gpu_deterministic_ops=true",
@@ -72,32 +72,32 @@ PARTS: tuple[Part, ...] = (
     Part(
         name="encode",
         group="speed",
-        seconds=60,
+        seconds=45,
         what="encode: tokens/s and MFU at 512 and 2,048 tokens, shapes of Qwen3-0.6B and Qwen3-4B",
     ),
     Part(
         name="decode",
         group="speed",
-        seconds=75,
+        seconds=85,
         what="decode: tokens/s and share of the memory bandwidth at batch 1, 32, 256, with and "
         "without a shared prefix of 1,024 tokens",
     ),
     Part(
         name="train",
         group="speed",
-        seconds=65,
+        seconds=60,
         what="train step: MFU with LoRA and with all weights, shape of Qwen3-0.6B; LoRA at 4B",
     ),
     Part(
         name="rollout",
         group="speed",
-        seconds=50,
+        seconds=45,
         what="a stage-3 step split into rollout, reward and update, shape of Qwen3-0.6B",
     ),
     Part(
         name="peer",
         group="speed",
-        seconds=30,
+        seconds=25,
         what="transformers with SDPA on the same card: encode and generate, Qwen3-0.6B",
     ),
     Part(

@@ -71,13 +71,17 @@ def decode_bytes(
 
 
 def timed(call: Callable[[], Any], *, rounds: int) -> tuple[float, float]:
-    """Seconds of the first call, which compiles, and the median of later ones."""
+    """Seconds of the first call, which compiles, and of each of `rounds` later ones.
+
+    Later calls are dispatched one after the other without waiting, as a loop over batches does: on
+    some machines an answer to the host takes 0.2 ms.
+    """
     start = time.perf_counter()
     jax.block_until_ready(call())
     first = time.perf_counter() - start
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - start)
-    return first, sorted(times)[len(times) // 2]
+    jax.block_until_ready(call())
+    start = time.perf_counter()
+    for _ in range(rounds - 1):
+        call()
+    jax.block_until_ready(call())
+    return first, (time.perf_counter() - start) / rounds

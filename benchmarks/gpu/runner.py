@@ -1,12 +1,14 @@
-"""Runs the parts one after the other, each in a process of its own that may fail, crash or hang."""
+"""Runs the parts in order, each in a process of its own that may fail, crash or hang."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def run_parts(
     command: Callable[[Part], Sequence[str]] | None = None,
     tell: Callable[[str], None] = print,
 ) -> dict[str, dict[str, Any]]:
-    """Runs every part within its limit and the time that is left in all.
+    """Runs every part within its limit and the time that is left in all; two at a time if `toy`.
 
     The merged results are written after every part, and hold what a part had found before it was
     killed.
@@ -64,17 +66,26 @@ def run_parts(
     folders.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, Any]] = {}
     end = time.monotonic() + seconds
-    for part in parts:
+    lock = threading.Lock()
+
+    def run(part: Part) -> None:
         left = end - time.monotonic() - GRACE_SECONDS
-        if left < 1:
-            results[part.name] = {"status": "not started", "wall_s": 0.0}
-        else:
+        found: dict[str, Any] = {"status": "not started", "wall_s": 0.0}
+        if left >= 1:
             words = (command or _command)(part)
-            results[part.name] = _run(part, folders, words, limit_of(part, left, toy=toy), toy=toy)
-        found = results[part.name]
-        tell(f"{part.name}: {found['status']} after {found['wall_s']:.0f} s")
-        _save(results, folders)
-    return results
+            found = _run(part, folders, words, limit_of(part, left, toy=toy), toy=toy)
+        with lock:
+            results[part.name] = found
+            tell(f"{part.name}: {found['status']} after {found['wall_s']:.0f} s")
+            _append_log(folders, part)
+            _save(
+                {part.name: results[part.name] for part in parts if part.name in results}, folders
+            )
+
+    # Parts share a GPU badly, and a CPU well: most of a rehearsal is compiling on one core.
+    with ThreadPoolExecutor(max_workers=2 if toy else 1) as pool:
+        list(pool.map(run, parts))
+    return {part.name: results[part.name] for part in parts}
 
 
 def _command(part: Part) -> list[str]:
@@ -111,7 +122,6 @@ def _run(
         found["status"] = "crashed"  # an exception ended it, not a check that failed
     if found["status"] == "crashed":
         found["last_words"] = _tail(log, 600)
-    _append_log(folders.output / "log.txt", part, log)
     return found
 
 
@@ -154,9 +164,11 @@ def _tail(log: Path, size: int) -> str:
     return log.read_bytes()[-size:].decode("utf-8", errors="replace")
 
 
-def _append_log(common: Path, part: Part, log: Path) -> None:
-    with common.open("a", encoding="utf-8") as output:
-        output.write(f"==== {part.name}\n{_tail(log, LOG_BYTES)}\n")
+def _append_log(folders: Folders, part: Part) -> None:
+    log = folders.work / f"{part.name}.log"
+    if log.exists():
+        with (folders.output / "log.txt").open("a", encoding="utf-8") as output:
+            output.write(f"==== {part.name}\n{_tail(log, LOG_BYTES)}\n")
 
 
 def _save(results: Mapping[str, Mapping[str, Any]], folders: Folders) -> None:

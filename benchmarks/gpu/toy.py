@@ -1,5 +1,7 @@
 """A tiny random model and a small collection with thoughts, made where they are needed."""
 
+import contextlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,23 @@ _NO_HEALTH = dict.fromkeys(
 
 
 def toy_files(folder: Path) -> Path:
-    """A folder with `model`, and a collection and records for each of `SETS`; made once."""
-    if (folder / "ready").exists():
+    """A folder with `model`, and a collection and records for each of `SETS`; made once.
+
+    Two parts may make it at the same time; the first to finish wins.
+    """
+    if folder.exists():
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "model").exists():
-        write_hf_folder(folder / "model", _SHAPE, _tokenizer(), scale=0.1)
-    for name in SETS:
-        save_collection(_splits(name), folder / name, overwrite=True)
-        write_records(folder / f"{name}.jsonl", _records(name))
-    (folder / "ready").touch()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        scratch = Path(name) / "made"
+        scratch.mkdir()
+        write_hf_folder(scratch / "model", _SHAPE, _tokenizer(), scale=0.1)
+        for one in SETS:
+            save_collection(_splits(one), scratch / one)
+            write_records(scratch / f"{one}.jsonl", _records(one))
+        if not folder.exists():
+            with contextlib.suppress(OSError):  # it appeared meanwhile, and is not empty
+                scratch.rename(folder)
     return folder
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.cli.model import digest, document_fingerprint
 from t1_jax.errors import IndexContractError
 from t1_jax.retrieval import build_index, load_index
+from t1_jax.retriever import digest, document_fingerprint
 
 if TYPE_CHECKING:
     from t1_jax.retriever import T1

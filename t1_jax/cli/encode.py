@@ -13,10 +13,9 @@ from t1_jax.errors import ConfigError
 from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from t1_jax.cli.inputs import Corpus
     from t1_jax.generate import SamplingParams
-    from t1_jax.retrieval import Collection, Fingerprint
+    from t1_jax.retrieval import Collection
     from t1_jax.retriever import T1
 
 
@@ -35,7 +34,7 @@ def encode(
     model: options.Model = options.DEFAULT_MODEL,
     n: options.NumThoughts = 1,
     max_thought_tokens: options.MaxThoughtTokens = None,
-    temperature: options.Temperature = 1.0,
+    temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
     task: options.Task = None,
@@ -52,11 +51,11 @@ def encode(
 
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
-    from t1_jax.cli.inputs import open_documents, open_queries
-    from t1_jax.cli.model import encoding_record, instruction_note, query_instruction
+    from t1_jax.cli.inputs import open_corpus, open_queries
+    from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import encoding_record, open_model
 
     out = Output(as_json)
     sources = [str(name) for name in (collection, source) if name is not None]
@@ -67,28 +66,37 @@ def encode(
         )
     check_new_folder(output, overwrite=overwrite)
     sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
-    if side == "document":
-        texts = open_documents(sources[0], out, lenient=lenient)
-    else:
-        texts = open_queries(sources[0], split, out, lenient=lenient)
+    corpus = open_corpus(sources[0], out, lenient=lenient) if side == "document" else None
+    queries = open_queries(sources[0], split, out, lenient=lenient) if corpus is None else None
     opened = open_model(model, dtype=dtype, preset=preset)
-    instruction = query_instruction(opened.preset, task, instruction, texts.task)
+    given_task = corpus.task if corpus is not None else queries and queries.task
+    instruction = query_instruction(opened.preset, task, instruction, given_task)
     encoding = encoding_record(opened, model, instruction)
     out.print(instruction_note(opened.preset, instruction))
     start = time.perf_counter()
-    if side == "document":
+    if corpus is not None:
         opened.check_document_prompt()
-        report = encode_documents(opened.load(), texts, output, encoding, overwrite=overwrite)
+        report = encode_documents(
+            out, load_model(out, opened), corpus, output, encoding, overwrite=overwrite
+        )
     else:
+        assert queries is not None
         thinking = {
             "think": think,
             "n": n,
             "max_thought_tokens": max_thought_tokens,
             "instruction": instruction,
         }
-        opened.check_queries([query.text for query in texts.queries], **thinking)
+        texts = [query.text for query in queries.queries]
+        opened.check_queries(texts, sampling=sampling, **thinking)
         report = _encode_queries(
-            opened.load(), texts, thinking, sampling, output, encoding, overwrite=overwrite
+            load_model(out, opened),
+            queries,
+            thinking,
+            sampling,
+            output,
+            encoding,
+            overwrite=overwrite,
         )
     seconds = time.perf_counter() - start
     out.print(
@@ -101,20 +109,38 @@ def encode(
 
 
 def encode_documents(
-    model: "T1", texts: "Collection", output: Path, encoding: dict[str, Any], *, overwrite: bool
+    out: Output,
+    model: "T1",
+    corpus: "Corpus",
+    output: Path,
+    encoding: dict[str, Any],
+    *,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
-    from t1_jax.cli.model import document_fingerprint
-    from t1_jax.retrieval import build_index
+    from t1_jax.retriever import encode_corpus
 
-    ids = [document.id for document in texts.documents]
-    bodies = [document.full_text for document in texts.documents]
-    vectors = model.encode_document(bodies, document_ids=ids, show_progress_bar=True)
-    fingerprint = document_fingerprint(model, texts.data_hash)
-    build_index("numpy", ids, vectors).save(
-        output, fingerprint, encoding=encoding, documents=texts.documents, overwrite=overwrite
+    start = time.perf_counter()
+    encoded = encode_corpus(
+        model,
+        corpus.documents,
+        output,
+        count=corpus.count,
+        encoding=encoding,
+        overwrite=overwrite,
+        show_progress_bar=not out.as_json,
+        log=out.log,
     )
-    return _report(vectors, fingerprint, truncated=model.count_truncated(bodies))
+    seconds = time.perf_counter() - start
+    if not encoded.resumed:
+        out.log(
+            f"{encoded.tokens / seconds:,.0f} tokens/s, {100 * encoded.padding:.0f} % padding, "
+            f"{counted(encoded.duplicates, 'duplicate texts')}"
+        )
+    return {
+        **dataclasses.asdict(encoded),
+        "fingerprint": dataclasses.asdict(encoded.fingerprint),
+    }
 
 
 def _encode_queries(
@@ -127,8 +153,9 @@ def _encode_queries(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    from t1_jax.cli.model import digest, query_fingerprint
+    from t1_jax.cli.model import query_fingerprint
     from t1_jax.retrieval import build_index
+    from t1_jax.retriever import digest
 
     ids = [query.id for query in texts.queries]
     vectors = model.encode_query(
@@ -144,14 +171,10 @@ def _encode_queries(
     build_index("numpy", ids, vectors).save(
         output, fingerprint, encoding={**encoding, **settings}, overwrite=overwrite
     )
-    return _report(vectors, fingerprint, truncated=0)
-
-
-def _report(vectors: "np.ndarray", fingerprint: "Fingerprint", *, truncated: int) -> dict[str, Any]:
     count, width = vectors.shape
     return {
         "count": count,
         "width": width,
-        "truncated": truncated,
+        "truncated": 0,
         "fingerprint": dataclasses.asdict(fingerprint),
     }

@@ -147,6 +147,7 @@ def check_model(
             instruction=instruction,
             n=config.n,
             max_thought_tokens=config.max_thought_tokens,
+            sampling=config.sampling,
             names=[f"query {query.id!r}" for query in scorable.queries],
         )
 
@@ -161,7 +162,7 @@ def _evaluate_models(
     config: "EvaluationConfig",
 ) -> "Iterator[list[Evaluation]]":
     """The evaluations so far, one for each collection, after each model and collection."""
-    from t1_jax.cli.model import model_facts
+    from t1_jax.cli.model import load_model, model_facts
     from t1_jax.evaluate import evaluate_collection
     from t1_jax.retriever import open_model
 
@@ -171,7 +172,7 @@ def _evaluate_models(
         check_model(out, model, collections, config)
     evaluations: list[Evaluation] = []
     for name, system, unloaded in zip(names, systems, opened, strict=True):
-        model = unloaded.load()
+        model = load_model(out, unloaded)
         facts = model_facts(model, Path(name).name)
         for number, collection in enumerate(collections):
             evaluation = evaluate_collection(

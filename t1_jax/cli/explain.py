@@ -11,7 +11,7 @@ from t1_jax.cli.output import Output
 
 
 def explain(
-    source: Annotated[str, typer.Argument(metavar="INDEX", help="What `t1 search` searches.")],
+    source: Annotated[str, typer.Argument(metavar="FOLDER", help="What `t1 search` searches.")],
     query: Annotated[str, typer.Argument(help="The query.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="HTML page to write.")
@@ -21,7 +21,7 @@ def explain(
         int, typer.Option("--n", "-n", min=1, help="Thoughts over which ranks are spread.")
     ] = 5,
     max_thought_tokens: options.MaxThoughtTokens = None,
-    temperature: options.Temperature = 1.0,
+    temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
     model: Annotated[
@@ -33,12 +33,13 @@ def explain(
     """Show the rankings with and without the thought, and what each of its sentences moves.
 
     The first thought is that of `t1 search` with the same options. Each of its sentences is left
-    out in turn, and further thoughts show how far ranks depend on the sampled thought.
+    out in turn, and further thoughts, sampled at temperature 1 if no other is given, show how far
+    ranks depend on the thought. Vectors alone rank, as with `t1 search --no-hybrid`.
 
     Example: t1 explain runs/cwe-index "a form field is copied into a page" -o explanation.html
     """
     from t1_jax.cli.inputs import read_queries
-    from t1_jax.cli.searching import open_dense
+    from t1_jax.cli.searching import open_dense, open_source
     from t1_jax.evaluate import ExplanationView, explain_query, render_explanation
     from t1_jax.files import check_new_file, write_atomically
 
@@ -47,21 +48,21 @@ def explain(
     if output is not None:
         check_new_file(output, overwrite=overwrite)
     search = open_dense(
-        source,
+        open_source(source, None, out, lenient=False, bm25=False),
         [text],
         overrides={"preset": None, "dtype": None, "task": None, "instruction": None},
         model=model,
-        thinking={"think": True, "n": n, "max_thought_tokens": max_thought_tokens},
+        thinking={"max_thought_tokens": max_thought_tokens},
         sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
         out=out,
     )
-    index, loaded = search.load()
+    index, loaded = search.load(out)
     settings = {name: search.query_options[name] for name in ("instruction", "sampling")}
     explanation = explain_query(
         loaded,
         index,
         text,
-        documents=search.documents,
+        documents=search.source.documents_by_id,
         k=k,
         n=n,
         max_thought_tokens=max_thought_tokens,

@@ -1,4 +1,4 @@
-"""`t1 index build` and `t1 index info`: builds an index of documents, and describes one."""
+"""`t1 index`: builds an index of documents, describes one, and verifies one."""
 
 import dataclasses
 import shutil
@@ -10,7 +10,7 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError, T1Error
+from t1_jax.errors import ConfigError, IndexContractError, T1Error
 
 if TYPE_CHECKING:
     from t1_jax.retrieval import Collection, Manifest, ScannSettings
@@ -83,8 +83,8 @@ def build_index(
         _build(vectors, kind, scann, folder, overwrite=overwrite)
     else:
         from t1_jax.cli.inputs import open_documents
-        from t1_jax.cli.model import encoding_record, query_instruction
-        from t1_jax.retriever import open_model
+        from t1_jax.cli.model import query_instruction
+        from t1_jax.retriever import encoding_record, open_model
 
         documents = open_documents(sources[0], out, lenient=lenient)
         if scann is not None:
@@ -104,7 +104,7 @@ def index_info(
     folder: Annotated[Path, typer.Argument(help="An index, or a folder that `t1 encode` wrote.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Verify the hashes of an index and print its contents, settings and fingerprint.
+    """Print the contents, settings and fingerprint of an index.
 
     Example: t1 index info runs/cwe-index
     """
@@ -115,6 +115,47 @@ def index_info(
     load_index(folder, manifest.fingerprint, kind="numpy")
     _print_manifest(out, folder, manifest)
     out.result(index=folder, **dataclasses.asdict(manifest))
+
+
+def verify_index(
+    folder: Annotated[Path, typer.Argument(help="An index, or a folder that `t1 encode` wrote.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Default: the model that the index names."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare every file of an index with its hash, and a few embeddings with the model's.
+
+    A model that encodes the texts of the index to other embeddings finds other documents: its
+    weights, its precision or its prompts changed.
+
+    Example: t1 index verify runs/cwe-index
+    """
+    from t1_jax import retrieval
+    from t1_jax.cli.model import load_model
+    from t1_jax.cli.searching import open_index_model
+    from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine
+
+    out = Output(as_json)
+    manifest = retrieval.verify_index(folder)
+    out.print(f"{folder}: all {len(manifest.files)} files are as they were written")
+    documents = retrieval.index_documents(folder)
+    if not documents or not manifest.encoding:
+        out.print("it has no texts or no model, so its embeddings are not compared with a model's")
+        out.result(index=folder, cosine=None)
+        return
+    name = model or manifest.encoding["model"]
+    loaded = load_model(out, open_index_model(manifest.encoding, name))
+    index = retrieval.load_index(folder, manifest.fingerprint, kind="numpy")
+    cosine = lowest_canary_cosine(loaded, documents, index.table)
+    if cosine < EQUAL_COSINE:
+        raise IndexContractError(
+            f"{name} encodes a text of {folder} to another embedding (cosine {cosine:.4f})",
+            hint="search with the model that built the index, or build the index again",
+        )
+    out.print(f"some of its texts encoded again: cosine at least {cosine:.5f}")
+    out.result(index=folder, cosine=cosine)
 
 
 def _encode_and_build(
@@ -129,17 +170,24 @@ def _encode_and_build(
 ) -> None:
     """Encodes into a separate folder first if building the index may fail."""
     from t1_jax.cli.encode import encode_documents
+    from t1_jax.cli.inputs import Corpus
+    from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
 
+    def encode(target: Path) -> None:
+        corpus = Corpus(documents=texts.documents, count=len(texts.documents))
+        model = load_model(out, opened)
+        encode_documents(out, model, corpus, target, encoding, overwrite=overwrite)
+
     if kind == "numpy":
-        encode_documents(opened.load(), texts, folder, encoding, overwrite=overwrite)
+        encode(folder)
         return
     vectors = folder.with_name(folder.name + ".vectors")
     if _are_reusable(vectors, opened, texts):
         out.log(f"reusing the embeddings in {vectors}")
     else:
         check_new_folder(vectors, overwrite=overwrite)
-        encode_documents(opened.load(), texts, vectors, encoding, overwrite=overwrite)
+        encode(vectors)
     try:
         _build(vectors, kind, scann, folder, encoding=encoding, overwrite=overwrite)
     except T1Error as error:
@@ -153,9 +201,9 @@ def _encode_and_build(
 
 def _are_reusable(vectors: Path, opened: "OpenedModel", texts: "Collection") -> bool:
     """Whether a failed build has left embeddings of these documents by this model."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.errors import IndexContractError
     from t1_jax.retrieval import read_manifest
+    from t1_jax.retriever import document_fingerprint
 
     try:
         return read_manifest(vectors).fingerprint == document_fingerprint(opened, texts.data_hash)
@@ -195,6 +243,7 @@ def _print_manifest(out: Output, folder: Path, manifest: "Manifest") -> None:
     fingerprint = dataclasses.asdict(manifest.fingerprint)
     rows = [
         ("index", str(folder)),
+        *([("folder", manifest.source["root"])] if manifest.source else []),
         ("kind", manifest.kind),
         ("documents", f"{manifest.count} with {manifest.width} dimensions"),
         ("recall@10", f"{manifest.recall_at_10:.3f} ({exact})"),

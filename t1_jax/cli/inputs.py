@@ -2,7 +2,8 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,7 +12,7 @@ from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
-    from t1_jax.retrieval import Collection
+    from t1_jax.retrieval import Collection, Document
 
 STANDARD_INPUT = Path("-")
 Config = TypeVar("Config")
@@ -29,8 +30,28 @@ def read_config(
     """
     from t1_jax.config import load_config
 
-    fields = [argument for argument in arguments or () if re.match(r"[\w.]+=", argument)]
-    files = [argument for argument in arguments or () if argument not in fields]
+    file, fields = split_arguments(arguments or ())
+    import_beside(file)
+    return load_config(cls, file or default, fields)
+
+
+def import_beside(file: Path | None) -> None:
+    """Lets a config name functions in Python files beside it, or in the current folder.
+
+    These folders come last, so that no file in them hides an installed package.
+    """
+    folders = [Path.cwd()] if file is None else [file.resolve().parent, Path.cwd()]
+    sys.path.extend(str(folder) for folder in folders if str(folder) not in sys.path)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """The file, if there is one, and the fields among `[CONFIG] [KEY=VALUE]...`.
+
+    Raises:
+        ConfigError: two files, or an argument that is neither a file nor a field.
+    """
+    fields = [argument for argument in arguments if re.match(r"[\w.]+=", argument)]
+    files = [argument for argument in arguments if argument not in fields]
     for argument in files:
         if not argument.endswith((".yaml", ".yml")):
             raise ConfigError(
@@ -42,7 +63,7 @@ def read_config(
             f"more than one config was given: {', '.join(files)}",
             hint="give one; a config can build on another with `extends: other.yaml`",
         )
-    return load_config(cls, Path(files[0]) if files else default, fields)
+    return (Path(files[0]) if files else None), fields
 
 
 def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:
@@ -89,6 +110,45 @@ def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection"
 
     _check_path(source)
     return _with_flaws_logged(open_them(source, lenient=lenient), out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Documents that are read as a stream.
+
+    Attributes:
+        documents: in order.
+        count: their number.
+        task: the task of a known collection.
+    """
+
+    documents: Iterable["Document"]
+    count: int
+    task: str | None = None
+
+
+def open_corpus(source: str, out: "Output", *, lenient: bool) -> Corpus:
+    """The documents of a known collection, of a folder with corpus.jsonl, or of a JSONL file.
+
+    The file is read once to check it, and again as a stream; standard input is read into memory.
+
+    Raises:
+        DataError: nothing with that name exists, or the file is malformed.
+    """
+    from t1_jax.hub import collection_folder
+    from t1_jax.retrieval import check_corpus_file, datasets
+
+    if source == str(STANDARD_INPUT):
+        texts = open_documents(source, out, lenient=lenient)
+        return Corpus(documents=texts.documents, count=len(texts.documents))
+    _check_path(source)
+    is_file = source not in datasets.DATASETS and Path(source).is_file()
+    path = Path(source) if is_file else collection_folder(source)
+    corpus = check_corpus_file(path, lenient=lenient)
+    for problem, count in corpus.notes.items():
+        out.log(f"{path}: {counted(count, problem)}")
+    task = source if source in datasets.DATASETS else None
+    return Corpus(documents=corpus.documents(), count=corpus.count, task=task)
 
 
 def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "Collection":

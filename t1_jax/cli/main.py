@@ -15,6 +15,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 
 from t1_jax import __version__
+from t1_jax.cli.adapt import adapt
 from t1_jax.cli.bench import bench
 from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.compare import compare
@@ -22,12 +23,13 @@ from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
 from t1_jax.cli.explain import explain
-from t1_jax.cli.index import build_index, index_info
+from t1_jax.cli.index import build_index, index_info, verify_index
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.prompt import show_prompt
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
+from t1_jax.cli.reward import try_reward
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import teacher_thoughts, template_thoughts
@@ -116,8 +118,10 @@ def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) ->
 
 _add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull, bench=bench)
 _add(app, "Use", think=think, encode=encode)
-index_app = typer.Typer(help="Build an index of documents, or inspect one.", no_args_is_help=True)
-_add(index_app, None, build=build_index, info=index_info)
+index_app = typer.Typer(
+    help="Build an index of documents, describe or verify one.", no_args_is_help=True
+)
+_add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
@@ -129,7 +133,10 @@ app.add_typer(prompt_app, name="prompt", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=True)
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
-_add(app, "Train", train=train, mine=mine)
+_add(app, "Train", train=train, adapt=adapt, mine=mine)
+reward_app = typer.Typer(help="Try rewards of thoughts before training.", no_args_is_help=True)
+_add(reward_app, None, **{"try": try_reward})
+app.add_typer(reward_app, name="reward", rich_help_panel="Train")
 _add(app, "Weights", **{"import": import_model, "export": export_model}, rebase=rebase)
 
 

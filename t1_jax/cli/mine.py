@@ -69,6 +69,7 @@ def mine(
     Example: t1 mine --collection cwe --by both --model runs/t1 --output cwe-mined.jsonl
     """
     from t1_jax.cli.inputs import read_config
+    from t1_jax.cli.model import load_model
     from t1_jax.cli.training_records import check_records_output, load_training_set
     from t1_jax.retriever import open_model
     from t1_jax.train import MiningConfig, mine_negatives, rank_bm25
@@ -89,7 +90,7 @@ def mine(
     if by != "dense":
         rankings.append(rank_bm25(data.records, data.documents, config.depth))
     if opened is not None:
-        rankings.append(_rank_dense(data, opened.load(), index, thought, config.depth))
+        rankings.append(_rank_dense(data, load_model(out, opened), index, thought, config.depth))
     mined, report = mine_negatives(data.records, data.documents, rankings, config)
     write_records(output, mined)
     negatives, records_text = counted(report.mined, "negatives"), counted(report.records, "records")
@@ -130,9 +131,9 @@ def _check_model(
     data: "TrainingSet", model: "OpenedModel", index: Path | None, thought: QuerySide
 ) -> None:
     """Checks that the index is the model's, and that the prompts fit the model."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.cli.training_records import check_prompts
     from t1_jax.retrieval import check_fingerprint, read_manifest
+    from t1_jax.retriever import document_fingerprint
 
     if index is not None:
         check_fingerprint(
@@ -162,8 +163,8 @@ def corpus_of(data: "TrainingSet") -> "Collection":
 
 def document_index(data: "TrainingSet", model: "T1", folder: Path | None) -> "Index":
     """An index of the documents: the one in `folder`, or one encoded now."""
-    from t1_jax.cli.model import document_fingerprint
     from t1_jax.retrieval import build_index, load_index
+    from t1_jax.retriever import document_fingerprint
 
     corpus = corpus_of(data)
     documents = corpus.documents

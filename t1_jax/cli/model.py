@@ -1,13 +1,10 @@
 """Settings that commands check before a model is loaded, and fingerprints of its embeddings."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from t1_jax.cli.output import Output
     from t1_jax.evaluate import ModelFacts
     from t1_jax.retrieval import Fingerprint
     from t1_jax.retriever import T1, OpenedModel
@@ -42,29 +39,10 @@ def instruction_note(preset: "PromptPreset", instruction: str) -> str:
     return f"query instruction: {instruction}"
 
 
-def encoding_record(opened: "OpenedModel", model: str, instruction: str) -> dict[str, Any]:
-    """The settings of an encoding run, for the manifest of an index; `t1 search` reads them."""
-    return {
-        "model": model,
-        "dtype": opened.dtype,
-        "preset": dataclasses.asdict(opened.preset),
-        "instruction": instruction,
-        "max_query_tokens": opened.options.max_query_tokens,
-        "max_document_tokens": opened.options.max_document_tokens,
-    }
-
-
-def document_fingerprint(model: "T1 | OpenedModel", data_hash: str) -> "Fingerprint":
-    """Fingerprint of document embeddings: encoder, document prompt, hash of the documents."""
-    from t1_jax.retrieval import Fingerprint
-
-    prompt = digest("document", model.preset.document_template)
-    return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
-
-
 def query_fingerprint(model: "T1", data_hash: str, settings: Mapping[str, Any]) -> "Fingerprint":
     """Fingerprint of query embeddings; it never equals one of documents."""
     from t1_jax.retrieval import Fingerprint
+    from t1_jax.retriever import digest
 
     prompt = digest("query", model.preset.hash, dict(settings))
     return Fingerprint(encoder=model.fingerprint, prompt=prompt, data=data_hash)
@@ -78,14 +56,23 @@ def model_facts(model: "T1", name: str) -> "ModelFacts":
         name=name,
         encoder=model.fingerprint,
         prompt=model.preset.hash,
+        is_trained=model.provenance is None or not model.provenance.is_untrained,
         details={
             "dtype": model.decoder.options.dtype,
             "prompts": f"{model.preset.name}, version {model.preset.version}",
+            "retrieval training": _training(model),
             "devices": device_summary(model),
             "longest query": f"{model.options.max_query_tokens} tokens",
             "longest document": f"{model.options.max_document_tokens} tokens",
         },
     )
+
+
+def _training(model: "T1") -> str:
+    trained_on = None if model.provenance is None else model.provenance.trained_on
+    if trained_on is None:
+        return "unknown"
+    return ", ".join(trained_on) or "none"
 
 
 def device_summary(model: "T1") -> str:
@@ -94,15 +81,8 @@ def device_summary(model: "T1") -> str:
     return f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}"
 
 
-def is_base_model(name: str) -> bool:
-    """Whether this is a base model, neither a T1 folder nor an adapter."""
-    from t1_jax.hub import MODELS, is_adapter, locate_model, open_checkpoint
-
-    if is_adapter(Path(name)):
-        return False
-    return name in MODELS or open_checkpoint(locate_model(name)).metadata is None
-
-
-def digest(*parts: object) -> str:
-    """Hex SHA-256 of JSON values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def load_model(out: "Output", opened: "OpenedModel") -> "T1":
+    """Reads the weights, and prints a warning if the model was never trained to retrieve."""
+    if opened.untrained_warning is not None:
+        out.warn(opened.untrained_warning)
+    return opened.load()

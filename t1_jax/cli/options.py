@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-DEFAULT_MODEL = "smollm2-135m-instruct"
+DEFAULT_MODEL = "t1-smollm2-135m"  # t1_jax.retriever.DEFAULT_MODEL, without its imports
 
 
 def config_argument(text: str) -> Any:
@@ -18,7 +18,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="A T1 or Hugging Face folder, a GGUF file, or a name that `t1 pull` knows.",
+        help="A T1 or Hugging Face folder, an adapter, a GGUF file, or a name that "
+        "`t1 pull` knows.",
     ),
 ]
 Dtype = Annotated[

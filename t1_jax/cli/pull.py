@@ -14,7 +14,8 @@ def pull(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="smollm2-135m-instruct, cwe, ruff, or with --source hub owner/name.",
+            help="t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff, or with --source hub "
+            "owner/name.",
         ),
     ] = None,
     every: Annotated[
@@ -31,15 +32,16 @@ def pull(
 ) -> None:
     """Download models and collections into the cache, and print their paths.
 
+    t1-smollm2-135m, the default model, is an adapter in this package: its base model is downloaded.
     Cached files are verified, not downloaded again. The cache is $T1_CACHE, or ~/.cache/t1_jax.
 
-    Example: t1 pull smollm2-135m-instruct cwe ruff
+    Example: t1 pull t1-smollm2-135m cwe ruff
     """
-    from t1_jax.hub import MODELS, cache_folder
+    from t1_jax.hub import ADAPTERS, MODELS, cache_folder
     from t1_jax.retrieval import datasets
 
     out = Output(as_json)
-    known = [*MODELS, *datasets.DATASETS]
+    known = [*ADAPTERS, *MODELS, *datasets.DATASETS]
     if every == bool(names):
         raise ConfigError(
             "give names to pull, or --all",
@@ -63,10 +65,10 @@ def _check_source(source: str, revision: str | None, every: bool) -> None:
 
 def _check_name(name: str) -> None:
     from t1_jax.config import suggestion
-    from t1_jax.hub import MODELS
+    from t1_jax.hub import ADAPTERS, MODELS
     from t1_jax.retrieval import datasets
 
-    known = [*MODELS, *datasets.DATASETS]
+    known = [*ADAPTERS, *MODELS, *datasets.DATASETS]
     # A name with a slash may be a repository; then the error of the hub says more.
     if name not in known and "/" not in name:
         raise ConfigError(

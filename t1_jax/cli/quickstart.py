@@ -8,7 +8,7 @@ from rich.table import Table
 
 from t1_jax.cli.options import AsJson, config_argument
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError, T1Error
+from t1_jax.errors import ConfigError, T1Error, WeightsError
 from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from t1_jax.retriever import T1, OpenedModel
     from t1_jax.train import TrainConfig, TrainResult
 
+_PART_OF_LIMIT = 0.5
+"""Of a training's `max_minutes`: what its steps should take."""
 _DEFAULT_CONFIG = Path("configs/quickstart.yaml")
 
 
@@ -47,8 +49,7 @@ def quickstart(
 
     start = time.perf_counter()
     out = Output(as_json)
-    default = _DEFAULT_CONFIG if _DEFAULT_CONFIG.exists() else None
-    config = read_config(QuickstartConfig, arguments, default=default)
+    config = read_config(QuickstartConfig, arguments, default=_DEFAULT_CONFIG)
     _check_output(config.output)
     _check_weights(config.weights)
     training = None if config.training is None else _training_config(config)
@@ -56,7 +57,7 @@ def quickstart(
     check_can_be_written(collections, config.split)
     opened = _open(config, config.weights or _model_name(config))
     check_model(out, opened, collections, config.evaluation)
-    trained = None if training is None else _train(out, training)
+    trained = None if training is None else _train(out, _fitted(out, training))
     model = _load(out, config, trained)
     facts = model_facts(model, Path(config.weights or config.model).name)
     evaluations: list[Evaluation] = []
@@ -97,13 +98,18 @@ def _check_output(folder: Path) -> None:
         )
 
 
-def _check_weights(folder: Path | None) -> None:
+def _check_weights(name: str | None) -> None:
     """Raises ConfigError before minutes of training, not after them."""
-    if folder is not None and not folder.is_dir():
+    from t1_jax.hub import locate_model
+
+    try:
+        if name is not None:
+            locate_model(name)
+    except WeightsError as error:
         raise ConfigError(
-            f"weights={folder}: no folder of a model or an adapter",
+            f"weights={name}: {error.message}",
             hint="weights=null evaluates the best weights of the training",
-        )
+        ) from error
 
 
 def _training_config(config: "QuickstartConfig") -> "TrainConfig":
@@ -117,6 +123,33 @@ def _training_config(config: "QuickstartConfig") -> "TrainConfig":
 
     overrides = [f"model.path={_model_name(config)}", "overwrite=true"]
     return load_config(TrainConfig, config.training, overrides)
+
+
+def _fitted(out: Output, config: "TrainConfig") -> "TrainConfig":
+    """The config with fewer steps if this machine is too slow for all of them.
+
+    It measures the machine as it is now, with whatever else runs on it. `max_minutes` of the
+    config stays as a limit, in case that changes.
+    """
+    import dataclasses
+
+    from t1_jax.retriever import open_model
+    from t1_jax.train import fitted_steps, measure_speed
+
+    if config.max_minutes is None:
+        return config
+    shape = open_model(config.model.path).resolved.checkpoint.config
+    steps = fitted_steps(
+        config, shape, measure_speed(), minutes=_PART_OF_LIMIT * config.max_minutes
+    )
+    stages = {
+        name: dataclasses.replace(stage, steps=steps.get(name, stage.steps))
+        for name, stage in config.stages.items()
+    }
+    planned = ", ".join(f"{name} {steps[name]}" for name in steps)
+    if stages != config.stages:
+        out.log(f"this machine is slow or busy, so training is shorter: steps {planned}")
+    return dataclasses.replace(config, stages=stages)
 
 
 def _fetch(out: Output, config: "QuickstartConfig") -> "list[Collection]":
@@ -169,14 +202,14 @@ def _validation_table(result: "TrainResult") -> Table:
 
 def _load(out: Output, config: "QuickstartConfig", trained: "TrainResult | None") -> "T1":
     """Loads the given weights, else the best of the training, else the model as downloaded."""
-    from t1_jax.cli.model import device_summary
+    from t1_jax.cli.model import device_summary, load_model
 
     weights: str | Path = _model_name(config)
     if config.weights is not None:
         weights = config.weights
     elif trained is not None and trained.best is not None:
         weights = trained.folder / "best"
-    model = _open(config, weights).load()
+    model = load_model(out, _open(config, weights))
     out.log(f"loaded in {config.dtype} on {device_summary(model)}; each batch shape compiles once")
     return model
 
@@ -208,8 +241,6 @@ def _model_name(config: "QuickstartConfig") -> str:
 def _print_conclusion(
     out: Output, config: "QuickstartConfig", trained: "TrainResult | None"
 ) -> None:
-    from t1_jax.cli.model import is_base_model
-
     best = None if trained is None or trained.best is None else trained.folder / "best"
     if config.weights is not None:
         out.warn(f"Evaluated: {config.weights}; its README.md says how it was trained.")
@@ -220,10 +251,4 @@ def _print_conclusion(
             )
     elif trained is not None and best is not None:
         out.warn(f"Evaluated: the result of {trained.steps} short steps on this machine ({best}).")
-    elif is_base_model(_model_name(config)):
-        out.warn(
-            f"{config.model} is a base model with no retrieval training, so low scores are "
-            "expected (an untrained Qwen3-4B scores 5.6 on BRIGHT). They show that everything "
-            "works, and where training starts."
-        )
     out.print(f"report: {(config.output / 'report.html').resolve()}", style="bold")

@@ -19,8 +19,8 @@ class QuickstartConfig:
         revision: branch, tag or commit on the hub.
         training: a training config. `model` is trained with it first, to show the curve; None
             skips training.
-        weights: folder of a trained model or adapter to evaluate. None evaluates the best weights
-            of the training, or `model` itself if there is no training.
+        weights: a trained model or adapter to evaluate, a folder or a known name. None
+            evaluates the best weights of the training, or `model` itself without one.
         collections: names that `t1 pull` knows, or folders in the BEIR layout.
         split: the split to evaluate.
         lenient: accept flaws of published collections, see `t1_jax.retrieval.load_collection`.
@@ -39,7 +39,7 @@ class QuickstartConfig:
     source: Literal["packages", "hub"] = "packages"
     revision: str | None = None
     training: Path | None = None
-    weights: Path | None = None
+    weights: str | None = None
     collections: tuple[str, ...] = ("cwe", "ruff")
     split: str = "test"
     lenient: bool = False

@@ -1,21 +1,23 @@
-"""`t1 search`: find documents, by thinking about the query first or by BM25."""
+"""`t1 search`: find documents, by thinking about the query first, by BM25, or by both."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from t1_jax.cli import options
-from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError
+from t1_jax.cli.output import Output, print_error
+from t1_jax.errors import ConfigError, T1Error
 from t1_jax.progress import counted
 
 if TYPE_CHECKING:
-    from t1_jax.cli.searching import Searcher
-    from t1_jax.retrieval import Collection, Document
+    from t1_jax.cli.searching import Source
+    from t1_jax.generate import Thought
+    from t1_jax.retrieval import Collection
+    from t1_jax.retriever import Hit, Searcher
 
-_TITLE_CHARACTERS = 80
 _K, _K_OF_RUN = 10, 100
 
 
@@ -23,12 +25,14 @@ def search(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INDEX",
-            help="An index, or a folder that `t1 encode` wrote; with --bm25 also a collection or a "
-            "JSONL file of documents.",
+            metavar="FOLDER",
+            help="A folder of text, Markdown, source code, JSONL, CSV or Parquet, one such file, a "
+            "collection, or an index.",
         ),
     ],
-    query: Annotated[str | None, typer.Argument(help="The query.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="The query. Without one, queries are asked for.")
+    ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
@@ -48,19 +52,36 @@ def search(
         ),
     ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Rank by BM25, without a model.")] = False,
+    hybrid: Annotated[
+        bool | None,
+        typer.Option(
+            "--hybrid/--no-hybrid",
+            help="Rank by BM25 and vectors together, or by vectors alone. Default: together for "
+            "files that the model was not trained on.",
+        ),
+    ] = None,
     n: options.NumThoughts = 1,
     max_thought_tokens: options.MaxThoughtTokens = None,
     think: Annotated[
         bool,
         typer.Option("--think/--no-think", help="Sample a thought before the query is embedded."),
     ] = True,
-    show_thought: Annotated[
-        bool, typer.Option("--show-thought", help="Print the thoughts too.")
-    ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Default: the model that made the index.")
+    thought: Annotated[
+        str | None, typer.Option("--thought", help="Your own thought about the query.")
     ] = None,
-    temperature: options.Temperature = 1.0,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"Default: the model of the index, or {options.DEFAULT_MODEL} for a new one.",
+        ),
+    ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", help="Where the index of a folder lies. Default: in the cache."),
+    ] = None,
+    temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
     task: options.Task = None,
@@ -74,53 +95,102 @@ def search(
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Think about a query and print the nearest documents, or write a TREC run for many queries.
+    """Search files: think about the query, and print the best passages with file and line.
 
-    The model, prompts, instruction and lengths are those of the index; an option that contradicts
-    them is an error. --bm25 ranks lexically instead.
+    The first search of a folder encodes it; later ones encode what has changed. The index is in the
+    cache, and the folder is not written to. The index remembers model, prompts, instruction and
+    lengths, so later searches need no options. Without a query, the model stays loaded and queries
+    are asked for. With --queries, a TREC run is written.
 
-    Example: t1 search runs/cwe-index "a form field is copied into a page unescaped" --show-thought
+    Example: t1 search notes/ "why is the sky blue"
     """
-    from t1_jax.cli.searching import BM25Search, check_run_output, open_dense
+    from t1_jax.cli.searching import hybrid_note, open_dense, open_source
+    from t1_jax.retriever import Searcher
 
     out = Output(as_json)
-    if (query is None) == (queries is None):
-        raise ConfigError(
-            "give either one query, or many with --queries", hint=f't1 search {source} "your query"'
-        )
+    if query is not None and queries is not None:
+        raise ConfigError("give either one query, or many with --queries", hint="leave one out")
     if (queries is None) != (output is None):
         raise ConfigError(
             "--queries and --output belong together: many queries give a TREC run",
             hint="add both, --queries FILE --output run.trec, or neither",
         )
-    query_set = _query_set(query, queries, split, out, lenient=lenient)
-    if output is not None:
-        check_run_output(output, query_set, overwrite=overwrite)
+    if thought is not None and (query is None or not think):
+        raise ConfigError(
+            "--thought is a thought about one query",
+            hint=f't1 search {source} "your query" --thought "your thought"',
+        )
+    if thought is not None and (n != 1 or max_thought_tokens is not None):
+        raise ConfigError(
+            "--n and --max-thought-tokens apply only where thoughts are sampled",
+            hint="leave them out beside --thought",
+        )
     if bm25:
         _check_no_model_options(
-            model=model, preset=preset, dtype=dtype, task=task, instruction=instruction,
-            max_thought_tokens=max_thought_tokens, show_thought=show_thought or None,
+            hybrid=hybrid or None, thought=thought, model=model, index=index, preset=preset,
+            dtype=dtype, task=task, instruction=instruction, max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
-        searcher: Searcher = BM25Search.open(source, out, lenient=lenient)
+    query_set = _query_set(query, queries, split, out, lenient=lenient)
+    if output is not None:
+        _check_run_output(output, query_set, overwrite=overwrite)
+    texts = open_source(source, index, out, lenient=lenient, bm25=bm25)
+    texts.check_ids(query_set, as_run=output is not None)
+    query_options: dict[str, Any] = {}
+    if bm25:
+        searcher = Searcher(texts.documents_by_id, bm25=texts.bm25())
     else:
-        searcher = open_dense(
-            source,
+        dense = open_dense(
+            texts,
             [item.text for item in query_set.queries],
             overrides={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
             model=model,
-            thinking={"think": think, "n": n, "max_thought_tokens": max_thought_tokens},
+            thinking={
+                "think": think,
+                "thoughts": None if thought is None else [thought],
+                "n": n,
+                "max_thought_tokens": max_thought_tokens,
+            },
             sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
             out=out,
         )
-    searcher.check_ids(query_set, as_run=output is not None)
-    k = min(k or (_K if output is None else _K_OF_RUN), searcher.count)
-    ranked, thoughts = searcher.search(query_set, k, many=output is not None)
+        if hybrid is None and (hybrid := dense.is_hybrid_by_default):
+            out.log(hybrid_note(dense))
+        query_options = dict(dense.query_options)
+        searcher = dense.searcher(out, hybrid=bool(hybrid))
     if output is not None:
-        _write_run(out, output, query_set, ranked, searcher.tag)
-    else:
-        _print_results(
-            out, query_set, ranked, thoughts, searcher.documents, show_thought=show_thought
+        _write_run(
+            out, output, query_set, searcher, min(k or _K_OF_RUN, len(texts.ids)), query_options
         )
+        return
+    k = min(k or _K, len(texts.ids))
+    if query is not None:
+        _search_one(out, texts, searcher, query_set, k, query_options)
+        return
+    for text in _asked_queries(out, source):
+        try:
+            asked = _query_set(text, None, split, out, lenient=lenient)
+            _search_one(out, texts, searcher, asked, k, query_options)
+        except T1Error as error:
+            print_error(error, as_json=as_json)
+
+
+def _asked_queries(out: Output, source: str) -> Iterator[str]:
+    """The lines that are typed, or piped in, until an end of file or an empty line."""
+    is_typed = _is_terminal()
+    if is_typed:
+        out.print(f"Searching {source}. An empty line ends.", style="dim")
+    while True:
+        if is_typed:
+            print("query: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line or (is_typed and not line.strip()):
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _query_set(
@@ -132,9 +202,9 @@ def _query_set(
 
     if queries is not None:
         return open_queries(queries, split, out, lenient=lenient)
-    (text,) = read_queries([query or ""], None)
-    single = Query(id="query", text=text)
-    return Collection(name="query", documents=(), queries=(single,), qrels={})
+    texts = [] if query is None else read_queries([query], None)
+    single = tuple(Query(id="query", text=text) for text in texts)
+    return Collection(name="query", documents=(), queries=single, qrels={})
 
 
 def _check_no_model_options(**options: Any) -> None:
@@ -143,11 +213,32 @@ def _check_no_model_options(**options: Any) -> None:
         raise ConfigError(f"BM25 uses no model, so {flags} would do nothing", hint="leave it out")
 
 
+def _check_run_output(path: Path, queries: "Collection", *, overwrite: bool) -> None:
+    """Checks that a run can be written, before anything is computed.
+
+    Raises:
+        T1Error: the file exists, or cannot be created.
+        DataError: two query ids would become one in a TREC file.
+    """
+    from t1_jax.files import check_new_file
+    from t1_jax.retrieval import trec_ids
+
+    check_new_file(path, overwrite=overwrite)
+    trec_ids(query.id for query in queries.queries)
+
+
 def _write_run(
-    out: Output, path: Path, queries: "Collection", run: dict[str, dict[str, float]], tag: str
+    out: Output,
+    path: Path,
+    queries: "Collection",
+    searcher: "Searcher",
+    k: int,
+    query_options: dict[str, Any],
 ) -> None:
     from t1_jax.retrieval import write_run
 
+    run = searcher.search(queries, k, seed_by_id=True, show_progress_bar=True, **query_options).run
+    tag = {"bm25": "bm25", "dense": "t1", "hybrid": "t1-hybrid"}[searcher.ranking]
     write_run(run, path, tag=tag)
     empty = [query.id for query in queries.queries if not run.get(query.id)]
     results = counted(sum(map(len, run.values())), "results")
@@ -158,33 +249,76 @@ def _write_run(
     out.result(output=path, queries=count, queries_without_result=empty, tag=tag)
 
 
-def _print_results(
+def _search_one(
     out: Output,
+    source: "Source",
+    searcher: "Searcher",
     queries: "Collection",
-    run: dict[str, dict[str, float]],
-    thoughts: Sequence[Any],
-    documents: "dict[str, Document]",
-    *,
-    show_thought: bool,
+    k: int,
+    query_options: dict[str, Any],
 ) -> None:
-    from t1_jax.cli.think import print_thoughts, thought_fields
+    """Searches for one query, and prints its thoughts and hits."""
+    from t1_jax.cli.think import thought_fields
 
     (query,) = queries.queries
-    samples = thoughts[0] if thoughts else []
-    if show_thought:
-        print_thoughts(out, query.text, samples)
-    results = [
-        {"rank": rank, "id": name, "score": score, "title": _title(documents.get(name))}
-        for rank, (name, score) in enumerate(run[query.id].items(), 1)
-    ]
-    out.table(
-        ("rank>", "score>", "document", "title"),
-        [(str(r["rank"]), f"{r['score']:.4f}", r["id"], r["title"]) for r in results],
+    found = searcher.search(queries, k, **query_options)
+    hits = searcher.hits(found, query.id, query.text)
+    thoughts = list(found.thoughts[0]) if found.thoughts else []
+    _print_thoughts(out, thoughts, query_options.get("thoughts"))
+    if not hits:
+        out.warn("no document has a word of the query")
+    results = []
+    for rank, hit in enumerate(hits, 1):
+        fields = _hit_fields(rank, hit, source)
+        _print_hit(out, fields)
+        results.append(fields)
+    out.result(
+        query=query.text,
+        ranking=searcher.ranking,
+        thoughts=[thought_fields(thought) for thought in thoughts],
+        results=results,
     )
-    fields = [thought_fields(thought) for thought in samples]
-    out.result(query=query.text, thoughts=fields, results=results)
 
 
-def _title(document: "Document | None") -> str:
-    lines = document.full_text.strip().splitlines() if document is not None else []
-    return lines[0][:_TITLE_CHARACTERS] if lines else ""
+def _print_thoughts(
+    out: Output, thoughts: "Sequence[Thought]", given: "Sequence[str] | None"
+) -> None:
+    texts = given or [thought.text.strip() or "(nothing)" for thought in thoughts]
+    for text in texts:
+        out.print(f"thought: {text}", style="italic")
+
+
+def _hit_fields(rank: int, hit: "Hit", source: "Source") -> dict[str, Any]:
+    title = snippet = path = line = None
+    if hit.document is not None:
+        title = hit.document.title
+    if hit.snippet is not None:
+        snippet = hit.snippet.text
+        if hit.snippet.location is not None:
+            root = source.root or Path(source.name)
+            inside = hit.snippet.location.path
+            path = str(root / inside if root.is_dir() else root)
+            line = hit.snippet.location.line
+    return {
+        "rank": rank,
+        "id": hit.id,
+        "score": hit.score,
+        "bm25": hit.bm25,
+        "cosine": hit.cosine,
+        "title": title or "",
+        "snippet": snippet or "",
+        "path": path,
+        "line": line,
+    }
+
+
+def _print_hit(out: Output, fields: dict[str, Any]) -> None:
+    place = fields["id"] if fields["path"] is None else f"{fields['path']}:{fields['line']}"
+    heading = f"{fields['rank']:>2}. {fields['score']:.4f}  {place}"
+    out.print(f"{heading}  {fields['title']}".rstrip(), style="bold")
+    if fields["snippet"]:
+        out.print(f"    {_shortened(fields['snippet'])}")
+
+
+def _shortened(text: str, limit: int = 240) -> str:
+    return text if len(text) <= limit else text[: limit - 4].rstrip() + " ..."

@@ -1,157 +1,286 @@
-"""The two back ends of `t1 search`: a dense index with its model, and BM25 over texts."""
+"""What `t1 search` and `t1 explain` search: an index, files, a collection; without weights."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
-    from t1_jax.generate import Thought
-    from t1_jax.retrieval import BM25, Collection, Document, Fingerprint, Index, Manifest, Run
-    from t1_jax.retriever import T1, OpenedModel
+    from t1_jax.retrieval import BM25, Collection, Document, FileState, Index
+    from t1_jax.retriever import T1, OpenedModel, Searcher, StoredIndex
 
 
-def check_run_output(path: Path, queries: "Collection", *, overwrite: bool) -> None:
-    """Checks that a run can be written, before anything is computed.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """The texts of a search.
 
-    Raises:
-        T1Error: the file exists, or cannot be created.
-        DataError: two query ids would become one in a TREC file.
+    Attributes:
+        name: what the user gave.
+        documents: all documents, in order; empty for an index of vectors only.
+        root: folder of the files, or None for an index that was built of something else.
+        index: folder of the index; may not exist yet for a folder of files.
+        stored: the index as it is there; None if there is none, or with `--bm25`.
+        files: state of each file that was read.
+        task: the task of a known collection.
     """
-    from t1_jax.files import check_new_file
-    from t1_jax.retrieval import trec_ids
 
-    check_new_file(path, overwrite=overwrite)
-    trec_ids(query.id for query in queries.queries)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BM25Search:
-    """BM25 over the texts of an index, a collection or a file."""
-
-    bm25: "BM25"
-    documents: "dict[str, Document]"
-    tag: str = "bm25"
-
-    @classmethod
-    def open(cls, source: str, out: "Output", *, lenient: bool) -> "BM25Search":
-        """Reads the documents of `source` and builds BM25 over them.
-
-        Raises:
-            DataError: `source` has no texts.
-        """
-        from t1_jax.cli.inputs import open_documents
-        from t1_jax.retrieval import BM25, Collection, index_documents
-
-        if (Path(source) / "manifest.json").is_file():
-            documents = index_documents(Path(source))
-            if not documents:
-                raise DataError(
-                    f"{source} has no texts, and BM25 needs them",
-                    hint="give the collection or the file of documents instead",
-                )
-            texts = Collection(name=Path(source).name, documents=documents, queries=(), qrels={})
-        else:
-            texts = open_documents(source, out, lenient=lenient)
-        return cls(bm25=BM25.build(texts), documents=dict(texts.documents_by_id))
+    name: str
+    documents: "Sequence[Document]"
+    root: Path | None
+    index: Path
+    stored: "StoredIndex | None"
+    files: "Mapping[str, FileState]" = field(default_factory=dict)
+    task: str | None = None
 
     @property
-    def count(self) -> int:
-        """Number of documents."""
-        return len(self.documents)
+    def documents_by_id(self) -> "dict[str, Document]":
+        """The documents by id; empty for an index of vectors only."""
+        return {document.id: document for document in self.documents}
+
+    @property
+    def ids(self) -> "Sequence[str]":
+        """Ids of all documents."""
+        if self.root is None and self.stored is not None:
+            return self.stored.table.ids
+        return [document.id for document in self.documents]
 
     def check_ids(self, queries: "Collection", *, as_run: bool) -> None:
         """Raises DataError for excluded documents that are missing, and ids that clash in a run."""
-        _check_ids(self.documents, queries, as_run=as_run)
+        from t1_jax.retrieval import trec_ids
 
-    def search(
-        self, queries: "Collection", k: int, *, many: bool
-    ) -> "tuple[Run, list[list[Thought]]]":
-        """The best `k` documents of each query, and the thoughts about each (BM25 has none).
+        known = set(self.ids)
+        for query_id, names in queries.excluded.items():
+            if absent := sorted(name for name in names if name not in known):
+                raise DataError(
+                    f"query {query_id!r} excludes the document {absent[0]!r}, which is not indexed",
+                    hint="search an index of the collection that the queries belong to",
+                )
+        if as_run:
+            trec_ids(self.ids)
 
-        With `many`, the queries come from a file: they have ids, from which their thoughts are
-        seeded, and a progress bar is shown. A single query is seeded by its text.
+    def bm25(self) -> "BM25":
+        """BM25 over the documents.
+
+        Raises:
+            DataError: there are no texts.
         """
-        from t1_jax.progress import track
+        from t1_jax.retrieval import BM25, Collection
 
-        run: Run = {}
-        with track("BM25", len(queries.queries), "queries", shown=many) as advance:
-            for query in queries.queries:
-                run |= self.bm25.search([query], k, queries.excluded)
-                advance(1)
-        return run, []
+        if not self.documents:
+            raise DataError(
+                f"{self.name} has no texts, and BM25 needs them",
+                hint="give the collection or the file of documents instead",
+            )
+        return BM25.build(
+            Collection(name=self.name, documents=tuple(self.documents), queries=(), qrels={})
+        )
+
+
+def open_source(
+    source: str, index: Path | None, out: "Output", *, lenient: bool, bm25: bool
+) -> Source:
+    """Reads the documents of an index, a folder of files, a collection or a file of documents.
+
+    Of a folder only new and changed files are read. With `bm25` no embeddings are read.
+
+    Raises:
+        DataError: nothing is there, or it has no texts.
+        IndexContractError: the index is damaged.
+        ConfigError: `index` is given for something that is an index.
+    """
+    from t1_jax.hub import collection_folder
+    from t1_jax.retrieval import datasets
+    from t1_jax.retriever import default_index_folder, read_stored_index
+
+    is_known = source in datasets.DATASETS
+    path = collection_folder(source) if is_known else Path(source)
+    if (path / "manifest.json").is_file():
+        if index is not None:
+            raise ConfigError(f"{source} is an index itself", hint="leave --index out")
+        return _open_index(path, out, lenient=lenient, bm25=bm25)
+    folder = index or default_index_folder(path)
+    stored = None if bm25 else read_stored_index(folder)
+    return _read_texts(source, path, folder, stored, out, lenient=lenient)
+
+
+def _open_index(path: Path, out: "Output", *, lenient: bool, bm25: bool) -> Source:
+    from t1_jax.retrieval import index_documents, load_index, read_manifest
+    from t1_jax.retriever import StoredIndex
+
+    manifest = read_manifest(path)
+    documents = index_documents(path)
+    stored = None
+    if not bm25:
+        index = load_index(path, manifest.fingerprint)
+        stored = StoredIndex(manifest=manifest, documents=documents, table=index.table)
+    root = manifest.source.get("root")
+    if root is not None and Path(root).exists():
+        return _read_texts(root, Path(root), path, stored, out, lenient=lenient)
+    if root is not None:
+        out.log(f"{root} is gone; searching what was indexed")
+    return Source(name=str(path), documents=documents, root=None, index=path, stored=stored)
+
+
+def _read_texts(
+    name: str,
+    path: Path,
+    index: Path,
+    stored: "StoredIndex | None",
+    out: "Output",
+    *,
+    lenient: bool,
+) -> Source:
+    """The documents of a collection, which keep their ids, or of files, as far as they changed."""
+    from t1_jax.cli.inputs import open_documents
+
+    if path.exists() and not _is_collection(path):
+        return _read_folder(name, path, index, stored, out)
+    texts = open_documents(name, out, lenient=lenient)
+    return Source(
+        name=name,
+        documents=texts.documents,
+        root=path,
+        index=index,
+        stored=stored,
+        task=texts.task,
+    )
+
+
+def _read_folder(
+    name: str, path: Path, folder: Path, stored: "StoredIndex | None", out: "Output"
+) -> Source:
+    from t1_jax.retrieval import read_folder
+
+    if stored is None:
+        contents = read_folder(path)
+    else:
+        contents = read_folder(path, stored.files, stored.documents)
+    if contents.skipped:
+        reasons: dict[str, list[str]] = {}
+        for file, reason in contents.skipped.items():
+            reasons.setdefault(reason, []).append(file)
+        for reason, files in reasons.items():
+            more = "" if len(files) == 1 else " ..."
+            out.log(f"skipped {counted(len(files), 'files')} ({reason}): {files[0]}{more}")
+    return Source(
+        name=name,
+        documents=contents.documents,
+        root=path,
+        index=folder,
+        stored=stored,
+        files=contents.files,
+    )
+
+
+def _is_collection(path: Path) -> bool:
+    """Whether this is a BEIR folder, or a JSONL file of documents with ids of their own."""
+    if path.is_dir():
+        return any((path / f"corpus.jsonl{end}").is_file() for end in ("", ".gz"))
+    if path.name.endswith(".jsonl.gz"):
+        return True
+    if path.suffix != ".jsonl":
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        try:
+            return "_id" in json.loads(file.readline())
+        except (ValueError, TypeError):
+            return False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenseSearch:
-    """An index and the model that made it. The first search loads the weights."""
+    """A source and the model that embeds it, checked; `load` reads the weights.
 
-    folder: Path
-    manifest: "Manifest"
+    Attributes:
+        source: the documents.
+        opened: the model.
+        encoding: settings that the index records.
+        query_options: options of `T1.encode_query`.
+    """
+
+    source: Source
     opened: "OpenedModel"
+    encoding: Mapping[str, Any]
     query_options: Mapping[str, Any]
-    out: "Output"
-    ids: "dict[str, int]"
-    expected: "Fingerprint"
-    documents: "dict[str, Document]" = field(default_factory=dict)
-    tag: str = "t1"
 
     @property
-    def count(self) -> int:
-        """Number of documents."""
-        return self.manifest.count
+    def is_hybrid_by_default(self) -> bool:
+        """Whether the documents are files that the model was not trained on."""
+        trained_on = self.opened.provenance.trained_on or ()
+        root = self.source.root
+        return root is not None and root.resolve().name not in trained_on
 
-    def load(self) -> "tuple[Index, T1]":
-        """The index, and the model with its weights.
+    def load(self, out: "Output") -> "tuple[Index, T1]":
+        """Reads the weights, encodes what the index lacks, and writes it.
 
-        A model of other files, such as one that was exported again, is accepted if it gives the
-        embeddings that the index stores.
+        An index of other model files, such as those of an export, is accepted if the model gives
+        the embeddings that it stores.
 
         Raises:
-            IndexMismatchError: it gives others.
+            IndexMismatchError: the model gives others, and the index is not one of files.
         """
-        from t1_jax.retrieval import check_fingerprint, load_index
-        from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine
+        from t1_jax.cli.model import load_model
+        from t1_jax.retrieval import load_index
+        from t1_jax.retriever import update_index
 
-        index, model = load_index(self.folder, self.manifest.fingerprint), self.opened.load()
-        if self.expected != self.manifest.fingerprint:
-            cosine = lowest_canary_cosine(model, list(self.documents.values()), index.table)
-            if cosine < EQUAL_COSINE:
-                self.out.log(f"embeddings of the same texts have a cosine of {cosine:.4f} or more")
-                check_fingerprint(self.folder, self.manifest, self.expected)
-            self.out.log("another encoder that gives the same embeddings: the index is accepted")
-        return index, model
+        source = self.source
+        model = load_model(out, self.opened)
+        if source.root is None:
+            assert source.stored is not None
+            self._check_canaries(source.stored, model, out)
+            return load_index(source.index, source.stored.manifest.fingerprint), model
+        try:
+            update = update_index(
+                source.index,
+                source.stored,
+                source.documents,
+                source.files,
+                root=source.root,
+                encoding=self.encoding,
+                opened=self.opened,
+                load=lambda: model,
+                show_progress_bar=True,
+            )
+        except KeyboardInterrupt:
+            out.log("what was encoded is kept: the same command goes on from there")
+            raise
+        if update.encoded or update.removed:
+            out.log(
+                f"{source.index}: {counted(len(source.documents), 'passages')}, "
+                f"{update.encoded:,} encoded, {update.removed:,} removed"
+            )
+        return update.index, model
 
-    def check_ids(self, queries: "Collection", *, as_run: bool) -> None:
-        """See `BM25Search.check_ids`."""
-        _check_ids(self.ids, queries, as_run=as_run)
+    def searcher(self, out: "Output", *, hybrid: bool) -> "Searcher":
+        """What searches the documents; see `load`."""
+        from t1_jax.retriever import Searcher
 
-    def search(
-        self, queries: "Collection", k: int, *, many: bool
-    ) -> "tuple[Run, list[list[Thought]]]":
-        """See `BM25Search.search`."""
-        index, model = self.load()
-        query_ids = [query.id for query in queries.queries]
-        texts = [query.text for query in queries.queries]
-        vectors, thoughts = model.encode_query(
-            texts,
-            query_ids=query_ids if many else None,
-            return_thoughts=True,
-            show_progress_bar=many,
-            **self.query_options,
-        )
-        excluded = [
-            [self.ids[name] for name in queries.excluded.get(query_id, ())]
-            for query_id in query_ids
-        ]
-        return index.search(vectors, k, excluded).to_run(query_ids, index.ids), thoughts
+        bm25 = self.source.bm25() if hybrid else None
+        index, model = self.load(out)
+        return Searcher(self.source.documents_by_id, bm25=bm25, index=index, model=model)
+
+    def _check_canaries(self, stored: "StoredIndex", model: "T1", out: "Output") -> None:
+        """Compares embeddings if the files of the model are not those of the index."""
+        from t1_jax.retrieval import check_fingerprint
+        from t1_jax.retriever import EQUAL_COSINE, document_fingerprint, lowest_canary_cosine
+
+        expected = document_fingerprint(self.opened, stored.manifest.fingerprint.data)
+        if expected == stored.manifest.fingerprint:
+            return
+        cosine = lowest_canary_cosine(model, stored.documents, stored.table)
+        if cosine < EQUAL_COSINE:
+            out.log(f"embeddings of the same texts have a cosine of {cosine:.4f} or more")
+            check_fingerprint(self.source.index, stored.manifest, expected)
+        out.log("another encoder that gives the same embeddings: the index is accepted")
 
 
 def open_dense(
-    source: str,
+    source: Source,
     queries: Sequence[str],
     *,
     overrides: Mapping[str, str | None],
@@ -160,63 +289,82 @@ def open_dense(
     sampling: Mapping[str, Any],
     out: "Output",
 ) -> DenseSearch:
-    """Opens an index and its model, and checks what can be checked without weights.
+    """Opens the model of an index, or the one for a folder, and checks queries and settings.
 
     `overrides` has preset, dtype, task and instruction, `thinking` the options of
-    `T1.encode_query`, `sampling` the fields of `SamplingParams`. None takes the index's value.
+    `T1.encode_query`, `sampling` the fields of `SamplingParams`. None takes the index's value. An
+    index of a folder takes another value; in any other index a contradiction is an error.
 
     Raises:
-        IndexContractError: no index, or an index of another model.
+        IndexContractError: an index of another model.
         ConfigError: an option contradicts the index, or a prompt does not fit the model.
     """
-    import json
-
-    from t1_jax.cli.model import document_fingerprint, instruction_note, query_instruction
+    from t1_jax.cli.model import instruction_note, query_instruction
     from t1_jax.cli.options import DEFAULT_MODEL
     from t1_jax.generate import SamplingParams
-    from t1_jax.retrieval import check_fingerprint, index_documents, read_manifest
+    from t1_jax.retrieval import check_fingerprint
+    from t1_jax.retriever import differs_in_files_only, document_fingerprint, encoding_record
+
+    params = SamplingParams(**sampling)
+    manifest = None if source.stored is None else source.stored.manifest
+    record: Mapping[str, Any] = {} if manifest is None else manifest.encoding
+    name = model or record.get("model", DEFAULT_MODEL)
+    if source.root is None:
+        _check_overrides(source.index, record, overrides)
+    elif name != record.get("model"):
+        record = {}  # everything is encoded again
+    preset = overrides["preset"] if source.root is not None or "preset" not in record else None
+    opened = open_index_model(record, name, dtype=overrides["dtype"], preset=preset)
+    task, instruction = overrides["task"], overrides["instruction"]
+    if task is None and instruction is None and "instruction" in record:
+        instruction = record["instruction"]
+    else:
+        instruction = query_instruction(opened.preset, task, instruction, source.task)
+    if opened.preset.uses_instruction:
+        out.log(instruction_note(opened.preset, instruction))
+    own = dict(thinking)
+    given = own.pop("thoughts", None)
+    opened.check_document_prompt()
+    opened.check_queries(queries, instruction=instruction, sampling=params, **own)
+    encoding = encoding_record(opened, name, instruction)
+    if source.root is None:
+        assert manifest is not None
+        expected = document_fingerprint(opened, manifest.fingerprint.data)
+        if not (source.documents and differs_in_files_only(manifest, expected, encoding)):
+            check_fingerprint(source.index, manifest, expected)  # otherwise `load` compares more
+    return DenseSearch(
+        source=source,
+        opened=opened,
+        encoding=encoding,
+        query_options={
+            **own, "thoughts": given, "instruction": instruction, "sampling": params
+        },
+    )  # fmt: skip
+
+
+_LIMITS = ("max_query_tokens", "max_document_tokens")
+
+
+def open_index_model(
+    record: Mapping[str, Any], name: str, *, dtype: str | None = None, preset: str | None = None
+) -> "OpenedModel":
+    """A model with the settings of an index, but for those that are given.
+
+    Args:
+        record: `Manifest.encoding`; may be empty.
+        name: of the model.
+        dtype: of weights and activations.
+        preset: prompts.
+    """
     from t1_jax.retriever import RetrieverOptions, open_model
     from t1_jax.text import PromptPreset
 
-    folder = Path(source)
-    manifest = read_manifest(folder)
-    params = SamplingParams(**sampling)
-    record = manifest.encoding
-    _check_overrides(folder, record, overrides)
-    limits = {name: record[name] for name in _LIMITS if name in record}
-    opened = open_model(
-        model or record.get("model", DEFAULT_MODEL),
-        dtype=overrides["dtype"] or record.get("dtype", "bfloat16"),
-        preset=PromptPreset(**record["preset"]) if "preset" in record else overrides["preset"],
-        options=RetrieverOptions(**limits),
+    return open_model(
+        name,
+        dtype=dtype or record.get("dtype", "bfloat16"),
+        preset=preset or (PromptPreset(**record["preset"]) if "preset" in record else None),
+        options=RetrieverOptions(**{key: record[key] for key in _LIMITS if key in record}),
     )
-    stored = record.get("instruction")
-    instruction = stored or query_instruction(
-        opened.preset, overrides["task"], overrides["instruction"]
-    )
-    out.log(instruction_note(opened.preset, instruction))
-    opened.check_queries(queries, instruction=instruction, **thinking)
-    expected = document_fingerprint(opened, manifest.fingerprint.data)
-    documents = {document.id: document for document in index_documents(folder)}
-    same_prompt = expected.prompt == manifest.fingerprint.prompt
-    if not (documents and same_prompt):  # otherwise `load` compares embeddings
-        check_fingerprint(folder, manifest, expected)
-    ids = json.loads((folder / "ids.json").read_bytes())
-    return DenseSearch(
-        folder=folder,
-        manifest=manifest,
-        opened=opened,
-        query_options={**thinking, "instruction": instruction, "sampling": params},
-        out=out,
-        ids={name: row for row, name in enumerate(ids)},
-        expected=expected,
-        documents=documents,
-    )
-
-
-Searcher: TypeAlias = BM25Search | DenseSearch
-
-_LIMITS = ("max_query_tokens", "max_document_tokens")
 
 
 def _check_overrides(
@@ -245,14 +393,22 @@ def _check_overrides(
         )
 
 
-def _check_ids(known: Mapping[str, object], queries: "Collection", *, as_run: bool) -> None:
-    from t1_jax.retrieval import trec_ids
+def hybrid_note(dense: DenseSearch) -> str:
+    """Why a folder is ranked by BM25 and vectors together: what the model was trained on."""
+    from t1_jax.retrieval import datasets
 
-    for query_id, names in queries.excluded.items():
-        if absent := sorted(name for name in names if name not in known):
-            raise DataError(
-                f"query {query_id!r} excludes the document {absent[0]!r}, which is not indexed",
-                hint="search an index of the collection that the queries belong to",
-            )
-    if as_run:
-        trec_ids(known)
+    trained_on = dense.opened.provenance.trained_on
+    if trained_on:
+        topics = [
+            f"{name} ({datasets.DATASETS[name].topic})" if name in datasets.DATASETS else name
+            for name in trained_on
+        ]
+        reason = f"was trained on {' and '.join(topics)}, not on {dense.source.name}"
+    elif trained_on is None:
+        reason = "does not say what it was trained on"
+    else:
+        reason = "was not trained to retrieve"
+    return (
+        f"{dense.encoding['model']} {reason}: BM25 and vectors rank together "
+        "(--no-hybrid: vectors alone)"
+    )

@@ -25,7 +25,7 @@ def think(
     model: options.Model = options.DEFAULT_MODEL,
     n: options.NumThoughts = 1,
     max_thought_tokens: options.MaxThoughtTokens = None,
-    temperature: options.Temperature = 1.0,
+    temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
     task: options.Task = None,
@@ -40,7 +40,7 @@ def think(
 
     Example: t1 think "why is the sky blue?" --n 3 --temperature 0.7
     """
-    from t1_jax.cli.model import query_instruction
+    from t1_jax.cli.model import load_model, query_instruction
     from t1_jax.generate import SamplingParams
     from t1_jax.retriever import open_model
 
@@ -49,8 +49,10 @@ def think(
     out = Output(as_json)
     opened = open_model(model, dtype=dtype, preset=preset)
     chosen = query_instruction(opened.preset, task, instruction)
-    opened.check_queries(queries, instruction=chosen, n=n, max_thought_tokens=max_thought_tokens)
-    _, thoughts = opened.load().encode_query(
+    opened.check_queries(
+        queries, instruction=chosen, n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
+    )
+    _, thoughts = load_model(out, opened).encode_query(
         queries,
         n=n,
         max_thought_tokens=max_thought_tokens,

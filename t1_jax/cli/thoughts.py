@@ -105,7 +105,7 @@ def teacher_thoughts(
             "--teacher",
             help="Model name at the endpoint; without --endpoint a model as for --model.",
         ),
-    ] = options.DEFAULT_MODEL,
+    ] = "smollm2-135m-instruct",
     answers: Annotated[
         Path | None,
         typer.Option("--answers", help="File for raw answers. Default: beside the output."),
@@ -169,7 +169,7 @@ def teacher_thoughts(
     if endpoint is None:
         texts, count = _ask_local_model(data, models[teacher].load(), config, file, seed)
     else:
-        texts = _ask_endpoint(data, endpoint, teacher, preset, config, file, transport)
+        texts = ask_endpoint(data, endpoint, teacher, preset, config, file, transport)
         count = count_pieces
     records_with_thoughts, cleaning = with_thoughts(
         data.records, texts, max_tokens=config.max_thought_tokens, count_tokens=count
@@ -192,7 +192,7 @@ def teacher_thoughts(
     out.result(output=output, answers=file.path, cleaning=counts, selection=selection)
 
 
-def _ask_endpoint(
+def ask_endpoint(
     data: "TrainingSet",
     url: str,
     teacher: str,
@@ -201,6 +201,7 @@ def _ask_endpoint(
     file: "AnswerFile",
     transport: dict[str, Any],
 ) -> dict[str, list[str]]:
+    """Query id -> answers of the model behind an endpoint; see `ask_teacher`."""
     from t1_jax.progress import track
     from t1_jax.text import load_preset
     from t1_jax.train.thoughts import Endpoint, ask_teacher

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from t1_jax.config.describe import config_entries, describe, nested_config, type_name
 from t1_jax.config.suggest import suggestion
 from t1_jax.errors import ConfigError
-from t1_jax.files import write_atomically
+from t1_jax.files import RESOURCES, write_atomically
 
 T = TypeVar("T")
 
@@ -37,6 +37,7 @@ def load_config(
 ) -> T:
     """An instance of the config `cls`: its defaults, then `path`, then `overrides` in order.
 
+    A `path` such as `configs/evaluate.yaml` that does not exist is that of a recipe in the package.
     A file with the key `extends: other.yaml` (relative to its folder) starts from that file, and
     one with the key `extends: NAME` from the file of that name in `shipped`.
     Values follow OmegaConf: `${other.key}` and `${oc.env:NAME}` refer to other values, and a dict
@@ -105,6 +106,7 @@ def _chain(path: Path | None, shipped: Mapping[str, Path]) -> list[tuple[Path, M
     """The file at `path` and those it extends, in the order of application."""
     chain: list[tuple[Path, Mapping[Any, Any]]] = []
     while path is not None:
+        path = _located(path)
         if path.resolve() in (file.resolve() for file, _ in chain):
             raise ConfigError(f"{chain[0][0]}: circular extends of {path}")
         tree = dict(_read_yaml(path))
@@ -112,6 +114,13 @@ def _chain(path: Path | None, shipped: Mapping[str, Path]) -> list[tuple[Path, M
         chain.insert(0, (path, tree))
         path = None if base is None else _base_file(path, str(base), shipped)
     return chain
+
+
+def _located(path: Path) -> Path:
+    """The file, or the recipe that the package has under this path (`configs/evaluate.yaml`)."""
+    recipe = RESOURCES / path
+    is_shipped = path.parts[:1] == ("configs",) and recipe.is_file()
+    return recipe if is_shipped and not path.exists() else path
 
 
 def _base_file(path: Path, base: str, shipped: Mapping[str, Path]) -> Path:

@@ -134,12 +134,14 @@ class ModelFacts:
         name: name of the model.
         encoder: hex digest of weights, tokenizer and numeric settings.
         prompt: hex digest of the prompt preset.
+        is_trained: False if the model was never trained to retrieve.
         details: further facts, such as dtype, devices and maximum lengths.
     """
 
     name: str
     encoder: str
     prompt: str
+    is_trained: bool = True
     details: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -91,10 +91,17 @@ def evaluation_notes(evaluation: Evaluation) -> tuple[str, ...]:
     """Notes for the table, the report and results.json: flaws of the data, missing results."""
     notes = [
         *(counted(count, flaw) for flaw, count in evaluation.collection.notes.items()),
+        *_notes_on_untrained(evaluation),
         *_notes_on_self_documents(evaluation),
         *_notes_on_rows(evaluation),
     ]
     return tuple(f"{evaluation.title}: {note}." for note in notes)
+
+
+def _notes_on_untrained(evaluation: Evaluation) -> Iterator[str]:
+    for system in evaluation.systems:
+        if not system.model.is_trained:
+            yield f"{system.model.name} was never trained to retrieve, so low scores are expected"
 
 
 def _notes_on_rows(evaluation: Evaluation) -> Iterator[str]:

@@ -64,11 +64,11 @@ class Sampler:
         the shapes do.
 
         Raises:
-            ConfigError: `max_thought_tokens`, `n` or `batch_size` is below 1, or a prompt leaves no
+            ConfigError: as `check_thought_limits`, `batch_size` is below 1, or a prompt leaves no
                 room for its thought in the model's context.
             Interrupted: the interrupt was requested.
         """
-        self._check(prompts, n, max_thought_tokens)
+        self._check(prompts, n, max_thought_tokens, sampling)
         shapes = self._shapes if batch_size is None else self._shapes.with_prompts(batch_size, n)
         for prefix_size, indices in self._by_size(prompts, n, shapes):
             batch = DecodeBatch(
@@ -83,8 +83,10 @@ class Sampler:
             )
             yield from batch.run()
 
-    def _check(self, prompts: Sequence[Prompt], n: int, max_thought_tokens: int) -> None:
-        check_thought_limits(n, max_thought_tokens)
+    def _check(
+        self, prompts: Sequence[Prompt], n: int, max_thought_tokens: int, sampling: SamplingParams
+    ) -> None:
+        check_thought_limits(n, max_thought_tokens, sampling)
         for prompt in prompts:
             needed = len(prompt.token_ids) + max_thought_tokens + 1
             if len(prompt.token_ids) < 2 or needed > self._max_positions:
@@ -112,8 +114,12 @@ class Sampler:
                 waiting = []
 
 
-def check_thought_limits(n: int, max_thought_tokens: int) -> None:
-    """Raises a ConfigError if the number or the length of thoughts is below 1."""
+def check_thought_limits(n: int, max_thought_tokens: int, sampling: SamplingParams) -> None:
+    """Checks number and length of the thoughts about one query.
+
+    Raises:
+        ConfigError: one of them is below 1, or several thoughts are decoded greedily, and so equal.
+    """
     if max_thought_tokens < 1:
         raise ConfigError(
             f"max_thought_tokens must be at least 1, got {max_thought_tokens}",
@@ -121,3 +127,8 @@ def check_thought_limits(n: int, max_thought_tokens: int) -> None:
         )
     if n < 1:
         raise ConfigError(f"the number of thoughts n must be at least 1, got {n}")
+    if n > 1 and sampling.temperature == 0:
+        raise ConfigError(
+            f"n={n} at temperature 0 samples the same thought {n} times",
+            hint="set a temperature above 0, as in 0.7, or n=1",
+        )

@@ -7,12 +7,14 @@ from t1_jax.hub.adapter import is_adapter as is_adapter
 from t1_jax.hub.adapter import load_adapter as load_adapter
 from t1_jax.hub.adapter import read_adapter as read_adapter
 from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
+from t1_jax.hub.assets import ADAPTERS as ADAPTERS
 from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.card import ModelCardData as ModelCardData
 from t1_jax.hub.card import inherited_card as inherited_card
 from t1_jax.hub.card import validation_table as validation_table
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
+from t1_jax.hub.collections import collection_folder as collection_folder
 from t1_jax.hub.collections import collection_splits as collection_splits
 from t1_jax.hub.collections import open_collection as open_collection
 from t1_jax.hub.collections import open_documents as open_documents

@@ -1,10 +1,12 @@
-"""Base models that are available as Python packages, each pinned by the hash of its file."""
+"""Known models: adapters in this package, and base models in others, pinned by their hash."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from t1_jax.config import suggestion
 from t1_jax.errors import WeightsError
+from t1_jax.files import RESOURCES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,9 @@ MODELS: Mapping[str, ModelAsset] = {
     )
 }
 
+ADAPTERS: Mapping[str, Path] = {name: RESOURCES / "models" / name for name in ("t1-smollm2-135m",)}
+"""Adapters in this package, by name; each names its base model."""
+
 
 def model_asset(name: str) -> ModelAsset:
     """The asset with the given name.
@@ -50,5 +55,5 @@ def model_asset(name: str) -> ModelAsset:
         WeightsError: unknown name; suggests the closest one.
     """
     if name not in MODELS:
-        raise WeightsError(f"unknown model {name!r}", hint=suggestion(name, MODELS))
+        raise WeightsError(f"unknown model {name!r}", hint=suggestion(name, [*ADAPTERS, *MODELS]))
     return MODELS[name]

@@ -1,7 +1,7 @@
 """`t1.json`: metadata of a T1 checkpoint or adapter."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ class T1Metadata:
         prompt: prompt preset: name, version, hash and templates.
         base_model: name of the base model.
         base_fingerprint: fingerprint of the base model's files.
+        trained_on: names of the data on which it was trained to retrieve; empty without such
+            training, None if unknown.
         card: license, training and results, as its card says them; may be empty.
     """
 
@@ -36,6 +38,7 @@ class T1Metadata:
     prompt: Mapping[str, Any]
     base_model: str
     base_fingerprint: str
+    trained_on: Sequence[str] | None = None
     card: Mapping[str, str] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, Any]:
@@ -55,6 +58,7 @@ class AdapterMetadata:
         base_model: name of the base model.
         base_fingerprint: fingerprint of the base model's files.
         scores: measured scores by name; may be empty.
+        trained_on: names of the data on which it was trained; None if unknown.
         card: license, training and results, as its card says them; may be empty.
     """
 
@@ -65,6 +69,7 @@ class AdapterMetadata:
     base_model: str
     base_fingerprint: str
     scores: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Sequence[str] | None = None
     card: Mapping[str, str] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, Any]:
@@ -128,7 +133,13 @@ def read_adapter_metadata(folder: Path) -> AdapterMetadata:
 
 def _built(cls: type[_Metadata], path: Path, fields: Mapping[str, Any]) -> _Metadata:
     """The metadata, with checked types; most fields are strings."""
-    types = {"emb_token_id": int, "prompt": Mapping, "scores": Mapping, "card": Mapping}
+    types = {
+        "emb_token_id": int,
+        "prompt": Mapping,
+        "scores": Mapping,
+        "trained_on": list | None,
+        "card": Mapping,
+    }
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, str)):
             raise WeightsError(

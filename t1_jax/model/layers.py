@@ -60,7 +60,8 @@ class ModuleContext:
 class Projection(nnx.Module):
     """y = einsum(equation, x, kernel) + bias, the sum in float32, the result in x's dtype.
 
-    With `lora` set, the low-rank update is added before the result is rounded. The letters of the
+    With `lora` set, the low-rank update is added before the result is rounded; see
+    `ModelOptions.fp32_products`. The letters of the
     equation name the logical axes of kernel and result, and so their sharding.
     """
 
@@ -69,6 +70,7 @@ class Projection(nnx.Module):
         self._kernel_letters = inputs.split(",")[1]
         self.equation = equation
         self._rules = context.mesh_context.rules
+        self._product_dtype = context.options.product_dtype
         config = context.config
         sizes = {
             "d": config.embed_dim,
@@ -99,6 +101,7 @@ class Projection(nnx.Module):
             self.equation,
             x,
             self.kernel[...],
+            result=self._product_dtype,
             gathered=spec(activation_axes(self._kernel_letters)),
             out=spec(activation_axes(self._out)),
         )
@@ -106,7 +109,8 @@ class Projection(nnx.Module):
             bias = self.bias[...].astype(jnp.float32)
             y = y + jax.reshard(bias, spec(activation_axes(self._bias_letters)))
         if self.lora is not None:
-            y = y + self.lora(x)
+            update = self.lora(x, self._product_dtype)
+            y = y.astype(jnp.float32) + update.astype(jnp.float32)
         return y.astype(x.dtype)
 
 

@@ -59,9 +59,10 @@ class LoraConfig:
 
 
 class LoraDelta(nnx.Module):
-    """scale * (x A) B beside a projection x W; A [Y in... R] and B [Y R out...] are float32.
+    """(scale * x A) B beside a projection x W; A [Y in... R] and B [Y R out...] are float32.
 
-    B starts at 0, so a new adapter changes nothing.
+    B starts at 0, so a new adapter changes nothing. The scale is applied to the R columns of x A:
+    scaling the result would write a copy of its gradient, which is many times as large.
     """
 
     def __init__(
@@ -94,26 +95,27 @@ class LoraDelta(nnx.Module):
         self.a = LoraParam(a * math.prod(sizes_in) ** -0.5, out_sharding=a_spec)
         self.b = LoraParam(b, out_sharding=b_spec)
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """One layer's update, in float32, of products in x's dtype."""
+    def __call__(self, x: jax.Array, product_dtype: jnp.dtype) -> jax.Array:
+        """One layer's update, of products in x's dtype that return `product_dtype`."""
         spec = self._rules.spec
         low_rank_letters = "".join(letter for letter in self._x if letter not in self._a) + "r"
         x_r = einsum_fp32_accum(
             f"{self._x},{self._a}->{low_rank_letters}",
             x,
             self.a[...],
+            result=product_dtype,
             gathered=spec(activation_axes(self._a)),
             out=spec(activation_axes(low_rank_letters)),
         )
-        y = einsum_fp32_accum(
+        return einsum_fp32_accum(
             f"{low_rank_letters},{self._b}->{self._out}",
-            x_r,
+            (x_r * self.scale).astype(x_r.dtype),
             self.b[...],
             dtype=x.dtype,
+            result=product_dtype,
             gathered=spec(activation_axes(self._b)),
             out=spec(activation_axes(self._out)),
         )
-        return y * self.scale
 
     def merged(self, kernel: jax.Array) -> jax.Array:
         """The stacked kernel W + scale * A B, summed in float32, in W's dtype."""

@@ -39,10 +39,14 @@ class ModelOptions:
         attention_by_row: the `xla` back end attends to one row after the other. On a CPU a row's
             scores then stay in its caches, which is worth a factor of two to four; an accelerator
             would only idle.
+        fp32_products: products with a weight return float32, and biases and low-rank updates are
+            added before the one rounding to `dtype`. Otherwise a product returns `dtype`, which
+            GPUs and TPUs round from a float32 sum inside the kernel: half the bytes are written,
+            and a low-rank update is added to a rounded product.
         remat: name of a policy in `REMAT_POLICIES`.
         unroll_decode: decode over a Python loop of separate layers instead of a scan over stacked
-            ones. XLA's CPU back end copies each layer's weights out of the stack, which costs
-            more than the matrix products of a small batch; elsewhere it only lengthens compiling.
+            ones. XLA copies each layer's weights and caches out of the stack, on CPUs and GPUs,
+            which costs more than the products of a small batch. It lengthens compiling.
     """
 
     dtype: str = "float32"
@@ -50,6 +54,7 @@ class ModelOptions:
     attention: str = "xla"
     attention_block: int = 512
     attention_by_row: bool = False
+    fp32_products: bool = True
     remat: str = "none"
     unroll_decode: bool = False
 
@@ -70,7 +75,13 @@ class ModelOptions:
     def for_platform(cls, platform: str, *, dtype: str, attention: str = "xla") -> "ModelOptions":
         """What is fastest for inference on this kind of device: `cpu`, `gpu` or `tpu`."""
         if platform != "cpu":
-            return cls(dtype=dtype, param_dtype=dtype, attention=attention)
+            return cls(
+                dtype=dtype,
+                param_dtype=dtype,
+                attention=attention,
+                fp32_products=False,
+                unroll_decode=platform == "gpu",
+            )
         return cls(
             dtype=dtype,
             param_dtype=dtype,
@@ -84,3 +95,8 @@ class ModelOptions:
     def compute_dtype(self) -> jnp.dtype:
         """`dtype` as JAX knows it."""
         return jnp.dtype(self.dtype)
+
+    @property
+    def product_dtype(self) -> jnp.dtype:
+        """What products with a weight return."""
+        return jnp.dtype(jnp.float32) if self.fp32_products else self.compute_dtype

@@ -14,10 +14,9 @@ from typing import TypeVar
 
 from t1_jax.errors import DataError
 from t1_jax.files import atomic_folder
-from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.collection import Collection, Document, Query, SourceLocation
 from t1_jax.retrieval.jsonl import (
     Record,
-    SourceLocation,
     parse_relevance_label,
     read_lines,
     read_records,
@@ -66,7 +65,7 @@ def load_collection(folder: Path, split: str = "test", *, lenient: bool = False)
     """
     folder = Path(folder)
     report = ValidationReport()
-    documents = _read_items(_path(folder, "corpus.jsonl"), _document, report)
+    documents = _read_items(_path(folder, "corpus.jsonl"), parse_document, report)
     queries = _read_items(_path(folder, "queries.jsonl"), _query, report)
     qrels = _read_qrels(_qrels_path(folder, split), queries, documents, report)
     excluded = _read_excluded(_path(folder, "excluded.jsonl"), queries, documents, report)
@@ -107,8 +106,7 @@ def load_documents(path: Path, *, lenient: bool = False) -> Collection:
         DataError: the file is missing or malformed, or an id is duplicated; names file and line.
     """
     path, report = Path(path), ValidationReport()
-    file = _path(path, "corpus.jsonl") if path.is_dir() else path
-    documents = _read_items(file, _document, report)
+    documents = _read_items(corpus_path(path), parse_document, report)
     report.raise_unless(lenient)
     manifest = _read_manifest(path / "collection.json") if path.is_dir() else None
     return Collection(
@@ -209,13 +207,24 @@ def _id_of(record: Record) -> str:
     return record.id("id" if "_id" not in record.fields and "id" in record.fields else "_id")
 
 
-def _document(record: Record, report: ValidationReport) -> Document | None:
+def corpus_path(path: Path) -> Path:
+    """The corpus of a folder in the BEIR layout, gzipped or not; a file is returned as it is."""
+    return _path(path, "corpus.jsonl") if path.is_dir() else path
+
+
+def parse_document(record: Record, report: ValidationReport) -> Document | None:
+    """A document of `corpus.jsonl`; one without text is reported, and None.
+
+    Raises:
+        DataError: a field is missing or malformed; names file and line.
+    """
     identifier, title = _id_of(record), record.optional_text("title")
     text = record.nullable_text("text")
     if not text and not title:
         report.add(EMPTY_DOCUMENT, record.location, f"document {identifier!r}")
         return None
-    return Document(id=identifier, title=title, text=text)
+    location = SourceLocation(path=Path(record.location.path.name), line=record.location.line)
+    return Document(id=identifier, title=title, text=text, location=location)
 
 
 def _query(record: Record, report: ValidationReport) -> Query | None:

@@ -5,9 +5,22 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 from t1_jax.errors import DataError
 from t1_jax.progress import counted, shorten
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceLocation:
+    """A line of a file, counted from 1."""
+
+    path: Path
+    line: int
+
+    def error(self, message: str, *, hint: str | None = None) -> DataError:
+        """A DataError whose message begins with `path:line`."""
+        return DataError(f"{self.path}:{self.line}: {message}", hint=hint)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -18,6 +31,8 @@ class Document:
         id: unique in its collection, without control characters; spaces are allowed (BRIGHT).
         text: body; blank only if there is a title.
         title: may be empty.
+        location: the file, relative to the folder that was read, and the first line of the text;
+            None where documents have ids of their own. Not compared.
 
     Raises:
         DataError: a field breaks these rules or cannot be encoded as UTF-8.
@@ -26,6 +41,7 @@ class Document:
     id: str
     text: str
     title: str = ""
+    location: SourceLocation | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         title_only = self.title and not self.text.strip()

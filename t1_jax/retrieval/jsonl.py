@@ -7,23 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import t1_jax.files as files
-from t1_jax.errors import DataError
-from t1_jax.retrieval.collection import id_error, text_error
+from t1_jax.retrieval.collection import SourceLocation, id_error, text_error
 
 MAX_RELEVANCE_LABEL = 999_999
 """Upper bound of relevance labels: memory and time of trec_eval are proportional to the largest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceLocation:
-    """A line of a file, counted from 1."""
-
-    path: Path
-    line: int
-
-    def error(self, message: str, *, hint: str | None = None) -> DataError:
-        """A DataError whose message begins with `path:line`."""
-        return DataError(f"{self.path}:{self.line}: {message}", hint=hint)
 
 
 def read_lines(path: Path) -> Iterator[tuple[SourceLocation, str]]:

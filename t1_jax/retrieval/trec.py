@@ -9,7 +9,8 @@ import numpy as np
 
 from t1_jax.errors import DataError
 from t1_jax.files import write_atomically
-from t1_jax.retrieval.jsonl import SourceLocation, read_lines
+from t1_jax.retrieval.collection import SourceLocation
+from t1_jax.retrieval.jsonl import read_lines
 from t1_jax.retrieval.ranking import rank_documents
 
 _LARGEST = float(np.finfo(np.float32).max)

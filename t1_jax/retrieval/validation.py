@@ -4,7 +4,7 @@ from collections import Counter
 
 from t1_jax.errors import DataError
 from t1_jax.progress import counted
-from t1_jax.retrieval.jsonl import SourceLocation
+from t1_jax.retrieval.collection import SourceLocation
 
 EMPTY_DOCUMENT = "documents without title and text"
 EMPTY_QUERY = "queries without text"

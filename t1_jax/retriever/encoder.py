@@ -40,6 +40,9 @@ class Encoder:
 
     The tokenizer names the ids of padding and `<emb_token>`. The interrupt is checked before each
     batch.
+
+    Attributes:
+        slots: tokens that were computed so far, padding included.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._buckets = buckets.within(decoder.config.max_positions)
         self._embed_dim = decoder.config.embed_dim
+        self.slots = 0
         with mesh_context.activate():
             self._graph, self._weights = nnx.split(decoder)
 
@@ -122,6 +126,7 @@ class Encoder:
             batch.tokens, ((0, missing), (0, 0)), constant_values=self._tokenizer.pad_id
         )
         emb_positions = np.pad(batch.emb_position, (0, missing))
+        self.slots += tokens.size
         return _encode(
             self._graph,
             self._weights,

@@ -115,9 +115,9 @@ def save_adapter(
 ) -> None:
     """Writes the unmerged adapter of a decoder in the layout of PEFT; `T1.load` reads it.
 
-    `preset` holds the prompts it was trained with, `provenance` is that of the base model. `scores`
-    are stored in `t1.json`. `dtype` is that of the stored factors. The folder appears only when
-    complete.
+    `preset` holds the prompts it was trained with. `provenance` is that of the base model, with the
+    data on which the adapter was trained. `scores` are stored in `t1.json`. `dtype` is that of the
+    stored factors. The folder appears only when complete.
 
     Raises:
         T1Error: no adapter, no `<emb_token>`, the folder exists, or the write failed.
@@ -133,6 +133,7 @@ def save_adapter(
         base_model=provenance.location,
         base_fingerprint=provenance.fingerprint,
         scores=scores or {},
+        trained_on=provenance.trained_on,
     )
     export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
 

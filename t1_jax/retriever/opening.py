@@ -32,6 +32,9 @@ from t1_jax.text import (
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
 
+DEFAULT_MODEL = "t1-smollm2-135m"
+"""The model of `T1.load()` and of every command that retrieves: an adapter in this package."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrieverOptions:
@@ -42,7 +45,7 @@ class RetrieverOptions:
         max_document_tokens: longest document with its template and `<emb_token>`; at most the
             model's context.
         max_thought_tokens: most tokens of a thought, `<emb_token>` not counted.
-        sampling: how thoughts are sampled.
+        sampling: how thoughts are sampled; greedy by default.
         shapes: shapes of batches for thinking.
         buckets: shapes of batches for encoding.
     """
@@ -50,7 +53,9 @@ class RetrieverOptions:
     max_query_tokens: int = 1024
     max_document_tokens: int = 2048
     max_thought_tokens: int = 256
-    sampling: SamplingParams = dataclasses.field(default_factory=SamplingParams)
+    sampling: SamplingParams = dataclasses.field(
+        default_factory=lambda: SamplingParams(temperature=0.0)
+    )
     shapes: BatchShapes = dataclasses.field(default_factory=BatchShapes)
     buckets: BucketConfig = dataclasses.field(default_factory=BucketConfig)
 
@@ -97,6 +102,16 @@ class OpenedModel:
         )
 
     @property
+    def untrained_warning(self) -> str | None:
+        """A line for a model without retrieval training; None for all others."""
+        if not self.provenance.is_untrained:
+            return None
+        return (
+            f"{self.provenance.location} was never trained to retrieve: its embeddings rank "
+            f"documents almost at random. {DEFAULT_MODEL} is trained."
+        )
+
+    @property
     def fingerprint(self) -> str:
         """`T1.fingerprint` of the loaded model."""
         return encoder_fingerprint(
@@ -115,6 +130,7 @@ class OpenedModel:
         think: bool = True,
         n: int = 1,
         max_thought_tokens: int | None = None,
+        sampling: SamplingParams | None = None,
         names: Sequence[str] | None = None,
     ) -> None:
         """Rejects queries that `T1.encode_query` would reject, before the weights are read.
@@ -123,8 +139,8 @@ class OpenedModel:
 
         Raises:
             DataError: an empty query, or one that is not valid Unicode.
-            ConfigError: the prompt does not fit into `max_query_tokens`, or prompt and thought do
-                not fit into the model's context.
+            ConfigError: several thoughts at temperature 0, the prompt does not fit into
+                `max_query_tokens`, or prompt and thought do not fit into the model's context.
         """
         preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
         prompts = tokenize_queries(
@@ -140,7 +156,7 @@ class OpenedModel:
             raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
         if max_thought_tokens is None:
             max_thought_tokens = self.options.max_thought_tokens
-        check_thought_limits(n, max_thought_tokens)
+        check_thought_limits(n, max_thought_tokens, sampling or self.options.sampling)
         thought_tokens = max_thought_tokens if think else 0
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
         needed, most = longest + thought_tokens + 1, self.resolved.checkpoint.config.max_positions
@@ -182,7 +198,7 @@ class OpenedModel:
 
 
 def open_model(
-    path_or_name: str | Path,
+    path_or_name: str | Path = DEFAULT_MODEL,
     *,
     adapter: str | Path | None = None,
     dtype: str = "bfloat16",
@@ -196,13 +212,14 @@ def open_model(
         WeightsError: no usable model, or the adapter belongs to another base model.
         ConfigError: an unknown preset.
     """
-    name, peft = str(path_or_name), None if adapter is None else read_adapter(Path(adapter))
-    if peft is None and is_adapter(Path(path_or_name)):
-        peft = read_adapter(Path(path_or_name))
+    name, path = str(path_or_name), locate_model(path_or_name)
+    peft = None if adapter is None else read_adapter(locate_model(adapter))
+    if peft is None and is_adapter(path):
+        peft = read_adapter(path)
         name = peft.metadata.base_model
         checkpoint = open_base(peft)
     else:
-        checkpoint = open_checkpoint(locate_model(name))
+        checkpoint = open_checkpoint(path)
     return OpenedModel(
         resolved=resolve_model(
             checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=peft
@@ -274,4 +291,5 @@ def t1_metadata(
         prompt={**dataclasses.asdict(preset), "hash": preset.hash},
         base_model=provenance.name,
         base_fingerprint=provenance.fingerprint,
+        trained_on=provenance.trained_on,
     )

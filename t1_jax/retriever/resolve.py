@@ -1,13 +1,14 @@
 """Everything about a model but its weights: tokenizer, prompts, provenance; adapters to bases."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
+    ADAPTERS,
     MODELS,
     Adapter,
     AdapterMetadata,
@@ -40,6 +41,8 @@ class Provenance:
         tokenizer: with `<emb_token>` and all the special tokens of the checkpoint.
         emb_token_mode: how `<emb_token>` got its row.
         stored_dtype: dtype of the checkpoint's tensors.
+        trained_on: names of the data on which checkpoint and adapter were trained to retrieve;
+            empty without such training, None if unknown.
         other_fields: fields of its `config.json` that do not affect the decoder; saving keeps them.
         card: license, training and results of the weights, for the card of an export.
     """
@@ -50,8 +53,14 @@ class Provenance:
     tokenizer: ModelTokenizer
     emb_token_mode: str
     stored_dtype: str
+    trained_on: Sequence[str] | None = None
     other_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     card: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_untrained(self) -> bool:
+        """Whether the weights are known to have had no retrieval training."""
+        return self.trained_on is not None and not self.trained_on
 
 
 def require_provenance(provenance: Provenance | None) -> Provenance:
@@ -128,10 +137,16 @@ def resolve_model(
             tokenizer=tokenizer,
             emb_token_mode=metadata.emb_token_mode if metadata else emb.mode,
             stored_dtype=checkpoint.stored_dtype,
+            trained_on=_trained_on(checkpoint, adapter),
             other_fields=checkpoint.other_fields,
             card=_card(name, checkpoint, adapter),
         ),
     )
+
+
+def _trained_on(checkpoint: Checkpoint, adapter: Adapter | None) -> Sequence[str] | None:
+    metadata = checkpoint.metadata if adapter is None else adapter.metadata
+    return () if metadata is None else metadata.trained_on
 
 
 def _card(name: str, checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, str]:
@@ -181,10 +196,14 @@ def open_base(adapter: Adapter) -> Checkpoint:
     try:
         return open_checkpoint(locate_model(name))
     except WeightsError as error:
+        hint = error.hint
+        if adapter.path not in ADAPTERS.values():
+            hint = (
+                f"{hint or 'restore it'}. If the base model is elsewhere now: "
+                f"t1 rebase {quote(str(adapter.path))} BASE"
+            )
         raise WeightsError(
-            f"{adapter.path} is an adapter of {name}: {error.message}",
-            hint=f"{error.hint or 'restore it'}. If the base model is elsewhere now: "
-            f"t1 rebase {quote(str(adapter.path))} BASE",
+            f"{adapter.path.name} is an adapter of {name}: {error.message}", hint=hint
         ) from error
 
 

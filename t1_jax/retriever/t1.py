@@ -1,6 +1,7 @@
 """T1, the retriever: thinks before it embeds a query, embeds documents in one pass."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
@@ -27,6 +28,7 @@ from t1_jax.retriever.keywords import (
     with_requested_instruction,
 )
 from t1_jax.retriever.opening import (
+    DEFAULT_MODEL,
     RetrieverOptions,
     encoder_fingerprint,
     open_model,
@@ -47,7 +49,7 @@ class T1:
     """A retriever that thinks.
 
     ```python
-    model = T1.load("smollm2-135m-instruct")
+    model = T1.load()
     queries, thoughts = model.encode_query(["why is the sky blue"], return_thoughts=True)
     documents = model.encode_document(["Rayleigh scattering is stronger at short wavelengths."])
     scores = model.similarity(queries, documents)
@@ -85,14 +87,14 @@ class T1:
         shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
         stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
         self._sampler = Sampler(decoder, mesh_context, stop, shapes, interrupt=interrupt)
-        self._encoder = Encoder(
+        self.encoder = Encoder(
             decoder, mesh_context, tokenizer, self.options.buckets, interrupt=interrupt
         )
 
     @classmethod
     def load(
         cls,
-        path_or_name: str | Path,
+        path_or_name: str | Path = DEFAULT_MODEL,
         *,
         adapter: str | Path | None = None,
         dtype: str = "bfloat16",
@@ -104,11 +106,13 @@ class T1:
     ) -> "T1":
         """Loads a Hugging Face folder, a GGUF file, an adapter, or a model fetched by `t1 pull`.
 
-        A checkpoint without `<emb_token>` gets one; until it is trained, its embeddings are poor.
+        A checkpoint without `<emb_token>` gets one; until it is trained, its embeddings are poor,
+        and a warning is logged.
 
         Args:
-            path_or_name: a path, or a name that `t1 pull` knows; the network is not used. For an
-                adapter's folder, the base model that it names is loaded with it.
+            path_or_name: a path, or a name that `t1 pull` knows, by default that of the adapter in
+                this package; the network is not used. An adapter's folder loads the base model
+                that it names too.
             adapter: folder of an adapter to merge into this model.
             dtype: `float32`, `bfloat16`, `float16`, or `stored` for that of the checkpoint.
             attention: back end; see `ModelOptions`.
@@ -130,6 +134,8 @@ class T1:
             preset=preset,
             options=options,
         )
+        if opened.untrained_warning is not None:
+            logging.getLogger("t1_jax").warning(opened.untrained_warning)
         return opened.load(mesh_context, attention=attention)
 
     def __repr__(self) -> str:
@@ -278,7 +284,7 @@ class T1:
             if thoughts is not None and not think:
                 raise ConfigError("thoughts cannot be given with think=False")
             rows = append_thoughts(self.tokenizer, prompts, thoughts)
-            vectors = self._encoder.encode(
+            vectors = self.encoder.encode(
                 rows,
                 names=names,
                 description="queries",
@@ -350,8 +356,8 @@ class T1:
         names = [f"document {name!r}" for name in document_ids or map(str, range(len(batch)))]
         first = {text: index for index, text in reversed(list(enumerate(batch)))}
         distinct = sorted(first.values())
-        rows = self._document_rows([batch[i] for i in distinct], [names[i] for i in distinct])
-        vectors = self._encoder.encode(
+        rows = self.tokenize_documents([batch[i] for i in distinct], [names[i] for i in distinct])
+        vectors = self.encoder.encode(
             rows,
             names=[names[i] for i in distinct],
             description="documents",
@@ -384,7 +390,7 @@ class T1:
 
     def count_truncated(self, documents: Sequence[str]) -> int:
         """Number of these documents that `encode_document` truncates."""
-        rows = self._document_rows(documents, [f"document {i}" for i in range(len(documents))])
+        rows = self.tokenize_documents(documents, [f"document {i}" for i in range(len(documents))])
         return sum(row.truncated for row in rows)
 
     def similarity(self, a: Embeddings, b: Embeddings) -> Float[np.ndarray, "*C"]:
@@ -470,7 +476,8 @@ class T1:
                 sampling=sampling,
                 batch_size=batch_size,
             ):
-                groups[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
+                text = self.tokenizer.decode_thought(thought.token_ids)
+                groups[index].append(dataclasses.replace(thought, text=text))
                 advance(1)
         return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in groups]
 
@@ -478,11 +485,12 @@ class T1:
         """The task if query prompts have an instruction for it, otherwise None."""
         return self.preset.known_task(task)
 
-    def _text_of(self, thought: Thought) -> str:
-        ends = {self.tokenizer.emb_token_id, *self.tokenizer.eos_ids}
-        return self.tokenizer.decode([i for i in thought.token_ids.tolist() if i not in ends])
+    def tokenize_documents(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
+        """Document prompts with `<emb_token>`, for `encoder`; may run in another thread.
 
-    def _document_rows(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
+        Raises:
+            DataError: an empty document; says which of `names`.
+        """
         return tokenize_documents(
             self.tokenizer,
             self.preset,

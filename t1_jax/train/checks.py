@@ -130,7 +130,8 @@ def check_data(
     check_thoughts(config, data.sets)
     check_prompts(config, tokenizer, preset, data.sets)
     check_rewards(config, data.sets)
-    check_metric(config, data.validation)
+    if config.validation is not None:
+        check_metric(config, data.validation)
 
 
 def check_shapes(config: TrainConfig, shape: DecoderConfig, batch_divisor: int) -> None:
@@ -384,10 +385,9 @@ def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
 
 def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
     lengths, max_positions = config.data.lengths, shape.max_positions
-    thought_limits = {
-        "data.lengths.thought": lengths.thought,
-        "validation.max_thought_tokens": config.validation.max_thought_tokens,
-    }
+    thought_limits = {"data.lengths.thought": lengths.thought}
+    if config.validation is not None:
+        thought_limits["validation.max_thought_tokens"] = config.validation.max_thought_tokens
     for name in config.running:
         stage = config.stages[name]
         if stage.draws_thoughts:

@@ -299,12 +299,12 @@ class TrainConfig:
         stages: name -> stage, in the order in which they run.
         run: names of the stages to run; empty runs all. Each starts from the weights of the stage
             before it in the run folder, the first from the model's.
-        validation: how checkpoints are compared.
+        validation: how checkpoints are compared; null trains without validation, on data without
+            held-out queries too.
         validate_first: also validate before the first step, so that curves start at the base model.
         checkpoints: when to save, and which checkpoints to keep.
         tracking: where metrics go.
         health: limits on metrics beyond which a run is stopped.
-        sample_every: steps between two samples of thoughts in the run folder.
         max_minutes: save and stop after this many minutes; null is no limit.
         resume: resume a run folder although its config was different.
         overwrite: start a new run, and remove the one in the folder.
@@ -317,12 +317,11 @@ class TrainConfig:
     data: DataConfig = DataConfig()
     stages: dict[str, StageConfig] = field(default_factory=dict)
     run: tuple[str, ...] = ()
-    validation: ValidationConfig = ValidationConfig()
+    validation: ValidationConfig | None = ValidationConfig()
     validate_first: bool = False
     checkpoints: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     health: HealthConfig = HealthConfig()
-    sample_every: int = 20
     max_minutes: float | None = None
     resume: bool = False
     overwrite: bool = False
@@ -340,8 +339,6 @@ class TrainConfig:
                 hint=f"known are {', '.join(self.stages)}",
             )
         check_seed(self.seed)
-        if self.sample_every < 1:
-            raise ConfigError(f"sample_every must be at least 1, got {self.sample_every}")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ConfigError(f"max_minutes must be above 0, got {self.max_minutes}")
         if self.resume and self.overwrite:

@@ -1,7 +1,7 @@
 """Exports weights of a run as a Hugging Face folder, or as an adapter beside its base model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -23,10 +23,13 @@ class TrainingSummary:
 
     Attributes:
         training: a few sentences in Markdown.
+        trained_on: names of the training data; empty if only SFT was done, which trains thoughts
+            but no embeddings.
         scores: validation metrics of these weights; empty without a validation.
     """
 
     training: str
+    trained_on: tuple[str, ...]
     scores: Mapping[str, float]
 
     @property
@@ -65,7 +68,15 @@ def training_summary(
         "",
         *sets,
     ]
-    return TrainingSummary(training="\n".join(lines), scores=dict(scores))
+    losses_done = [config.stages[name].losses for name, done in steps.items() if done]
+    has_embeddings = any(
+        losses.infonce or losses.triplet or losses.policy for losses in losses_done
+    )
+    return TrainingSummary(
+        training="\n".join(lines),
+        trained_on=tuple(item.name for item in data.sets) if has_embeddings else (),
+        scores=dict(scores),
+    )
 
 
 def export_weights(
@@ -91,13 +102,17 @@ def export_weights(
         training=summary.training,
         results=summary.results,
     )
+    before = model.provenance.trained_on or ()
+    provenance = replace(
+        model.provenance, trained_on=tuple(dict.fromkeys([*before, *summary.trained_on]))
+    )
     dtype = config.model.export_dtype
     if model.lora is not None:
         save_adapter(
             folder,
             model.decoder(trained),
             model.preset,
-            model.provenance,
+            provenance,
             card,
             scores=summary.scores,
             dtype=dtype,
@@ -114,7 +129,7 @@ def export_weights(
                 options=model.retriever_options(
                     config.data.lengths, max_rows=1, max_thought_tokens=1
                 ),
-                provenance=model.provenance,
+                provenance=provenance,
             )
             retriever.save_pretrained(folder, dtype=dtype, overwrite=True, card=card)
     if jax.process_count() > 1:

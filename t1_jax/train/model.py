@@ -3,7 +3,6 @@
 import functools
 import hashlib
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -176,7 +175,7 @@ def open_trainable_model(config: ModelConfig) -> ResolvedModel:
         ConfigError: an adapter would be trained further with another rank or other targets, or new
             adapters would not store the row of a new `<emb_token>`.
     """
-    path, adapter = Path(config.path), None
+    path, adapter = locate_model(config.path), None
     if is_adapter(path):
         adapter = read_adapter(path)
         if config.lora not in (None, adapter.config):
@@ -188,7 +187,7 @@ def open_trainable_model(config: ModelConfig) -> ResolvedModel:
             )
         name, checkpoint = adapter.metadata.base_model, open_base(adapter)
     else:
-        name, checkpoint = config.path, open_checkpoint(locate_model(config.path))
+        name, checkpoint = config.path, open_checkpoint(path)
         is_new = checkpoint.tokenizer.emb_token_id is None
         if is_new and config.lora is not None and not config.lora.emb_row:
             raise ConfigError(

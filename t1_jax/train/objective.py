@@ -266,17 +266,19 @@ def token_log_probs(
     def chunk(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         states, ids = inputs
         logits = decoder.logits(states) / temperature
-        log_total = jax.nn.logsumexp(logits, axis=-1)
+        # One pass finds the maximum, and a second one all sums: logits are large and made of bytes.
+        highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+        weights = jnp.exp(logits - highest)
+        total = jnp.sum(weights, axis=-1)
+        log_total = highest[..., 0] + jnp.log(total)
         # A comparison, not a gather: the vocabulary stays sharded over devices.
         is_target = jnp.arange(logits.shape[-1]) == ids[..., None]
         target_logits = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
-        entropy_logits, entropy_total = logits, log_total
-        if not entropy_gradient:
-            entropy_logits, entropy_total = jax.lax.stop_gradient((logits, log_total))
-        probabilities = jnp.exp(entropy_logits - entropy_total[..., None])
         # Logits of vocabulary padding are -inf, and 0 * -inf is NaN, in the gradient too.
-        finite = jnp.where(probabilities > 0, entropy_logits, 0.0)
-        entropy = entropy_total - jnp.sum(probabilities * finite, axis=-1)
+        finite = jnp.where(weights > 0, logits, 0.0)
+        entropy = log_total - jnp.sum(weights * finite, axis=-1) / total
+        if not entropy_gradient:
+            entropy = jax.lax.stop_gradient(entropy)
         return target_logits - log_total, entropy
 
     count = targets.shape[1]

@@ -52,9 +52,6 @@ from t1_jax.train.row_builder import (
 )
 from t1_jax.train.step import StepBatch, step_logps
 
-_SAMPLED_QUERIES = 4
-"""Queries of a rollout whose thoughts are kept for a person to read."""
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PrefetchedRollout:
@@ -73,7 +70,8 @@ class RolloutBatches:
     importance sampling of the policy loss corrects for it. A rollout depends on weights and step
     alone: a resumed run samples it again, and checkpoints need not hold it.
 
-    `seed` is that of thoughts and of random documents in pools; `interrupt` ends a rollout early.
+    `seed` is that of thoughts and of random documents in pools; `interrupt` ends a rollout early;
+    the thoughts of `num_logged` queries of each step are returned for a person to read.
     """
 
     def __init__(
@@ -87,8 +85,10 @@ class RolloutBatches:
         *,
         seed: int,
         interrupt: Interrupt,
+        num_logged: int = 0,
     ) -> None:
         self._config = config
+        self._num_logged = num_logged
         self._examples = examples
         self._sets = sets
         self._rows = rows
@@ -126,7 +126,7 @@ class RolloutBatches:
         return PreparedBatch(
             batch=batch,
             metrics=prefetched.metrics,
-            samples=rollout_samples(prefetched.rollout, _SAMPLED_QUERIES),
+            samples=rollout_samples(prefetched.rollout, self._num_logged),
         )
 
     def _take(self, state: StageState, step: int) -> PrefetchedRollout:

@@ -118,7 +118,11 @@ def _reward_metrics(rollout: Rollout) -> dict[str, float]:
 
 
 def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
-    """The thoughts of the first `queries` queries with their rewards, for a person to read."""
+    """The thoughts of the first `queries` queries with their rewards, for a person to read.
+
+    The reward is None in a stage without a policy loss.
+    """
+    has_rewards = bool(rollout.rewards.terms)
     return [
         {
             "of": "rollout",
@@ -128,7 +132,7 @@ def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
             "positive": example.positive,
             "thought": thought.text,
             "finish_reason": thought.finish_reason.value,
-            "reward": float(rollout.rewards.total[number, sample]),
+            "reward": float(rollout.rewards.total[number, sample]) if has_rewards else None,
             "advantage": float(rollout.advantages[number, sample]),
             "terms": {
                 name: float(term[number, sample]) for name, term in rollout.rewards.terms.items()

@@ -92,8 +92,8 @@ class TrainingData:
         return lines
 
 
-def load_training_data(config: DataConfig, validation: ValidationConfig) -> TrainingData:
-    """Opens every source; nothing is fetched.
+def load_training_data(config: DataConfig, validation: ValidationConfig | None) -> TrainingData:
+    """Opens every source; nothing is fetched. Without `validation` no split is needed for it.
 
     Training queries that equal or nearly equal a held-out query are removed. Record files that
     contain a held-out query verbatim are rejected, unless `config.leaks` is "remove".
@@ -109,7 +109,7 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
     notes: dict[str, Mapping[str, int]] = {}
     leak_config, validation_leaks = LeakConfig(near=config.near_duplicates), 0
     for source in config.sources.values():
-        collection = _open_source(source, validation.split)
+        collection = _open_source(source, validation)
         name = collection.name
         if name in notes:
             raise DataError(
@@ -121,12 +121,13 @@ def load_training_data(config: DataConfig, validation: ValidationConfig) -> Trai
             (name, split): queries
             for split, queries in held_out_splits(source.collection, source.lenient).items()
         }
-        validated = held_out.get((name, validation.split))
-        if validated is None:
-            validated = open_collection(source.collection, validation.split, source.lenient)
-        validated, leaked = _without_test(validated, held_out.get((name, "test")), leak_config)
-        validation_leaks += leaked
-        validation_sets[name] = validation_subset(validated, validation)
+        if validation is not None:
+            validated = held_out.get((name, validation.split))
+            if validated is None:
+                validated = open_collection(source.collection, validation.split, source.lenient)
+            validated, leaked = _without_test(validated, held_out.get((name, "test")), leak_config)
+            validation_leaks += leaked
+            validation_sets[name] = validation_subset(validated, validation)
         sets.append(
             TrainingSet(
                 name=name,
@@ -173,16 +174,17 @@ def held_out_splits(collection: str, lenient: bool = False) -> dict[str, Collect
     }
 
 
-def _open_source(source: SourceConfig, validation_split: str) -> Collection:
+def _open_source(source: SourceConfig, validation: ValidationConfig | None) -> Collection:
     splits = collection_splits(source.collection)
-    if validation_split not in splits:
+    if validation is not None and validation.split not in splits:
         raise DataError(
-            f"the collection {source.collection} has no split {validation_split} to validate on; "
+            f"the collection {source.collection} has no split {validation.split} to validate on; "
             f"it has {', '.join(splits)}",
-            hint=f"set validation.split, or add relevance labels in qrels/{validation_split}.tsv",
+            hint="set validation.split, add relevance labels in "
+            f"qrels/{validation.split}.tsv, or train without validation: validation=null",
         )
     # Record files need only the documents, which every split has.
-    split = validation_split if source.records and "train" not in splits else "train"
+    split = splits[0] if source.records and "train" not in splits else "train"
     return open_collection(source.collection, split, source.lenient)
 
 

@@ -92,6 +92,7 @@ class Stage:
                 config.data.lengths,
                 seed=stable_hash(config.seed, name, "thoughts"),
                 interrupt=interrupt,
+                num_logged=config.tracking.rollouts,
             )
         else:
             self.batches = SupervisedBatches(self.config, examples, sets, rows, model.mesh_context)

@@ -143,10 +143,10 @@ class Trainer:
         weights, first_step = self._model.initial, 0
         if running is not None:
             self._finish_step(running)
-        elif self._config.validate_first:
+        elif self._config.validate_first and self._config.validation is not None:
             stage = self._stage_of(names[0]).config
             if validation := self._measure(UNTRAINED, weights, stage, step=0):
-                self._record(0, validation.metrics, validation.samples)
+                self._record(0, UNTRAINED, validation.metrics, validation.samples)
         for name in names:
             if running is None:
                 stage = self._stage_of(name)
@@ -184,6 +184,7 @@ class Trainer:
                     break
         self._saver.checkpoints.wait()
         self._saver.folder.drop_overwritten()
+        self._saver.folder.write_thoughts_page()
 
     def _step(self, running: RunningStage) -> _CompletedStep | None:
         """One step; None if the run was asked to stop before it was complete."""
@@ -200,10 +201,9 @@ class Trainer:
         running.done += 1
         self._stop.has_progress = True
         self._progress.steps[running.stage.name] = running.done
-        self._progress.validation_pending = running.validation_due
+        self._progress.validation_pending = self._validation_due(running)
         running.metrics = report.metrics | self._speed(report)
-        is_sampled = running.done % self._config.sample_every == 0
-        return _CompletedStep(report=report, samples=report.samples if is_sampled else [])
+        return _CompletedStep(report=report, samples=report.samples)
 
     def _speed(self, report: StepReport) -> dict[str, float]:
         work = "train" if self._model.lora is None else "lora"
@@ -221,7 +221,9 @@ class Trainer:
         try:
             warnings = self._progress.health.check(running.step, running.metrics)
         except TrainingAborted as error:
-            self._record(running.step, running.metrics, completed.report.samples)
+            self._record(
+                running.step, running.stage.name, running.metrics, completed.report.samples
+            )
             if error.is_sound:
                 self._saver.rescue(running, error)
             raise
@@ -230,7 +232,7 @@ class Trainer:
 
     def _validate(self, running: RunningStage, completed: _CompletedStep) -> None:
         """Every `validate_every` steps and after the last one: scores held-out queries."""
-        if not running.validation_due:
+        if not self._validation_due(running):
             return
         with self._failure_deferred():
             validation = self._measure_stage(running)
@@ -246,7 +248,9 @@ class Trainer:
             if is_due or running.at_end or completed.validated:
                 self._tracker.log(running.step, running.metrics)
             if completed.samples:
-                self._saver.folder.write_thoughts(running.step, completed.samples)
+                self._write_thoughts(running.step, running.stage.name, completed.samples)
+            if completed.validated:
+                self._saver.folder.write_thoughts_page()
 
     def _save(self, running: RunningStage, completed: _CompletedStep) -> None:
         """Every `checkpoints.every_steps` steps, after a validation, and before the run ends."""
@@ -265,16 +269,25 @@ class Trainer:
         if self._progress.validation_pending:
             validation = self._measure_stage(running)
             if validation is not None:
-                self._record(running.step, validation.metrics, validation.samples)
+                self._record(
+                    running.step, running.stage.name, validation.metrics, validation.samples
+                )
                 running.metrics = dict(validation.metrics)
                 self._saver.save(running, replace=True)
         self._saver.export_best(running)
 
     def _record(
-        self, step: int, metrics: Mapping[str, float], samples: list[dict[str, Any]]
+        self,
+        step: int,
+        stage: str,
+        metrics: Mapping[str, float],
+        samples: list[dict[str, Any]],
     ) -> None:
         self._tracker.log(step, metrics)
-        self._saver.folder.write_thoughts(step, samples)
+        self._write_thoughts(step, stage, samples)
+
+    def _write_thoughts(self, step: int, stage: str, samples: list[dict[str, Any]]) -> None:
+        self._saver.folder.write_thoughts(step, [{"stage": stage, **row} for row in samples])
 
     @contextmanager
     def _failure_deferred(self) -> Iterator[None]:
@@ -285,6 +298,9 @@ class Trainer:
             raise
         except (OSError, T1Error) as error:
             self._failure = self._failure or error
+
+    def _validation_due(self, running: RunningStage) -> bool:
+        return running.validation_due and self._config.validation is not None
 
     def _measure_stage(self, running: RunningStage) -> Validation | None:
         """Validates the weights of a step and checks the scores; None if interrupted."""
@@ -304,6 +320,7 @@ class Trainer:
     ) -> Validation | None:
         """Validates weights; None if the run was asked to stop meanwhile."""
         config = self._config
+        assert config.validation is not None
         options = self._model.retriever_options(
             config.data.lengths,
             max_rows=stage.rollout.max_rows,

@@ -57,7 +57,16 @@ Call = Callable[..., Answer]
 @pytest.fixture
 def t1() -> Call:
     """Calls the command in this process; any exception but an exit fails the test."""
+    return _caller()
 
+
+@pytest.fixture(scope="module")
+def t1_in_module() -> Call:
+    """The same for fixtures of a module."""
+    return _caller()
+
+
+def _caller() -> Call:
     def call(*args: object, stdin: str | None = None) -> Answer:
         runner = CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
         result = runner.invoke(

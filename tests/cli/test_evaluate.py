@@ -6,6 +6,7 @@ from t1_jax import evaluate as evaluation
 def test_a_model_on_a_collection(t1, base_model, pets, tmp_path):
     answer = t1(
         "evaluate", "max_thought_tokens=4", "controls=[own,no-think]", "bootstrap_samples=50",
+        "n=2", "sampling.temperature=1",
         "-c", pets, "-m", base_model, "-o", tmp_path / "run", "--json",
     )  # fmt: skip
     assert answer.code == 0, answer.err
@@ -14,6 +15,7 @@ def test_a_model_on_a_collection(t1, base_model, pets, tmp_path):
     assert all(0 <= row["metrics"]["nDCG@10"]["mean"] <= 1 for row in rows)
     assert (tmp_path / "run" / "report.html").exists()
     assert "own thought" in answer.err
+    assert "tiny was never trained to retrieve" in answer.json["collections"][0]["notes"][0]
 
 
 @pytest.fixture

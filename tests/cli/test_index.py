@@ -1,5 +1,7 @@
 import gzip
+import hashlib
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -56,6 +58,24 @@ def test_damage_is_noticed(t1, pets_index, tmp_path):
     answer = t1("index", "info", tmp_path)
     assert answer.code == 2
     assert "is not an index" in answer.err
+
+
+def test_verifying_hashes_everything_and_encodes_some_texts_again(
+    t1, pets_index, base_model, tmp_path
+):
+    answer = t1("index", "verify", pets_index, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["cosine"] > 0.999
+    copy = shutil.copytree(pets_index, tmp_path / "index")
+    vectors = np.load(copy / "vectors.npy")
+    np.save(copy / "vectors.npy", np.roll(vectors, 1, axis=0))
+    digest = hashlib.sha256((copy / "vectors.npy").read_bytes()).hexdigest()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["vectors.npy"] = digest
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    answer = t1("index", "verify", copy)
+    assert answer.code == 2
+    assert "to another embedding (cosine" in answer.err
 
 
 def test_what_to_index_is_said_once(t1, pets, pets_index, tmp_path):

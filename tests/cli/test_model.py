@@ -1,16 +1,15 @@
+import json
+
 import pytest
 
 from t1_jax.cli.model import (
-    digest,
-    document_fingerprint,
     instruction_note,
-    is_base_model,
     model_facts,
     query_fingerprint,
     query_instruction,
 )
 from t1_jax.errors import ConfigError
-from t1_jax.retriever import T1, open_model
+from t1_jax.retriever import T1, digest, document_fingerprint, open_model
 from t1_jax.text import load_preset
 
 
@@ -56,11 +55,20 @@ def test_prompts_that_hold_no_instruction_take_none(given):
     assert instruction_note(whole, query_instruction(whole, *given)).startswith("query instruction")
 
 
-def test_an_imported_model_is_no_base_model_any_more(t1, base_model, tmp_path):
-    assert is_base_model(str(base_model))
-    assert is_base_model("smollm2-135m-instruct")
-    assert t1("import", base_model, tmp_path / "t1").code == 0
-    assert not is_base_model(str(tmp_path / "t1"))
+def test_a_model_that_was_never_trained_is_announced_until_it_is(t1, base_model, tmp_path, caplog):
+    """An imported model is as untrained as its base."""
+    imported = tmp_path / "t1"
+    assert t1("import", base_model, imported).code == 0
+    thinking = ("think", "who?", "--max-thought-tokens", 4, "-m", imported)
+    assert "was never trained to retrieve" in t1(*thinking).out
+    answer = t1(*thinking, "--json")
+    assert "was never trained to retrieve" in answer.err
+    T1.load(imported)
+    assert caplog.text.count("was never trained to retrieve") == 1
+    for names, announced in (([], True), (["pets"], False), (None, False)):
+        path = imported / "t1.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"trained_on": names}))
+        assert (open_model(imported).untrained_warning is not None) == announced
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():

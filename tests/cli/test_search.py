@@ -13,8 +13,7 @@ def how(base_model):
 
 
 def test_documents_with_titles_and_thoughts(t1, pets_index, how):
-    answer = t1("search", pets_index, "who purrs?", "-k", 3, *how, "--json",
-                "--show-thought")  # fmt: skip
+    answer = t1("search", pets_index, "who purrs?", "-k", 3, *how, "--json")
     assert answer.code == 0, answer.err
     results = answer.json["results"]
     assert [result["rank"] for result in results] == [1, 2, 3]
@@ -22,7 +21,8 @@ def test_documents_with_titles_and_thoughts(t1, pets_index, how):
     scores = [result["score"] for result in results]
     assert scores == sorted(scores, reverse=True)
     assert len(answer.json["thoughts"]) == 1
-    assert "[thought 0:" in answer.err
+    assert "thought: " in answer.err
+    assert answer.json["ranking"] == "dense"
 
 
 def test_a_document_finds_itself_without_thinking(t1, pets_index, how):
@@ -146,7 +146,6 @@ def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ((), "give either one query"),
         (("x", "-q", "PETS", "-o", "run"), "give either one query"),
         (("-q", "PETS"), "--queries and --output belong together"),
         (("x", "-o", "run"), "--queries and --output belong together"),
@@ -191,7 +190,7 @@ def test_an_empty_query_and_no_index(t1, pets_index, how, tmp_path):
     assert "query 1 is empty" in answer.err
     answer = t1("search", tmp_path, "who?", *how)
     assert answer.code == 2
-    assert "manifest.json" in answer.err
+    assert "holds no text to search" in answer.err
     assert t1("search", pets_index, "who?", "-k", 0, *how).code == 2
 
 

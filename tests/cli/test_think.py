@@ -4,7 +4,9 @@ TINY = ("--max-thought-tokens", 5, "--dtype", "float32")
 
 
 def test_thoughts_with_their_ends(t1, base_model):
-    answer = t1("think", "who purrs?", "-m", base_model, "-n", 2, *TINY, "--json")
+    answer = t1(
+        "think", "who purrs?", "-m", base_model, "-n", 2, "--temperature", 1, *TINY, "--json"
+    )
     assert answer.code == 0, answer.err
     (query,) = answer.json["queries"]
     assert query["query"] == "who purrs?"

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,19 @@ def test_bad_input_is_a_message(t1, recipe, tmp_path, given, named):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_reward_beside_the_config_is_found(t1, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "reward_beside.py").write_text(
+        "import numpy as np\n\ndef one(context):\n    return np.ones(context.shape)\n"
+    )
+    term = 'stages.s2.reward.terms={"reward_beside:one": 1}'
+    answer = t1("train", recipe, term, "run=[s1]", "stages.s1.steps=1")
+    assert answer.code == 0, answer.err
+    unknown = t1("train", recipe, term.replace("beside:", "besides:"))
+    assert unknown.code == 2
+    assert "reward_besides must be beside the config" in " ".join(unknown.err.split())
+
+
 def test_a_file_that_is_not_there_and_an_error_for_machines(t1, tmp_path):
     answer = t1("train", tmp_path / "nowhere.yaml", "--json")
     assert answer.code == 2
@@ -141,11 +155,11 @@ def test_a_full_disk_is_worth_another_try(t1, recipe, monkeypatch):
 
 def test_another_config_is_refused_unless_asked_for(t1, recipe):
     assert t1("train", recipe, "run=[s1]").code == 0
-    refused = t1("train", recipe, "run=[s1]", "sample_every=3")
+    refused = t1("train", recipe, "run=[s1]", "tracking.rollouts=3")
     assert refused.code == 2
-    assert "sample_every was 20, is 3" in refused.err
+    assert "tracking.rollouts was 2, is 3" in refused.err
     assert "resume=true" in refused.err
-    assert t1("train", recipe, "run=[s1]", "sample_every=3", "resume=true").code == 0
+    assert t1("train", recipe, "run=[s1]", "tracking.rollouts=3", "resume=true").code == 0
     # The seed belongs to the checkpoint, too: no asking helps, and none spoils the run.
     for asking in ((), ("resume=true",)):
         again = t1("train", recipe, "seed=3", *asking)

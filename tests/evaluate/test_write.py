@@ -30,6 +30,7 @@ def test_results_hold_every_mean_interval_and_hash(folder: Path, evaluation: Eva
         "name": "letters",
         "encoder": "ab12",
         "prompt": "cd34",
+        "is_trained": True,
         "details": {"dtype": "float32"},
     }
     assert part["systems"][0]["config"]["sampling"]["temperature"] == 0

@@ -32,15 +32,13 @@ def model(loaded: T1, folder: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_search_your_files(model, tmp_path, capsys):
     (tmp_path / "cats.md").write_text("# Cats\n\nA cat purrs when it is content, and hunts mice.\n")
-    (tmp_path / "notes.csv").write_text(
-        "This file is not searched, as it is neither Markdown nor text."
-    )
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\0\0")
     search_your_files.main(str(tmp_path), "who hunts mice?", model)
     thought, results = capsys.readouterr().out.split("\n\n", 1)
     assert thought.startswith("thought: ")
-    assert "cats.md, paragraph 2" in results
+    assert "cats.md:3" in results
     assert "A cat purrs" in results
-    assert "notes.csv" not in results
+    assert "photo" not in results
 
 
 def test_read_a_thought(model, capsys):

@@ -18,4 +18,4 @@ def test_every_asset_is_pinned_to_a_version_and_a_hash() -> None:
 
 def test_a_misspelt_name_is_answered_with_the_right_one() -> None:
     with pytest.raises(WeightsError, match="did you mean 'smollm2-135m-instruct'"):
-        model_asset("smollm2-135m")
+        model_asset("smollm2-135m-instuct")

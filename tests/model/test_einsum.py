@@ -33,23 +33,26 @@ def operands(equation: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, w, dy
 
 
-def by_product(equation: str, dtype: str, mesh_context: MeshContext) -> tuple[jax.Array, ...]:
+def by_product(
+    equation: str, dtype: str, mesh_context: MeshContext, result: str = "float32"
+) -> tuple[jax.Array, ...]:
     """The result and both gradients over a mesh, from a float32 weight placed by the rules."""
-    inputs, result = equation.split("->")
+    inputs, y_letters = equation.split("->")
     x_letters, w_letters = inputs.split(",")
     spec = mesh_context.rules.spec
     x, w, dy = operands(equation)
     x = jax.device_put(x.astype(jnp.dtype(dtype)), mesh_context.activation(x_letters))
     w = jax.device_put(w, jax.NamedSharding(mesh_context.mesh, spec(weight_axes(w_letters))))
-    dy = jax.device_put(dy, mesh_context.activation(result))
+    dy = jax.device_put(dy.astype(result), mesh_context.activation(y_letters))
 
     def call(x: jax.Array, w: jax.Array) -> jax.Array:
         return einsum_fp32_accum(
             equation,
             x,
             w,
+            result=jnp.dtype(result),
             gathered=spec(activation_axes(w_letters)),
-            out=spec(activation_axes(result)),
+            out=spec(activation_axes(y_letters)),
         )
 
     def both(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
@@ -78,6 +81,18 @@ def test_in_bf16_gradients_stay_close_and_masters_keep_float32(equation: str) ->
         error = np.linalg.norm(np.asarray(one, np.float32) - expected)
         assert error / np.linalg.norm(expected) < 0.006  # three roundings of 2^-9 each
     assert np.any(np.asarray(found[2].astype(jnp.bfloat16), np.float32) != found[2])
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_a_result_in_bf16_is_the_float32_one_rounded(equation: str) -> None:
+    wide = by_product(equation, "bfloat16", single_device_mesh_context())
+    found = by_product(equation, "bfloat16", single_device_mesh_context(), "bfloat16")
+    assert [array.dtype for array in found] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    for one, expected in zip(found, wide, strict=True):
+        # Sums in another order may round to the neighbor.
+        np.testing.assert_allclose(
+            np.asarray(one, np.float32), np.asarray(expected, np.float32), rtol=2**-7, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -40,13 +40,13 @@ def test_the_batch_size_bounds_the_batches_and_changes_no_embedding(
     tiny_t1: T1, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ):
     rows: list[int] = []
-    dispatch = tiny_t1._encoder._dispatch
+    dispatch = tiny_t1.encoder._dispatch
 
     def counted(batch: Any) -> jax.Array:
         rows.append(len(batch.tokens))
         return dispatch(batch)
 
-    monkeypatch.setattr(tiny_t1._encoder, "_dispatch", counted)
+    monkeypatch.setattr(tiny_t1.encoder, "_dispatch", counted)
     one_by_one = tiny_t1.encode_document(TEXTS, batch_size=1)
     assert rows == [1, 1, 1]
     np.testing.assert_allclose(one_by_one, vectors, atol=1e-6)

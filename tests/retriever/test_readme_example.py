@@ -16,7 +16,7 @@ def ranking(output: str) -> list[tuple[float, str]]:
 
 def test_it_prints_a_thought_and_the_ranked_documents(tiny_t1: T1, monkeypatch, capsys):
     code, shown = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1:3]
-    monkeypatch.setattr(T1, "load", lambda path: tiny_t1)
+    monkeypatch.setattr(T1, "load", lambda: tiny_t1)
     exec(code.replace("max_thought_tokens=24", "max_thought_tokens=8"), {})
     printed = ranking(capsys.readouterr().out)
     for result in (printed, ranking(shown)):

@@ -72,7 +72,6 @@ def test_losses_that_contradict_themselves(fields, told):
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"sample_every": 0}, "sample_every must be at least 1"),
         ({"seed": 2**64}, "seed must be an integer from 0 to"),
         ({"stages": {"s1": {"data": {"seed": -1}}}}, "stages.s1.data: seed must be an integer"),
         ({"health": {"max_skipped_updates": -1}}, "health: max_skipped_updates must be at least 0"),

@@ -57,6 +57,8 @@ def test_the_vectors_are_the_students_own(toys, tmp_path, lora):
         mesh_context=single_device_mesh_context(),
         options=options,
     )
+    assert loaded.provenance is not None
+    assert loaded.provenance.trained_on == ["zoo"]
     found = vectors(loaded)
     np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
     np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
@@ -124,6 +126,7 @@ def test_an_account_says_what_was_done(toy):
     assert "LoRA of rank 8, alpha 16, seed 7" in account.training
     assert "- `s1`: 4 steps of 4 queries, losses sft 1" in account.training
     assert "`s2`" not in account.training
+    assert account.trained_on == ()  # SFT alone
     assert f"24 queries, 8 documents, data hash `{toy.data.sets[0].data_hash[:16]}`" in (
         account.training
     )
@@ -132,6 +135,8 @@ def test_an_account_says_what_was_done(toy):
 
 
 def test_results_are_a_table_of_collections():
-    table = TrainingSummary(training="", scores={**SCORES, "validation/length": 3.0}).results
+    table = TrainingSummary(
+        training="", trained_on=(), scores={**SCORES, "validation/length": 3.0}
+    ).results
     assert table.splitlines()[-1] == "| zoo | 0.5123 |"
     assert table.count("\n| ") == 2

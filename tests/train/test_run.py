@@ -60,11 +60,11 @@ def test_the_three_stages_lift_retrieval(toys: Path):
     assert result.best[0] == max(scores.values())
     # Thoughts are learned too: they end by themselves, and name the animal.
     assert result.validations["s3"]["validation/truncated_frac"] < 0.2
-    thoughts = (result.folder / "thoughts/step-95.jsonl").read_text().splitlines()
-    last = [json.loads(line) for line in thoughts]
+    thoughts = (result.folder / "thoughts.jsonl").read_text().splitlines()
+    last = [line for line in map(json.loads, thoughts) if line["step"] == 95]
     named = [line["thought"] in line["gold"][0] for line in last if line["of"] == "validation"]
     assert np.mean(named) > 0.6
-    for name in ("config.yaml", "versions.json", "data.json", "stages/s3", "best"):
+    for name in ("thoughts.html", "config.yaml", "versions.json", "data.json", "stages/s3", "best"):
         assert (result.folder / name).exists()
 
 

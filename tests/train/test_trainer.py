@@ -328,7 +328,8 @@ def test_a_broken_run_stops_with_its_last_step_on_record(toys, monkeypatch):
     (warning,) = [text for text in told if "rewards without variance" in text]
     assert warning.startswith("warning: step 1: nearly all groups")
     assert [line["step"] for line in lines_of(toys)] == [1, 2, 3]
-    assert (toys / "run/thoughts/step-3.jsonl").exists()
+    logged = [json.loads(line) for line in (toys / "run/thoughts.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in logged if line["of"] == "rollout"][-1] == 3
 
 
 def test_adapters_start_from_those_of_another_run(toys):

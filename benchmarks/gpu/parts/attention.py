@@ -25,12 +25,12 @@ _FP32 = 2e-5
 
 
 def check(setting: Setting, record: Record) -> None:
-    """Every shape causal and with a window; rows are right-padded, as in training and encoding."""
+    """Every shape causal, the first with a window too; rows are right-padded, as in training."""
     mesh_context = single_device_mesh_context()
     on_gpu = mesh_context.mesh.devices.flat[0].platform == "gpu"
     with mesh_context.activate():
         for shape in _TOY_SHAPES if setting.toy else _SHAPES:
-            for window in (0, shape[1] // 4):
+            for window in (0, shape[1] // 4) if shape == _SHAPES[0] or setting.toy else (0,):
                 with record.case(f"attention {shape} window {window}"):
                     _compare(record, shape, window, mesh_context, on_gpu=on_gpu)
         with record.case("packed rows"):

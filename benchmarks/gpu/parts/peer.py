@@ -1,6 +1,5 @@
 """transformers with SDPA on the same card, in the same shapes, for encode and generate."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -47,15 +46,16 @@ def check(setting: Setting, record: Record) -> None:
         model = Qwen3ForCausalLM(config).to(torch.bfloat16).eval()
 
     def timed(call: Callable[[], Any], rounds: int) -> float:
-        times = []
-        for number in range(rounds + 1):
-            start = time.perf_counter()
+        """Seconds of a call, after a first one, without waiting for each."""
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(rounds):
             call()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            if number:
-                times.append(time.perf_counter() - start)
-        return statistics.median(times)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / rounds
 
     def ids(rows: int, length: int) -> torch.Tensor:
         return torch.randint(3, sizes["vocab_size"], (rows, length), device=device)

@@ -103,7 +103,7 @@ def _enlarged(student: TrainableModel, mesh_context: MeshContext) -> TrainableMo
     with mesh_context.activate():
         decoder = random_decoder(config, learning, mesh_context)
         plain = nnx.eval_shape(lambda: Decoder(config, options, mesh_context, nnx.Rngs(0)))
-        thinker, weights, _ = nnx.split(plain, nnx.Param, VocabMask)
+        sampler_graph, weights, _ = nnx.split(plain, nnx.Param, VocabMask)
         emb = student.tokenizer.emb_token_id
         decoder = add_lora(decoder, LoraConfig(), nnx.Rngs(0), emb_token_id=emb)
         graphdef, trained, frozen = nnx.split(decoder, trainable_filter(decoder), ...)
@@ -111,7 +111,7 @@ def _enlarged(student: TrainableModel, mesh_context: MeshContext) -> TrainableMo
         student,
         parts=ModelParts(graphdef=graphdef, frozen=frozen, mesh_context=mesh_context),
         initial=trained,
-        thinker=thinker,
+        sampler_graph=sampler_graph,
         shape=config,
         lora=decoder.lora,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(weights)),

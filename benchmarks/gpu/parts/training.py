@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.experiment import experiment_config
-from benchmarks.gpu.pieces import MANIFEST, join_folder, split_folder
+from benchmarks.gpu.pieces import KEPT_BYTES, MANIFEST, join_folder, split_folder
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.train import train
 
-_PIECE_BYTES = 15 << 20
-"""Some ways back from a machine take no file of more than 16 MiB."""
 _SAVING_SECONDS = 45
 """Kept free for the last step, its checkpoint and its packing."""
 _OVERRIDES = ("checkpoints.keep_last=1", "checkpoints.keep_best=0", "tracking.every_steps=5")
@@ -107,7 +105,7 @@ def _pieces(
     for item in items:
         copy = shutil.copytree if item.is_dir() else shutil.copy
         copy(item, scratch / item.name)
-    pieces = split_folder(scratch, target, most_bytes=_PIECE_BYTES, name=name)
+    pieces = split_folder(scratch, target, most_bytes=KEPT_BYTES, name=name)
     shutil.rmtree(scratch)
     size = sum(piece.stat().st_size for piece in pieces)
     record.fact(f"{name} kept", f"{len(pieces)} pieces, {size / (1 << 20):.1f} MiB")

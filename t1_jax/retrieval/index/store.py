@@ -7,23 +7,29 @@ every file, so damage is detected, and the fingerprint of encoder, prompt and co
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from t1_jax.errors import IndexContractError
 from t1_jax.files import atomic_folder, sha256_of
-from t1_jax.retrieval.collection import Document
+from t1_jax.retrieval.collection import Document, SourceLocation
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable
 from t1_jax.retrieval.jsonl import read_records
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Version of the format; increased when older readers would misread the files."""
 
+HASHED_BYTES = 64 << 20
+"""Files up to this size are compared with their SHA-256 whenever an index is opened."""
+
 DOCUMENTS_FILE = "documents.jsonl"
+_VECTORS_FILE = "vectors.npy"
 
 
 class CorruptIndexError(IndexContractError):
@@ -74,7 +80,10 @@ class Manifest:
         settings: settings of the back end.
         encoding: settings with which documents were encoded and queries must be encoded (model,
             dtype, preset, instruction, limits), as JSON values; may be empty.
+        source: the folder that the documents were read from (`root`) and the state of its `files`,
+            see `t1_jax.retrieval.folder`; empty for other documents.
         files: path relative to the folder -> SHA-256, for every other file.
+        sizes: path -> bytes; empty in indexes of earlier versions.
     """
 
     version: int = FORMAT_VERSION
@@ -85,7 +94,9 @@ class Manifest:
     recall_at_10: float = 1.0
     settings: Mapping[str, object] = field(default_factory=dict)
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str]
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_index(
@@ -97,6 +108,7 @@ def write_index(
     recall_at_10: float = 1.0,
     settings: Mapping[str, object] | None = None,
     encoding: Mapping[str, Any] | None = None,
+    source: Mapping[str, Any] | None = None,
     documents: Iterable[Document] = (),
     write_backend_files: Callable[[Path], None] | None = None,
     overwrite: bool = False,
@@ -109,27 +121,76 @@ def write_index(
         T1Error: the folder exists (without `overwrite`), or the write failed.
     """
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
-        np.save(scratch / "vectors.npy", table.vectors, allow_pickle=False)
-        (scratch / "ids.json").write_text(json.dumps(table.ids), encoding="utf-8")
-        _write_documents(scratch / DOCUMENTS_FILE, documents)
+        np.save(scratch / _VECTORS_FILE, table.vectors, allow_pickle=False)
+        write_documents(scratch / DOCUMENTS_FILE, documents)
         if write_backend_files:
             write_backend_files(scratch)
-        manifest = Manifest(
+        _finish(
+            scratch,
+            table.ids,
             kind=kind,
-            count=len(table.ids),
             width=table.width,
             fingerprint=fingerprint,
             recall_at_10=recall_at_10,
             settings=settings or {},
             encoding=encoding or {},
-            files={name: sha256_of(scratch / name) for name in _files_in(scratch)},
+            source=source or {},
         )
-        text = json.dumps(asdict(manifest), indent=2)
-        (scratch / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_exact_index(
+    folder: Path,
+    ids: Sequence[str],
+    blocks: Iterable[Float32[np.ndarray, "_ E"]],
+    width: int,
+    fingerprint: Fingerprint,
+    *,
+    encoding: Mapping[str, Any],
+    document_files: Iterable[Path],
+    overwrite: bool = False,
+) -> None:
+    """Writes an exact index whose vectors and documents come in pieces that fit into memory.
+
+    Args:
+        folder: the index, written atomically.
+        ids: one id per row.
+        blocks: unit vectors in the order of `ids`.
+        width: E.
+        fingerprint: see `Fingerprint`.
+        encoding: see `Manifest`.
+        document_files: pieces of `documents.jsonl`, as `write_documents` writes them.
+        overwrite: whether to replace an index.
+
+    Raises:
+        T1Error: the folder exists (without `overwrite`), or the write failed.
+    """
+    with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(ids), width)}
+        with (scratch / _VECTORS_FILE).open("wb") as vectors:
+            np.lib.format.write_array_header_1_0(vectors, header)
+            for block in blocks:
+                vectors.write(np.ascontiguousarray(block, np.float32).data)
+        with (scratch / DOCUMENTS_FILE).open("wb") as documents:
+            for piece in document_files:
+                with piece.open("rb") as file:
+                    shutil.copyfileobj(file, documents)
+        _finish(scratch, ids, kind="numpy", width=width, fingerprint=fingerprint, encoding=encoding)
+
+
+def _finish(scratch: Path, ids: Sequence[str], **fields: Any) -> None:
+    """Writes ids, and the manifest with the hashes of all files."""
+    (scratch / "ids.json").write_text(json.dumps(list(ids)), encoding="utf-8")
+    files = {name: sha256_of(scratch / name) for name in _files_in(scratch)}
+    sizes = {name: (scratch / name).stat().st_size for name in files}
+    manifest = Manifest(count=len(ids), files=files, sizes=sizes, **fields)
+    text = json.dumps(asdict(manifest), indent=2)
+    (scratch / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, EmbeddingTable]:
     """Reads and checks an index; the vectors are memory-mapped.
+
+    Of a file of more than `HASHED_BYTES` only the size is checked; `verify_index` reads it whole.
 
     Raises:
         CorruptIndexError, IndexVersionError, IndexMismatchError: see each.
@@ -137,10 +198,10 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Embedd
     folder = Path(folder)
     manifest = read_manifest(folder)
     check_fingerprint(folder, manifest, fingerprint)
-    _check_files(folder, manifest)
+    _check_files(folder, manifest, whole=False)
     try:
         ids = json.loads((folder / "ids.json").read_bytes())
-        vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
+        vectors = np.load(folder / _VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _corrupt(folder, str(error)) from error
     expected = (manifest.count, (manifest.count, manifest.width), np.float32)
@@ -185,28 +246,44 @@ def index_documents(folder: Path) -> tuple[Document, ...]:
         CorruptIndexError: the file is missing or differs from its SHA-256 in the manifest.
     """
     folder = Path(folder)
-    digest = read_manifest(folder).files.get(DOCUMENTS_FILE)
-    if digest is None:
+    manifest = read_manifest(folder)
+    if DOCUMENTS_FILE not in manifest.files:
         return ()
-    path = folder / DOCUMENTS_FILE
-    if not path.is_file() or sha256_of(path) != digest:
-        raise _corrupt(folder, f"the SHA-256 of {DOCUMENTS_FILE} is not {digest}")
-    return tuple(
-        Document(
-            id=record.id("_id"), title=str(record.fields["title"]), text=str(record.fields["text"])
-        )
-        for record in read_records(path)
+    if not (folder / DOCUMENTS_FILE).is_file():
+        raise _corrupt(folder, f"{DOCUMENTS_FILE} is missing")
+    _check_file(folder, manifest, DOCUMENTS_FILE, whole=False)
+    return tuple(read_documents(folder / DOCUMENTS_FILE))
+
+
+def read_documents(path: Path) -> Iterator[Document]:
+    """Yields the documents of a file that `write_documents` wrote."""
+    return (_stored_document(record.fields) for record in read_records(path))
+
+
+def _stored_document(fields: Mapping[str, Any]) -> Document:
+    path = fields.get("path")
+    location = None if path is None else SourceLocation(path=Path(path), line=fields["line"])
+    return Document(
+        id=str(fields["_id"]), title=fields["title"], text=fields["text"], location=location
     )
 
 
-def _write_documents(path: Path, documents: Iterable[Document]) -> None:
-    lines = (json.dumps({"_id": d.id, "title": d.title, "text": d.text}) for d in documents)
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Writes documents as JSONL; no file if there are none."""
+    lines = (json.dumps(_document_fields(document)) for document in documents)
     first = next(lines, None)
     if first is None:
         return
     with path.open("w", encoding="utf-8") as file:
         file.write(first + "\n")
         file.writelines(line + "\n" for line in lines)
+
+
+def _document_fields(document: Document) -> dict[str, Any]:
+    fields = {"_id": document.id, "title": document.title, "text": document.text}
+    if document.location is not None:
+        fields |= {"path": document.location.path.as_posix(), "line": document.location.line}
+    return fields
 
 
 def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint) -> None:
@@ -219,16 +296,37 @@ def check_fingerprint(folder: Path, manifest: Manifest, fingerprint: Fingerprint
         )
 
 
-def _check_files(folder: Path, manifest: Manifest) -> None:
-    """Raises unless the folder has exactly the files of the manifest, each with its SHA-256."""
+def verify_index(folder: Path) -> Manifest:
+    """Compares every file of an index with its SHA-256.
+
+    Raises:
+        CorruptIndexError, IndexVersionError: see each.
+    """
+    manifest = read_manifest(folder)
+    _check_files(Path(folder), manifest, whole=True)
+    return manifest
+
+
+def _check_files(folder: Path, manifest: Manifest, *, whole: bool) -> None:
+    """Raises unless the folder has exactly the files of the manifest, undamaged."""
     expected, present = set(manifest.files), set(_files_in(folder)) - {"manifest.json"}
     for name in sorted(expected ^ present):
         raise _corrupt(
             folder, f"{name} is {'missing' if name in expected else 'not in the manifest'}"
         )
-    for name, digest in manifest.files.items():
-        if sha256_of(folder / name) != digest:
-            raise _corrupt(folder, f"the SHA-256 of {name} is not {digest}")
+    for name in manifest.files:
+        _check_file(folder, manifest, name, whole=whole)
+
+
+def _check_file(folder: Path, manifest: Manifest, name: str, *, whole: bool) -> None:
+    """Compares the size of a file, and its SHA-256 if it is small or `whole`."""
+    size, digest = (folder / name).stat().st_size, manifest.files[name]
+    expected = manifest.sizes.get(name)
+    if expected is not None and size != expected:
+        raise _corrupt(folder, f"{name} has {size:,} bytes, expected {expected:,}")
+    is_hashed = whole or expected is None or size <= HASHED_BYTES
+    if is_hashed and sha256_of(folder / name) != digest:
+        raise _corrupt(folder, f"the SHA-256 of {name} is not {digest}")
 
 
 def _files_in(folder: Path) -> list[str]:

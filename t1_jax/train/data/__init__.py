@@ -19,6 +19,14 @@ from t1_jax.train.data.negatives import Candidates as Candidates
 from t1_jax.train.data.negatives import candidate_mask as candidate_mask
 from t1_jax.train.data.negatives import collect_candidates as collect_candidates
 from t1_jax.train.data.negatives import exclude_known_answers as exclude_known_answers
+from t1_jax.train.data.pair_files import Pairs as Pairs
+from t1_jax.train.data.pair_files import read_pairs as read_pairs
+from t1_jax.train.data.prepare import COLLECTION as COLLECTION
+from t1_jax.train.data.prepare import RECORDS as RECORDS
+from t1_jax.train.data.prepare import PreparedPairs as PreparedPairs
+from t1_jax.train.data.prepare import check_prepared as check_prepared
+from t1_jax.train.data.prepare import prepare_pairs as prepare_pairs
+from t1_jax.train.data.prepare import save_prepared as save_prepared
 from t1_jax.train.data.record_files import read_records as read_records
 from t1_jax.train.data.record_files import write_records as write_records
 from t1_jax.train.data.records import CORPUS_PREFIX as CORPUS_PREFIX
@@ -27,6 +35,8 @@ from t1_jax.train.data.records import Example as Example
 from t1_jax.train.data.records import TrainingRecord as TrainingRecord
 from t1_jax.train.data.records import TrainingSet as TrainingSet
 from t1_jax.train.data.records import records_from_collection as records_from_collection
+from t1_jax.train.data.section_pairs import SectionPairs as SectionPairs
+from t1_jax.train.data.section_pairs import section_pairs as section_pairs
 from t1_jax.train.data.splitting import SplitConfig as SplitConfig
 from t1_jax.train.data.splitting import overlap as overlap
 from t1_jax.train.data.splitting import split_queries as split_queries

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from t1_jax.config import suggestion
@@ -12,10 +11,10 @@ from t1_jax.files import write_atomically
 from t1_jax.retrieval import Record, SourceLocation
 from t1_jax.retrieval import read_records as read_objects
 from t1_jax.train.data.records import TrainingRecord, first_repeated_id, record_fields
+from t1_jax.train.data.table_files import read_rows
 
 KEYS = ("query_id", "query", "positives", "negatives", "excluded", "thought", "instruction")
 _FORMATS = (".jsonl", ".parquet")
-_BATCH_ROWS = 4096
 
 
 def read_records(
@@ -37,7 +36,7 @@ def read_records(
     places: dict[str, SourceLocation] = {}
     for path in paths:
         before = len(records)
-        for item in _parquet_rows(path) if _format(path) == ".parquet" else read_objects(path):
+        for item in _objects(path):
             record = _record(item)
             if record.query_id in places:
                 place = places[record.query_id]
@@ -51,6 +50,12 @@ def read_records(
         if len(records) == before:
             raise DataError(f"{path} has no record")
     return tuple(records)
+
+
+def _objects(path: Path) -> Iterator[Record]:
+    if _format(path) != ".parquet":
+        return read_objects(path)
+    return (Record(location=row.location, fields=dict(row.fields)) for row in read_rows(path))
 
 
 def _check_documents(
@@ -140,47 +145,6 @@ def _thoughts(item: Record) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(thought, str) for thought in value):
         return tuple(value)
     raise item.location.error('field "thought" must be a string or a list of strings')
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row(SourceLocation):
-    """A row of a Parquet file, counted from 1."""
-
-    def error(self, message: str, *, hint: str | None = None) -> DataError:
-        return DataError(f"{self.path}, row {self.line}: {message}", hint=hint)
-
-
-def _parquet_rows(path: Path) -> Iterator[Record]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path) as file:
-            maps = [
-                entry.name for entry in file.schema_arrow if isinstance(entry.type, pyarrow.MapType)
-            ]
-            number = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                for fields in batch.to_pylist():
-                    number += 1
-                    place = _Row(path=path, line=number)
-                    for name in maps:
-                        fields[name] = _object(place, name, fields[name])
-                    yield Record(location=place, fields=fields)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-
-
-def _object(
-    place: SourceLocation, name: str, pairs: list[tuple[str, object]] | None
-) -> dict[str, object] | None:
-    """A Parquet map as a JSON object, which has no repeated keys."""
-    if pairs is None:
-        return None
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise place.error(f'field "{name}" has a key twice')
-    return entries
 
 
 def _parquet_bytes(records: tuple[TrainingRecord, ...]) -> bytes:

@@ -40,11 +40,15 @@ class SplitConfig:
 
 
 def split_queries(
-    collection: Collection, config: SplitConfig | None = None
+    collection: Collection,
+    config: SplitConfig | None = None,
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, Collection]:
     """Splits the labeled queries of a collection; all splits share its documents.
 
-    Duplicates and near duplicates stay together, so that no split contains a query of another.
+    Duplicates and near duplicates stay together, so that no split contains a query of another;
+    `groups`, query id -> group, names further queries that stay together.
+
     Groups are assigned in an order that depends on the seed and their query ids.
 
     Raises:
@@ -53,6 +57,7 @@ def split_queries(
     config = config or SplitConfig()
     shares = {"test": config.test, "validation": config.validation}
     links = {(_node(query.id), f"text {text_hash(query.text)}") for query in collection.queries}
+    links |= {(_node(query_id), f"group {name}") for query_id, name in (groups or {}).items()}
     while True:
         splits = _assigned(collection, group_keys(sorted(links)), shares, config.seed)
         near = _links_between(splits, LeakConfig(near=config.near_duplicates))

@@ -15,6 +15,7 @@ from t1_jax.train.infra.stopping import GracefulStop as GracefulStop
 from t1_jax.train.infra.stopping import any_process as any_process
 from t1_jax.train.infra.throughput import Clock as Clock
 from t1_jax.train.infra.throughput import Meter as Meter
+from t1_jax.train.infra.throughput import Work as Work
 from t1_jax.train.infra.throughput import body_parameters as body_parameters
 from t1_jax.train.infra.throughput import flops_per_token as flops_per_token
 from t1_jax.train.infra.throughput import peak_flops as peak_flops

@@ -4,7 +4,7 @@ config.yaml      the resolved config; config.before-N.yaml: configs of earlier s
 versions.json    packages, devices, commit; versions.before-N.json likewise
 data.json        hashes, counts and the leak report
 metrics.jsonl    one line per logged step
-thoughts/        samples: step-N.jsonl
+thoughts.jsonl   sampled thoughts of every step, with their rewards; thoughts.html: to read
 checkpoints/     see `Checkpoints`
 """
 
@@ -28,6 +28,7 @@ import t1_jax
 from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError, DataError, T1Error
 from t1_jax.files import write_atomically
+from t1_jax.train.infra.page import thoughts_page
 
 PACKAGES = (
     "jax",
@@ -96,8 +97,9 @@ class RunFolder:
         """
         if not self._writes:
             return
-        if self.metrics_file.exists():
-            write_atomically(self.metrics_file, _whole_lines(self.metrics_file))
+        for file in (self.metrics_file, self.thoughts_file):
+            if file.exists():
+                write_atomically(file, _whole_lines(file))
         _replace(self.path / "config.yaml", self._text)
         _replace(self.path / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
@@ -117,30 +119,26 @@ class RunFolder:
         """`metrics.jsonl`."""
         return self.path / "metrics.jsonl"
 
+    @property
+    def thoughts_file(self) -> Path:
+        """`thoughts.jsonl`."""
+        return self.path / "thoughts.jsonl"
+
     def record(self, step: int, metrics: Mapping[str, float | int | str]) -> None:
         """Appends a line to `metrics.jsonl` and flushes it; non-finite numbers become null.
 
         Raises:
             T1Error: the write failed.
         """
-        if not self._writes:
-            return
-        line = {"step": step, "time": round(time.time(), 3)}
-        line |= {name: _plain(value) for name, value in metrics.items()}
-        try:
-            with self.metrics_file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise T1Error(
-                f"{self.metrics_file} could not be written: {error.strerror or error}",
-                hint="free disk space or check permissions, then run the command again to resume",
-            ) from error
+        self._append(self.metrics_file, [{"step": step, "time": round(time.time(), 3), **metrics}])
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of `metrics.jsonl`, without a last line that a crash truncated."""
-        if not self.metrics_file.exists():
-            return []
-        return [json.loads(line) for line in _whole_lines(self.metrics_file).split("\n")[:-1]]
+        return _read(self.metrics_file)
+
+    def thoughts(self) -> list[dict[str, Any]]:
+        """The lines of `thoughts.jsonl`; see `metrics`."""
+        return _read(self.thoughts_file)
 
     def write_data(self, facts: Mapping[str, Any]) -> None:
         """Writes `data.json`.
@@ -154,23 +152,41 @@ class RunFolder:
             write_atomically(file, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def write_thoughts(self, step: int, thoughts: Iterable[Mapping[str, Any]]) -> None:
-        """Writes sampled thoughts to `thoughts/step-N.jsonl`."""
-        if self._writes:
-            lines = [json.dumps(_plain(dict(row)), ensure_ascii=False) + "\n" for row in thoughts]
-            write_atomically(self.path / "thoughts" / f"step-{step}.jsonl", "".join(lines))
+        """Appends sampled thoughts to `thoughts.jsonl`; see `record`."""
+        self._append(self.thoughts_file, [{"step": step, **row} for row in thoughts])
 
     def truncate_logs(self, step: int) -> None:
         """Removes metrics and thoughts that were logged after `step`, where the run resumes."""
         if not self._writes:
             return
-        if self.metrics_file.exists():
-            lines = [line for line in self.metrics() if line["step"] <= step]
-            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-            write_atomically(self.metrics_file, text)
-        for file in (self.path / "thoughts").glob("step-*.jsonl"):
-            number = file.stem.removeprefix("step-")
-            if number.isdigit() and int(number) > step:
-                file.unlink()
+        for file in (self.metrics_file, self.thoughts_file):
+            if file.exists():
+                lines = [line for line in _read(file) if line["step"] <= step]
+                text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+                write_atomically(file, text)
+
+    def write_thoughts_page(self) -> None:
+        """Writes `thoughts.html`: the thoughts and rewards so far.
+
+        Raises:
+            T1Error: the write failed.
+        """
+        if self._writes and (thoughts := self.thoughts()):
+            page = thoughts_page(self.path.name, self.metrics(), thoughts)
+            write_atomically(self.path / "thoughts.html", page)
+
+    def _append(self, file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+        if not self._writes:
+            return
+        lines = [json.dumps(_plain(row), ensure_ascii=False) + "\n" for row in rows]
+        try:
+            with file.open("a", encoding="utf-8") as out:
+                out.writelines(lines)
+        except OSError as error:
+            raise T1Error(
+                f"{file} could not be written: {error.strerror or error}",
+                hint="free disk space or check permissions, then run the command again to resume",
+            ) from error
 
 
 def check_run_folder(
@@ -284,6 +300,13 @@ def _whole_lines(file: Path) -> str:
     """The text of a file up to its last line end; a crash may truncate the last line."""
     text = file.read_text(encoding="utf-8")
     return text[: text.rfind("\n") + 1]
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    """The objects of a log, without a last line that a crash truncated."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in _whole_lines(file).split("\n")[:-1]]
 
 
 def _differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:

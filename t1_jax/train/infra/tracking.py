@@ -27,7 +27,9 @@ class TrackingConfig:
             `online` sends during the run.
         project: W&B project.
         name: W&B run name; null takes the folder's name.
-        thoughts: thoughts written to the run folder at each validation.
+        thoughts: validation queries whose thoughts are written to the run folder.
+        rollouts: queries of each step whose sampled thoughts, with their rewards, are written to
+            the run folder.
     """
 
     every_steps: int = 1
@@ -36,13 +38,12 @@ class TrackingConfig:
     project: str = "t1"
     name: str | None = None
     thoughts: int = 8
+    rollouts: int = 2
 
     def __post_init__(self) -> None:
-        if self.every_steps < 1 or self.thoughts < 0:
-            raise ConfigError(
-                f"every_steps must be at least 1 and thoughts at least 0, got {self.every_steps} "
-                f"and {self.thoughts}"
-            )
+        for name, least in (("every_steps", 1), ("thoughts", 0), ("rollouts", 0)):
+            if self.__dict__[name] < least:
+                raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
 
 
 def require_trackers(config: TrackingConfig) -> None:

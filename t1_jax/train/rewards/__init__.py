@@ -24,3 +24,6 @@ from t1_jax.train.rewards.registry import Rewards as Rewards
 from t1_jax.train.rewards.registry import compute_rewards as compute_rewards
 from t1_jax.train.rewards.registry import register_reward as register_reward
 from t1_jax.train.rewards.registry import reward_names as reward_names
+from t1_jax.train.rewards.trial import RewardTrial as RewardTrial
+from t1_jax.train.rewards.trial import trial_data as trial_data
+from t1_jax.train.rewards.trial import try_rewards as try_rewards

@@ -84,7 +84,10 @@ def _place_of_error(error: BaseException) -> str | None:
 def _import_hint(error: BaseException, module_name: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         if f"{module_name}.".startswith(f"{error.name}."):
-            return "check the spelling, and put the module's folder on PYTHONPATH"
+            return (
+                f"check the spelling; {error.name} must be beside the config, in the current "
+                "folder, or on PYTHONPATH"
+            )
         return f"install {error.name}, or take its import out of {module_name}"
     if isinstance(error, ValueError | TypeError) and not module_name.strip("."):
         return "name a reward of your own as package.module:function"

@@ -15,4 +15,5 @@ from t1_jax.train.thoughts.teacher import think_locally as think_locally
 from t1_jax.train.thoughts.template import cached_source as cached_source
 from t1_jax.train.thoughts.template import document_pairs as document_pairs
 from t1_jax.train.thoughts.template import template_records as template_records
+from t1_jax.train.thoughts.template_text import with_text_thoughts as with_text_thoughts
 from t1_jax.train.thoughts.wording import count_pieces as count_pieces

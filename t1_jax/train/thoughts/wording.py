@@ -15,7 +15,7 @@ _BREAK = re.compile(r"[,;:(]|\s[-–]\s")
 _LINK = re.compile(r"\[([^\]]+)\](?:\[[^\]]*\]|\([^)]*\))")
 _REFERENCE = re.compile(r"(?<!\w)\[([^\]]+)\]")
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*?|_)(?=\w)([^*_]+)(?<=\w)\1(?![\w*])")
-_DANGLING = frozenset(
+FUNCTION_WORDS = frozenset(
     re.findall(
         r"\S+",
         "a an and are as at be because but by can e.g for from had has have if i.e in into is it "
@@ -78,7 +78,7 @@ def shortened(text: str, pieces: int) -> str:
     if breaks:
         result = result[: breaks[-1]]
     words = result.rstrip(" ,;:(-–").split(" ")
-    while len(words) > 1 and words[-1].casefold().strip("(,;:.") in _DANGLING:
+    while len(words) > 1 and words[-1].casefold().strip("(,;:.") in FUNCTION_WORDS:
         words.pop()
     return " ".join(words).rstrip(" ,;:(-–")
 

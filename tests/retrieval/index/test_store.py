@@ -13,8 +13,8 @@ from t1_jax.retrieval import (
     IndexVersionError,
     read_manifest,
 )
-from t1_jax.retrieval.index import EmbeddingTable
-from t1_jax.retrieval.index.store import read_index, write_index
+from t1_jax.retrieval.index import EmbeddingTable, store
+from t1_jax.retrieval.index.store import read_index, verify_index, write_index
 
 MINE = Fingerprint(encoder="e0" * 32, prompt="f0" * 32, data="d0" * 32)
 
@@ -73,6 +73,28 @@ def test_damage_is_noticed(folder: Path, name: str):
         read_index(folder, MINE)
 
 
+def test_of_a_large_file_only_the_size_is_checked_until_it_is_verified(folder: Path, monkeypatch):
+    monkeypatch.setattr(store, "HASHED_BYTES", 0)
+    content = bytearray((folder / "vectors.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "vectors.npy").write_bytes(content)
+    read_index(folder, MINE)
+    with pytest.raises(CorruptIndexError, match=r"the SHA-256 of vectors\.npy"):
+        verify_index(folder)
+    (folder / "vectors.npy").write_bytes(content[:-1])
+    with pytest.raises(CorruptIndexError, match=r"vectors\.npy has 151 bytes, expected 152"):
+        read_index(folder, MINE)
+
+
+def test_an_index_of_an_earlier_version_has_no_sizes_and_is_hashed(folder: Path, monkeypatch):
+    monkeypatch.setattr(store, "HASHED_BYTES", 0)
+    edit_manifest(folder, version=2, sizes={})
+    read_index(folder, MINE)
+    (folder / "ids.json").write_text('["a", "b d"]')
+    with pytest.raises(CorruptIndexError, match=r"the SHA-256 of ids\.json"):
+        read_index(folder, MINE)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"version": "new"}', '{"version": 1}'])
 def test_a_malformed_manifest_is_damage(folder: Path, content: str):
     (folder / "manifest.json").write_text(content)
@@ -86,8 +108,8 @@ def test_a_folder_that_is_no_index_is_damage(tmp_path: Path):
 
 
 def test_an_unknown_format_version_is_an_error(folder: Path):
-    edit_manifest(folder, version=3, future="field")
-    with pytest.raises(IndexVersionError, match=r"version 3; .* 1 to 2\n.*install a newer t1_jax"):
+    edit_manifest(folder, version=4, future="field")
+    with pytest.raises(IndexVersionError, match=r"version 4; .* 1 to 3\n.*install a newer t1_jax"):
         read_index(folder, MINE)
 
 

@@ -151,22 +151,25 @@ def test_what_was_logged_after_the_restored_step_is_dropped(tmp_path: Path) -> N
         (3, 3.0),
         (4, 40.0),
     ]
-    samples = sorted(path.name for path in (tmp_path / "thoughts").iterdir())
-    assert samples == ["step-1.jsonl", "step-2.jsonl", "step-3.jsonl"]
-    text = (tmp_path / "thoughts" / "step-3.jsonl").read_text()
-    assert json.loads(text) == {"query_id": "q", "text": "é 3\u2028"}
+    assert folder.thoughts() == [
+        {"step": step, "query_id": "q", "text": f"é {step}\u2028"} for step in (1, 2, 3)
+    ]
 
 
 def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, Run())
     folder.record(1, {"loss": 1.0, "stage": "a\u2028b"})
-    with folder.metrics_file.open("a") as file:
-        file.write('{"step": 2, "lo')
+    folder.write_thoughts(1, [{"query_id": "q"}])
+    for log in (folder.metrics_file, folder.thoughts_file):
+        with log.open("a") as file:
+            file.write('{"step": 2, "lo')
     assert [line["step"] for line in folder.metrics()] == [1]
     again = RunFolder(tmp_path, Run())
     again.commit()
     again.record(2, {"loss": 2.0})
+    again.write_thoughts(2, [{"query_id": "q"}])
     assert [line["step"] for line in again.metrics()] == [1, 2]
+    assert [line["step"] for line in again.thoughts()] == [1, 2]
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
@@ -192,5 +195,8 @@ def test_other_processes_write_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, Run())
     folder.metrics_file.mkdir()
+    folder.thoughts_file.mkdir()
     with pytest.raises(T1Error, match=r"metrics\.jsonl could not be written"):
         folder.record(1, {"loss": 1.0})
+    with pytest.raises(T1Error, match=r"thoughts\.jsonl could not be written"):
+        folder.write_thoughts(1, [{"query_id": "q"}])

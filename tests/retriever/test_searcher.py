@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from t1_jax.errors import ConfigError
+from t1_jax.retrieval import BM25, Collection, Document, Query, build_index
+from t1_jax.retriever import T1, Searcher
+
+TEXTS = {
+    "a": "Green tea is steeped at 80 degrees. It is bitter otherwise.",
+    "b": "The sky scatters short wavelengths.",
+    "c": "A cat hunts mice.",
+}
+DOCUMENTS = {name: Document(id=name, text=text) for name, text in TEXTS.items()}
+QUERIES = Collection(
+    name="queries",
+    documents=(DOCUMENTS["c"],),
+    queries=(Query(id="q", text="why is the tea bitter"), Query(id="r", text="short sky")),
+    qrels={},
+    excluded={"r": frozenset({"c"})},
+)
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_t1: T1):
+    corpus = Collection(name="x", documents=tuple(DOCUMENTS.values()), queries=(), qrels={})
+    vectors = tiny_t1.encode_document(list(TEXTS.values()))
+    return {
+        "bm25": BM25.build(corpus),
+        "index": build_index("numpy", list(TEXTS), vectors),
+        "model": tiny_t1,
+    }
+
+
+def test_bm25_alone_needs_no_model(parts):
+    searcher = Searcher(DOCUMENTS, bm25=parts["bm25"])
+    assert searcher.ranking == "bm25"
+    results = searcher.search(QUERIES, 2)
+    (hit,) = searcher.hits(results, "q", "why is the tea bitter")
+    assert (hit.id, hit.cosine, results.thoughts) == ("a", None, [])
+    assert hit.score == hit.bm25
+    assert hit.snippet is not None
+    assert hit.snippet.text == "Green tea is steeped at 80 degrees."
+
+
+def test_vectors_alone_are_those_of_the_index(parts):
+    searcher = Searcher(DOCUMENTS, index=parts["index"], model=parts["model"])
+    assert searcher.ranking == "dense"
+    results = searcher.search(QUERIES, 3, think=False)
+    vectors = parts["model"].encode_query([q.text for q in QUERIES.queries], think=False)
+    cosines = vectors @ parts["index"].vectors.T
+    for name, score in results.run["q"].items():
+        assert score == pytest.approx(cosines[0, list(TEXTS).index(name)], abs=1e-5)
+    assert set(results.run["r"]) == {"a", "b"}
+    assert all(hit.bm25 is None for hit in searcher.hits(results, "q", "tea"))
+
+
+def test_a_hybrid_has_the_scores_of_both_and_the_thoughts(parts):
+    searcher = Searcher(DOCUMENTS, **parts)
+    assert searcher.ranking == "hybrid"
+    results = searcher.search(QUERIES, 2, max_thought_tokens=4)
+    assert [len(group) for group in results.thoughts] == [1, 1]
+    hits = searcher.hits(results, "q", "why is the tea bitter")
+    assert len(hits) == 2
+    by_id = {hit.id: hit for hit in hits}
+    assert by_id["a"].bm25 is not None
+    assert by_id["a"].cosine is not None
+    assert "c" not in results.run["r"]
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_given_thought_replaces_the_sampled_one(parts):
+    searcher = Searcher(DOCUMENTS, index=parts["index"], model=parts["model"])
+    one = Collection(name="q", documents=(), queries=QUERIES.queries[:1], qrels={})
+    runs = [
+        searcher.search(one, 3, thoughts=[text]).scores["cosine"]["q"]
+        for text in ("bitter tea", "a blue sky", "bitter tea")
+    ]
+    assert runs[0] == runs[2] != runs[1]
+    assert np.isfinite(list(runs[0].values())).all()
+
+
+def test_parts_that_do_not_make_a_search(parts):
+    for given in ({}, {"index": parts["index"]}, {"model": parts["model"], "bm25": parts["bm25"]}):
+        with pytest.raises(ConfigError, match="index together with its model"):
+            Searcher(DOCUMENTS, **given)
