@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -194,7 +195,8 @@ def _encode_and_build(
         hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
             f"{error.message}\nthe embeddings are kept in {vectors}",
-            hint=f"{hint}an exact index of them: t1 index build {folder} --vectors {vectors}",
+            hint=f"{hint}an exact index of them: "
+            f"t1 index build {quote(str(folder))} --vectors {quote(str(vectors))}",
         ) from error
     shutil.rmtree(vectors)
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -118,7 +119,7 @@ def search(
     if thought is not None and (query is None or not think):
         raise ConfigError(
             "--thought is a thought about one query",
-            hint=f't1 search {source} "your query" --thought "your thought"',
+            hint=f't1 search {quote(source)} "your query" --thought "your thought"',
         )
     if thought is not None and (n != 1 or max_thought_tokens is not None):
         raise ConfigError(

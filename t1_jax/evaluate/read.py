@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def _read_results(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(
             f"{folder} is not the folder of an evaluation: it has no results.json",
-            hint=f"write one: t1 evaluate -c COLLECTION --output {folder}",
+            hint=f"write one: t1 evaluate -c COLLECTION --output {quote(str(folder))}",
         )
     try:
         results = json.loads(read_text(path))

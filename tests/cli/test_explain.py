@@ -23,6 +23,25 @@ def test_terminal_page_and_json(t1, pets_index, tmp_path):
     ]
 
 
+def test_a_folder_of_files_is_explained(t1, base_model, tmp_path, monkeypatch):
+    """It is encoded as a search does it, and its index is used by the next search."""
+    monkeypatch.chdir(tmp_path)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "tea.md").write_text("# Tea\n\nSteep green tea at 80 degrees.\n")
+    (notes / "cats.csv").write_text("name,sound\nTom,purrs\nFelix,hisses\n")
+    options = ("-m", base_model, "--max-thought-tokens", 4, "--json")
+    answer = t1("explain", "notes", "who purrs?", "-n", 1, *options)
+    assert answer.code == 0, answer.err
+    assert "3 passages, 3 encoded" in answer.err
+    assert answer.json["num_documents"] == 3
+    search = t1("search", "notes", "who purrs?", "--no-hybrid", *options)
+    assert "encoded" not in search.err
+    results = search.json["results"]
+    assert [hit["document_id"] for hit in answer.json["hits"]] == [item["id"] for item in results]
+    assert answer.json["thoughts"][0]["text"] == search.json["thoughts"][0]["text"]
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

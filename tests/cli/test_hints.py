@@ -18,34 +18,41 @@ ROOT = Path(__file__).parents[2]
 # What stands for an expression in braces, or for a word in capitals, in a command.
 FILL = {
     "{asset.name}": "smollm2-135m-instruct",
-    "{best}": "BASE_MODEL",
-    "{config.path}": "BASE_MODEL",
-    "{folder}": "NEW",
     "{known[0]}": "smollm2-135m-instruct",
     "{name_or_folder}": "cwe",
     "{name}": "smollm2-135m-instruct",
-    "{path}": "BASE_MODEL",
     "{quote(str(adapter.path))}": "ADAPTER",
+    "{quote(_some_query(result))}": "'who purrs?'",
+    "{quote(source)}": "PETS_INDEX",
+    "{quote(str(best))}": "BASE_MODEL",
     "{quote(str(checkpoint.path))}": "BASE_MODEL",
-    "{source}": "PETS_INDEX",
-    "{vectors}": "PETS_INDEX",
+    "{quote(str(config.path))}": "BASE_MODEL",
+    "{quote(str(file))}": "RECIPE",
+    "{quote(str(folder))}": "NEW",
+    "{quote(str(path))}": "BASE_MODEL",
+    "{quote(str(result.weights))}": "BASE_MODEL",
+    "{quote(str(vectors))}": "PETS_INDEX",
+    "{source}": "PETS",
+    "{weights}": "BASE_MODEL",
     "A": "RUN",
     "B": "RUN",
     "BASE": "BASE_MODEL",
     "COLLECTION": "PETS",
     "FOLDER": "NEW",
     "OWNER/NAME": "owner/name",
+    "runs/NAME/recipe.yaml": "RECIPE",
 }
 # What keeps a command small, or stands for a default that is not on this machine.
 SMALL = {
     "t1 compare": "-c PETS",
     "t1 evaluate": "-m BASE_MODEL max_thought_tokens=2 controls=[own] bootstrap_samples=9",
     "t1 index build NEW -c": "-m BASE_MODEL --dtype float32",
-    "t1 search": "--max-thought-tokens 4",
-    "t1 think": "-m BASE_MODEL --max-thought-tokens 4 --dtype float32",
+    "t1 search PETS 'your query'": "--max-thought-tokens 4 --dtype float32",
+    "t1 think 'why": "-m BASE_MODEL --max-thought-tokens 4 --dtype float32",
+    "t1 think -m": "--max-thought-tokens 4 --dtype float32",
 }
 # Commands that are parsed, but too long to run here; each has tests of its own that run it.
-PARSED_ONLY = ("t1 quickstart", "t1 rebase")
+PARSED_ONLY = ("t1 quickstart", "t1 rebase", "t1 train --data")
 
 
 def messages() -> Iterator[str]:
@@ -117,6 +124,7 @@ def places(base_model, pets, pets_index, tmp_path):
         "NEW": tmp_path / "new",
         "PETS": pets,
         "PETS_INDEX": pets_index,
+        "RECIPE": "configs/experiment/t1.yaml",
         "RUN": tmp_path / "run.trec",
     }
 
