@@ -28,7 +28,7 @@ def query_instruction(
         ConfigError: an unknown task, both a task and an instruction, or prompts without one.
     """
     if task is None and instruction is None:
-        return preset.instruction(known_task)
+        return preset.instruction(preset.known_task(known_task))
     return preset.query_instruction(task, instruction, custom=custom)
 
 

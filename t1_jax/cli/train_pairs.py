@@ -355,14 +355,7 @@ def print_result(
     evaluation = result.evaluation
     if evaluation is not None:
         out.render(ResultsTable([evaluation]))
-        gain = _gain(evaluation)
-        out.print(
-            f"{evaluation.title}: {AFTER} minus {BEFORE}, own thoughts, {METRIC} "
-            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
-            f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)",
-            style="bold",
-        )
-        if gain.difference <= 0:
+        if _gain(evaluation).difference <= 0:
             out.warn(
                 f"the training gained nothing: keep {result.config.model.path}, or train on more "
                 "pairs or for more --minutes"
@@ -386,7 +379,7 @@ def print_result(
 
 
 def _gain(evaluation: "Evaluation") -> "PairedDifference":
-    """The model after training minus the one before, both with their own thoughts."""
+    """The model after training minus the one before, each with its own thought."""
     after, before = evaluation.control("own", AFTER), evaluation.control("own", BEFORE)
     assert after is not None
     assert before is not None
