@@ -48,7 +48,7 @@ def build_index(
     """Build an index of documents, or of embeddings that `t1 encode` wrote.
 
     The index stores the documents, the name of the model, the prompts, the query instruction and
-    the lengths, and `t1 search` uses them. A fingerprint rejects searches with another encoder.
+    the lengths, and `t1 search` uses them. A search with a model of other embeddings is an error.
     Recall@10 against exact search is measured and stored.
 
     If the build fails after encoding, the embeddings are kept, and the same command reuses them.

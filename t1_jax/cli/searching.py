@@ -312,7 +312,7 @@ def open_dense(
     if source.root is None:
         _check_overrides(source.index, record, overrides)
     elif name != record.get("model"):
-        record = {}  # everything is encoded again
+        record = {}  # settings of another model
     preset = overrides["preset"] if source.root is not None or "preset" not in record else None
     opened = open_index_model(record, name, dtype=overrides["dtype"], preset=preset)
     task, instruction = overrides["task"], overrides["instruction"]
