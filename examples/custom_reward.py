@@ -37,14 +37,8 @@ def new_words(context: RewardContext) -> np.ndarray:
 def main(model_name: str = "t1-smollm2-135m") -> None:
     """Samples four thoughts per query, ranks the documents, and prints both rewards."""
     model = T1.load(model_name)
-    queries = [record.query for record in RECORDS]
-    _, thoughts = model.encode_query(
-        queries,
-        n=4,
-        max_thought_tokens=24,
-        return_thoughts=True,
-        sampling=SamplingParams(temperature=1.0),
-    )
+    given = {"n": 4, "max_thought_tokens": 24, "sampling": SamplingParams(temperature=1.0)}
+    _, thoughts = model.encode_query([r.query for r in RECORDS], **given, return_thoughts=True)
     vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
     scores = vectors @ model.encode_document(list(DOCUMENTS.values())).T  # [P, G, C]
     grades = np.array([[record.positives.get(name, 0) for name in DOCUMENTS] for record in RECORDS])

@@ -104,19 +104,8 @@ class Optimizer:
 
     def __init__(self, config: OptimizerConfig, steps: int) -> None:
         self.config = config
-        self.schedule = learning_rate_schedule(config, steps)
-        parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-        parts.append(
-            optax.adamw(
-                self.schedule,
-                b1=config.beta1,
-                b2=config.beta2,
-                eps=config.epsilon,
-                weight_decay=config.weight_decay,
-                mask=_decays,
-            )
-        )
-        self.rule = optax.apply_if_finite(optax.chain(*parts), _NO_LIMIT)
+        is_constant = config.schedule == "constant" and not config.warmup_ratio
+        self.rule, self.schedule = _rule_and_schedule(config, 1 if is_constant else steps)
 
     def start(self, trained: nnx.State) -> TrainState:
         """The state before the first step; moments have the shardings of their weights.
@@ -147,6 +136,26 @@ class Optimizer:
             updates skipped in this stage for a non-finite gradient, and the last ones in a row.
         """
         return _apply(self.rule, self.schedule, self.config.ema, state, gradients)
+
+
+@functools.cache
+def _rule_and_schedule(
+    config: OptimizerConfig, steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The same objects for equal arguments, so that equal stages share compiled programs."""
+    schedule = learning_rate_schedule(config, steps)
+    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    parts.append(
+        optax.adamw(
+            schedule,
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=config.epsilon,
+            weight_decay=config.weight_decay,
+            mask=_decays,
+        )
+    )
+    return optax.apply_if_finite(optax.chain(*parts), _NO_LIMIT), schedule
 
 
 def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -95,11 +95,13 @@ stages:
     losses: {{sft: 1}}
     steps: 2
     data: {{batch_size: 8}}
+    micro_batch: {{rows: 8, length_step: 96}}
     optimizer: {{learning_rate: 1.0e-3}}
   s2:
     losses: {{sft: 1, infonce: 1}}
     steps: 2
     data: {{batch_size: 8, hard_negatives: 1}}
+    micro_batch: {{rows: 8, length_step: 96}}
     optimizer: {{learning_rate: 1.0e-3}}
 validation: {{max_thought_tokens: 4}}
 validate_first: true

@@ -184,7 +184,7 @@ def test_a_given_thought_with_a_vector_makes_the_row_longer(toys):
     check_shapes(config(toys, stage), SHAPE, 1)  # 96 + 8 * 61 = 584
     lengths = {"data": {"lengths": {"thought": 60}}}
     given = merged(stage, {"contrast_reference_thoughts": True, "losses": {"infonce": 1}})
-    with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 704 tokens"):
+    with pytest.raises(ConfigError, match="a prompt with its thoughts: .* row of 768 tokens"):
         check_shapes(config(toys, given, **lengths), SHAPE, 1)
 
 

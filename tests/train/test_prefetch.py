@@ -10,6 +10,7 @@ import pytest
 
 from t1_jax.errors import DataError
 from t1_jax.interrupt import Interrupt
+from t1_jax.train import TrainConfig
 from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.stage import StepReport
 from tests.train.toy_runs import S3, PowerCut, Recorder, merged, run_toy, toy_config
@@ -31,12 +32,12 @@ def thoughts_of(toy: ToyStages, stage: dict[str, Any], steps: int) -> list[dict[
 def test_thoughts_are_those_of_the_weights_one_update_before(toy):
     """With steps so small that one moves nothing, both ways are the same; else they part."""
     still = {"optimizer": {"learning_rate": 1e-12}}
-    assert thoughts_of(toy, merged(AHEAD, still), 4) == thoughts_of(toy, merged(S3, still), 4)
-    fast = {"optimizer": {"learning_rate": 0.03}}
-    ahead, beside = (thoughts_of(toy, merged(stage, fast), 3) for stage in (AHEAD, S3))
+    unmoved = thoughts_of(toy, merged(S3, still), 3)
+    assert thoughts_of(toy, merged(AHEAD, still), 3) == unmoved
+    ahead, beside = (thoughts_of(toy, stage, 2) for stage in (AHEAD, S3))
     assert ahead[0] == beside[0]
     # The second rollout is by the untrained weights too, as if the first step had moved nothing.
-    assert ahead[1] == thoughts_of(toy, merged(S3, still), 2)[1]
+    assert ahead[1] == unmoved[1]
     assert ahead[1] != beside[1]
 
 
@@ -58,30 +59,43 @@ def test_the_last_step_draws_nothing_further(toy):
             assert plain.state_dict()["position"] == positions[number]
 
 
+def ahead_config(root: Path) -> TrainConfig:
+    return toy_config(root, {"s3": AHEAD}, checkpoints={"every_steps": 1})
+
+
+@pytest.fixture(scope="module")
+def straight(toy_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorder:
+    """Four steps without a stop."""
+    root = Path(shutil.copytree(toy_files, tmp_path_factory.mktemp("straight") / "toys"))
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        recorder = Recorder(monkeypatch)
+        run_toy(ahead_config(root))
+    return recorder
+
+
 @pytest.mark.parametrize("how", ["stop", "power cut"])
-def test_a_run_goes_on_bit_for_bit(toys, tmp_path, monkeypatch, how):
-    checkpoints = {"every_steps": 1}
-    other = Path(shutil.copytree(toys, tmp_path / "other"))
+def test_a_run_goes_on_bit_for_bit(straight, toys, monkeypatch, how):
     recorder = Recorder(monkeypatch)
-    run_toy(toy_config(other, {"s3": AHEAD}, checkpoints=checkpoints))
-    expected = dict(recorder.states), dict(recorder.metrics), dict(recorder.hosts)
     if how == "stop":
         recorder.stop_after = 2
-        assert run_toy(toy_config(toys, {"s3": AHEAD}, checkpoints=checkpoints)).steps == 2
+        assert run_toy(ahead_config(toys)).steps == 2
         recorder.stop_after = None
     else:
         recorder.fail_after = 2
         with pytest.raises(PowerCut):
-            run_toy(toy_config(toys, {"s3": AHEAD}, checkpoints=checkpoints))
+            run_toy(ahead_config(toys))
         recorder.fail_after = None
     recorder.states.clear()
-    run_toy(toy_config(toys, {"s3": AHEAD}, checkpoints=checkpoints))
+    run_toy(ahead_config(toys))
     for step in (3, 4):
-        assert recorder.metrics[step] == expected[1][step]
-        for found, before in ((recorder.states, expected[0]), (recorder.hosts, expected[2])):
-            assert found[step].keys() == before[step].keys()
-            for name, array in before[step].items():
-                np.testing.assert_array_equal(found[step][name], array, err_msg=name)
+        assert recorder.metrics[step] == straight.metrics[step]
+        for found, before in (
+            (recorder.states[step], straight.states[step]),
+            (recorder.hosts[step], straight.hosts[step]),
+        ):
+            assert found.keys() == before.keys()
+            for name, array in before.items():
+                np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def test_a_rollout_in_advance_that_is_given_up_is_drawn_again(toy):

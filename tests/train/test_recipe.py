@@ -109,6 +109,8 @@ def test_a_base_model_gets_adapters_and_an_adapter_is_trained_further(base, few)
     adapter = dataclasses.replace(base, is_adapter=True, is_trained=True)
     config = config_of(plan(adapter, few, CPU, FAST).tree)
     assert (config.model.lora, config.model.preset) == (None, None)
+    base_rate = config_of(plan(base, few, CPU, FAST).tree).stages["s1"].optimizer.learning_rate
+    assert config.stages["s1"].optimizer.learning_rate == base_rate / 2
 
 
 def test_an_accelerator_gets_larger_batches_and_a_large_model_a_lower_rate(base):

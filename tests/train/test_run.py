@@ -69,12 +69,20 @@ def test_the_three_stages_lift_retrieval(toys: Path):
 
 
 def test_the_quickstarts_recipe_lifts_retrieval(toys: Path):
-    """As it is, but for the model, the data, and a rate and number of steps that suit them."""
+    """As it is, but for the model, the data, a rate and number of steps that suit them, and rows
+    of one length.
+    """
     write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
     sizes = ["data.batch_size=8", "steps=60", "optimizer.learning_rate=5.0e-3"]
-    changes = [f"output={toys / 'run'}", f"model.path={toys / 'model'}", "model.dtype=float32",
-               "validation.queries=null", "validation.documents=null",
-               *(f"stages.{name}.{size}" for name in ("s1", "s2") for size in sizes)]  # fmt: skip
+    changes = [
+        f"output={toys / 'run'}",
+        f"model.path={toys / 'model'}",
+        "model.dtype=float32",
+        "validation.queries=null",
+        "validation.documents=null",
+        *(f"stages.{name}.{size}" for name in ("s1", "s2") for size in sizes),
+        *(f"stages.{name}.micro_batch.length_step=112" for name in ("s1", "s2", "s3")),
+    ]
     config = load_config(TrainConfig, CONFIGS / "quickstart_training.yaml", changes)
     zoo = SourceConfig(collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),))
     config = replace(config, data=replace(config.data, sources={"zoo": zoo}))

@@ -38,9 +38,8 @@ def test_measures_of_each_stage(toy):
 
 def test_sampler_and_trainer_agree_at_a_temperature(toy):
     for sharing in (True, False):
-        rollout = {"temperature": 0.7, "shared_prefix": sharing, "num_generations": 8}
-        stage = merged(S3, {"rollout": rollout, "data": {"batch_size": 8}})
-        _, (metrics, _) = toy.run(toy.stage(stage), 2)
+        rollout = {"temperature": 0.7, "shared_prefix": sharing}
+        _, (metrics,) = toy.run(toy.stage(merged(S3, {"rollout": rollout})), 1)
         assert metrics["rollout/log_prob_gap"] < 1e-4
         assert 0 < metrics["rollout/entropy"] < np.log(385)
         assert {"time/rollout", "time/reward", "time/refresh", "time/update"} <= metrics.keys()
@@ -49,7 +48,7 @@ def test_sampler_and_trainer_agree_at_a_temperature(toy):
 def test_the_second_update_is_held_by_the_policy_before_the_first(toy):
     """A step so large that all ratios leave the clip range; rollout measures are the first's."""
     policy = {"loss": "dapo", "clip_low": 1e-4, "clip_high": 1e-4}
-    stage = merged(S3, {"policy": policy, "losses": {"infonce": 0}, "data": {"batch_size": 8}})
+    stage = merged(S3, {"policy": policy, "losses": {"infonce": 0}})
     state, (once,) = toy.run(toy.stage(stage), 1)
     assert once["policy/clipped"] == 0
     twice_state, (twice,) = toy.run(toy.stage(merged(stage, {"rollout": {"num_iterations": 2}})), 1)
@@ -125,9 +124,8 @@ def test_a_policy_reaches_a_known_optimum(toy):
 
 
 def test_seeds_2_to_the_32_apart_and_beyond_think_differently(toy):
-    stage = merged(S3, {"data": {"batch_size": 8}})
     found = [
-        toy.run(toy.stage(stage, seed=seed), 1)[1][0]["rollout/log_prob_gap"]
+        toy.run(toy.stage(S3, seed=seed), 1)[1][0]["rollout/log_prob_gap"]
         for seed in (0, 2**32, 2**64 - 1)
     ]
     assert len(set(found)) == 3

@@ -179,25 +179,28 @@ def test_a_deadline_leaves_time_for_one_thing(toys):
     assert set(results[-1].validations) == {"s1", "s3"}
 
 
-@pytest.mark.parametrize("steps", [3, 7, 11])  # in each stage, just after a checkpoint
+@pytest.mark.timeout(600)  # two more processes
 def test_a_killed_process_goes_on_from_its_last_checkpoint(
-    straight, toys, monkeypatch, compile_cache, steps
+    straight, toys, monkeypatch, compile_cache
 ):
+    """Killed in a supervised stage, and once more with rewards, just after a checkpoint."""
     root, expected = straight
     whole(toys)  # writes toy.yaml
-    with compile_cache.lent(kept=False) as environment:
-        killed = subprocess.run(
-            [sys.executable, "-m", "tests.train.killed", toys / "toy.yaml", str(steps)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for steps in (3, 11):
+        with compile_cache.lent(kept=False) as environment:
+            killed = subprocess.run(
+                [sys.executable, "-m", "tests.train.killed", toys / "toy.yaml", str(steps)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert max(logged(toys)) in (steps - 1, steps)
     recorder = Recorder(monkeypatch)
     run_toy(whole(toys))
     first = min(recorder.states)
-    assert first in (steps - 2, steps)  # the checkpoint of the step before is still being written
+    assert first in (9, 11)  # the checkpoint of the step before is still being written
     assert_same(recorder, expected, range(first, 13))
     assert logged(toys) == logged(root)
 
@@ -212,7 +215,7 @@ def test_adapters_that_think_for_themselves_resume_bitwise(toys, monkeypatch):
             "losses": {"triplet": 0},
             "sample_thoughts": True,
             "contrast_reference_thoughts": True,
-            "rollout": {"num_generations": 2, "max_thought_tokens": 4, "max_rows": 16},
+            "rollout": S3["rollout"],
             "micro_batch": {"keep_residuals": True},
         },
     )

@@ -110,7 +110,7 @@ def merged(base: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]
 
 SMALL: dict[str, Any] = {
     "data": {"batch_size": 4, "hard_negatives": 2},
-    "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 64},
+    "micro_batch": {"rows": 8, "tokens": 1024, "length_step": 128},
     "optimizer": {"learning_rate": 3e-3, "warmup_ratio": 0.0, "schedule": "constant"},
 }
 S1: dict[str, Any] = {**SMALL, "losses": {"sft": 1}, "steps": 4}

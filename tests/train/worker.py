@@ -1,4 +1,4 @@
-"""One process of a job of several: `python -m tests.train.worker CONFIG ADDRESS COUNT NUMBER`."""
+"""One process of several: `python -m tests.train.worker ADDRESS COUNT NUMBER CONFIG...`."""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,12 @@ from t1_jax.config import load_config
 from t1_jax.train import TrainConfig, train
 
 
-def main(config: str, address: str, count: str, number: str) -> None:
-    """Joins the others and trains."""
+def main(address: str, count: str, number: str, *configs: str) -> None:
+    """Joins the others and trains one config after the other."""
     jax.distributed.initialize(address, int(count), int(number))
     assert jax.process_count() == int(count)
-    train(load_config(TrainConfig, Path(config)), log=print, show_progress=False)
+    for config in configs:
+        train(load_config(TrainConfig, Path(config)), log=print, show_progress=False)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,13 @@ _LETTERS = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"\w+")
 _END = re.compile(r"(?<=[.!?。])\s+|\n{2,}|(?<=。)")
 _NAME_PARTS = re.compile(r"[-_.\s]+|(?<=[a-z])(?=[A-Z])")
+_MARKUP = re.compile(r"^\s*(```|~~~|\||<!--|---|[$>]\s)", re.MULTILINE)
+"""Lines of code, tables, comments, rules and quotations in Markdown."""
+
+_FIELD = re.compile(r"^\s*[\w-]+:(\s|$)", re.MULTILINE)
+"""A line `name: value`, as in front matter and settings."""
+
+_BULLET = re.compile(r"^([-*+]|\d+[.)])\s+")
 _PATH = " > "
 """Between the headings of a title, see `t1_jax.retrieval.read_folder`."""
 
@@ -128,7 +135,7 @@ def _candidates(passage: Document) -> Iterator[_Candidate]:
         if len(rest) >= _LEAST_REST:
             yield _Candidate(
                 kind=kind,
-                text=" ".join(sentence.split()),
+                text=_BULLET.sub("", " ".join(sentence.split())),
                 passage=passage,
                 positive=Document(
                     id=f"{passage.id} without {kind}", title=passage.title, text=rest
@@ -172,7 +179,9 @@ def _heading(passage: Document) -> str | None:
 
 
 def _is_prose(text: str) -> bool:
-    """Whether a part of a text is a sentence: a few words, and mostly letters."""
+    """Whether a part of a text is a sentence: a few words, mostly letters, and no markup."""
+    if _MARKUP.search(text) or len(_FIELD.findall(text)) > 1:
+        return False
     words = _WORD.findall(text)
     letters = len(_LETTERS.findall(text))
     has_words = _LEAST_WORDS <= len(words) <= _MOST_WORDS or (len(words) < 4 and letters >= 15)

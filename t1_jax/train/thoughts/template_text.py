@@ -23,7 +23,7 @@ _HEADING = re.compile(r"^#+\s*")
 _PATH = " > "
 """Between the headings above a passage of a file."""
 
-_HEAD_PIECES, _PIECES, _MAX_TERMS = 10, 18, 5
+_HEAD_PIECES, _PIECES, _MAX_TERMS = 12, 18, 3
 _NO_SPACES = 24
 """Characters of a head in a script that is written without spaces."""
 
@@ -31,9 +31,10 @@ _NO_SPACES = 24
 def with_text_thoughts(data: TrainingSet) -> tuple[tuple[TrainingRecord, ...], int]:
     """The records, with a thought for each that has none, and how many were written.
 
-    A thought is the title (else the first sentence) of the best positive, and the words with the
-    highest TF-IDF in it that are in neither the query nor the title: about 18 tokens. It sees the
-    answer, so it is for training queries only.
+    A thought is the title (else the first sentence) of the best positive, and up to three words
+    with the highest TF-IDF in it that are in neither the query nor the title. Words of one document
+    alone are left out: a model cannot learn to expect them. It sees the answer, so it is for
+    training queries only.
     """
     counts = _document_counts(data.documents.values())
     records, written = [], 0
@@ -55,6 +56,7 @@ def text_thought(query: str, document: Document, counts: Mapping[str, int], tota
     weights = {
         word: (1 + math.log(number)) * math.log((1 + total) / (1 + counts.get(word, 0)))
         for word, number in frequencies.items()
+        if counts.get(word, 0) > 1
     }
     # Words of equal weight keep the order of the text.
     ranked = sorted((word for word in weights if weights[word] > 0), key=lambda w: -weights[w])

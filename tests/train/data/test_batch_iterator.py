@@ -49,29 +49,29 @@ def test_a_draw_has_the_task_of_its_set_and_none_from_a_name():
 
 
 def test_a_stop_leaves_no_trace():
-    straight = batches(30)
-    for stop in (0, 1, 19):
+    straight = batches(20)
+    for stop in (0, 1, 12):
         first = BatchIterator(SETS, CONFIG)
         assert list(islice(first, stop)) == straight[:stop]
         state = json.loads(json.dumps(first.state_dict()))
         second = BatchIterator(SETS, CONFIG)
         next(second)
         second.load_state_dict(state)
-        assert list(islice(second, 30 - stop)) == straight[stop:]
+        assert list(islice(second, 20 - stop)) == straight[stop:]
 
 
 def test_a_stop_while_draws_wait_leaves_no_trace():
     item = training_set("a", 17)
     config = replace(CONFIG, batch_size=15)
-    straight = batches(8, [item], config)
+    straight = batches(6, [item], config)
     waited = 0
-    for stop in range(1, 8, 2):
+    for stop in range(1, 6, 2):
         first = BatchIterator([item], config)
         list(islice(first, stop))
         waited += bool(first.state_dict()["lanes"][""]["waiting"])
         second = BatchIterator([item], config)
         second.load_state_dict(first.state_dict())
-        assert list(islice(second, 8 - stop)) == straight[stop:]
+        assert list(islice(second, 6 - stop)) == straight[stop:]
     assert waited  # or the test shows nothing
 
 
@@ -93,13 +93,15 @@ def test_a_position_in_other_data_is_refused(
 
 @pytest.mark.parametrize("records", [24, 25, 47])
 def test_each_pass_has_every_record_once_and_no_batch_has_a_text_twice(records: int):
-    drawn = batches(records, [training_set("a", records)], replace(CONFIG, batch_size=24))
+    passes = 6
+    count = records * passes // 24
+    drawn = batches(count, [training_set("a", records)], replace(CONFIG, batch_size=24))
     for batch in drawn:
         assert len({example.record.query for example in batch}) == len(batch) == 24
     counts = Counter(example.record.query_id for batch in drawn for example in batch)
-    # 24 passes; at most one draw of each record waits at the end.
+    # At most one draw of each record waits at the end.
     assert set(counts) == {f"q{i}" for i in range(records)}
-    assert set(counts.values()) <= {23, 24, 25}
+    assert set(counts.values()) <= {passes - 1, passes, passes + 1}
 
 
 def test_records_that_repeat_a_text_are_in_different_batches():
@@ -192,7 +194,7 @@ def test_too_few_negatives_are_not_made_up():
 
 
 def test_all_negatives_are_drawn_as_often():
-    drawn = batches(20, [training_set("a", 100, negatives=4)], replace(CONFIG, batch_size=100))
+    drawn = batches(2, [training_set("a", 1000, negatives=4)], replace(CONFIG, batch_size=1000))
     counts = Counter(
         example.record.negatives.index(name)
         for batch in drawn
@@ -207,22 +209,22 @@ def test_all_negatives_are_drawn_as_often():
 def graded_set(positives: dict[str, int]) -> TrainingSet:
     records = tuple(
         TrainingRecord(query_id=f"q{i}", query=f"query {i}", positives=positives)
-        for i in range(100)
+        for i in range(1000)
     )
     return TrainingSet(name="a", records=records, documents=documents(3))
 
 
 def test_positives_in_proportion_to_their_grades():
     item = graded_set({"d0": 5, "d1": 1, "d2": 4})
-    config = replace(CONFIG, batch_size=100, positives="graded")
-    counts = Counter(example.positive for batch in batches(20, [item], config) for example in batch)
+    config = replace(CONFIG, batch_size=1000, positives="graded")
+    counts = Counter(example.positive for batch in batches(2, [item], config) for example in batch)
     for name, share in (("d0", 0.5), ("d1", 0.1), ("d2", 0.4)):
         assert abs(counts[name] - 2000 * share) < 5 * math.sqrt(2000 * share * (1 - share))
 
 
 def test_only_the_best_positives_by_default():
     item = graded_set({"d0": 5, "d1": 1, "d2": 5})
-    drawn = batches(2, [item], replace(CONFIG, batch_size=100))
+    drawn = batches(1, [item], replace(CONFIG, batch_size=200))
     counts = Counter(example.positive for batch in drawn for example in batch)
     assert counts.keys() == {"d0", "d2"}
     assert min(counts.values()) > 60
@@ -285,7 +287,7 @@ def with_corpus(name: str, queries: int, pairs: int) -> TrainingSet:
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
 def test_queries_and_texts_of_the_corpus_are_mixed_as_asked_for(share: float):
     sets = [with_corpus("a", 30, 90), with_corpus("b", 20, 15)]
-    drawn = batches(80, sets, replace(CONFIG, corpus_pair_fraction=share))
+    drawn = batches(50, sets, replace(CONFIG, corpus_pair_fraction=share))
     for name in ("a", "b"):
         kinds = [d.record.is_of_corpus for batch in drawn for d in batch if d.set_name == name]
         assert sum(kinds) / len(kinds) == pytest.approx(share, abs=0.02)
@@ -315,18 +317,18 @@ def test_a_step_keeps_to_one_set(corpus_pair_fraction: float | None):
     config = replace(
         CONFIG, homogeneous_batches=True, batch_size=15, corpus_pair_fraction=corpus_pair_fraction
     )
-    straight = batches(60, sets, config)
+    straight = batches(30, sets, config)
     names = [{example.set_name for example in batch} for batch in straight]
     assert all(len(found) == 1 for found in names)
-    assert sum(found == {"a"} for found in names) / 60 == pytest.approx(83 / 124, abs=0.03)
+    assert sum(found == {"a"} for found in names) / 30 == pytest.approx(83 / 124, abs=0.04)
     for batch in straight:
         assert len({example.record.query for example in batch}) == 15
-    for stop in (1, 7, 31):
+    for stop in (1, 7):
         first = BatchIterator(sets, config)
         list(islice(first, stop))
         second = BatchIterator(sets, config)
         second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-        assert list(islice(second, 60 - stop)) == straight[stop:]
+        assert list(islice(second, 8)) == straight[stop : stop + 8]
 
 
 def test_more_queries_for_a_step_are_others_of_its_set():
@@ -334,7 +336,7 @@ def test_more_queries_for_a_step_are_others_of_its_set():
     for config in (CONFIG, replace(CONFIG, homogeneous_batches=True)):
         config = replace(config, batch_size=10)
         stream = BatchIterator(sets, config)
-        for _ in range(8):
+        for _ in range(3):
             found = [*next(stream), *stream.more()]
             assert len({example.record.query for example in found}) == 20
             assert len({example.set_name for example in found}) == (

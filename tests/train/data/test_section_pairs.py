@@ -15,7 +15,7 @@ Pour the water off after two minutes.
 
 Keep the leaves dry and dark in a tin. Light fades them within a few weeks, as air does too.
 """
-LATE_TRAINS = "The train was late again on Monday. The clerk could not say for how long."
+LATE_TRAINS = "The train was late again on Monday. The clerk there could not say for how long."
 
 
 @pytest.fixture
@@ -58,6 +58,20 @@ def test_queries_of_one_section_are_one_group(notes):
     groups = {record.query: found.groups[record.query_id] for record in found.pairs.records}
     assert groups["Green tea"] == groups["Steep it at eighty degrees."]
     assert groups["Green tea"] != groups["Green tea: Storage"]
+
+
+def test_code_tables_and_front_matter_are_no_queries(tmp_path):
+    (tmp_path / "guide.md").write_text(
+        "---\ntitle: the guide\nsection: one of two\n---\n\n"
+        "# The guide\n\n```\nmake all of it now\n```\n\n| a | table of words here |\n\n"
+        "- Read this sentence before all of the others.\n\nThen go on with the next page here.\n"
+    )
+    found = section_pairs(read_folder(tmp_path).documents, least=1)
+    assert {record.query for record in found.pairs.records} == {
+        "The guide",
+        "Read this sentence before all of the others.",
+        "Then go on with the next page here.",
+    }
 
 
 def test_a_text_that_many_passages_share_is_no_query(tmp_path):

@@ -4,8 +4,9 @@ from t1_jax.train.thoughts import count_pieces, with_text_thoughts
 
 DOCUMENTS = (
     Document(id="sky", title="Colors", text="Air scatters blue light more than red light."),
-    Document(id="rust", text="# Why iron rusts\n\nIron and water and air make an oxide."),
-    Document(id="tea", text="Air keeps the tea warm. Steep it."),
+    Document(id="rust", text="# Why iron rusts\n\nIron and water and air make a red oxide."),
+    Document(id="tea", text="Water keeps warm in a pot. Light and red tea are steeped in it."),
+    Document(id="code", text="```\nrun it\n```\nIt scatters seeds."),
     Document(id="sun", text="空は青い。光が散乱するからである。長い文章がここに続く。"),
 )
 
@@ -22,12 +23,13 @@ def thought_of(query: str, positive: str, *thoughts: str) -> tuple[str, ...]:
 
 def test_a_thought_is_the_title_and_rare_words_that_the_query_lacks():
     (thought,) = thought_of("why is the sky blue", "sky")
-    assert thought == "Colors: light, scatters, more, red, air."
+    assert thought == "Colors: light, air, scatters."
 
 
 def test_a_heading_or_a_first_sentence_replaces_a_missing_title():
-    assert thought_of("nail", "rust") == ("Why iron rusts: water, make, oxide, air.",)
-    assert thought_of("cup", "tea")[0].startswith("Air keeps the tea warm: steep.")
+    assert thought_of("nail", "rust") == ("Why iron rusts: water, air, red.",)
+    assert thought_of("cup", "tea") == ("Water keeps warm in a pot: light, red.",)
+    assert thought_of("cup", "code") == ("Run it: scatters.",)
 
 
 def test_a_thought_is_short_and_never_blank():
