@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from t1_jax.notebook import notebook_bar
+
 Advance = Callable[[int], None]
 """Tells a bar that so many more units are done."""
 
@@ -31,7 +33,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[Advance]:
-    """A bar on standard error, or nothing at all where `shown` is false.
+    """A bar on standard error or in a notebook, or nothing at all where `shown` is false.
 
     Args:
         description: what is being done.
@@ -42,6 +44,11 @@ def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[A
     if not shown:
         yield lambda units: None
         return
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        with notebook_bar(description, total, unit) as advance:
+            yield advance
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
@@ -51,7 +58,7 @@ def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[A
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=console) as progress:
         task = progress.add_task(description, total=total, unit=unit)
         yield lambda units: progress.advance(task, units)
 
@@ -63,6 +70,12 @@ _CONTROL_PICTURES[0x7F] = 0x2421
 def visible(text: str) -> str:
     """The text with control characters shown as symbols, such as ␛ for escape."""
     return text.translate(_CONTROL_PICTURES)
+
+
+def shorten(text: str, characters: int) -> str:
+    """The text on one line, with an ellipsis if it has more characters."""
+    words = " ".join(text.split())
+    return words if len(words) <= characters else words[: characters - 1].rstrip() + "…"
 
 
 def counted(count: int, things: str) -> str:

@@ -16,6 +16,12 @@ SOURCES = sorted((ROOT / "t1_jax").rglob("*.py"))
 PACKAGES = {".".join(path.parent.relative_to(ROOT).parts) for path in SOURCES}
 MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES]
 
+# Modules that need an extra.
+EXTRAS = {
+    "t1_jax.integrations.langchain": "langchain_core",
+    "t1_jax.integrations.llama_index": "llama_index.core",
+}
+
 
 def test_importing_the_package_is_cheap() -> None:
     heavy = {"jax", "flax", "transformers", "tokenizers", "numpy", "scann", "bm25s", "rich"}
@@ -41,6 +47,8 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports(name: str) -> None:
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
     importlib.import_module(name.removesuffix(".__init__"))
 
 

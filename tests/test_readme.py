@@ -39,7 +39,7 @@ def code_blocks(text: str, language: str = "") -> list[str]:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_and_their_options_exist(line: str):
     _, *words = shlex.split(line)
-    depth = 2 if words[0] in ("collection", "index", "thoughts") else 1
+    depth = 2 if words[0] in ("collection", "index", "prompt", "thoughts") else 1
     help_run = CliRunner().invoke(app, [*words[:depth], "--help"], env={"COLUMNS": "200"})
     assert help_run.exit_code == 0
     for option in (word for word in words if word.startswith("-")):

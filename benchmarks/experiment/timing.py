@@ -21,18 +21,19 @@ def seconds_of(model: T1, collection: Collection, plan: Plan, *, thinks: bool) -
     """
     queries = collection.subset_queries(plan.cost_queries).queries
     texts, ids = [query.text for query in queries], [query.id for query in queries]
+    task = model.known_task(collection.name)
     distinct = dict.fromkeys(document.full_text for document in collection.documents)
     documents = list(distinct)[: plan.cost_documents]
 
     def without_thought() -> None:
-        model.encode_query(texts, query_ids=ids, task=collection.name, think=False)
+        model.encode_query(texts, query_ids=ids, task=task, think=False)
 
     def thinking(n: int, temperature: float) -> Callable[[], None]:
         def think() -> None:
             model.encode_query(
                 texts,
                 query_ids=ids,
-                task=collection.name,
+                task=task,
                 n=n,
                 max_thought_tokens=plan.max_thought_tokens,
                 sampling=SamplingParams(temperature=temperature),

@@ -51,9 +51,10 @@ def answers(model: T1, collection: Collection) -> dict[str, np.ndarray]:
 def embeddings(model: T1, collection: Collection) -> dict[str, np.ndarray]:
     """Unit vectors [8 D] of `documents`, and `plain` ones of queries without a thought."""
     queries = [query.text for query in collection.queries[:TEXTS]]
+    task = model.known_task(collection.name)
     return {
         "documents": model.encode_document([d.full_text for d in collection.documents[:TEXTS]]),
-        "plain": model.encode_query(queries, think=False, task=collection.name),
+        "plain": model.encode_query(queries, think=False, task=task),
     }
 
 
@@ -62,9 +63,8 @@ def greedy_thoughts(model: T1, collection: Collection) -> dict[str, np.ndarray]:
     a thought the model chose itself; `vectors` [8 D] after the thoughts.
     """
     queries = [query.text for query in collection.queries[:TEXTS]]
-    rows = tokenize_queries(
-        model.tokenizer, model.preset, queries, max_tokens=96, task=collection.name
-    )
+    task = model.known_task(collection.name)
+    rows = tokenize_queries(model.tokenizer, model.preset, queries, max_tokens=96, task=task)
     prompts = [row.ids.tolist() for row in rows]
     thoughts = greedy(model, prompts)
     return {

@@ -1,6 +1,7 @@
 """`t1 adapt`: teaches a model the contents of a folder of files."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -54,7 +55,7 @@ def adapt(
     recipe, overrides = split_arguments(fields or [])
     if recipe is not None:
         raise ConfigError(
-            "t1 adapt chooses its recipe itself",
+            "`t1 adapt` chooses its recipe itself",
             hint=f"change fields of it, as in stages.s2.steps=50, and leave {recipe} out",
         )
     contents = read_folder(folder)
@@ -81,5 +82,6 @@ def adapt(
         print_stopped(out, result.trained)
     following = None
     if result.weights is not None:
-        following = f't1 search {folder} "your query" -m {result.weights}'
+        source, weights = quote(str(folder)), quote(str(result.weights))
+        following = f't1 search {source} "your query" -m {weights}'
     print_result(out, run, result, following)

@@ -29,6 +29,10 @@ class CachedDocumentEncoder:
         """See `T1.encode_query`."""
         return self._model.encode_query(texts, **options)
 
+    def known_task(self, task: str | None) -> str | None:
+        """See `T1.known_task`."""
+        return self._model.known_task(task)
+
     def count_truncated(self, documents: Sequence[str]) -> int:
         """See `T1.count_truncated`."""
         return self._model.count_truncated(documents)

@@ -31,7 +31,15 @@ def evaluate(
         ),
     ] = None,
     split: options.Split = "test",
-    model: options.Model = options.DEFAULT_MODEL,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A T1 or Hugging Face folder, a GGUF file, or a name that `t1 pull` knows; "
+            f"several are compared. Default: {options.DEFAULT_MODEL}.",
+        ),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Score this TREC run instead of a model, beside BM25."),
@@ -48,7 +56,7 @@ def evaluate(
     """Evaluate a model with its own thought, without a thought, and with control thoughts.
 
     Prints nDCG@10 and recall@10 with 95 % bootstrap intervals, beside BM25. A query without any
-    result counts 0.
+    result counts 0. Several models are compared with the first one, query by query.
 
     Example: t1 evaluate --collection ruff max_thought_tokens=128 max_queries=50 --output runs/ruff
     """
@@ -67,16 +75,23 @@ def evaluate(
     opened = [open_split(name, split, out, lenient=lenient) for name in collections]
     if output is not None:
         check_can_be_written(opened, split)
+    if run is not None and models:
+        raise ConfigError(
+            "a run is scored without a model", hint="leave out --model, or compare: t1 compare A B"
+        )
     pending = (
-        _evaluate_model(out, model, dtype, preset, opened, split, config)
+        _evaluate_models(
+            out, models or [options.DEFAULT_MODEL], dtype, preset, opened, split, config
+        )
         if run is None
-        else (evaluate_run_file(run, collection, split, config) for collection in opened)
+        else iter([[evaluate_run_file(run, opened[0], split, config)]])
     )
     evaluations: list[Evaluation] = []
-    for evaluation in pending:
-        evaluations.append(evaluation)
-        if output is not None:  # a later collection may fail
-            write_results(output, evaluations, overwrite=overwrite or len(evaluations) > 1)
+    written = False
+    for evaluations in pending:
+        if output is not None:  # a later collection or model may fail
+            write_results(output, evaluations, overwrite=overwrite or written)
+            written = True
     out.render(ResultsTable(evaluations))
     if output is not None:
         out.print(f"report: {(output / 'report.html').resolve()}")
@@ -137,27 +152,62 @@ def check_model(
         )
 
 
-def _evaluate_model(
+def _evaluate_models(
     out: Output,
-    name: str,
+    names: Sequence[str],
     dtype: str,
     preset: str | None,
     collections: "Sequence[Collection]",
     split: str,
     config: "EvaluationConfig",
-) -> "Iterator[Evaluation]":
+) -> "Iterator[list[Evaluation]]":
+    """The evaluations so far, one for each collection, after each model and collection."""
     from t1_jax.cli.model import load_model, model_facts
     from t1_jax.evaluate import evaluate_collection
     from t1_jax.retriever import open_model
 
-    opened = open_model(name, dtype=dtype, preset=preset)
-    check_model(out, opened, collections, config)
-    model = load_model(out, opened)
-    facts = model_facts(model, Path(name).name)
-    for collection in collections:
-        yield evaluate_collection(
-            model, collection, config, facts=facts, split=split, log=out.log, show_progress_bar=True
-        )
+    systems = system_names(names)
+    opened = [open_model(name, dtype=dtype, preset=preset) for name in names]
+    for model in opened:
+        check_model(out, model, collections, config)
+    evaluations: list[Evaluation] = []
+    for name, system, unloaded in zip(names, systems, opened, strict=True):
+        model = load_model(out, unloaded)
+        facts = model_facts(model, Path(name).name)
+        for number, collection in enumerate(collections):
+            evaluation = evaluate_collection(
+                model,
+                collection,
+                config,
+                facts=facts,
+                split=split,
+                system=system,
+                log=out.log,
+                show_progress_bar=True,
+            )
+            if number < len(evaluations):
+                evaluations[number] = evaluations[number].joined_with([evaluation])
+            else:
+                evaluations.append(evaluation)
+            yield list(evaluations)
+
+
+def system_names(models: Sequence[str]) -> list[str]:
+    """What tables call the models: T1 if there is one, otherwise the ends of their paths.
+
+    Raises:
+        ConfigError: a model was given twice.
+    """
+    if len(models) == 1:
+        return ["T1"]
+    if repeated := next((name for name in models if models.count(name) > 1), None):
+        raise ConfigError(f"the model {repeated} was given twice", hint="give it once")
+    parts = [Path(name).parts for name in models]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len({name.lower() for name in names}) == len(names):
+            return names
+    return list(models)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,11 +12,6 @@ from t1_jax.cli import options
 from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError, IndexContractError, T1Error
-
-_CANARIES = 8
-"""Texts of an index that `t1 index verify` encodes again."""
-_SAME_COSINE = 0.999
-"""Of embeddings of one text in bfloat16 on two kinds of device."""
 
 if TYPE_CHECKING:
     from t1_jax.retrieval import Collection, Manifest, ScannSettings
@@ -52,7 +48,7 @@ def build_index(
     """Build an index of documents, or of embeddings that `t1 encode` wrote.
 
     The index stores the documents, the name of the model, the prompts, the query instruction and
-    the lengths, and `t1 search` uses them. A fingerprint rejects searches with another encoder.
+    the lengths, and `t1 search` uses them. A search with a model of other embeddings is an error.
     Recall@10 against exact search is measured and stored.
 
     If the build fails after encoding, the embeddings are kept, and the same command reuses them.
@@ -137,11 +133,10 @@ def verify_index(
 
     Example: t1 index verify runs/cwe-index
     """
-    import numpy as np
-
     from t1_jax import retrieval
     from t1_jax.cli.model import load_model
     from t1_jax.cli.searching import open_index_model
+    from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine
 
     out = Output(as_json)
     manifest = retrieval.verify_index(folder)
@@ -151,20 +146,16 @@ def verify_index(
         out.print("it has no texts or no model, so its embeddings are not compared with a model's")
         out.result(index=folder, cosine=None)
         return
-    chosen = documents[:: max(len(documents) // _CANARIES, 1)][:_CANARIES]
     name = model or manifest.encoding["model"]
-    opened = open_index_model(manifest.encoding, name)
-    vectors = load_model(out, opened).encode_document([item.full_text for item in chosen])
+    loaded = load_model(out, open_index_model(manifest.encoding, name))
     index = retrieval.load_index(folder, manifest.fingerprint, kind="numpy")
-    rows = {name: row for row, name in enumerate(index.ids)}
-    stored = np.stack([index.vectors[rows[item.id]] for item in chosen])
-    cosine = float(np.sum(stored * vectors, axis=1).min())
-    if cosine < _SAME_COSINE:
+    cosine = lowest_canary_cosine(loaded, documents, index.table)
+    if cosine < EQUAL_COSINE:
         raise IndexContractError(
             f"{name} encodes a text of {folder} to another embedding (cosine {cosine:.4f})",
             hint="search with the model that built the index, or build the index again",
         )
-    out.print(f"{len(chosen)} of its texts encoded again: cosine at least {cosine:.5f}")
+    out.print(f"some of its texts encoded again: cosine at least {cosine:.5f}")
     out.result(index=folder, cosine=cosine)
 
 
@@ -204,7 +195,8 @@ def _encode_and_build(
         hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
             f"{error.message}\nthe embeddings are kept in {vectors}",
-            hint=f"{hint}t1 index build {folder} --vectors {vectors} builds an exact index of them",
+            hint=f"{hint}an exact index of them: "
+            f"t1 index build {quote(str(folder))} --vectors {quote(str(vectors))}",
         ) from error
     shutil.rmtree(vectors)
 

@@ -5,24 +5,28 @@ import inspect
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from t1_jax import __version__
 from t1_jax.cli.adapt import adapt
 from t1_jax.cli.bench import bench
 from t1_jax.cli.collection import check_collection, split_collection
+from t1_jax.cli.compare import compare
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
+from t1_jax.cli.explain import explain
 from t1_jax.cli.index import build_index, index_info, verify_index
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
+from t1_jax.cli.prompt import show_prompt
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.reward import try_reward
@@ -77,6 +81,18 @@ class _Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
+class _Command(TyperCommand):
+    """Rejects an option that is given twice where only the last value would count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        *_, order = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter, count in Counter(order).items():
+            if count > 1 and parameter.param_type_name == "option" and not parameter.multiple:
+                names = " / ".join(f"'{name}'" for name in parameter.opts)
+                raise typer.BadParameter(f"it was given {count} times", ctx, param_hint=names)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
     name="t1",
     cls=_Commands,
@@ -97,7 +113,7 @@ def help_text(command: Callable[..., None]) -> str:
 
 def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) -> None:
     for name, command in commands.items():
-        to.command(name, help=help_text(command), rich_help_panel=panel)(command)
+        to.command(name, cls=_Command, help=help_text(command), rich_help_panel=panel)(command)
 
 
 _add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull, bench=bench)
@@ -107,10 +123,13 @@ index_app = typer.Typer(
 )
 _add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
-_add(app, "Use", search=search, evaluate=evaluate)
+_add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")
+prompt_app = typer.Typer(help="Show the prompts of queries and documents.", no_args_is_help=True)
+_add(prompt_app, None, show=show_prompt)
+app.add_typer(prompt_app, name="prompt", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=True)
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")

@@ -189,7 +189,7 @@ def _query_vectors(data: "TrainingSet", model: "T1", thought: QuerySide) -> "np.
             query_ids=[record.query_id for record in records],
             think=thought != "none",
             thoughts=[record.thoughts[0] for record in records] if thought == "given" else None,
-            task=None if instruction else data.task,
+            task=None if instruction else model.known_task(data.task),
             instruction=instruction,
             show_progress_bar=True,
         )

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from t1_jax.errors import ConfigError
-
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.evaluate import ModelFacts
@@ -29,22 +27,9 @@ def query_instruction(
     Raises:
         ConfigError: an unknown task, both a task and an instruction, or prompts without one.
     """
-    from t1_jax.config import suggestion
-
-    if task is not None and instruction is not None:
-        raise ConfigError("give a task or an instruction, not both")
-    if (task or instruction) is not None and not preset.uses_instruction:
-        raise ConfigError(
-            f"the prompts {preset.name!r} have no instruction, so a task or an instruction would "
-            "do nothing",
-            hint="leave it out, or choose other prompts: --preset t1",
-        )
-    if task is not None and task not in preset.instructions:
-        raise ConfigError(
-            f"the prompts {preset.name!r} have no instruction for the task {task!r}",
-            hint=f"{suggestion(task, preset.instructions)} (or {custom})",
-        )
-    return instruction if instruction is not None else preset.instruction(task or known_task)
+    if task is None and instruction is None:
+        return preset.instruction(preset.known_task(known_task))
+    return preset.query_instruction(task, instruction, custom=custom)
 
 
 def instruction_note(preset: "PromptPreset", instruction: str) -> str:

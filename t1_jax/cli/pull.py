@@ -44,7 +44,8 @@ def pull(
     known = [*ADAPTERS, *MODELS, *datasets.DATASETS]
     if every == bool(names):
         raise ConfigError(
-            "give names to pull, or --all", hint=f"t1 pull NAME, one of {', '.join(known)}"
+            "give names to pull, or --all",
+            hint=f"known are {', '.join(known)}, as in: t1 pull {known[0]}",
         )
     _check_source(source, revision, every)
     if source == "packages":

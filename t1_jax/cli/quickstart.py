@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
@@ -247,7 +248,7 @@ def _print_conclusion(
         if best is not None:
             out.warn(
                 "To evaluate the weights that were just trained: "
-                f"t1 quickstart training=null weights={best}"
+                f"t1 quickstart training=null weights={quote(str(best))}"
             )
     elif trained is not None and best is not None:
         out.warn(f"Evaluated: the result of {trained.steps} short steps on this machine ({best}).")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -118,7 +119,7 @@ def search(
     if thought is not None and (query is None or not think):
         raise ConfigError(
             "--thought is a thought about one query",
-            hint=f't1 search {source} "your query" --thought "your thought"',
+            hint=f't1 search {quote(source)} "your query" --thought "your thought"',
         )
     if thought is not None and (n != 1 or max_thought_tokens is not None):
         raise ConfigError(
@@ -137,8 +138,7 @@ def search(
     texts.check_ids(query_set, as_run=output is not None)
     query_options: dict[str, Any] = {}
     if bm25:
-        documents = {document.id: document for document in texts.documents}
-        searcher = Searcher(documents, bm25=texts.bm25())
+        searcher = Searcher(texts.documents_by_id, bm25=texts.bm25())
     else:
         dense = open_dense(
             texts,
@@ -157,7 +157,7 @@ def search(
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense))
         query_options = dict(dense.query_options)
-        searcher = dense.load(out, hybrid=bool(hybrid))
+        searcher = dense.searcher(out, hybrid=bool(hybrid))
     if output is not None:
         _write_run(
             out, output, query_set, searcher, min(k or _K_OF_RUN, len(texts.ids)), query_options

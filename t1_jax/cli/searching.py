@@ -1,4 +1,4 @@
-"""What `t1 search` searches: an index, a folder of files, a collection; opened without weights."""
+"""What `t1 search` and `t1 explain` search: an index, files, a collection; without weights."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
-    from t1_jax.retrieval import BM25, Collection, Document, FileState
-    from t1_jax.retriever import OpenedModel, Searcher, StoredIndex
+    from t1_jax.retrieval import BM25, Collection, Document, FileState, Index
+    from t1_jax.retriever import T1, OpenedModel, Searcher, StoredIndex
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +36,11 @@ class Source:
     stored: "StoredIndex | None"
     files: "Mapping[str, FileState]" = field(default_factory=dict)
     task: str | None = None
+
+    @property
+    def documents_by_id(self) -> "dict[str, Document]":
+        """The documents by id; empty for an index of vectors only."""
+        return {document.id: document for document in self.documents}
 
     @property
     def ids(self) -> "Sequence[str]":
@@ -210,42 +215,68 @@ class DenseSearch:
         root = self.source.root
         return root is not None and root.resolve().name not in trained_on
 
-    def load(self, out: "Output", *, hybrid: bool) -> "Searcher":
-        """Reads the weights, encodes what the index lacks, and writes it."""
+    def load(self, out: "Output") -> "tuple[Index, T1]":
+        """Reads the weights, encodes what the index lacks, and writes it.
+
+        An index of other model files, such as those of an export, is accepted if the model gives
+        the embeddings that it stores.
+
+        Raises:
+            IndexMismatchError: the model gives others, and the index is not one of files.
+        """
         from t1_jax.cli.model import load_model
         from t1_jax.retrieval import load_index
-        from t1_jax.retriever import Searcher, update_index
+        from t1_jax.retriever import update_index
 
         source = self.source
-        bm25 = source.bm25() if hybrid else None
         model = load_model(out, self.opened)
         if source.root is None:
             assert source.stored is not None
-            index = load_index(source.index, source.stored.manifest.fingerprint)
-        else:
-            try:
-                update = update_index(
-                    source.index,
-                    source.stored,
-                    source.documents,
-                    source.files,
-                    root=source.root,
-                    encoding=self.encoding,
-                    opened=self.opened,
-                    load=lambda: model,
-                    show_progress_bar=True,
-                )
-            except KeyboardInterrupt:
-                out.log("what was encoded is kept: the same command goes on from there")
-                raise
-            index = update.index
-            if update.encoded or update.removed:
-                out.log(
-                    f"{source.index}: {counted(len(source.documents), 'passages')}, "
-                    f"{update.encoded:,} encoded, {update.removed:,} removed"
-                )
-        documents = {document.id: document for document in source.documents}
-        return Searcher(documents, bm25=bm25, index=index, model=model)
+            self._check_canaries(source.stored, model, out)
+            return load_index(source.index, source.stored.manifest.fingerprint), model
+        try:
+            update = update_index(
+                source.index,
+                source.stored,
+                source.documents,
+                source.files,
+                root=source.root,
+                encoding=self.encoding,
+                opened=self.opened,
+                load=lambda: model,
+                show_progress_bar=True,
+            )
+        except KeyboardInterrupt:
+            out.log("what was encoded is kept: the same command goes on from there")
+            raise
+        if update.encoded or update.removed:
+            out.log(
+                f"{source.index}: {counted(len(source.documents), 'passages')}, "
+                f"{update.encoded:,} encoded, {update.removed:,} removed"
+            )
+        return update.index, model
+
+    def searcher(self, out: "Output", *, hybrid: bool) -> "Searcher":
+        """What searches the documents; see `load`."""
+        from t1_jax.retriever import Searcher
+
+        bm25 = self.source.bm25() if hybrid else None
+        index, model = self.load(out)
+        return Searcher(self.source.documents_by_id, bm25=bm25, index=index, model=model)
+
+    def _check_canaries(self, stored: "StoredIndex", model: "T1", out: "Output") -> None:
+        """Compares embeddings if the files of the model are not those of the index."""
+        from t1_jax.retrieval import check_fingerprint
+        from t1_jax.retriever import EQUAL_COSINE, document_fingerprint, lowest_canary_cosine
+
+        expected = document_fingerprint(self.opened, stored.manifest.fingerprint.data)
+        if expected == stored.manifest.fingerprint:
+            return
+        cosine = lowest_canary_cosine(model, stored.documents, stored.table)
+        if cosine < EQUAL_COSINE:
+            out.log(f"embeddings of the same texts have a cosine of {cosine:.4f} or more")
+            check_fingerprint(self.source.index, stored.manifest, expected)
+        out.log("another encoder that gives the same embeddings: the index is accepted")
 
 
 def open_dense(
@@ -272,7 +303,7 @@ def open_dense(
     from t1_jax.cli.options import DEFAULT_MODEL
     from t1_jax.generate import SamplingParams
     from t1_jax.retrieval import check_fingerprint
-    from t1_jax.retriever import document_fingerprint, encoding_record
+    from t1_jax.retriever import differs_in_files_only, document_fingerprint, encoding_record
 
     params = SamplingParams(**sampling)
     manifest = None if source.stored is None else source.stored.manifest
@@ -281,7 +312,7 @@ def open_dense(
     if source.root is None:
         _check_overrides(source.index, record, overrides)
     elif name != record.get("model"):
-        record = {}  # everything is encoded again
+        record = {}  # settings of another model
     preset = overrides["preset"] if source.root is not None or "preset" not in record else None
     opened = open_index_model(record, name, dtype=overrides["dtype"], preset=preset)
     task, instruction = overrides["task"], overrides["instruction"]
@@ -295,14 +326,16 @@ def open_dense(
     given = own.pop("thoughts", None)
     opened.check_document_prompt()
     opened.check_queries(queries, instruction=instruction, sampling=params, **own)
+    encoding = encoding_record(opened, name, instruction)
     if source.root is None:
         assert manifest is not None
         expected = document_fingerprint(opened, manifest.fingerprint.data)
-        check_fingerprint(source.index, manifest, expected)
+        if not (source.documents and differs_in_files_only(manifest, expected, encoding)):
+            check_fingerprint(source.index, manifest, expected)  # otherwise `load` compares more
     return DenseSearch(
         source=source,
         opened=opened,
-        encoding=encoding_record(opened, name, instruction),
+        encoding=encoding,
         query_options={
             **own, "thoughts": given, "instruction": instruction, "sampling": params
         },

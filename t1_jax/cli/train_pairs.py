@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from t1_jax.cli import options
@@ -265,7 +266,7 @@ def _write_recipe(out: Output, file: Path, plan: "Plan") -> None:
 
     text = yaml.safe_dump(plan.tree, sort_keys=False, default_flow_style=None, width=100)
     write_atomically(file, f"# t1 train {file}\n{text}")
-    out.print(f"recipe: {file} (edit it, then t1 train {file})")
+    out.print(f"recipe: {file}; edit it, then run: t1 train {quote(str(file))}")
 
 
 def _print_plan(out: Output, run: PairsRun, plan: "Plan", model: "BaseModel", devices: str) -> None:
@@ -354,14 +355,7 @@ def print_result(
     evaluation = result.evaluation
     if evaluation is not None:
         out.render(ResultsTable([evaluation]))
-        gain = _gain(evaluation)
-        out.print(
-            f"{evaluation.title}: {AFTER} minus {BEFORE}, with thoughts, {METRIC} "
-            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
-            f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse)",
-            style="bold",
-        )
-        if gain.difference <= 0:
+        if _gain(evaluation).difference <= 0:
             out.warn(
                 f"the training gained nothing: keep {result.config.model.path}, or train on more "
                 "pairs or for more --minutes"
@@ -369,7 +363,9 @@ def print_result(
         out.print(f"report: {(run.folder / 'evaluation' / 'report.html').resolve()}")
     if result.weights is not None:
         out.print(f"weights: {result.weights}")
-        following = following or f't1 think -m {result.weights} "{_some_query(result)}"'
+        following = following or (
+            f"t1 think -m {quote(str(result.weights))} {quote(_some_query(result))}"
+        )
         out.print(f"thoughts over time: {run.folder / 'train' / 'thoughts.html'}")
         out.print(f"try them: {following}")
     out.result(
@@ -383,7 +379,7 @@ def print_result(
 
 
 def _gain(evaluation: "Evaluation") -> "PairedDifference":
-    """The model after training minus the one before, both with a thought."""
+    """The model after training minus the one before, each with its own thought."""
     after, before = evaluation.control("own", AFTER), evaluation.control("own", BEFORE)
     assert after is not None
     assert before is not None
@@ -392,4 +388,4 @@ def _gain(evaluation: "Evaluation") -> "PairedDifference":
 
 def _some_query(result: PairsResult) -> str:
     part = result.prepared.splits.get("test", result.prepared.splits["train"])
-    return " ".join(part.queries[0].text.replace('"', "'").split())[:80]
+    return " ".join(part.queries[0].text.split())[:80]

@@ -82,31 +82,51 @@ def export_model(
         str, typer.Option("--max-shard-size", help="Maximum size of one weight file, as in 500MB.")
     ] = "5GB",
     preset: Preset = None,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(
+            "--push-to-hub", metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub."
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="A repository that --push-to-hub creates is private.")
+    ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a Hugging Face folder: safetensors shards, config, tokenizer and model card.
 
     sentence-transformers can load it to encode documents. It refuses to encode queries, because
-    queries need thoughts.
+    queries need thoughts. The card has the training and results of the model that is read.
 
     Example: t1 export smollm2-135m-instruct models/for-hugging-face --dtype bfloat16
     """
     from t1_jax.files import check_new_folder
+    from t1_jax.hub import ModelCardData, check_push, push_folder
     from t1_jax.retriever import open_model
 
     out = Output(as_json)
     check_new_folder(folder, overwrite=overwrite)
+    if push_to_hub is not None:
+        check_push(push_to_hub)
+    elif private:
+        raise ConfigError("--private applies to --push-to-hub", hint="add --push-to-hub OWNER/NAME")
     shard_bytes = _parse_size(max_shard_size)
     opened = open_model(model, dtype=dtype, preset=preset)
     opened.check_export(folder)
     loaded = opened.load()
-    loaded.save_pretrained(folder, max_shard_bytes=shard_bytes, overwrite=overwrite)
+    name = folder.name if push_to_hub is None else push_to_hub.partition("/")[2]
+    card = ModelCardData(name=name, hub_id=push_to_hub, **opened.provenance.card)
+    loaded.save_pretrained(folder, max_shard_bytes=shard_bytes, overwrite=overwrite, card=card)
     weights = {file.name: file.stat().st_size for file in sorted(folder.glob("*.safetensors"))}
     written_dtype = loaded.decoder.options.param_dtype
     total = size_text(sum(weights.values()))
     out.print(f"{folder}: {counted(len(weights), 'weight files')}, {total} in {written_dtype}")
-    out.result(folder=folder, dtype=written_dtype, weights=weights)
+    commit = None
+    if push_to_hub is not None:
+        commit = push_folder(folder, push_to_hub, private=private)
+        out.print(f"uploaded: {commit}")
+    out.result(folder=folder, dtype=written_dtype, weights=weights, commit=commit)
 
 
 def rebase(

@@ -28,11 +28,18 @@ class _Setting:
     origin: str
 
 
-def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str] = ()) -> T:
+def load_config(
+    cls: type[T],
+    path: Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    shipped: Mapping[str, Path] | None = None,
+) -> T:
     """An instance of the config `cls`: its defaults, then `path`, then `overrides` in order.
 
     A `path` such as `configs/evaluate.yaml` that does not exist is that of a recipe in the package.
-    A file with the key `extends: other.yaml` (relative to its folder) starts from that file.
+    A file with the key `extends: other.yaml` (relative to its folder) starts from that file, and
+    one with the key `extends: NAME` from the file of that name in `shipped`.
     Values follow OmegaConf: `${other.key}` and `${oc.env:NAME}` refer to other values, and a dict
     is extended, not replaced. Strings that look like numbers need quotes (`"1.10"`). In a dict of
     configs, a new name starts from the defaults of its class, an existing entry keeps the values
@@ -47,7 +54,7 @@ def load_config(cls: type[T], path: Path | None = None, overrides: Sequence[str]
     """
     origin = str(path or cls.__name__)
     node = OmegaConf.structured(cls)
-    for setting in _settings(cls, path, overrides):
+    for setting in _settings(cls, path, overrides, shipped or {}):
         node = _applied(node, setting)
     try:
         _check_complete(node, origin)
@@ -86,14 +93,16 @@ def _check_complete(node: DictConfig, origin: str) -> None:
         )
 
 
-def _settings(cls: type, path: Path | None, overrides: Sequence[str]) -> Iterator[_Setting]:
-    for file, tree in _chain(path):
+def _settings(
+    cls: type, path: Path | None, overrides: Sequence[str], shipped: Mapping[str, Path]
+) -> Iterator[_Setting]:
+    for file, tree in _chain(path, shipped):
         yield from _leaves(cls, tree, str(file))
     for override in overrides:
         yield from _leaves(cls, _read_override(override), f"override {override!r}")
 
 
-def _chain(path: Path | None) -> list[tuple[Path, Mapping[Any, Any]]]:
+def _chain(path: Path | None, shipped: Mapping[str, Path]) -> list[tuple[Path, Mapping[Any, Any]]]:
     """The file at `path` and those it extends, in the order of application."""
     chain: list[tuple[Path, Mapping[Any, Any]]] = []
     while path is not None:
@@ -103,15 +112,27 @@ def _chain(path: Path | None) -> list[tuple[Path, Mapping[Any, Any]]]:
         tree = dict(_read_yaml(path))
         base = tree.pop("extends", None)
         chain.insert(0, (path, tree))
-        path = None if base is None else path.parent / str(base)
+        path = None if base is None else _base_file(path, str(base), shipped)
     return chain
 
 
 def _located(path: Path) -> Path:
     """The file, or the recipe that the package has under this path (`configs/evaluate.yaml`)."""
-    shipped = RESOURCES / path
-    is_shipped = path.parts[:1] == ("configs",) and shipped.is_file()
-    return shipped if is_shipped and not path.exists() else path
+    recipe = RESOURCES / path
+    is_shipped = path.parts[:1] == ("configs",) and recipe.is_file()
+    return recipe if is_shipped and not path.exists() else path
+
+
+def _base_file(path: Path, base: str, shipped: Mapping[str, Path]) -> Path:
+    """The file that the one at `path` extends."""
+    if base in shipped:
+        return shipped[base]
+    if shipped and Path(base).suffix not in (".yaml", ".yml"):
+        raise ConfigError(
+            f"{path}: extends: {base!r} is neither a YAML file nor one of {', '.join(shipped)}",
+            hint=suggestion(base, list(shipped)),
+        )
+    return path.parent / base
 
 
 def _leaves(

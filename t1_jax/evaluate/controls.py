@@ -74,7 +74,7 @@ class ControlQueries:
         self.config = config
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
-        default = collection.task if config.instruction is None else None
+        default = model.known_task(collection.task) if config.instruction is None else None
         self._encode = partial(
             model.encode_query,
             self.texts,
@@ -100,7 +100,7 @@ class ControlQueries:
         )
         if wrong := [n for n in map(len, samples) if n != self.config.n]:
             raise DataError(f"expected {self.config.n} thoughts per query, got {wrong[0]}")
-        thoughts = tuple(tuple(_record(thought) for thought in group) for group in samples)
+        thoughts = tuple(tuple(thought_record(thought) for thought in group) for group in samples)
         return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
 
     def without_thought(self) -> QueryVectors:
@@ -259,7 +259,8 @@ def _resolve_clashes(order: list[int], donors: list[int], answers: Sequence[Set[
                 break
 
 
-def _record(thought: Thought) -> ThoughtRecord:
+def thought_record(thought: Thought) -> ThoughtRecord:
+    """A sampled thought as reports and files hold it."""
     sampled = thought.log_probs[:-1] if thought.emb_token_appended else thought.log_probs
     return ThoughtRecord(
         sample=thought.sample,

@@ -31,6 +31,10 @@ class QueryEncoder(Protocol):
         """Unit vectors, and the sampled thoughts of each query."""
         ...
 
+    def known_task(self, task: str | None) -> str | None:
+        """The task if `encode_query` has an instruction for it, otherwise None."""
+        ...
+
 
 @runtime_checkable
 class Encoder(QueryEncoder, Protocol):

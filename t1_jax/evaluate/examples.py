@@ -6,6 +6,8 @@ from typing import Literal
 
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.results import Evaluation, Row, ThoughtRecord, ranking
+from t1_jax.notebook import card
+from t1_jax.progress import shorten
 from t1_jax.retrieval import Collection, Document
 
 Kind = Literal["helped", "hurt", "random"]
@@ -23,6 +25,10 @@ class Hit:
     title: str
     snippet: str
     grade: int | None
+
+    def _repr_html_(self) -> str:
+        facts = f"{self.document_id}, score {self.score:.3f}"
+        return card(f"{self.rank}. {self.title}", self.snippet, facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,25 +159,40 @@ def _example(
 
 
 def _hits(collection: Collection, row: Row, query_id: str, documents: int) -> tuple[Hit, ...]:
-    scores = row.run.get(query_id, {})
+    scores, grades = row.run.get(query_id, {}), collection.qrels.get(query_id, {})
     return tuple(
-        _hit(collection, query_id, document_id, rank, scores[document_id])
+        make_hit(
+            document_id,
+            collection.documents_by_id[document_id],
+            rank=rank,
+            score=scores[document_id],
+            grade=grades.get(document_id),
+        )
         for rank, document_id in enumerate(ranking(scores)[:documents], 1)
     )
 
 
-def _hit(collection: Collection, query_id: str, document_id: str, rank: int, score: float) -> Hit:
-    document = collection.documents_by_id[document_id]
-    text = document.text if document.title else document.text.strip().partition("\n")[2]
-    words = " ".join(text.split())
-    truncated = len(words) > _SNIPPET_CHARACTERS
+def make_hit(
+    document_id: str,
+    document: Document | None,
+    *,
+    rank: int,
+    score: float,
+    grade: int | None = None,
+) -> Hit:
+    """A hit with the title and the start of a document; without a text, its title is the id."""
+    if document is None:
+        title, text = document_id, ""
+    else:
+        title = title_of(document)
+        text = document.text if document.title else document.text.strip().partition("\n")[2]
     return Hit(
         rank=rank,
         score=score,
         document_id=document_id,
-        title=title_of(document),
-        snippet=words[:_SNIPPET_CHARACTERS].rstrip() + "…" if truncated else words,
-        grade=collection.qrels.get(query_id, {}).get(document_id),
+        title=title,
+        snippet=shorten(text, _SNIPPET_CHARACTERS),
+        grade=grade,
     )
 
 

@@ -15,7 +15,7 @@ from t1_jax.evaluate.controls import CONTROLS
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.examples import QueryExample, make_examples
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
-from t1_jax.evaluate.table import comparison_sentence, evaluation_notes
+from t1_jax.evaluate.table import comparison_sentences, evaluation_notes
 from t1_jax.progress import visible
 from t1_jax.seeds import check_seed
 
@@ -90,7 +90,7 @@ class Section:
         lines: rows of the table.
         references: for each metric the position of "no-think" on the axis in percent, or None.
         axis_ends: for each metric the value at the right end of the axis.
-        sentence: comparison of own thought and no thought.
+        sentences: comparisons of own thought and no thought, and of models.
         notes: notes beside the scores.
         examples: single queries.
         code: whether queries are shown as code, as most have several lines.
@@ -101,7 +101,7 @@ class Section:
     lines: tuple[Line, ...]
     references: tuple[float | None, ...]
     axis_ends: tuple[float, ...]
-    sentence: str | None
+    sentences: tuple[str, ...]
     notes: tuple[str, ...]
     examples: tuple[QueryExample, ...]
     code: bool
@@ -110,6 +110,26 @@ class Section:
 def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | None = None) -> str:
     """The page as HTML, without scripts and external resources; all texts are escaped."""
     options = options or ReportOptions()
+    sections = [
+        make_section(evaluation, options, number) for number, evaluation in enumerate(evaluations)
+    ]
+    return (
+        page_environment()
+        .get_template("report.html.j2")
+        .render(
+            sections=sections,
+            options=options,
+            metrics=HEADLINE,
+            versions=package_versions(),
+            hardware=hardware(),
+            controls=CONTROLS,
+            to_yaml=to_yaml,
+        )
+    )
+
+
+def page_environment() -> Environment:
+    """The environment of all pages: texts are escaped, and `visible` shows control characters."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -118,18 +138,7 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
-    sections = [
-        make_section(evaluation, options, number) for number, evaluation in enumerate(evaluations)
-    ]
-    return environment.get_template("report.html.j2").render(
-        sections=sections,
-        options=options,
-        metrics=HEADLINE,
-        versions=package_versions(),
-        hardware=hardware(),
-        controls=CONTROLS,
-        to_yaml=to_yaml,
-    )
+    return environment
 
 
 def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0) -> Section:
@@ -146,7 +155,7 @@ def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0
             for metric, end in zip(HEADLINE, ends, strict=True)
         ),
         axis_ends=ends,
-        sentence=comparison_sentence(evaluation),
+        sentences=comparison_sentences(evaluation),
         notes=evaluation_notes(evaluation),
         examples=make_examples(
             evaluation,

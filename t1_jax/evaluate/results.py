@@ -16,6 +16,7 @@ from t1_jax.evaluate.bootstrap import (
     intervals_of,
 )
 from t1_jax.evaluate.config import EvaluationConfig
+from t1_jax.progress import counted
 from t1_jax.retrieval import Collection, Run, rank_documents
 
 
@@ -69,7 +70,7 @@ class ThinkingFacts:
     truncated_frac: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Row:
     """One row of the table: a baseline, or one control of a model.
 
@@ -100,6 +101,10 @@ class Row:
     relevant_ranks: Mapping[str, Mapping[str, int]]
     thoughts: Mapping[str, tuple[ThoughtRecord, ...]] = field(default_factory=dict)
     seconds: float
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{metric} {values.mean():.3f}" for metric, values in self.values.items())
+        return f"Row({self.label!r}, {means})"
 
     @property
     def thinking(self) -> ThinkingFacts | None:
@@ -163,7 +168,7 @@ class System:
     index_recall_at_10: float
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Evaluation:
     """The results on one collection.
 
@@ -188,6 +193,10 @@ class Evaluation:
     seconds: float
     bootstrap_samples: int
     bootstrap_seed: int
+
+    def __repr__(self) -> str:
+        labels = ", ".join(row.label for row in self.rows)
+        return f"Evaluation({self.title!r}, {counted(len(self.query_ids), 'queries')}: {labels})"
 
     @property
     def title(self) -> str:

@@ -10,14 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from t1_jax.evaluate.bootstrap import LEVEL, Interval, PairedDifference
+from t1_jax.evaluate.compare import FEW_QUERIES
 from t1_jax.evaluate.config import HEADLINE
-from t1_jax.evaluate.results import Evaluation
+from t1_jax.evaluate.results import Evaluation, Row
 from t1_jax.progress import counted
 from t1_jax.retrieval import find_self_documents
 
 _BEST = "*"
-_FEW = 30
-"""With fewer queries percentile intervals are too narrow for a verdict."""
 _LEGEND = (
     f"[low, high]: 95 % bootstrap interval over queries. {_BEST} best row that has not seen the "
     "answers."
@@ -42,29 +41,49 @@ class ResultsTable:
 
     def _notes(self) -> Iterator[RenderableType]:
         for evaluation in self._evaluations:
-            if sentence := comparison_sentence(evaluation):
+            for sentence in comparison_sentences(evaluation):
                 yield Text(sentence)
             for note in evaluation_notes(evaluation):
                 yield Text(note, style="yellow")
         yield Text(_LEGEND, style="dim")
 
 
-def comparison_sentence(evaluation: Evaluation, system: str | None = None) -> str | None:
-    """Own thought minus no thought, with a verdict; None if one of them was not evaluated.
+def comparison_sentences(evaluation: Evaluation) -> tuple[str, ...]:
+    """Each model's own thought minus no thought, then each later model minus the first one.
 
-    The system is the first one by default.
+    A comparison is left out if one of its rows was not evaluated.
     """
-    own, without = evaluation.control("own", system), evaluation.control("no-think", system)
-    if own is None or without is None:
-        return None
+    names = [system.name for system in evaluation.systems] or [None]
+    owns = [evaluation.control("own", name) for name in names]
+    sentences = []
+    for name, own in zip(names, owns, strict=True):
+        without = evaluation.control("no-think", name)
+        if own is not None and without is not None:
+            what = "own thought minus no thought"
+            if len(names) > 1:
+                what = f"{name}, {what}"
+            sentences.append(
+                _sentence(evaluation, own, without, what, ("thinking helps", "thinking hurts"))
+            )
+    for name, own in list(zip(names, owns, strict=True))[1:]:
+        if own is not None and owns[0] is not None:
+            what = f"{name} minus {names[0]}, own thought"
+            verdicts = (f"{name} is better", f"{names[0]} is better")
+            sentences.append(_sentence(evaluation, own, owns[0], what, verdicts))
+    return tuple(sentences)
+
+
+def _sentence(
+    evaluation: Evaluation, first: Row, second: Row, what: str, verdicts: tuple[str, str]
+) -> str:
     metric = HEADLINE[0]
-    gain = evaluation.compare(own, without, metric)
+    gain = evaluation.compare(first, second, metric)
     return (
-        f"{evaluation.title}: own thought minus no thought, {metric} "
+        f"{evaluation.title}: {what}, {metric} "
         f"{signed(gain.difference)} [{signed(gain.low)}, {signed(gain.high)}], "
         f"{format_p(gain.p_value)}, "
         f"{counted(gain.queries, 'queries')} ({gain.better} better, {gain.worse} worse): "
-        f"{_verdict(gain)}."
+        f"{_verdict(gain, verdicts)}."
     )
 
 
@@ -123,12 +142,12 @@ def _notes_on_self_documents(evaluation: Evaluation) -> Iterator[str]:
         )
 
 
-def _verdict(gain: PairedDifference) -> str:
-    if gain.queries < _FEW:
-        return f"fewer than {_FEW} queries are too few for a verdict"
+def _verdict(gain: PairedDifference, verdicts: tuple[str, str]) -> str:
+    if gain.queries < FEW_QUERIES:
+        return f"fewer than {FEW_QUERIES} queries are too few for a verdict"
     if not gain.excludes_zero or gain.p_value >= 1 - LEVEL:
         return "no significant difference"
-    return "thinking helps here" if gain.difference > 0 else "thinking hurts here"
+    return f"{verdicts[0] if gain.difference > 0 else verdicts[1]} here"
 
 
 def signed(value: float) -> str:
@@ -153,11 +172,11 @@ def to_markdown(evaluations: Sequence[Evaluation]) -> str:
             interval = _interval(evaluation, name, metric)
             text = "–" if interval is None else format_interval(interval)
             cells.append(f"**{text}**" if _is_best(evaluation, name, metric) else text)
-        lines.append("| " + " | ".join([_markdown(label), *cells]) + " |")
-    notes = [line for result in evaluations if (line := comparison_sentence(result))]
+        lines.append("| " + " | ".join([escape_markdown(label), *cells]) + " |")
+    notes = [line for result in evaluations for line in comparison_sentences(result)]
     notes += [note for result in evaluations for note in evaluation_notes(result)]
     legend = _LEGEND.replace(f"{_BEST} best", "Bold: best")
-    return "\n".join([*lines, "", *(f"{_markdown(note)}\n" for note in notes), legend, ""])
+    return "\n".join([*lines, "", *(f"{escape_markdown(note)}\n" for note in notes), legend, ""])
 
 
 def format_interval(interval: Interval) -> str:
@@ -205,5 +224,6 @@ def _is_best(evaluation: Evaluation, name: str, metric: str) -> bool:
     return evaluation.best_row(metric).name == name
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """The text with characters escaped that would break a Markdown table."""
     return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")

@@ -12,7 +12,7 @@ from t1_jax.errors import DataError
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
-from t1_jax.evaluate.table import comparison_sentence, evaluation_notes, to_markdown
+from t1_jax.evaluate.table import comparison_sentences, evaluation_notes, to_markdown
 from t1_jax.files import atomic_folder, write_atomically
 from t1_jax.retrieval import write_run
 
@@ -99,7 +99,7 @@ def _evaluation_as_json(evaluation: Evaluation) -> dict[str, Any]:
         "systems": [_system_as_json(system) for system in evaluation.systems],
         "rows": [_row_as_json(evaluation, row) for row in evaluation.rows],
         "comparisons": _comparisons(evaluation),
-        "summary": comparison_sentence(evaluation),
+        "summary": "\n".join(comparison_sentences(evaluation)) or None,
         "notes": list(evaluation_notes(evaluation)),
     }
 

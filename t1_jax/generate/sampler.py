@@ -55,22 +55,25 @@ class Sampler:
         n: int,
         max_thought_tokens: int,
         sampling: SamplingParams,
+        batch_size: int | None = None,
     ) -> Iterator[tuple[int, Thought]]:
         """Yields (number of the prompt, thought) in the order in which thoughts end.
 
         `n` is the number of thoughts per prompt (G in shapes); `max_thought_tokens` does not count
-        `<emb_token>`.
+        `<emb_token>`. `batch_size` bounds the prompts that are thought about at once; by default
+        the shapes do.
 
         Raises:
-            ConfigError: as `check_thought_limits`, or a prompt leaves no room for its
-                thought in the model's context.
+            ConfigError: as `check_thought_limits`, `batch_size` is below 1, or a prompt leaves no
+                room for its thought in the model's context.
             Interrupted: the interrupt was requested.
         """
         self._check(prompts, n, max_thought_tokens, sampling)
-        for prefix_size, indices in self._by_size(prompts, n):
+        shapes = self._shapes if batch_size is None else self._shapes.with_prompts(batch_size, n)
+        for prefix_size, indices in self._by_size(prompts, n, shapes):
             batch = DecodeBatch(
                 self._model,
-                self._shapes,
+                shapes,
                 [(index, prompts[index]) for index in indices],
                 prefix_size=prefix_size,
                 n=n,
@@ -94,11 +97,13 @@ class Sampler:
                     hint="lower max_thought_tokens or shorten the longest query",
                 )
 
-    def _by_size(self, prompts: Sequence[Prompt], n: int) -> Iterator[tuple[int, list[int]]]:
+    def _by_size(
+        self, prompts: Sequence[Prompt], n: int, shapes: BatchShapes
+    ) -> Iterator[tuple[int, list[int]]]:
         """Prompts by padded length; too few to fill half a batch move up to the next size."""
-        half_batch = self._shapes.prompt_sizes(n)[0] // 2
+        half_batch = shapes.prompt_sizes(n)[0] // 2
         sizes = [
-            min(self._shapes.prefix_size(len(prompt.token_ids)), self._max_positions)
+            min(shapes.prefix_size(len(prompt.token_ids)), self._max_positions)
             for prompt in prompts
         ]
         waiting: list[int] = []

@@ -1,6 +1,6 @@
 """The few array shapes in which decoding runs, so that few programs are compiled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from t1_jax.errors import ConfigError
 
@@ -50,6 +50,16 @@ class BatchShapes:
             f"{self.prefix_sizes[-1]}",
             hint="shorten the longest query, or add a size to prefix_sizes",
         )
+
+    def with_prompts(self, most: int, n: int) -> "BatchShapes":
+        """These shapes with at most `most` prompts in a batch, with n thoughts each.
+
+        Raises:
+            ConfigError: `most` is below 1.
+        """
+        if most < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {most}")
+        return replace(self, max_rows=most * n)
 
     def prompt_sizes(self, n: int) -> tuple[int, ...]:
         """Numbers of prompts, with n thoughts each, that a batch may hold; descending."""

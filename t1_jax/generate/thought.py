@@ -6,6 +6,9 @@ from enum import StrEnum
 import numpy as np
 from jaxtyping import Float, Int
 
+from t1_jax.notebook import card
+from t1_jax.progress import counted, shorten, visible
+
 
 class FinishReason(StrEnum):
     """Why a thought ended."""
@@ -18,7 +21,7 @@ class FinishReason(StrEnum):
     """`max_thought_tokens` tokens were sampled; `<emb_token>` was appended."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Thought:
     """One sampled continuation of a prompt.
 
@@ -49,3 +52,13 @@ class Thought:
     def reasoning_tokens(self) -> int:
         """Number of tokens before `<emb_token>`."""
         return len(self.token_ids) - 1
+
+    def __repr__(self) -> str:
+        return f"Thought({shorten(visible(self.text), 60)!r}, {self._facts})"
+
+    def _repr_html_(self) -> str:
+        return card(f"Thought {self.sample + 1}", visible(self.text.strip()), self._facts)
+
+    @property
+    def _facts(self) -> str:
+        return f"{counted(self.reasoning_tokens, 'tokens')}, {self.finish_reason.value}"

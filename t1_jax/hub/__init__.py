@@ -10,6 +10,8 @@ from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
 from t1_jax.hub.assets import ADAPTERS as ADAPTERS
 from t1_jax.hub.assets import MODELS as MODELS
 from t1_jax.hub.card import ModelCardData as ModelCardData
+from t1_jax.hub.card import inherited_card as inherited_card
+from t1_jax.hub.card import validation_table as validation_table
 from t1_jax.hub.checkpoint import Checkpoint as Checkpoint
 from t1_jax.hub.checkpoint import open_checkpoint as open_checkpoint
 from t1_jax.hub.collections import collection_folder as collection_folder
@@ -32,6 +34,8 @@ from t1_jax.hub.pull import cache_folder as cache_folder
 from t1_jax.hub.pull import locate_model as locate_model
 from t1_jax.hub.pull import pull_model as pull_model
 from t1_jax.hub.pull import pull_package as pull_package
+from t1_jax.hub.push import check_push as check_push
+from t1_jax.hub.push import push_folder as push_folder
 from t1_jax.hub.sentence_transformers import DocumentPrompt as DocumentPrompt
 from t1_jax.hub.tokenizer import EMB_TOKEN as EMB_TOKEN
 from t1_jax.hub.tokenizer import ModelTokenizer as ModelTokenizer

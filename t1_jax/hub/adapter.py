@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,7 @@ def export_adapter(
     tensors = _to_peft(decoder, metadata.emb_token_id, STORED_DTYPES[dtype])
     if jax.process_index() != 0:
         return
+    metadata = replace(metadata, card=card.stored)
     fields = _config_fields(decoder.lora, decoder.config, metadata)
     texts = {
         ADAPTER_CONFIG: to_json(fields),
@@ -117,7 +118,6 @@ def export_adapter(
             metadata,
             lora=decoder.lora,
             dtype=dtype,
-            base_name=fields[_BASE_NAME],
         ),
     }
     with atomic_folder(folder, overwrite=overwrite) as scratch:

@@ -1,7 +1,7 @@
 """Exports a T1 checkpoint for transformers, sentence-transformers and t1_jax."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ def export_folder(
     """
     options = options or ExportOptions()
     check_export(config, tokenizer, metadata, document_prompt)
+    metadata = replace(metadata, card=card.stored)
     fields = _config_fields(config, tokenizer, metadata.stored_dtype, other_fields or {})
     texts = {
         "config.json": to_json(fields),

@@ -29,6 +29,7 @@ class T1Metadata:
         base_fingerprint: fingerprint of the base model's files.
         trained_on: names of the data on which it was trained to retrieve; empty without such
             training, None if unknown.
+        card: license, training and results, as its card says them; may be empty.
     """
 
     emb_token_id: int
@@ -38,6 +39,7 @@ class T1Metadata:
     base_model: str
     base_fingerprint: str
     trained_on: Sequence[str] | None = None
+    card: Mapping[str, str] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, Any]:
         """The JSON object."""
@@ -57,6 +59,7 @@ class AdapterMetadata:
         base_fingerprint: fingerprint of the base model's files.
         scores: measured scores by name; may be empty.
         trained_on: names of the data on which it was trained; None if unknown.
+        card: license, training and results, as its card says them; may be empty.
     """
 
     emb_token_id: int
@@ -67,6 +70,7 @@ class AdapterMetadata:
     base_fingerprint: str
     scores: Mapping[str, Any] = field(default_factory=dict)
     trained_on: Sequence[str] | None = None
+    card: Mapping[str, str] = field(default_factory=dict)
 
     def to_fields(self) -> dict[str, Any]:
         """The JSON object."""
@@ -134,6 +138,7 @@ def _built(cls: type[_Metadata], path: Path, fields: Mapping[str, Any]) -> _Meta
         "prompt": Mapping,
         "scores": Mapping,
         "trained_on": list | None,
+        "card": Mapping,
     }
     for name, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, types.get(name, str)):

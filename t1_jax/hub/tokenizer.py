@@ -49,11 +49,11 @@ class ModelTokenizer:
         settings: further fields of `tokenizer_config.json`; export keeps them.
     """
 
-    backend: Tokenizer
+    backend: Tokenizer = field(repr=False)
     special_tokens: Mapping[str, str]
     eos_ids: tuple[int, ...]
     extra_special_tokens: tuple[str, ...] | Mapping[str, str] = ()
-    chat_template: str | Mapping[str, str] | None = None
+    chat_template: str | Mapping[str, str] | None = field(default=None, repr=False)
     generation_config: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 

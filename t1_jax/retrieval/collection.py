@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from t1_jax.errors import DataError
+from t1_jax.progress import counted, shorten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,7 @@ class SourceLocation:
         return DataError(f"{self.path}:{self.line}: {message}", hint=hint)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Document:
     """One retrievable text.
 
@@ -47,6 +48,9 @@ class Document:
         _check("document", self.id, None if title_only else text_error(self.text))
         _check("title of document", self.id, self.title and text_error(self.title))
 
+    def __repr__(self) -> str:
+        return f"Document({self.id!r}, {shorten(self.full_text, 60)!r})"
+
     @property
     def full_text(self) -> str:
         """Text for the retriever: the title on a line of its own, then the body."""
@@ -55,7 +59,7 @@ class Document:
         return f"{self.title}\n{self.text}" if self.title else self.text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Query:
     """One query.
 
@@ -73,8 +77,11 @@ class Query:
     def __post_init__(self) -> None:
         _check("query", self.id, text_error(self.text))
 
+    def __repr__(self) -> str:
+        return f"Query({self.id!r}, {shorten(self.text, 60)!r})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Collection:
     """Documents, queries and qrels of one split; the constructor checks that ids match.
 
@@ -127,6 +134,13 @@ class Collection:
                     f"{self.name}: absent_qrels of query {query_id!r} name a document that the "
                     "collection has, or the query is unknown"
                 )
+
+    def __repr__(self) -> str:
+        documents, queries = len(self.documents), len(self.queries)
+        return (
+            f"Collection({self.name!r}, {counted(documents, 'documents')}, "
+            f"{counted(queries, 'queries')})"
+        )
 
     def _unique_ids(self, kind: str, items: Iterable[Document | Query]) -> set[str]:
         seen: set[str] = set()

@@ -172,14 +172,15 @@ def _encode_shards(
                 advance(item)
                 continue
             shard = item.result()
-            vectors, slots = model.encode_rows(shard.rows, shard.names)
+            before = model.encoder.slots
+            vectors = model.encoder.encode(shard.rows, names=shard.names, description="documents")
             truncated = [row.truncated for row in shard.rows]
             parts.write(
                 shard.number,
                 shard.documents,
                 vectors[np.asarray(shard.place)],
                 tokens=sum(len(row.ids) for row in shard.rows),
-                slots=slots,
+                slots=model.encoder.slots - before,
                 truncated=sum(truncated[row] for row in shard.place),
                 duplicates=len(shard.documents) - len(shard.rows),
             )

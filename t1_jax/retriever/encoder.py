@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from t1_jax.errors import DataError
 from t1_jax.generate import Thought
@@ -69,9 +69,12 @@ class Encoder:
         *,
         names: Sequence[str],
         description: str,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
     ) -> Float[np.ndarray, "B D"]:
         """Embeds rows with exactly one `<emb_token>` each as unit vectors in float32.
+
+        `batch_size` bounds the rows of a batch; by default the buckets do.
 
         Raises:
             DataError: an embedding is not finite; says which of `names` it belongs to.
@@ -81,7 +84,7 @@ class Encoder:
             return np.zeros((0, self._embed_dim), np.float32)
         batches = token_batches(
             rows,
-            self._buckets,
+            self._buckets if batch_size is None else self._buckets.with_batch_size(batch_size),
             pad_id=self._tokenizer.pad_id,
             emb_token_id=self._tokenizer.emb_token_id,
         )
@@ -146,7 +149,7 @@ def mean_embeddings(
     return l2_normalize(np.stack(means))
 
 
-def l2_normalize(vectors: Float[np.ndarray, "*B D"]) -> Float[np.ndarray, "*B D"]:
+def l2_normalize(vectors: Num[np.ndarray, "*B D"] | jax.Array) -> Float[np.ndarray, "*B D"]:
     """The vectors in float32 at unit length.
 
     Raises:

@@ -1,9 +1,10 @@
 """Keeps the index of a folder or collection up to date: only new and changed texts are encoded."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from t1_jax.retrieval import (
     Document,
     EmbeddingTable,
     FileState,
+    Fingerprint,
     Index,
     Manifest,
     build_index,
@@ -24,6 +26,7 @@ from t1_jax.retrieval import (
     load_index,
     read_manifest,
 )
+from t1_jax.retriever.canary import EQUAL_COSINE, differs_in_files_only, lowest_canary_cosine
 from t1_jax.retriever.encoding import document_fingerprint
 from t1_jax.retriever.opening import OpenedModel
 from t1_jax.retriever.t1 import T1
@@ -101,7 +104,8 @@ def update_index(
 ) -> IndexUpdate:
     """Makes the index in `folder` one of these documents, with embeddings of this model.
 
-    Texts that the stored index has, embedded by the same model and prompt, are not encoded again.
+    Texts that the stored index has, embedded by the same model and prompt, are not encoded again. A
+    model of other files, such as an export, is the same if it gives the embeddings that are stored.
     If encoding is interrupted, the embeddings so far are written, and the next update goes on.
 
     Args:
@@ -112,7 +116,7 @@ def update_index(
         root: the folder of the files.
         encoding: settings to store, see `encoding_record`.
         opened: the model.
-        load: reads its weights; called only if there is something to encode.
+        load: reads its weights; called at most once, and only if something is to be encoded.
         show_progress_bar: whether to show a bar with the time left.
 
     Raises:
@@ -123,8 +127,9 @@ def update_index(
         name=root.name, documents=tuple(documents), queries=(), qrels={}
     ).data_hash
     fingerprint = document_fingerprint(opened, data_hash)
+    load = functools.cache(load)
     vectors: dict[str, np.ndarray] = {}
-    if stored is not None and _same_encoder(stored, fingerprint):
+    if stored is not None and _is_reusable(stored, fingerprint, encoding, load):
         rows = dict(zip(stored.table.ids, stored.table.vectors, strict=True))
         vectors = {document.full_text: rows[document.id] for document in stored.documents}
     missing = list(
@@ -180,9 +185,19 @@ def update_index(
     )
 
 
-def _same_encoder(stored: StoredIndex, fingerprint: Any) -> bool:
-    before = asdict(stored.manifest.fingerprint)
-    return all(before[part] == getattr(fingerprint, part) for part in ("encoder", "prompt"))
+def _is_reusable(
+    stored: StoredIndex,
+    fingerprint: Fingerprint,
+    encoding: Mapping[str, Any],
+    load: Callable[[], T1],
+) -> bool:
+    """Whether the model gives the stored embeddings, by its fingerprint or by a few texts."""
+    before = stored.manifest.fingerprint
+    if (before.encoder, before.prompt) == (fingerprint.encoder, fingerprint.prompt):
+        return True
+    if not stored.documents or not differs_in_files_only(stored.manifest, fingerprint, encoding):
+        return False
+    return lowest_canary_cosine(load(), stored.documents, stored.table) >= EQUAL_COSINE
 
 
 def _encode(

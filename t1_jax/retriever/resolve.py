@@ -9,6 +9,7 @@ from typing import Any
 from t1_jax.errors import WeightsError
 from t1_jax.hub import (
     ADAPTERS,
+    MODELS,
     Adapter,
     AdapterMetadata,
     Checkpoint,
@@ -17,6 +18,7 @@ from t1_jax.hub import (
     ModelTokenizer,
     add_emb_token,
     check_adapter_fits,
+    inherited_card,
     locate_model,
     open_checkpoint,
     read_adapter,
@@ -42,6 +44,7 @@ class Provenance:
         trained_on: names of the data on which checkpoint and adapter were trained to retrieve;
             empty without such training, None if unknown.
         other_fields: fields of its `config.json` that do not affect the decoder; saving keeps them.
+        card: license, training and results of the weights, for the card of an export.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Provenance:
     stored_dtype: str
     trained_on: Sequence[str] | None = None
     other_fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    card: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def is_untrained(self) -> bool:
@@ -135,6 +139,7 @@ def resolve_model(
             stored_dtype=checkpoint.stored_dtype,
             trained_on=_trained_on(checkpoint, adapter),
             other_fields=checkpoint.other_fields,
+            card=_card(name, checkpoint, adapter),
         ),
     )
 
@@ -142,6 +147,16 @@ def resolve_model(
 def _trained_on(checkpoint: Checkpoint, adapter: Adapter | None) -> Sequence[str] | None:
     metadata = checkpoint.metadata if adapter is None else adapter.metadata
     return () if metadata is None else metadata.trained_on
+
+
+def _card(name: str, checkpoint: Checkpoint, adapter: Adapter | None) -> dict[str, str]:
+    """License, training and results of the weights with their adapter."""
+    metadata = checkpoint.metadata if adapter is None else adapter.metadata
+    base = MODELS.get(metadata.base_model if metadata else name)
+    card = inherited_card(metadata, base.license if base else None)
+    if adapter is not None:
+        card["training"] = f"{card['training']}\n\nThe adapter `{adapter.path.name}` is merged."
+    return card
 
 
 def _check_adapter(

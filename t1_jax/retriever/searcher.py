@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from t1_jax.errors import ConfigError
 from t1_jax.generate import Thought
+from t1_jax.notebook import card
 from t1_jax.progress import track
 from t1_jax.retrieval import (
     BM25,
@@ -44,6 +45,11 @@ class Hit:
     cosine: float | None
     document: Document | None
     snippet: Snippet | None
+
+    def _repr_html_(self) -> str:
+        title = self.id if self.document is None else self.document.title or self.id
+        text = "" if self.snippet is None else self.snippet.text
+        return card(title, text, f"{self.id}, score {self.score:.3f}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,34 +4,42 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, Unpack, overload
 
+import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
-from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData, export_folder
+from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
 from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
-from t1_jax.retriever.loading import by_path
+from t1_jax.retriever.keywords import (
+    DocumentOptions,
+    Embeddings,
+    OutputFormat,
+    Precision,
+    QueryOptions,
+    with_requested_instruction,
+)
 from t1_jax.retriever.opening import (
     DEFAULT_MODEL,
     RetrieverOptions,
-    document_prompt,
     encoder_fingerprint,
     open_model,
-    t1_metadata,
 )
 from t1_jax.retriever.resolve import Provenance, require_provenance
+from t1_jax.retriever.saving import push_model, save_model
 from t1_jax.text import (
     PromptPreset,
     PromptTokens,
     T1Tokenizer,
+    append_thoughts,
     tokenize_documents,
     tokenize_queries,
 )
@@ -79,7 +87,7 @@ class T1:
         shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
         stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
         self._sampler = Sampler(decoder, mesh_context, stop, shapes, interrupt=interrupt)
-        self._encoder = Encoder(
+        self.encoder = Encoder(
             decoder, mesh_context, tokenizer, self.options.buckets, interrupt=interrupt
         )
 
@@ -103,8 +111,8 @@ class T1:
 
         Args:
             path_or_name: a path, or a name that `t1 pull` knows, by default that of the adapter in
-                this package; the network is not used. For an
-                adapter's folder, the base model that it names is loaded with it.
+                this package; the network is not used. An adapter's folder loads the base model
+                that it names too.
             adapter: folder of an adapter to merge into this model.
             dtype: `float32`, `bfloat16`, `float16`, or `stored` for that of the checkpoint.
             attention: back end; see `ModelOptions`.
@@ -130,6 +138,14 @@ class T1:
             logging.getLogger("t1_jax").warning(opened.untrained_warning)
         return opened.load(mesh_context, attention=attention)
 
+    def __repr__(self) -> str:
+        name = "built from parts" if self.provenance is None else Path(self.provenance.name).name
+        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.decoder, nnx.Param)))
+        return (
+            f"T1({name}, {size / 1e6:.4g}M parameters, {self.embed_dim} dimensions, "
+            f"{self.decoder.options.dtype}, prompts {self.preset.name})"
+        )
+
     @property
     def embed_dim(self) -> int:
         """D, the number of dimensions of an embedding."""
@@ -154,34 +170,18 @@ class T1:
         self,
         texts: str | Sequence[str],
         *,
-        n: int = 1,
-        max_thought_tokens: int | None = None,
         return_thoughts: Literal[False] = False,
-        think: bool = True,
-        thoughts: Sequence[str] | None = None,
-        task: str | None = None,
-        instruction: str | None = None,
-        query_ids: Sequence[str] | None = None,
-        sampling: SamplingParams | None = None,
-        show_progress_bar: bool = False,
-    ) -> Float[np.ndarray, "*B D"]: ...
+        **options: Unpack[QueryOptions],
+    ) -> np.ndarray: ...
 
     @overload
     def encode_query(
         self,
         texts: str | Sequence[str],
         *,
-        n: int = 1,
-        max_thought_tokens: int | None = None,
         return_thoughts: Literal[True],
-        think: bool = True,
-        thoughts: Sequence[str] | None = None,
-        task: str | None = None,
-        instruction: str | None = None,
-        query_ids: Sequence[str] | None = None,
-        sampling: SamplingParams | None = None,
-        show_progress_bar: bool = False,
-    ) -> tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]: ...
+        **options: Unpack[QueryOptions],
+    ) -> tuple[np.ndarray, list[list[Thought]]]: ...
 
     def encode_query(
         self,
@@ -196,8 +196,15 @@ class T1:
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
         sampling: SamplingParams | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
-    ) -> Float[np.ndarray, "*B D"] | tuple[Float[np.ndarray, "*B D"], list[list[Thought]]]:
+        truncate_dim: int | None = None,
+        precision: Precision = "float32",
+        normalize_embeddings: bool = True,
+        convert_to_numpy: bool = True,
+    ) -> Any:
         """Thinks about each query and embeds it at the end of its thought.
 
         Args:
@@ -213,33 +220,45 @@ class T1:
             query_ids: names of the random streams; default the texts. A thought depends on seed,
                 query id and sample number, not on the other queries.
             sampling: temperature, filters and seed; default those of the options.
+            prompt_name: another name for `task`, that of sentence-transformers.
+            prompt: another name for `instruction`, that of sentence-transformers.
+            batch_size: most queries in a batch; default that of the options.
             show_progress_bar: whether to show a bar with the rate and the time left.
+            truncate_dim: number of leading dimensions to keep.
+            precision: `float32`, `int8`, `uint8`, `binary` or `ubinary`; see `OutputFormat`.
+            normalize_embeddings: whether vectors have unit length after `truncate_dim`.
+            convert_to_numpy: whether to return a NumPy array; otherwise a JAX array.
 
         Returns:
-            Unit vectors in float32, and the sampled thoughts on request.
+            Unit vectors in float32, unless another form was asked for, and the sampled thoughts on
+            request.
 
         Raises:
             DataError: an empty query, or the wrong number of `thoughts` or `query_ids`.
-            ConfigError: `max_thought_tokens` or `n` below 1, arguments that exclude each other, or
-                a prompt that leaves no room for its thought in the model's context.
+            ConfigError: `max_thought_tokens`, `n` or `batch_size` below 1, arguments that exclude
+                each other, an unknown task, an instruction that the prompts do not have, or a
+                prompt that leaves no room for its thought in the model's context.
             Interrupted: the interrupt was requested.
         """
+        output = OutputFormat(
+            truncate_dim=truncate_dim,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            convert_to_numpy=convert_to_numpy,
+        )
+        preset = with_requested_instruction(
+            self.preset, task=task, instruction=instruction, prompt_name=prompt_name, prompt=prompt
+        )
         batch = [texts] if isinstance(texts, str) else list(texts)
         ids = batch if query_ids is None else list(query_ids)
         if len(ids) != len(batch):
             raise DataError(f"{len(batch)} queries but {len(ids)} query_ids")
         names = [f"query {name!r}" for name in ids]
-        preset = self.preset
-        if instruction is not None:
-            if task is not None:
-                raise ConfigError("give a task or an instruction, not both")
-            preset = preset.with_instruction(instruction)
         prompts = tokenize_queries(
             self.tokenizer,
             preset,
             batch,
             max_tokens=self.options.max_query_tokens,
-            task=task,
             think=think,
             names=names,
         )
@@ -249,89 +268,150 @@ class T1:
                 max_thought_tokens = self.options.max_thought_tokens
             sampled = self.think(
                 [
-                    Prompt(query_id=name, token_ids=prompt.ids.tolist())
-                    for name, prompt in zip(ids, prompts, strict=True)
+                    Prompt(query_id=name, token_ids=tokens.ids.tolist())
+                    for name, tokens in zip(ids, prompts, strict=True)
                 ],
                 n=n,
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling or self.options.sampling,
+                batch_size=batch_size,
                 show_progress_bar=show_progress_bar,
             )
             vectors = mean_embeddings(sampled, self.embed_dim)
         else:
             if n != 1 or max_thought_tokens is not None:
                 raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
-            rows = self._complete_rows(prompts, thoughts, think)
-            vectors = self._encoder.encode(
-                rows, names=names, description="queries", show_progress_bar=show_progress_bar
+            if thoughts is not None and not think:
+                raise ConfigError("thoughts cannot be given with think=False")
+            rows = append_thoughts(self.tokenizer, prompts, thoughts)
+            vectors = self.encoder.encode(
+                rows,
+                names=names,
+                description="queries",
+                batch_size=batch_size,
+                show_progress_bar=show_progress_bar,
             )
-        result = vectors[0] if isinstance(texts, str) else vectors
+        result = output.apply(vectors[0] if isinstance(texts, str) else vectors)
         return (result, sampled) if return_thoughts else result
+
+    @overload
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        convert_to_numpy: Literal[True] = True,
+        **options: Unpack[DocumentOptions],
+    ) -> np.ndarray: ...
+
+    @overload
+    def encode_document(
+        self,
+        texts: str | Sequence[str],
+        *,
+        convert_to_numpy: Literal[False],
+        **options: Unpack[DocumentOptions],
+    ) -> jax.Array: ...
 
     def encode_document(
         self,
         texts: str | Sequence[str],
         *,
         document_ids: Sequence[str] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
-    ) -> Float[np.ndarray, "*B D"]:
+        truncate_dim: int | None = None,
+        precision: Precision = "float32",
+        normalize_embeddings: bool = True,
+        convert_to_numpy: bool = True,
+    ) -> Embeddings:
         """Embeds documents in one pass without a thought; equal texts are encoded once.
 
-        Args:
-            texts: one document (gives one embedding, [D]) or several ([B, D]). Texts beyond
-                `options.max_document_tokens` are truncated; see `count_truncated`.
-            document_ids: names of the documents, for errors.
-            show_progress_bar: whether to show a bar with tokens per second and the time left.
+        `texts` is one document (gives one embedding, [D]) or several ([B, D]). Texts beyond
+        `options.max_document_tokens` are truncated; see `count_truncated`. `document_ids` are names
+        for errors. The only prompt is the preset's, with the name `document`. All other arguments
+        are those of `encode_query`.
 
         Returns:
-            Unit vectors in float32.
+            Unit vectors in float32, unless another form was asked for.
 
         Raises:
             DataError: an empty document, or an embedding that is not finite.
+            ConfigError: a prompt that documents do not have, or `batch_size` below 1.
             Interrupted: the interrupt was requested.
         """
+        output = OutputFormat(
+            truncate_dim=truncate_dim,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            convert_to_numpy=convert_to_numpy,
+        )
+        if prompt is not None or prompt_name not in (None, "document"):
+            raise ConfigError(
+                "documents have one prompt, the preset's document_template, and no instruction",
+                hint="leave prompt and prompt_name out, or load the model with another preset",
+            )
         batch = [texts] if isinstance(texts, str) else list(texts)
         names = [f"document {name!r}" for name in document_ids or map(str, range(len(batch)))]
         first = {text: index for index, text in reversed(list(enumerate(batch)))}
         distinct = sorted(first.values())
         rows = self.tokenize_documents([batch[i] for i in distinct], [names[i] for i in distinct])
-        vectors = self._encoder.encode(
+        vectors = self.encoder.encode(
             rows,
             names=[names[i] for i in distinct],
             description="documents",
+            batch_size=batch_size,
             show_progress_bar=show_progress_bar,
         )
         place = {index: row for row, index in enumerate(distinct)}
         vectors = vectors[[place[first[text]] for text in batch]]
-        return vectors[0] if isinstance(texts, str) else vectors
+        return output.apply(vectors[0] if isinstance(texts, str) else vectors)
 
-    def encode_rows(
-        self, rows: Sequence[PromptTokens], names: Sequence[str]
-    ) -> tuple[Float[np.ndarray, "B D"], int]:
-        """Unit vectors of tokenized documents, and how many slots, padding included, were computed.
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        *,
+        prompt_name: Literal["document", "query"] = "document",
+        **options: Any,
+    ) -> Any:
+        """Embeds documents, or thinks about queries with `prompt_name="query"`.
+
+        For programs that were written for sentence-transformers. `options` are the keyword
+        arguments of `encode_document` or `encode_query`.
 
         Raises:
-            DataError: an embedding is not finite; says which of `names` it belongs to.
-            Interrupted: the interrupt was requested.
+            ConfigError: another `prompt_name`, or as `encode_document` and `encode_query`.
+            DataError: as `encode_document` and `encode_query`.
         """
-        before = self._encoder.slots
-        vectors = self._encoder.encode(rows, names=names, description="documents")
-        return vectors, self._encoder.slots - before
+        if prompt_name == "query":
+            return self.encode_query(texts, **options)
+        return self.encode_document(texts, prompt_name=prompt_name, **options)
 
     def count_truncated(self, documents: Sequence[str]) -> int:
         """Number of these documents that `encode_document` truncates."""
         rows = self.tokenize_documents(documents, [f"document {i}" for i in range(len(documents))])
         return sum(row.truncated for row in rows)
 
-    def similarity(
-        self, a: Float[np.ndarray, "*A D"], b: Float[np.ndarray, "*B D"]
-    ) -> Float[np.ndarray, "*C"]:
+    def similarity(self, a: Embeddings, b: Embeddings) -> Float[np.ndarray, "*C"]:
         """Cosine similarity of all pairs in float32: [A, B]; fewer dimensions for single vectors.
+
+        Any precision but packed bits and `uint8` is accepted.
 
         Raises:
             DataError: a vector is zero or not finite.
         """
         return l2_normalize(a) @ l2_normalize(b).T
+
+    def similarity_pairwise(self, a: Embeddings, b: Embeddings) -> Float[np.ndarray, "*B"]:
+        """Cosine similarity of each row of `a` with the same row of `b` in float32: [B].
+
+        Raises:
+            DataError: a vector is zero or not finite, or the numbers of rows differ.
+        """
+        if a.shape != b.shape:
+            raise DataError(f"embeddings of shapes {a.shape} and {b.shape} are not pairs")
+        return (l2_normalize(a) * l2_normalize(b)).sum(axis=-1)
 
     def save_pretrained(
         self,
@@ -349,25 +429,25 @@ class T1:
             dtype: dtype of the saved weights; default that of the loaded ones.
             max_shard_bytes: most bytes per safetensors file.
             overwrite: whether to replace an existing folder.
-            card: facts about training and results for the model card; default: not trained.
+            card: facts about training and results for the model card; default those of the
+                checkpoint or adapter that was loaded.
 
         Raises:
             T1Error: the folder exists, or the write failed.
         """
-        provenance, emb_id = require_provenance(self.provenance), self.tokenizer.emb_token_id
-        stored_dtype = dtype or self.decoder.options.param_dtype
-        parameters = by_path(nnx.state(self.decoder, nnx.Param))
-        export_folder(
-            Path(folder),
-            {path: leaf.get_value() for path, leaf in parameters.items()},
-            self.decoder.config,
-            provenance.tokenizer,
-            t1_metadata(provenance, self.preset, emb_id, stored_dtype),
-            document_prompt(self.preset, self.tokenizer, self.options.max_document_tokens),
-            card or ModelCardData(name=Path(folder).name),
-            ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite),
-            other_fields=provenance.other_fields,
-        )
+        options = ExportOptions(max_shard_bytes=max_shard_bytes, overwrite=overwrite)
+        save_model(self, Path(folder), card, dtype, options)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, dtype: str | None = None) -> str:
+        """Uploads what `save_pretrained` writes to the Hugging Face hub.
+
+        Returns the address of the commit. `private` applies to a repository that is created.
+
+        Raises:
+            ConfigError: not a name such as `owner/name`, or this machine is not logged in.
+            RetryableError: the hub cannot be reached, or rejects the upload.
+        """
+        return push_model(self, repo_id, private=private, dtype=dtype)
 
     def think(
         self,
@@ -376,6 +456,7 @@ class T1:
         n: int,
         max_thought_tokens: int,
         sampling: SamplingParams,
+        batch_size: int | None = None,
         show_progress_bar: bool = False,
     ) -> list[list[Thought]]:
         """Samples thoughts about tokenized prompts, as `encode_query` and rollouts do.
@@ -389,34 +470,23 @@ class T1:
         total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
             for index, thought in self._sampler.think(
-                prompts, n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
+                prompts,
+                n=n,
+                max_thought_tokens=max_thought_tokens,
+                sampling=sampling,
+                batch_size=batch_size,
             ):
-                groups[index].append(dataclasses.replace(thought, text=self._text_of(thought)))
+                text = self.tokenizer.decode_thought(thought.token_ids)
+                groups[index].append(dataclasses.replace(thought, text=text))
                 advance(1)
         return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in groups]
 
-    def _text_of(self, thought: Thought) -> str:
-        ends = {self.tokenizer.emb_token_id, *self.tokenizer.eos_ids}
-        return self.tokenizer.decode([i for i in thought.token_ids.tolist() if i not in ends])
-
-    def _complete_rows(
-        self, prompts: Sequence[PromptTokens], thoughts: Sequence[str] | None, think: bool
-    ) -> list[PromptTokens]:
-        """Complete rows: prompt, user-supplied thought if any, `<emb_token>`."""
-        if thoughts is None:
-            return [self.tokenizer.append_emb_token(prompt) for prompt in prompts]
-        if not think:
-            raise ConfigError("thoughts cannot be given with think=False")
-        if len(thoughts) != len(prompts):
-            raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
-        encoded = [self.tokenizer.encode_thought(text) for text in thoughts]
-        return [
-            self.tokenizer.append_emb_token(prompt, thought)
-            for prompt, thought in zip(prompts, encoded, strict=True)
-        ]
+    def known_task(self, task: str | None) -> str | None:
+        """The task if query prompts have an instruction for it, otherwise None."""
+        return self.preset.known_task(task)
 
     def tokenize_documents(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
-        """Document prompts with `<emb_token>`, for `encode_rows`; may run in another thread.
+        """Document prompts with `<emb_token>`, for `encoder`; may run in another thread.
 
         Raises:
             DataError: an empty document; says which of `names`.

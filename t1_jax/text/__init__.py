@@ -6,6 +6,7 @@ from t1_jax.text.batches import restore_order as restore_order
 from t1_jax.text.batches import token_batches as token_batches
 from t1_jax.text.presets import PromptPreset as PromptPreset
 from t1_jax.text.presets import load_preset as load_preset
+from t1_jax.text.prompts import append_thoughts as append_thoughts
 from t1_jax.text.prompts import tokenize_documents as tokenize_documents
 from t1_jax.text.prompts import tokenize_queries as tokenize_queries
 from t1_jax.text.tokenizer import PromptTokens as PromptTokens

@@ -45,6 +45,17 @@ class BucketConfig:
             return self
         return replace(self, lengths=(*shorter, max_positions))
 
+    def with_batch_size(self, most: int) -> "BucketConfig":
+        """The config with at most `most` rows in a batch.
+
+        Raises:
+            ConfigError: `most` is below 1.
+        """
+        if most < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {most}")
+        smaller = tuple(size for size in self.batch_sizes if size < most)
+        return replace(self, batch_sizes=(*smaller, most))
+
     def length_for(self, tokens: int) -> int:
         """Length of the bucket for a row of `tokens` tokens.
 

@@ -11,7 +11,7 @@ from t1_jax.errors import ConfigError
 _FOLDER = Path(__file__).with_suffix("")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PromptPreset:
     """Templates of query and document prompts.
 
@@ -43,6 +43,9 @@ class PromptPreset:
             if template.count("{text}") != 1:
                 raise ConfigError(f"{key} must contain {{text}} exactly once, got {template!r}")
 
+    def __repr__(self) -> str:
+        return f"PromptPreset({self.name!r}, version {self.version}, hash {self.hash[:8]})"
+
     @property
     def hash(self) -> str:
         """Hex SHA-256 of all fields; independent of the file."""
@@ -60,6 +63,42 @@ class PromptPreset:
             return self.default_instruction
         return self.instructions.get(task, self.default_instruction)
 
+    def known_task(self, task: str | None) -> str | None:
+        """The task if query prompts have an instruction for it, otherwise None."""
+        return task if self.uses_instruction and task in self.instructions else None
+
+    def query_instruction(
+        self,
+        task: str | None = None,
+        instruction: str | None = None,
+        *,
+        custom: str = 'write one: instruction="TEXT"',
+    ) -> str:
+        """The instruction in query prompts for a task or an instruction that the user asks for.
+
+        `custom` is the part of the hint on an unknown task that says how to write an instruction.
+        The default instruction may be asked for also where the prompts have none.
+
+        Raises:
+            ConfigError: both were given, the task is unknown, or query prompts have no instruction.
+        """
+        if task is not None and instruction is not None:
+            raise ConfigError("give a task or an instruction, not both")
+        if instruction == self.default_instruction:
+            instruction = None
+        if (task or instruction) is not None and not self.uses_instruction:
+            raise ConfigError(
+                f"the prompts {self.name!r} have no instruction, so a task or an instruction would "
+                "do nothing",
+                hint="leave it out, or choose other prompts, such as the preset t1",
+            )
+        if task is not None and task not in self.instructions:
+            raise ConfigError(
+                f"the prompts {self.name!r} have no instruction for the task {task!r}",
+                hint=f"{suggestion(task, self.instructions)} (or {custom})",
+            )
+        return instruction if instruction is not None else self.instruction(task)
+
     def with_instruction(self, instruction: str) -> "PromptPreset":
         """The preset with another default instruction."""
         return replace(self, default_instruction=instruction)
@@ -73,13 +112,24 @@ def preset_names() -> list[str]:
 def load_preset(name_or_path: str | Path) -> PromptPreset:
     """A preset of this package by name, or any preset by the path of its YAML file.
 
+    The key `extends` of a file names a preset of this package, such as `extends: t1`, or another
+    file.
+
     Raises:
-        ConfigError: unknown name, or the file is not a preset.
+        ConfigError: unknown name, the file is not a preset, or it changes a preset of this package
+            without another name.
     """
-    if str(name_or_path) in preset_names():
-        return load_config(PromptPreset, _FOLDER / f"{name_or_path}.yaml")
+    shipped = {name: _FOLDER / f"{name}.yaml" for name in preset_names()}
+    if str(name_or_path) in shipped:
+        return load_config(PromptPreset, shipped[str(name_or_path)])
     if Path(name_or_path).suffix in (".yaml", ".yml"):
-        return load_config(PromptPreset, Path(name_or_path))
+        preset = load_config(PromptPreset, Path(name_or_path), shipped=shipped)
+        if preset.name in shipped and preset.hash != load_preset(preset.name).hash:
+            raise ConfigError(
+                f"{name_or_path} differs from the preset {preset.name!r} and has its name",
+                hint="give it a name of its own, as in name: my-prompts",
+            )
+        return preset
     raise ConfigError(
         f"unknown prompt preset {str(name_or_path)!r}; known are {', '.join(preset_names())}",
         hint=f"{suggestion(str(name_or_path), preset_names())} A path must end in .yaml.",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from t1_jax.errors import DataError
 from t1_jax.text.presets import PromptPreset
 from t1_jax.text.tokenizer import PromptTokens, T1Tokenizer
 
@@ -28,6 +29,25 @@ def tokenize_queries(
         max_tokens=max_tokens,
         names=names,
     )
+
+
+def append_thoughts(
+    tokenizer: T1Tokenizer, prompts: Sequence[PromptTokens], thoughts: Sequence[str] | None
+) -> list[PromptTokens]:
+    """Complete rows of queries: prompt, user-supplied thought if any, `<emb_token>`.
+
+    Raises:
+        DataError: another number of thoughts than prompts.
+    """
+    if thoughts is None:
+        return [tokenizer.append_emb_token(prompt) for prompt in prompts]
+    if len(thoughts) != len(prompts):
+        raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
+    encoded = [tokenizer.encode_thought(text) for text in thoughts]
+    return [
+        tokenizer.append_emb_token(prompt, thought)
+        for prompt, thought in zip(prompts, encoded, strict=True)
+    ]
 
 
 def tokenize_documents(

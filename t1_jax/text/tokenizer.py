@@ -160,6 +160,11 @@ class T1Tokenizer:
         """The text of `ids`, including special tokens."""
         return self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=False)
 
+    def decode_thought(self, ids: Int[np.ndarray, " L"]) -> str:
+        """The text of a thought, without `<emb_token>` and end of text."""
+        ends = {self.emb_token_id, *self.eos_ids}
+        return self.decode([token for token in ids.tolist() if token not in ends])
+
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of all special tokens, including `<emb_token>`."""

@@ -176,15 +176,22 @@ def check_prompts(
     preset: PromptPreset,
     sets: Sequence[TrainingSet],
 ) -> None:
-    """Rejects lengths that the prompts fill, so that no text fits.
+    """Rejects lengths that the prompts fill, so that no text fits, and unused instructions.
 
     Raises:
-        ConfigError: a prompt with its instruction takes nearly all of `data.lengths`, or a fixed
-            thought is longer than its limit.
+        ConfigError: records have instructions and the prompts have none, a prompt with its
+            instruction takes nearly all of `data.lengths`, or a fixed thought is longer than its
+            limit.
     """
     lengths = config.data.lengths
     for data in sets:
         instructions = {r.instruction for r in data.records if r.instruction is not None}
+        if instructions and not preset.uses_instruction:
+            raise ConfigError(
+                f"records of {data.name} have instructions, and the prompts {preset.name!r} have "
+                "none, so they would do nothing",
+                hint="remove them from the records, or set model.preset=t1",
+            )
         own = [(preset.with_instruction(text), None) for text in sorted(instructions)]
         for prompts, task in [(preset, data.task), *own]:
             for think in (True, False):

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from t1_jax.hub import MODELS, ModelCardData
+from t1_jax.hub import MODELS, ModelCardData, validation_table
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import global_to_host
 from t1_jax.retriever import T1, save_adapter
@@ -35,15 +35,7 @@ class TrainingSummary:
     @property
     def results(self) -> str:
         """The scores as a Markdown table; empty without scores."""
-        rows = [
-            f"| {name.removeprefix('validation/').removesuffix('/ndcg@10')} | {value:.4f} |"
-            for name, value in self.scores.items()
-            if name.endswith("/ndcg@10") and name.count("/") > 1
-        ]
-        if not rows:
-            return ""
-        head = ["nDCG@10 on validation queries, measured during training:", ""]
-        return "\n".join([*head, "| collection | nDCG@10 |", "|-|-|", *rows])
+        return validation_table(self.scores)
 
 
 def training_summary(

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from dataclasses import asdict, dataclass, replace
+from shlex import quote
 from typing import Any
 
 import jax
@@ -183,7 +184,7 @@ def open_trainable_model(config: ModelConfig) -> ResolvedModel:
                 f"{path} is an adapter with {adapter.config}, and model.lora asks for "
                 f"{config.lora}",
                 hint="set model.lora=null to train the adapter further as it is, or merge it "
-                f"first: t1 export {path} FOLDER",
+                f"first: t1 export {quote(str(path))} FOLDER",
             )
         name, checkpoint = adapter.metadata.base_model, open_base(adapter)
     else:
@@ -193,7 +194,8 @@ def open_trainable_model(config: ModelConfig) -> ResolvedModel:
             raise ConfigError(
                 f"{config.path} has no <emb_token> yet, and adapters with emb_row=false would not "
                 "store its row",
-                hint="set model.lora.emb_row=true, or add the token first: t1 import",
+                hint="set model.lora.emb_row=true, or add the token first: "
+                f"t1 import {quote(str(config.path))} FOLDER",
             )
     return resolve_model(
         checkpoint, name=name, emb_token=config.emb_token, preset=config.preset, adapter=adapter

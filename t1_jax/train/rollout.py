@@ -392,7 +392,7 @@ def embed_without_thought(retriever: T1, examples: Sequence[Example]) -> Float[n
     by_instruction: dict[tuple[str | None, str | None], list[int]] = {}
     for number, example in enumerate(examples):
         instruction = example.record.instruction
-        task = example.task if instruction is None else None
+        task = retriever.known_task(example.task) if instruction is None else None
         by_instruction.setdefault((task, instruction), []).append(number)
     vectors = np.zeros((len(examples), retriever.embed_dim), np.float32)
     for (task, instruction), members in by_instruction.items():

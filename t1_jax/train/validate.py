@@ -98,7 +98,7 @@ def _encode(
         embeddings, groups = model.encode_query(
             [query.text for query in chunk],
             query_ids=[query.id for query in chunk],
-            task=collection.task,
+            task=model.known_task(collection.task),
             think=think,
             max_thought_tokens=config.max_thought_tokens if think else None,
             sampling=SamplingParams(temperature=config.temperature),

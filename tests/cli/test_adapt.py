@@ -62,7 +62,7 @@ def test_a_folder_is_learned_and_held_out_sections_show_what_it_gained(t1, notes
     assert answer.code == 0, answer.err
     words = " ".join(answer.err.split())
     assert "notes: 9 files, 18 passages; queries: 18 headings" in words
-    assert "notes/test: after minus before, with thoughts, nDCG@10" in words
+    assert "notes/test: after minus before, own thought, nDCG@10" in words
     assert 't1 search notes "your query" -m runs/adapt-notes/train/best' in words
     result = answer.json
     assert result["queries"]["train"] > result["queries"]["test"] > 0
@@ -81,7 +81,7 @@ def test_the_plan_reads_the_folder_and_writes_nothing(t1, notes, base_model):
     ("arguments", "message"),
     [
         (("nowhere",), "nowhere does not exist"),
-        (("notes", "recipe.yaml"), "t1 adapt chooses its recipe itself"),
+        (("notes", "recipe.yaml"), "`t1 adapt` chooses its recipe itself"),
         (("empty",), "holds no text"),
         (("small",), "headings, names and sentences to learn from"),
     ],

@@ -122,7 +122,7 @@ def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monk
     assert answer.code == 2
     kept = tmp_path / "i.vectors"
     assert f"the embeddings are kept in {kept}" in answer.err
-    assert "hint: search more leaves; t1 index build" in answer.err
+    assert "hint: search more leaves; an exact index of them: t1 index build" in answer.err
     assert not (tmp_path / "i").exists()
     exact = t1("index", "build", tmp_path / "exact", "--vectors", kept, "--json")
     assert exact.code == 0, exact.err

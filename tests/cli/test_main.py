@@ -17,7 +17,7 @@ COMMANDS = (
     ("index", "info"), ("search",), ("collection",), ("collection", "check"),
     ("collection", "split"), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
     ("thoughts",), ("thoughts", "template"), ("thoughts", "teacher"), ("mine",),
-    ("rebase",),
+    ("rebase",), ("compare",), ("explain",), ("prompt",), ("prompt", "show"),
 )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def test_help_is_fast_and_imports_nothing_heavy():
 def test_every_command_has_help_with_an_example(t1, command):
     answer = t1(*command, "--help")
     assert answer.code == 0
-    if command not in (("index",), ("thoughts",), ("collection",)):
+    if command not in (("index",), ("thoughts",), ("collection",), ("prompt",)):
         assert f"Example: t1 {' '.join(command)}" in answer.out
         assert "--json" in answer.out
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,8 @@ def test_prompts_that_hold_no_instruction_take_none(given):
         query_instruction(compact, *given)
     chosen = query_instruction(compact, None, None, "cwe")
     assert instruction_note(compact, chosen) == ("the prompts 't1-compact' have no instruction")
+    own = replace(whole, query_template="{text}")  # it keeps the instructions of tasks
+    assert query_instruction(own, None, None, "cwe") == own.default_instruction
     assert instruction_note(whole, query_instruction(whole, *given)).startswith("query instruction")
 
 

@@ -4,9 +4,10 @@ import inspect
 
 from t1_jax.cli import options
 from t1_jax.cli.encode import encode
-from t1_jax.cli.evaluate import evaluate
+from t1_jax.cli.explain import explain
 from t1_jax.cli.index import build_index
 from t1_jax.cli.mine import mine
+from t1_jax.cli.prompt import show_prompt
 from t1_jax.cli.search import search
 from t1_jax.cli.think import think
 from t1_jax.evaluate import EvaluationConfig
@@ -20,7 +21,7 @@ def default(command, name):
 
 def test_the_same_model_everywhere():
     assert options.DEFAULT_MODEL == DEFAULT_MODEL == default(T1.load, "path_or_name")
-    for command in (encode, evaluate, build_index, mine, think):
+    for command in (encode, build_index, mine, show_prompt, think):
         assert default(command, "model") == DEFAULT_MODEL, command
 
 
@@ -28,8 +29,8 @@ def test_thoughts_are_decoded_the_same_everywhere():
     python, evaluation = RetrieverOptions(), EvaluationConfig()
     assert python.sampling == evaluation.sampling == SamplingParams(temperature=0.0)
     assert python.max_thought_tokens == evaluation.max_thought_tokens
-    for command in (search, encode, think):
+    for command in (search, encode, think, explain):
         given = {name: default(command, name) for name in ("temperature", "top_p", "seed")}
         assert SamplingParams(**given) == python.sampling, command
-        assert default(command, "n") == evaluation.n
         assert default(command, "max_thought_tokens") is None  # that of the options
+        assert command is explain or default(command, "n") == evaluation.n

@@ -77,7 +77,11 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ((), "t1 pull NAME, one of t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff"),
+        (
+            (),
+            "known are t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff, as in: "
+            "t1 pull t1-smollm2-135m",
+        ),
         (("cwe", "--all"), "give names to pull, or --all"),
         (("rufff",), "did you mean 'ruff'?"),
         (("cwe", "rufff"), "did you mean 'ruff'?"),

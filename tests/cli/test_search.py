@@ -46,12 +46,27 @@ def no_weights(monkeypatch):
 
 
 def test_another_encoder_is_refused_with_both_fingerprints(
+    t1, pets_index, base_model, tmp_path, monkeypatch
+):
+    """Unless it gives the embeddings that the index stores, as a model that is exported again."""
+    how = ("--max-thought-tokens", 4)
+    assert t1("import", base_model, tmp_path / "again", "--dtype", "float32").code == 0
+    answer = t1("search", pets_index, "who purrs?", "-m", tmp_path / "again", *how)
+    assert answer.code == 0, answer.err
+    assert "gives the same embeddings: the index is accepted" in answer.err
+    monkeypatch.setattr("t1_jax.retriever.lowest_canary_cosine", lambda *_: 0.99)
+    answer = t1("search", pets_index, "who purrs?", "-m", tmp_path / "again", *how)
+    assert answer.code == 2
+    assert answer.err.count("<- differs") == 1
+    assert "cosine of 0.9900" in answer.err
+
+
+def test_an_index_of_other_prompts_is_refused_before_weights_are_read(
     t1, pets_index, how, tmp_path, no_weights
 ):
     shutil.copytree(pets_index, tmp_path / "i")
     path = tmp_path / "i" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    stated = manifest["fingerprint"]["encoder"]
+    stated = json.loads(path.read_text())["fingerprint"]["prompt"]
     path.write_text(path.read_text().replace(stated, "ab" * 32))
     answer = t1("search", tmp_path / "i", "who purrs?", *how)
     assert answer.code == 2

@@ -20,7 +20,7 @@ def test_thoughts_with_their_ends(t1, base_model):
 
 def test_queries_from_a_file_or_standard_input_think_the_same(t1, base_model, tmp_path):
     (tmp_path / "queries.txt").write_text("who purrs?\nwho barks?\n")
-    how = ("-m", base_model, *TINY, "--json", "--seed", 3)
+    how = ("-m", base_model, "--preset", "t1-compact", *TINY, "--json", "--seed", 3)
     from_file = t1("think", "-f", tmp_path / "queries.txt", *how).json["queries"]
     from_stdin = t1("think", *how, stdin="who purrs?\nwho barks?\n").json["queries"]
     from_arguments = t1("think", "who purrs?", "who barks?", *how).json["queries"]

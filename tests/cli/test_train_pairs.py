@@ -71,7 +71,7 @@ def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, mo
     (evaluation,) = result["collections"]
     systems = {row["system"] for row in evaluation["rows"] if row["system"]}
     assert systems == {"before", "after"}
-    assert "zoo/test: after minus before, with thoughts, nDCG@10" in answer.err
+    assert "zoo/test: after minus before, own thought, nDCG@10" in answer.err
     assert (folder / "evaluation" / "report.html").exists()
     records = (folder / "records.jsonl").read_text().splitlines()
     assert all(json.loads(line)["thought"] for line in records)

@@ -159,3 +159,41 @@ def test_an_adapter_is_told_where_its_base_is(t1, base_model, tmp_path, monkeypa
     assert asked == [((tmp_path, "there"), {"force": True})]
     assert answer.json["base_model"] == "/there"
     assert "its base model is /there" in answer.err
+
+
+def test_the_card_of_an_export_is_that_of_what_is_exported(t1, base_model, tmp_path):
+    assert t1("import", base_model, tmp_path / "base").code == 0
+    stated = tmp_path / "base" / "t1.json"
+    fields = json.loads(stated.read_text())
+    assert "without retrieval training" in fields["card"]["training"]
+    fields["card"] = {"license": "mit", "training": "Trained on pets.", "results": "|a|b|"}
+    stated.write_text(json.dumps(fields))
+    assert t1("export", tmp_path / "base", tmp_path / "out").code == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert 'license: "mit"' in card
+    assert "Trained on pets." in card
+    assert "## Results\n\n|a|b|" in card
+    assert json.loads((tmp_path / "out" / "t1.json").read_text())["card"] == fields["card"]
+
+
+def test_an_export_is_uploaded(t1, base_model, tmp_path, monkeypatch):
+    pushed = []
+
+    def push(folder, repo_id, *, private):
+        pushed.append((folder, repo_id, private))
+        return "https://hub/commit/1"
+
+    monkeypatch.setattr("t1_jax.hub.push_folder", push)
+    given = ("export", base_model, tmp_path / "out", "--push-to-hub", "me/my-t1", "--private")
+    answer = t1(*given)
+    assert answer.code == 2  # not logged in, and nothing was computed
+    assert "hf auth login" in answer.err
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_x")
+    answer = t1(*given, "--json")
+    assert answer.code == 0, answer.err
+    assert pushed == [(tmp_path / "out", "me/my-t1", True)]
+    assert answer.json["commit"] == "https://hub/commit/1"
+    assert 'T1.load("me/my-t1")' in (tmp_path / "out" / "README.md").read_text()
+    answer = t1("export", base_model, tmp_path / "other", "--private")
+    assert "--private applies to --push-to-hub" in answer.err

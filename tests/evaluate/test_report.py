@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from t1_jax.errors import ConfigError
-from t1_jax.evaluate import Evaluation, ReportOptions, comparison_sentence, render_report
+from t1_jax.evaluate import Evaluation, ReportOptions, comparison_sentences, render_report
 from t1_jax.evaluate.report import make_section
 from t1_jax.progress import visible
 
@@ -88,7 +88,7 @@ def test_every_number_of_the_table_is_a_mean_or_an_end_of_its_interval(
         for found in [evaluation.intervals[row.name][metric]]
     ]
     assert shown == expected
-    assert comparison_sentence(evaluation) in _Page(html).texts["verdict-sentence"]
+    assert comparison_sentences(evaluation)[0] in _Page(html).texts["verdict-sentence"]
 
 
 def test_bars_are_drawn_to_the_scale_that_the_heading_names(evaluation: Evaluation):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from t1_jax.evaluate import Evaluation, ResultsTable, comparison_sentence, to_markdown
+from t1_jax.evaluate import Evaluation, ResultsTable, comparison_sentences, to_markdown
 from t1_jax.evaluate.table import format_p, signed
 from t1_jax.retrieval import Collection
 
@@ -74,8 +74,7 @@ def test_a_row_that_one_collection_lacks_is_a_dash(evaluation: Evaluation):
 def test_the_sentence_tells_the_difference_and_does_not_oversell_it(evaluation: Evaluation):
     own, without = evaluation.row("t1-own"), evaluation.row("t1-no-think")
     mean = (own.values["nDCG@10"] - without.values["nDCG@10"]).mean()
-    sentence = comparison_sentence(evaluation)
-    assert sentence is not None
+    (sentence,) = comparison_sentences(evaluation)
     assert f"own thought minus no thought, nDCG@10 {signed(mean)} [" in sentence
     assert (
         "3 queries (1 better, 1 worse): fewer than 30 queries are too few for a verdict."
@@ -88,12 +87,12 @@ def test_the_sentence_tells_the_difference_and_does_not_oversell_it(evaluation: 
             dataclasses.replace(own, values={"nDCG@10": own_values}),
             dataclasses.replace(without, values={"nDCG@10": values_without}),
         )
-        return str(comparison_sentence(dataclasses.replace(evaluation, rows=rows)))
+        return comparison_sentences(dataclasses.replace(evaluation, rows=rows))[0]
 
     assert told(noise, noise + 0.1).endswith("(0 better, 40 worse): thinking hurts here.")
     assert told(noise, noise - 0.1).endswith("(40 better, 0 worse): thinking helps here.")
     assert told(noise, noise[::-1]).endswith("no significant difference.")
-    assert comparison_sentence(dataclasses.replace(evaluation, rows=(own,))) is None
+    assert comparison_sentences(dataclasses.replace(evaluation, rows=(own,))) == ()
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ class LetterModel:
     def count_truncated(self, documents: Sequence[str]) -> int:
         return sum(len(text) > 40 for text in documents)
 
+    def known_task(self, task: str | None) -> str | None:
+        return task
+
     def encode_query(
         self,
         texts: Sequence[str],

@@ -13,6 +13,7 @@ from t1_jax.errors import DataError, T1Error
 from t1_jax.interrupt import Interrupted
 from t1_jax.retrieval import Collection, Document, index_documents, load_index, read_manifest
 from t1_jax.retriever import T1, encode_corpus
+from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.shards import ShardFolder
 
 DOCUMENTS = tuple(
@@ -85,7 +86,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bits(
 ) -> None:
     encoded(model, tmp_path / "straight")
     chance = random.Random(seed)
-    moments = ["encode_rows", "replace", "write_index", "journal"]
+    moments = ["encode", "replace", "write_index", "journal"]
     moment, after = chance.choice(moments), chance.randrange(4)
     calls = 0
 
@@ -100,8 +101,8 @@ def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bits(
         return call
 
     with monkeypatch.context() as patch:
-        if moment == "encode_rows":
-            patch.setattr(T1, "encode_rows", killing(T1.encode_rows))
+        if moment == "encode":
+            patch.setattr(Encoder, "encode", killing(Encoder.encode))
         elif moment == "replace":
             patch.setattr(Path, "replace", killing(Path.replace))
         elif moment == "journal":

@@ -1,5 +1,6 @@
 """An index of a folder follows its files, and encodes each text once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,27 @@ def test_without_a_change_nothing_is_written_and_no_weights_are_read(
     update(folder, notes, opened, _no_weights, encoding=other)
     stored = stored_index(folder)
     assert stored.manifest.encoding["instruction"] == "Another instruction"
+
+
+def _of_other_files(opened: OpenedModel, fingerprint: str) -> OpenedModel:
+    provenance = replace(opened.resolved.provenance, fingerprint=fingerprint)
+    return replace(opened, resolved=replace(opened.resolved, provenance=provenance))
+
+
+def test_a_model_of_other_files_with_equal_embeddings_encodes_nothing(
+    tmp_path, notes, opened, model, monkeypatch
+):
+    folder = tmp_path / "index"
+    update(folder, notes, opened, lambda: model)
+    exported = _of_other_files(opened, "ab" * 32)
+    assert update(folder, notes, exported, lambda: model).encoded == 0
+    assert stored_index(folder).manifest.fingerprint.encoder == exported.fingerprint
+    assert update(folder, notes, exported, _no_weights).encoded == 0
+    shorter = replace(exported, options=replace(OPTIONS, max_document_tokens=64))
+    assert update(folder, notes, shorter, lambda: model).encoded == 3
+    monkeypatch.setattr("t1_jax.retriever.folder_index.lowest_canary_cosine", lambda *_: 0.998)
+    trained = _of_other_files(shorter, "cd" * 32)
+    assert update(folder, notes, trained, lambda: model).encoded == 3
 
 
 def test_another_model_encodes_everything_again(tmp_path, notes, opened, model, saved_t1):

@@ -151,3 +151,8 @@ def test_documents_are_cut_to_a_context_shorter_than_the_options_say(tiny_t1: T1
     model = T1(*parts)
     assert model.options.max_document_tokens == model.decoder.config.max_positions
     assert model.encode_document("word " * 4000).shape == (model.embed_dim,)
+
+
+def test_a_model_says_its_name_and_size(tiny_t1: T1):
+    assert repr(tiny_t1).startswith("T1(built from parts, 0.0")
+    assert "32 dimensions, float32, prompts t1)" in repr(tiny_t1)

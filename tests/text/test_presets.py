@@ -95,6 +95,30 @@ def test_a_users_own_preset_loads_by_path(tmp_path: Path) -> None:
     assert load_preset(path).instruction("anything") == "Find it"
 
 
+def test_a_preset_extends_a_shipped_one_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        'extends: t1\nname: own\ninstructions: {zoo: "Given a sound, retrieve its animal"}'
+    )
+    own, base = load_preset(path), load_preset("t1")
+    assert own.query_template == base.query_template
+    assert own.instruction("zoo") == "Given a sound, retrieve its animal"
+    assert own.instruction("cwe") == base.instruction("cwe")
+    path.write_text("extends: t1\ndefault_instruction: Find it")
+    with pytest.raises(ConfigError, match="differs from the preset 't1' and has its name"):
+        load_preset(path)
+    path.write_text("extends: t1-lama3\nname: own")
+    with pytest.raises(
+        ConfigError, match="'t1-lama3' is neither a YAML file nor one of t1"
+    ) as caught:
+        load_preset(path)
+    assert caught.value.hint == "did you mean 't1-llama3'?"
+    (tmp_path / "again.yaml").write_text("extends: own.yaml\nname: again")
+    path.write_text("extends: t1-compact\nname: own")
+    compact = load_preset("t1-compact")
+    assert load_preset(tmp_path / "again.yaml").query_template == compact.query_template
+
+
 @pytest.mark.parametrize("template", ["no place", "{text} and {text}"])
 def test_a_template_holds_the_text_once(tmp_path: Path, template: str) -> None:
     path = tmp_path / "own.yaml"
@@ -112,3 +136,21 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 
 def test_every_field_is_documented() -> None:
     assert undocumented_fields(PromptPreset) == []
+
+
+def test_a_task_or_instruction_that_the_prompts_do_not_use_is_an_error() -> None:
+    preset, compact = load_preset("t1"), load_preset("t1-compact")
+    assert preset.query_instruction() == preset.default_instruction
+    assert preset.query_instruction("cwe") == preset.instructions["cwe"]
+    assert preset.query_instruction(instruction="Find it") == "Find it"
+    assert compact.query_instruction() == compact.default_instruction
+    assert (preset.known_task("cwe"), preset.known_task("x")) == ("cwe", None)
+    assert compact.known_task("cwe") is None
+    default = compact.default_instruction
+    assert compact.query_instruction(instruction=default) == default
+    for asked in ({"task": "cwe"}, {"instruction": "Find it"}):
+        with pytest.raises(ConfigError, match="'t1-compact' have no instruction"):
+            compact.query_instruction(**asked)
+    with pytest.raises(ConfigError) as caught:
+        preset.query_instruction("rufff")
+    assert caught.value.hint == """did you mean 'ruff'? (or write one: instruction="TEXT")"""

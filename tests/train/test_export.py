@@ -40,9 +40,7 @@ def exported(toy: ToyStages, folder: Path, weights: nnx.State) -> TrainConfig:
 
 
 def vectors(model: T1) -> tuple[np.ndarray, np.ndarray, str]:
-    queries, ((thought,),) = model.encode_query(
-        ["Where is the cat?"], task="zoo", return_thoughts=True
-    )
+    queries, ((thought,),) = model.encode_query(["Where is the cat?"], return_thoughts=True)
     return queries, model.encode_document(["The animal is a cat."]), thought.text
 
 
@@ -105,10 +103,8 @@ def test_pytorch_gives_the_same_vectors_once_adapters_are_merged(toys, tmp_path,
     for row, vector in zip(documents, ours.encode_document(texts), strict=True):
         np.testing.assert_allclose(read(row.ids), vector, atol=1e-5)
     asked = ["Where is the cat?", "What barks?"]
-    prompts = tokenize_queries(
-        ours.tokenizer, ours.preset, asked, max_tokens=64, task="zoo", think=True
-    )
-    found, thoughts = ours.encode_query(asked, task="zoo", return_thoughts=True)
+    prompts = tokenize_queries(ours.tokenizer, ours.preset, asked, max_tokens=64, think=True)
+    found, thoughts = ours.encode_query(asked, return_thoughts=True)
     for prompt, vector, (thought,) in zip(prompts, found, thoughts, strict=True):
         np.testing.assert_allclose(
             read(np.concatenate([prompt.ids, thought.token_ids])), vector, atol=1e-5

@@ -330,7 +330,7 @@ def test_gain_is_measured_against_no_thought(toy):
     documents = toy.data.sets[0].documents
     vectors = model.encode_document([each.full_text for each in documents.values()])
     for number, example in enumerate(rollout.examples):
-        query = model.encode_query(example.record.query, think=False, task="zoo")
+        query = model.encode_query(example.record.query, think=False)
         scores = dict(zip(documents, vectors @ query, strict=True))
         place = sum(score >= scores[example.positive] for score in scores.values())
         assert baseline[number, 0] == pytest.approx(1 - np.log(place) / np.log(8))
@@ -347,10 +347,9 @@ def test_queries_without_a_thought_each_in_their_own_words(toy):
     model = toy.student.retriever(toy.weights(), options)
     found = embed_without_thought(model, mixed)
     for vector, each in zip(found, mixed, strict=True):
-        task = None if each.record.instruction else "zoo"
         alone = model.encode_query(
-            each.record.query, think=False, task=task, instruction=each.record.instruction
+            each.record.query, think=False, instruction=each.record.instruction
         )
         np.testing.assert_allclose(vector, alone, atol=1e-5)
-    plain = model.encode_query(own.query, think=False, task="zoo")
+    plain = model.encode_query(own.query, think=False)
     assert float(found[1] @ plain) < 0.9999

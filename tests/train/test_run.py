@@ -123,6 +123,7 @@ def test_bad_input_is_refused_before_anything_compiles(toys, monkeypatch):
         with pytest.raises(ConfigError, match="a query of zoo takes .* of data.lengths.query=20"):
             run_toy(toy_config(toys, {"s1": S1}, data={"lengths": {"query": 20}}))
         preset = yaml.safe_load((PRESETS / "t1.yaml").read_text())
+        preset["name"] = "words"
         preset["document_template"] = "<|im_start|>user\n{text} in short<|im_end|>"
         (toys / "words.yaml").write_text(yaml.safe_dump(preset))
         with pytest.raises(ConfigError, match="which sentence-transformers cannot express"):

@@ -40,7 +40,6 @@ def test_it_is_ndcg_of_the_whole_corpus(model, toy, think):
         vector = model.encode_query(
             query.text,
             query_ids=[query.id],
-            task="zoo",
             think=think,
             max_thought_tokens=4 if think else None,
             sampling=module.SamplingParams(temperature=0.0),

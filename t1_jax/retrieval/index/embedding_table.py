@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from t1_jax.errors import DataError
+from t1_jax.progress import counted
 from t1_jax.retrieval.ranking import tie_break_order
 
 RowLists: TypeAlias = Sequence[Items[SupportsIndex]]
@@ -19,7 +20,7 @@ _UNIT_TOLERANCE = 1e-5
 _BLOCK_ROWS = 1 << 16
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class EmbeddingTable:
     """Normalized document embeddings; row i of `vectors` belongs to `ids[i]`.
 
@@ -47,6 +48,9 @@ class EmbeddingTable:
             duplicate = next(key for row, key in enumerate(ids) if table.row_of[key] != row)
             raise DataError(f"document {duplicate!r} has more than one vector")
         return table
+
+    def __repr__(self) -> str:
+        return f"EmbeddingTable({counted(len(self.ids), 'rows')}, {self.width} dimensions)"
 
     @property
     def width(self) -> int:

@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
+from t1_jax.progress import counted
 from t1_jax.retrieval.collection import Document
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.store import Fingerprint, write_index
 from t1_jax.retrieval.trec import Run
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class SearchResult:
     """The top K rows of each query, in the order of `t1_jax.retrieval.ranking`.
 
@@ -27,6 +28,10 @@ class SearchResult:
 
     scores: Float32[np.ndarray, "B K"]
     rows: Int[np.ndarray, "B K"]
+
+    def __repr__(self) -> str:
+        queries, k = self.rows.shape
+        return f"SearchResult({counted(queries, 'queries')}, top {k})"
 
     def to_run(self, query_ids: Sequence[str], ids: Sequence[str]) -> Run:
         """The result as a run; `ids` are the document ids of the index."""
@@ -52,6 +57,10 @@ class Index(Protocol):
 
     kind: ClassVar[str]
     table: EmbeddingTable
+
+    def __repr__(self) -> str:
+        rows, width = len(self.table.ids), self.table.width
+        return f"{type(self).__name__}({counted(rows, 'documents')}, {width} dimensions)"
 
     @property
     def ids(self) -> tuple[str, ...]:

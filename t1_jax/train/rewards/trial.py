@@ -65,10 +65,11 @@ def try_rewards(
         T1Error: a reward fails, see `compute_rewards`.
     """
     records = [data.for_ranking(record) for record in data.records]
+    task = model.known_task(data.task)
     vectors, thoughts = model.encode_query(
         [record.query for record in records],
         query_ids=[record.query_id for record in records],
-        task=data.task,
+        task=task,
         n=num_generations,
         max_thought_tokens=max_thought_tokens,
         sampling=sampling,
@@ -78,9 +79,7 @@ def try_rewards(
     documents = model.encode_document([item.full_text for item in data.documents.values()])
     nothink = None
     if config.needs_nothink:
-        queries = model.encode_query(
-            [record.query for record in records], task=data.task, think=False
-        )
+        queries = model.encode_query([record.query for record in records], task=task, think=False)
         nothink = _outcome(records, queries[:, None], documents, data.documents)
     context = RewardContext(
         thoughts=thoughts,

@@ -138,7 +138,7 @@ def _embed(
             query_ids=[attempts[i][0].query_id for i in places],
             thoughts=thoughts or None,
             think=bool(thoughts),
-            task=None if instruction else task,
+            task=None if instruction else model.known_task(task),
             instruction=instruction,
             show_progress_bar=show_progress_bar,
         )

@@ -172,7 +172,7 @@ def think_locally(
             n=config.n,
             max_thought_tokens=config.max_thought_tokens,
             return_thoughts=True,
-            task=None if chunk[0].instruction else task,
+            task=None if chunk[0].instruction else model.known_task(task),
             instruction=chunk[0].instruction,
             sampling=sampling,
         )

@@ -133,7 +133,7 @@ def _known(name: str) -> str:
     if name not in _TEMPLATES:
         raise ConfigError(
             f"there are no templates for the collection {name!r}",
-            hint=f"use one of {', '.join(_TEMPLATES)}, or ask a teacher: t1 thoughts teacher",
+            hint=f"use one of {', '.join(_TEMPLATES)}, or ask a teacher (`t1 thoughts teacher`)",
         )
     return name
 

@@ -24,6 +24,9 @@ class FakeModel:
 
     embed_dim = 4
 
+    def known_task(self, task: str | None) -> str | None:
+        return task
+
     def encode_query(self, texts: list[str], **how: Any) -> np.ndarray:
         assert how["think"] == (how["thoughts"] is not None)
         return np.array([VECTORS[t] for t in how["thoughts"] or [""] * len(texts)], np.float32)

@@ -184,6 +184,9 @@ class FakeModel:
         self.calls: list[dict[str, Any]] = []
         self.fail_at = fail_at
 
+    def known_task(self, task: str | None) -> str | None:
+        return task
+
     def encode_query(self, texts: list[str], **how: Any) -> tuple[None, list[list[Thought]]]:
         self.calls.append({"texts": texts, **how})
         if len(self.calls) == self.fail_at:

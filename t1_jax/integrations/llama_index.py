@@ -1,0 +1,50 @@
+"""T1 as a LlamaIndex embedding model: its indexes and query engines then search by thinking.
+
+pip install "t1_jax[llama-index]"
+"""
+
+from typing import Any
+
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import PrivateAttr
+
+from t1_jax.retriever import T1
+
+
+class T1Embedding(BaseEmbedding):
+    """Embeds documents in one pass, and queries after a thought.
+
+    ```python
+    Settings.embed_model = T1Embedding(T1.load("t1-smollm2-135m"), max_thought_tokens=24)
+    ```
+
+    Args:
+        model: a loaded model.
+        embed_batch_size: texts that LlamaIndex hands over at once.
+        **query_options: keyword arguments of `T1.encode_query`, such as `max_thought_tokens`.
+    """
+
+    _model: T1 = PrivateAttr()
+    _query_options: dict[str, Any] = PrivateAttr()
+
+    def __init__(self, model: T1, *, embed_batch_size: int = 64, **query_options: Any) -> None:
+        super().__init__(model_name=repr(model), embed_batch_size=embed_batch_size)
+        self._model = model
+        self._query_options = query_options
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name in serialized settings."""
+        return "T1Embedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._model.encode_query(query, **self._query_options).tolist()
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._model.encode_document(text).tolist()
+
+    def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return self._model.encode_document(texts).tolist()

@@ -1,0 +1,33 @@
+"""LlamaIndex searches with T1; needs the extra `llama-index`."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from t1_jax.retriever import T1
+
+pytest.importorskip("llama_index.core", reason="needs t1_jax[llama-index]")
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.schema import TextNode
+
+from t1_jax.integrations.llama_index import T1Embedding
+
+TEXTS = ["a lock is never released", "an array is written past its end", "a path has '..'"]
+
+
+def test_an_index_ranks_as_t1_does(tiny_t1: T1):
+    query = "who writes past the end?"
+    model = T1Embedding(tiny_t1, max_thought_tokens=4)
+    index = VectorStoreIndex([TextNode(text=text) for text in TEXTS], embed_model=model)
+    found = index.as_retriever(similarity_top_k=3).retrieve(query)
+    vector = tiny_t1.encode_query(query, max_thought_tokens=4)
+    scores = tiny_t1.similarity(vector, tiny_t1.encode_document(TEXTS))
+    order = scores.argsort()[::-1]
+    assert [result.node.get_content() for result in found] == [TEXTS[row] for row in order]
+    np.testing.assert_allclose([result.score for result in found], scores[order], atol=1e-5)
+    assert asyncio.run(model.aget_query_embedding(query)) == pytest.approx(vector.tolist())
+    assert model.get_text_embedding(TEXTS[0]) == pytest.approx(
+        tiny_t1.encode_document(TEXTS[0]).tolist()
+    )
