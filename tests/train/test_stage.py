@@ -90,7 +90,7 @@ def test_a_fixed_thought_is_all_that_is_imitated(toy):
         toy.config(fixed).data.lengths, max_rows=4, max_thought_tokens=8
     )
     model = toy.student.retriever(state.train.trained, options)
-    _, ((thought,),) = model.encode_query(["Where is my hat?"], task="zoo", return_thoughts=True)
+    _, ((thought,),) = model.encode_query(["Where is my hat?"], return_thoughts=True)
     assert (thought.text, thought.emb_token_appended) == ("It is", False)
 
 

@@ -101,7 +101,7 @@ def test_the_scores_are_those_of_the_model(root):
         },
     }  # fmt: skip
     for (measurement, row), how in ways.items():
-        vectors = model.encode_query(texts, query_ids=ids, task="zoo", **how)
+        vectors = model.encode_query(texts, query_ids=ids, **how)
         measured = found(root, "t1", measurement)
         assert measured.query_ids == ids
         np.testing.assert_allclose(
