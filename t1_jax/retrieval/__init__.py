@@ -47,6 +47,7 @@ from t1_jax.retrieval.index import write_documents as write_documents
 from t1_jax.retrieval.index import write_exact_index as write_exact_index
 from t1_jax.retrieval.jsonl import MAX_RELEVANCE_LABEL as MAX_RELEVANCE_LABEL
 from t1_jax.retrieval.jsonl import Record as Record
+from t1_jax.retrieval.jsonl import parse_json as parse_json
 from t1_jax.retrieval.jsonl import read_records as read_records
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run

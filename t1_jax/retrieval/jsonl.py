@@ -95,6 +95,20 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)  # bool is a subclass of int
 
 
+def parse_json(location: SourceLocation, line: str) -> object:
+    """The JSON value of a line.
+
+    Raises:
+        DataError: an empty line, or malformed JSON.
+    """
+    if not line.strip():
+        raise location.error("the line is empty", hint="delete it")
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise location.error(f"malformed JSON: {error}") from error
+
+
 def read_records(path: Path) -> Iterator[Record]:
     """Yields the JSON objects of a JSONL file; unknown fields are ignored.
 
@@ -102,12 +116,7 @@ def read_records(path: Path) -> Iterator[Record]:
         DataError: an empty line, malformed JSON, or a line that is not an object.
     """
     for location, line in read_lines(path):
-        if not line.strip():
-            raise location.error("the line is empty", hint="delete it")
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise location.error(f"malformed JSON: {error}") from error
+        fields = parse_json(location, line)
         if not isinstance(fields, dict):
             raise location.error(f"expected a JSON object, found {type(fields).__name__}")
         yield Record(location=location, fields=fields)

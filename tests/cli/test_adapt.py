@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from t1_jax.parallel import single_device_mesh_context
-from t1_jax.train import Speed
+from tests.cli.machine import use_known_machine
 from tests.train.toy_runs import NO_HEALTH, SMALL
 
 USES = {
@@ -23,10 +22,7 @@ USES = {
 
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    one_device = single_device_mesh_context()
-    monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
-    speed = Speed(train=1e11, decode=1e10, compile_seconds=10.0)
-    monkeypatch.setattr("t1_jax.train.measure_speed", lambda: speed)
+    use_known_machine(monkeypatch)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "notes"
     folder.mkdir()

@@ -8,10 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from typer.core import TyperGroup
-from typer.main import get_command
 
-from t1_jax.cli.main import app
+from tests.cli.command_line import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,13 +143,3 @@ def test_commands_of_messages_work_as_typed(t1, command, places, monkeypatch):
     answer = t1(*words)
     assert answer.code == 0, answer.err
     assert bool(pulled) == command.startswith("t1 pull")
-
-
-def parse(words: list[str]) -> None:
-    command = get_command(app)
-    context = command.make_context("t1", [], resilient_parsing=True)
-    while isinstance(command, TyperGroup):
-        name, command, words = command.resolve_command(context, words)
-        assert command is not None
-        known = [] if isinstance(command, TyperGroup) else words
-        context = command.make_context(name, known, resilient_parsing=not known, parent=context)

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from t1_jax.config import load_config
-from t1_jax.parallel import single_device_mesh_context
 from t1_jax.text import T1Tokenizer
-from t1_jax.train import Speed, TrainConfig, TrainResult
+from t1_jax.train import TrainConfig, TrainResult
+from tests.cli.machine import use_known_machine
 from tests.train.toy_runs import ANIMALS, ASKED, S1, S3, merged, toy_fields, write_model
 
 NO_THOUGHT = {"sample_thoughts": False, "contrast_reference_thoughts": False}
@@ -24,10 +24,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer)
 @pytest.fixture
 def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file in an empty folder, which is the current one; one device."""
-    one_device = single_device_mesh_context()
-    monkeypatch.setattr("t1_jax.train.run.make_mesh_context", lambda mesh: one_device)
-    speed = Speed(train=1e11, decode=1e10, compile_seconds=10.0)
-    monkeypatch.setattr("t1_jax.train.measure_speed", lambda: speed)
+    use_known_machine(monkeypatch)
     monkeypatch.chdir(tmp_path)
     rows = [
         {"anchor": text.format(name), "positive": f"The animal is a {name}, which we call {name}."}

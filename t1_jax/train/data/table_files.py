@@ -9,7 +9,7 @@ from typing import Any
 
 from t1_jax.errors import DataError
 from t1_jax.files import read_lines
-from t1_jax.retrieval import SourceLocation
+from t1_jax.retrieval import SourceLocation, parse_json
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _BATCH_ROWS = 4096
@@ -62,12 +62,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             return
     for number, line in lines:
         location = SourceLocation(path=path, line=number)
-        if not line.strip():
-            raise location.error("the line is empty", hint="delete it")
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise location.error(f"malformed JSON: {error}") from error
+        fields = parse_json(location, line)
         if not isinstance(fields, dict | list):
             raise location.error(f"expected an object or a list, found {type(fields).__name__}")
         yield Row(location=location, fields=fields)
