@@ -24,7 +24,13 @@ from t1_jax.train.data import (
     refuse_leaks,
     remove_leaks,
 )
-from t1_jax.train.thoughts import cached_source, document_pairs, template_records
+from t1_jax.train.thoughts import (
+    cached_source,
+    corpus_records,
+    document_pairs,
+    template_records,
+    title_pairs,
+)
 
 TRAINING_PREFIX = "train"
 """Begins the names of training splits; every other split is held out."""
@@ -212,11 +218,6 @@ def _without_test(
 def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingRecord, ...]:
     """Records from files, or from the training queries, and pairs from the corpus if asked for."""
     is_known = source.collection in DATASETS
-    if source.documents and not is_known:
-        raise DataError(
-            f"corpus pairs are made only from {', '.join(DATASETS)}",
-            hint=f"write records for {source.collection} yourself, and set documents=false",
-        )
     if source.records:
         files = [Path(path) for path in source.records]
         records = list(read_records(*files, documents=collection.documents_by_id))
@@ -224,8 +225,10 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
         records = list(template_records(source.collection, cached_source(source.collection)))
     else:
         records = list(records_from_collection(collection))
-    if source.documents:
+    if source.documents and is_known:
         records += document_pairs(source.collection, cached_source(source.collection))
+    elif source.documents:
+        records += _title_records(source, collection)
     if source.shortest_thoughts is not None:
         shortest = slice(source.shortest_thoughts)
         records = [
@@ -233,6 +236,23 @@ def _records(source: SourceConfig, collection: Collection) -> tuple[TrainingReco
             for record in records
         ]
     return tuple(records)
+
+
+def _title_records(source: SourceConfig, collection: Collection) -> tuple[TrainingRecord, ...]:
+    """Pairs from the titles and sentences of a collection that has no templates."""
+    pairs = title_pairs(collection.documents)
+    if not pairs:
+        raise DataError(
+            f"the documents of {source.collection} have no titles to make pairs from",
+            hint="set documents=false, or write records yourself",
+        )
+    train = None
+    if TRAINING_PREFIX in collection_splits(source.collection):
+        train = open_collection(source.collection, TRAINING_PREFIX, source.lenient)
+    held_out = held_out_splits(source.collection, source.lenient)
+    return corpus_records(
+        pairs, collection.name, collection.documents_by_id, train, list(held_out.values())
+    )
 
 
 def validation_subset(collection: Collection, config: ValidationConfig) -> Collection:

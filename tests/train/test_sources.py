@@ -126,11 +126,27 @@ def test_sources_that_cannot_be(toys):
     with pytest.raises(DataError, match="two sources are named zoo"):
         load_training_data(DataConfig(sources={"a": zoo, "b": zoo}), ValidationConfig())
     made = SourceConfig(collection=str(toys / "zoo"), documents=True)
-    with pytest.raises(DataError, match="made only from cwe, ruff"):
+    with pytest.raises(DataError, match="have no titles to make pairs from"):
         load_training_data(DataConfig(sources={"a": made}), ValidationConfig())
     nowhere = SourceConfig(collection="nowhere")
     with pytest.raises(DataError, match="nowhere"):
         load_training_data(DataConfig(sources={"a": nowhere}), ValidationConfig())
+
+
+def test_any_collection_with_titles_gives_corpus_pairs(toys):
+    corpus = toys / "zoo/corpus.jsonl"
+    documents = [json.loads(line) for line in corpus.read_text().splitlines()]
+    (toys / "zoo/collection.json").unlink()
+    corpus.write_text(
+        "".join(json.dumps({**row, "title": row["_id"].upper()}) + "\n" for row in documents)
+    )
+    zoo = SourceConfig(collection=str(toys / "zoo"), documents=True)
+    (found,) = load_training_data(DataConfig(sources={"a": zoo}), ValidationConfig()).sets
+    pairs = [record for record in found.records if record.is_of_corpus]
+    assert {(record.query, record.thoughts) for record in pairs if "cat" in record.positives} == {
+        ("The animal is a cat, which we call cat.", ("CAT.",)),
+        ("CAT", ("The animal is a cat, which we call cat.",)),
+    }
 
 
 def test_the_split_to_validate_on(toys):

@@ -16,8 +16,9 @@ class SourceConfig:
         collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
         records: JSONL or Parquet files of training records; empty takes the collection's training
             queries, with template thoughts if the package has templates for it.
-        documents: add records made from the corpus itself; only for collections that `t1 pull`
-            knows.
+        documents: add corpus pairs, records made from the corpus itself: texts of the source of a
+            collection that `t1 pull` knows; of any other, its titles and sentences. They teach the
+            model what the documents are called.
         lenient: accept flaws of the collection's files, see `t1_jax.retrieval.load_collection`; the
             run folder counts them.
         shortest_thoughts: keep this many of each record's thoughts, the shortest; null keeps all.

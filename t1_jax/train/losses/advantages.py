@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError
 
-KINDS = ("grpo", "dr_grpo", "rloo")
+KINDS = ("grpo", "dr_grpo", "rloo", "raft")
 ZERO_VARIANCE = ("drop", "zero", "resample")
 
 
@@ -18,12 +18,14 @@ class AdvantageConfig:
 
     Attributes:
         kind: "dr_grpo": r − mean, arXiv:2503.20783; "grpo": (r − mean)/(std + eps),
-            arXiv:2402.03300; "rloo": r − mean of the others, arXiv:2402.14740. The default does not
-            divide: retrieval rewards are continuous, and once all thoughts of a group are well
-            formed and rank the positive first, they differ by thousandths of a cosine. Division
-            would give that noise the weight of a rank. Without it advantages are in the unit of the
-            reward, mostly well below 1, so that β and the other losses weigh more in proportion.
-            `rollout/advantage_abs` is their mean size.
+            arXiv:2402.03300; "rloo": r − mean of the others, arXiv:2402.14740; "raft": 1 for the
+            thought with the highest reward and 0 for the others, which is SFT on the best of G
+            thoughts (expert iteration, rejection sampling; arXiv:2304.06767, arXiv:2504.11343). The
+            default does not divide: retrieval rewards are continuous, and once all thoughts of a
+            group are well formed and rank the positive first, they differ by thousandths of a
+            cosine. Division would give that noise the weight of a rank. Without it advantages are
+            in the unit of the reward, mostly well below 1, so that β and the other losses weigh
+            more in proportion. `rollout/advantage_abs` is their mean size.
         eps: ε_A, added to the standard deviation by "grpo".
         std_floor: a group whose rewards have a smaller standard deviation counts as one without
             variance, with every kind.
@@ -72,6 +74,8 @@ def group_advantages(
         # r_i − Σ_{j≠i} r_j/(G−1) = G/(G−1) (r_i − mean); a group of one has no variance.
         samples = rewards.shape[1]
         advantages *= samples / max(samples - 1, 1)
+    elif config.kind == "raft":
+        advantages = (np.arange(rewards.shape[1]) == exact.argmax(axis=1)[:, None]).astype(float)
     group_mask = varied | (config.zero_variance == "zero")
     return np.where(varied[:, None], advantages, 0.0).astype(np.float32), group_mask
 

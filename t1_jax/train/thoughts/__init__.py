@@ -3,6 +3,8 @@
 from t1_jax.train.thoughts.answers import AnswerFile as AnswerFile
 from t1_jax.train.thoughts.answers import with_thoughts as with_thoughts
 from t1_jax.train.thoughts.choose import choose_thoughts as choose_thoughts
+from t1_jax.train.thoughts.corpus_pairs import corpus_records as corpus_records
+from t1_jax.train.thoughts.corpus_pairs import title_pairs as title_pairs
 from t1_jax.train.thoughts.endpoint import Endpoint as Endpoint
 from t1_jax.train.thoughts.endpoint import EndpointError as EndpointError
 from t1_jax.train.thoughts.endpoint import complete_chat as complete_chat

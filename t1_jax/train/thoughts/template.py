@@ -5,7 +5,7 @@ documents, and the collection's source says in the catalog's words what to think
 queries never get thoughts.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,19 +13,12 @@ from pathlib import Path
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.hub import cache_folder
 from t1_jax.retrieval import Collection, datasets
-from t1_jax.train.data import (
-    TrainingRecord,
-    TrainingSet,
-    find_leaks,
-    normalize_text,
-    records_from_collection,
-)
-from t1_jax.train.thoughts.corpus_pairs import TextPair
+from t1_jax.train.data import TrainingRecord, records_from_collection
+from t1_jax.train.thoughts.corpus_pairs import TextPair, corpus_records
 from t1_jax.train.thoughts.template_cwe import cwe_pairs, cwe_thoughts
 from t1_jax.train.thoughts.template_ruff import ruff_pairs, ruff_thoughts
 
 _LEARNABLE = ("train", "validation")
-_Splits = Mapping[str, Collection]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,13 +108,13 @@ def document_pairs(name: str, source: Path) -> tuple[TrainingRecord, ...]:
     with _member(_known(name), source) as member:
         splits = datasets.build_from_member(name, member)
         pairs = _TEMPLATES[name](member).pairs()
-    records = tuple(
-        TrainingRecord(
-            query_id=pair.id, query=pair.text, positives=pair.grades, thoughts=pair.thoughts
-        )
-        for pair in pairs
+    return corpus_records(
+        pairs,
+        name,
+        splits["train"].documents_by_id,
+        splits["train"],
+        [splits["validation"], splits["test"]],
     )
-    return _without_held_out(name, records, splits)
 
 
 def _member(name: str, source: Path) -> AbstractContextManager[Path]:
@@ -136,35 +129,3 @@ def _known(name: str) -> str:
             hint=f"use one of {', '.join(_TEMPLATES)}, or ask a teacher (`t1 thoughts teacher`)",
         )
     return name
-
-
-def _without_held_out(
-    name: str, records: tuple[TrainingRecord, ...], splits: _Splits
-) -> tuple[TrainingRecord, ...]:
-    """Removes records with a held-out query, or about a document of held-out queries only."""
-    held_out = [splits[split] for split in ("validation", "test")]
-    held_out_documents = _relevant(held_out) - _relevant([splits["train"]])
-    documents = held_out[0].documents_by_id
-    training_set = TrainingSet(name=name, records=records, documents=documents)
-    leaked = {leak.query_id for leak in find_leaks([training_set], held_out)}
-    held_out_queries = {
-        normalize_text(query.text) for collection in held_out for query in collection.queries
-    }
-    return tuple(
-        record
-        for record in records
-        if record.query_id not in leaked
-        and held_out_documents.isdisjoint(record.positives)
-        and not any(query in normalize_text(record.query) for query in held_out_queries)
-    )
-
-
-def _relevant(collections: Iterable[Collection]) -> set[str]:
-    """Documents that are relevant to some query."""
-    return {
-        name
-        for collection in collections
-        for grades in collection.qrels.values()
-        for name, grade in grades.items()
-        if grade > 0
-    }
