@@ -32,6 +32,7 @@ def think(
     instruction: options.Instruction = None,
     preset: options.Preset = None,
     dtype: options.Dtype = "bfloat16",
+    thought_cache: options.UseThoughtCache = True,
     as_json: options.AsJson = False,
 ) -> None:
     """Print the thoughts about each query, with their finish reasons and log-probabilities.
@@ -40,7 +41,7 @@ def think(
 
     Example: t1 think "why is the sky blue?" --n 3 --temperature 0.7
     """
-    from t1_jax.cli.model import load_model, query_instruction
+    from t1_jax.cli.model import load_model, log_cached_thoughts, query_instruction
     from t1_jax.generate import SamplingParams
     from t1_jax.retriever import open_model
 
@@ -52,7 +53,8 @@ def think(
     opened.check_queries(
         queries, instruction=chosen, n=n, max_thought_tokens=max_thought_tokens, sampling=sampling
     )
-    _, thoughts = load_model(out, opened).encode_query(
+    loaded = load_model(out, opened, thought_cache=thought_cache)
+    _, thoughts = loaded.encode_query(
         queries,
         n=n,
         max_thought_tokens=max_thought_tokens,
@@ -61,6 +63,7 @@ def think(
         sampling=sampling,
         show_progress_bar=True,
     )
+    log_cached_thoughts(out, loaded)
     results = []
     for query, samples in zip(queries, thoughts, strict=True):
         print_thoughts(out, query, samples)
