@@ -261,7 +261,7 @@ def _search_one(
     query_options: dict[str, Any],
 ) -> None:
     """Searches for one query, and prints its thoughts and hits."""
-    from t1_jax.cli.think import thought_fields
+    from t1_jax.retriever import thought_fields
 
     (query,) = queries.queries
     found = searcher.search(queries, k, **query_options)

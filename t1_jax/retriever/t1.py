@@ -201,18 +201,21 @@ class T1(RetrieverParts):
         if think and thoughts is None:
             if max_thought_tokens is None:
                 max_thought_tokens = self.options.max_thought_tokens
-            sampled = think_in_blocks(
-                self,
-                [
-                    Prompt(query_id=name, token_ids=tokens.ids.tolist())
-                    for name, tokens in zip(ids, prompts, strict=True)
-                ],
-                n=n,
-                max_thought_tokens=max_thought_tokens,
-                sampling=sampling or self.options.sampling,
-                batch_size=batch_size,
-                show_progress_bar=show_progress_bar,
-            )
+            asked = [
+                Prompt(query_id=name, token_ids=tokens.ids.tolist())
+                for name, tokens in zip(ids, prompts, strict=True)
+            ]
+            total = len(asked) * n
+            with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
+                sampled = think_in_blocks(
+                    self,
+                    asked,
+                    n=n,
+                    max_thought_tokens=max_thought_tokens,
+                    sampling=sampling or self.options.sampling,
+                    batch_size=batch_size,
+                    on_thought=lambda thought: advance(1),
+                )
             vectors = mean_embeddings(sampled, self.embed_dim)
         else:
             if n != 1 or max_thought_tokens is not None:
@@ -407,5 +410,5 @@ class T1(RetrieverParts):
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling,
                 batch_size=batch_size,
-                advance=advance,
+                on_thought=lambda thought: advance(1),
             )

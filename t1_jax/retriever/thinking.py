@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from t1_jax.generate import Prompt, Sampler, SamplingParams, Thought
-from t1_jax.progress import Advance, track
-from t1_jax.retriever.thought_cache import thought_key
+from t1_jax.retriever.thought_cache import ThoughtCache, thought_key
 from t1_jax.text import T1Tokenizer
 
 if TYPE_CHECKING:
@@ -25,11 +24,11 @@ def sample_thoughts(
     max_thought_tokens: int,
     sampling: SamplingParams,
     batch_size: int | None,
-    advance: Advance,
+    on_thought: Callable[[Thought], None],
 ) -> list[list[Thought]]:
     """The thoughts of each prompt with their texts, ordered by sample number.
 
-    `advance` is told of each thought. Raises: as `Sampler.think`.
+    `on_thought` is called when a thought ends. Raises: as `Sampler.think`.
     """
     groups: list[list[Thought]] = [[] for _ in prompts]
     for index, thought in sampler.think(
@@ -39,10 +38,15 @@ def sample_thoughts(
         sampling=sampling,
         batch_size=batch_size,
     ):
-        text = tokenizer.decode_thought(thought.token_ids)
-        groups[index].append(replace(thought, text=text))
-        advance(1)
+        thought = replace(thought, text=tokenizer.decode_thought(thought.token_ids))
+        groups[index].append(thought)
+        on_thought(thought)
     return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in groups]
+
+
+def block_size(model: "T1", n: int) -> int:
+    """Queries of a block: as many as fill a few batches with n thoughts each."""
+    return _BATCHES_OF_BLOCK * model.options.shapes.prompt_sizes(n)[0]
 
 
 def think_in_blocks(
@@ -52,8 +56,8 @@ def think_in_blocks(
     n: int,
     max_thought_tokens: int,
     sampling: SamplingParams,
-    batch_size: int | None,
-    show_progress_bar: bool,
+    batch_size: int | None = None,
+    on_thought: Callable[[Thought], None],
 ) -> list[list[Thought]]:
     """The thoughts of each prompt, from the model's cache where it has them.
 
@@ -62,77 +66,91 @@ def think_in_blocks(
     sampling. As with any other batch, the last bits of an embedding depend on the prompts that are
     computed together.
 
-    Raises: as `Sampler.think`.
+    `on_thought` is called for each thought of each prompt. Raises: as `Sampler.think`.
     """
     model.sampler.check(prompts, n, max_thought_tokens, sampling)
-    places: dict[tuple[str, tuple[int, ...]], int] = {}
-    place = [
-        places.setdefault((prompt.query_id, tuple(prompt.token_ids)), len(places))
+    numbers: dict[tuple[str, tuple[int, ...]], int] = {}
+    number_of = [
+        numbers.setdefault((prompt.query_id, tuple(prompt.token_ids)), len(numbers))
         for prompt in prompts
     ]
-    distinct = [Prompt(query_id=name, token_ids=ids) for name, ids in places]
-    size = _BATCHES_OF_BLOCK * model.options.shapes.prompt_sizes(n)[0]
-    groups: list[list[Thought]] = []
-    with track("thinking", len(distinct) * n, "thoughts", shown=show_progress_bar) as advance:
+    distinct = [Prompt(query_id=name, token_ids=ids) for name, ids in numbers]
 
-        def sample(prompts: Sequence[Prompt]) -> list[list[Thought]]:
-            return sample_thoughts(
-                model.sampler,
-                model.tokenizer,
-                prompts,
-                n=n,
+    def sample(prompts: Sequence[Prompt]) -> list[list[Thought]]:
+        return sample_thoughts(
+            model.sampler,
+            model.tokenizer,
+            prompts,
+            n=n,
+            max_thought_tokens=max_thought_tokens,
+            sampling=sampling,
+            batch_size=batch_size,
+            on_thought=on_thought,
+        )
+
+    def keys(prompt: Prompt) -> list[bytes]:
+        return [
+            thought_key(
+                model.thought_fingerprint,
+                prompt,
+                number,
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling,
-                batch_size=batch_size,
-                advance=advance,
             )
+            for number in range(n)
+        ]
 
-        def keys(prompt: Prompt) -> list[bytes]:
-            return [
-                thought_key(
-                    model.thought_fingerprint,
-                    prompt,
-                    number,
-                    max_thought_tokens=max_thought_tokens,
-                    sampling=sampling,
-                )
-                for number in range(n)
-            ]
-
-        for start in range(0, len(distinct), size):
-            block = distinct[start : start + size]
-            if model.thought_cache is None:
-                groups += sample(block)
-            else:
-                groups += _through_cache(model, block, keys, sample, advance)
-    return [groups[index] for index in place]
+    groups: list[list[Thought]] = []
+    size = block_size(model, n)
+    for start in range(0, len(distinct), size):
+        block = distinct[start : start + size]
+        if model.thought_cache is None:
+            groups += sample(block)
+        else:
+            groups += _through_cache(model.thought_cache, block, keys, sample, on_thought)
+    first = set()
+    for number in number_of:
+        if number in first:
+            for thought in groups[number]:
+                on_thought(thought)
+        first.add(number)
+    return [groups[number] for number in number_of]
 
 
 def _through_cache(
-    model: "T1",
+    cache: ThoughtCache,
     prompts: Sequence[Prompt],
     keys: Callable[[Prompt], list[bytes]],
     sample: Callable[[Sequence[Prompt]], list[list[Thought]]],
-    advance: Advance,
+    on_thought: Callable[[Thought], None],
 ) -> list[list[Thought]]:
     """Thoughts from the cache; the prompts that lack one are sampled, and their thoughts stored."""
-    assert model.thought_cache is not None
     keys_of = [keys(prompt) for prompt in prompts]
-    known = iter(model.thought_cache.get([key for group in keys_of for key in group]))
-    found = [[next(known) for _ in group] for group in keys_of]
-    missing = [index for index, group in enumerate(found) if None in group]
-    advance(sum(len(group) for group in found) - sum(len(found[index]) for index in missing))
-    sampled = sample([prompts[index] for index in missing]) if missing else []
-    model.thought_cache.put(
-        {
-            key: thought
-            for index, group in zip(missing, sampled, strict=True)
-            for key, thought in zip(keys_of[index], group, strict=True)
-        }
-    )
-    for index, group in zip(missing, sampled, strict=True):
-        found[index] = [old or new for old, new in zip(found[index], group, strict=True)]
-    return [
-        [replace(thought, sample=number) for number, thought in enumerate(group) if thought]
-        for group in found
-    ]
+    known = iter(cache.get([key for group in keys_of for key in group]))
+    groups: list[list[Thought]] = []
+    partly: dict[int, list[Thought | None]] = {}
+    for index, group in enumerate(keys_of):
+        found = [next(known) for _ in group]
+        complete = [
+            replace(thought, sample=number)
+            for number, thought in enumerate(found)
+            if thought is not None
+        ]
+        groups.append(complete)
+        if len(complete) < len(group):
+            partly[index] = found
+        else:
+            for thought in complete:
+                on_thought(thought)
+    if not partly:
+        return groups
+    sampled = sample([prompts[index] for index in partly])
+    new: dict[bytes, Thought] = {}
+    for (index, found), thoughts in zip(partly.items(), sampled, strict=True):
+        new |= zip(keys_of[index], thoughts, strict=True)
+        groups[index] = [
+            thought if old is None else replace(old, sample=thought.sample)
+            for old, thought in zip(found, thoughts, strict=True)
+        ]
+    cache.put(new)
+    return groups
