@@ -11,7 +11,7 @@ from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate.bootstrap import Interval
 from t1_jax.evaluate.config import HEADLINE
-from t1_jax.evaluate.controls import CONTROLS
+from t1_jax.evaluate.controls import CONTROLS, VERIFIED, meaning_of
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.examples import QueryExample, make_examples
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
@@ -122,7 +122,7 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
             metrics=HEADLINE,
             versions=package_versions(),
             hardware=hardware(),
-            controls=CONTROLS,
+            controls=[*CONTROLS.values(), VERIFIED],
             to_yaml=to_yaml,
         )
     )
@@ -179,8 +179,7 @@ def _line(evaluation: Evaluation, row: Row, ends: tuple[float, ...]) -> Line:
         )
         for metric, end in zip(HEADLINE, ends, strict=True)
     )
-    meaning = CONTROLS[row.control].meaning if row.control else ""
-    return Line(row=row, cells=cells, meaning=meaning, thinking=row.thinking)
+    return Line(row=row, cells=cells, meaning=meaning_of(row.control), thinking=row.thinking)
 
 
 def _axis_end(evaluation: Evaluation, metric: str) -> float:

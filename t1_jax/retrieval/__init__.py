@@ -51,9 +51,12 @@ from t1_jax.retrieval.jsonl import parse_json as parse_json
 from t1_jax.retrieval.jsonl import read_records as read_records
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
+from t1_jax.retrieval.query_file import QueryFile as QueryFile
+from t1_jax.retrieval.query_file import check_query_file as check_query_file
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
 from t1_jax.retrieval.snippets import Snippet as Snippet
 from t1_jax.retrieval.snippets import best_sentence as best_sentence
+from t1_jax.retrieval.snippets import first_sentence as first_sentence
 from t1_jax.retrieval.trec import Run as Run
 from t1_jax.retrieval.trec import read_run as read_run
 from t1_jax.retrieval.trec import trec_ids as trec_ids
