@@ -1,7 +1,6 @@
 """Fuzzed benchmark files: every content gives a collection or a T1Error."""
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,8 +14,7 @@ from t1_jax.retrieval import score_run
 from t1_jax.retrieval.benchmarks import BenchmarkData, load_benchmark, read_rewriting
 from tests.retrieval.benchmarks.bright_files import TINY, split_file, write_bright
 
-ORIGINAL: dict[str, bytes] = {}
-"""Files as `write_bright` wrote them."""
+CONFIGS = ("examples", "documents")
 
 ids = st.sampled_from(["0", "1", "p1", "p2", "p 3", "N/A", "", " ", "\n", "é"])
 texts = st.sampled_from(["oooo", "y", "", " ", "\u2028", "一"])
@@ -51,6 +49,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkData:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The undamaged files of a task."""
+    folder = write_bright(tmp_path_factory.mktemp("whole"))
+    return {name: split_file(folder, name, "pony").read_bytes() for name in CONFIGS}
+
+
 def try_to_read(data: BenchmarkData, lenient: bool) -> None:
     with contextlib.suppress(T1Error):
         options = BenchmarkData(benchmark=data.benchmark, folder=data.folder, lenient=lenient)
@@ -62,23 +67,25 @@ def try_to_read(data: BenchmarkData, lenient: bool) -> None:
 @settings(max_examples=100)
 @given(rows=examples, documents=documents, lenient=st.booleans())
 def test_no_rows_give_a_traceback(data: BenchmarkData, rows, documents, lenient: bool):
-    for config, content in (("examples", rows), ("documents", documents)):
+    for config, content in zip(CONFIGS, (rows, documents), strict=True):
         with contextlib.suppress(pa.ArrowException):  # rows that no table can hold
             pq.write_table(pa.Table.from_pylist(content), split_file(data.folder, config, "pony"))
     try_to_read(data, lenient)
 
 
 @settings(max_examples=60)
-@given(config=st.sampled_from(["examples", "documents"]), choice=st.data(), lenient=st.booleans())
-def test_no_bytes_give_a_traceback(data: BenchmarkData, config, choice, lenient: bool):
-    path: Path = split_file(data.folder, config, "pony")
-    content = ORIGINAL.setdefault(config, path.read_bytes())
-    for name, whole in ORIGINAL.items():
-        split_file(data.folder, name, "pony").write_bytes(whole)
+@given(damaged=st.sampled_from(CONFIGS), choice=st.data(), lenient=st.booleans())
+def test_no_bytes_give_a_traceback(
+    data: BenchmarkData, whole: dict[str, bytes], damaged: str, choice: st.DataObject, lenient: bool
+):
+    for config, original in whole.items():
+        split_file(data.folder, config, "pony").write_bytes(original)
+    content = whole[damaged]
     start = choice.draw(st.integers(0, len(content) - 1))
     removed = choice.draw(st.integers(0, 9))
     added = choice.draw(st.binary(max_size=4))
-    path.write_bytes(content[:start] + added + content[start + removed :])
+    broken = content[:start] + added + content[start + removed :]
+    split_file(data.folder, damaged, "pony").write_bytes(broken)
     try_to_read(data, lenient)
 
 
