@@ -1,6 +1,5 @@
 """The data of benchmarks: fetched by `t1 pull` at the pinned commit, or in a folder of the user."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from t1_jax.errors import ConfigError, DataError
@@ -54,7 +53,7 @@ def pull_benchmark(benchmark: Benchmark) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     folder = benchmark_folder(benchmark)
-    repositories = list(_repositories(benchmark))
+    repositories = _repositories(benchmark)
     if not repositories:
         raise ConfigError(
             f"the data of {benchmark.title} are not on the hub",
@@ -86,13 +85,10 @@ def pull_benchmark(benchmark: Benchmark) -> Path:
     return folder
 
 
-def _repositories(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
-    """Each repository of a benchmark with its subfolder."""
-    if benchmark.dataset is not None:
-        yield benchmark.dataset, "."
-    for name, task in benchmark.tasks.items():
-        if task.dataset is not None:
-            yield task.dataset, name
+def _repositories(benchmark: Benchmark) -> list[tuple[str, str]]:
+    """Each repository of a benchmark with its subfolder; empty for data that are not on the hub."""
+    of_tasks = [(task.dataset, name) for name, task in benchmark.tasks.items() if task.dataset]
+    return [(benchmark.dataset, "."), *of_tasks] if benchmark.dataset else of_tasks
 
 
 def _patterns(benchmark: Benchmark) -> list[str]:
