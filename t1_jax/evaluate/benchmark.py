@@ -21,6 +21,7 @@ from t1_jax.evaluate.write import (
     write_json,
 )
 from t1_jax.files import atomic_folder, read_text, write_atomically
+from t1_jax.retrieval import trec_ids
 from t1_jax.retrieval.benchmarks import Benchmark
 
 FORMAT_VERSION = 1
@@ -102,7 +103,8 @@ def write_task(
     evaluation.json      means, intervals, comparisons of all rows
     score.json           BRIGHT's: query -> document -> score
     results.json         BRIGHT's: 25 means
-    <row>.trec           rankings, best first
+    <row>.trec           rankings, best first, unless two ids become equal there
+    trec_ids.json        id -> id in TREC files, where spaces are "_"
     per_query.jsonl      all metrics of all rows, one query per line
     thoughts.jsonl       one thought per line
     <task in mteb>.json  mteb's TaskResult
@@ -121,14 +123,18 @@ def write_task(
         model_meta: see `mteb_model_meta`.
 
     Raises:
-        DataError: two ids become equal in a TREC file.
         T1Error: the write failed.
     """
     row, collection = main_row(evaluation), evaluation.collection
     judged = {"excluded": collection.excluded, "qrels": collection.all_qrels}
     revision = collection.metadata.get("revision", "unknown")
+    changed, collision = _trec_ids(evaluation)
+    if collision is not None:
+        notes = [*notes, f"{evaluation.title}: no TREC runs: {collision}."]
     with atomic_folder(folder, overwrite=True) as scratch:
-        write_collection(scratch, evaluation)
+        write_collection(scratch, evaluation, runs=collision is None)
+        if changed and collision is None:
+            write_json(scratch / "trec_ids.json", changed)
         write_json(scratch / "evaluation.json", results_as_json([evaluation]))
         write_json(scratch / "score.json", row.run)
         write_json(scratch / "results.json", bright_results(row.run, **judged))
@@ -171,6 +177,16 @@ def write_task(
             },
         )
     write_atomically(folder / "report.html", render_report([evaluation]))
+
+
+def _trec_ids(evaluation: Evaluation) -> tuple[dict[str, str], str | None]:
+    """The ids of queries and ranked documents that TREC files change, or why there can be none."""
+    ranked = {name for row in evaluation.rows for run in row.run.values() for name in run}
+    try:
+        ids = trec_ids(evaluation.query_ids) | trec_ids(sorted(ranked))
+    except DataError as error:
+        return {}, error.message
+    return {name: written for name, written in ids.items() if name != written}, None
 
 
 def read_task(folder: Path, task: str, metric: str) -> TaskScores:

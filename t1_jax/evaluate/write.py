@@ -146,11 +146,15 @@ def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
     return comparisons
 
 
-def write_collection(folder: Path, evaluation: Evaluation) -> None:
-    """Writes rankings, scores per query and thoughts of one collection to an existing folder."""
+def write_collection(folder: Path, evaluation: Evaluation, *, runs: bool = True) -> None:
+    """Writes rankings, scores per query and thoughts of one collection to an existing folder.
+
+    Rankings, as TREC runs, are left out unless `runs`.
+    """
     names = _file_names(row.name for row in evaluation.rows)
     for name, row in zip(names, evaluation.rows, strict=True):
-        write_run(row.run, folder / f"{name}.trec", tag=name)
+        if runs:
+            write_run(row.run, folder / f"{name}.trec", tag=name)
     _write_lines(folder / "per_query.jsonl", _per_query(evaluation))
     _write_lines(folder / "thoughts.jsonl", _thoughts(evaluation))
 

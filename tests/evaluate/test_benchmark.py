@@ -23,7 +23,7 @@ from t1_jax.evaluate import (
     write_task,
 )
 from t1_jax.files import write_atomically
-from t1_jax.retrieval import read_run
+from t1_jax.retrieval import Document, read_run
 from t1_jax.retrieval.benchmarks import Benchmark, BenchmarkData, load_benchmark
 from tests.evaluate.toys import LetterModel
 from tests.retrieval.benchmarks.bright_files import TINY, TINY_LONG, write_bright
@@ -133,6 +133,7 @@ def test_the_files_of_a_task(output):
         "score.json",
         "results.json",
         "t1-no-think.trec",
+        "trec_ids.json",
         "per_query.jsonl",
         "thoughts.jsonl",
         "BrightBiologyRetrieval.json",
@@ -140,6 +141,7 @@ def test_the_files_of_a_task(output):
         "report.html",
     }
     assert set(read_run(folder / "t1-no-think.trec")["0"]) == {"b_1", "b_2", "b_3", "b_4"}
+    assert read(folder / "trec_ids.json")["b 1"] == "b_1"
     manifest = read(folder / "manifest.json")
     assert manifest["settings"] == SETTINGS
     assert manifest["data"]["documents"] == 5
@@ -152,6 +154,17 @@ def test_the_files_of_a_task(output):
         "tiny-biology: 1 excluded id that the corpus lacks (ignored).",
         "a note",
     ]
+
+
+def test_ids_that_become_equal_in_trec_files_cost_these_files_only(data, tmp_path, facts):
+    collection = data.collection("biology")
+    twin = Document(id="b_1", text="dddd")
+    collection = dataclasses.replace(collection, documents=(*collection.documents, twin))
+    evaluation = evaluate_collection(LetterModel(), collection, CONFIG, facts=facts)
+    write_task(tmp_path / "t", evaluation, data.benchmark, "biology", settings=SETTINGS, scorable=2)
+    assert not list((tmp_path / "t").glob("*trec*"))
+    (note,) = [note for note in read_task(tmp_path / "t", "b", "nDCG@10").notes if "TREC" in note]
+    assert note.startswith("tiny-biology: no TREC runs: ids 'b 1' and 'b_1' both become 'b_1'")
 
 
 def test_the_result_file_of_mteb(output):
