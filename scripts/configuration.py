@@ -8,7 +8,8 @@ from t1_jax.cli.quickstart_config import QuickstartConfig
 from t1_jax.config import FieldDoc, describe
 from t1_jax.evaluate import EvaluationConfig
 from t1_jax.retrieval import ScannSettings
-from t1_jax.text import PromptPreset
+from t1_jax.retrieval.benchmarks import Benchmark
+from t1_jax.text import InstructionSet, PromptPreset
 from t1_jax.train import MiningConfig, TrainConfig
 from t1_jax.train.data import SplitConfig
 from t1_jax.train.thoughts import TeacherConfig
@@ -34,6 +35,8 @@ CONFIGS = {
     "t1 collection split": SplitConfig,
     "t1 index build --kind scann": ScannSettings,
     "a prompt preset": PromptPreset,
+    "a set of instructions": InstructionSet,
+    "a benchmark": Benchmark,
 }
 
 

@@ -50,6 +50,54 @@ def evaluate(
     preset: options.Preset = None,
     dtype: options.Dtype = "bfloat16",
     thought_cache: options.UseThoughtCache = True,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            "--benchmark",
+            help="bright, bright-long, bright-mteb, bright-mteb-long, nanobeir, or a YAML file.",
+            rich_help_panel="Benchmark",
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            help="Task of the benchmark; can be repeated. Default: all.",
+            rich_help_panel="Benchmark",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder with its files. Default: what `t1 pull` downloaded.",
+            rich_help_panel="Benchmark",
+        ),
+    ] = None,
+    rewritten: Annotated[
+        str | None,
+        typer.Option(
+            "--rewritten",
+            help="Rewritten queries: gpt4_reason and the like, or a JSON file.",
+            rich_help_panel="Benchmark",
+        ),
+    ] = None,
+    instructions: Annotated[
+        str | None,
+        typer.Option(
+            "--instructions",
+            help="t1 (the model's own), bright-paper, mteb-v1.1, flagembedding, or a YAML file.",
+            rich_help_panel="Benchmark",
+        ),
+    ] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(
+            "--embeddings",
+            help="Folder that keeps document embeddings for later evaluations. Default: in OUTPUT.",
+            rich_help_panel="Benchmark",
+        ),
+    ] = None,
     lenient: options.Lenient = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
@@ -59,13 +107,52 @@ def evaluate(
     Prints nDCG@10 and recall@10 with 95 % bootstrap intervals, beside BM25. A query without any
     result counts 0. Several models are compared with the first one, query by query.
 
+    With --benchmark, each task is written when it is finished, and the same command goes on after
+    an interruption.
+
     Example: t1 evaluate --collection ruff max_thought_tokens=128 max_queries=50 --output runs/ruff
     """
+    from t1_jax.cli.benchmark import DEFAULT_CONFIG, BenchmarkOptions, evaluate_benchmark
     from t1_jax.cli.inputs import open_split, read_config
     from t1_jax.evaluate import EvaluationConfig, ResultsTable, results_as_json, write_results
     from t1_jax.files import check_new_folder
 
     out = Output(as_json)
+    of_benchmark = {
+        "--task": tasks,
+        "--data": data,
+        "--rewritten": rewritten,
+        "--instructions": instructions,
+        "--embeddings": embeddings,
+    }
+    if benchmark is not None:
+        if collections or run is not None or len(models or ()) > 1:
+            raise ConfigError(
+                "a benchmark is evaluated with one model, without --collection and --run"
+            )
+        if output is None:
+            raise ConfigError("a benchmark needs a folder", hint="add --output runs/bright")
+        evaluate_benchmark(
+            out,
+            BenchmarkOptions(
+                benchmark=benchmark,
+                tasks=tasks or (),
+                data=data,
+                rewritten=rewritten,
+                instructions=instructions,
+                embeddings=embeddings,
+                model=(models or [options.DEFAULT_MODEL])[0],
+                dtype=dtype,
+                preset=preset,
+                output=output,
+                lenient=lenient,
+                overwrite=overwrite,
+            ),
+            read_config(EvaluationConfig, arguments, default=DEFAULT_CONFIG),
+        )
+        return
+    if given := [name for name, value in of_benchmark.items() if value is not None]:
+        raise ConfigError(f"{given[0]} belongs to a benchmark", hint="add --benchmark bright")
     if not collections:
         raise ConfigError("no collection was given", hint="add --collection cwe")
     if run is not None and len(collections) > 1:

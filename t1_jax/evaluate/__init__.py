@@ -1,5 +1,14 @@
 """Layer 4: evaluation on collections: controls, baselines, significance, table and report."""
 
+from t1_jax.evaluate.benchmark import TaskScores as TaskScores
+from t1_jax.evaluate.benchmark import check_settings as check_settings
+from t1_jax.evaluate.benchmark import main_row as main_row
+from t1_jax.evaluate.benchmark import read_task as read_task
+from t1_jax.evaluate.benchmark import write_task as write_task
+from t1_jax.evaluate.benchmark_table import BenchmarkScores as BenchmarkScores
+from t1_jax.evaluate.benchmark_table import BenchmarkTable as BenchmarkTable
+from t1_jax.evaluate.benchmark_table import benchmark_as_markdown as benchmark_as_markdown
+from t1_jax.evaluate.benchmark_table import benchmark_results_as_json as benchmark_results_as_json
 from t1_jax.evaluate.bootstrap import Interval as Interval
 from t1_jax.evaluate.bootstrap import PairedDifference as PairedDifference
 from t1_jax.evaluate.bootstrap import intervals as intervals
@@ -20,6 +29,8 @@ from t1_jax.evaluate.config import HEADLINE as HEADLINE
 from t1_jax.evaluate.config import ControlName as ControlName
 from t1_jax.evaluate.config import EvaluationConfig as EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS as CONTROLS
+from t1_jax.evaluate.documents import EncodedDocuments as EncodedDocuments
+from t1_jax.evaluate.documents import encode_in_folder as encode_in_folder
 from t1_jax.evaluate.encoders import Encoder as Encoder
 from t1_jax.evaluate.encoders import QueryEncoder as QueryEncoder
 from t1_jax.evaluate.environment import hardware as hardware
@@ -28,6 +39,9 @@ from t1_jax.evaluate.explain import Explanation as Explanation
 from t1_jax.evaluate.explain import explain_query as explain_query
 from t1_jax.evaluate.explanation_page import ExplanationView as ExplanationView
 from t1_jax.evaluate.explanation_page import render_explanation as render_explanation
+from t1_jax.evaluate.formats import bright_results as bright_results
+from t1_jax.evaluate.formats import mteb_model_meta as mteb_model_meta
+from t1_jax.evaluate.formats import mteb_task_result as mteb_task_result
 from t1_jax.evaluate.protocol import Baseline as Baseline
 from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline

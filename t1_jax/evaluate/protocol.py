@@ -13,11 +13,12 @@ from jaxtyping import Float
 from t1_jax.errors import DataError
 from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS, VERIFIED, ControlQueries, QueryVectors
+from t1_jax.evaluate.documents import EncodedDocuments, encode_in_memory
 from t1_jax.evaluate.encoders import Encoder
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
 from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
-from t1_jax.retrieval import BM25, Collection, Index, Run, ScannSettings, build_index, score_run
+from t1_jax.retrieval import BM25, Collection, Index, Run, build_index, score_run
 
 
 @runtime_checkable
@@ -63,6 +64,7 @@ def evaluate_collection(
     split: str | None = None,
     system: str = "T1",
     baselines: Sequence[Baseline] = (),
+    encode_documents: Callable[[Collection], EncodedDocuments] | None = None,
     log: Callable[[str], None] = lambda line: None,
     show_progress_bar: bool = False,
 ) -> Evaluation:
@@ -78,6 +80,7 @@ def evaluate_collection(
         split: name of the split.
         system: name of the model in the table; another checkpoint needs another name.
         baselines: further retrievers; their rows follow BM25.
+        encode_documents: encodes the documents; by default in memory.
         log: receives one line before each step.
         show_progress_bar: show the rate and the time left of each step.
 
@@ -90,19 +93,16 @@ def evaluate_collection(
     others = evaluate_baselines(baselines, collection, config, split=split, taken=control_rows)
     evaluated, title = others.collection, others.title
     log(f"{title}: encoding {counted(len(evaluated.documents), 'documents')}")
-    documents = _encode_documents(model, evaluated, show_progress_bar)
+    if encode_documents is None:
+        documents = encode_in_memory(model, evaluated, show_progress_bar=show_progress_bar)
+    else:
+        documents = encode_documents(evaluated)
     queries = ControlQueries(model, evaluated, config, show_progress_bar=show_progress_bar)
     embedded: dict[str, QueryVectors] = {}
     for name in config.controls:
         log(f"{title}: {CONTROLS[name].label}, {counted(len(evaluated.queries), 'queries')}")
         embedded[name] = queries.embed(name)
-    index = build_index(
-        config.index,
-        [document.id for document in evaluated.documents],
-        documents.vectors,
-        scann=ScannSettings(minimum_recall=0.0),  # a low recall is reported, not an error
-        sample_queries=next(iter(embedded.values())).vectors,
-    )
+    index = documents.build(config.index, next(iter(embedded.values())).vectors)
     rows = [
         _control_row(name, vectors, index, evaluated, config, system)
         for name, vectors in embedded.items()
@@ -287,36 +287,6 @@ def ranks_in_run(run: Run, collection: Collection) -> dict[str, dict[str, int]]:
             if grade > 0 and name in rank_of
         }
     return ranks
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Documents:
-    vectors: Float[np.ndarray, "C D"]
-    distinct: int
-    truncated: int
-    seconds: float
-
-
-def _encode_documents(
-    model: Encoder, collection: Collection, show_progress_bar: bool
-) -> _Documents:
-    texts = [document.full_text for document in collection.documents]
-    row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-    first_id = {document.full_text: document.id for document in reversed(collection.documents)}
-    distinct = list(row_of)
-    truncated = model.count_truncated(distinct)
-    start = time.perf_counter()
-    vectors = model.encode_document(
-        distinct,
-        document_ids=[first_id[text] for text in distinct],
-        show_progress_bar=show_progress_bar,
-    )
-    return _Documents(
-        vectors=vectors[[row_of[text] for text in texts]],
-        distinct=len(distinct),
-        truncated=truncated,
-        seconds=time.perf_counter() - start,
-    )
 
 
 def _row_name(system: str, control: str) -> str:

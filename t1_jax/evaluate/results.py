@@ -154,7 +154,7 @@ class System:
         model: description of the model.
         config: settings of the evaluation.
         distinct_documents: number of distinct texts encoded.
-        truncated_documents: number of distinct texts that were truncated.
+        truncated_documents: number of documents that were truncated.
         document_seconds: wall time to encode them, including compilation.
         index_recall_at_10: recall@10 of the index against exact search; 1 for exact back ends.
     """

@@ -115,12 +115,21 @@ def _notes_on_rows(evaluation: Evaluation) -> Iterator[str]:
     total = counted(len(evaluation.query_ids), "queries")
     for row in evaluation.rows:
         if row.missing:
-            yield f"{row.label} has no result for {len(row.missing):,} of {total}, which count 0"
+            yield (
+                f"{row.label} has no result for {len(row.missing):,} of {total}, which count 0: "
+                f"{_listed(row.missing)}"
+            )
         if row.unknown:
             yield (
                 f"{row.label} ranks {counted(len(row.unknown), 'queries')} that the split does not "
                 f"have, such as {row.unknown[0]!r}"
             )
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    """`a, b`, or `a, b, c, d, e and 7 more`."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _notes_on_self_documents(evaluation: Evaluation) -> Iterator[str]:

@@ -46,10 +46,11 @@ def write_results(
     """
     names = folder_names([evaluation.title for evaluation in evaluations])
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
-        _write_json(scratch / "results.json", results_as_json(evaluations))
+        write_json(scratch / "results.json", results_as_json(evaluations))
         (scratch / "table.md").write_text(to_markdown(evaluations), encoding="utf-8")
         for name, evaluation in zip(names, evaluations, strict=True):
-            _write_collection(scratch / name, evaluation)
+            (scratch / name).mkdir()
+            write_collection(scratch / name, evaluation)
     write_atomically(Path(folder) / "report.html", render_report(evaluations, report))
 
 
@@ -145,11 +146,15 @@ def _comparisons(evaluation: Evaluation) -> list[dict[str, Any]]:
     return comparisons
 
 
-def _write_collection(folder: Path, evaluation: Evaluation) -> None:
-    folder.mkdir()
+def write_collection(folder: Path, evaluation: Evaluation, *, runs: bool = True) -> None:
+    """Writes rankings, scores per query and thoughts of one collection to an existing folder.
+
+    Rankings, as TREC runs, are left out unless `runs`.
+    """
     names = _file_names(row.name for row in evaluation.rows)
     for name, row in zip(names, evaluation.rows, strict=True):
-        write_run(row.run, folder / f"{name}.trec", tag=name)
+        if runs:
+            write_run(row.run, folder / f"{name}.trec", tag=name)
     _write_lines(folder / "per_query.jsonl", _per_query(evaluation))
     _write_lines(folder / "thoughts.jsonl", _thoughts(evaluation))
 
@@ -173,7 +178,8 @@ def _thoughts(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
                 yield {"row": row.name, "query_id": query_id} | asdict(thought)
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as indented JSON; NaN is an error."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 

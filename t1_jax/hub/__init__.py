@@ -9,6 +9,9 @@ from t1_jax.hub.adapter import read_adapter as read_adapter
 from t1_jax.hub.adapter import tokenizer_hash as tokenizer_hash
 from t1_jax.hub.assets import ADAPTERS as ADAPTERS
 from t1_jax.hub.assets import MODELS as MODELS
+from t1_jax.hub.benchmarks import benchmark_folder as benchmark_folder
+from t1_jax.hub.benchmarks import locate_benchmark as locate_benchmark
+from t1_jax.hub.benchmarks import pull_benchmark as pull_benchmark
 from t1_jax.hub.card import ModelCardData as ModelCardData
 from t1_jax.hub.card import inherited_card as inherited_card
 from t1_jax.hub.card import validation_table as validation_table

@@ -1,5 +1,6 @@
 """Problems in the files of a collection: counted while reading, then raised or accepted."""
 
+import copy
 from collections import Counter
 
 from t1_jax.errors import DataError
@@ -16,6 +17,7 @@ EXCLUSION_FOR_UNKNOWN_QUERY = "exclusions for queries that do not exist"
 DUPLICATE_DOCUMENT = "duplicate lines in the corpus (ignored)"
 DUPLICATE_QUERY = "duplicate lines in the queries (ignored)"
 DUPLICATE_QREL = "duplicate lines in the qrels (ignored)"
+EXCLUDED_ABSENT_DOCUMENT = "excluded ids that the corpus lacks (ignored)"
 
 _LENIENT_ACTION = {
     EMPTY_DOCUMENT: "dropped",
@@ -40,14 +42,19 @@ class ValidationReport:
         self._problems = Counter[str]()
         self._first: dict[str, str] = {}
 
-    def ignore(self, kind: str) -> None:
-        """Counts a problem that changes no score."""
-        self._ignored[kind] += 1
+    def ignore(self, kind: str, count: int = 1) -> None:
+        """Counts problems that change no score."""
+        if count:
+            self._ignored[kind] += count
 
     def add(self, kind: str, location: SourceLocation, message: str) -> None:
         """Counts a problem that only lenient reading accepts."""
         self._problems[kind] += 1
         self._first.setdefault(kind, f"{location.path}:{location.line}: {message}")
+
+    def copy(self) -> "ValidationReport":
+        """A report that starts with the problems of this one."""
+        return copy.deepcopy(self)
 
     def raise_unless(self, lenient: bool) -> None:
         """Raises if there are problems and reading is not lenient.

@@ -12,6 +12,7 @@ from t1_jax.train import TrainConfig
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = {
     "quickstart": QuickstartConfig,
+    "benchmark": EvaluationConfig,
     "evaluate": EvaluationConfig,
     "evaluate_sampled": EvaluationConfig,
 }

@@ -38,7 +38,7 @@ def test_a_run_of_anybodys_is_scored(t1, pets, run):
     assert mine["queries_without_result"] == ["q4"]
     assert mine["unknown_queries"] == ["other"]
     notes = [
-        "pets/test: mine.trec has no result for 1 of 4 queries, which count 0.",
+        "pets/test: mine.trec has no result for 1 of 4 queries, which count 0: q4.",
         "pets/test: mine.trec ranks 1 query that the split does not have, such as 'other'.",
     ]
     assert answer.json["collections"][0]["notes"] == notes

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 # What stands for an expression in braces, or for a word in capitals, in a command.
 FILL = {
     "{asset.name}": "smollm2-135m-instruct",
+    "{options.benchmark}": "bright",
     "{known[0]}": "smollm2-135m-instruct",
     "{name_or_folder}": "cwe",
     "{name}": "smollm2-135m-instruct",
@@ -138,6 +139,7 @@ def test_commands_of_messages_work_as_typed(t1, command, places, monkeypatch):
     split = {"test": SimpleNamespace(documents=(), queries=(), qrels={}, data_hash="ab")}
     monkeypatch.setattr("t1_jax.hub.pull_model", lambda name, **_: pulled.append(name))
     monkeypatch.setattr("t1_jax.hub.pull_collection", lambda name: (pulled.append(name), split))
+    monkeypatch.setattr("t1_jax.hub.pull_benchmark", pulled.append)
     done = SimpleNamespace(stopped=None, steps=1, folder=Path("x"), best=None, validations={})
     monkeypatch.setattr("t1_jax.train.train", lambda config, **_: done)
     answer = t1(*words)

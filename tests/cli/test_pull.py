@@ -74,6 +74,21 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
     ]
 
 
+def test_a_benchmark(t1, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(hub, "pull_benchmark", lambda spec: (asked.append(spec.name), tmp_path)[1])
+    (tmp_path / "own.yaml").write_text("extends: bright-long\nname: own\n")
+    answer = t1("pull", "bright", tmp_path / "own.yaml", "--json")
+    assert answer.code == 0, answer.err
+    assert asked == ["bright", "own"]
+    assert answer.json["pulled"][0] | {"tasks": 0} == {
+        "name": "bright",
+        "kind": "benchmark",
+        "path": str(tmp_path),
+        "tasks": 0,
+    }
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -84,6 +99,7 @@ def test_a_model_from_either_source(t1, monkeypatch, tmp_path):
         ),
         (("cwe", "--all"), "give names to pull, or --all"),
         (("rufff",), "did you mean 'ruff'?"),
+        (("bright-lon",), "did you mean 'bright-long'?"),
         (("cwe", "rufff"), "did you mean 'ruff'?"),
         (("some/model",), "--source hub"),
         (("cwe", "--revision", "main"), "add --source hub"),

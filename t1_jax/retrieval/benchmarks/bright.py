@@ -1,0 +1,118 @@
+"""The layout of BRIGHT: Parquet files of examples and documents, one of each for every task.
+
+`["N/A"]` is an empty list of ids. Ids may contain spaces, and repeat with the same text. Excluded
+ids need not be in the corpus.
+"""
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from t1_jax.retrieval.benchmarks.parquet import parquet_records
+from t1_jax.retrieval.collection import Document, Query, SourceLocation
+from t1_jax.retrieval.jsonl import Record
+from t1_jax.retrieval.validation import (
+    DUPLICATE_DOCUMENT,
+    EMPTY_DOCUMENT,
+    UNKNOWN_DOCUMENT,
+    ValidationReport,
+)
+
+EXAMPLES = "examples"
+"""Folder of the original queries; rewritten ones are in folders such as `gpt4_reason`."""
+
+_NO_IDS = "N/A"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One row of the examples.
+
+    Attributes:
+        location: file and row.
+        query: the query.
+        gold: ids of its relevant documents, as they are listed.
+        excluded: ids of the documents to remove from its ranking.
+    """
+
+    location: SourceLocation
+    query: Query
+    gold: tuple[str, ...]
+    excluded: frozenset[str]
+
+
+def read_examples(paths: Iterable[Path], gold: str) -> list[Example]:
+    """The examples of a task; `gold` is the field with the ids of relevant documents.
+
+    Raises:
+        DataError: a file is damaged, a field is malformed, a query id is repeated, or a relevant
+            document is excluded; names file and row.
+    """
+    examples: dict[str, Example] = {}
+    for path in paths:
+        for record in parquet_records(path, ["id", "query", gold], ["excluded_ids"]):
+            example = Example(
+                location=record.location,
+                query=Query(id=record.id("id"), text=record.text("query")),
+                gold=_ids(record, gold),
+                excluded=frozenset(_ids(record, "excluded_ids")),
+            )
+            if example.query.id in examples:
+                raise record.location.error(f"query {example.query.id!r} occurred before")
+            if both := example.excluded.intersection(example.gold):
+                raise record.location.error(
+                    f"document {min(both)!r} of query {example.query.id!r} is both relevant and "
+                    "excluded"
+                )
+            examples[example.query.id] = example
+    return list(examples.values())
+
+
+def _ids(record: Record, name: str) -> tuple[str, ...]:
+    if record.fields.get(name) is None and name == "excluded_ids":
+        return ()
+    return tuple(identifier for identifier in record.ids(name) if identifier != _NO_IDS)
+
+
+def read_bright_documents(paths: Iterable[Path], report: ValidationReport) -> tuple[Document, ...]:
+    """The documents; a repeated id is kept once.
+
+    Raises:
+        DataError: a file is damaged, a field is malformed, or an id is repeated with another text;
+            names file and row.
+    """
+    documents: dict[str, Document] = {}
+    for path in paths:
+        for record in parquet_records(path, ["id", "content"]):
+            identifier, text = record.id("id"), record.nullable_text("content")
+            if not text:
+                report.add(EMPTY_DOCUMENT, record.location, f"document {identifier!r}")
+                continue
+            known = documents.get(identifier)
+            if known is None:
+                documents[identifier] = Document(id=identifier, text=text)
+            elif known.text != text:
+                raise record.location.error(
+                    f"id {identifier!r} occurred before with different content"
+                )
+            else:
+                report.ignore(DUPLICATE_DOCUMENT)
+    return tuple(documents.values())
+
+
+def split_qrels(
+    examples: Sequence[Example], known: Set[str], report: ValidationReport
+) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    """The qrels of documents that the corpus has, and of those that it lacks, which are reported.
+
+    A relevance label is 1.
+    """
+    present: dict[str, dict[str, int]] = {}
+    absent: dict[str, dict[str, int]] = {}
+    for example in examples:
+        for identifier in dict.fromkeys(example.gold):
+            if identifier not in known:
+                report.add(UNKNOWN_DOCUMENT, example.location, f"unknown document {identifier!r}")
+            to = present if identifier in known else absent
+            to.setdefault(example.query.id, {})[identifier] = 1
+    return present, absent
