@@ -110,8 +110,7 @@ def _open(
 def _score_file(
     path: Path, collection: "Collection", split: str, metrics: tuple[str, ...]
 ) -> "ScoredRun":
-    from t1_jax.cli.evaluate import evaluate_run_file
-    from t1_jax.evaluate import EvaluationConfig, scored_run
+    from t1_jax.evaluate import EvaluationConfig, evaluate_run_file, scored_run
 
     base = EvaluationConfig()
     config = EvaluationConfig(bm25=False, metrics=tuple(dict.fromkeys([*base.metrics, *metrics])))
