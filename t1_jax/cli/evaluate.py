@@ -25,7 +25,7 @@ def evaluate(
     collections: Annotated[
         list[str] | None,
         typer.Option(
-            "--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout; can be repeated."
+            "--collection", "-c", help="cwe, ruff, or the folder of a collection; can be repeated."
         ),
     ] = None,
     split: options.Split = "test",
@@ -40,7 +40,10 @@ def evaluate(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Score this TREC run instead of a model, beside BM25."),
+        typer.Option(
+            "--run",
+            help="Score a run beside BM25 instead of a model: a TREC run, or BRIGHT's score.json.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write, with report.html.")
@@ -76,7 +79,10 @@ def evaluate(
     if output is not None:
         check_new_folder(output, overwrite=overwrite)
     config = read_config(EvaluationConfig, arguments)
-    opened = [open_split(name, split, out, lenient=lenient) for name in collections]
+    opened = [
+        open_split(name, split, out, lenient=lenient, needs_documents=run is None)
+        for name in collections
+    ]
     if output is not None:
         check_can_be_written(opened, split)
     if run is not None and models:

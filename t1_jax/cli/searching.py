@@ -178,9 +178,11 @@ def _read_folder(
 
 
 def _is_collection(path: Path) -> bool:
-    """Whether this is a BEIR folder, or a JSONL file of documents with ids of their own."""
+    """Whether this is the folder of a collection, or a JSONL file of documents with ids."""
+    from t1_jax.retrieval import find_layout
+
     if path.is_dir():
-        return any((path / f"corpus.jsonl{end}").is_file() for end in ("", ".gz"))
+        return find_layout(path) is not None
     if path.name.endswith(".jsonl.gz"):
         return True
     if path.suffix != ".jsonl":

@@ -1,7 +1,7 @@
 """Scores the run of a retriever that ran elsewhere, from a file."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from t1_jax.errors import DataError
@@ -9,7 +9,7 @@ from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.protocol import evaluate_baselines
 from t1_jax.evaluate.results import Evaluation
 from t1_jax.progress import counted
-from t1_jax.retrieval import DROPPED_DOCUMENTS, Collection, Run, read_run, trec_ids
+from t1_jax.retrieval import DROPPED_DOCUMENTS, Collection, Run, read_run, trec_names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,16 @@ class RunFile:
 def evaluate_run_file(
     path: Path, collection: Collection, split: str, config: EvaluationConfig
 ) -> Evaluation:
-    """Scores a run file on a collection.
+    """Scores a run on a collection: TREC format, BRIGHT's score.json or a Tevatron ranking.
+
+    A collection without documents, TREC topics and qrels alone, is enough; then BM25 has no row.
 
     Raises:
         DataError: a malformed line, a document that the collection lacks, or no query of it.
     """
     run = _with_original_ids(path, read_run(path), collection)
+    if not collection.documents:
+        config = replace(config, bm25=False)  # it would have nothing to rank
     if not any(query.id in run for query in collection.queries):
         raise DataError(
             f"{path} ranks documents for none of the {len(collection.queries)} queries of "
@@ -53,7 +57,8 @@ def _with_original_ids(path: Path, run: Run, collection: Collection) -> Run:
     queries = _original_ids(query.id for query in collection.queries)
     unknown = {name: query for query, row in run.items() for name in row if name not in documents}
     # Lenient reading may have dropped such a document, which is then only unjudged.
-    if len(unknown) > collection.notes.get(DROPPED_DOCUMENTS, 0):
+    dropped = collection.notes.get(DROPPED_DOCUMENTS, 0)
+    if collection.documents and len(unknown) > dropped:
         name, query_id = next(iter(unknown.items()))
         raise DataError(
             f"{path}: query {query_id!r} ranks the document {name!r}, which {collection.name} does "
@@ -69,6 +74,6 @@ def _with_original_ids(path: Path, run: Run, collection: Collection) -> Run:
 
 
 def _original_ids(ids: Iterable[str]) -> Mapping[str, str]:
-    """Original id by its name in a TREC file, where "_" may replace spaces."""
-    written = trec_ids(ids)
-    return {name: name for name in written} | {name: own for own, name in written.items()}
+    """Original id by its own name and by that in a TREC file, where "_" may replace spaces."""
+    names = trec_names(ids)
+    return {name: name for name in names.values()} | names

@@ -6,6 +6,7 @@ from t1_jax.errors import DataError
 from t1_jax.progress import counted
 from t1_jax.retrieval.collection import SourceLocation
 
+MALFORMED = "malformed records"
 EMPTY_DOCUMENT = "documents without title and text"
 EMPTY_QUERY = "queries without text"
 UNKNOWN_DOCUMENT = "qrels for documents that the corpus lacks"
@@ -18,6 +19,7 @@ DUPLICATE_QUERY = "duplicate lines in the queries (ignored)"
 DUPLICATE_QREL = "duplicate lines in the qrels (ignored)"
 
 _LENIENT_ACTION = {
+    MALFORMED: "dropped",
     EMPTY_DOCUMENT: "dropped",
     EMPTY_QUERY: "dropped",
     UNKNOWN_DOCUMENT: "kept for scores, as in trec_eval",
@@ -39,6 +41,7 @@ class ValidationReport:
         self._ignored = Counter[str]()
         self._problems = Counter[str]()
         self._first: dict[str, str] = {}
+        self._malformed: set[SourceLocation] = set()
 
     def ignore(self, kind: str) -> None:
         """Counts a problem that changes no score."""
@@ -48,6 +51,12 @@ class ValidationReport:
         """Counts a problem that only lenient reading accepts."""
         self._problems[kind] += 1
         self._first.setdefault(kind, f"{location.path}:{location.line}: {message}")
+
+    def add_malformed(self, location: SourceLocation, message: str) -> None:
+        """Counts a record that cannot be parsed; only once if its file is read twice."""
+        if location not in self._malformed:
+            self._malformed.add(location)
+            self.add(MALFORMED, location, message)
 
     def raise_unless(self, lenient: bool) -> None:
         """Raises if there are problems and reading is not lenient.
