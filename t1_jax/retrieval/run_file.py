@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import SourceLocation, id_error
@@ -74,9 +75,8 @@ def _unique(path: Path, kind: str, pairs: _Pairs) -> Iterator[tuple[str, object]
 
 
 def _json_score(path: Path, query_id: str, document_id: str, score: object) -> float:
-    is_number = isinstance(score, int | float) and not isinstance(score, bool)
-    if is_number and abs(score) <= LARGEST_SCORE:
-        return float(score)
+    if type(score) in (int, float) and abs(cast(float, score)) <= LARGEST_SCORE:
+        return float(cast(float, score))
     raise DataError(
         f"{path}: query {query_id!r}: document {document_id!r} has the score {score!r}, which is "
         "not a number that is finite in float32"
