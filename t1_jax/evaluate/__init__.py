@@ -1,5 +1,7 @@
 """Layer 4: evaluation on collections: controls, baselines, significance, table and report."""
 
+from t1_jax.evaluate.baselines import BM25Baseline as BM25Baseline
+from t1_jax.evaluate.baselines import BM25QSBaseline as BM25QSBaseline
 from t1_jax.evaluate.bootstrap import Interval as Interval
 from t1_jax.evaluate.bootstrap import PairedDifference as PairedDifference
 from t1_jax.evaluate.bootstrap import intervals as intervals
@@ -29,7 +31,6 @@ from t1_jax.evaluate.explain import explain_query as explain_query
 from t1_jax.evaluate.explanation_page import ExplanationView as ExplanationView
 from t1_jax.evaluate.explanation_page import render_explanation as render_explanation
 from t1_jax.evaluate.protocol import Baseline as Baseline
-from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline
 from t1_jax.evaluate.protocol import evaluate_baselines as evaluate_baselines
 from t1_jax.evaluate.protocol import evaluate_collection as evaluate_collection

@@ -28,6 +28,7 @@ class EvaluationConfig:
             and the general one otherwise.
         instruction: query instruction, instead of the one of a task.
         bm25: whether the table starts with BM25.
+        bm25qs: whether the table has BM25 as BRIGHT's harness computes it, with a weighted query.
         top_k: length of the rankings, from which all metrics are computed.
         metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
         index: back end of the search; "numpy" and "jax" are exact. "scann" is approximate, and its
@@ -51,6 +52,7 @@ class EvaluationConfig:
     task: str | None = None
     instruction: str | None = None
     bm25: bool = True
+    bm25qs: bool = False
     top_k: int = 100
     metrics: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
     index: Literal["numpy", "jax", "scann"] = "numpy"

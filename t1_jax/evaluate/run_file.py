@@ -37,7 +37,7 @@ def evaluate_run_file(
     """
     run = _with_original_ids(path, read_run(path), collection)
     if not collection.documents:
-        config = replace(config, bm25=False)  # it would have nothing to rank
+        config = replace(config, bm25=False, bm25qs=False)  # they would have nothing to rank
     if not any(query.id in run for query in collection.queries):
         raise DataError(
             f"{path} ranks documents for none of the {len(collection.queries)} queries of "

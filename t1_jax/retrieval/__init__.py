@@ -4,6 +4,7 @@
 """
 
 from t1_jax.retrieval.bm25 import BM25 as BM25
+from t1_jax.retrieval.bm25qs import BM25QS as BM25QS
 from t1_jax.retrieval.collection import Collection as Collection
 from t1_jax.retrieval.collection import Document as Document
 from t1_jax.retrieval.collection import Query as Query
