@@ -11,7 +11,7 @@ from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
-    from t1_jax.retrieval import BM25, Collection, Document, FileState, Index
+    from t1_jax.retrieval import BM25, Collection, Document, FileState, Fusion, Index
     from t1_jax.retriever import T1, OpenedModel, Searcher, StoredIndex
 
 
@@ -258,13 +258,17 @@ class DenseSearch:
             )
         return update.index, model
 
-    def searcher(self, out: "Output", *, hybrid: bool) -> "Searcher":
+    def searcher(
+        self, out: "Output", *, hybrid: bool, fusion: "Fusion | None" = None
+    ) -> "Searcher":
         """What searches the documents; see `load`."""
         from t1_jax.retriever import Searcher
 
         bm25 = self.source.bm25() if hybrid else None
         index, model = self.load(out)
-        return Searcher(self.source.documents_by_id, bm25=bm25, index=index, model=model)
+        return Searcher(
+            self.source.documents_by_id, bm25=bm25, index=index, model=model, fusion=fusion
+        )
 
     def _check_canaries(self, stored: "StoredIndex", model: "T1", out: "Output") -> None:
         """Compares embeddings if the files of the model are not those of the index."""

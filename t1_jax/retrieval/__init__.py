@@ -19,6 +19,8 @@ from t1_jax.retrieval.dedup import text_hash as text_hash
 from t1_jax.retrieval.folder import FileState as FileState
 from t1_jax.retrieval.folder import FolderContents as FolderContents
 from t1_jax.retrieval.folder import read_folder as read_folder
+from t1_jax.retrieval.fusion import Fusion as Fusion
+from t1_jax.retrieval.fusion import FusionMethod as FusionMethod
 from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError

@@ -122,7 +122,7 @@ def rank_matching(
 ) -> dict[str, float]:
     """The top `k` documents with a positive score that are not excluded; `ids` has their ids."""
     excluded = set(excluded)
-    matching = np.flatnonzero(scores > 0)
-    rows = np.array([row for row in matching.tolist() if ids[row] not in excluded], np.int64)
-    best = rows[rank_documents(scores[rows], [ids[row] for row in rows.tolist()], k)]
-    return {ids[row]: float(scores[row]) for row in best.tolist()}
+    matching: list[int] = np.flatnonzero(scores > 0).tolist()
+    rows = [row for row in matching if ids[row] not in excluded]
+    order: list[int] = rank_documents(scores[rows], [ids[row] for row in rows], k).tolist()
+    return {ids[rows[i]]: float(scores[rows[i]]) for i in order}

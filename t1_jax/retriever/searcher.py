@@ -12,6 +12,7 @@ from t1_jax.retrieval import (
     BM25,
     Collection,
     Document,
+    Fusion,
     Index,
     Run,
     Snippet,
@@ -80,6 +81,7 @@ class Searcher:
         bm25: BM25 | None = None,
         index: Index | None = None,
         model: T1 | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         """Builds a searcher.
 
@@ -88,6 +90,7 @@ class Searcher:
             bm25: BM25 over the same documents.
             index: their embeddings.
             model: the model that made the index.
+            fusion: how both rankings are combined, BM25 first.
 
         Raises:
             ConfigError: neither BM25 nor an index with its model.
@@ -95,6 +98,7 @@ class Searcher:
         if (index is None) != (model is None) or (bm25 is None and index is None):
             raise ConfigError("a search needs BM25, or an index together with its model")
         self.documents, self._bm25, self._index, self._model = documents, bm25, index, model
+        self._fusion = fusion or Fusion()
         self._rows = {} if index is None else {name: i for i, name in enumerate(index.ids)}
 
     @property
@@ -145,7 +149,7 @@ class Searcher:
             found = self._index.search(vectors, depth, excluded)
             scores["cosine"] = found.to_run(query_ids, self._index.ids)
         if self.ranking == "hybrid":
-            run = fuse_runs(scores["bm25"], scores["cosine"], k)
+            run = fuse_runs([scores["bm25"], scores["cosine"]], k, self._fusion)
         else:
             (run,) = scores.values()
         return SearchResults(run=run, scores=scores, thoughts=thoughts)
