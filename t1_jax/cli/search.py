@@ -134,7 +134,8 @@ def search(
     if bm25:
         _check_no_model_options(
             hybrid=hybrid or None, fusion=fusion, thought=thought, model=model, index=index,
-            preset=preset, dtype=dtype, task=task, instruction=instruction, max_thought_tokens=max_thought_tokens,
+            preset=preset, dtype=dtype, task=task, instruction=instruction,
+            max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
     if output is not None:

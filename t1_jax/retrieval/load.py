@@ -196,8 +196,7 @@ def _check_has_documents(layout: Layout) -> None:
     if not layout.corpus:
         raise DataError(
             f"{layout.folder} has topics and qrels, and no documents",
-            hint="add corpus.jsonl; without documents only a run can be scored: t1 evaluate "
-            "--run FILE",
+            hint="add corpus.jsonl; without documents a run can be scored, see `t1 evaluate --run`",
         )
 
 

@@ -208,7 +208,7 @@ def test_topics_and_qrels_without_documents_score_a_run_only(tmp_path: Path):
     for read in (load_collection, load_documents):
         with pytest.raises(DataError, match="has topics and qrels, and no documents") as caught:
             read(tmp_path)
-        assert "--run FILE" in str(caught.value.hint)
+        assert "t1 evaluate --run" in str(caught.value.hint)
 
 
 def test_qrels_beside_tevatrons_training_data_decide(tmp_path: Path):
