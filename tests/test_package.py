@@ -20,6 +20,7 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SO
 EXTRAS = {
     "t1_jax.integrations.langchain": "langchain_core",
     "t1_jax.integrations.llama_index": "llama_index.core",
+    "t1_jax.integrations.mteb": "mteb",
 }
 
 

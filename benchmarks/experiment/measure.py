@@ -39,7 +39,6 @@ from benchmarks.experiment.runs import (
 from benchmarks.experiment.tasks import Task, settings_of, tasks_of
 from benchmarks.experiment.timing import seconds_of
 from t1_jax.cli.embedding_cache import CachedDocumentEncoder
-from t1_jax.cli.evaluate import evaluate_run_file
 from t1_jax.cli.model import model_facts
 from t1_jax.cli.output import print_error
 from t1_jax.errors import T1Error
@@ -49,6 +48,7 @@ from t1_jax.evaluate import (
     Row,
     evaluate_baselines,
     evaluate_collection,
+    evaluate_run_file,
     hardware,
     package_versions,
 )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from t1_jax.retrieval import Collection
 
 _QUERIES_SHOWN = 5
-_RUN_HELP = "A folder that `t1 evaluate` wrote, FOLDER:ROW for another row, or a TREC run."
+_RUN_HELP = "A folder that `t1 evaluate` wrote, FOLDER:ROW for another row, or a run file."
 
 
 def compare(
@@ -24,7 +24,7 @@ def compare(
     second: Annotated[str, typer.Argument(metavar="B", help=_RUN_HELP)],
     collection: Annotated[
         str | None,
-        typer.Option("--collection", "-c", help="The collection that TREC runs belong to."),
+        typer.Option("--collection", "-c", help="The collection that run files belong to."),
     ] = None,
     split: options.Split = "test",
     metrics: Annotated[
@@ -58,7 +58,7 @@ def compare(
     out = Output(as_json)
     opened = None
     if collection is not None:
-        opened = open_split(collection, split, out, lenient=lenient)
+        opened = open_split(collection, split, out, lenient=lenient, needs_documents=False)
     runs = [_open(name, opened, split, tuple(metrics or ())) for name in (first, second)]
     result = compare_runs(runs[0], runs[1], metrics=metrics or HEADLINE)
     if style == "markdown":
@@ -97,11 +97,11 @@ def _open(
     if not path.is_file():
         raise ConfigError(
             f"{path} does not exist",
-            hint="give a folder that `t1 evaluate --output` wrote, or a TREC run",
+            hint="give a folder that `t1 evaluate --output` wrote, or a run file",
         )
     if collection is None:
         raise ConfigError(
-            f"{path} is a file, and a TREC run is scored with the qrels of a collection",
+            f"{path} is a file, and a run is scored with the qrels of a collection",
             hint="add --collection",
         )
     return _score_file(path, collection, split, metrics)
@@ -110,8 +110,7 @@ def _open(
 def _score_file(
     path: Path, collection: "Collection", split: str, metrics: tuple[str, ...]
 ) -> "ScoredRun":
-    from t1_jax.cli.evaluate import evaluate_run_file
-    from t1_jax.evaluate import EvaluationConfig, scored_run
+    from t1_jax.evaluate import EvaluationConfig, evaluate_run_file, scored_run
 
     base = EvaluationConfig()
     config = EvaluationConfig(bm25=False, metrics=tuple(dict.fromkeys([*base.metrics, *metrics])))

@@ -1,7 +1,6 @@
 """`t1 evaluate`: a model, or a TREC run of any retriever, on collections with qrels."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +9,11 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.options import config_argument
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError, DataError
-from t1_jax.progress import counted
+from t1_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation, EvaluationConfig
-    from t1_jax.retrieval import Collection, Run
+    from t1_jax.retrieval import Collection
     from t1_jax.retriever import OpenedModel
 
 
@@ -27,7 +25,7 @@ def evaluate(
     collections: Annotated[
         list[str] | None,
         typer.Option(
-            "--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout; can be repeated."
+            "--collection", "-c", help="cwe, ruff, or the folder of a collection; can be repeated."
         ),
     ] = None,
     split: options.Split = "test",
@@ -42,7 +40,10 @@ def evaluate(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Score this TREC run instead of a model, beside BM25."),
+        typer.Option(
+            "--run",
+            help="Score a run beside BM25 instead of a model: a TREC run, or BRIGHT's score.json.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write, with report.html.")
@@ -114,7 +115,13 @@ def evaluate(
     """
     from t1_jax.cli.benchmark import DEFAULT_CONFIG, BenchmarkOptions, evaluate_benchmark
     from t1_jax.cli.inputs import open_split, read_config
-    from t1_jax.evaluate import EvaluationConfig, ResultsTable, results_as_json, write_results
+    from t1_jax.evaluate import (
+        EvaluationConfig,
+        ResultsTable,
+        evaluate_run_file,
+        results_as_json,
+        write_results,
+    )
     from t1_jax.files import check_new_folder
 
     out = Output(as_json)
@@ -160,7 +167,10 @@ def evaluate(
     if output is not None:
         check_new_folder(output, overwrite=overwrite)
     config = read_config(EvaluationConfig, arguments)
-    opened = [open_split(name, split, out, lenient=lenient) for name in collections]
+    opened = [
+        open_split(name, split, out, lenient=lenient, needs_documents=run is None)
+        for name in collections
+    ]
     if output is not None:
         check_can_be_written(opened, split)
     if run is not None and models:
@@ -306,72 +316,3 @@ def system_names(models: Sequence[str]) -> list[str]:
         if len({name.lower() for name in names}) == len(names):
             return names
     return list(models)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunFile:
-    """The run of a retriever that ran elsewhere, as a `t1_jax.evaluate.Baseline`."""
-
-    name: str
-    label: str
-    run: "Run"
-
-    def retrieve(self, collection: "Collection", k: int) -> "Run":
-        """The whole run: scoring removes excluded documents and truncates."""
-        return self.run
-
-
-def evaluate_run_file(
-    path: Path, collection: "Collection", split: str, config: "EvaluationConfig"
-) -> "Evaluation":
-    """Scores a TREC run on a collection.
-
-    Raises:
-        DataError: a malformed line, a document that the collection lacks, or no query of it.
-    """
-    from t1_jax.evaluate import evaluate_baselines
-    from t1_jax.retrieval import read_run
-
-    run = _with_original_ids(path, read_run(path), collection)
-    if not any(query.id in run for query in collection.queries):
-        raise DataError(
-            f"{path} ranks documents for none of the {len(collection.queries)} queries of "
-            f"{collection.name}/{split}",
-            hint="check --collection and --split",
-        )
-    baseline = RunFile(name=path.stem, label=path.name, run=run)
-    return evaluate_baselines([baseline], collection, config, split=split)
-
-
-def _with_original_ids(path: Path, run: "Run", collection: "Collection") -> "Run":
-    """The run with the collection's ids; a TREC file writes them without spaces."""
-    from t1_jax.retrieval import DROPPED_DOCUMENTS
-
-    absent = (name for row in collection.absent_qrels.values() for name in row)
-    documents = _original_ids(
-        [*(document.id for document in collection.documents), *dict.fromkeys(absent)]
-    )
-    queries = _original_ids(query.id for query in collection.queries)
-    unknown = {name: query for query, row in run.items() for name in row if name not in documents}
-    # Lenient reading may have dropped such a document, which is then only unjudged.
-    if len(unknown) > collection.notes.get(DROPPED_DOCUMENTS, 0):
-        name, query_id = next(iter(unknown.items()))
-        raise DataError(
-            f"{path}: query {query_id!r} ranks the document {name!r}, which {collection.name} does "
-            f"not have ({counted(len(unknown), 'such documents')})",
-            hint="check --collection",
-        )
-    return {
-        queries.get(query_id, query_id): {
-            documents.get(name, name): score for name, score in scores.items()
-        }
-        for query_id, scores in run.items()
-    }
-
-
-def _original_ids(ids: Iterable[str]) -> Mapping[str, str]:
-    """Original id by its name in a TREC file, where "_" may replace spaces."""
-    from t1_jax.retrieval import trec_ids
-
-    written = trec_ids(ids)
-    return {name: name for name in written} | {name: own for own, name in written.items()}

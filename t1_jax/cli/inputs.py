@@ -99,7 +99,7 @@ def read_queries(texts: Sequence[str], file: Path | None) -> list[str]:
 
 
 def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection":
-    """The documents of a known collection, of a folder with corpus.jsonl, or of a JSONL file.
+    """The documents of a collection, or of a file.
 
     Queries and qrels are neither needed nor read.
 
@@ -128,9 +128,9 @@ class Corpus:
 
 
 def open_corpus(source: str, out: "Output", *, lenient: bool) -> Corpus:
-    """The documents of a known collection, of a folder with corpus.jsonl, or of a JSONL file.
+    """The documents of a collection, or of a file.
 
-    The file is read once to check it, and again as a stream; standard input is read into memory.
+    They are read once to check it, and again as a stream; standard input is read into memory.
 
     Raises:
         DataError: nothing with that name exists, or the file is malformed.
@@ -152,7 +152,7 @@ def open_corpus(source: str, out: "Output", *, lenient: bool) -> Corpus:
 
 
 def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
-    """The queries of a JSONL file, or of a split of a collection with its excluded documents.
+    """The queries of a file, or of a split of a collection with its excluded documents.
 
     Raises:
         DataError: nothing with that name exists, or a file is malformed.
@@ -164,8 +164,15 @@ def open_queries(source: str, split: str, out: "Output", *, lenient: bool) -> "C
     return open_split(source, split, out, lenient=lenient)
 
 
-def open_split(name_or_folder: str, split: str, out: "Output", *, lenient: bool) -> "Collection":
-    """One split of a collection on this machine.
+def open_split(
+    name_or_folder: str,
+    split: str,
+    out: "Output",
+    *,
+    lenient: bool,
+    needs_documents: bool = True,
+) -> "Collection":
+    """One split of a collection on this machine; see `t1_jax.retrieval.load_collection`.
 
     Raises:
         DataError: nothing with that name exists, or a file is malformed.
@@ -173,7 +180,10 @@ def open_split(name_or_folder: str, split: str, out: "Output", *, lenient: bool)
     from t1_jax.hub import open_collection
 
     _check_path(name_or_folder)
-    return _with_flaws_logged(open_collection(name_or_folder, split, lenient=lenient), out)
+    collection = open_collection(
+        name_or_folder, split, lenient=lenient, needs_documents=needs_documents
+    )
+    return _with_flaws_logged(collection, out)
 
 
 def _check_path(source: str) -> None:

@@ -23,6 +23,7 @@ from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
 from t1_jax.cli.explain import explain
+from t1_jax.cli.fuse import fuse
 from t1_jax.cli.index import build_index, index_info, verify_index
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
@@ -123,7 +124,7 @@ index_app = typer.Typer(
 )
 _add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
-_add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare)
+_add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare, fuse=fuse)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")

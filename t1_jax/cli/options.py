@@ -43,7 +43,8 @@ CorpusName = Annotated[
     typer.Option(
         "--collection",
         "-c",
-        help="A name that `t1 pull` knows (cwe, ruff), or a folder with corpus.jsonl.",
+        help="A name that `t1 pull` knows (cwe, ruff), or the folder of a collection: BEIR, TREC, "
+        "Tevatron or FlagEmbedding.",
     ),
 ]
 InputFile = Annotated[
@@ -58,7 +59,8 @@ Lenient = Annotated[
     bool,
     typer.Option(
         "--lenient",
-        help="Drop empty texts, keep qrels of missing documents, and print how many there are.",
+        help="Drop malformed records and empty texts, keep qrels of missing documents, and print "
+        "how many there are.",
     ),
 ]
 Split = Annotated[str, typer.Option("--split", help="Split of the collection.")]

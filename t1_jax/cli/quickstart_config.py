@@ -21,7 +21,7 @@ class QuickstartConfig:
             skips training.
         weights: a trained model or adapter to evaluate, a folder or a known name. None
             evaluates the best weights of the training, or `model` itself without one.
-        collections: names that `t1 pull` knows, or folders in the BEIR layout.
+        collections: names that `t1 pull` knows, or folders of collections.
         split: the split to evaluate.
         lenient: accept flaws of published collections, see `t1_jax.retrieval.load_collection`.
         dtype: compute dtype of weights and activations.

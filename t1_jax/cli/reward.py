@@ -28,7 +28,7 @@ def try_reward(
     model: options.Model = options.DEFAULT_MODEL,
     collection: Annotated[
         str | None,
-        typer.Option("--collection", "-c", help="Queries of cwe, ruff or a BEIR folder."),
+        typer.Option("--collection", "-c", help="Queries of cwe, ruff or a folder."),
     ] = None,
     data: Annotated[
         Path | None,

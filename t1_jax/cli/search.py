@@ -61,6 +61,10 @@ def search(
             "files that the model was not trained on.",
         ),
     ] = None,
+    fusion: Annotated[
+        Literal["convex", "rrf", "minmax", "zscore"] | None,
+        typer.Option("--fusion", help="How --hybrid combines the scores. Default: convex."),
+    ] = None,
     n: options.NumThoughts = 1,
     max_thought_tokens: options.MaxThoughtTokens = None,
     think: Annotated[
@@ -120,6 +124,7 @@ def search(
     Example: t1 search notes/ "why is the sky blue"
     """
     from t1_jax.cli.searching import hybrid_note, open_dense, open_source
+    from t1_jax.retrieval import Fusion
     from t1_jax.retriever import Searcher, Verification
 
     out = Output(as_json)
@@ -148,8 +153,8 @@ def search(
         verification = Verification(k=verify, weight=weight)
     if bm25:
         _check_no_model_options(
-            hybrid=hybrid or None, thought=thought, verify=verify, model=model, index=index,
-            preset=preset, dtype=dtype, task=task, instruction=instruction,
+            hybrid=hybrid or None, fusion=fusion, thought=thought, verify=verify, model=model,
+            index=index, preset=preset, dtype=dtype, task=task, instruction=instruction,
             max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
@@ -179,7 +184,10 @@ def search(
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense))
         query_options = {**dense.query_options, "verify": verification}
-        searcher = dense.searcher(out, hybrid=bool(hybrid))
+        _check_fusion(fusion, hybrid=bool(hybrid))
+        searcher = dense.searcher(
+            out, hybrid=bool(hybrid), fusion=Fusion(method=fusion or "convex")
+        )
     if output is not None:
         _write_run(
             out, output, query_set, searcher, min(k or _K_OF_RUN, len(texts.ids)), query_options
@@ -195,6 +203,14 @@ def search(
             _search_one(out, texts, searcher, asked, k, query_options)
         except T1Error as error:
             print_error(error, as_json=as_json)
+
+
+def _check_fusion(fusion: str | None, *, hybrid: bool) -> None:
+    if fusion is not None and not hybrid:
+        raise ConfigError(
+            f"--fusion {fusion} combines BM25 with vectors, and this ranking has vectors alone",
+            hint="add --hybrid",
+        )
 
 
 def _asked_queries(out: Output, source: str) -> Iterator[str]:

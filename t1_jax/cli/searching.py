@@ -11,7 +11,7 @@ from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
-    from t1_jax.retrieval import BM25, Collection, Document, FileState, Index
+    from t1_jax.retrieval import BM25, Collection, Document, FileState, Fusion, Index
     from t1_jax.retriever import T1, OpenedModel, Searcher, StoredIndex
 
 
@@ -178,9 +178,11 @@ def _read_folder(
 
 
 def _is_collection(path: Path) -> bool:
-    """Whether this is a BEIR folder, or a JSONL file of documents with ids of their own."""
+    """Whether this is the folder of a collection, or a JSONL file of documents with ids."""
+    from t1_jax.retrieval import find_layout
+
     if path.is_dir():
-        return any((path / f"corpus.jsonl{end}").is_file() for end in ("", ".gz"))
+        return find_layout(path) is not None
     if path.name.endswith(".jsonl.gz"):
         return True
     if path.suffix != ".jsonl":
@@ -258,13 +260,17 @@ class DenseSearch:
             )
         return update.index, model
 
-    def searcher(self, out: "Output", *, hybrid: bool) -> "Searcher":
+    def searcher(
+        self, out: "Output", *, hybrid: bool, fusion: "Fusion | None" = None
+    ) -> "Searcher":
         """What searches the documents; see `load`."""
         from t1_jax.retriever import Searcher
 
         bm25 = self.source.bm25() if hybrid else None
         index, model = self.load(out)
-        return Searcher(self.source.documents_by_id, bm25=bm25, index=index, model=model)
+        return Searcher(
+            self.source.documents_by_id, bm25=bm25, index=index, model=model, fusion=fusion
+        )
 
     def _check_canaries(self, stored: "StoredIndex", model: "T1", out: "Output") -> None:
         """Compares embeddings if the files of the model are not those of the index."""

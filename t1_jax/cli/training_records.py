@@ -24,7 +24,7 @@ RecordsOutput = Annotated[
     Path, typer.Option("--output", "-o", help="File to write: .jsonl or .parquet.")
 ]
 TrainingCollection = Annotated[
-    str, typer.Option("--collection", "-c", help="cwe, ruff, or a folder in the BEIR layout.")
+    str, typer.Option("--collection", "-c", help="cwe, ruff, or the folder of a collection.")
 ]
 TrainingSplit = Annotated[str, typer.Option("--split", help="Split of the queries.")]
 

@@ -1,5 +1,7 @@
 """Layer 4: evaluation on collections: controls, baselines, significance, table and report."""
 
+from t1_jax.evaluate.baselines import BM25Baseline as BM25Baseline
+from t1_jax.evaluate.baselines import BM25QSBaseline as BM25QSBaseline
 from t1_jax.evaluate.benchmark import TaskScores as TaskScores
 from t1_jax.evaluate.benchmark import check_settings as check_settings
 from t1_jax.evaluate.benchmark import main_row as main_row
@@ -43,7 +45,6 @@ from t1_jax.evaluate.formats import bright_results as bright_results
 from t1_jax.evaluate.formats import mteb_model_meta as mteb_model_meta
 from t1_jax.evaluate.formats import mteb_task_result as mteb_task_result
 from t1_jax.evaluate.protocol import Baseline as Baseline
-from t1_jax.evaluate.protocol import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.protocol import evaluate_baseline as evaluate_baseline
 from t1_jax.evaluate.protocol import evaluate_baselines as evaluate_baselines
 from t1_jax.evaluate.protocol import evaluate_collection as evaluate_collection
@@ -55,6 +56,8 @@ from t1_jax.evaluate.results import Evaluation as Evaluation
 from t1_jax.evaluate.results import ModelFacts as ModelFacts
 from t1_jax.evaluate.results import Row as Row
 from t1_jax.evaluate.results import System as System
+from t1_jax.evaluate.run_file import RunFile as RunFile
+from t1_jax.evaluate.run_file import evaluate_run_file as evaluate_run_file
 from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentences as comparison_sentences
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes

@@ -32,6 +32,7 @@ class EvaluationConfig:
             its own, see `Verification`; 0 has no such row.
         verify_weight: weight of a verification.
         bm25: whether the table starts with BM25.
+        bm25qs: whether the table has BM25 as BRIGHT's harness computes it, with a weighted query.
         top_k: length of the rankings, from which all metrics are computed.
         metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
         index: back end of the search; "numpy" and "jax" are exact. "scann" is approximate, and its
@@ -57,6 +58,7 @@ class EvaluationConfig:
     verify: int = 0
     verify_weight: float = Verification.weight
     bm25: bool = True
+    bm25qs: bool = False
     top_k: int = 100
     metrics: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
     index: Literal["numpy", "jax", "scann"] = "numpy"

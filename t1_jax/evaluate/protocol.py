@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import DataError
+from t1_jax.evaluate.baselines import BM25Baseline, BM25QSBaseline
 from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS, VERIFIED, ControlQueries, QueryVectors
 from t1_jax.evaluate.documents import EncodedDocuments, encode_in_memory
@@ -18,7 +19,7 @@ from t1_jax.evaluate.encoders import Encoder
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
 from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
-from t1_jax.retrieval import BM25, Collection, Index, Run, build_index, score_run
+from t1_jax.retrieval import Collection, Index, Run, build_index, score_run
 
 
 @runtime_checkable
@@ -41,18 +42,6 @@ class Baseline(Protocol):
         Excluded and further documents may be among them; they are removed before scoring.
         """
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class BM25Baseline:
-    """BM25 with the settings of `t1_jax.retrieval.BM25`."""
-
-    name: str = "bm25"
-    label: str = "BM25"
-
-    def retrieve(self, collection: Collection, k: int) -> Run:
-        """See `Baseline.retrieve`."""
-        return BM25.build(collection).search(collection.queries, k, collection.excluded)
 
 
 def evaluate_collection(
@@ -147,7 +136,7 @@ def evaluate_baselines(
     split: str | None = None,
     taken: Iterable[str] = (),
 ) -> Evaluation:
-    """An evaluation without a model: BM25 if `config.bm25`, then others, such as run files.
+    """An evaluation without a model: BM25 as `config` asks, then others, such as run files.
 
     A name in `taken`, and a repeated name or label, gets a number.
 
@@ -159,7 +148,8 @@ def evaluate_baselines(
     evaluated = scorable_queries(collection, config)
     known = {query.id for query in collection.queries}
     names, labels, rows = set(taken), set[str](), []
-    for baseline in [BM25Baseline(), *baselines] if config.bm25 else baselines:
+    lexical = [BM25Baseline()] * config.bm25 + [BM25QSBaseline()] * config.bm25qs
+    for baseline in (*lexical, *baselines):
         row = evaluate_baseline(baseline, evaluated, config, known_queries=known)
         row = replace(
             row,

@@ -43,21 +43,32 @@ def _pull_splits(
     return splits
 
 
-def open_collection(name_or_folder: str, split: str = "test", lenient: bool = False) -> Collection:
+def open_collection(
+    name_or_folder: str,
+    split: str = "test",
+    lenient: bool = False,
+    *,
+    needs_documents: bool = True,
+) -> Collection:
     """One split of a local collection; nothing is fetched. See `t1_jax.retrieval.load_collection`.
 
     Raises:
         DataError: the collection does not exist locally, or its files are malformed.
     """
-    collection = load_collection(collection_folder(name_or_folder), split, lenient=lenient)
+    collection = load_collection(
+        collection_folder(name_or_folder),
+        split,
+        lenient=lenient,
+        needs_documents=needs_documents,
+    )
     is_registered = name_or_folder in datasets.DATASETS
     return replace(collection, task=name_or_folder) if is_registered else collection
 
 
 def open_documents(name_or_path: str, lenient: bool = False) -> Collection:
-    """The documents of a local collection, a folder with `corpus.jsonl`, a JSONL file or `-`.
+    """The documents of a local collection, of a file, or of standard input (`-`).
 
-    See `t1_jax.retrieval.load_documents`; `-` is standard input.
+    See `t1_jax.retrieval.load_documents`.
 
     Raises:
         DataError: the path does not exist, or the file is malformed.

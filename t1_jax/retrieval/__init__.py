@@ -3,12 +3,8 @@
 `t1_jax.retrieval.datasets` has the collections that this package can build.
 """
 
-from t1_jax.retrieval.beir import load_collection as load_collection
-from t1_jax.retrieval.beir import load_documents as load_documents
-from t1_jax.retrieval.beir import load_queries as load_queries
-from t1_jax.retrieval.beir import save_collection as save_collection
-from t1_jax.retrieval.beir import splits_of as splits_of
 from t1_jax.retrieval.bm25 import BM25 as BM25
+from t1_jax.retrieval.bm25qs import BM25QS as BM25QS
 from t1_jax.retrieval.collection import Collection as Collection
 from t1_jax.retrieval.collection import Document as Document
 from t1_jax.retrieval.collection import Query as Query
@@ -23,6 +19,8 @@ from t1_jax.retrieval.dedup import text_hash as text_hash
 from t1_jax.retrieval.folder import FileState as FileState
 from t1_jax.retrieval.folder import FolderContents as FolderContents
 from t1_jax.retrieval.folder import read_folder as read_folder
+from t1_jax.retrieval.fusion import Fusion as Fusion
+from t1_jax.retrieval.fusion import FusionMethod as FusionMethod
 from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
@@ -49,16 +47,24 @@ from t1_jax.retrieval.jsonl import MAX_RELEVANCE_LABEL as MAX_RELEVANCE_LABEL
 from t1_jax.retrieval.jsonl import Record as Record
 from t1_jax.retrieval.jsonl import parse_json as parse_json
 from t1_jax.retrieval.jsonl import read_records as read_records
+from t1_jax.retrieval.layouts import find_layout as find_layout
+from t1_jax.retrieval.layouts import recognize_layout as recognize_layout
+from t1_jax.retrieval.load import load_collection as load_collection
+from t1_jax.retrieval.load import load_documents as load_documents
+from t1_jax.retrieval.load import load_queries as load_queries
+from t1_jax.retrieval.load import splits_of as splits_of
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
 from t1_jax.retrieval.query_file import QueryFile as QueryFile
 from t1_jax.retrieval.query_file import check_query_file as check_query_file
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
+from t1_jax.retrieval.run_file import read_run as read_run
+from t1_jax.retrieval.save import save_collection as save_collection
 from t1_jax.retrieval.snippets import Snippet as Snippet
 from t1_jax.retrieval.snippets import best_sentence as best_sentence
 from t1_jax.retrieval.snippets import first_sentence as first_sentence
 from t1_jax.retrieval.trec import Run as Run
-from t1_jax.retrieval.trec import read_run as read_run
 from t1_jax.retrieval.trec import trec_ids as trec_ids
+from t1_jax.retrieval.trec import trec_names as trec_names
 from t1_jax.retrieval.trec import write_run as write_run
 from t1_jax.retrieval.validation import DROPPED_DOCUMENTS as DROPPED_DOCUMENTS

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval.collection import Collection, Query
@@ -54,30 +55,13 @@ class BM25:
             ConfigError: k1 is negative, or b is outside [0, 1].
             DataError: the documents contain no word.
         """
-        if k1 < 0 or not 0 <= b <= 1:
-            raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, got k1={k1} and b={b}")
-        import bm25s
-
-        # bm25s logs at debug level, which becomes visible once a library adds a root handler.
-        logging.getLogger("bm25s").setLevel(logging.WARNING)
+        check_parameters(k1, b)
         texts = [document.full_text for document in collection.documents]
-
-        def build_index(tokens: list[list[str]]) -> "bm25s.BM25 | None":
-            if not any(tokens):
-                return None
-            index = bm25s.BM25(method="lucene", k1=k1, b=b)
-            index.index(tokens, show_progress=False)
-            return index
-
-        words = build_index(stem(texts))
-        if words is None:
-            raise DataError(
-                f"the documents of {collection.name} contain no word, so BM25 cannot index them"
-            )
+        words, letters = stem(texts), single_letters(texts)
         return cls(
             ids=tuple(document.id for document in collection.documents),
-            words=words,
-            letters=build_index(single_letters(texts)),
+            words=build_terms(collection.name, words, k1=k1, b=b),
+            letters=build_terms(collection.name, letters, k1=k1, b=b) if any(letters) else None,
         )
 
     def search(
@@ -107,9 +91,38 @@ class BM25:
         term_ids = index.get_tokens_ids(terms) if index is not None else []
         if index is None or not term_ids:
             return {}
-        scores = index.get_scores_from_ids(term_ids)
-        excluded = set(excluded)
-        matching = np.flatnonzero(scores > 0).tolist()
-        rows = [row for row in matching if self.ids[row] not in excluded]
-        order = rank_documents(scores[rows], [self.ids[row] for row in rows], k)
-        return {self.ids[rows[i]]: float(scores[rows[i]]) for i in order.tolist()}
+        return rank_matching(index.get_scores_from_ids(term_ids), self.ids, k, excluded)
+
+
+def check_parameters(k1: float, b: float) -> None:
+    """Raises ConfigError for parameters out of range."""
+    if k1 < 0 or not 0 <= b <= 1:
+        raise ConfigError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, got k1={k1} and b={b}")
+
+
+def build_terms(name: str, tokens: list[list[str]], *, k1: float, b: float) -> "bm25s.BM25":
+    """bm25s's sparse matrix of term weights with Lucene's formula; `name` is that of the corpus.
+
+    Raises:
+        DataError: there is no token.
+    """
+    import bm25s
+
+    # bm25s logs at debug level, which becomes visible once a library adds a root handler.
+    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    if not any(tokens):
+        raise DataError(f"the documents of {name} contain no word, so BM25 cannot index them")
+    index = bm25s.BM25(method="lucene", k1=k1, b=b)
+    index.index(tokens, show_progress=False)
+    return index
+
+
+def rank_matching(
+    scores: Float[np.ndarray, " C"], ids: Sequence[str], k: int, excluded: Iterable[str]
+) -> dict[str, float]:
+    """The top `k` documents with a positive score that are not excluded; `ids` has their ids."""
+    excluded = set(excluded)
+    matching: list[int] = np.flatnonzero(scores > 0).tolist()
+    rows = [row for row in matching if ids[row] not in excluded]
+    order: list[int] = rank_documents(scores[rows], [ids[row] for row in rows], k).tolist()
+    return {ids[rows[i]]: float(scores[rows[i]]) for i in order}

@@ -70,6 +70,22 @@ class Record:
             raise self.location.error(f'field "{name}" must be a list of strings')
         return [self._checked(name, id_error(str(item)), str(item)) for item in items]
 
+    def relevance_label(self, name: str) -> int:
+        """The relevance label under `name`, a number or a text; see `parse_relevance_label`."""
+        value = self._present(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self.location.error(f'field "{name}" must be an integer, found {value!r}')
+        return parse_relevance_label(self.location, str(value))
+
+    def objects(self, name: str) -> "list[Record]":
+        """The list of JSON objects under `name`."""
+        value = self._present(name)
+        items = value if isinstance(value, list) else [None]
+        objects = [item for item in items if isinstance(item, dict)]
+        if len(objects) < len(items):
+            raise self.location.error(f'field "{name}" must be a list of objects')
+        return [Record(location=self.location, fields=item) for item in objects]
+
     def _present(self, name: str) -> object:
         if name not in self.fields:
             raise self.location.error(
@@ -109,14 +125,19 @@ def parse_json(location: SourceLocation, line: str) -> object:
         raise location.error(f"malformed JSON: {error}") from error
 
 
-def read_records(path: Path) -> Iterator[Record]:
-    """Yields the JSON objects of a JSONL file; unknown fields are ignored.
+def parse_record(location: SourceLocation, line: str) -> Record:
+    """The JSON object of a line; unknown fields are ignored.
 
     Raises:
         DataError: an empty line, malformed JSON, or a line that is not an object.
     """
+    fields = parse_json(location, line)
+    if not isinstance(fields, dict):
+        raise location.error(f"expected a JSON object, found {type(fields).__name__}")
+    return Record(location=location, fields=fields)
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """Yields the JSON objects of a JSONL file; see `parse_record`."""
     for location, line in read_lines(path):
-        fields = parse_json(location, line)
-        if not isinstance(fields, dict):
-            raise location.error(f"expected a JSON object, found {type(fields).__name__}")
-        yield Record(location=location, fields=fields)
+        yield parse_record(location, line)

@@ -13,7 +13,8 @@ from t1_jax.retrieval.collection import SourceLocation
 from t1_jax.retrieval.jsonl import read_lines
 from t1_jax.retrieval.ranking import rank_documents
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST_SCORE = float(np.finfo(np.float32).max)
+"""Scores of runs must be finite in float32, the precision of trec_eval."""
 
 Run: TypeAlias = dict[str, dict[str, float]]
 """Query id -> document id -> score; `rank_documents` defines the ranking."""
@@ -39,6 +40,11 @@ def trec_ids(ids: Iterable[str]) -> dict[str, str]:
             )
         trec_id[original] = mapped
     return trec_id
+
+
+def trec_names(ids: Iterable[str]) -> dict[str, str]:
+    """Id in TREC files -> id, the inverse of `trec_ids`; raises as it does."""
+    return {written: original for original, written in trec_ids(ids).items()}
 
 
 def write_run(
@@ -68,8 +74,8 @@ def write_run(
     write_atomically(Path(path), "".join(lines))
 
 
-def read_run(path: Path) -> Run:
-    """Reads a run; the rank column is ignored, as in trec_eval.
+def read_trec_run(path: Path) -> Run:
+    """Reads a run in TREC format; the rank column is ignored, as in trec_eval.
 
     Raises:
         DataError: a line does not have six fields, a score is not finite in float32 (the precision
@@ -85,11 +91,23 @@ def read_run(path: Path) -> Run:
                 hint='write an id that has spaces with "_" in their location, as pyserini does',
             )
         query_id, _, document_id, _, score, _ = fields
-        scores = run.setdefault(query_id, {})
-        if document_id in scores:
-            raise location.error(f"query {query_id!r} lists document {document_id!r} twice")
-        scores[document_id] = _finite(location, score)
+        add_score(run, location, query_id, document_id, score)
     return run
+
+
+def add_score(
+    run: Run, location: SourceLocation, query_id: str, document_id: str, score: str
+) -> None:
+    """Adds a line of a run.
+
+    Raises:
+        DataError: the query lists the document already, or the score is not a number that is finite
+            in float32.
+    """
+    scores = run.setdefault(query_id, {})
+    if document_id in scores:
+        raise location.error(f"query {query_id!r} lists document {document_id!r} twice")
+    scores[document_id] = _finite(location, score)
 
 
 def _finite(location: SourceLocation, text: str) -> float:
@@ -97,6 +115,6 @@ def _finite(location: SourceLocation, text: str) -> float:
         value = float(text if text.isascii() and "_" not in text else "")
     except ValueError as error:
         raise location.error(f"the score must be a number, found {text!r}") from error
-    if not abs(value) <= _LARGEST:
+    if not abs(value) <= LARGEST_SCORE:
         raise location.error(f"the score must be finite in float32, found {text!r}")
     return value

@@ -7,6 +7,7 @@ from t1_jax.errors import DataError
 from t1_jax.progress import counted
 from t1_jax.retrieval.collection import SourceLocation
 
+MALFORMED = "malformed records"
 EMPTY_DOCUMENT = "documents without title and text"
 EMPTY_QUERY = "queries without text"
 UNKNOWN_DOCUMENT = "qrels for documents that the corpus lacks"
@@ -20,6 +21,7 @@ DUPLICATE_QREL = "duplicate lines in the qrels (ignored)"
 EXCLUDED_ABSENT_DOCUMENT = "excluded ids that the corpus lacks (ignored)"
 
 _LENIENT_ACTION = {
+    MALFORMED: "dropped",
     EMPTY_DOCUMENT: "dropped",
     EMPTY_QUERY: "dropped",
     UNKNOWN_DOCUMENT: "kept for scores, as in trec_eval",
@@ -41,6 +43,7 @@ class ValidationReport:
         self._ignored = Counter[str]()
         self._problems = Counter[str]()
         self._first: dict[str, str] = {}
+        self._malformed: set[SourceLocation] = set()
 
     def ignore(self, kind: str, count: int = 1) -> None:
         """Counts problems that change no score."""
@@ -55,6 +58,12 @@ class ValidationReport:
     def copy(self) -> "ValidationReport":
         """A report that starts with the problems of this one."""
         return copy.deepcopy(self)
+
+    def add_malformed(self, location: SourceLocation, message: str) -> None:
+        """Counts a record that cannot be parsed; only once if its file is read twice."""
+        if location not in self._malformed:
+            self._malformed.add(location)
+            self.add(MALFORMED, location, message)
 
     def raise_unless(self, lenient: bool) -> None:
         """Raises if there are problems and reading is not lenient.

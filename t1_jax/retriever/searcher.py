@@ -13,6 +13,7 @@ from t1_jax.retrieval import (
     BM25,
     Collection,
     Document,
+    Fusion,
     Index,
     Run,
     Snippet,
@@ -82,6 +83,7 @@ class Searcher:
         bm25: BM25 | None = None,
         index: Index | None = None,
         model: T1 | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         """Builds a searcher.
 
@@ -90,6 +92,7 @@ class Searcher:
             bm25: BM25 over the same documents.
             index: their embeddings.
             model: the model that made the index.
+            fusion: how both rankings are combined, BM25 first.
 
         Raises:
             ConfigError: neither BM25 nor an index with its model.
@@ -97,6 +100,7 @@ class Searcher:
         if (index is None) != (model is None) or (bm25 is None and index is None):
             raise ConfigError("a search needs BM25, or an index together with its model")
         self.documents, self._bm25, self._index, self._model = documents, bm25, index, model
+        self._fusion = fusion or Fusion()
         self._rows = {} if index is None else {name: i for i, name in enumerate(index.ids)}
 
     @property
@@ -164,7 +168,7 @@ class Searcher:
                     show_progress_bar=show_progress_bar,
                 )
         if self.ranking == "hybrid":
-            run = fuse_runs(scores["bm25"], dense, k)
+            run = fuse_runs([scores["bm25"], dense], k, self._fusion)
         else:
             run = scores["bm25"] if self._index is None else dense
             if depth > k:

@@ -46,6 +46,25 @@ def test_a_run_of_anybodys_is_scored(t1, pets, run):
     assert all(sentence in printed for sentence in notes)
 
 
+def test_a_score_json_is_scored_and_needs_no_documents(t1, tmp_path):
+    """TREC topics and qrels, and the score.json that BRIGHT's harness writes."""
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    (folder / "topics.tsv").write_text("q1\twho purrs?\nq2\twho barks?\n")
+    (folder / "qrels.txt").write_text("q1 0 cat 1\nq2 0 dog 1\n")
+    run = tmp_path / "score.json"
+    run.write_text('{"q1": {"cat": 2, "fox": 1}, "q2": {"fox": 2, "dog": 1}}')
+    answer = t1("evaluate", "--run", run, "-c", folder, "--json", "bootstrap_samples=50")
+    assert answer.code == 0, answer.err
+    (row,) = answer.json["collections"][0]["rows"]
+    assert row["metrics"]["nDCG@10"]["mean"] == pytest.approx((1 + 0.63093) / 2, abs=1e-4)
+    answer = t1("compare", run, run, "-c", folder, "--json")
+    assert answer.code == 0, answer.err
+    answer = t1("evaluate", "-c", folder)
+    assert answer.code == 2
+    assert "no documents" in answer.err
+
+
 def test_a_run_named_as_the_baseline_has_a_row_of_its_own(t1, pets, run, tmp_path):
     own = run.rename(tmp_path / "bm25.trec")
     answer = t1(

@@ -185,6 +185,7 @@ def test_bm25_needs_no_model(t1, pets, pets_index, tmp_path, no_weights):
         (("x", "--max-thought-tokens", "0"), "must be at least 1"),
         (("x", "--max-thought-tokens", "5000"), "the model has 4096"),
         (("x", "-n", "0"), "must be at least 1"),
+        (("x", "--fusion", "rrf"), "combines BM25 with vectors"),
         (("x", "-m", "nowhere"), "neither a path nor a known model"),
         (("\udcff",), "surrogate"),
     ],

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from t1_jax.errors import DataError
 from t1_jax.files import read_text, sha256_of, write_atomically
-from t1_jax.retrieval.beir import load_collection
 from t1_jax.retrieval.benchmarks.beir_parquet import (
     read_parquet_documents,
     read_parquet_qrels,
@@ -26,6 +25,7 @@ from t1_jax.retrieval.benchmarks.parquet import parquet_files
 from t1_jax.retrieval.benchmarks.rewriting import ORIGINAL, Rewriting
 from t1_jax.retrieval.benchmarks.spec import Benchmark
 from t1_jax.retrieval.collection import Collection, Document, Query
+from t1_jax.retrieval.load import load_collection
 from t1_jax.retrieval.validation import EXCLUDED_ABSENT_DOCUMENT, ValidationReport
 
 SOURCE_FILE = "source.json"

@@ -13,7 +13,7 @@ class SourceConfig:
     """Training queries and the corpus that they search.
 
     Attributes:
-        collection: a name that `t1 pull` knows, or a folder in the BEIR layout.
+        collection: a name that `t1 pull` knows, or the folder of a collection.
         records: JSONL or Parquet files of training records; empty takes the collection's training
             queries, with template thoughts if the package has templates for it.
         documents: add corpus pairs, records made from the corpus itself: texts of the source of a

@@ -265,7 +265,7 @@ def test_an_unknown_split_names_the_known_ones(folder: Path):
     for split in ("dev", "../qrels/test"):
         with pytest.raises(DataError, match="choose one of test"):
             load_collection(folder, split)
-    with pytest.raises(DataError, match="not a collection in the BEIR layout"):
+    with pytest.raises(DataError, match="not a collection in a known format"):
         splits_of(folder / "qrels")
 
 
