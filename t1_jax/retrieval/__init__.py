@@ -27,6 +27,7 @@ from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index import EmbeddingTable as EmbeddingTable
+from t1_jax.retrieval.index import FaissSettings as FaissSettings
 from t1_jax.retrieval.index import Fingerprint as Fingerprint
 from t1_jax.retrieval.index import Index as Index
 from t1_jax.retrieval.index import IndexMismatchError as IndexMismatchError
@@ -34,6 +35,8 @@ from t1_jax.retrieval.index import IndexVersionError as IndexVersionError
 from t1_jax.retrieval.index import Manifest as Manifest
 from t1_jax.retrieval.index import ScannSettings as ScannSettings
 from t1_jax.retrieval.index import SearchResult as SearchResult
+from t1_jax.retrieval.index import StoredPrecision as StoredPrecision
+from t1_jax.retrieval.index import build_from_table as build_from_table
 from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index import index_documents as index_documents
