@@ -16,7 +16,7 @@ from t1_jax.evaluate.controls import CONTROLS, ControlQueries, QueryVectors
 from t1_jax.evaluate.encoders import Encoder
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
 from t1_jax.progress import counted
-from t1_jax.retrieval import BM25, Collection, Index, Run, ScannSettings, build_index, score_run
+from t1_jax.retrieval import BM25, Collection, Index, Run, build_index, score_run
 
 
 @runtime_checkable
@@ -98,7 +98,7 @@ def evaluate_collection(
         config.index,
         [document.id for document in evaluated.documents],
         documents.vectors,
-        scann=ScannSettings(minimum_recall=0.0),  # a low recall is reported, not an error
+        reject_low_recall=False,  # it is reported
         sample_queries=next(iter(embedded.values())).vectors,
     )
     rows = [

@@ -254,9 +254,10 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
 
 def _check_processes(index: str) -> None:
     """Each process builds its own index, and rewards must be equal on all of them."""
-    if index == "scann" and jax.process_count() > 1:
+    measured = {"scann": "ScaNN", "faiss": "FAISS"}
+    if index in measured and jax.process_count() > 1:
         raise UnsupportedError(
-            "ScaNN builds a different index in each process, so rewards would differ",
+            f"{measured[index]} builds a different index in each process, so rewards would differ",
             hint="set pool.index=jax, which shards the corpus over all devices",
         )
 

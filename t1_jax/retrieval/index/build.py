@@ -47,6 +47,7 @@ def build_index(
     scann: ScannSettings | None = None,
     faiss: FaissSettings | None = None,
     sample_queries: np.ndarray | None = None,
+    reject_low_recall: bool = True,
 ) -> Index:
     """Builds an index.
 
@@ -59,6 +60,7 @@ def build_index(
         faiss: settings of "faiss".
         sample_queries: query embeddings [B, E] with which the recall of "scann" and "faiss" is
             measured.
+        reject_low_recall: whether a recall below the minimum of the settings is an error.
 
     Raises:
         ConfigError: unknown kind, or settings that do not fit the vectors.
@@ -69,7 +71,13 @@ def build_index(
     _check_kind(kind)
     table = EmbeddingTable.from_vectors(ids, vectors)
     return build_from_table(
-        kind, table, mesh=mesh, scann=scann, faiss=faiss, sample_queries=sample_queries
+        kind,
+        table,
+        mesh=mesh,
+        scann=scann,
+        faiss=faiss,
+        sample_queries=sample_queries,
+        reject_low_recall=reject_low_recall,
     )
 
 
@@ -81,13 +89,18 @@ def build_from_table(
     scann: ScannSettings | None = None,
     faiss: FaissSettings | None = None,
     sample_queries: np.ndarray | None = None,
+    reject_low_recall: bool = True,
 ) -> Index:
     """`build_index` of a table, which keeps its number format and may be a memory map."""
     _check_kind(kind)
     if kind == "scann":
-        return ScannIndex.build(table, scann, sample_queries=sample_queries)
+        return ScannIndex.build(
+            table, scann, sample_queries=sample_queries, reject_low_recall=reject_low_recall
+        )
     if kind == "faiss":
-        return FaissIndex.build(table, faiss, sample_queries=sample_queries)
+        return FaissIndex.build(
+            table, faiss, sample_queries=sample_queries, reject_low_recall=reject_low_recall
+        )
     return _exact_index(kind, table, mesh)
 
 

@@ -159,10 +159,12 @@ class FaissIndex(ApproximateIndex):
         settings: FaissSettings | None = None,
         *,
         sample_queries: Float[np.ndarray, "B E"] | None = None,
+        reject_low_recall: bool = True,
     ) -> "FaissIndex":
         """Trains FAISS and chooses settings by measuring.
 
-        Recall is measured with `sample_queries`, or with documents, see `RecallSample`.
+        Recall is measured with `sample_queries`, or with documents, see `RecallSample`. Without
+        `reject_low_recall` the settings with the highest recall do where none reaches the minimum.
 
         Raises:
             UnsupportedError: FAISS is not installed.
@@ -172,7 +174,8 @@ class FaissIndex(ApproximateIndex):
         index = cls(table, _train(table, settings), settings, 0.0, {})
         sample = RecallSample(table, sample_queries)
         trial = choose_settings(index, settings.ladders(), sample, settings.minimum_recall)
-        check_recall("FAISS", trial, settings.minimum_recall)
+        if reject_low_recall:
+            check_recall("FAISS", trial, settings.minimum_recall)
         index.recall_at_10 = trial.recall_at_10
         index.measured = {
             "recall_with": sample.source,

@@ -70,8 +70,10 @@ class ScannSettings:
         if not 0 <= self.minimum_recall <= 1:
             raise ConfigError(f"scann: minimum_recall {self.minimum_recall} is not in [0, 1]")
 
-    def resolved(self, n_rows: int) -> "ScannSettings":
+    def resolved(self, n_rows: int, width: int = 2) -> "ScannSettings":
         """The settings with all but `leaves_to_search` and `candidates` chosen for `n_rows` rows.
+
+        `width` is their number of dimensions.
 
         Raises:
             ConfigError: too few rows for a tree, more leaves than rows, or more leaves to search
@@ -139,10 +141,12 @@ class ScannIndex(ApproximateIndex):
         settings: ScannSettings | None = None,
         *,
         sample_queries: Float[np.ndarray, "B E"] | None = None,
+        reject_low_recall: bool = True,
     ) -> "ScannIndex":
         """Trains ScaNN and chooses settings by measuring; training is random.
 
-        Recall is measured with `sample_queries`, or with documents, see `RecallSample`.
+        Recall is measured with `sample_queries`, or with documents, see `RecallSample`. Without
+        `reject_low_recall` the settings with the highest recall do where none reaches the minimum.
 
         Raises:
             UnsupportedError: ScaNN is not installed.
@@ -152,7 +156,8 @@ class ScannIndex(ApproximateIndex):
         index = cls(table, _train(table.vectors, settings), settings, 0.0, {})
         sample = RecallSample(table, sample_queries)
         trial = choose_settings(index, settings.ladders(), sample, settings.minimum_recall)
-        check_recall("ScaNN", trial, settings.minimum_recall)
+        if reject_low_recall:
+            check_recall("ScaNN", trial, settings.minimum_recall)
         index.recall_at_10 = trial.recall_at_10
         index.measured = {
             "recall_with": sample.source,

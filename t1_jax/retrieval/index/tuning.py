@@ -1,4 +1,4 @@
-"""Chooses search settings of an approximate index by measuring recall and speed on sample queries."""
+"""Chooses search settings of an approximate index by measuring recall and speed on queries."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ def choose_settings(
         minimum_recall: recall@10, from 0 to 1.
     """
     trials = [
-        trial for ladder in ladders for trial in _first(index, ladder, sample, minimum_recall)
+        trial for ladder in ladders for trial in _climb(index, ladder, sample, minimum_recall)
     ]
     reaching = [trial for trial in trials if trial.recall_at_10 >= minimum_recall]
     if reaching:
@@ -76,7 +76,7 @@ def counts_up_to(most: int, *, start: int = 1) -> list[int]:
     return [*counts, most]
 
 
-def _first(
+def _climb(
     index: ApproximateIndex,
     ladder: Sequence[Settings],
     sample: RecallSample,
