@@ -150,8 +150,9 @@ class _Backend:
         if self.queries is not None:
             manifest = retrieval.read_manifest(self.queries)
             sample = retrieval.load_index(self.queries, manifest.fingerprint, kind="numpy").vectors
-        settings = {} if self.settings is None else {self.kind: self.settings}
-        return retrieval.build_from_table(self.kind, table, sample_queries=sample, **settings)
+        return retrieval.build_from_table(
+            self.kind, table, settings=self.settings, sample_queries=sample
+        )
 
 
 def _backend_settings(

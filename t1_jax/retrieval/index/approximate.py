@@ -5,8 +5,10 @@ those of exact search. A query with too few candidates is answered by exact sear
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -14,17 +16,13 @@ from jaxtyping import Float, Float32, Int
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
 from t1_jax.retrieval.index.protocol import SearchResult
-from t1_jax.retrieval.index.store import Manifest
+from t1_jax.retrieval.index.recall import SCORE_TOLERANCE, RecallSample
+from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
 from t1_jax.retrieval.index.top_k import TopK
-
-SAMPLE_QUERIES = 256
-"""Documents that recall is measured with, where there are no queries."""
+from t1_jax.retrieval.index.tuning import check_recall, choose_settings
 
 _MARGIN = 16
 """Candidates beyond k: a back end's scores differ from ours in the last bits."""
-
-_SCORE_TOLERANCE = 2e-6
-"""Cosines closer than that may be equal: the rounding of a sum of float32 products."""
 
 _BLOCK_BYTES = 1 << 26
 
@@ -33,17 +31,69 @@ class ApproximateIndex(NumpyIndex):
     """Approximate search over an exact table; `rank_of` is exact, at the cost of exact search.
 
     Attributes:
-        settings: of the back end; its search settings may be changed between searches.
-        recall_at_10: recall@10 against exact search, see `measure_recall`.
-        measured: with what and how fast, for the manifest.
+        settings: of the back end; those of searches may change between searches.
+        recall_at_10: see `RecallSample.recall_at_10`.
+        measured: with what recall was measured, and queries per second, for the manifest.
     """
 
-    settings: Any
-    recall_at_10: float
-    measured: dict[str, Any]
+    settings_type: ClassVar[type[Any]]
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        table: EmbeddingTable,
+        trained: Any,
+        settings: Any,
+        recall_at_10: float = 0.0,
+        measured: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Use `build` or `load`; `trained` is an object of the back end."""
+        super().__init__(table)
+        self.settings = settings
+        self.recall_at_10 = recall_at_10
+        self.measured = dict(measured or {})
+        self._trained = trained
 
     @classmethod
-    @abstractmethod
+    def build(
+        cls,
+        table: EmbeddingTable,
+        settings: Any = None,
+        *,
+        sample_queries: Float[np.ndarray, "B E"] | None = None,
+        reject_low_recall: bool = True,
+    ) -> "ApproximateIndex":
+        """Trains the back end, and chooses the settings of searches by measuring.
+
+        Training is random and speed varies, so settings and recall may vary slightly.
+
+        Args:
+            table: ids and vectors.
+            settings: of the back end; None means its defaults.
+            sample_queries: queries that recall is measured with; None means documents, see
+                `RecallSample`.
+            reject_low_recall: whether a recall below the minimum of the settings is an error. If it
+                is not, the settings with the highest recall are taken.
+
+        Raises:
+            ConfigError: the settings do not fit the table.
+            UnsupportedError: the back end is not installed.
+            IndexContractError: no settings reach the minimum.
+        """
+        settings = (settings or cls.settings_type()).resolved(len(table.ids), table.width)
+        index = cls(table, cls.train(table, settings), settings)
+        sample = RecallSample(table, sample_queries)
+        trial = choose_settings(index, settings.ladders(), sample, settings.minimum_recall)
+        if reject_low_recall:
+            check_recall(cls.name, trial, settings.minimum_recall)
+        index.recall_at_10 = trial.recall_at_10
+        index.measured = {
+            "recall_with": sample.source,
+            "queries_per_second": round(trial.queries_per_second),
+        }
+        return index
+
+    @classmethod
     def load(cls, folder: Path, manifest: Manifest, table: EmbeddingTable) -> "ApproximateIndex":
         """Restores a saved index from a folder that `read_index` has checked.
 
@@ -51,6 +101,28 @@ class ApproximateIndex(NumpyIndex):
             UnsupportedError: the back end is not installed.
             CorruptIndexError: it cannot read its files.
         """
+        try:
+            settings = cls.settings_type(**manifest.settings)
+            trained = cls.read_trained(folder / cls.kind, settings)
+        except (TypeError, ValueError, RuntimeError, OSError) as error:
+            raise CorruptIndexError(
+                f"{cls.name} cannot load {folder}: {error}", hint="index the collection again"
+            ) from error
+        return cls(table, trained, settings, manifest.recall_at_10, manifest.measured)
+
+    @staticmethod
+    @abstractmethod
+    def train(table: EmbeddingTable, settings: Any) -> Any:
+        """What the back end makes of the vectors; UnsupportedError if it is not installed."""
+
+    @staticmethod
+    @abstractmethod
+    def read_trained(folder: Path, settings: Any) -> Any:
+        """Reads what `write_trained` wrote."""
+
+    @abstractmethod
+    def write_trained(self, folder: Path) -> None:
+        """Writes what was trained to an empty folder."""
 
     @abstractmethod
     def propose(self, units: Float32[np.ndarray, "B E"], count: int) -> Int[np.ndarray, "B M"]:
@@ -83,7 +155,7 @@ class ApproximateIndex(NumpyIndex):
                     scores[query, np.isin(proposed[start + query], rows)] = -np.inf
             best.add_candidates(start, scores, proposed[block])
             # Rows that were not proposed may be as good as the last one of the result.
-            unsettled[block] = lowest >= best.scores[block, -1] - _SCORE_TOLERANCE
+            unsettled[block] = lowest >= best.scores[block, -1] - SCORE_TOLERANCE
         removed = np.array([len(np.unique(rows[rows >= 0])) for rows in excluded_rows])
         available = np.minimum(best.rows.shape[1], len(self.ids) - removed)
         unsettled &= (proposed >= 0).sum(axis=1) < len(self.ids)
@@ -93,6 +165,18 @@ class ApproximateIndex(NumpyIndex):
             exact = super().search(units[again], k, [row[row >= 0] for row in excluded_rows[again]])
             best.scores[again], best.rows[again] = exact.scores, exact.rows
         return SearchResult(scores=best.scores, rows=best.rows)
+
+    def _backend_files(self) -> dict[str, Any]:
+        return {
+            "recall_at_10": self.recall_at_10,
+            "measured": self.measured,
+            "settings": asdict(self.settings),
+            "write_backend_files": self._write_backend_files,
+        }
+
+    def _write_backend_files(self, folder: Path) -> None:
+        (folder / self.kind).mkdir()
+        self.write_trained(folder / self.kind)
 
     def _exact_scores(
         self, units: Float32[np.ndarray, "b E"], rows: Int[np.ndarray, "b M"]
@@ -105,49 +189,3 @@ class ApproximateIndex(NumpyIndex):
         repeated = np.zeros(rows.shape, bool)
         np.put_along_axis(repeated, in_order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
         return np.where((rows < 0) | repeated, -np.inf, scores)
-
-
-class RecallSample:
-    """Queries with their exact top 10, against which settings are measured.
-
-    Attributes:
-        units: normalized queries [B, E].
-        source: what they are, for people.
-    """
-
-    def __init__(
-        self, table: EmbeddingTable, queries: Float[np.ndarray, "B E"] | None = None
-    ) -> None:
-        """Searches exactly.
-
-        Args:
-            table: of the index.
-            queries: query embeddings. None takes documents, each of which is excluded from its own
-                ranking: that would be found too easily.
-
-        Raises: as `Index.search`.
-        """
-        self._table = table
-        self._own_rows: list[list[int]] | None = None
-        if queries is None:
-            chosen = np.random.default_rng(0).permutation(len(table.ids))[:SAMPLE_QUERIES]
-            queries = table.take(chosen)
-            if len(table.ids) > 1:
-                self._own_rows = [[row] for row in chosen.tolist()]
-            self.source = f"{len(chosen)} documents"
-        else:
-            self.source = f"{len(queries)} queries"
-        self.units = table.normalize_queries(queries)
-        exact = NumpyIndex(table).search(self.units, 10, self._own_rows)
-        self._last = np.where(exact.rows >= 0, exact.scores, np.inf).min(axis=1)
-        self._count = (exact.rows >= 0).sum(axis=1)
-
-    def recall_at_10(self, index: ApproximateIndex) -> float:
-        """The mean part of the exact top 10 (or of all rows, if fewer) that an index finds.
-
-        A row that scores as high as the last one of the exact top 10 counts as found, whichever of
-        the tied rows it is.
-        """
-        found = index.search(self.units, 10, self._own_rows).scores
-        hits = (found >= self._last[:, None] - _SCORE_TOLERANCE).sum(axis=1)
-        return float(np.mean(np.minimum(hits, self._count) / self._count))

@@ -74,8 +74,7 @@ def build_index(
         kind,
         table,
         mesh=mesh,
-        scann=scann,
-        faiss=faiss,
+        settings={"scann": scann, "faiss": faiss}.get(kind),
         sample_queries=sample_queries,
         reject_low_recall=reject_low_recall,
     )
@@ -86,22 +85,20 @@ def build_from_table(
     table: EmbeddingTable,
     *,
     mesh: "Mesh | None" = None,
-    scann: ScannSettings | None = None,
-    faiss: FaissSettings | None = None,
+    settings: ScannSettings | FaissSettings | None = None,
     sample_queries: np.ndarray | None = None,
     reject_low_recall: bool = True,
 ) -> Index:
-    """`build_index` of a table, which keeps its number format and may be a memory map."""
+    """`build_index` of a table, which keeps its number format and may be a memory map.
+
+    `settings` are those of an approximate back end.
+    """
     _check_kind(kind)
-    if kind == "scann":
-        return ScannIndex.build(
-            table, scann, sample_queries=sample_queries, reject_low_recall=reject_low_recall
-        )
-    if kind == "faiss":
-        return FaissIndex.build(
-            table, faiss, sample_queries=sample_queries, reject_low_recall=reject_low_recall
-        )
-    return _exact_index(kind, table, mesh)
+    if kind not in _APPROXIMATE:
+        return _exact_index(kind, table, mesh)
+    return _APPROXIMATE[kind].build(
+        table, settings, sample_queries=sample_queries, reject_low_recall=reject_low_recall
+    )
 
 
 def load_index(

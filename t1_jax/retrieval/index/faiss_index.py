@@ -4,18 +4,17 @@ Files hold what FAISS trained, without the vectors: those are in `vectors.npy` a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 
 from t1_jax.errors import ConfigError, UnsupportedError
-from t1_jax.retrieval.index.approximate import ApproximateIndex, RecallSample
+from t1_jax.retrieval.index.approximate import ApproximateIndex
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable
-from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
-from t1_jax.retrieval.index.tuning import check_recall, choose_settings, counts_up_to
+from t1_jax.retrieval.index.tuning import counts_up_to
 
 _FILE = "index.faiss"
 _FLAT_BELOW = 20_000
@@ -75,7 +74,9 @@ class FaissSettings:
             raise ConfigError(f"faiss: minimum_recall {self.minimum_recall} is not in [0, 1]")
 
     def resolved(self, n_rows: int, width: int) -> "FaissSettings":
-        """The settings with all but what is measured chosen for `n_rows` rows of `width` dimensions.
+        """The settings with all but what is measured chosen for `n_rows` rows.
+
+        `width` is their number of dimensions.
 
         Raises:
             ConfigError: fewer rows than codes or lists, more lists to search than lists, or blocks
@@ -124,84 +125,68 @@ class FaissIndex(ApproximateIndex):
     """Search with FAISS, whose results are ranked by exact cosine similarity."""
 
     kind: ClassVar[str] = "faiss"
+    name: ClassVar[str] = "FAISS"
+    settings_type: ClassVar[type[Any]] = FaissSettings
     settings: FaissSettings
 
-    def __init__(
-        self,
-        table: EmbeddingTable,
-        trained: Any,
-        settings: FaissSettings,
-        recall_at_10: float,
-        measured: dict[str, Any],
-    ) -> None:
-        """Use `build` or `load`; `trained` is an index of FAISS without its vectors."""
-        super().__init__(table)
-        self.settings = settings
-        self.recall_at_10 = recall_at_10
-        self.measured = measured
-        self._trained = trained
-        if settings.method == "hnsw" and trained.storage is not None:
+    def __init__(self, table: EmbeddingTable, trained: Any, *given: Any) -> None:
+        """Use `build` or `load`; `trained` may lack its vectors, and is None for flat."""
+        super().__init__(table, trained, *given)
+        if self.settings.method == "hnsw" and trained.storage is not None:
             self._vectors = faiss_module().downcast_index(trained.storage)
         else:
             self._vectors = _flat_vectors(table)
-        if settings.method == "hnsw":
+        if self.settings.method == "hnsw":
             trained.storage, trained.own_fields = self._vectors, False
         self._refined = (
             faiss_module().IndexRefine(trained, self._vectors)
-            if settings.method == "ivf_pq"
+            if self.settings.method == "ivf_pq"
             else None
         )
 
-    @classmethod
-    def build(
-        cls,
-        table: EmbeddingTable,
-        settings: FaissSettings | None = None,
-        *,
-        sample_queries: Float[np.ndarray, "B E"] | None = None,
-        reject_low_recall: bool = True,
-    ) -> "FaissIndex":
-        """Trains FAISS and chooses settings by measuring.
-
-        Recall is measured with `sample_queries`, or with documents, see `RecallSample`. Without
-        `reject_low_recall` the settings with the highest recall do where none reaches the minimum.
-
-        Raises:
-            UnsupportedError: FAISS is not installed.
-            IndexContractError: no settings reach a recall@10 of `settings.minimum_recall`.
-        """
-        settings = (settings or FaissSettings()).resolved(len(table.ids), table.width)
-        index = cls(table, _train(table, settings), settings, 0.0, {})
-        sample = RecallSample(table, sample_queries)
-        trial = choose_settings(index, settings.ladders(), sample, settings.minimum_recall)
-        if reject_low_recall:
-            check_recall("FAISS", trial, settings.minimum_recall)
-        index.recall_at_10 = trial.recall_at_10
-        index.measured = {
-            "recall_with": sample.source,
-            "queries_per_second": round(trial.queries_per_second),
-        }
+    @staticmethod
+    def train(table: EmbeddingTable, settings: FaissSettings) -> Any:
+        """See `ApproximateIndex.train`; None for flat, which trains nothing."""
+        faiss = faiss_module()
+        if settings.method == "flat":
+            return None
+        if settings.method == "hnsw":
+            index = faiss.IndexHNSWFlat(table.width, settings.neighbors, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction = _EF_CONSTRUCTION
+        else:
+            assert settings.lists is not None
+            assert settings.dimensions_per_block is not None
+            index = faiss.IndexIVFPQFastScan(
+                faiss.IndexFlatIP(table.width),
+                table.width,
+                settings.lists,
+                table.width // settings.dimensions_per_block,
+                4,
+                faiss.METRIC_INNER_PRODUCT,
+            )
+            # FAISS warns of fewer training rows than it would like; recall is measured instead.
+            index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+            index.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
+            wanted = max(_TRAINING_ROWS_PER_LIST * settings.lists, 1 << 16)
+            rows = np.random.default_rng(0).permutation(len(table.ids))[:wanted]
+            index.train(table.take(np.sort(rows)))
+        for start in range(0, len(table.ids), _BLOCK):
+            index.add(np.ascontiguousarray(table.block(start, start + _BLOCK)))
         return index
 
-    @classmethod
-    def load(cls, folder: Path, manifest: Manifest, table: EmbeddingTable) -> "FaissIndex":
-        """Restores a saved index from a folder that `read_index` has checked.
-
-        Raises:
-            UnsupportedError: FAISS is not installed.
-            CorruptIndexError: FAISS cannot read its file.
-        """
+    @staticmethod
+    def read_trained(folder: Path, settings: FaissSettings) -> Any:
+        """See `ApproximateIndex.read_trained`."""
+        if settings.method == "flat":
+            return None
         faiss = faiss_module()
-        try:
-            settings = FaissSettings(**manifest.settings)  # pyright: ignore[reportArgumentType]
-            trained = None
-            if settings.method != "flat":
-                trained = faiss.read_index(str(folder / _FILE), faiss.IO_FLAG_SKIP_STORAGE)
-        except (TypeError, RuntimeError) as error:
-            raise CorruptIndexError(
-                f"FAISS cannot load {folder}: {error}", hint="index the collection again"
-            ) from error
-        return cls(table, trained, settings, manifest.recall_at_10, dict(manifest.measured))
+        return faiss.read_index(str(folder / _FILE), faiss.IO_FLAG_SKIP_STORAGE)
+
+    def write_trained(self, folder: Path) -> None:
+        """See `ApproximateIndex.write_trained`."""
+        if self._trained is not None:
+            faiss = faiss_module()
+            faiss.write_index(self._trained, str(folder / _FILE), faiss.IO_FLAG_SKIP_STORAGE)
 
     def propose(self, units: Float32[np.ndarray, "B E"], count: int) -> Int[np.ndarray, "B M"]:
         """See `ApproximateIndex.propose`."""
@@ -218,19 +203,6 @@ class FaissIndex(ApproximateIndex):
             base_index_params=faiss.SearchParametersIVF(nprobe=settings.lists_to_search or 1),
         )
         return self._refined.search(units, count, params=parameters)[1]
-
-    def _backend_files(self) -> dict[str, Any]:
-        return {
-            "recall_at_10": self.recall_at_10,
-            "measured": self.measured,
-            "settings": asdict(self.settings),
-            "write_backend_files": self._write_trained,
-        }
-
-    def _write_trained(self, folder: Path) -> None:
-        if self._trained is not None:
-            faiss = faiss_module()
-            faiss.write_index(self._trained, str(folder / _FILE), faiss.IO_FLAG_SKIP_STORAGE)
 
 
 def faiss_module() -> Any:
@@ -255,33 +227,3 @@ def _flat_vectors(table: EmbeddingTable) -> Any:
     for start in range(0, len(table.ids), _BLOCK):
         flat.add(np.ascontiguousarray(table.block(start, start + _BLOCK)))
     return flat
-
-
-def _train(table: EmbeddingTable, settings: FaissSettings) -> Any:
-    """An index of FAISS with all rows; None for flat, which trains nothing."""
-    faiss = faiss_module()
-    if settings.method == "flat":
-        return None
-    if settings.method == "hnsw":
-        index = faiss.IndexHNSWFlat(table.width, settings.neighbors, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = _EF_CONSTRUCTION
-    else:
-        assert settings.lists is not None
-        assert settings.dimensions_per_block is not None
-        index = faiss.IndexIVFPQFastScan(
-            faiss.IndexFlatIP(table.width),
-            table.width,
-            settings.lists,
-            table.width // settings.dimensions_per_block,
-            4,
-            faiss.METRIC_INNER_PRODUCT,
-        )
-        # FAISS warns of fewer training rows than it would like; recall is measured instead.
-        index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-        index.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
-        wanted = max(_TRAINING_ROWS_PER_LIST * settings.lists, 1 << 16)
-        rows = np.random.default_rng(0).permutation(len(table.ids))[:wanted]
-        index.train(table.take(np.sort(rows)))
-    for start in range(0, len(table.ids), _BLOCK):
-        index.add(np.ascontiguousarray(table.block(start, start + _BLOCK)))
-    return index

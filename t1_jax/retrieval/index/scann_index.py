@@ -5,21 +5,19 @@ with row 0 and NaN, and its scores differ from NumPy's in the last bits.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float32, Int
 
 from t1_jax.errors import ConfigError, UnsupportedError
-from t1_jax.retrieval.index.approximate import ApproximateIndex, RecallSample
+from t1_jax.retrieval.index.approximate import ApproximateIndex
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable
-from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
-from t1_jax.retrieval.index.tuning import check_recall, choose_settings, counts_up_to
+from t1_jax.retrieval.index.tuning import counts_up_to
 
-_FOLDER = "scann"
 _BRUTE_FORCE_BELOW = 20_000
 _QUANTIZER_ROWS = 16
 """ScaNN's asymmetric hashing trains 16 centers and needs at least as many rows."""
@@ -117,75 +115,36 @@ class ScannIndex(ApproximateIndex):
     """Approximate search: ScaNN's candidates, ranked by exact cosine similarity."""
 
     kind: ClassVar[str] = "scann"
+    name: ClassVar[str] = "ScaNN"
+    settings_type: ClassVar[type[Any]] = ScannSettings
     settings: ScannSettings
 
-    def __init__(
-        self,
-        table: EmbeddingTable,
-        searcher: Any,
-        settings: ScannSettings,
-        recall_at_10: float,
-        measured: dict[str, Any],
-    ) -> None:
-        """Use `build` or `load`."""
-        super().__init__(table)
-        self.settings = settings
-        self.recall_at_10 = recall_at_10
-        self.measured = measured
-        self._searcher = searcher
+    @staticmethod
+    def train(table: EmbeddingTable, settings: ScannSettings) -> Any:
+        """See `ApproximateIndex.train`."""
+        builder = scann_ops().builder(np.ascontiguousarray(table.vectors), 10, "dot_product")
+        if settings.method == "brute_force":
+            return builder.score_brute_force().build()
+        spilling = {"soar_lambda": _SOAR_LAMBDA} if settings.spilling else {}
+        return (
+            builder.tree(settings.leaves, settings.leaves_to_search or 1, **spilling)
+            .score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
+            .reorder(settings.candidates or _CANDIDATES[0])
+            .build()
+        )
 
-    @classmethod
-    def build(
-        cls,
-        table: EmbeddingTable,
-        settings: ScannSettings | None = None,
-        *,
-        sample_queries: Float[np.ndarray, "B E"] | None = None,
-        reject_low_recall: bool = True,
-    ) -> "ScannIndex":
-        """Trains ScaNN and chooses settings by measuring; training is random.
+    @staticmethod
+    def read_trained(folder: Path, settings: ScannSettings) -> Any:
+        """See `ApproximateIndex.read_trained`."""
+        return scann_ops().load_searcher(str(folder), assets_backcompat_shim=False)
 
-        Recall is measured with `sample_queries`, or with documents, see `RecallSample`. Without
-        `reject_low_recall` the settings with the highest recall do where none reaches the minimum.
-
-        Raises:
-            UnsupportedError: ScaNN is not installed.
-            IndexContractError: no settings reach a recall@10 of `settings.minimum_recall`.
-        """
-        settings = (settings or ScannSettings()).resolved(len(table.ids))
-        index = cls(table, _train(table.vectors, settings), settings, 0.0, {})
-        sample = RecallSample(table, sample_queries)
-        trial = choose_settings(index, settings.ladders(), sample, settings.minimum_recall)
-        if reject_low_recall:
-            check_recall("ScaNN", trial, settings.minimum_recall)
-        index.recall_at_10 = trial.recall_at_10
-        index.measured = {
-            "recall_with": sample.source,
-            "queries_per_second": round(trial.queries_per_second),
-        }
-        return index
-
-    @classmethod
-    def load(cls, folder: Path, manifest: Manifest, table: EmbeddingTable) -> "ScannIndex":
-        """Restores a saved index from a folder that `read_index` has checked.
-
-        Raises:
-            UnsupportedError: ScaNN is not installed.
-            CorruptIndexError: ScaNN cannot read its files.
-        """
-        ops = scann_ops()
-        try:
-            settings = ScannSettings(**manifest.settings)  # pyright: ignore[reportArgumentType]
-            searcher = ops.load_searcher(str(folder / _FOLDER), assets_backcompat_shim=False)
-        except (TypeError, ValueError, RuntimeError, OSError) as error:
-            raise CorruptIndexError(
-                f"ScaNN cannot load {folder}: {error}", hint="index the collection again"
-            ) from error
-        return cls(table, searcher, settings, manifest.recall_at_10, dict(manifest.measured))
+    def write_trained(self, folder: Path) -> None:
+        """See `ApproximateIndex.write_trained`."""
+        self._trained.serialize(str(folder), relative_path=True)
 
     def propose(self, units: Float32[np.ndarray, "B E"], count: int) -> Int[np.ndarray, "B M"]:
         """See `ApproximateIndex.propose`."""
-        rows, scores = self._searcher.search_batched_parallel(
+        rows, scores = self._trained.search_batched_parallel(
             units,
             final_num_neighbors=count,
             pre_reorder_num_neighbors=max(count, self.settings.candidates or 1),
@@ -193,18 +152,6 @@ class ScannIndex(ApproximateIndex):
             batch_size=_QUERIES_PER_THREAD,
         )
         return np.where(np.isnan(scores), -1, rows.astype(np.int64))
-
-    def _backend_files(self) -> dict[str, Any]:
-        return {
-            "recall_at_10": self.recall_at_10,
-            "measured": self.measured,
-            "settings": asdict(self.settings),
-            "write_backend_files": self._write_searcher,
-        }
-
-    def _write_searcher(self, folder: Path) -> None:
-        (folder / _FOLDER).mkdir()
-        self._searcher.serialize(str(folder / _FOLDER), relative_path=True)
 
 
 def scann_ops() -> ModuleType:
@@ -221,16 +168,3 @@ def scann_ops() -> ModuleType:
             hint="pip install scann (Linux x86-64 or aarch64), or use the kind 'jax' or 'numpy'",
         ) from error
     return scann_ops_pybind
-
-
-def _train(vectors: Float32[np.ndarray, "C E"], settings: ScannSettings) -> Any:
-    builder = scann_ops().builder(np.ascontiguousarray(vectors), 10, "dot_product")
-    if settings.method == "brute_force":
-        return builder.score_brute_force().build()
-    spilling = {"soar_lambda": _SOAR_LAMBDA} if settings.spilling else {}
-    return (
-        builder.tree(settings.leaves, settings.leaves_to_search or 1, **spilling)
-        .score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
-        .reorder(settings.candidates or _CANDIDATES[0])
-        .build()
-    )

@@ -3,12 +3,18 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from t1_jax.errors import IndexContractError
-from t1_jax.retrieval.index.approximate import ApproximateIndex, RecallSample
+from t1_jax.retrieval.index.protocol import Index
+from t1_jax.retrieval.index.recall import RecallSample
 
 Settings = TypeVar("Settings")
+
+
+class _Tunable(Index, Protocol):
+    settings: Any
+
 
 _ROUNDS = 2
 """The faster of so many searches counts."""
@@ -30,7 +36,7 @@ class Trial(Generic[Settings]):
 
 
 def choose_settings(
-    index: ApproximateIndex,
+    index: _Tunable,
     ladders: Sequence[Sequence[Settings]],
     sample: RecallSample,
     minimum_recall: float,
@@ -77,7 +83,7 @@ def counts_up_to(most: int, *, start: int = 1) -> list[int]:
 
 
 def _climb(
-    index: ApproximateIndex,
+    index: _Tunable,
     ladder: Sequence[Settings],
     sample: RecallSample,
     minimum_recall: float,
@@ -105,7 +111,7 @@ def _climb(
 
 
 def _measured(
-    index: ApproximateIndex, settings: Settings, sample: RecallSample, minimum_recall: float
+    index: _Tunable, settings: Settings, sample: RecallSample, minimum_recall: float
 ) -> Trial[Settings]:
     """Recall of settings, and their speed if the recall is reached."""
     index.settings = settings
