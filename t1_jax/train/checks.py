@@ -10,7 +10,7 @@ import jax
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError
 from t1_jax.files import check_new_file
-from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
+from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig, body_parameters
 from t1_jax.parallel import MeshContext
 from t1_jax.retrieval.index import require_backend
 from t1_jax.retriever import ResolvedModel, check_savable
@@ -19,7 +19,6 @@ from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.infra import (
     Checkpoints,
-    body_parameters,
     check_recorded_data,
     check_run_folder,
     require_trackers,
