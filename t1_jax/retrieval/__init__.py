@@ -33,14 +33,17 @@ from t1_jax.retrieval.index import Index as Index
 from t1_jax.retrieval.index import IndexMismatchError as IndexMismatchError
 from t1_jax.retrieval.index import IndexVersionError as IndexVersionError
 from t1_jax.retrieval.index import Manifest as Manifest
+from t1_jax.retrieval.index import PrecisionLoss as PrecisionLoss
 from t1_jax.retrieval.index import ScannSettings as ScannSettings
 from t1_jax.retrieval.index import SearchResult as SearchResult
 from t1_jax.retrieval.index import StoredPrecision as StoredPrecision
 from t1_jax.retrieval.index import build_from_table as build_from_table
 from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
+from t1_jax.retrieval.index import check_truncation as check_truncation
 from t1_jax.retrieval.index import index_documents as index_documents
 from t1_jax.retrieval.index import load_index as load_index
+from t1_jax.retrieval.index import measure_precision_loss as measure_precision_loss
 from t1_jax.retrieval.index import read_documents as read_documents
 from t1_jax.retrieval.index import read_manifest as read_manifest
 from t1_jax.retrieval.index import require_backend as require_backend

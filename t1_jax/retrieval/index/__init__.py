@@ -11,6 +11,9 @@ from t1_jax.retrieval.index.embedding_table import unit_vectors as unit_vectors
 from t1_jax.retrieval.index.faiss_index import FaissSettings as FaissSettings
 from t1_jax.retrieval.index.precision import STORED_DTYPES as STORED_DTYPES
 from t1_jax.retrieval.index.precision import StoredPrecision as StoredPrecision
+from t1_jax.retrieval.index.precision import check_truncation as check_truncation
+from t1_jax.retrieval.index.precision_loss import PrecisionLoss as PrecisionLoss
+from t1_jax.retrieval.index.precision_loss import measure_precision_loss as measure_precision_loss
 from t1_jax.retrieval.index.protocol import Index as Index
 from t1_jax.retrieval.index.protocol import SearchResult as SearchResult
 from t1_jax.retrieval.index.scann_index import ScannSettings as ScannSettings

@@ -1,5 +1,7 @@
 """Speeds against a clock that we wind."""
 
+import pytest
+
 from t1_jax.train.infra import Clock, Meter
 
 
