@@ -7,7 +7,7 @@ from pathlib import Path
 from t1_jax.cli.quickstart_config import QuickstartConfig
 from t1_jax.config import FieldDoc, describe
 from t1_jax.evaluate import EvaluationConfig
-from t1_jax.retrieval import ScannSettings
+from t1_jax.retrieval import FaissSettings, ScannSettings
 from t1_jax.retrieval.benchmarks import Benchmark
 from t1_jax.text import InstructionSet, PromptPreset
 from t1_jax.train import MiningConfig, TrainConfig
@@ -34,6 +34,7 @@ CONFIGS = {
     "t1 thoughts write": TeacherConfig,
     "t1 collection split": SplitConfig,
     "t1 index build --kind scann": ScannSettings,
+    "t1 index build --kind faiss": FaissSettings,
     "a prompt preset": PromptPreset,
     "a set of instructions": InstructionSet,
     "a benchmark": Benchmark,

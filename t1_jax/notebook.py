@@ -22,7 +22,7 @@ def card(title: str, text: str, footer: str = "") -> str:
 
 
 @contextmanager
-def notebook_bar(description: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def notebook_bar(description: str, total: int, unit: str) -> Iterator[Callable[..., None]]:
     """A progress bar in the output of a notebook cell, redrawn in place."""
     from IPython.display import HTML, display
 
@@ -30,12 +30,13 @@ def notebook_bar(description: str, total: int, unit: str) -> Iterator[Callable[[
     done = 0
     handle = display(HTML(_bar(description, 0, total, unit, 0.0)), display_id=True)
 
-    def advance(units: int) -> None:
+    def advance(units: int, note: str = "") -> None:
         nonlocal done, drawn
         done += units
         now = time.perf_counter()
         if handle is not None and (now - drawn >= _SECONDS_BETWEEN_UPDATES or done >= total):
-            handle.update(HTML(_bar(description, done, total, unit, now - start)))
+            bar = _bar(description, done, total, unit, now - start)
+            handle.update(HTML(bar + html.escape(f" {note}" if note else "")))
             drawn = now
 
     yield advance

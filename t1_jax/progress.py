@@ -1,8 +1,9 @@
 """What people read about long work: progress bars, counts and durations."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +20,13 @@ from rich.text import Text
 
 from t1_jax.notebook import notebook_bar
 
-Advance = Callable[[int], None]
-"""Tells a bar that so many more units are done."""
+
+@runtime_checkable
+class Advance(Protocol):
+    """Tells a bar that so many more units are done, and what else to show."""
+
+    def __call__(self, units: int, note: str = "") -> None:
+        """Adds units; `note` replaces the one that is shown."""
 
 
 class _Rate(ProgressColumn):
@@ -42,7 +48,7 @@ def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[A
         shown: whether to draw the bar.
     """
     if not shown:
-        yield lambda units: None
+        yield lambda units, note="": None
         return
     console = Console(stderr=True)
     if console.is_jupyter:
@@ -57,10 +63,15 @@ def track(description: str, total: int, unit: str, *, shown: bool) -> Iterator[A
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(description, total=total, unit=unit)
-        yield lambda units: progress.advance(task, units)
+        task = progress.add_task(description, total=total, unit=unit, note="")
+
+        def advance(units: int, note: str = "") -> None:
+            progress.update(task, advance=units, note=note)
+
+        yield advance
 
 
 _CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}

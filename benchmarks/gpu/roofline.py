@@ -6,9 +6,7 @@ from typing import Any
 
 import jax
 
-from t1_jax.model import DecoderConfig
-from t1_jax.train.infra import flops_per_token, peak_flops
-from t1_jax.train.infra.throughput import Work, body_parameters
+from t1_jax.model import DecoderConfig, Work, body_parameters, flops_per_token, peak_flops
 
 _BANDWIDTHS = (
     ("h200", 4.8e12),

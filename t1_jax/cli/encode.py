@@ -15,7 +15,7 @@ from t1_jax.progress import counted, duration_text
 if TYPE_CHECKING:
     from t1_jax.cli.inputs import Corpus
     from t1_jax.generate import SamplingParams
-    from t1_jax.retrieval import Collection
+    from t1_jax.retrieval import Collection, StoredPrecision
     from t1_jax.retriever import T1
 
 
@@ -41,6 +41,8 @@ def encode(
     instruction: options.Instruction = None,
     preset: options.Preset = None,
     dtype: options.Dtype = "bfloat16",
+    precision: options.Precision = "float32",
+    truncate_dim: options.TruncateDim = None,
     lenient: options.Lenient = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
@@ -49,15 +51,22 @@ def encode(
 
     A folder of document embeddings is an exact index: `t1 search` and `t1 index info` read it.
 
+    Documents are encoded in shards. The same command goes on after an interruption. With
+    JAX_COORDINATOR_ADDRESS (or T1_MULTI_HOST=1 on a TPU pod) the processes of a job share the
+    shards; they need a common file system.
+
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
     from t1_jax.cli.inputs import open_corpus, open_queries
     from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
+    from t1_jax.parallel import start_multi_host
+    from t1_jax.retrieval import check_truncation
     from t1_jax.retriever import encoding_record, open_model
 
     out = Output(as_json)
+    start_multi_host()
     sources = [str(name) for name in (collection, source) if name is not None]
     if len(sources) != 1:
         raise ConfigError(
@@ -65,6 +74,11 @@ def encode(
             hint="add --collection cwe, or --input texts.jsonl",
         )
     check_new_folder(output, overwrite=overwrite)
+    if side == "query" and (precision != "float32" or truncate_dim is not None):
+        raise ConfigError(
+            "--precision and --truncate-dim are for documents",
+            hint="leave them out: queries are truncated as the index is",
+        )
     sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
     corpus = open_corpus(sources[0], out, lenient=lenient) if side == "document" else None
     queries = open_queries(sources[0], split, out, lenient=lenient) if corpus is None else None
@@ -76,9 +90,19 @@ def encode(
     start = time.perf_counter()
     if corpus is not None:
         opened.check_document_prompt()
+        check_truncation(truncate_dim, opened.resolved.checkpoint.config.embed_dim)
         report = encode_documents(
-            out, load_model(out, opened), corpus, output, encoding, overwrite=overwrite
+            out,
+            load_model(out, opened),
+            corpus,
+            output,
+            encoding,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            overwrite=overwrite,
         )
+        if report is None:
+            return
     else:
         assert queries is not None
         thinking = {
@@ -115,27 +139,45 @@ def encode_documents(
     output: Path,
     encoding: dict[str, Any],
     *,
+    precision: "StoredPrecision" = "float32",
+    truncate_dim: int | None = None,
     overwrite: bool,
-) -> dict[str, Any]:
-    """Encodes documents and writes them as an exact index; returns its counts and fingerprint."""
-    from t1_jax.retriever import encode_corpus
+) -> dict[str, Any] | None:
+    """Encodes documents and writes them as an exact index; returns its counts and fingerprint.
 
-    start = time.perf_counter()
+    In a job of several processes the first one writes the index; None is returned on the others.
+    """
+    import jax
+
+    from t1_jax.retriever import Processes, encode_corpus
+
     encoded = encode_corpus(
         model,
         corpus.documents,
         output,
         count=corpus.count,
         encoding=encoding,
+        precision=precision,
+        truncate_dim=truncate_dim,
         overwrite=overwrite,
+        processes=Processes(index=jax.process_index(), count=jax.process_count()),
         show_progress_bar=not out.as_json,
         log=out.log,
     )
-    seconds = time.perf_counter() - start
-    if not encoded.resumed:
+    if encoded is None:
+        return None
+    if (speed := encoded.speed) is not None:
+        mfu = "" if speed.mfu is None else f", {speed.mfu:.0%} MFU"
         out.log(
-            f"{encoded.tokens / seconds:,.0f} tokens/s, {100 * encoded.padding:.0f} % padding, "
+            f"{speed.tokens_per_second:,.0f} tokens/s, {speed.padding:.0%} padding{mfu}, "
+            f"{speed.overhead:.1%} of the time outside the model, "
             f"{counted(encoded.duplicates, 'duplicate texts')}"
+        )
+    if (loss := encoded.loss) is not None:
+        out.log(
+            f"{precision} with {encoded.width} dimensions against float32 with "
+            f"{model.embed_dim}: recall@10 {loss.precision_recall_at_10:.4f}, nDCG@10 "
+            f"{loss.precision_ndcg_at_10:.4f} ({loss.precision_queries} documents as queries)"
         )
     return {
         **dataclasses.asdict(encoded),

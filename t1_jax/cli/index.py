@@ -14,7 +14,14 @@ from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError, IndexContractError, T1Error
 
 if TYPE_CHECKING:
-    from t1_jax.retrieval import Collection, Manifest, ScannSettings
+    from t1_jax.retrieval import (
+        Collection,
+        EmbeddingTable,
+        FaissSettings,
+        Index,
+        Manifest,
+        ScannSettings,
+    )
     from t1_jax.retriever import OpenedModel
 
 
@@ -22,7 +29,9 @@ def build_index(
     folder: Annotated[Path, typer.Argument(help="Index folder to write.")],
     arguments: Annotated[
         list[str] | None,
-        config_argument("ScaNN's settings: a YAML file, and fields to override, as in leaves=500."),
+        config_argument(
+            "Settings of ScaNN or FAISS: a YAML file, and fields to override, as in leaves=500."
+        ),
     ] = None,
     collection: options.CorpusName = None,
     source: options.InputFile = None,
@@ -31,11 +40,27 @@ def build_index(
         typer.Option("--vectors", help="Index these embeddings: a folder that `t1 encode` wrote."),
     ] = None,
     kind: Annotated[
-        Literal["numpy", "jax", "scann"],
+        Literal["numpy", "jax", "scann", "faiss"],
         typer.Option(
-            "--kind", help="Back end: exact in NumPy, exact on JAX devices, or approximate."
+            "--kind",
+            help="Back end: exact in NumPy, exact on JAX devices, ScaNN, or FAISS.",
         ),
     ] = "numpy",
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            "--recall",
+            help="Recall@10 against exact search that scann and faiss must reach. Default: 0.95.",
+        ),
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            "--queries",
+            help="Measure the recall with these embeddings, which `t1 encode --side query` wrote. "
+            "Default: with documents.",
+        ),
+    ] = None,
     model: options.Model = options.DEFAULT_MODEL,
     task: options.Task = None,
     instruction: options.Instruction = None,
@@ -49,22 +74,19 @@ def build_index(
 
     The index stores the documents, the name of the model, the prompts, the query instruction and
     the lengths, and `t1 search` uses them. A search with a model of other embeddings is an error.
-    Recall@10 against exact search is measured and stored.
+
+    The settings of a ScaNN or FAISS search are measured: the fastest that reach the recall on
+    sample queries. Recall and settings are stored.
 
     If the build fails after encoding, the embeddings are kept, and the same command reuses them.
 
     Example: t1 index build runs/cwe-index --collection cwe --kind scann
     """
-    from t1_jax.cli.inputs import read_config
     from t1_jax.files import check_new_folder
-    from t1_jax.retrieval import ScannSettings, read_manifest, require_backend
+    from t1_jax.retrieval import read_manifest, require_backend
 
     out = Output(as_json)
-    if arguments and kind != "scann":
-        raise ConfigError(
-            f"--kind {kind} has no settings", hint="leave them out, or add --kind scann"
-        )
-    scann = read_config(ScannSettings, arguments) if kind == "scann" else None
+    settings = _backend_settings(kind, arguments, recall, queries)
     require_backend(kind)
     sources = [str(name) for name in (collection, source, vectors) if name is not None]
     if len(sources) != 1:
@@ -78,27 +100,84 @@ def build_index(
             hint="leave them out, or encode the documents again",
         )
     check_new_folder(folder, overwrite=overwrite)
+    backend = _Backend(kind=kind, settings=settings, queries=queries)
     if vectors is not None:
-        if scann is not None:
-            scann.resolved(read_manifest(vectors).count)
-        _build(vectors, kind, scann, folder, overwrite=overwrite)
+        manifest = read_manifest(vectors)
+        backend.check(manifest.count, manifest.width)
+        _build(vectors, backend, folder, overwrite=overwrite)
     else:
         from t1_jax.cli.inputs import open_documents
         from t1_jax.cli.model import query_instruction
         from t1_jax.retriever import encoding_record, open_model
 
         documents = open_documents(sources[0], out, lenient=lenient)
-        if scann is not None:
-            scann.resolved(len(documents.documents))
         opened = open_model(model, dtype=dtype, preset=preset)
+        backend.check(len(documents.documents), opened.resolved.checkpoint.config.embed_dim)
         instruction = query_instruction(opened.preset, task, instruction, documents.task)
         opened.check_document_prompt()
         opened.check_queries(["x"], instruction=instruction)
         encoding = encoding_record(opened, model, instruction)
-        _encode_and_build(out, opened, documents, encoding, kind, scann, folder, overwrite)
+        _encode_and_build(out, opened, documents, encoding, backend, folder, overwrite)
     manifest = read_manifest(folder)
     _print_manifest(out, folder, manifest)
     out.result(index=folder, **dataclasses.asdict(manifest))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Backend:
+    """How an index is to be searched.
+
+    Attributes:
+        kind: name of the back end.
+        settings: of ScaNN or FAISS; None for an exact back end.
+        queries: a folder of query embeddings with which recall is measured.
+    """
+
+    kind: str
+    settings: "ScannSettings | FaissSettings | None"
+    queries: Path | None
+
+    def check(self, count: int, width: int) -> None:
+        """Raises ConfigError if the settings do not fit `count` rows of `width` dimensions."""
+        if self.settings is not None:
+            self.settings.resolved(count, width)
+
+    def build(self, table: "EmbeddingTable") -> "Index":
+        """The index; see `t1_jax.retrieval.build_index` for what it raises."""
+        from t1_jax import retrieval
+
+        sample = None
+        if self.queries is not None:
+            manifest = retrieval.read_manifest(self.queries)
+            sample = retrieval.load_index(self.queries, manifest.fingerprint, kind="numpy").vectors
+        return retrieval.build_from_table(
+            self.kind, table, settings=self.settings, sample_queries=sample
+        )
+
+
+def _backend_settings(
+    kind: str, arguments: list[str] | None, recall: float | None, queries: Path | None
+) -> "ScannSettings | FaissSettings | None":
+    """The settings of a back end from the command line; None for an exact one.
+
+    Raises:
+        ConfigError: settings for an exact back end, or invalid ones; `--queries` is no index.
+    """
+    from t1_jax.cli.inputs import read_config
+    from t1_jax.retrieval import FaissSettings, ScannSettings, read_manifest
+
+    classes = {"scann": ScannSettings, "faiss": FaissSettings}
+    if kind not in classes:
+        if arguments or recall is not None or queries is not None:
+            raise ConfigError(
+                f"--kind {kind} is exact and has no settings",
+                hint="leave them out, or add --kind scann",
+            )
+        return None
+    if queries is not None:
+        read_manifest(queries)
+    given = [] if recall is None else [f"minimum_recall={recall}"]
+    return read_config(classes[kind], [*(arguments or ()), *given])
 
 
 def index_info(
@@ -164,8 +243,7 @@ def _encode_and_build(
     opened: "OpenedModel",
     texts: "Collection",
     encoding: dict[str, Any],
-    kind: str,
-    scann: "ScannSettings | None",
+    backend: _Backend,
     folder: Path,
     overwrite: bool,
 ) -> None:
@@ -180,7 +258,7 @@ def _encode_and_build(
         model = load_model(out, opened)
         encode_documents(out, model, corpus, target, encoding, overwrite=overwrite)
 
-    if kind == "numpy":
+    if backend.kind == "numpy":
         encode(folder)
         return
     vectors = folder.with_name(folder.name + ".vectors")
@@ -190,7 +268,7 @@ def _encode_and_build(
         check_new_folder(vectors, overwrite=overwrite)
         encode(vectors)
     try:
-        _build(vectors, kind, scann, folder, encoding=encoding, overwrite=overwrite)
+        _build(vectors, backend, folder, encoding=encoding, overwrite=overwrite)
     except T1Error as error:
         hint = f"{error.hint}; " if error.hint else ""
         raise type(error)(
@@ -215,8 +293,7 @@ def _are_reusable(vectors: Path, opened: "OpenedModel", texts: "Collection") -> 
 
 def _build(
     vectors: Path,
-    kind: str,
-    scann: "ScannSettings | None",
+    backend: _Backend,
     folder: Path,
     *,
     encoding: dict[str, Any] | None = None,
@@ -227,7 +304,7 @@ def _build(
 
     manifest = retrieval.read_manifest(vectors)
     exact = retrieval.load_index(vectors, manifest.fingerprint, kind="numpy")
-    retrieval.build_index(kind, exact.ids, exact.vectors, scann=scann).save(
+    backend.build(exact.table).save(
         folder,
         manifest.fingerprint,
         encoding=encoding or manifest.encoding,
@@ -241,15 +318,19 @@ _PRINTED_SETTINGS = ("model", "dtype", "instruction", "max_query_tokens", "max_d
 
 
 def _print_manifest(out: Output, folder: Path, manifest: "Manifest") -> None:
-    exact = "exact" if manifest.kind != "scann" else "measured against exact search"
+    exact = "exact"
+    if manifest.kind in ("scann", "faiss"):
+        exact = f"measured with {manifest.measured.get('recall_with', 'documents')}"
     fingerprint = dataclasses.asdict(manifest.fingerprint)
     rows = [
         ("index", str(folder)),
         *([("folder", manifest.source["root"])] if manifest.source else []),
         ("kind", manifest.kind),
         ("documents", f"{manifest.count} with {manifest.width} dimensions"),
+        ("precision", manifest.precision),
         ("recall@10", f"{manifest.recall_at_10:.3f} ({exact})"),
         *manifest.settings.items(),
+        *((name.replace("_", " "), value) for name, value in _measured(manifest)),
         *(
             (name, manifest.encoding[name])
             for name in _PRINTED_SETTINGS
@@ -258,3 +339,8 @@ def _print_manifest(out: Output, folder: Path, manifest: "Manifest") -> None:
         *((f"{part} fingerprint", value[:16]) for part, value in fingerprint.items()),
     ]
     out.table(("field", "value"), [(name, str(value)) for name, value in rows])
+
+
+def _measured(manifest: "Manifest") -> list[tuple[str, object]]:
+    """What was measured beside recall."""
+    return [(name, value) for name, value in manifest.measured.items() if name != "recall_with"]

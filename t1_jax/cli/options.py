@@ -91,6 +91,21 @@ Seed = Annotated[
     int,
     typer.Option("--seed", help="0 to 2**64 - 1. The same seed and query give the same thought."),
 ]
+Precision = Annotated[
+    Literal["float32", "float16", "bfloat16", "int8"],
+    typer.Option(
+        "--precision",
+        help="Number format of stored document embeddings; what it loses is measured.",
+    ),
+]
+TruncateDim = Annotated[
+    int | None,
+    typer.Option(
+        "--truncate-dim",
+        min=1,
+        help="Store this many dimensions of document embeddings (Matryoshka). Default: all.",
+    ),
+]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
 UseThoughtCache = Annotated[
     bool,

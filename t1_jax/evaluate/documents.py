@@ -17,14 +17,10 @@ from t1_jax.retrieval import (
     Document,
     Fingerprint,
     Index,
-    ScannSettings,
     build_index,
     load_index,
 )
 from t1_jax.retriever import SHARD_DOCUMENTS, T1, digest, document_fingerprint, encode_corpus
-
-_ANY_RECALL = ScannSettings(minimum_recall=0.0)
-"""An evaluation reports a low recall; it is not an error."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,7 +29,8 @@ class EncodedDocuments:
 
     Attributes:
         build: the index of a kind, such as "numpy"; the second argument are query embeddings
-            [B, E], with which the recall of an approximate index is measured.
+            [B, E], with which the recall of an approximate index is measured. A low one is
+            reported, it is no error.
         distinct: number of distinct texts that were encoded.
         truncated: number of documents that were truncated.
         seconds: wall time of encoding, including compilation.
@@ -69,7 +66,7 @@ def encode_in_memory(
         vectors = vectors[[row_of[text] for text in texts]]
     return EncodedDocuments(
         build=lambda kind, queries: build_index(
-            kind, ids, vectors, scann=_ANY_RECALL, sample_queries=queries
+            kind, ids, vectors, sample_queries=queries, reject_low_recall=False
         ),
         distinct=len(row_of),
         truncated=truncated,
@@ -138,10 +135,12 @@ def encode_in_folder(
 
 
 def _open(folder: Path, fingerprint: Fingerprint, kind: str, queries: np.ndarray) -> Index:
-    if kind != "scann":
+    if kind in ("numpy", "jax"):
         return load_index(folder, fingerprint, kind=kind)
     exact = load_index(folder, fingerprint)
-    return build_index(kind, exact.ids, exact.vectors, scann=_ANY_RECALL, sample_queries=queries)
+    return build_index(
+        kind, exact.ids, exact.vectors, sample_queries=queries, reject_low_recall=False
+    )
 
 
 def grouped_by_text(documents: Sequence[Document], shard: int) -> Iterator[Document]:

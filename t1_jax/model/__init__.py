@@ -11,6 +11,11 @@ from t1_jax.model.decoder import Decoder as Decoder
 from t1_jax.model.decoder import VocabMask as VocabMask
 from t1_jax.model.emb_row import fill_emb_row as fill_emb_row
 from t1_jax.model.emb_row import init_emb_row as init_emb_row
+from t1_jax.model.flops import Work as Work
+from t1_jax.model.flops import body_parameters as body_parameters
+from t1_jax.model.flops import flops_per_token as flops_per_token
+from t1_jax.model.flops import peak_flops as peak_flops
+from t1_jax.model.flops import total_peak_flops as total_peak_flops
 from t1_jax.model.lora import add_lora as add_lora
 from t1_jax.model.lora import lora_state as lora_state
 from t1_jax.model.lora import merge_lora as merge_lora

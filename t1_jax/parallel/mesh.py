@@ -104,8 +104,8 @@ def make_mesh_context(
 
 
 def single_device_mesh_context() -> MeshContext:
-    """The first device alone, for a laptop, a notebook or a small test."""
-    return make_mesh_context(MeshConfig(data=1), devices=jax.devices()[:1])
+    """The first device of this process alone, for a laptop, a notebook or a small test."""
+    return make_mesh_context(MeshConfig(data=1), devices=jax.local_devices()[:1])
 
 
 def default_mesh_context() -> MeshContext:

@@ -9,6 +9,7 @@ from t1_jax.retriever.corpus_encoding import encode_corpus as encode_corpus
 from t1_jax.retriever.encoding import digest as digest
 from t1_jax.retriever.encoding import document_fingerprint as document_fingerprint
 from t1_jax.retriever.encoding import encoding_record as encoding_record
+from t1_jax.retriever.encoding_speed import EncodingSpeed as EncodingSpeed
 from t1_jax.retriever.folder_index import StoredIndex as StoredIndex
 from t1_jax.retriever.folder_index import default_index_folder as default_index_folder
 from t1_jax.retriever.folder_index import read_stored_index as read_stored_index
@@ -28,6 +29,7 @@ from t1_jax.retriever.resolve import resolve_model as resolve_model
 from t1_jax.retriever.searcher import Hit as Hit
 from t1_jax.retriever.searcher import Searcher as Searcher
 from t1_jax.retriever.searcher import SearchResults as SearchResults
+from t1_jax.retriever.shards import Processes as Processes
 from t1_jax.retriever.t1 import T1 as T1
 from t1_jax.retriever.thought_cache import ThoughtCache as ThoughtCache
 from t1_jax.retriever.thought_cache import default_cache_path as default_cache_path

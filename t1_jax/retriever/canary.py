@@ -50,5 +50,5 @@ def lowest_canary_cosine(
     rows = np.unique(np.linspace(0, len(documents) - 1, NUM_CANARIES).round().astype(int))
     canaries = [documents[row] for row in rows]
     vectors = model.encode_document([document.full_text for document in canaries])
-    stored = table.vectors[[table.row_of[document.id] for document in canaries]]
-    return float(model.similarity_pairwise(vectors, np.asarray(stored)).min())
+    stored = table.take(np.array([table.row_of[document.id] for document in canaries]))
+    return float(model.similarity_pairwise(table.normalize_queries(vectors), stored).min())

@@ -2,18 +2,28 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, Int
 
 from t1_jax.errors import DataError
-from t1_jax.progress import track
-from t1_jax.retrieval import Document, Fingerprint, write_exact_index
+from t1_jax.progress import Advance, track
+from t1_jax.retrieval import (
+    Document,
+    Fingerprint,
+    PrecisionLoss,
+    StoredPrecision,
+    check_truncation,
+    measure_precision_loss,
+    write_exact_index,
+)
 from t1_jax.retriever.encoding import document_fingerprint
-from t1_jax.retriever.shards import ShardFolder
+from t1_jax.retriever.encoding_speed import EncodingMeter, EncodingSpeed
+from t1_jax.retriever.shards import Processes, ShardFolder
 from t1_jax.retriever.t1 import T1
 from t1_jax.text import PromptTokens
 
@@ -35,6 +45,8 @@ class EncodedCorpus:
         duplicates: documents whose text occurs earlier in the same shard.
         tokens: tokens that were encoded, without padding.
         padding: part of the computed slots that was padding.
+        speed: of this run and process; None if all shards were finished before.
+        loss: of the number format and truncation; None for all dimensions in float32.
     """
 
     fingerprint: Fingerprint
@@ -45,6 +57,8 @@ class EncodedCorpus:
     duplicates: int
     tokens: int
     padding: float
+    speed: EncodingSpeed | None
+    loss: PrecisionLoss | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +87,19 @@ def encode_corpus(
     *,
     count: int,
     encoding: Mapping[str, Any],
+    precision: StoredPrecision = "float32",
+    truncate_dim: int | None = None,
     overwrite: bool = False,
     shard_documents: int = SHARD_DOCUMENTS,
+    processes: Processes | None = None,
     show_progress_bar: bool = False,
     log: Callable[[str], None] = lambda line: None,
-) -> EncodedCorpus:
+) -> EncodedCorpus | None:
     """Writes an exact index of the documents; memory does not grow with their number.
 
     What is done is kept beside `output` until the index is complete. The same call goes on from
     there and ends in the same bits as one that was not interrupted. While the device encodes a
-    shard, the next one is read and tokenized.
+    shard, the next one is read and tokenized, and the last one is written.
 
     Args:
         model: encodes the documents.
@@ -90,17 +107,28 @@ def encode_corpus(
         output: folder of the index.
         count: number of documents, for the progress bar.
         encoding: settings for the manifest, see `encoding_record`.
+        precision: number format of the index. Shards are in float32 until it is made, so another
+            format needs no other encoding, and its loss is measured.
+        truncate_dim: dimensions of the index (Matryoshka); None keeps all.
         overwrite: replace an index at `output`, and parts that were begun with other settings.
         shard_documents: documents of a shard.
+        processes: this process and how many there are; all make the same call and see the same
+            files. Process 0 makes the index.
         show_progress_bar: whether to show a bar with the time left.
         log: gets a line on what an earlier run had done.
+
+    Returns:
+        What was encoded; None on a process other than 0, after process 0 has made the index.
 
     Raises:
         T1Error: see `ShardFolder.opened`; the documents changed since the parts were begun; the
             index could not be written.
+        ConfigError: more dimensions to keep than there are.
         DataError: no documents, an empty one, or an embedding that is not finite.
         Interrupted: the interrupt of the model was requested.
     """
+    check_truncation(truncate_dim, model.embed_dim)
+    processes = processes or Processes()
     prompt = document_fingerprint(model, "0").prompt
     settings = {
         "encoder": model.fingerprint,
@@ -108,24 +136,36 @@ def encode_corpus(
         "max_document_tokens": model.options.max_document_tokens,
         "shard_documents": shard_documents,
     }
-    with ShardFolder.opened(output, settings, start_again=overwrite) as parts:
+    with ShardFolder.opened(output, settings, start_again=overwrite, processes=processes) as parts:
         before = {entry.shard for entry in parts.entries}
         if before:
             done = sum(entry.count for entry in parts.entries)
             log(f"resuming: {done:,} of {count:,} documents are encoded")
-        with track("encoding", count, "documents", shown=show_progress_bar) as advance:
-            resumed = _encode_shards(model, documents, parts, shard_documents, advance)
+        meter = EncodingMeter(model)
+        shown = show_progress_bar and processes.index == 0
+        with track("encoding", count, "documents", shown=shown) as advance:
+            resumed = _encode_shards(
+                model, documents, parts, shard_documents, processes, meter, advance
+            )
+        if processes.index > 0:
+            parts.wait_until_joined()
+            return None
         entries = parts.entries
         if not entries:
             raise DataError("there are no documents to encode")
         fingerprint = document_fingerprint(model, parts.data_hash())
-        width = next(parts.vectors()).shape[1]
+        loss = None
+        if precision != "float32" or truncate_dim not in (None, model.embed_dim):
+            loss = measure_precision_loss(parts.vectors, precision, truncate_dim)
         write_exact_index(
             output,
             parts.ids(),
             parts.vectors(),
-            width,
+            model.embed_dim,
             fingerprint,
+            precision=precision,
+            truncate_dim=truncate_dim,
+            measured={} if loss is None else asdict(loss),
             encoding=encoding,
             document_files=parts.document_files(),
             overwrite=overwrite,
@@ -136,12 +176,14 @@ def encode_corpus(
     return EncodedCorpus(
         fingerprint=fingerprint,
         count=sum(entry.count for entry in entries),
-        width=width,
+        width=truncate_dim or model.embed_dim,
         resumed=resumed,
         truncated=sum(entry.truncated for entry in entries),
         duplicates=sum(entry.duplicates for entry in entries),
         tokens=tokens,
         padding=1 - tokens / slots,
+        speed=meter.speed(),
+        loss=loss,
     )
 
 
@@ -150,42 +192,79 @@ def _encode_shards(
     documents: Iterable[Document],
     parts: ShardFolder,
     size: int,
-    advance: Callable[[int], None],
+    processes: Processes,
+    meter: EncodingMeter,
+    advance: Advance,
 ) -> int:
-    """Encodes the shards that are missing; returns the number of documents of the others."""
-    resumed = 0
-    with ThreadPoolExecutor(1) as pool:
+    """Encodes the missing shards of this process; returns the number of documents of the others.
+
+    One thread reads ahead and tokenizes, another one writes.
+    """
+    resumed, count = 0, 0
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1) as tokenizing, ThreadPoolExecutor(1) as writer:
 
         def submitted() -> Iterator[Future[_Shard] | int]:
-            count = 0
+            nonlocal count
             for number, shard in enumerate(_chunks(documents, size)):
                 count = number + 1
-                if parts.has(number, shard):
+                if not processes.has_turn(number):
+                    if processes.index == 0:
+                        parts.expect(number, shard)
+                    yield len(shard)
+                elif parts.has(number, shard):
                     yield len(shard)
                 else:
-                    yield pool.submit(_tokenized, model, number, shard)
-            parts.end(count)
+                    yield tokenizing.submit(_tokenized, model, number, shard)
 
         for item in _one_ahead(submitted()):
             if isinstance(item, int):
                 resumed += item
                 advance(item)
                 continue
-            shard = item.result()
-            before = model.encoder.slots
-            vectors = model.encoder.encode(shard.rows, names=shard.names, description="documents")
-            truncated = [row.truncated for row in shard.rows]
-            parts.write(
-                shard.number,
-                shard.documents,
-                vectors[np.asarray(shard.place)],
-                tokens=sum(len(row.ids) for row in shard.rows),
-                slots=model.encoder.slots - before,
-                truncated=sum(truncated[row] for row in shard.place),
-                duplicates=len(shard.documents) - len(shard.rows),
-            )
-            advance(len(shard.documents))
+            with meter.waiting():
+                shard = item.result()
+            vectors, slots = _encode_shard(model, shard, meter, advance)
+            if writing is not None:
+                writing.result()  # one shard at a time is in memory beside the one being encoded
+            writing = writer.submit(_write_shard, parts, shard, vectors, slots)
+        if writing is not None:
+            writing.result()
+    parts.end(count)
     return resumed
+
+
+def _encode_shard(
+    model: T1, shard: _Shard, meter: EncodingMeter, advance: Advance
+) -> tuple[Float32[np.ndarray, "rows E"], int]:
+    """Embeddings of the distinct texts, and the tokens that were computed with padding."""
+    before = model.encoder.slots
+    documents_of = np.bincount(shard.place, minlength=len(shard.rows))
+    lengths = np.array([len(row.ids) for row in shard.rows])
+
+    def on_batch(rows: Int[np.ndarray, "B"]) -> None:
+        advance(int(documents_of[rows].sum()), meter.add(lengths[rows], model.encoder.slots))
+
+    with meter.computing():
+        vectors = model.encoder.encode(
+            shard.rows, names=shard.names, description="documents", on_batch=on_batch
+        )
+    return vectors, model.encoder.slots - before
+
+
+def _write_shard(
+    parts: ShardFolder, shard: _Shard, vectors: Float32[np.ndarray, "rows E"], slots: int
+) -> None:
+    truncated = [row.truncated for row in shard.rows]
+    parts.write(
+        shard.number,
+        shard.documents,
+        vectors[np.asarray(shard.place)],
+        tokens=sum(len(row.ids) for row in shard.rows),
+        slots=slots,
+        truncated=sum(truncated[row] for row in shard.place),
+        duplicates=len(shard.documents) - len(shard.rows),
+    )
 
 
 def _tokenized(model: T1, number: int, documents: Sequence[Document]) -> _Shard:

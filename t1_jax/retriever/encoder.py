@@ -1,7 +1,7 @@
 """Complete rows of tokens to embeddings, in batches of few shapes."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -71,10 +71,12 @@ class Encoder:
         description: str,
         batch_size: int | None = None,
         show_progress_bar: bool = False,
+        on_batch: Callable[[Int[np.ndarray, "B"]], None] = lambda rows: None,
     ) -> Float[np.ndarray, "B D"]:
         """Embeds rows with exactly one `<emb_token>` each as unit vectors in float32.
 
-        `batch_size` bounds the rows of a batch; by default the buckets do.
+        `batch_size` bounds the rows of a batch; by default the buckets do. `on_batch` gets the
+        positions in `rows` of those that are done, batch by batch.
 
         Raises:
             DataError: an embedding is not finite; says which of `names` it belongs to.
@@ -99,7 +101,9 @@ class Encoder:
             def collect() -> None:
                 batch, embeddings = in_flight.pop(0)
                 outputs.append(global_to_host(embeddings)[: len(batch.tokens)])
+                done = batch.input_index[batch.input_index >= 0]
                 advance(int(batch.lengths[batch.input_index >= 0].sum()))
+                on_batch(done)
 
             for batch in batches:
                 self._interrupt.check()

@@ -4,17 +4,19 @@
 .NAME.parts/settings.json    what every shard was encoded with
 .NAME.parts/00000.npy        unit vectors of the first documents, float32
 .NAME.parts/00000.jsonl      these documents
-.NAME.parts/journal.jsonl    one line for each finished shard
+.NAME.parts/journal-0.jsonl  one line for each shard that process 0 finished
 ```
 
 A shard's files are complete before its line is written, so a kill at any moment costs the shard in
-progress.
+progress. Several processes may write the shards of one index: each has a journal of its own, and
+all read all journals, so that a run may go on with another number of processes.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +30,9 @@ from jaxtyping import Float32
 from t1_jax.errors import T1Error
 from t1_jax.files import sha256_of, write_atomically
 from t1_jax.retrieval import Document, read_documents, write_documents
+
+_POLL_SECONDS = 0.2
+"""Between looks at what other processes have written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +60,47 @@ class ShardEntry:
     duplicates: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes that encode one corpus; each takes the shards that are its turn.
+
+    Attributes:
+        index: of this process; process 0 joins the shards to an index.
+        count: of all processes.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def has_turn(self, shard: int) -> bool:
+        """Whether a shard is for this process."""
+        return shard % self.count == self.index
+
+
 class ShardFolder:
     """The parts of an index that is being encoded; use `opened`.
 
     Args:
         folder: of the parts.
+        processes: that write them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, processes: Processes | None = None) -> None:
         self._folder = folder
+        self._processes = processes or Processes()
         self._start_again = False
         self._entries: dict[int, ShardEntry] = {}
+        self._expected: dict[int, str] = {}
 
     @classmethod
     @contextmanager
     def opened(
-        cls, output: Path, settings: Mapping[str, Any], *, start_again: bool
+        cls,
+        output: Path,
+        settings: Mapping[str, Any],
+        *,
+        start_again: bool,
+        processes: Processes | None = None,
     ) -> Iterator["ShardFolder"]:
         """The parts for an index at `output`, beside it, with what an interrupted run left.
 
@@ -79,6 +109,7 @@ class ShardFolder:
             settings: what every shard is encoded with, as JSON values.
             start_again: replace parts that were encoded with other settings, or of documents that
                 have changed.
+            processes: that write this index together.
 
         Raises:
             T1Error: another process writes the same index, the parts were encoded with other
@@ -87,8 +118,9 @@ class ShardFolder:
         folder = output.with_name(f".{output.name}.parts")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "lock", timeout=0):
-                parts = cls(folder)
+            processes = processes or Processes()
+            with FileLock(folder / f"lock-{processes.index}", timeout=0):
+                parts = cls(folder, processes)
                 parts._start(settings, start_again=start_again)
                 yield parts
         except Timeout as error:
@@ -112,14 +144,23 @@ class ShardFolder:
         Raises:
             T1Error: it was made of other documents, and is not to be replaced.
         """
-        entry = self._entries.get(number)
-        if entry is None:
-            return False
-        if entry.documents != _digest(documents):
+        entry, digest = self._entries.get(number), _digest(documents)
+        if entry is not None and entry.documents != digest:
             self._reject_changed(f"shard {number}")
-            return False
-        path = self._vectors(number)
-        return path.is_file() and sha256_of(path) == entry.vectors
+        return self._is_finished(number, digest)
+
+    def expect(self, number: int, documents: Sequence[Document]) -> None:
+        """Says what the shard of another process is made of; `end` waits for it."""
+        self._expected[number] = _digest(documents)
+
+    def _is_finished(self, number: int, digest: str) -> bool:
+        entry, path = self._entries.get(number), self._vectors(number)
+        return (
+            entry is not None
+            and entry.documents == digest
+            and path.is_file()
+            and sha256_of(path) == entry.vectors
+        )
 
     def write(
         self,
@@ -143,18 +184,23 @@ class ShardFolder:
             vectors=sha256_of(self._vectors(number)),
             **counts,
         )
-        with (self._folder / "journal.jsonl").open("a", encoding="utf-8") as journal:
+        journal_file = self._folder / f"journal-{self._processes.index}.jsonl"
+        with journal_file.open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(asdict(entry)) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
         self._entries[number] = entry
 
     def end(self, count: int) -> None:
-        """Says how many shards there are in all.
+        """Says how many shards there are in all, and waits for those of other processes.
 
         Raises:
             T1Error: an earlier run had more, and they are not to be replaced.
         """
+        for number, digest in self._expected.items():
+            while not self._is_finished(number, digest):
+                time.sleep(_POLL_SECONDS)
+                self._read_journals()
         if beyond := [number for number in self._entries if number >= count]:
             self._reject_changed(f"there were more than {count} shards")
         for number in beyond:
@@ -209,13 +255,15 @@ class ShardFolder:
         self._start_again = start_again
         file = self._folder / "settings.json"
         wanted = json.loads(json.dumps(settings))
+        if self._processes.index > 0:
+            self._wait_for(file, wanted, start_again=start_again)
         if file.exists():
             found = json.loads(file.read_bytes())
             differing = sorted(
                 key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
             )
             if not differing:
-                self._read_journal()
+                self._read_journals()
                 return
             if not start_again:
                 raise T1Error(
@@ -223,22 +271,30 @@ class ShardFolder:
                     hint="use the same settings to go on, or add --overwrite to start again",
                 )
             for path in self._folder.iterdir():
-                if path.name != "lock":
+                if not path.name.startswith("lock"):
                     path.unlink()
         write_atomically(file, json.dumps(wanted, indent=2) + "\n")
 
-    def _read_journal(self) -> None:
+    def _wait_for(self, file: Path, wanted: Any, *, start_again: bool) -> None:
+        """Waits until process 0 has begun with these settings, unless others are an error."""
+        while not file.exists() or (start_again and json.loads(file.read_bytes()) != wanted):
+            time.sleep(_POLL_SECONDS)
+
+    def wait_until_joined(self) -> None:
+        """Waits until process 0 has made the index and removed the parts."""
+        while (self._folder / "settings.json").exists():
+            time.sleep(_POLL_SECONDS)
+
+    def _read_journals(self) -> None:
         """Reads the finished shards; a last line that was cut off is not one."""
-        path = self._folder / "journal.jsonl"
-        if not path.exists():
-            return
-        content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            write_atomically(path, whole)
-        for line in whole.splitlines():
-            entry = ShardEntry(**json.loads(line))
-            self._entries[entry.shard] = entry
+        for path in sorted(self._folder.glob("journal-*.jsonl")):
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content and path.name == f"journal-{self._processes.index}.jsonl":
+                write_atomically(path, whole)
+            for line in whole.splitlines():
+                entry = ShardEntry(**json.loads(line))
+                self._entries[entry.shard] = entry
 
     def _vectors(self, number: int) -> Path:
         return self._folder / f"{number:05d}.npy"

@@ -10,7 +10,7 @@ import jax
 from t1_jax.config import suggestion
 from t1_jax.errors import ConfigError, DataError, T1Error, UnsupportedError
 from t1_jax.files import check_new_file
-from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig
+from t1_jax.model import SPLASH_MULTIPLE, DecoderConfig, body_parameters
 from t1_jax.parallel import MeshContext
 from t1_jax.retrieval.index import require_backend
 from t1_jax.retriever import ResolvedModel, check_savable
@@ -19,7 +19,6 @@ from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.infra import (
     Checkpoints,
-    body_parameters,
     check_recorded_data,
     check_run_folder,
     require_trackers,
@@ -254,9 +253,10 @@ def check_rewards(config: TrainConfig, sets: Sequence[TrainingSet]) -> None:
 
 def _check_processes(index: str) -> None:
     """Each process builds its own index, and rewards must be equal on all of them."""
-    if index == "scann" and jax.process_count() > 1:
+    measured = {"scann": "ScaNN", "faiss": "FAISS"}
+    if index in measured and jax.process_count() > 1:
         raise UnsupportedError(
-            "ScaNN builds a different index in each process, so rewards would differ",
+            f"{measured[index]} builds a different index in each process, so rewards would differ",
             hint="set pool.index=jax, which shards the corpus over all devices",
         )
 

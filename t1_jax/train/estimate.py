@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from t1_jax.model import DecoderConfig
+from t1_jax.model import DecoderConfig, Work, flops_per_token
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.infra import Work, flops_per_token
 
 _PADDING = 1.3
 """Tokens of a batch, padding included, per token of text."""

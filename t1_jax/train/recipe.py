@@ -13,12 +13,11 @@ import numpy as np
 
 from t1_jax.config import load_config
 from t1_jax.errors import ConfigError
-from t1_jax.model import DecoderConfig
+from t1_jax.model import DecoderConfig, body_parameters
 from t1_jax.text import PromptPreset, T1Tokenizer, tokenize_documents, tokenize_queries
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.data import COLLECTION, RECORDS, PreparedPairs
 from t1_jax.train.estimate import DataSize, Estimate, Speed
-from t1_jax.train.infra import body_parameters
 
 _SAMPLED_TEXTS = 1000
 _NO_LIMIT = 2**31

@@ -10,6 +10,7 @@ from flax import nnx
 
 from t1_jax.config import to_yaml
 from t1_jax.errors import RetryableError, T1Error
+from t1_jax.model import total_peak_flops
 from t1_jax.train.batches import StageState
 from t1_jax.train.config import TrainConfig
 from t1_jax.train.export import export_weights, training_summary
@@ -19,7 +20,6 @@ from t1_jax.train.infra import (
     Meter,
     RunFolder,
     abstract_like,
-    total_peak_flops,
 )
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.sources import TrainingData

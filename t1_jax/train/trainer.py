@@ -10,13 +10,13 @@ from flax import nnx
 
 from t1_jax.errors import ConfigError, T1Error
 from t1_jax.interrupt import Interrupted
+from t1_jax.model import flops_per_token
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.infra import (
     GracefulStop,
     Tracker,
     TrainingAborted,
     any_process,
-    flops_per_token,
     training_bar,
 )
 from t1_jax.train.model import TrainableModel

@@ -21,8 +21,10 @@ def test_info_says_what_it_holds(t1, pets_index):
     assert manifest["count"] == 12
 
 
-@pytest.mark.parametrize("kind", ["numpy", "jax", "scann"])
+@pytest.mark.parametrize("kind", ["numpy", "jax", "scann", "faiss"])
 def test_every_kind_from_vectors(t1, pets_index, tmp_path, kind):
+    if kind == "faiss":
+        pytest.importorskip("faiss", reason="needs t1_jax[faiss]")
     answer = t1("index", "build", tmp_path / "i", "--vectors", pets_index, "--kind", kind, "--json")
     assert answer.code == 0, answer.err
     assert answer.json["kind"] == kind
@@ -38,10 +40,26 @@ def test_settings_belong_to_scann(t1, pets_index, tmp_path):
     assert answer.json["settings"]["candidates"] == 5
     answer = t1(*how, "leaves=3", "--overwrite")
     assert answer.code == 2
-    assert "--kind numpy has no settings" in answer.err
+    assert "--kind numpy is exact and has no settings" in answer.err
     answer = t1(*how, "leafs=3", "--kind", "scann", "--overwrite")
     assert answer.code == 2
     assert "did you mean 'leaves'?" in answer.err
+
+
+def test_recall_is_measured_with_queries_and_a_target_is_taken(t1, pets_index, tmp_path):
+    how = ("index", "build", tmp_path / "i", "--vectors", pets_index)
+    measured = ("--queries", pets_index, "--recall", 0.5)
+    answer = t1(*how, *measured, "--kind", "scann", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["settings"]["minimum_recall"] == 0.5
+    assert answer.json["measured"]["recall_with"] == "12 queries"
+    assert answer.json["measured"]["queries_per_second"] > 0
+    answer = t1(*how, *measured)
+    assert answer.code == 2
+    assert "--kind numpy is exact and has no settings" in answer.err
+    answer = t1(*how, "--kind", "scann", "--queries", tmp_path / "none")
+    assert answer.code == 2
+    assert "is not an index" in answer.err
 
 
 def test_damage_is_noticed(t1, pets_index, tmp_path):
@@ -110,14 +128,14 @@ def test_documents_alone_are_enough(t1, base_model, pets, tmp_path):
 
 def test_vectors_survive_a_build_that_fails(t1, base_model, pets, tmp_path, monkeypatch):
     how = ("index", "build", tmp_path / "i", "-c", pets, "-m", base_model, "--kind", "scann")
-    build = retrieval.build_index
+    build = retrieval.build_from_table
 
-    def fail(kind, *given, **how):
+    def fail(kind, table, **how):
         if kind == "scann":
             raise IndexContractError("ScaNN finds too little", hint="search more leaves")
-        return build(kind, *given, **how)
+        return build(kind, table, **how)
 
-    monkeypatch.setattr(retrieval, "build_index", fail)
+    monkeypatch.setattr(retrieval, "build_from_table", fail)
     answer = t1(*how)
     assert answer.code == 2
     kept = tmp_path / "i.vectors"

@@ -149,7 +149,7 @@ def test_finished_shards_are_not_encoded_again_and_a_line_says_so(model, tmp_pat
 def test_a_torn_line_of_the_journal_and_a_damaged_shard_cost_these_shards(model, tmp_path) -> None:
     begun(model, tmp_path / "index")
     parts = tmp_path / ".index.parts"
-    journal = parts / "journal.jsonl"
+    journal = parts / "journal-0.jsonl"
     journal.write_bytes(journal.read_bytes()[:-10])
     (parts / "00000.npy").write_bytes(b"damaged")
     done = encoded(model, tmp_path / "index")
@@ -209,7 +209,7 @@ def test_no_documents_and_an_empty_one(model, tmp_path) -> None:
 
 def test_the_journal_is_plain_json(model, tmp_path) -> None:
     begun(model, tmp_path / "index")
-    lines = (tmp_path / ".index.parts" / "journal.jsonl").read_text().splitlines()
+    lines = (tmp_path / ".index.parts" / "journal-0.jsonl").read_text().splitlines()
     entries = [json.loads(line) for line in lines]
     assert [entry["shard"] for entry in entries] == [0, 1, 2]
     assert all(entry["count"] == 5 and entry["slots"] >= entry["tokens"] for entry in entries)

@@ -11,10 +11,9 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import share, timed
 from benchmarks.gpu.setting import Setting, run_part
 from t1_jax.errors import UnsupportedError
-from t1_jax.model import AttentionMask, ModelOptions
+from t1_jax.model import AttentionMask, ModelOptions, peak_flops
 from t1_jax.model.attention import causal_attention
 from t1_jax.parallel import MeshContext, single_device_mesh_context
-from t1_jax.train.infra import peak_flops
 
 # B, L, N, K, H: SmolLM2-135M's heads, Qwen3-0.6B's and Qwen3-4B's.
 _SHAPES = ((8, 512, 9, 3, 64), (4, 2048, 16, 8, 128), (2, 2048, 32, 8, 128))

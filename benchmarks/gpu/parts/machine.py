@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.roofline import bandwidth, share, timed
 from benchmarks.gpu.setting import Setting, run_part
-from t1_jax.train.infra import peak_flops
+from t1_jax.model import peak_flops
 
 _PACKAGES = ("jax", "jaxlib", "optax", "orbax-checkpoint", "transformers", "torch", "numpy")
 

@@ -1,12 +1,19 @@
-"""Vector indexes: one protocol, three back ends, one format on disk."""
+"""Vector indexes: one protocol, four back ends, one format on disk."""
 
 from t1_jax.retrieval.index.build import INDEX_KINDS as INDEX_KINDS
+from t1_jax.retrieval.index.build import build_from_table as build_from_table
 from t1_jax.retrieval.index.build import build_index as build_index
 from t1_jax.retrieval.index.build import load_index as load_index
 from t1_jax.retrieval.index.build import require_backend as require_backend
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable as EmbeddingTable
 from t1_jax.retrieval.index.embedding_table import RowLists as RowLists
 from t1_jax.retrieval.index.embedding_table import unit_vectors as unit_vectors
+from t1_jax.retrieval.index.faiss_index import FaissSettings as FaissSettings
+from t1_jax.retrieval.index.precision import STORED_DTYPES as STORED_DTYPES
+from t1_jax.retrieval.index.precision import StoredPrecision as StoredPrecision
+from t1_jax.retrieval.index.precision import check_truncation as check_truncation
+from t1_jax.retrieval.index.precision_loss import PrecisionLoss as PrecisionLoss
+from t1_jax.retrieval.index.precision_loss import measure_precision_loss as measure_precision_loss
 from t1_jax.retrieval.index.protocol import Index as Index
 from t1_jax.retrieval.index.protocol import SearchResult as SearchResult
 from t1_jax.retrieval.index.scann_index import ScannSettings as ScannSettings

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int
 
 from t1_jax.errors import DataError
 from t1_jax.progress import counted
+from t1_jax.retrieval.index.precision import dequantize, truncate
 from t1_jax.retrieval.ranking import tie_break_order
 
 RowLists: TypeAlias = Sequence[Items[SupportsIndex]]
@@ -22,13 +23,22 @@ _BLOCK_ROWS = 1 << 16
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class EmbeddingTable:
-    """Normalized document embeddings; row i of `vectors` belongs to `ids[i]`.
+    """Normalized document embeddings; row i of `stored` belongs to `ids[i]`.
 
-    `from_vectors` checks and normalizes its input; the constructor does not.
+    `from_vectors` checks and normalizes its input; the constructor does not. `block` and `take`
+    read what they return, so a table may be a memory map that is larger than memory.
+
+    Attributes:
+        ids: one for each row.
+        stored: the rows [C, E] in float32 at unit length, or in another number format of
+            `t1_jax.retrieval.index.precision`; an array or a memory map.
+        truncated_from: dimensions of the embeddings before Matryoshka truncation; queries of that
+            many dimensions are truncated likewise. None means they were not truncated.
     """
 
     ids: tuple[str, ...]
-    vectors: Float32[np.ndarray, "C E"]
+    stored: np.ndarray
+    truncated_from: int | None = None
 
     @classmethod
     def from_vectors(cls, ids: Sequence[str], vectors: np.ndarray) -> "EmbeddingTable":
@@ -43,7 +53,7 @@ class EmbeddingTable:
                 f"an index needs one id per vector: {len(ids)} ids, {len(vectors)} rows"
             )
         names = [f"document {identifier!r}" for identifier in ids]
-        table = cls(ids=tuple(ids), vectors=unit_vectors(vectors, names))
+        table = cls(ids=tuple(ids), stored=unit_vectors(vectors, names))
         if len(table.row_of) != len(ids):
             duplicate = next(key for row, key in enumerate(ids) if table.row_of[key] != row)
             raise DataError(f"document {duplicate!r} has more than one vector")
@@ -55,7 +65,20 @@ class EmbeddingTable:
     @property
     def width(self) -> int:
         """Number of dimensions, E."""
-        return self.vectors.shape[1]
+        return self.stored.shape[1]
+
+    @cached_property
+    def vectors(self) -> Float32[np.ndarray, "C E"]:
+        """All unit vectors; a number format other than float32 is converted as a whole."""
+        return dequantize(self.stored)
+
+    def block(self, start: int, stop: int) -> Float32[np.ndarray, "_ E"]:
+        """The unit vectors of the rows from `start` to `stop`."""
+        return dequantize(self.stored[start:stop])
+
+    def take(self, rows: Int[np.ndarray, "R"]) -> Float32[np.ndarray, "R E"]:
+        """The unit vectors of the given rows."""
+        return dequantize(self.stored[rows])
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -85,6 +108,9 @@ class EmbeddingTable:
             DataError: another number of dimensions than the table, or a vector that is zero or not
                 finite.
         """
+        if queries.ndim == 2 and queries.shape[1] == self.truncated_from:
+            names = [f"query {row}" for row in range(len(queries))]
+            return truncate(unit_vectors(queries, names), self.width)
         if queries.ndim == 2 and queries.shape[1] != self.width:
             raise DataError(
                 f"queries have {queries.shape[1]} dimensions, the index has {self.width}",

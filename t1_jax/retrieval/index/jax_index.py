@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int
 
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
-from t1_jax.retrieval.index.numpy_index import empty_result
 from t1_jax.retrieval.index.protocol import Index, SearchResult
+from t1_jax.retrieval.index.top_k import TopK
 
 _SCORE_BYTES = 1 << 28
 """Bytes of scores on one device, which bounds the number of queries per call."""
@@ -51,7 +51,8 @@ class JaxIndex(Index):
         """See `Index.search`."""
         units = self.table.normalize_queries(queries)
         excluded_rows = self._positions(self.table.pad_row_lists(excluded, len(units), "excluded"))
-        result = empty_result(len(units), k, len(self.ids))
+        empty = TopK(len(units), k, self.table.tie_break_order)
+        result = SearchResult(scores=empty.scores, rows=empty.rows)
         k = result.rows.shape[1]
         padded_k = min(_bucket(k), self._shard_rows * self._mesh.size)
         for queries_slice, block, excluded_block in self._blocks(units, excluded_rows):
@@ -96,7 +97,7 @@ class JaxIndex(Index):
             start, stop, _ = (index[0] if index else slice(None)).indices(shape[0])
             shard = np.zeros((stop - start, shape[1]), dtype=np.float32)
             rows = self._row_at[start:stop]
-            shard[: len(rows)] = self.table.vectors[rows]
+            shard[: len(rows)] = self.table.take(rows)
             return shard
 
         sharding = jax.NamedSharding(self._mesh, jax.P(self._mesh.axis_names))
@@ -142,7 +143,7 @@ def _search(
     ) -> tuple[Float32[Array, "B k"], Int[Array, "B k"]]:
         scores, first = _scores(shard, queries, mesh)
         scores = _mask(scores, first, excluded, count)
-        best, at = jax.lax.top_k(scores, min(k, shard.shape[0]))
+        best, at = _top_k(scores, min(k, shard.shape[0]))
         best, positions = (
             jax.lax.all_gather(x, mesh.axis_names, axis=1, tiled=True) for x in (best, first + at)
         )
@@ -184,6 +185,36 @@ def _ranks(
         return 1 + jax.lax.psum(at_least - itself, mesh.axis_names)
 
     return _over_shards(on_shard, mesh, n_replicated=4)(shards, queries, excluded, targets, count)
+
+
+_GROUP = 64
+"""Rows whose best score is looked at first in a top-k over many rows."""
+
+
+def _top_k(
+    scores: Float32[Array, "B n"], k: int
+) -> tuple[Float32[Array, "B k"], Int[Array, "B k"]]:
+    """`lax.top_k`, over the k groups of consecutive rows with the best maxima.
+
+    A group that is not among them cannot hold one of the best k rows: each of the k groups has a
+    row that scores higher, or equally and has a lower position. On a CPU this takes a tenth of the
+    time of `lax.top_k` over all rows.
+    """
+    count, rows = scores.shape
+    groups = rows // _GROUP
+    if groups <= 2 * k:
+        top, positions = jax.lax.top_k(scores, k)
+        return top, positions
+    grouped = scores[:, : groups * _GROUP].reshape(count, groups, _GROUP)
+    _, best = jax.lax.top_k(grouped.max(axis=2), k)
+    best = jnp.sort(best, axis=1)  # candidates keep the order of their positions
+    candidates = jnp.take_along_axis(grouped, best[:, :, None], axis=1).reshape(count, -1)
+    positions = (best[:, :, None] * _GROUP + jnp.arange(_GROUP)).reshape(count, -1)
+    rest = jnp.broadcast_to(jnp.arange(groups * _GROUP, rows), (count, rows - groups * _GROUP))
+    candidates = jnp.concatenate([candidates, scores[:, groups * _GROUP :]], axis=1)
+    positions = jnp.concatenate([positions, rest], axis=1)
+    top, at = jax.lax.top_k(candidates, k)
+    return top, jnp.take_along_axis(positions, at, axis=1)
 
 
 def _over_shards(

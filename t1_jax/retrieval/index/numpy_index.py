@@ -1,4 +1,8 @@
-"""Exact search in NumPy, the reference for all other back ends."""
+"""Exact search in NumPy, the reference for all other back ends.
+
+The rows are read block by block, once per search, so an index may be a memory map that is larger
+than memory.
+"""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -6,17 +10,16 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from t1_jax.errors import DataError
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable, RowLists
 from t1_jax.retrieval.index.protocol import Index, SearchResult
-from t1_jax.retrieval.ranking import top_k_positions
+from t1_jax.retrieval.index.top_k import TopK
 
-_SCORE_BYTES = 1 << 27
-"""Bytes of scores in memory, which bounds the number of queries per matrix product."""
+_BLOCK_BYTES = 1 << 26
+"""Bytes of a block of rows, and of the scores of a block of queries with it."""
 
 
 class NumpyIndex(Index):
-    """Exact search: one matrix product for each block of queries."""
+    """Exact search: one matrix product for each block of rows and block of queries."""
 
     kind: ClassVar[str] = "numpy"
 
@@ -28,14 +31,13 @@ class NumpyIndex(Index):
     ) -> SearchResult:
         """See `Index.search`."""
         units = self.table.normalize_queries(queries)
-        result = empty_result(len(units), k, len(self.ids))
         excluded_rows = self.table.pad_row_lists(excluded, len(units), "excluded")
-        for start, scores in self._score_blocks(units):
-            for query, row_scores in enumerate(scores, start):
-                row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
-                rows = np.arange(len(row_scores))
-                fill_result(result, query, row_scores, rows, self.table.tie_break_order)
-        return result
+        best = TopK(len(units), k, self.table.tie_break_order)
+        for first_row, block in self._row_blocks():
+            for first_query, scores in _score_blocks(units, block):
+                _exclude(scores, excluded_rows[first_query:], first_row)
+                best.add_block(first_query, first_row, scores)
+        return SearchResult(scores=best.scores, rows=best.rows)
 
     def rank_of(
         self,
@@ -43,57 +45,61 @@ class NumpyIndex(Index):
         rows: Int[np.ndarray, "B R"],
         excluded: RowLists | None = None,
     ) -> Int[np.ndarray, "B R"]:
-        """See `Index.rank_of`."""
+        """See `Index.rank_of`; an index of several blocks is read twice."""
         units = self.table.normalize_queries(queries)
         targets = self.table.pad_row_lists(rows.tolist(), len(units), "rows")
         excluded_rows = self.table.pad_row_lists(excluded, len(units), "excluded")
-        ranks = np.full(rows.shape, -1, dtype=np.int64)
-        for start, scores in self._score_blocks(units):
-            for query, row_scores in enumerate(scores, start):
-                target_scores = row_scores[targets[query]]
-                row_scores[excluded_rows[query][excluded_rows[query] >= 0]] = -np.inf
-                for i in np.flatnonzero(targets[query] >= 0):
-                    at_least = np.count_nonzero(row_scores >= target_scores[i])
-                    itself = row_scores[targets[query, i]] >= target_scores[i]
-                    ranks[query, i] = 1 + at_least - int(itself)
-        return ranks
+        target_scores = np.full(rows.shape, -np.inf, np.float32)
+        ahead = np.zeros(rows.shape, np.int64)
+        # A target's score and those it is compared with come from equal matrix products, so that
+        # equal vectors have equal scores.
+        for first_row, block in self._row_blocks():
+            for first_query, scores in _score_blocks(units, block):
+                query, place, column = _in_block(targets[first_query:], scores, first_row)
+                target_scores[first_query + query, place] = scores[query, column]
+        for first_row, block in self._row_blocks():
+            for first_query, scores in _score_blocks(units, block):
+                of_block = slice(first_query, first_query + len(scores))
+                query, place, column = _in_block(targets[first_query:], scores, first_row)
+                itself = scores[query, column]
+                _exclude(scores, excluded_rows[first_query:], first_row)
+                for position in range(rows.shape[1]):
+                    at_least = scores >= target_scores[of_block, position, None]
+                    ahead[of_block, position] += np.count_nonzero(at_least, axis=1)
+                is_counted = scores[query, column] == itself
+                ahead[first_query + query, place] -= is_counted
+        return np.where(rows >= 0, 1 + ahead, -1)
 
-    def _score_blocks(
-        self, units: Float32[np.ndarray, "B E"]
-    ) -> Iterator[tuple[int, Float32[np.ndarray, "b C"]]]:
-        """Yields each block's first query position, and its cosines with all rows."""
-        size = max(1, _SCORE_BYTES // (4 * len(self.ids)))
-        for start in range(0, len(units), size):
-            yield start, units[start : start + size] @ self.vectors.T
+    def _row_blocks(self) -> Iterator[tuple[int, Float32[np.ndarray, "n E"]]]:
+        """Yields the first row of each block, and its unit vectors."""
+        size = max(1, _BLOCK_BYTES // (4 * self.table.width))
+        for start in range(0, len(self.ids), size):
+            yield start, self.table.block(start, start + size)
 
 
-def empty_result(n_queries: int, k: int, n_rows: int) -> SearchResult:
-    """A result without rows, [B, K] with K = min(k, number of rows of the index).
+def _score_blocks(
+    units: Float32[np.ndarray, "B E"], block: Float32[np.ndarray, "n E"]
+) -> Iterator[tuple[int, Float32[np.ndarray, "b n"]]]:
+    """Yields the first query of each block of queries, and its cosines with the rows."""
+    size = max(1, _BLOCK_BYTES // (4 * len(block)))
+    for start in range(0, len(units), size):
+        yield start, units[start : start + size] @ block.T
 
-    Raises:
-        DataError: `k` is below 1.
-    """
-    if k < 1:
-        raise DataError(f"k must be at least 1, got {k}")
-    width = min(k, n_rows)
-    return SearchResult(
-        scores=np.full((n_queries, width), -np.inf, dtype=np.float32),
-        rows=np.full((n_queries, width), -1, dtype=np.int64),
+
+def _in_block(
+    rows: Int[np.ndarray, "_ R"], scores: Float32[np.ndarray, "b n"], first_row: int
+) -> tuple[Int[np.ndarray, "m"], Int[np.ndarray, "m"], Int[np.ndarray, "m"]]:
+    """Query, place in the list, and column in `scores` of the rows that lie in a block."""
+    columns = rows[: len(scores)] - first_row
+    query, place = np.nonzero(
+        (rows[: len(scores)] >= 0) & (columns >= 0) & (columns < scores.shape[1])
     )
+    return query, place, columns[query, place]
 
 
-def fill_result(
-    result: SearchResult,
-    query: int,
-    scores: Float32[np.ndarray, "C"],
-    rows: Int[np.ndarray, "C"],
-    tie_order: Int[np.ndarray, "rows"],
+def _exclude(
+    scores: Float32[np.ndarray, "b n"], excluded: Int[np.ndarray, "_ X"], first_row: int
 ) -> None:
-    """Writes the top k of the candidates to one query of `result`, without scores of −inf.
-
-    The candidates have `scores` and `rows`; `tie_order` is that of the whole table.
-    """
-    best = top_k_positions(scores, tie_order[rows], result.rows.shape[1])
-    best = best[scores[best] > -np.inf]
-    result.scores[query, : len(best)] = scores[best]
-    result.rows[query, : len(best)] = rows[best]
+    """Sets the scores of excluded rows to −inf."""
+    query, _, column = _in_block(excluded, scores, first_row)
+    scores[query, column] = -np.inf

@@ -20,9 +20,16 @@ from t1_jax.errors import IndexContractError
 from t1_jax.files import atomic_folder, sha256_of
 from t1_jax.retrieval.collection import Document, SourceLocation
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable
+from t1_jax.retrieval.index.precision import (
+    STORED_DTYPES,
+    StoredPrecision,
+    check_truncation,
+    quantize,
+    truncate,
+)
 from t1_jax.retrieval.jsonl import read_records
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Version of the format; increased when older readers would misread the files."""
 
 HASHED_BYTES = 64 << 20
@@ -30,6 +37,7 @@ HASHED_BYTES = 64 << 20
 
 DOCUMENTS_FILE = "documents.jsonl"
 _VECTORS_FILE = "vectors.npy"
+_COPIED_ROWS = 1 << 14
 
 
 class CorruptIndexError(IndexContractError):
@@ -76,7 +84,10 @@ class Manifest:
         kind: back end that wrote the index.
         count: number of rows.
         width: number of dimensions.
+        precision: number format of the vectors.
+        truncated_from: see `EmbeddingTable`.
         recall_at_10: recall@10 against exact search at build time; 1 for exact back ends.
+        measured: what else was measured at build time: queries, speed, loss of precision.
         settings: settings of the back end.
         encoding: settings with which documents were encoded and queries must be encoded (model,
             dtype, preset, instruction, limits), as JSON values; may be empty.
@@ -91,7 +102,10 @@ class Manifest:
     count: int
     width: int
     fingerprint: Fingerprint
+    precision: StoredPrecision = "float32"
+    truncated_from: int | None = None
     recall_at_10: float = 1.0
+    measured: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
     encoding: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +120,7 @@ def write_index(
     fingerprint: Fingerprint,
     *,
     recall_at_10: float = 1.0,
+    measured: Mapping[str, Any] | None = None,
     settings: Mapping[str, object] | None = None,
     encoding: Mapping[str, Any] | None = None,
     source: Mapping[str, Any] | None = None,
@@ -121,7 +136,9 @@ def write_index(
         T1Error: the folder exists (without `overwrite`), or the write failed.
     """
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
-        np.save(scratch / _VECTORS_FILE, table.vectors, allow_pickle=False)
+        _write_vectors(
+            scratch / _VECTORS_FILE, [table.stored], table.stored.shape, table.stored.dtype
+        )
         write_documents(scratch / DOCUMENTS_FILE, documents)
         if write_backend_files:
             write_backend_files(scratch)
@@ -131,7 +148,10 @@ def write_index(
             kind=kind,
             width=table.width,
             fingerprint=fingerprint,
+            precision=_precision_of(table.stored.dtype),
+            truncated_from=table.truncated_from,
             recall_at_10=recall_at_10,
+            measured=measured or {},
             settings=settings or {},
             encoding=encoding or {},
             source=source or {},
@@ -145,6 +165,9 @@ def write_exact_index(
     width: int,
     fingerprint: Fingerprint,
     *,
+    precision: StoredPrecision = "float32",
+    truncate_dim: int | None = None,
+    measured: Mapping[str, Any] | None = None,
     encoding: Mapping[str, Any],
     document_files: Iterable[Path],
     overwrite: bool = False,
@@ -157,24 +180,59 @@ def write_exact_index(
         blocks: unit vectors in the order of `ids`.
         width: E.
         fingerprint: see `Fingerprint`.
+        precision: number format in which the vectors are stored.
+        truncate_dim: dimensions to keep; None keeps all.
+        measured: see `Manifest`.
         encoding: see `Manifest`.
         document_files: pieces of `documents.jsonl`, as `write_documents` writes them.
         overwrite: whether to replace an index.
 
     Raises:
+        ConfigError: more dimensions to keep than there are.
         T1Error: the folder exists (without `overwrite`), or the write failed.
     """
+    check_truncation(truncate_dim, width)
+    kept = truncate_dim or width
     with atomic_folder(Path(folder), overwrite=overwrite) as scratch:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (len(ids), width)}
-        with (scratch / _VECTORS_FILE).open("wb") as vectors:
-            np.lib.format.write_array_header_1_0(vectors, header)
-            for block in blocks:
-                vectors.write(np.ascontiguousarray(block, np.float32).data)
+        _write_vectors(
+            scratch / _VECTORS_FILE,
+            (quantize(truncate(block, kept), precision) for block in blocks),
+            (len(ids), kept),
+            STORED_DTYPES[precision],
+        )
         with (scratch / DOCUMENTS_FILE).open("wb") as documents:
             for piece in document_files:
                 with piece.open("rb") as file:
                     shutil.copyfileobj(file, documents)
-        _finish(scratch, ids, kind="numpy", width=width, fingerprint=fingerprint, encoding=encoding)
+        _finish(
+            scratch,
+            ids,
+            kind="numpy",
+            width=kept,
+            fingerprint=fingerprint,
+            precision=precision,
+            truncated_from=width if kept < width else None,
+            measured=measured or {},
+            encoding=encoding,
+        )
+
+
+def _write_vectors(
+    path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
+) -> None:
+    """Writes rows as one .npy file; bfloat16, which the format lacks, is `V2` in it."""
+    descr = np.lib.format.dtype_to_descr(dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            for start in range(0, len(block), _COPIED_ROWS):
+                rows = np.ascontiguousarray(block[start : start + _COPIED_ROWS], dtype)
+                file.write(rows.view(np.uint8).data)
+
+
+def _precision_of(dtype: np.dtype) -> StoredPrecision:
+    return next(name for name, stored in STORED_DTYPES.items() if stored == dtype)
 
 
 def _finish(scratch: Path, ids: Sequence[str], **fields: Any) -> None:
@@ -201,13 +259,18 @@ def read_index(folder: Path, fingerprint: Fingerprint) -> tuple[Manifest, Embedd
     _check_files(folder, manifest, whole=False)
     try:
         ids = json.loads((folder / "ids.json").read_bytes())
-        vectors = np.load(folder / _VECTORS_FILE, mmap_mode="r", allow_pickle=False)
+        stored = np.load(folder / _VECTORS_FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise _corrupt(folder, str(error)) from error
-    expected = (manifest.count, (manifest.count, manifest.width), np.float32)
-    if (len(ids), vectors.shape, vectors.dtype) != expected:
-        raise _corrupt(folder, f"vectors {vectors.dtype}{vectors.shape} and {len(ids)} ids")
-    return manifest, EmbeddingTable(ids=tuple(ids), vectors=vectors)
+    dtype = STORED_DTYPES.get(manifest.precision)
+    if dtype is not None and stored.dtype == np.dtype(f"V{dtype.itemsize}"):
+        stored = stored.view(dtype)
+    expected = (manifest.count, (manifest.count, manifest.width), dtype)
+    if (len(ids), stored.shape, stored.dtype) != expected:
+        raise _corrupt(folder, f"vectors {stored.dtype}{stored.shape} and {len(ids)} ids")
+    return manifest, EmbeddingTable(
+        ids=tuple(ids), stored=stored, truncated_from=manifest.truncated_from
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:

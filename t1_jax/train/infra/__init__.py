@@ -15,11 +15,6 @@ from t1_jax.train.infra.stopping import GracefulStop as GracefulStop
 from t1_jax.train.infra.stopping import any_process as any_process
 from t1_jax.train.infra.throughput import Clock as Clock
 from t1_jax.train.infra.throughput import Meter as Meter
-from t1_jax.train.infra.throughput import Work as Work
-from t1_jax.train.infra.throughput import body_parameters as body_parameters
-from t1_jax.train.infra.throughput import flops_per_token as flops_per_token
-from t1_jax.train.infra.throughput import peak_flops as peak_flops
-from t1_jax.train.infra.throughput import total_peak_flops as total_peak_flops
 from t1_jax.train.infra.tracking import Tracker as Tracker
 from t1_jax.train.infra.tracking import TrackingConfig as TrackingConfig
 from t1_jax.train.infra.tracking import require_trackers as require_trackers

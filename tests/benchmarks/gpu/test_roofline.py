@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.gpu.models import QWEN3_06B, QWEN3_4B
 from benchmarks.gpu.roofline import bandwidth, decode_bytes, share
-from t1_jax.train.infra import peak_flops
+from t1_jax.model import peak_flops
 
 
 def test_the_narrower_name_of_a_card_counts():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from t1_jax.errors import DataError
 from t1_jax.retrieval import (
+    FaissSettings,
     Fingerprint,
     Index,
     ScannSettings,
@@ -35,6 +36,16 @@ BUILDERS: dict[str, ModuleContext] = {
         "scann", ids, vectors, scann=WHOLE_TREE if len(ids) >= 16 else None
     ),
 }
+BUILDERS |= {
+    f"faiss, {name}": lambda ids, vectors, given=given: build_index(
+        "faiss", ids, vectors, faiss=given if len(ids) >= 16 else None
+    )
+    for name, given in {
+        "flat": FaissSettings(method="flat"),
+        "hnsw": FaissSettings(method="hnsw", ef_search=1000),
+        "ivf_pq": FaissSettings(method="ivf_pq", lists=2, lists_to_search=2, candidates=1000),
+    }.items()
+}
 # Visits every leaf and scores every row, so it has to be exact.
 WHOLE_TREE = ScannSettings(method="tree", leaves=2, leaves_to_search=2, candidates=1000)
 FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
@@ -42,6 +53,8 @@ FINGERPRINT = Fingerprint(encoder="e0", prompt="f0", data="d0")
 
 @pytest.fixture(params=BUILDERS)
 def build(request: pytest.FixtureRequest) -> ModuleContext:
+    if request.param.startswith("faiss"):
+        pytest.importorskip("faiss", reason="needs t1_jax[faiss]")
     return BUILDERS[request.param]
 
 

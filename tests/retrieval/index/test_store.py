@@ -108,8 +108,8 @@ def test_a_folder_that_is_no_index_is_damage(tmp_path: Path):
 
 
 def test_an_unknown_format_version_is_an_error(folder: Path):
-    edit_manifest(folder, version=4, future="field")
-    with pytest.raises(IndexVersionError, match=r"version 4; .* 1 to 3\n.*install a newer t1_jax"):
+    edit_manifest(folder, version=5, future="field")
+    with pytest.raises(IndexVersionError, match=r"version 5; .* 1 to 4\n.*install a newer t1_jax"):
         read_index(folder, MINE)
 
 
