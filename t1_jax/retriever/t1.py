@@ -86,7 +86,7 @@ class T1:
         self.provenance = provenance
         shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
         stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
-        self._sampler = Sampler(decoder, mesh_context, stop, shapes, interrupt=interrupt)
+        self.sampler = Sampler(decoder, mesh_context, stop, shapes, interrupt=interrupt)
         self.encoder = Encoder(
             decoder, mesh_context, tokenizer, self.options.buckets, interrupt=interrupt
         )
@@ -469,7 +469,7 @@ class T1:
         groups: list[list[Thought]] = [[] for _ in prompts]
         total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
-            for index, thought in self._sampler.think(
+            for index, thought in self.sampler.think(
                 prompts,
                 n=n,
                 max_thought_tokens=max_thought_tokens,
