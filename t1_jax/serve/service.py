@@ -1,0 +1,438 @@
+"""What the routes call: embeds queries and documents on the engine, and searches."""
+
+import asyncio
+import dataclasses
+import hashlib
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.errors import T1Error
+from t1_jax.generate import FinishReason, Prompt, Thought
+from t1_jax.retriever import T1, Hit, mean_embeddings
+from t1_jax.serve.config import ServerConfig
+from t1_jax.serve.engine import Engine
+from t1_jax.serve.failures import RequestError, from_t1_error, invalid
+from t1_jax.serve.jobs import EncodeJob, OnTokens, ThinkJob
+from t1_jax.serve.metrics import Metrics
+from t1_jax.serve.ranking import Corpus, DocumentFilter, Fusion, Ranking
+from t1_jax.text import PromptTokens, append_thoughts, tokenize_queries
+
+_LOG = logging.getLogger("t1_jax.serve")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThinkOptions:
+    """How a query is thought about; see `schemas.Thinking`.
+
+    Attributes:
+        max_tokens: most tokens of a thought; 0 does not think.
+        stop_when_settled: whether a thought ends once its embedding no longer changes.
+        n: number of thoughts.
+        seed: of several thoughts.
+        prefix: how each thought begins.
+        deadline: seconds that a request has.
+    """
+
+    max_tokens: int
+    stop_when_settled: bool = False
+    n: int = 1
+    seed: int = 0
+    prefix: str | None = None
+    deadline: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QueryResult:
+    """An embedded query.
+
+    Attributes:
+        vector: the normalized mean of the thoughts' embeddings.
+        vectors: of each thought; one row without a thought.
+        thoughts: sampled thoughts; empty without.
+        prompt_tokens: tokens of the prompt.
+        truncated: whether the query was truncated.
+        cached: whether nothing was computed.
+    """
+
+    vector: Float[np.ndarray, " D"]
+    vectors: Float[np.ndarray, "G D"]
+    thoughts: Sequence[Thought]
+    prompt_tokens: int
+    truncated: bool
+    cached: bool = False
+
+    @property
+    def thought_tokens(self) -> int:
+        """Tokens that were sampled, `<emb_token>` not counted."""
+        return sum(thought.reasoning_tokens for thought in self.thoughts)
+
+    @property
+    def spread(self) -> float | None:
+        """1 - |mean of the thoughts' unit vectors|, from 0 (equal) to 1; None for one thought.
+
+        Circular variance of directional statistics (Mardia and Jupp, 2000).
+        """
+        if len(self.thoughts) < 2:
+            return None
+        return float(1 - np.linalg.norm(np.mean(self.vectors, axis=0)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DocumentResults:
+    """Embedded documents: vectors [B, D], tokens and whether it was truncated for each."""
+
+    vectors: Float[np.ndarray, "B D"]
+    tokens: Sequence[int]
+    truncated: Sequence[bool]
+
+
+class Service:
+    """A model and maybe an index, behind an engine.
+
+    Attributes:
+        model: the model; only the engine's thread may use its device.
+        name: of the model, for clients.
+        corpus: what `/v1/search` searches; None without an index.
+        config: limits.
+        metrics: counters of this server.
+    """
+
+    def __init__(
+        self,
+        model: T1,
+        config: ServerConfig,
+        metrics: Metrics,
+        *,
+        name: str,
+        corpus: Corpus | None = None,
+        instruction: str | None = None,
+    ) -> None:
+        self.model, self.config, self.metrics = model, config, metrics
+        self.name, self.corpus = name, corpus
+        self.preset = model.preset
+        if instruction is not None:
+            self.preset = self.preset.with_instruction(instruction)
+        self._cache = _Cache(config.cache_entries)
+        self.engine = Engine(model, config, metrics)
+        self.engine.start()
+
+    async def warm_up(self) -> None:
+        """Compiles what most requests need, so that the first does not wait for it."""
+        options = self.think_options(think=2, deadline=3600.0)
+        for text in ("warm up", "warm up " * 30):
+            await self.embed_queries([text], options, use_cache=False)
+            await self.embed_documents([text])
+
+    def think_options(
+        self,
+        *,
+        think: str | int | None = None,
+        n: int = 1,
+        seed: int = 0,
+        prefix: str | None = None,
+        deadline: float | None = None,
+    ) -> ThinkOptions:
+        """The options of a request, with the server's defaults.
+
+        Raises:
+            RequestError: 422 for more than the server allows, or options that exclude each other.
+        """
+        config = self.config
+        if n > config.max_n:
+            raise invalid(f"n is {n}, and this server allows {config.max_n}", field="n")
+        if isinstance(think, int) and think > config.max_thought_tokens:
+            raise invalid(
+                f"think is {think} tokens, and this server allows {config.max_thought_tokens}",
+                field="think",
+                hint=f"send at most {config.max_thought_tokens}",
+            )
+        if think == "off" and (n > 1 or prefix is not None):
+            raise invalid(
+                "n and thought_prefix need thinking, and think is off", field="think",
+                hint="leave think out",
+            )  # fmt: skip
+        tokens = {None: config.default_thought_tokens, "off": 0, "auto": config.max_thought_tokens}
+        return ThinkOptions(
+            max_tokens=think if isinstance(think, int) else tokens[think],
+            stop_when_settled=think == "auto",
+            n=n,
+            seed=seed,
+            prefix=prefix,
+            deadline=min(deadline or config.deadline_seconds, config.deadline_seconds),
+        )
+
+    async def embed_queries(
+        self,
+        texts: Sequence[str],
+        options: ThinkOptions,
+        *,
+        thoughts: Sequence[str] | None = None,
+        on_tokens: OnTokens | None = None,
+        field: str = "input",
+        use_cache: bool = True,
+    ) -> list[QueryResult]:
+        """Embeds queries, after thoughts about them; equal to `T1.encode_query`.
+
+        Args:
+            texts: queries.
+            options: how to think.
+            thoughts: user-supplied thoughts, one for each query.
+            on_tokens: called in the engine's thread as tokens of the only query are chosen.
+            field: of the request, for errors.
+            use_cache: whether known queries are answered from memory.
+
+        Raises:
+            RequestError: a text that cannot be embedded, or a server that is full.
+        """
+        keys = [self._key(text, options) for text in texts]
+        cacheable = use_cache and thoughts is None and on_tokens is None
+        known = {i: r for i, key in enumerate(keys) if cacheable and (r := self._cache.get(key))}
+        if cacheable:
+            for i in range(len(texts)):
+                self.metrics.cache(hit=i in known)
+        missing = [i for i in range(len(texts)) if i not in known]
+        names = [_field(field, i, len(texts)) for i in missing]
+        asked = [texts[i] for i in missing]
+        thinks = options.max_tokens > 0 and thoughts is None
+        prompts = await asyncio.to_thread(
+            self._query_prompts, asked, names, options, thinks=thinks or thoughts is not None
+        )
+        if self.config.log_texts:
+            for text in asked:
+                _LOG.info("query: %r", text)
+        if thinks:
+            found = await self._think(asked, prompts, options, on_tokens)
+        else:
+            found = await self._embed_without(prompts, names, options, thoughts)
+        for i, result in zip(missing, found, strict=True):
+            known[i] = result
+            is_whole = all(t.finish_reason is not FinishReason.DEADLINE for t in result.thoughts)
+            if cacheable and is_whole:
+                self._cache.put(keys[i], dataclasses.replace(result, cached=True))
+        return [known[i] for i in range(len(texts))]
+
+    async def embed_documents(
+        self, texts: Sequence[str], *, field: str = "input", reject_long: bool = False
+    ) -> DocumentResults:
+        """Embeds documents in one pass; equal to `T1.encode_document`.
+
+        Raises:
+            RequestError: a text that cannot be embedded, or a server that is full.
+        """
+        names = [_field(field, i, len(texts)) for i in range(len(texts))]
+        rows = await asyncio.to_thread(self._tokenized, self.model.tokenize_documents, texts, names)
+        self._check_length(rows, names, reject=reject_long)
+        job = EncodeJob(
+            deadline=time.monotonic() + self.config.deadline_seconds, rows=rows, names=names
+        )
+        self.engine.submit(job)
+        return DocumentResults(
+            vectors=await asyncio.wrap_future(job.future),
+            tokens=[len(row.ids) for row in rows],
+            truncated=[row.truncated for row in rows],
+        )
+
+    async def search(
+        self,
+        query: str,
+        found: QueryResult,
+        k: int,
+        *,
+        ranking: Ranking | None,
+        fusion: Fusion,
+        only: DocumentFilter,
+        thoughts: Sequence[str],
+    ) -> list[Hit]:
+        """The best documents for an embedded query.
+
+        Raises:
+            RequestError: 404 without an index, 422 for a ranking that this index does not have.
+        """
+        corpus = self.require_corpus()
+        ranking = ranking or corpus.default_ranking
+        if ranking != "dense" and corpus.bm25 is None:
+            raise invalid(
+                f"the ranking {ranking} needs texts, and this index has vectors only",
+                field="ranking",
+                hint="send dense",
+            )
+        if k > self.config.max_k:
+            raise invalid(
+                f"k is {k}, and this server allows {self.config.max_k}", field="k",
+                hint=f"send at most {self.config.max_k}",
+            )  # fmt: skip
+        started = time.monotonic()
+        vectors = found.vectors if fusion == "rank" else found.vector[None]
+        hits = await asyncio.to_thread(
+            corpus.search, query, vectors, k, ranking=ranking, fusion=fusion, only=only,
+            thoughts=thoughts,
+        )  # fmt: skip
+        self.metrics.phase("search", time.monotonic() - started)
+        return hits
+
+    def require_corpus(self) -> Corpus:
+        """What is searched.
+
+        Raises:
+            RequestError: 404, as the server was started without an index.
+        """
+        if self.corpus is None:
+            raise RequestError(
+                404, "no_index", "this server has no index",
+                hint="start it with one: t1 serve --index INDEX",
+            )  # fmt: skip
+        return self.corpus
+
+    def _query_prompts(
+        self, texts: Sequence[str], names: Sequence[str], options: ThinkOptions, *, thinks: bool
+    ) -> list[PromptTokens]:
+        def tokenize(texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
+            return tokenize_queries(
+                self.model.tokenizer,
+                self.preset,
+                texts,
+                max_tokens=self.model.options.max_query_tokens,
+                think=thinks,
+                names=names,
+            )
+
+        prompts = self._tokenized(tokenize, texts, names)
+        self._check_length(prompts, names, reject=False)
+        if options.prefix is not None:
+            begin = self.model.tokenizer.encode_thought(options.prefix)
+            prompts = [
+                dataclasses.replace(prompt, ids=np.concatenate([prompt.ids, begin]))
+                for prompt in prompts
+            ]
+        most = self.model.decoder.config.max_positions
+        for prompt in prompts:
+            if len(prompt.ids) + options.max_tokens + 1 > most:
+                raise invalid(
+                    f"a prompt of {len(prompt.ids)} tokens and a thought of {options.max_tokens} "
+                    f"exceed the {most} positions of the model",
+                    hint="send a lower think, or a shorter text",
+                )
+        return prompts
+
+    def _tokenized(self, tokenize, texts: Sequence[str], names: Sequence[str]):
+        for text, name in zip(texts, names, strict=True):
+            if not text.strip():
+                raise RequestError(400, "empty", f"{name} is empty", field=name, hint="send a text")
+        try:
+            return tokenize(texts, names)
+        except T1Error as error:
+            raise from_t1_error(error, field=names[0] if len(names) == 1 else None) from error
+
+    def _check_length(
+        self, rows: Sequence[PromptTokens], names: Sequence[str], *, reject: bool
+    ) -> None:
+        for row, name in zip(rows, names, strict=True):
+            if row.truncated and (reject or self.config.reject_long_texts):
+                raise RequestError(
+                    413, "too_long", f"{name} has too many tokens for the model", field=name,
+                    hint="split the text",
+                )  # fmt: skip
+
+    async def _think(
+        self,
+        texts: Sequence[str],
+        prompts: Sequence[PromptTokens],
+        options: ThinkOptions,
+        on_tokens: OnTokens | None,
+    ) -> list[QueryResult]:
+        deadline = time.monotonic() + options.deadline
+        jobs = [
+            ThinkJob(
+                deadline=deadline,
+                prompt=Prompt(query_id=text, token_ids=prompt.ids.tolist()),
+                row=prompt,
+                n=options.n,
+                seed=options.seed,
+                max_thought_tokens=options.max_tokens,
+                stop_when_settled=options.stop_when_settled,
+                on_tokens=on_tokens,
+            )
+            for text, prompt in zip(texts, prompts, strict=True)
+        ]
+        self.engine.submit(*jobs)
+        try:
+            groups = await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+        except BaseException:
+            for job in jobs:
+                job.future.cancel()
+            raise
+        return [
+            QueryResult(
+                vector=mean_embeddings([thoughts], self.model.embed_dim)[0],
+                vectors=np.stack([thought.embedding for thought in thoughts]),
+                thoughts=thoughts,
+                prompt_tokens=len(prompt.ids),
+                truncated=prompt.truncated,
+            )
+            for thoughts, prompt in zip(groups, prompts, strict=True)
+        ]
+
+    async def _embed_without(
+        self,
+        prompts: Sequence[PromptTokens],
+        names: Sequence[str],
+        options: ThinkOptions,
+        thoughts: Sequence[str] | None,
+    ) -> list[QueryResult]:
+        rows = self._tokenized(
+            lambda *_: append_thoughts(self.model.tokenizer, prompts, thoughts), [], []
+        )
+        if not rows:
+            return []
+        job = EncodeJob(
+            deadline=time.monotonic() + options.deadline, rows=rows, names=names, urgent=True
+        )
+        self.engine.submit(job)
+        vectors = await asyncio.wrap_future(job.future)
+        return [
+            QueryResult(
+                vector=vector,
+                vectors=vector[None],
+                thoughts=(),
+                prompt_tokens=len(prompt.ids),
+                truncated=prompt.truncated,
+            )
+            for vector, prompt in zip(vectors, prompts, strict=True)
+        ]
+
+    def _key(self, text: str, options: ThinkOptions) -> bytes:
+        """Of a query in the cache; the deadline changes nothing that is stored."""
+        parts = (text, dataclasses.replace(options, deadline=0.0))
+        return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).digest()
+
+
+class _Cache:
+    """The most recently used query embeddings."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._results: OrderedDict[bytes, QueryResult] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes) -> QueryResult | None:
+        with self._lock:
+            if key in self._results:
+                self._results.move_to_end(key)
+            return self._results.get(key)
+
+    def put(self, key: bytes, result: QueryResult) -> None:
+        with self._lock:
+            self._results[key] = result
+            while len(self._results) > self._entries:
+                self._results.popitem(last=False)
+
+
+def _field(field: str, index: int, count: int) -> str:
+    return field if count == 1 else f"{field}.{index}"
