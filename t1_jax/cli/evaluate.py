@@ -49,6 +49,7 @@ def evaluate(
     ] = None,
     preset: options.Preset = None,
     dtype: options.Dtype = "bfloat16",
+    thought_cache: options.UseThoughtCache = True,
     lenient: options.Lenient = False,
     overwrite: options.Overwrite = False,
     as_json: options.AsJson = False,
@@ -81,7 +82,14 @@ def evaluate(
         )
     pending = (
         _evaluate_models(
-            out, models or [options.DEFAULT_MODEL], dtype, preset, opened, split, config
+            out,
+            models or [options.DEFAULT_MODEL],
+            dtype,
+            preset,
+            opened,
+            split,
+            config,
+            thought_cache=thought_cache,
         )
         if run is None
         else iter([[evaluate_run_file(run, opened[0], split, config)]])
@@ -160,9 +168,11 @@ def _evaluate_models(
     collections: "Sequence[Collection]",
     split: str,
     config: "EvaluationConfig",
+    *,
+    thought_cache: bool,
 ) -> "Iterator[list[Evaluation]]":
     """The evaluations so far, one for each collection, after each model and collection."""
-    from t1_jax.cli.model import load_model, model_facts
+    from t1_jax.cli.model import load_model, log_cached_thoughts, model_facts
     from t1_jax.evaluate import evaluate_collection
     from t1_jax.retriever import open_model
 
@@ -172,7 +182,7 @@ def _evaluate_models(
         check_model(out, model, collections, config)
     evaluations: list[Evaluation] = []
     for name, system, unloaded in zip(names, systems, opened, strict=True):
-        model = load_model(out, unloaded)
+        model = load_model(out, unloaded, thought_cache=thought_cache)
         facts = model_facts(model, Path(name).name)
         for number, collection in enumerate(collections):
             evaluation = evaluate_collection(
@@ -190,6 +200,7 @@ def _evaluate_models(
             else:
                 evaluations.append(evaluation)
             yield list(evaluations)
+        log_cached_thoughts(out, model)
 
 
 def system_names(models: Sequence[str]) -> list[str]:

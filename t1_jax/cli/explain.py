@@ -24,6 +24,7 @@ def explain(
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
+    thought_cache: options.UseThoughtCache = True,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Default: the model that made the index.")
     ] = None,
@@ -54,6 +55,7 @@ def explain(
         model=model,
         thinking={"max_thought_tokens": max_thought_tokens},
         sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
+        thought_cache=thought_cache,
         out=out,
     )
     index, loaded = search.load(out)

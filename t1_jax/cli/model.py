@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from t1_jax.progress import counted
+
 if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.evaluate import ModelFacts
@@ -81,8 +83,23 @@ def device_summary(model: "T1") -> str:
     return f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}"
 
 
-def load_model(out: "Output", opened: "OpenedModel") -> "T1":
-    """Reads the weights, and prints a warning if the model was never trained to retrieve."""
+def load_model(out: "Output", opened: "OpenedModel", *, thought_cache: bool = False) -> "T1":
+    """Reads the weights, and prints a warning if the model was never trained to retrieve.
+
+    With `thought_cache`, thoughts are looked up in the cache of this machine, and stored there.
+    """
+    from t1_jax.retriever import ThoughtCache
+
     if opened.untrained_warning is not None:
         out.warn(opened.untrained_warning)
-    return opened.load()
+    return opened.load(thought_cache=ThoughtCache() if thought_cache else None)
+
+
+def log_cached_thoughts(out: "Output", model: "T1") -> None:
+    """Says how many thoughts were read from the cache instead of sampled."""
+    cache = model.thought_cache
+    if cache is not None and cache.hits:
+        out.log(
+            f"{cache.hits:,} of {counted(cache.hits + cache.misses, 'thoughts')} were read from "
+            f"{cache.path} (--no-thought-cache samples them again)"
+        )

@@ -90,3 +90,10 @@ Seed = Annotated[
     typer.Option("--seed", help="0 to 2**64 - 1. The same seed and query give the same thought."),
 ]
 OutputFolder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")]
+UseThoughtCache = Annotated[
+    bool,
+    typer.Option(
+        "--thought-cache/--no-thought-cache",
+        help="Read thoughts from the cache of this machine, and store new ones there.",
+    ),
+]

@@ -85,6 +85,7 @@ def search(
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     seed: options.Seed = 0,
+    thought_cache: options.UseThoughtCache = True,
     task: options.Task = None,
     instruction: options.Instruction = None,
     preset: options.Preset = None,
@@ -152,6 +153,7 @@ def search(
                 "max_thought_tokens": max_thought_tokens,
             },
             sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
+            thought_cache=thought_cache,
             out=out,
         )
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
@@ -259,7 +261,7 @@ def _search_one(
     query_options: dict[str, Any],
 ) -> None:
     """Searches for one query, and prints its thoughts and hits."""
-    from t1_jax.cli.think import thought_fields
+    from t1_jax.retriever import thought_fields
 
     (query,) = queries.queries
     found = searcher.search(queries, k, **query_options)

@@ -201,12 +201,14 @@ class DenseSearch:
         opened: the model.
         encoding: settings that the index records.
         query_options: options of `T1.encode_query`.
+        thought_cache: whether thoughts are read from the cache of this machine, and stored there.
     """
 
     source: Source
     opened: "OpenedModel"
     encoding: Mapping[str, Any]
     query_options: Mapping[str, Any]
+    thought_cache: bool = True
 
     @property
     def is_hybrid_by_default(self) -> bool:
@@ -229,7 +231,7 @@ class DenseSearch:
         from t1_jax.retriever import update_index
 
         source = self.source
-        model = load_model(out, self.opened)
+        model = load_model(out, self.opened, thought_cache=self.thought_cache)
         if source.root is None:
             assert source.stored is not None
             self._check_canaries(source.stored, model, out)
@@ -287,6 +289,7 @@ def open_dense(
     model: str | None,
     thinking: Mapping[str, Any],
     sampling: Mapping[str, Any],
+    thought_cache: bool,
     out: "Output",
 ) -> DenseSearch:
     """Opens the model of an index, or the one for a folder, and checks queries and settings.
@@ -294,6 +297,7 @@ def open_dense(
     `overrides` has preset, dtype, task and instruction, `thinking` the options of
     `T1.encode_query`, `sampling` the fields of `SamplingParams`. None takes the index's value. An
     index of a folder takes another value; in any other index a contradiction is an error.
+    `thought_cache` is that of `DenseSearch`.
 
     Raises:
         IndexContractError: an index of another model.
@@ -339,6 +343,7 @@ def open_dense(
         query_options={
             **own, "thoughts": given, "instruction": instruction, "sampling": params
         },
+        thought_cache=thought_cache,
     )  # fmt: skip
 
 

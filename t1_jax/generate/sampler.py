@@ -70,7 +70,7 @@ class Sampler:
                 room for its thought in the model's context.
             Interrupted: the interrupt was requested.
         """
-        self._check(prompts, n, max_thought_tokens, sampling)
+        self.check(prompts, n, max_thought_tokens, sampling)
         shapes = self._shapes if batch_size is None else self._shapes.with_prompts(batch_size, n)
         for prefix_size, indices in self._by_size(prompts, n, shapes):
             batch = DecodeBatch(
@@ -106,9 +106,10 @@ class Sampler:
             sampling=sampling,
         )
 
-    def _check(
+    def check(
         self, prompts: Sequence[Prompt], n: int, max_thought_tokens: int, sampling: SamplingParams
     ) -> None:
+        """Raises the ConfigError that `think` would raise."""
         check_thought_limits(n, max_thought_tokens, sampling)
         for prompt in prompts:
             needed = len(prompt.token_ids) + max_thought_tokens + 1

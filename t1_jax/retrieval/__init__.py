@@ -51,6 +51,8 @@ from t1_jax.retrieval.jsonl import parse_json as parse_json
 from t1_jax.retrieval.jsonl import read_records as read_records
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
+from t1_jax.retrieval.query_file import QueryFile as QueryFile
+from t1_jax.retrieval.query_file import check_query_file as check_query_file
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
 from t1_jax.retrieval.snippets import Snippet as Snippet
 from t1_jax.retrieval.snippets import best_sentence as best_sentence

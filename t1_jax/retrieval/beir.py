@@ -66,7 +66,7 @@ def load_collection(folder: Path, split: str = "test", *, lenient: bool = False)
     folder = Path(folder)
     report = ValidationReport()
     documents = _read_items(_path(folder, "corpus.jsonl"), parse_document, report)
-    queries = _read_items(_path(folder, "queries.jsonl"), _query, report)
+    queries = _read_items(_path(folder, "queries.jsonl"), parse_query, report)
     qrels = _read_qrels(_qrels_path(folder, split), queries, documents, report)
     excluded = _read_excluded(_path(folder, "excluded.jsonl"), queries, documents, report)
     present = {
@@ -126,7 +126,7 @@ def load_queries(path: Path, *, lenient: bool = False) -> Collection:
         DataError: the file is missing or malformed, or an id is duplicated; names file and line.
     """
     path, report = Path(path), ValidationReport()
-    queries = _read_items(path, _query, report)
+    queries = _read_items(path, parse_query, report)
     report.raise_unless(lenient)
     return Collection(
         name=path.resolve().name.split(".")[0],
@@ -227,7 +227,8 @@ def parse_document(record: Record, report: ValidationReport) -> Document | None:
     return Document(id=identifier, title=title, text=text, location=location)
 
 
-def _query(record: Record, report: ValidationReport) -> Query | None:
+def parse_query(record: Record, report: ValidationReport) -> Query | None:
+    """The query of a record, or None if it has no text, which the report counts."""
     identifier, text = _id_of(record), record.nullable_text("text")
     if not text:
         report.add(EMPTY_QUERY, record.location, f"query {identifier!r}")

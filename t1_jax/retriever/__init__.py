@@ -30,3 +30,9 @@ from t1_jax.retriever.searcher import Hit as Hit
 from t1_jax.retriever.searcher import Searcher as Searcher
 from t1_jax.retriever.searcher import SearchResults as SearchResults
 from t1_jax.retriever.t1 import T1 as T1
+from t1_jax.retriever.thought_cache import ThoughtCache as ThoughtCache
+from t1_jax.retriever.thought_cache import default_cache_path as default_cache_path
+from t1_jax.retriever.thought_cache import thought_key as thought_key
+from t1_jax.retriever.thought_file import ThoughtCounts as ThoughtCounts
+from t1_jax.retriever.thought_file import thought_fields as thought_fields
+from t1_jax.retriever.thought_file import write_thoughts as write_thoughts

@@ -29,13 +29,20 @@ from t1_jax.model import (
 from t1_jax.parallel import MeshContext, host_to_global
 from t1_jax.retriever.opening import OpenedModel
 from t1_jax.retriever.resolve import Provenance, ResolvedModel
+from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import PromptPreset
 
 if TYPE_CHECKING:
     from t1_jax.retriever.t1 import T1
 
 
-def load_opened(opened: OpenedModel, mesh_context: MeshContext, *, attention: str) -> "T1":
+def load_opened(
+    opened: OpenedModel,
+    mesh_context: MeshContext,
+    *,
+    attention: str,
+    thought_cache: ThoughtCache | None = None,
+) -> "T1":
     """See `T1.load`."""
     from t1_jax.retriever.t1 import T1
 
@@ -51,6 +58,7 @@ def load_opened(opened: OpenedModel, mesh_context: MeshContext, *, attention: st
         mesh_context,
         options=opened.options,
         provenance=opened.provenance,
+        thought_cache=thought_cache,
     )
 
 

@@ -19,8 +19,10 @@ from t1_jax.hub import (
     open_checkpoint,
     read_adapter,
 )
+from t1_jax.model import ModelOptions
 from t1_jax.parallel import MeshContext
 from t1_jax.retriever.resolve import Provenance, ResolvedModel, open_base, resolve_model
+from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import (
     BucketConfig,
     PromptPreset,
@@ -189,12 +191,23 @@ class OpenedModel:
         most = self.options.max_document_tokens
         check_savable(self.resolved, dtype=self.dtype, max_document_tokens=most)
 
-    def load(self, mesh_context: MeshContext | None = None, *, attention: str = "xla") -> "T1":
+    def load(
+        self,
+        mesh_context: MeshContext | None = None,
+        *,
+        attention: str = "xla",
+        thought_cache: ThoughtCache | None = None,
+    ) -> "T1":
         """Reads the weights; see `T1.load`."""
         from t1_jax.parallel import default_mesh_context
         from t1_jax.retriever.loading import load_opened
 
-        return load_opened(self, mesh_context or default_mesh_context(), attention=attention)
+        return load_opened(
+            self,
+            mesh_context or default_mesh_context(),
+            attention=attention,
+            thought_cache=thought_cache,
+        )
 
 
 def open_model(
@@ -262,6 +275,19 @@ def encoder_fingerprint(
         "emb_token_id": emb_token_id,
         "dtype": dtype,
         "max_document_tokens": max_document_tokens,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def thought_fingerprint(
+    provenance: Provenance, *, emb_token_id: int, options: ModelOptions, platform: str
+) -> str:
+    """Hex SHA-256 of all that a thought depends on, except prompt and decoding."""
+    parts = {
+        "weights": provenance.fingerprint,
+        "emb_token_id": emb_token_id,
+        "options": dataclasses.asdict(options),
+        "platform": platform,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -1,6 +1,5 @@
 """T1, the retriever: thinks before it embeds a query, embeds documents in one pass."""
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +7,14 @@ from typing import Any, Literal, Unpack, overload
 
 import jax
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.generate import Prompt, Sampler, SamplingParams, StopTokens, Thought
+from t1_jax.generate import Prompt, SamplingParams, Thought
 from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
-from t1_jax.interrupt import Interrupt
-from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
-from t1_jax.retriever.encoder import Encoder, l2_normalize, mean_embeddings
+from t1_jax.retriever.encoder import l2_normalize, mean_embeddings
 from t1_jax.retriever.keywords import (
     DocumentOptions,
     Embeddings,
@@ -30,22 +26,20 @@ from t1_jax.retriever.keywords import (
 from t1_jax.retriever.opening import (
     DEFAULT_MODEL,
     RetrieverOptions,
-    encoder_fingerprint,
     open_model,
 )
-from t1_jax.retriever.resolve import Provenance, require_provenance
+from t1_jax.retriever.parts import RetrieverParts
 from t1_jax.retriever.saving import push_model, save_model
+from t1_jax.retriever.thinking import sample_thoughts, think_in_blocks
+from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import (
     PromptPreset,
-    PromptTokens,
-    T1Tokenizer,
     append_thoughts,
-    tokenize_documents,
     tokenize_queries,
 )
 
 
-class T1:
+class T1(RetrieverParts):
     """A retriever that thinks.
 
     ```python
@@ -55,41 +49,6 @@ class T1:
     scores = model.similarity(queries, documents)
     ```
     """
-
-    def __init__(
-        self,
-        decoder: Decoder,
-        tokenizer: T1Tokenizer,
-        preset: PromptPreset,
-        mesh_context: MeshContext,
-        *,
-        options: RetrieverOptions | None = None,
-        provenance: Provenance | None = None,
-        interrupt: Interrupt | None = None,
-    ) -> None:
-        """Builds a retriever from its parts; `T1.load` is the usual way.
-
-        Args:
-            decoder: the language model, without an unmerged adapter.
-            tokenizer: with `<emb_token>`.
-            preset: prompts of queries and documents.
-            mesh_context: mesh and rules of the decoder.
-            options: lengths, sampling, batch shapes.
-            provenance: where the weights came from; needed for saving and for fingerprints.
-            interrupt: ends thinking and encoding early, for example when the machine is preempted.
-        """
-        self.decoder = decoder
-        self.tokenizer = tokenizer
-        self.preset = preset
-        self.mesh_context = mesh_context
-        self.options = (options or RetrieverOptions()).within(decoder.config.max_positions)
-        self.provenance = provenance
-        shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
-        stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
-        self.sampler = Sampler(decoder, mesh_context, stop, shapes, interrupt=interrupt)
-        self.encoder = Encoder(
-            decoder, mesh_context, tokenizer, self.options.buckets, interrupt=interrupt
-        )
 
     @classmethod
     def load(
@@ -103,6 +62,7 @@ class T1:
         preset: str | Path | PromptPreset | None = None,
         mesh_context: MeshContext | None = None,
         options: RetrieverOptions | None = None,
+        thought_cache: ThoughtCache | None = None,
     ) -> "T1":
         """Loads a Hugging Face folder, a GGUF file, an adapter, or a model fetched by `t1 pull`.
 
@@ -121,6 +81,8 @@ class T1:
             preset: prompts; default those the checkpoint or adapter was saved with, else `t1`.
             mesh_context: mesh and rules; default all accelerators of this host, or the CPU.
             options: lengths, sampling, batch shapes.
+            thought_cache: where `encode_query` looks for thoughts before it samples them; by
+                default every thought is sampled.
 
         Raises:
             WeightsError: no usable model, or the adapter belongs to another base model.
@@ -136,34 +98,7 @@ class T1:
         )
         if opened.untrained_warning is not None:
             logging.getLogger("t1_jax").warning(opened.untrained_warning)
-        return opened.load(mesh_context, attention=attention)
-
-    def __repr__(self) -> str:
-        name = "built from parts" if self.provenance is None else Path(self.provenance.name).name
-        size = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(self.decoder, nnx.Param)))
-        return (
-            f"T1({name}, {size / 1e6:.4g}M parameters, {self.embed_dim} dimensions, "
-            f"{self.decoder.options.dtype}, prompts {self.preset.name})"
-        )
-
-    @property
-    def embed_dim(self) -> int:
-        """D, the number of dimensions of an embedding."""
-        return self.decoder.config.embed_dim
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of all that a document embedding depends on, except text and prompt.
-
-        Raises:
-            WeightsError: the model was built from parts, so its checkpoint is unknown.
-        """
-        return encoder_fingerprint(
-            require_provenance(self.provenance),
-            emb_token_id=self.tokenizer.emb_token_id,
-            dtype=self.decoder.options.dtype,
-            max_document_tokens=self.options.max_document_tokens,
-        )
+        return opened.load(mesh_context, attention=attention, thought_cache=thought_cache)
 
     @overload
     def encode_query(
@@ -266,17 +201,21 @@ class T1:
         if think and thoughts is None:
             if max_thought_tokens is None:
                 max_thought_tokens = self.options.max_thought_tokens
-            sampled = self.think(
-                [
-                    Prompt(query_id=name, token_ids=tokens.ids.tolist())
-                    for name, tokens in zip(ids, prompts, strict=True)
-                ],
-                n=n,
-                max_thought_tokens=max_thought_tokens,
-                sampling=sampling or self.options.sampling,
-                batch_size=batch_size,
-                show_progress_bar=show_progress_bar,
-            )
+            asked = [
+                Prompt(query_id=name, token_ids=tokens.ids.tolist())
+                for name, tokens in zip(ids, prompts, strict=True)
+            ]
+            total = len(asked) * n
+            with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
+                sampled = think_in_blocks(
+                    self,
+                    asked,
+                    n=n,
+                    max_thought_tokens=max_thought_tokens,
+                    sampling=sampling or self.options.sampling,
+                    batch_size=batch_size,
+                    on_thought=lambda thought: advance(1),
+                )
             vectors = mean_embeddings(sampled, self.embed_dim)
         else:
             if n != 1 or max_thought_tokens is not None:
@@ -388,11 +327,6 @@ class T1:
             return self.encode_query(texts, **options)
         return self.encode_document(texts, prompt_name=prompt_name, **options)
 
-    def count_truncated(self, documents: Sequence[str]) -> int:
-        """Number of these documents that `encode_document` truncates."""
-        rows = self.tokenize_documents(documents, [f"document {i}" for i in range(len(documents))])
-        return sum(row.truncated for row in rows)
-
     def similarity(self, a: Embeddings, b: Embeddings) -> Float[np.ndarray, "*C"]:
         """Cosine similarity of all pairs in float32: [A, B]; fewer dimensions for single vectors.
 
@@ -459,42 +393,22 @@ class T1:
         batch_size: int | None = None,
         show_progress_bar: bool = False,
     ) -> list[list[Thought]]:
-        """Samples thoughts about tokenized prompts, as `encode_query` and rollouts do.
+        """Samples thoughts about tokenized prompts, as rollouts do; no cache is read.
 
         Returns:
             The thoughts of each prompt, ordered by sample number.
 
         Raises: as `Sampler.think`, which takes the same arguments.
         """
-        groups: list[list[Thought]] = [[] for _ in prompts]
         total = len(prompts) * n
         with track("thinking", total, "thoughts", shown=show_progress_bar) as advance:
-            for index, thought in self.sampler.think(
+            return sample_thoughts(
+                self.sampler,
+                self.tokenizer,
                 prompts,
                 n=n,
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling,
                 batch_size=batch_size,
-            ):
-                text = self.tokenizer.decode_thought(thought.token_ids)
-                groups[index].append(dataclasses.replace(thought, text=text))
-                advance(1)
-        return [sorted(thoughts, key=lambda thought: thought.sample) for thoughts in groups]
-
-    def known_task(self, task: str | None) -> str | None:
-        """The task if query prompts have an instruction for it, otherwise None."""
-        return self.preset.known_task(task)
-
-    def tokenize_documents(self, texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
-        """Document prompts with `<emb_token>`, for `encoder`; may run in another thread.
-
-        Raises:
-            DataError: an empty document; says which of `names`.
-        """
-        return tokenize_documents(
-            self.tokenizer,
-            self.preset,
-            texts,
-            max_tokens=self.options.max_document_tokens,
-            names=names,
-        )
+                on_thought=lambda thought: advance(1),
+            )

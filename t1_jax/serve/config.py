@@ -38,7 +38,6 @@ class ServerConfig:
         client_seconds: time within which a client must have sent a request.
         max_connections: open connections; more are closed.
         drain_seconds: time that accepted requests have at shutdown.
-        cache_entries: query embeddings that are kept.
 
     Raises:
         ConfigError: a limit below its minimum.
@@ -65,7 +64,6 @@ class ServerConfig:
     client_seconds: float = 20.0
     max_connections: int = 1024
     drain_seconds: float = 25.0
-    cache_entries: int = 10_000
 
     def __post_init__(self) -> None:
         for name in (
@@ -77,7 +75,7 @@ class ServerConfig:
         for name in ("deadline_seconds", "client_seconds", "drain_seconds", "temperature"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("port", "chunk_steps", "turn_tokens", "cache_entries"):
+        for name in ("port", "chunk_steps", "turn_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.default_thought_tokens > self.max_thought_tokens:

@@ -85,6 +85,11 @@ class Engine:
             self._condition.notify()
         self._thread.join(timeout)
 
+    def sampling(self, n: int, seed: int) -> SamplingParams:
+        """How `n` thoughts about a query are sampled: one greedily, several at a temperature."""
+        temperature = self.config.temperature if n > 1 else 0.0
+        return SamplingParams(temperature=temperature, seed=seed)
+
     @property
     def is_alive(self) -> bool:
         """Whether the thread runs."""
@@ -218,12 +223,11 @@ class Engine:
             config = self.config
             rows = max(min(config.rows, _MAX_PREFIX_TOKENS // prefix_size), config.max_n)
             shapes = dataclasses.replace(self._shapes, max_rows=rows, chunk_steps=self.chunk_steps)
-            sampling = SamplingParams(temperature=config.temperature if is_sampled else 0.0)
             self._groups[key] = _Group(
                 batch=self._model.sampler.continuous_batch(
                     prefix_size=prefix_size,
                     max_thought_tokens=config.max_thought_tokens,
-                    sampling=sampling,
+                    sampling=self.sampling(2 if is_sampled else 1, seed=0),
                     shapes=shapes,
                 )
             )

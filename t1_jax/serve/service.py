@@ -2,12 +2,9 @@
 
 import asyncio
 import dataclasses
-import hashlib
 import logging
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +12,7 @@ from jaxtyping import Float
 
 from t1_jax.errors import T1Error
 from t1_jax.generate import FinishReason, Prompt, Thought
-from t1_jax.retriever import T1, Hit, mean_embeddings
+from t1_jax.retriever import T1, Hit, mean_embeddings, thought_key
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
@@ -119,7 +116,6 @@ class Service:
         self.preset = model.preset
         if instruction is not None:
             self.preset = self.preset.with_instruction(instruction)
-        self._cache = _Cache(config.cache_entries)
         self.engine = Engine(model, config, metrics)
         self.engine.start()
 
@@ -127,7 +123,7 @@ class Service:
         """Compiles what most requests need, so that the first does not wait for it."""
         options = self.think_options(think=2, deadline=3600.0)
         for text in ("warm up", "warm up " * 30):
-            await self.embed_queries([text], options, use_cache=False)
+            await self.embed_queries([text], options)
             await self.embed_documents([text])
 
     def think_options(
@@ -176,7 +172,6 @@ class Service:
         thoughts: Sequence[str] | None = None,
         on_tokens: OnTokens | None = None,
         field: str = "input",
-        use_cache: bool = True,
     ) -> list[QueryResult]:
         """Embeds queries, after thoughts about them; equal to `T1.encode_query`.
 
@@ -186,37 +181,21 @@ class Service:
             thoughts: user-supplied thoughts, one for each query.
             on_tokens: called in the engine's thread as tokens of the only query are chosen.
             field: of the request, for errors.
-            use_cache: whether known queries are answered from memory.
 
         Raises:
             RequestError: a text that cannot be embedded, or a server that is full.
         """
-        keys = [self._key(text, options) for text in texts]
-        cacheable = use_cache and thoughts is None and on_tokens is None
-        known = {i: r for i, key in enumerate(keys) if cacheable and (r := self._cache.get(key))}
-        if cacheable:
-            for i in range(len(texts)):
-                self.metrics.cache(hit=i in known)
-        missing = [i for i in range(len(texts)) if i not in known]
-        names = [_field(field, i, len(texts)) for i in missing]
-        asked = [texts[i] for i in missing]
+        names = [_field(field, i, len(texts)) for i in range(len(texts))]
         thinks = options.max_tokens > 0 and thoughts is None
         prompts = await asyncio.to_thread(
-            self._query_prompts, asked, names, options, thinks=thinks or thoughts is not None
+            self._query_prompts, texts, names, options, thinks=thinks or thoughts is not None
         )
         if self.config.log_texts:
-            for text in asked:
+            for text in texts:
                 _LOG.info("query: %r", text)
-        if thinks:
-            found = await self._think(asked, prompts, options, on_tokens)
-        else:
-            found = await self._embed_without(prompts, names, options, thoughts)
-        for i, result in zip(missing, found, strict=True):
-            known[i] = result
-            is_whole = all(t.finish_reason is not FinishReason.DEADLINE for t in result.thoughts)
-            if cacheable and is_whole:
-                self._cache.put(keys[i], dataclasses.replace(result, cached=True))
-        return [known[i] for i in range(len(texts))]
+        if not thinks:
+            return await self._embed_without(prompts, names, options, thoughts)
+        return await self._think(texts, prompts, options, on_tokens)
 
     async def embed_documents(
         self, texts: Sequence[str], *, field: str = "input", reject_long: bool = False
@@ -321,7 +300,12 @@ class Service:
                 )
         return prompts
 
-    def _tokenized(self, tokenize, texts: Sequence[str], names: Sequence[str]):
+    def _tokenized(
+        self,
+        tokenize: Callable[[Sequence[str], Sequence[str]], list[PromptTokens]],
+        texts: Sequence[str],
+        names: Sequence[str],
+    ) -> list[PromptTokens]:
         for text, name in zip(texts, names, strict=True):
             if not text.strip():
                 raise RequestError(400, "empty", f"{name} is empty", field=name, hint="send a text")
@@ -347,27 +331,36 @@ class Service:
         options: ThinkOptions,
         on_tokens: OnTokens | None,
     ) -> list[QueryResult]:
+        asked = [
+            Prompt(query_id=text, token_ids=prompt.ids.tolist())
+            for text, prompt in zip(texts, prompts, strict=True)
+        ]
+        known = await asyncio.to_thread(self._look_up, asked, options)
         deadline = time.monotonic() + options.deadline
-        jobs = [
-            ThinkJob(
+        jobs = {
+            i: ThinkJob(
                 deadline=deadline,
-                prompt=Prompt(query_id=text, token_ids=prompt.ids.tolist()),
-                row=prompt,
+                prompt=asked[i],
+                row=prompts[i],
                 n=options.n,
                 seed=options.seed,
                 max_thought_tokens=options.max_tokens,
                 stop_when_settled=options.stop_when_settled,
                 on_tokens=on_tokens,
             )
-            for text, prompt in zip(texts, prompts, strict=True)
-        ]
-        self.engine.submit(*jobs)
+            for i in range(len(asked))
+            if i not in known
+        }
+        self.engine.submit(*jobs.values())
         try:
-            groups = await asyncio.gather(*(asyncio.wrap_future(job.future) for job in jobs))
+            found = await asyncio.gather(*(asyncio.wrap_future(j.future) for j in jobs.values()))
         except BaseException:
-            for job in jobs:
+            for job in jobs.values():
                 job.future.cancel()
             raise
+        new = dict(zip(jobs, found, strict=True))
+        if new:
+            await asyncio.to_thread(self._store, asked, options, new)
         return [
             QueryResult(
                 vector=mean_embeddings([thoughts], self.model.embed_dim)[0],
@@ -375,8 +368,61 @@ class Service:
                 thoughts=thoughts,
                 prompt_tokens=len(prompt.ids),
                 truncated=prompt.truncated,
+                cached=i in known,
             )
-            for thoughts, prompt in zip(groups, prompts, strict=True)
+            for i, prompt in enumerate(prompts)
+            for thoughts in [known[i] if i in known else new[i]]
+        ]
+
+    def _look_up(
+        self, prompts: Sequence[Prompt], options: ThinkOptions
+    ) -> dict[int, list[Thought]]:
+        """Number of the prompt -> its thoughts, where the cache has them all."""
+        cache = self.model.thought_cache
+        if cache is None or options.stop_when_settled:
+            return {}
+        keys = [self._keys(prompt, options) for prompt in prompts]
+        found = iter(cache.get([key for group in keys for key in group]))
+        groups = [[next(found) for _ in group] for group in keys]
+        known = {
+            i: [dataclasses.replace(t, sample=n) for n, t in enumerate(group) if t is not None]
+            for i, group in enumerate(groups)
+            if all(thought is not None for thought in group)
+        }
+        for i in range(len(prompts)):
+            self.metrics.cache(hit=i in known)
+        return known
+
+    def _store(
+        self,
+        prompts: Sequence[Prompt],
+        options: ThinkOptions,
+        groups: Mapping[int, Sequence[Thought]],
+    ) -> None:
+        """Stores thoughts that ended by themselves or at their limit."""
+        cache = self.model.thought_cache
+        if cache is None or options.stop_when_settled:
+            return
+        cache.put(
+            {
+                key: thought
+                for i, thoughts in groups.items()
+                for key, thought in zip(self._keys(prompts[i], options), thoughts, strict=True)
+                if thought.finish_reason is not FinishReason.DEADLINE
+            }
+        )
+
+    def _keys(self, prompt: Prompt, options: ThinkOptions) -> list[bytes]:
+        sampling = self.engine.sampling(options.n, options.seed)
+        return [
+            thought_key(
+                self.model.thought_fingerprint,
+                prompt,
+                sample,
+                max_thought_tokens=options.max_tokens,
+                sampling=sampling,
+            )
+            for sample in range(options.n)
         ]
 
     async def _embed_without(
@@ -406,32 +452,6 @@ class Service:
             )
             for vector, prompt in zip(vectors, prompts, strict=True)
         ]
-
-    def _key(self, text: str, options: ThinkOptions) -> bytes:
-        """Of a query in the cache; the deadline changes nothing that is stored."""
-        parts = (text, dataclasses.replace(options, deadline=0.0))
-        return hashlib.sha256(repr(parts).encode(errors="surrogatepass")).digest()
-
-
-class _Cache:
-    """The most recently used query embeddings."""
-
-    def __init__(self, entries: int) -> None:
-        self._entries = entries
-        self._results: OrderedDict[bytes, QueryResult] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: bytes) -> QueryResult | None:
-        with self._lock:
-            if key in self._results:
-                self._results.move_to_end(key)
-            return self._results.get(key)
-
-    def put(self, key: bytes, result: QueryResult) -> None:
-        with self._lock:
-            self._results[key] = result
-            while len(self._results) > self._entries:
-                self._results.popitem(last=False)
 
 
 def _field(field: str, index: int, count: int) -> str:
