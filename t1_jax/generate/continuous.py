@@ -1,4 +1,4 @@
-"""A decoding batch of a fixed number of rows, for serving: a thought takes a free row and leaves it.
+"""A decoding batch for serving: a fixed number of rows, which thoughts take and leave.
 
 `DecodeBatch` moves its rows together as thoughts end, which is best for a list of prompts that is
 known from the start. Here nothing moves and every row has slots of its own from 0 on. A prompt can

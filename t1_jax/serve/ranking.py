@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -69,6 +70,7 @@ class Corpus:
         documents: texts by id; empty for an index of vectors only.
         bm25: over the same documents; None where there are no texts.
         hybrid_by_default: whether a request that does not say gets a hybrid ranking.
+        manifest: file that changes when the index is written again; None for one in memory.
     """
 
     name: str
@@ -76,6 +78,18 @@ class Corpus:
     documents: Mapping[str, Document] = field(default_factory=dict)
     bm25: BM25 | None = None
     hybrid_by_default: bool = False
+    manifest: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_state", _state_of(self.manifest))
+
+    @property
+    def changed_on_disk(self) -> bool:
+        """Whether the files of the index are others than those that were read.
+
+        The index that was read is in use until the server starts again.
+        """
+        return _state_of(self.manifest) != self.__dict__["_state"]
 
     @property
     def default_ranking(self) -> Ranking:
@@ -142,6 +156,14 @@ class Corpus:
             for row, name in enumerate(self.index.ids)
             if not only.allows(name, self.documents.get(name))
         ]
+
+
+def _state_of(manifest: Path | None) -> tuple[int, int] | None:
+    """Inode and time of change, or None where there is no file."""
+    if manifest is None or not manifest.exists():
+        return None
+    stat = manifest.stat()
+    return stat.st_ino, stat.st_mtime_ns
 
 
 def _rrf(rankings: Sequence[Mapping[str, float]]) -> dict[str, float]:

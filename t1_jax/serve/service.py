@@ -121,7 +121,7 @@ class Service:
 
     async def warm_up(self) -> None:
         """Compiles what most requests need, so that the first does not wait for it."""
-        options = self.think_options(think=2, deadline=3600.0)
+        options = ThinkOptions(max_tokens=6, stop_when_settled=True, deadline=3600.0)
         for text in ("warm up", "warm up " * 30):
             await self.embed_queries([text], options)
             await self.embed_documents([text])
