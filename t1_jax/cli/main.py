@@ -32,6 +32,7 @@ from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
 from t1_jax.cli.reward import try_reward
 from t1_jax.cli.search import search
+from t1_jax.cli.serve import serve
 from t1_jax.cli.think import think
 from t1_jax.cli.thoughts import teacher_thoughts, template_thoughts
 from t1_jax.cli.train import UNFINISHED, train
@@ -125,6 +126,7 @@ index_app = typer.Typer(
 _add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare, fuse=fuse)
+_add(app, "Use", search=search, serve=serve, explain=explain, evaluate=evaluate, compare=compare)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")

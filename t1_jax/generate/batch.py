@@ -250,7 +250,7 @@ class DecodeBatch:
         state, output = decode_chunk(
             *self._model.decode,
             self._state,
-            np.int32(self._max_thought_tokens),
+            self._put(np.full(self._size, self._max_thought_tokens, np.int32), "pg"),
             sampling=self._sampling,
             stop=self._model.stop,
             max_steps=self._shapes.chunk_steps,
@@ -280,18 +280,13 @@ class DecodeBatch:
 
     def _finish(self, generated: _Generated, embedding: np.ndarray) -> Thought:
         tokens = generated.tokens
-        if len(tokens) > 1 and tokens[-2] in self._model.stop.eos:
-            finish_reason = FinishReason.EOS
-        elif len(tokens) == self._max_thought_tokens + 1:
-            finish_reason = FinishReason.LENGTH
-        else:
-            finish_reason = FinishReason.EMB_TOKEN
+        eos, most = self._model.stop.eos, self._max_thought_tokens
         return Thought(
             token_ids=np.array(tokens, np.int32),
             log_probs=np.array(generated.log_probs, np.float32),
             log_probs_at_1=np.array(generated.log_probs_at_1, np.float32),
             embedding=embedding.copy(),
-            finish_reason=finish_reason,
+            finish_reason=FinishReason.of(tokens, eos, most),
             sample=generated.sample,
         )
 

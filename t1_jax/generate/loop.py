@@ -44,7 +44,7 @@ def decode_chunk(
     graph: nnx.GraphDef[Decoder],
     weights: nnx.State,
     state: DecodeState,
-    max_thought_tokens: Int[Array, ""],
+    max_thought_tokens: Int[Array, "P G"],
     *,
     sampling: SamplingParams,
     stop: StopTokens,
@@ -54,7 +54,7 @@ def decode_chunk(
 
     A step consumes each thought's next token. If that is `<emb_token>`, the thought is done and
     the final hidden state gives its embedding. Otherwise the following token is sampled; it is
-    `<emb_token>` once `max_thought_tokens` tokens are generated, and after an end of text.
+    `<emb_token>` once the thought has its `max_thought_tokens` tokens, and after an end of text.
 
     `state` is donated. The seed of `sampling` is not read. `max_steps` is T of the output's shapes.
     """
@@ -111,11 +111,32 @@ def decode_chunk(
     return jax.lax.while_loop(is_running, step, (state, output))
 
 
+@functools.partial(jax.jit, static_argnames=("graph", "stop"), donate_argnames=("state",))
+def probe_embeddings(
+    graph: nnx.GraphDef[Decoder], weights: nnx.State, state: DecodeState, *, stop: StopTokens
+) -> tuple[DecodeState, Float[Array, "P G D"]]:
+    """The embedding each thought would have, if it ended before its next token.
+
+    `<emb_token>` is consumed in place of that token, at the same slot. The next step overwrites the
+    slot, so the thoughts go on as if nothing had been read. `state` is donated.
+    """
+    decoder = nnx.merge(graph, weights)
+    thoughts = state.thoughts
+    hidden, suffix = decoder.decode(
+        jnp.full_like(thoughts.token, stop.emb),
+        thoughts.position,
+        state.slot,
+        state.prefix,
+        state.suffix,
+    )
+    return state._replace(suffix=suffix), to_embeddings(decoder, hidden)
+
+
 def _next_token(
     decoder: Decoder,
     logits: Float[Array, "P G V"],
     state: DecodeState,
-    max_thought_tokens: Int[Array, ""],
+    max_thought_tokens: Int[Array, "P G"],
     sampling: SamplingParams,
     stop: StopTokens,
 ) -> tuple[Int[Array, "P G"], Float[Array, "P G"], Float[Array, "P G"]]:
@@ -128,7 +149,7 @@ def _next_token(
         num_generated: Int[Array, "P G"],
         keys: UInt32[Array, "P G 2"],
         seen: Bool[Array, "P G V"] | None,
-        max_thought_tokens: Int[Array, ""],
+        max_thought_tokens: Int[Array, "P G"],
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         shape = token.shape
         logits = logits.reshape(-1, logits.shape[-1])
@@ -139,7 +160,9 @@ def _next_token(
             ends = jnp.zeros(logits.shape[-1], bool).at[jnp.array([stop.emb, *stop.eos])].set(True)
             banned = (count < sampling.min_length)[:, None] & ends
         sampled = choose_tokens(logits, uniform_of(keys, count), seen, banned, sampling)
-        append = (count >= max_thought_tokens) | jnp.isin(token, jnp.array(stop.eos, jnp.int32))
+        append = (count >= max_thought_tokens.reshape(-1)) | jnp.isin(
+            token, jnp.array(stop.eos, jnp.int32)
+        )
         chosen = jnp.where(append, stop.emb, sampled)
         log_probs = token_log_probs(logits, chosen, sampling.temperature)
         return chosen.reshape(shape), log_probs[0].reshape(shape), log_probs[1].reshape(shape)
@@ -147,7 +170,7 @@ def _next_token(
     thoughts, logits = state.thoughts, jax.reshard(logits, spec)
     return jax.shard_map(
         local,
-        in_specs=(spec, spec, spec, spec, spec, jax.P()),
+        in_specs=(spec, spec, spec, spec, spec, spec),
         out_specs=(spec, spec, spec),
         check_vma=False,
     )(

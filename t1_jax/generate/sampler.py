@@ -1,11 +1,13 @@
 """The sampler: prompts in, thoughts out, in the order in which they end."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from flax import nnx
 
 from t1_jax.errors import ConfigError
 from t1_jax.generate.batch import CompiledModel, DecodeBatch, Prompt
+from t1_jax.generate.continuous import ContinuousBatch
 from t1_jax.generate.loop import StopTokens
 from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes
@@ -82,6 +84,27 @@ class Sampler:
                 interrupt=self._interrupt,
             )
             yield from batch.run()
+
+    def continuous_batch(
+        self,
+        *,
+        prefix_size: int,
+        max_thought_tokens: int,
+        sampling: SamplingParams,
+        shapes: BatchShapes,
+    ) -> ContinuousBatch:
+        """An empty batch for a server, which decides itself who joins it and when.
+
+        `shapes` gives rows, slots and steps of a chunk; its `batch_divisor` is that of the sampler.
+        """
+        shapes = replace(shapes, batch_divisor=self._shapes.batch_divisor)
+        return ContinuousBatch(
+            self._model,
+            shapes,
+            prefix_size=prefix_size,
+            max_thought_tokens=max_thought_tokens,
+            sampling=sampling,
+        )
 
     def check(
         self, prompts: Sequence[Prompt], n: int, max_thought_tokens: int, sampling: SamplingParams

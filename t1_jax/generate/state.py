@@ -41,12 +41,12 @@ class DecodeState(NamedTuple):
     Attributes:
         prefix: caches of the prompts, all but their last token.
         suffix: caches of the thoughts; their first slot holds the prompt's last token.
-        slot: where the next token of every thought is written.
+        slot: where the next token of every thought is written; one for all, or one for each prompt.
     """
 
     prefix: PrefixCache
     suffix: SuffixCache
-    slot: Int[Array, ""]
+    slot: Int[Array, "*P"]
     thoughts: ThoughtState
 
 
@@ -175,7 +175,7 @@ def compact_and_admit(
         return _compact(both, prompt_indices, thought_indices, done, shift, slots)
 
     # Rows move between devices here, which explicit sharding leaves to the compiler.
-    sharded = jax.sharding.auto_axes(apply, out_sharding=_specs(state, mesh_context))
+    sharded = jax.sharding.auto_axes(apply, out_sharding=partition_specs(state, mesh_context))
     run = cast(Callable[..., DecodeState], sharded)
     return run(state, new, prompt_indices, thought_indices, done, shift)
 
@@ -244,7 +244,7 @@ def _is_cache(leaf: object) -> bool:
     return isinstance(leaf, KVCache)
 
 
-def _specs(state: DecodeState, mesh_context: MeshContext) -> Any:
+def partition_specs(state: DecodeState, mesh_context: MeshContext) -> Any:
     """The partition of every array of a batch, in the same structure."""
 
     def spec(letters: str) -> jax.P:

@@ -1,5 +1,6 @@
 """A sampled thought: tokens, log-probabilities, embedding, and why it ended."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +20,19 @@ class FinishReason(StrEnum):
     """The model sampled an end of text; `<emb_token>` was appended."""
     LENGTH = "length"
     """`max_thought_tokens` tokens were sampled; `<emb_token>` was appended."""
+    SETTLED = "settled"
+    """The embedding no longer changed (`think: auto` of a server); `<emb_token>` was appended."""
+    DEADLINE = "deadline"
+    """The time of a request was over; `<emb_token>` was appended."""
+
+    @classmethod
+    def of(
+        cls, tokens: Sequence[int], eos: Collection[int], max_thought_tokens: int
+    ) -> "FinishReason":
+        """Why the sampler ended a thought of these tokens, the last of which is `<emb_token>`."""
+        if len(tokens) > 1 and tokens[-2] in eos:
+            return cls.EOS
+        return cls.LENGTH if len(tokens) == max_thought_tokens + 1 else cls.EMB_TOKEN
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

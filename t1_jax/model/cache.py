@@ -38,10 +38,10 @@ class PrefixCache(NamedTuple):
 
 
 class SuffixCache(NamedTuple):
-    """Keys and values of the thoughts; all rows are written at the same slot.
+    """Keys and values of the thoughts; all rows are written at one slot, or each at its prompt's.
 
     Row (p, g) uses the slots from `starts[p]` to the slot being written; prompts that joined the
-    batch later start later.
+    batch later start later. Where every prompt has a slot of its own, all start at 0.
 
     Attributes:
         layers: keys [P G K S H] and values [P G K H S], of one layer or of all.
@@ -61,9 +61,18 @@ def write_slot(
     cache: KVCache,
     k: Float[Array, "P G K H"],
     v: Float[Array, "P G K H"],
-    slot: Int[Array, ""],
+    slot: Int[Array, "*P"],
 ) -> KVCache:
-    """Writes keys and values at `slot` of every row; in place where the cache is a loop carry."""
+    """Writes keys and values at `slot` of every row; in place where the cache is a loop carry.
+
+    With one slot for each prompt, [P], a write beyond the cache is dropped.
+    """
+    if slot.ndim == 1:
+        rows = jnp.arange(k.shape[0])
+        return KVCache(
+            cache.keys.at[rows, :, :, slot].set(k, mode="drop", unique_indices=True),
+            cache.values.at[rows, :, :, :, slot].set(v, mode="drop", unique_indices=True),
+        )
     return KVCache(
         jax.lax.dynamic_update_slice_in_dim(cache.keys, k[:, :, :, None], slot, axis=3),
         jax.lax.dynamic_update_slice_in_dim(cache.values, v[..., None], slot, axis=4),
@@ -80,10 +89,11 @@ def prefix_mask(
 
 
 def suffix_mask(
-    starts: Int[Array, " P"], size: int, slot: Int[Array, ""], window: Window
+    starts: Int[Array, " P"], size: int, slot: Int[Array, "*P"], window: Window
 ) -> jax.Array:
     """Which of `size` suffix slots the token written at `slot` attends to: bool [P 1 S]."""
     slots = jnp.arange(size)
+    slot = jnp.broadcast_to(slot, starts.shape)[:, None, None]
     mask = (slots >= starts[:, None, None]) & (slots <= slot)
     return mask & within_window(slot - slots, window)
 
@@ -91,7 +101,7 @@ def suffix_mask(
 def attend_caches(
     q: Float[Array, "P G N H"],
     positions: Int[Array, "P G"],
-    slot: Int[Array, ""],
+    slot: Int[Array, "*P"],
     prefix: PrefixCache,
     suffix: SuffixCache,
     window: Window,

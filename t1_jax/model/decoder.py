@@ -139,7 +139,7 @@ class Decoder(nnx.Module):
         self,
         tokens: Int[Array, "P G"],
         positions: Int[Array, "P G"],
-        slot: Int[Array, ""],
+        slot: Int[Array, "*P"],
         prefix: PrefixCache,
         suffix: SuffixCache,
     ) -> tuple[Float[Array, "P G D"], SuffixCache]:
@@ -148,7 +148,8 @@ class Decoder(nnx.Module):
         Args:
             tokens: the next token of each thought.
             positions: of these tokens in prompt + thought.
-            slot: of the suffix cache, where their keys and values are written.
+            slot: of the suffix cache, where their keys and values are written; one for all
+                thoughts, or one for each prompt.
             prefix: from `prefill`.
             suffix: of the thoughts so far.
 

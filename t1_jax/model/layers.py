@@ -178,7 +178,7 @@ class Attention(nnx.Module):
         x: Float[Array, "P G D"],
         rotary: RotaryTables,
         positions: Int[Array, "P G"],
-        slot: Int[Array, ""],
+        slot: Int[Array, "*P"],
         prefix: PrefixCache,
         suffix: SuffixCache,
         window: Window,
@@ -199,7 +199,8 @@ class Attention(nnx.Module):
         out, written = jax.shard_map(
             local,
             in_specs=(
-                *(spec("pgnh"), spec("pgkh"), spec("pgkh"), spec("pg"), jax.P()),
+                *(spec("pgnh"), spec("pgkh"), spec("pgkh"), spec("pg")),
+                spec("p") if slot.ndim else jax.P(),
                 *(PrefixCache._make((prefix_spec, spec("p"))),),
                 *(SuffixCache._make((suffix_spec, spec("p"))), jax.P()),
             ),
@@ -255,7 +256,7 @@ class Block(nnx.Module):
         x: Float[Array, "P G D"],
         rotary: RotaryTables,
         positions: Int[Array, "P G"],
-        slot: Int[Array, ""],
+        slot: Int[Array, "*P"],
         prefix: PrefixCache,
         suffix: SuffixCache,
         window: Window,

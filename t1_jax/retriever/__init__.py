@@ -6,6 +6,7 @@ from t1_jax.retriever.canary import lowest_canary_cosine as lowest_canary_cosine
 from t1_jax.retriever.corpus_encoding import SHARD_DOCUMENTS as SHARD_DOCUMENTS
 from t1_jax.retriever.corpus_encoding import EncodedCorpus as EncodedCorpus
 from t1_jax.retriever.corpus_encoding import encode_corpus as encode_corpus
+from t1_jax.retriever.encoder import mean_embeddings as mean_embeddings
 from t1_jax.retriever.encoding import digest as digest
 from t1_jax.retriever.encoding import document_fingerprint as document_fingerprint
 from t1_jax.retriever.encoding import encoding_record as encoding_record
@@ -14,6 +15,7 @@ from t1_jax.retriever.folder_index import StoredIndex as StoredIndex
 from t1_jax.retriever.folder_index import default_index_folder as default_index_folder
 from t1_jax.retriever.folder_index import read_stored_index as read_stored_index
 from t1_jax.retriever.folder_index import update_index as update_index
+from t1_jax.retriever.keywords import OutputFormat as OutputFormat
 from t1_jax.retriever.loading import load_decoder as load_decoder
 from t1_jax.retriever.loading import save_adapter as save_adapter
 from t1_jax.retriever.opening import DEFAULT_MODEL as DEFAULT_MODEL

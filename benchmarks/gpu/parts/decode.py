@@ -94,6 +94,7 @@ def _measure(
     prefill, step = programs
     prompts = _prompts(case, config, mesh_context)
     slots = block * _BLOCKS
+    limits = np.full((case.prompts, case.samples), 1_000_000, np.int32)
 
     def start() -> DecodeState:
         return start_batch(
@@ -110,7 +111,7 @@ def _measure(
     def decode() -> Any:
         nonlocal state
         state, output = decode_chunk(
-            *step, state, np.int32(1_000_000), sampling=_OPTIONS, stop=_STOP, max_steps=block
+            *step, state, limits, sampling=_OPTIONS, stop=_STOP, max_steps=block
         )
         return output
 

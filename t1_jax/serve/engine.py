@@ -1,0 +1,458 @@
+"""The engine: one thread that owns the device, and in which all requests share their batches.
+
+A turn of the engine: drop what is no longer wanted, end what is out of time, admit queries to free
+rows, decode one chunk, encode rows in one pass. Prefill and encoding share a budget of tokens per
+turn, so a long list of documents never holds up the thoughts that are running.
+"""
+
+import dataclasses
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from t1_jax.errors import T1Error
+from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, SamplingParams, Thought
+from t1_jax.retriever import T1
+from t1_jax.serve.config import ServerConfig
+from t1_jax.serve.failures import RequestError, backend_failure, from_t1_error, overloaded
+from t1_jax.serve.jobs import EncodeJob, Job, ThinkJob
+from t1_jax.serve.metrics import Metrics
+from t1_jax.serve.settling import Settling
+
+_LOG = logging.getLogger("t1_jax.serve")
+
+_GroupKey = tuple[int, bool, int | None]
+"""Prefix size, whether thoughts are sampled, and the order of a job that is tried again alone."""
+
+_MAX_PREFIX_TOKENS = 8192
+"""Rows x prefix size of a batch, as far as `max_n` rows allow: bounds the memory of its cache."""
+_IDLE_SECONDS = 30.0
+"""An empty batch is kept so long, and then its memory is freed."""
+
+
+@dataclass(kw_only=True, eq=False)
+class _Group:
+    """Queries of one prefix size and one kind of sampling, which are decoded together."""
+
+    batch: ContinuousBatch
+    jobs: dict[RunningThought, ThinkJob] = field(default_factory=dict)
+    last_used: float = 0.0
+
+
+class Engine:
+    """Runs jobs until it is stopped.
+
+    Attributes:
+        config: limits.
+        chunk_steps: decoding steps of a chunk.
+        turn_tokens: tokens that are prefilled and encoded in a turn.
+    """
+
+    def __init__(self, model: T1, config: ServerConfig, metrics: Metrics) -> None:
+        on_cpu = model.mesh_context.mesh.devices.flat[0].platform == "cpu"
+        self.config = config
+        self.chunk_steps = config.chunk_steps or (2 if on_cpu else 8)
+        self.turn_tokens = config.turn_tokens or (256 if on_cpu else 8192)
+        self._model = model
+        self._metrics = metrics
+        self._shapes = model.options.shapes
+        self._groups: dict[_GroupKey, _Group] = {}
+        self._to_think: list[ThinkJob] = []
+        self._to_encode: list[EncodeJob] = []
+        self._settling: dict[RunningThought, Settling] = {}
+        self._condition = threading.Condition()
+        self._incoming: list[ThinkJob | EncodeJob] = []
+        self._waiting_tokens = 0
+        self._tokens_per_second = 100.0
+        self._is_stopping = False
+        self._in_turn = False
+        self._thread = threading.Thread(target=self._run, name="t1-engine", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Ends the thread once all accepted jobs are done, or after `timeout` seconds."""
+        with self._condition:
+            self._is_stopping = True
+            self._condition.notify()
+        self._thread.join(timeout)
+
+    def sampling(self, n: int, seed: int) -> SamplingParams:
+        """How `n` thoughts about a query are sampled: one greedily, several at a temperature."""
+        temperature = self.config.temperature if n > 1 else 0.0
+        return SamplingParams(temperature=temperature, seed=seed)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or runs."""
+        with self._condition:
+            return not (self._incoming or self._has_work or self._in_turn)
+
+    def submit(self, *jobs: ThinkJob | EncodeJob) -> None:
+        """Queues the jobs of one request.
+
+        Raises:
+            RequestError: status 429, as too many tokens are waiting already.
+        """
+        cost = sum(job.cost for job in jobs)
+        with self._condition:
+            if (
+                self._waiting_tokens
+                and self._waiting_tokens + cost > self.config.max_waiting_tokens
+            ):
+                seconds = math.ceil(self._waiting_tokens / self._tokens_per_second)
+                raise overloaded(self._waiting_tokens, min(max(seconds, 1), 60))
+            self._incoming += jobs
+            self._waiting_tokens += cost
+            self._condition.notify()
+        for job in jobs:
+            job.future.add_done_callback(lambda _: self.wake())
+
+    def wake(self) -> None:
+        """Makes an idle engine look at its jobs again, as one may have been cancelled."""
+        with self._condition:
+            self._condition.notify()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._to_think or self._to_encode or any(g.jobs for g in self._groups.values()))
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                while not (self._incoming or self._has_work or self._is_stopping):
+                    self._condition.wait(_IDLE_SECONDS)
+                    self._free_memory()
+                if self._is_stopping and not (self._incoming or self._has_work):
+                    return
+                for job in self._incoming:
+                    (self._to_think if isinstance(job, ThinkJob) else self._to_encode).append(job)
+                self._incoming = []
+                self._in_turn = True
+            try:
+                self._turn()
+            except Exception:  # a bug must not end the thread: every job would wait forever
+                _LOG.exception("the engine failed; its jobs are dropped")
+                self._fail_all()
+            with self._condition:
+                self._in_turn = False
+
+    def _turn(self) -> None:
+        started = time.monotonic()
+        self._drop_cancelled()
+        self._end_overdue(started)
+        budget = self.turn_tokens
+        spent = self._admit(budget)
+        for key, group in list(self._groups.items()):
+            if group.jobs:
+                spent += self._guarded(key, group, self._decode)
+        spent += self._encode(max(budget - spent, 1))
+        seconds = time.monotonic() - started
+        if spent and seconds > 0:
+            rate = spent / seconds
+            self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
+        with self._condition:
+            self._waiting_tokens = sum(
+                job.cost for job in (*self._to_think, *self._to_encode, *self._incoming)
+            )
+            waiting = len(self._to_think) + len(self._to_encode) + len(self._incoming)
+        self._metrics.queue(waiting, self._waiting_tokens)
+        running = sum(group.batch.running for group in self._groups.values())
+        self._metrics.batch_fill.set(running / self.config.rows)
+
+    # Thinking
+
+    def _admit(self, budget: int) -> int:
+        """Queries take free rows, in the order in which they came; returns the prefilled tokens."""
+        spent, full = 0, set[_GroupKey]()
+        for job in list(self._to_think):
+            if spent >= budget:
+                break
+            key = self._group_key(job)
+            if key in full:
+                continue
+            group = self._group(key)
+            if group.batch.free < job.n:
+                full.add(key)
+                continue
+            self._to_think.remove(job)
+            spent += key[0]
+            job.attempts += 1
+            job.admitted = time.monotonic()
+            self._metrics.phase("queue", job.admitted - job.submitted)
+            try:
+                job.running = group.batch.insert(
+                    job.prompt,
+                    seed=job.seed,
+                    samples=range(job.n),
+                    max_thought_tokens=job.max_thought_tokens,
+                )
+            except Exception as error:  # whatever is wrong, the other jobs go on
+                _fail(job, error)
+                continue
+            group.jobs |= dict.fromkeys(job.running, job)
+            if job.stop_when_settled:
+                self._settling |= {thought: Settling() for thought in job.running}
+            self._metrics.phase("prefill", time.monotonic() - job.admitted)
+            self._metrics.tokens("prompt", len(job.prompt.token_ids))
+        return spent
+
+    def _group_key(self, job: ThinkJob) -> _GroupKey:
+        size = min(
+            self._shapes.prefix_size(len(job.prompt.token_ids)),
+            self._model.decoder.config.max_positions,
+        )
+        return size, job.n > 1, job.order if job.attempts else None
+
+    def _group(self, key: _GroupKey) -> _Group:
+        prefix_size, is_sampled, _ = key
+        if key not in self._groups:
+            config = self.config
+            rows = max(min(config.rows, _MAX_PREFIX_TOKENS // prefix_size), config.max_n)
+            shapes = dataclasses.replace(self._shapes, max_rows=rows, chunk_steps=self.chunk_steps)
+            self._groups[key] = _Group(
+                batch=self._model.sampler.continuous_batch(
+                    prefix_size=prefix_size,
+                    max_thought_tokens=config.max_thought_tokens,
+                    sampling=self.sampling(2 if is_sampled else 1, seed=0),
+                    shapes=shapes,
+                )
+            )
+        group = self._groups[key]
+        group.last_used = time.monotonic()
+        return group
+
+    def _decode(self, group: _Group) -> int:
+        """One chunk; returns the number of new tokens."""
+        started = time.monotonic()
+        before = {thought: len(thought.tokens) for thought in group.jobs}
+        finished = group.batch.decode_chunk()
+        now = group.last_used = time.monotonic()
+        self._metrics.phase("decode", now - started)
+        count = sum(len(thought.tokens) - length for thought, length in before.items())
+        self._metrics.tokens("thought", count)
+        for thought, length in before.items():
+            job = group.jobs[thought]
+            if len(thought.tokens) > length:
+                if job.first_token is None:
+                    job.first_token = now
+                    self._metrics.first_token.observe(now - job.submitted)
+                if job.on_tokens is not None:
+                    job.on_tokens(thought.sample, tuple(thought.tokens))
+        for running, thought in finished:
+            self._finish(group, running, thought)
+        if any(settling.is_due(thought) for thought, settling in self._settling.items()):
+            self._end_settled(group)
+        return count
+
+    def _finish(self, group: _Group, running: RunningThought, thought: Thought) -> None:
+        job = group.jobs.pop(running)
+        self._settling.pop(running, None)
+        if not np.isfinite(thought.embedding).all():
+            self._drop(group, job)
+            _fail(job, backend_failure(
+                "the model's embedding of this query is not finite",
+                hint="load the model in float32, or check the weights",
+            ))  # fmt: skip
+            return
+        job.finished[running.sample] = thought
+        self._metrics.thought_tokens.observe(thought.reasoning_tokens)
+        if len(job.finished) == job.n:
+            text = self._model.tokenizer.decode_thought
+            _succeed(
+                job,
+                [
+                    dataclasses.replace(thought, text=text(thought.token_ids))
+                    for _, thought in sorted(job.finished.items())
+                ],
+            )
+
+    def _end_settled(self, group: _Group) -> None:
+        for running, vector in group.batch.probe():
+            settling = self._settling.get(running)
+            if settling is not None and settling.is_due(running) and settling.add(running, vector):
+                thought = group.batch.end_with_probe(running, vector, FinishReason.SETTLED)
+                self._finish(group, running, thought)
+
+    def _end_overdue(self, now: float) -> None:
+        """Thoughts that are out of time get their embedding at once, where they are."""
+        for key, group in list(self._groups.items()):
+            if any(job.deadline <= now for job in group.jobs.values()):
+                self._guarded(key, group, self._end_overdue_of)
+        for job in [job for job in self._to_think if job.deadline <= now]:
+            self._to_think.remove(job)
+            self._embed_without_thought(job)
+        for job in [job for job in self._to_encode if job.deadline <= now and not job.urgent]:
+            self._to_encode.remove(job)
+            _fail(job, RequestError(
+                504, "deadline", "the time of the request is over",
+                hint="send fewer texts, or allow more time",
+            ))  # fmt: skip
+
+    def _end_overdue_of(self, group: _Group) -> int:
+        now = time.monotonic()
+        for running, vector in group.batch.probe():
+            if group.jobs[running].deadline <= now:
+                thought = group.batch.end_with_probe(running, vector, FinishReason.DEADLINE)
+                self._finish(group, running, thought)
+        return 0
+
+    def _embed_without_thought(self, job: ThinkJob) -> None:
+        """A query that never got a row: its prompt with `<emb_token>`, in one pass."""
+        row = self._model.tokenizer.append_emb_token(job.row)
+
+        def done(encode: EncodeJob) -> None:
+            if encode.future.cancelled() or (error := encode.future.exception()):
+                _fail(job, error if not encode.future.cancelled() else Exception("cancelled"))
+                return
+            (vector,) = encode.future.result()
+            emb = self._model.tokenizer.emb_token_id
+            thought = Thought(
+                token_ids=np.array([emb], np.int32),
+                log_probs=np.zeros(1, np.float32),
+                log_probs_at_1=np.zeros(1, np.float32),
+                embedding=vector,
+                finish_reason=FinishReason.DEADLINE,
+                sample=0,
+            )
+            _succeed(job, [dataclasses.replace(thought, sample=i) for i in range(job.n)])
+
+        encode = EncodeJob(deadline=math.inf, rows=[row], names=[job.prompt.query_id], urgent=True)
+        encode.future.add_done_callback(lambda _: done(encode))
+        self._to_encode.append(encode)
+
+    # Encoding
+
+    def _encode(self, budget: int) -> int:
+        """Rows up to the budget, at least one, in one call; returns their tokens."""
+        chosen: list[tuple[EncodeJob, int]] = []
+        spent = 0
+        for job in sorted(self._to_encode, key=lambda job: (not job.urgent, job.order)):
+            for index in range(len(job.rows)):
+                if index in job.vectors:
+                    continue
+                if chosen and spent + len(job.rows[index].ids) > budget:
+                    break
+                chosen.append((job, index))
+                spent += len(job.rows[index].ids)
+            if spent >= budget:
+                break
+        if not chosen:
+            return 0
+        started = time.monotonic()
+        for job in {id(job): job for job, _ in chosen}.values():
+            if not job.attempts:
+                job.attempts = 1
+                self._metrics.phase("queue", started - job.submitted)
+        self._encode_rows(chosen)
+        self._metrics.phase("encode", time.monotonic() - started)
+        self._metrics.tokens("document", spent)
+        for job in {id(job): job for job, _ in chosen}.values():
+            if len(job.vectors) == len(job.rows):
+                self._to_encode.remove(job)
+                _succeed(job, np.stack([job.vectors[i] for i in range(len(job.rows))]))
+            elif job.future.done():
+                self._to_encode.remove(job)
+        return spent
+
+    def _encode_rows(self, chosen: list[tuple[EncodeJob, int]]) -> None:
+        """Encodes rows together; if that fails, one by one, so that only the bad one fails."""
+        try:
+            vectors = self._model.encoder.encode(
+                [job.rows[index] for job, index in chosen],
+                names=[job.names[index] for job, index in chosen],
+                description="rows",
+            )
+        except Exception as error:
+            if len(chosen) > 1:
+                for one in chosen:
+                    self._encode_rows([one])
+                return
+            _fail(chosen[0][0], error)
+            return
+        for (job, index), vector in zip(chosen, vectors, strict=True):
+            job.vectors[index] = vector
+
+    # What goes wrong
+
+    def _guarded(self, key: _GroupKey, group: _Group, work: Callable[[_Group], int]) -> int:
+        """Work on a group; if it fails, each of its jobs is tried once more, alone."""
+        try:
+            return work(group)
+        except Exception as error:
+            _LOG.warning("decoding failed: %s", error)
+            self._metrics.failures.inc()
+            jobs = {id(job): job for job in group.jobs.values()}.values()
+            del self._groups[key]
+            for job in jobs:
+                for thought in job.running:
+                    self._settling.pop(thought, None)
+                if job.attempts > 1:
+                    _fail(job, error)
+                else:
+                    job.restart()
+                    self._to_think.insert(0, job)
+            return 0
+
+    def _drop(self, group: _Group, job: ThinkJob) -> None:
+        group.batch.remove(job.running)
+        for thought in job.running:
+            group.jobs.pop(thought, None)
+            self._settling.pop(thought, None)
+
+    def _drop_cancelled(self) -> None:
+        self._to_think = [job for job in self._to_think if not job.future.done()]
+        self._to_encode = [job for job in self._to_encode if not job.future.done()]
+        for group in self._groups.values():
+            for job in list(group.jobs.values()):
+                if job.future.done():
+                    self._drop(group, job)
+                    self._metrics.cancelled.inc()
+
+    def _fail_all(self) -> None:
+        error = backend_failure("the engine failed on this batch", hint="send the request again")
+        jobs: list[Job] = [*self._to_think, *self._to_encode]
+        jobs += [job for group in self._groups.values() for job in group.jobs.values()]
+        self._to_think, self._to_encode, self._groups, self._settling = [], [], {}, {}
+        for job in jobs:
+            _fail(job, error)
+
+    def _free_memory(self) -> None:
+        oldest = time.monotonic() - _IDLE_SECONDS
+        self._groups = {
+            key: group
+            for key, group in self._groups.items()
+            if group.jobs or group.last_used > oldest
+        }
+
+
+def _succeed(job: ThinkJob | EncodeJob, result: Any) -> None:
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
+        job.future.set_result(result)
+
+
+def _fail(job: Job, error: BaseException) -> None:
+    """Fails a job with an error for its client."""
+    assert isinstance(job, (ThinkJob, EncodeJob))
+    if job.future.done():
+        return
+    if isinstance(error, T1Error):
+        error = from_t1_error(error)
+    elif not isinstance(error, RequestError):
+        _LOG.error("a request failed", exc_info=error)
+        error = backend_failure("the model failed on this request", hint="send it again")
+    if job.future.set_running_or_notify_cancel():
+        job.future.set_exception(error)

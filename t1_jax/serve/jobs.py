@@ -1,0 +1,96 @@
+"""What the engine works on: queries to think about, and rows to encode."""
+
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.generate import Prompt, RunningThought, Thought
+from t1_jax.text import PromptTokens
+
+OnTokens = Callable[[int, Sequence[int]], None]
+"""Called in the engine's thread with the sample number and all tokens of the thought so far."""
+
+_ORDER = itertools.count()
+
+
+@dataclass(kw_only=True, eq=False)
+class Job:
+    """Base of both kinds. `future` may be cancelled at any time, and the engine then drops the job.
+
+    Attributes:
+        deadline: time of `time.monotonic` at which it must end.
+        submitted: when it was made.
+        order: later jobs have higher numbers.
+        attempts: how often its work was begun.
+    """
+
+    deadline: float
+    submitted: float = field(default_factory=time.monotonic)
+    order: int = field(default_factory=lambda: next(_ORDER))
+    attempts: int = 0
+
+
+@dataclass(kw_only=True, eq=False)
+class ThinkJob(Job):
+    """Thoughts about one query.
+
+    Attributes:
+        prompt: the query.
+        row: the prompt as it was tokenized.
+        n: number of thoughts.
+        seed: with the query id it gives their random streams.
+        max_thought_tokens: most tokens of each.
+        stop_when_settled: whether a thought ends once its embedding no longer changes.
+        on_tokens: called as tokens are chosen; None if nobody reads them.
+        future: the thoughts, ordered by sample number.
+    """
+
+    prompt: Prompt
+    row: PromptTokens
+    n: int
+    seed: int
+    max_thought_tokens: int
+    stop_when_settled: bool = False
+    on_tokens: OnTokens | None = None
+    future: "Future[list[Thought]]" = field(default_factory=Future)
+    running: list[RunningThought] = field(default_factory=list)
+    finished: dict[int, Thought] = field(default_factory=dict)
+    admitted: float | None = None
+    first_token: float | None = None
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it may take, those of the prompt included."""
+        return len(self.prompt.token_ids) + self.n * self.max_thought_tokens
+
+    def restart(self) -> None:
+        """Forgets the work so far, which gives the same thoughts again."""
+        self.running, self.finished, self.admitted = [], {}, None
+
+
+@dataclass(kw_only=True, eq=False)
+class EncodeJob(Job):
+    """Rows to embed in one pass.
+
+    Attributes:
+        rows: with exactly one `<emb_token>` each.
+        names: of the rows, for errors.
+        future: their embeddings, [B, D].
+        urgent: whether it goes before other jobs, as queries do before documents.
+    """
+
+    rows: Sequence[PromptTokens]
+    names: Sequence[str]
+    urgent: bool = False
+    future: "Future[Float[np.ndarray, 'B D']]" = field(default_factory=Future)
+    vectors: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> int:
+        """Tokens that it takes."""
+        return sum(len(row.ids) for row in self.rows)
