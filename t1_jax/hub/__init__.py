@@ -29,6 +29,7 @@ from t1_jax.hub.export import ExportOptions as ExportOptions
 from t1_jax.hub.export import check_export as check_export
 from t1_jax.hub.export import export_folder as export_folder
 from t1_jax.hub.hf_config import hf_config_from_decoder as hf_config_from_decoder
+from t1_jax.hub.known_shapes import known_shape as known_shape
 from t1_jax.hub.load import load_decoder_state as load_decoder_state
 from t1_jax.hub.metadata import AdapterMetadata as AdapterMetadata
 from t1_jax.hub.metadata import T1Metadata as T1Metadata

@@ -15,3 +15,7 @@ from t1_jax.parallel.rules import MESH_AXES as MESH_AXES
 from t1_jax.parallel.rules import ShardingRules as ShardingRules
 from t1_jax.parallel.rules import activation_axes as activation_axes
 from t1_jax.parallel.rules import weight_axes as weight_axes
+from t1_jax.parallel.topology import CHIPS as CHIPS
+from t1_jax.parallel.topology import Chip as Chip
+from t1_jax.parallel.topology import Topology as Topology
+from t1_jax.parallel.topology import find_topology as find_topology

@@ -6,6 +6,7 @@ from t1_jax.retriever.canary import lowest_canary_cosine as lowest_canary_cosine
 from t1_jax.retriever.corpus_encoding import SHARD_DOCUMENTS as SHARD_DOCUMENTS
 from t1_jax.retriever.corpus_encoding import EncodedCorpus as EncodedCorpus
 from t1_jax.retriever.corpus_encoding import encode_corpus as encode_corpus
+from t1_jax.retriever.encoder import encode_rows as encode_rows
 from t1_jax.retriever.encoder import mean_embeddings as mean_embeddings
 from t1_jax.retriever.encoding import digest as digest
 from t1_jax.retriever.encoding import document_fingerprint as document_fingerprint

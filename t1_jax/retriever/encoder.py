@@ -25,12 +25,13 @@ from t1_jax.text import (
 
 
 @functools.partial(jax.jit, static_argnames=("graph",))
-def _encode(
+def encode_rows(
     graph: nnx.GraphDef[Decoder],
     weights: nnx.State,
     tokens: Int[Array, "B L"],
     emb_positions: Int[Array, " B"],
 ) -> Float[Array, "B D"]:
+    """The embedding of each row, a unit vector, at the position of its `<emb_token>`."""
     decoder = nnx.merge(graph, weights)
     return pool_embeddings(decoder, decoder(tokens), emb_positions)
 
@@ -131,7 +132,7 @@ class Encoder:
         )
         emb_positions = np.pad(batch.emb_position, (0, missing))
         self.slots += tokens.size
-        return _encode(
+        return encode_rows(
             self._graph,
             self._weights,
             host_to_global(tokens, mesh_context.activation("bl")),

@@ -6,8 +6,9 @@ in the losses, and the positions of `<emb_token>` whose hidden states become emb
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -372,12 +373,27 @@ class MicroBatchConfig:
         return step
 
 
+PlaceArray = Callable[[np.ndarray, str, MeshContext], Any]
+"""Puts an array that every process holds whole on the devices, sharded by its letters."""
+
+
+def place_rows(array: np.ndarray, letters: str, mesh_context: MeshContext) -> jax.Array:
+    """An array that every process holds whole, sharded over all devices by its letters."""
+    return host_to_global(array, mesh_context.activation(letters))
+
+
 def micro_batches(
-    rows: Sequence[Row], config: MicroBatchConfig, mesh_context: MeshContext, *, pad_id: int
+    rows: Sequence[Row],
+    config: MicroBatchConfig,
+    mesh_context: MeshContext,
+    *,
+    pad_id: int,
+    place: PlaceArray = place_rows,
 ) -> list[PlacedMicroBatch]:
     """All rows in micro-batches, longest first, rows of one kind together.
 
     Every process is given the same rows and puts its own share of each micro-batch on its devices.
+    `place` puts the arrays there, or describes them where there are no devices.
 
     Raises:
         ConfigError: a row does not fit.
@@ -397,14 +413,9 @@ def micro_batches(
             length = config.padded_length(len(rows[order[start]].tokens))
             count = config.rows_of(length, mesh_context.batch_divisor)
             numbers = order[start : start + count]
-            batches.append(_placed(rows, numbers, (count, length), mesh_context, pad_id))
+            batches.append(_placed(rows, numbers, (count, length), mesh_context, pad_id, place))
             start += count
     return batches
-
-
-def place_rows(array: np.ndarray, letters: str, mesh_context: MeshContext) -> jax.Array:
-    """An array that every process holds whole, sharded over all devices by its letters."""
-    return host_to_global(array, mesh_context.activation(letters))
 
 
 def _kind(row: Row) -> tuple[bool, ...]:
@@ -419,12 +430,13 @@ def _placed(
     shape: tuple[int, int],
     mesh_context: MeshContext,
     pad_id: int,
+    place_array: PlaceArray,
 ) -> PlacedMicroBatch:
     """The rows of these numbers as one micro-batch of `shape`."""
     chosen = [rows[number] for number in numbers]
     by_target = (shape[0], _power_of_two(max(len(row.targets) for row in chosen)))
     by_embedding = (shape[0], max(len(row.emb_positions) for row in chosen))
-    place = functools.partial(place_rows, letters="bl", mesh_context=mesh_context)
+    place = functools.partial(place_array, letters="bl", mesh_context=mesh_context)
 
     def placed(name: str, fill: int = 0) -> jax.Array | None:
         arrays = [getattr(row, name) for row in chosen]

@@ -103,7 +103,7 @@ class TrainableModel:
         """
         gathered = set(self.mesh_context.rules.embed) - set(self.sampler_mesh.rules.embed)
         with self.mesh_context.activate():
-            weights, masks = _sampler_weights(
+            weights, masks = sampler_weights(
                 self.parts.graphdef, trained, self.parts.frozen, self.dtype, tuple(gathered)
             )
             decoder = nnx.merge(self.sampler_graph, weights, masks)
@@ -139,14 +139,17 @@ def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "dtype", "gathered"))
-def _sampler_weights(
+def sampler_weights(
     graph: nnx.GraphDef[Decoder],
     trained: nnx.State,
     frozen: nnx.State,
     dtype: str,
     gathered: tuple[str, ...],
 ) -> tuple[nnx.State, nnx.State]:
-    """All weights in the compute dtype, with adapters merged, replicated over `gathered` axes."""
+    """The weights that sample, and the vocabulary mask.
+
+    All weights are in the compute dtype, with adapters merged, replicated over `gathered` axes.
+    """
     plain = merge_lora(nnx.merge(graph, trained, frozen))
     _, weights, masks = nnx.split(plain, nnx.Param, VocabMask)
 

@@ -1,0 +1,110 @@
+"""Reads a compiled program's text: its collectives, with the bytes that each chip sends."""
+
+import math
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+_COMPUTATION = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s+\(.*->.*\{\s*$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT\s+)?%?[\w.\-]+\s+=\s+(.*?)\s([a-z][a-z0-9\-]*)\(")
+_CALLED = re.compile(r"\b(body|calls|to_apply|branch_computations)=(\{[^}]*\}|%?[\w.\-]+)")
+_TRIPS = re.compile(r'known_trip_count"?\s*[:=]\s*\{"?n"?[:=]"?(\d+)"?\}')
+_GROUPS = re.compile(r"replica_groups=(?:\[(\d+),(\d+)\]<=|\{\{([\d,]*)\})")
+_SHAPE = re.compile(r"\b(pred|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collective:
+    """All executions of the collectives of one kind.
+
+    Attributes:
+        kind: one of `KINDS`.
+        count: number of executions.
+        sent: bytes that one chip sends in all of them together, by a ring over its group.
+    """
+
+    kind: str
+    count: int
+    sent: float
+
+
+def collectives(text: str, num_devices: int) -> list[Collective]:
+    """The collectives of a compiled module, over all trips of its loops, largest first.
+
+    `text` is that of `jax.stages.Compiled.as_text`. A loop whose number of trips the compiler does
+    not state counts once.
+    """
+    computations, entry = _computations(text)
+    counts: dict[str, int] = defaultdict(int)
+    sent: dict[str, float] = defaultdict(float)
+
+    def visit(name: str, times: int) -> None:
+        for line in computations.get(name, ()):
+            match = _INSTRUCTION.match(line)
+            if match is None:
+                continue
+            kind = match[2].removesuffix("-start")
+            if kind in KINDS:
+                counts[kind] += times
+                sent[kind] += times * _bytes_sent(kind, match[1], line, num_devices)
+            for role, target in _CALLED.findall(line):
+                if role == "to_apply" and kind != "call":
+                    continue  # the reduction of single numbers
+                trips = _TRIPS.search(line) if role == "body" else None
+                for called in target.strip("{}").split(","):
+                    visit(called.strip().lstrip("%"), times * (int(trips[1]) if trips else 1))
+
+    visit(entry, 1)
+    found = [Collective(kind=kind, count=counts[kind], sent=sent[kind]) for kind in counts]
+    return sorted(found, key=lambda each: -each.sent)
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """Name -> lines of each computation, and the name of the entry."""
+    computations: dict[str, list[str]] = {}
+    entry, lines = "", None
+    for line in text.splitlines():
+        head = _COMPUTATION.match(line)
+        if head is not None:
+            lines = computations.setdefault(head[2], [])
+            entry = head[2] if head[1] else entry
+        elif line.startswith("}"):
+            lines = None
+        elif lines is not None:
+            lines.append(line)
+    return computations, entry
+
+
+def _bytes_sent(kind: str, result: str, line: str, num_devices: int) -> float:
+    """Bytes that one chip sends for a collective with this result type."""
+    shapes = [_bytes(dtype, sizes) for dtype, sizes in _SHAPE.findall(result)]
+    if not shapes:
+        return 0.0
+    group = _group_size(line, num_devices)
+    share = (group - 1) / group
+    if kind == "all-gather":
+        # An asynchronous one returns its operand too.
+        return max(shapes) * share
+    size = sum(shapes) if "-start(" not in line else sum(shapes) / 2
+    if kind == "all-reduce":
+        return 2 * size * share
+    if kind == "reduce-scatter":
+        # Its result is one share of what was reduced.
+        return min(shapes) * group * share if "-start(" in line else size * (group - 1)
+    return size * share if kind == "all-to-all" else float(max(shapes))
+
+
+def _group_size(line: str, num_devices: int) -> int:
+    match = _GROUPS.search(line)
+    if match is None:
+        return num_devices
+    if match[2] is not None:
+        return int(match[2])
+    return len(match[3].split(",")) if match[3] else num_devices
+
+
+def _bytes(dtype: str, sizes: str) -> int:
+    bits = 8 if dtype == "pred" else int(re.findall(r"\d+", dtype)[0])
+    return math.prod(map(int, sizes.split(","))) * bits // 8 if sizes else bits // 8

@@ -1,0 +1,309 @@
+"""The programs of a stage, as the training loop calls them, with shapes instead of arrays."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from t1_jax.generate import (
+    BatchShapes,
+    DecodeState,
+    SamplingParams,
+    StopTokens,
+    decode_chunk,
+    partition_specs,
+    start_batch,
+)
+from t1_jax.model import Decoder
+from t1_jax.parallel import MeshContext
+from t1_jax.retriever import encode_rows
+from t1_jax.text import BucketConfig
+from t1_jax.train.ahead.abstract import (
+    AbstractModel,
+    RowGroup,
+    array,
+    bytes_per_device,
+    on_mesh,
+    prompt_batch,
+    residuals,
+    row_groups,
+)
+from t1_jax.train.config import StageConfig, TrainConfig
+from t1_jax.train.model import sampler_weights
+from t1_jax.train.objective import (
+    accumulate_gradients,
+    apply_vector_grads,
+    embed,
+    forward_with_vjp,
+    target_logps,
+)
+from t1_jax.train.optimizer import Optimizer, TrainState
+from t1_jax.train.stage import stage_objective
+
+_STOP = StopTokens(emb=0, eos=(1,))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Program:
+    """A compiled program of a stage.
+
+    Attributes:
+        name: what it does, and on which rows.
+        trace: traces it.
+        runs: executions in a step.
+        resident: names of `StagePrograms.state` that are in memory beside its arguments.
+        beside: further bytes on each device while it runs, such as residuals that are kept.
+        loop_trips: trips of its `while` loop.
+    """
+
+    name: str
+    trace: Callable[[], jax.stages.Traced]
+    runs: int
+    resident: tuple[str, ...]
+    beside: int = 0
+    loop_trips: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StagePrograms:
+    """What a stage keeps in memory and what it runs.
+
+    Attributes:
+        state: name -> bytes on each device: "weights" (trained, float32), "frozen", "optimizer",
+            "gradients", "reference", "sampler" (the copy that samples), "caches".
+        programs: its large programs. The contrastive loss, a matrix of the embeddings of a step, is
+            left out.
+        groups: its rows.
+    """
+
+    state: dict[str, int]
+    programs: Sequence[Program]
+    groups: Sequence[RowGroup]
+
+
+def stage_programs(config: TrainConfig, name: str, model: AbstractModel) -> StagePrograms:
+    """The programs of a stage; call it, and trace them, inside `mesh_context.activate()`.
+
+    Raises:
+        ConfigError: a row does not fit into a micro-batch.
+    """
+    stage, mesh_context = config.stages[name], model.parts.mesh_context
+    groups = row_groups(stage, config.data.lengths, mesh_context)
+    optimizer = Optimizer(stage.optimizer, steps=1000)
+    state = _train_state(optimizer, stage, model)
+    sizes = {
+        "weights": bytes_per_device(model.trained),
+        "frozen": bytes_per_device(model.parts.frozen),
+        "optimizer": bytes_per_device((state.optimizer, state.average)),
+        "gradients": bytes_per_device(model.trained),
+    }
+    if stage.losses.policy and stage.policy.resolved().beta > 0:
+        sizes["reference"] = sizes["weights"]
+    programs = _update_programs(stage, model, groups, optimizer, state)
+    if stage.draws_thoughts:
+        sizes["sampler"] = bytes_per_device(model.sampler_state)
+        more, sizes["caches"] = _rollout_programs(config, stage, model)
+        programs += more
+    return StagePrograms(state=sizes, programs=programs, groups=groups)
+
+
+def _train_state(optimizer: Optimizer, stage: StageConfig, model: AbstractModel) -> TrainState:
+    mesh_context = model.parts.mesh_context
+    moments = jax.eval_shape(optimizer.rule.init, model.trained)
+    return TrainState(
+        trained=model.trained,
+        optimizer=on_mesh(moments, mesh_context),
+        average=None if stage.optimizer.ema is None else model.trained,
+        step=array((), jnp.int32, "", mesh_context),
+    )
+
+
+def _update_programs(
+    stage: StageConfig,
+    model: AbstractModel,
+    groups: Sequence[RowGroup],
+    optimizer: Optimizer,
+    state: TrainState,
+) -> list[Program]:
+    parts, trained, objective = model.parts, model.trained, stage_objective(stage)
+    embed_dim = nnx.merge(parts.graphdef, trained, parts.frozen).config.embed_dim
+    contrastive = bool(stage.losses.infonce or stage.losses.triplet)
+    programs: list[Program] = []
+    kept = 0  # residuals of all micro-batches; each program has those of one of them as its own
+    for group in groups:
+        arrays = group.batch.arrays
+        shape = f"{arrays.tokens.shape[0]} x {arrays.tokens.shape[1]}"
+        vector_grads = None
+        if contrastive and arrays.emb_positions.shape[1]:
+            vectors = (*arrays.emb_positions.shape, embed_dim)
+            vector_grads = array(vectors, jnp.float32, "bld", parts.mesh_context)
+        inputs = (parts.graphdef, trained, parts.frozen)
+
+        def program(
+            name: str, function: Any, *arguments: Any, shape: str = shape, **more: Any
+        ) -> Program:
+            return Program(
+                name=f"{name} ({shape})",
+                trace=functools.partial(function.trace, *arguments),
+                resident=("optimizer", "reference", *more.pop("resident", ())),
+                **more,
+            )
+
+        if contrastive and stage.micro_batch.keep_residuals:
+            forward = jax.eval_shape(
+                functools.partial(forward_with_vjp, parts.graphdef, objective=objective.tokens),
+                trained,
+                parts.frozen,
+                arrays,
+            )
+            vjp = residuals(forward.vjp, parts.mesh_context)
+            own = bytes_per_device(vjp)
+            kept += group.count * own
+            programs += [
+                program(
+                    f"forward, {group.name}", forward_with_vjp, *inputs, arrays, objective.tokens,
+                    runs=group.count, beside=-own,
+                ),
+                program(
+                    f"backward, {group.name}", apply_vector_grads, trained, vjp, vector_grads,
+                    runs=group.count, beside=-own, resident=("weights", "frozen"),
+                ),
+            ]  # fmt: skip
+            continue
+        if vector_grads is not None:
+            programs.append(
+                program(f"embed, {group.name}", embed, *inputs, arrays, runs=group.count)
+            )
+        programs.append(
+            program(
+                f"forward and backward, {group.name}", accumulate_gradients, *inputs, trained,
+                arrays, vector_grads, objective.tokens, runs=group.count,
+            )
+        )  # fmt: skip
+        if stage.losses.policy and stage.policy.resolved().beta > 0 and group.targets:
+            programs.append(
+                program(
+                    f"reference, {group.name}", target_logps, *inputs, arrays,
+                    stage.rollout.temperature, runs=group.count,
+                )
+            )  # fmt: skip
+    programs = [replace(each, beside=each.beside + kept) for each in programs]
+    update = jax.jit(optimizer.apply, donate_argnums=0)
+    programs.append(
+        Program(
+            name="optimizer",
+            trace=functools.partial(update.trace, state, trained),
+            runs=stage.rollout.num_iterations if stage.draws_thoughts else 1,
+            resident=("frozen", "reference"),
+        )
+    )
+    return programs
+
+
+def _rollout_programs(
+    config: TrainConfig, stage: StageConfig, model: AbstractModel
+) -> tuple[list[Program], int]:
+    """Copying, prefill and decoding, and the bytes of the caches; for a policy also encoding."""
+    rollout, parts, mesh_context = stage.rollout, model.parts, model.sampler_mesh
+    resident = ("weights", "frozen", "optimizer", "reference")
+    shapes = BatchShapes(max_rows=rollout.max_rows, batch_divisor=mesh_context.batch_divisor)
+    n, steps = rollout.num_generations, shapes.chunk_steps
+    prompts = shapes.prompt_sizes(n)[0]
+    length = shapes.prefix_size(config.data.lengths.query)
+    slots = shapes.suffix_size(rollout.max_thought_tokens + 1 + steps)
+    graph, weights = model.sampler
+    unstacked = _unstacks(graph, weights)
+    entering = prompt_batch(prompts, n, length, mesh_context)
+    start = functools.partial(
+        start_batch, graph, mesh_context=mesh_context, unstacked=unstacked, slots=slots
+    )
+    state = _decode_state(jax.eval_shape(start, weights, entering), mesh_context)
+    decode = _decode_weights(graph, weights, mesh_context) if unstacked else (graph, weights)
+    batches = -(-stage.data.batch_size // prompts)
+    chunks = -(-(rollout.max_thought_tokens + 1) // steps)
+    shape = f"{prompts} x {n}"
+    programs = [
+        Program(
+            name="copy for sampling",
+            trace=functools.partial(
+                sampler_weights.trace, parts.graphdef, model.trained, parts.frozen,
+                config.model.dtype, model.gathered,
+            ),
+            runs=1,
+            resident=("optimizer", "reference"),
+        ),
+        Program(
+            name=f"prefill ({prompts} x {length})",
+            trace=functools.partial(
+                start_batch.trace, graph, weights, entering,
+                mesh_context=mesh_context, unstacked=unstacked, slots=slots,
+            ),
+            runs=batches,
+            resident=resident,
+        ),
+        Program(
+            name=f"decode {steps} tokens ({shape})",
+            trace=functools.partial(
+                decode_chunk.trace, *decode, state,
+                array((prompts, n), jnp.int32, "pg", mesh_context),
+                sampling=SamplingParams(temperature=rollout.temperature),
+                stop=_STOP, max_steps=steps,
+            ),
+            runs=batches * chunks,
+            resident=resident,
+            loop_trips=steps,
+        ),
+    ]  # fmt: skip
+    if stage.losses.policy:
+        programs.append(_encode_program(config, graph, weights, mesh_context, resident))
+    return programs, bytes_per_device((state.prefix, state.suffix))
+
+
+def _encode_program(
+    config: TrainConfig,
+    graph: nnx.GraphDef[Decoder],
+    weights: nnx.State,
+    mesh_context: MeshContext,
+    resident: tuple[str, ...],
+) -> Program:
+    """Encoding of documents that rewards rank; its number of runs depends on the pool."""
+    buckets = BucketConfig()
+    length = buckets.length_for(config.data.lengths.document)
+    rows = max(buckets.batch_sizes_for(length))
+    rows += -rows % mesh_context.batch_divisor
+    tokens = array((rows, length), jnp.int32, "bl", mesh_context)
+    return Program(
+        name=f"encode documents ({rows} x {length})",
+        trace=functools.partial(
+            encode_rows.trace, graph, weights, tokens, array((rows,), jnp.int32, "b", mesh_context)
+        ),
+        runs=0,
+        resident=resident,
+    )
+
+
+def _decode_state(abstract: DecodeState, mesh_context: MeshContext) -> DecodeState:
+    specs = partition_specs(abstract, mesh_context)
+    return jax.tree.map(
+        lambda leaf, spec: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=jax.NamedSharding(mesh_context.mesh, spec)
+        ),
+        abstract,
+        specs,
+    )
+
+
+def _unstacks(graph: nnx.GraphDef[Decoder], weights: nnx.State) -> bool:
+    return nnx.merge(graph, weights).options.unroll_decode
+
+
+def _decode_weights(
+    graph: nnx.GraphDef[Decoder], weights: nnx.State, mesh_context: MeshContext
+) -> tuple[nnx.GraphDef[Decoder], nnx.State]:
+    decoder = nnx.eval_shape(lambda state: nnx.merge(graph, state).unstack_layers(), weights)
+    unstacked, state = nnx.split(decoder)
+    return unstacked, on_mesh(state, mesh_context)
