@@ -19,6 +19,7 @@ from t1_jax.cli.adapt import adapt
 from t1_jax.cli.bench import bench
 from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.compare import compare
+from t1_jax.cli.compile import compile_config
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
@@ -136,7 +137,7 @@ app.add_typer(prompt_app, name="prompt", rich_help_panel="Use")
 thoughts_app = typer.Typer(help="Write thoughts for training.", no_args_is_help=True)
 _add(thoughts_app, None, template=template_thoughts, teacher=teacher_thoughts)
 app.add_typer(thoughts_app, name="thoughts", rich_help_panel="Train")
-_add(app, "Train", train=train, adapt=adapt, mine=mine)
+_add(app, "Train", train=train, adapt=adapt, mine=mine, compile=compile_config)
 reward_app = typer.Typer(help="Try rewards of thoughts before training.", no_args_is_help=True)
 _add(reward_app, None, **{"try": try_reward})
 app.add_typer(reward_app, name="reward", rich_help_panel="Train")

@@ -10,9 +10,7 @@ from t1_jax.generate.sampler import check_thought_limits as check_thought_limits
 from t1_jax.generate.sampling import SamplingParams as SamplingParams
 from t1_jax.generate.sampling import check_temperature as check_temperature
 from t1_jax.generate.shapes import BatchShapes as BatchShapes
-from t1_jax.generate.state import DecodeState as DecodeState
 from t1_jax.generate.state import PromptBatch as PromptBatch
-from t1_jax.generate.state import partition_specs as partition_specs
 from t1_jax.generate.state import start_batch as start_batch
 from t1_jax.generate.thought import FinishReason as FinishReason
 from t1_jax.generate.thought import Thought as Thought

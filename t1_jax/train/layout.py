@@ -6,9 +6,8 @@ in the losses, and the positions of `<emb_token>` whose hidden states become emb
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import jax
 import numpy as np
@@ -373,27 +372,12 @@ class MicroBatchConfig:
         return step
 
 
-PlaceArray = Callable[[np.ndarray, str, MeshContext], Any]
-"""Puts an array that every process holds whole on the devices, sharded by its letters."""
-
-
-def place_rows(array: np.ndarray, letters: str, mesh_context: MeshContext) -> jax.Array:
-    """An array that every process holds whole, sharded over all devices by its letters."""
-    return host_to_global(array, mesh_context.activation(letters))
-
-
 def micro_batches(
-    rows: Sequence[Row],
-    config: MicroBatchConfig,
-    mesh_context: MeshContext,
-    *,
-    pad_id: int,
-    place: PlaceArray = place_rows,
+    rows: Sequence[Row], config: MicroBatchConfig, mesh_context: MeshContext, *, pad_id: int
 ) -> list[PlacedMicroBatch]:
     """All rows in micro-batches, longest first, rows of one kind together.
 
     Every process is given the same rows and puts its own share of each micro-batch on its devices.
-    `place` puts the arrays there, or describes them where there are no devices.
 
     Raises:
         ConfigError: a row does not fit.
@@ -413,9 +397,14 @@ def micro_batches(
             length = config.padded_length(len(rows[order[start]].tokens))
             count = config.rows_of(length, mesh_context.batch_divisor)
             numbers = order[start : start + count]
-            batches.append(_placed(rows, numbers, (count, length), mesh_context, pad_id, place))
+            batches.append(_placed(rows, numbers, (count, length), mesh_context, pad_id))
             start += count
     return batches
+
+
+def place_rows(array: np.ndarray, letters: str, mesh_context: MeshContext) -> jax.Array:
+    """An array that every process holds whole, sharded over all devices by its letters."""
+    return host_to_global(array, mesh_context.activation(letters))
 
 
 def _kind(row: Row) -> tuple[bool, ...]:
@@ -430,13 +419,12 @@ def _placed(
     shape: tuple[int, int],
     mesh_context: MeshContext,
     pad_id: int,
-    place_array: PlaceArray,
 ) -> PlacedMicroBatch:
     """The rows of these numbers as one micro-batch of `shape`."""
     chosen = [rows[number] for number in numbers]
     by_target = (shape[0], _power_of_two(max(len(row.targets) for row in chosen)))
     by_embedding = (shape[0], max(len(row.emb_positions) for row in chosen))
-    place = functools.partial(place_array, letters="bl", mesh_context=mesh_context)
+    place = functools.partial(place_rows, letters="bl", mesh_context=mesh_context)
 
     def placed(name: str, fill: int = 0) -> jax.Array | None:
         arrays = [getattr(row, name) for row in chosen]

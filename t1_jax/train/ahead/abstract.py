@@ -1,8 +1,9 @@
 """The arrays of a run as shapes with shardings: weights, state, micro-batches, prompts."""
 
+import copy
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import jax
@@ -19,12 +20,12 @@ from t1_jax.model import (
     add_lora,
     trainable_filter,
 )
-from t1_jax.parallel import MeshContext
+from t1_jax.parallel import MeshContext, single_device_mesh_context
 from t1_jax.train.config import ModelConfig, StageConfig
 from t1_jax.train.data import LengthConfig
 from t1_jax.train.layout import (
     Continuation,
-    PlacedMicroBatch,
+    MicroBatch,
     Row,
     micro_batches,
     separate_rows,
@@ -149,24 +150,20 @@ def array(
     return jax.ShapeDtypeStruct(shape, dtype, sharding=mesh_context.activation(letters))
 
 
-def _place(values: np.ndarray, letters: str, mesh_context: MeshContext) -> jax.ShapeDtypeStruct:
-    return array(values.shape, values.dtype, letters, mesh_context)
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowGroup:
     """Rows of one kind in a step, all as long as the config allows.
 
     Attributes:
         name: "queries", "thoughts" or "documents".
-        batch: a full micro-batch of them.
+        batch: the arrays of a full micro-batch of them.
         count: micro-batches of a step.
         tokens: tokens of a row.
         targets: targets of a row.
     """
 
     name: str
-    batch: PlacedMicroBatch
+    batch: MicroBatch
     count: int
     tokens: int
     targets: int
@@ -191,19 +188,37 @@ def row_groups(
     for name, row, count in kinds:
         length = stage.micro_batch.padded_length(len(row.tokens))
         rows_of = stage.micro_batch.rows_of(length, mesh_context.batch_divisor)
-        (batch,) = micro_batches(
-            [row] * rows_of, stage.micro_batch, mesh_context, pad_id=0, place=_place
-        )
+        whole = replace(stage.micro_batch, rows=rows_of, tokens=rows_of * length)
+        (placed,) = micro_batches([row] * rows_of, whole, single_device_mesh_context(), pad_id=0)
         groups.append(
             RowGroup(
                 name=name,
-                batch=batch,
+                batch=_described(placed.arrays, mesh_context),
                 count=-(-count // rows_of),
                 tokens=len(row.tokens),
                 targets=len(row.targets),
             )
         )
     return groups
+
+
+def _described(batch: MicroBatch, mesh_context: MeshContext) -> MicroBatch:
+    """The micro-batch with the shapes of its arrays, sharded by rows over another mesh.
+
+    Built by copying: fields of the class are arrays, and only programs that are traced see shapes.
+    """
+
+    def described(value: Any) -> Any:
+        if isinstance(value, jax.Array):
+            return array(value.shape, value.dtype, "bl", mesh_context)
+        if value is None:
+            return None
+        shapes = copy.copy(value)
+        for each in fields(value):
+            object.__setattr__(shapes, each.name, described(getattr(value, each.name)))
+        return shapes
+
+    return described(batch)
 
 
 def _query_row(stage: StageConfig, lengths: LengthConfig, contrastive: bool) -> Row:

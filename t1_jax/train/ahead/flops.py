@@ -15,7 +15,7 @@ def count_flops(jaxpr: Any, *, loop_trips: int = 1) -> float:
     expensive counts.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    return sum(_of_equation(equation, loop_trips) for equation in jaxpr.eqns)
+    return float(sum(_of_equation(equation, loop_trips) for equation in jaxpr.eqns))
 
 
 def _of_equation(equation: Any, loop_trips: int) -> float:

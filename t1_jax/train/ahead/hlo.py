@@ -92,8 +92,8 @@ def _bytes_sent(kind: str, result: str, line: str, num_devices: int) -> float:
         return 2 * size * share
     if kind == "reduce-scatter":
         # Its result is one share of what was reduced.
-        return min(shapes) * group * share if "-start(" in line else size * (group - 1)
-    return size * share if kind == "all-to-all" else float(max(shapes))
+        return float(min(shapes) * (group - 1))
+    return float(size * share if kind == "all-to-all" else max(shapes))
 
 
 def _group_size(line: str, num_devices: int) -> int:

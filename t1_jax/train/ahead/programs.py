@@ -11,11 +11,9 @@ from flax import nnx
 
 from t1_jax.generate import (
     BatchShapes,
-    DecodeState,
     SamplingParams,
     StopTokens,
     decode_chunk,
-    partition_specs,
     start_batch,
 )
 from t1_jax.model import Decoder
@@ -135,7 +133,7 @@ def _update_programs(
     programs: list[Program] = []
     kept = 0  # residuals of all micro-batches; each program has those of one of them as its own
     for group in groups:
-        arrays = group.batch.arrays
+        arrays = group.batch
         shape = f"{arrays.tokens.shape[0]} x {arrays.tokens.shape[1]}"
         vector_grads = None
         if contrastive and arrays.emb_positions.shape[1]:
@@ -221,7 +219,7 @@ def _rollout_programs(
     start = functools.partial(
         start_batch, graph, mesh_context=mesh_context, unstacked=unstacked, slots=slots
     )
-    state = _decode_state(jax.eval_shape(start, weights, entering), mesh_context)
+    state = on_mesh(jax.eval_shape(start, weights, entering), mesh_context)
     decode = _decode_weights(graph, weights, mesh_context) if unstacked else (graph, weights)
     batches = -(-stage.data.batch_size // prompts)
     chunks = -(-(rollout.max_thought_tokens + 1) // steps)
@@ -283,17 +281,6 @@ def _encode_program(
         ),
         runs=0,
         resident=resident,
-    )
-
-
-def _decode_state(abstract: DecodeState, mesh_context: MeshContext) -> DecodeState:
-    specs = partition_specs(abstract, mesh_context)
-    return jax.tree.map(
-        lambda leaf, spec: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=jax.NamedSharding(mesh_context.mesh, spec)
-        ),
-        abstract,
-        specs,
     )
 
 

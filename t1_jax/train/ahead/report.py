@@ -152,7 +152,7 @@ def _compile(program: Program, stage: StagePrograms, topology: Topology) -> Prog
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     moved = program.loop_trips * (arguments + memory.output_size_in_bytes) + 2 * temporary
-    seconds, bound = _roofline(flops, moved, sum(each.sent for each in sent), topology)
+    seconds, bound = _roofline(flops, moved, float(sum(each.sent for each in sent)), topology)
     return ProgramReport(
         name=program.name, runs=program.runs, arguments=arguments, outputs=max(outputs, 0),
         temporary=temporary, beside=beside, flops=flops, collectives=sent, seconds=seconds,
@@ -161,7 +161,7 @@ def _compile(program: Program, stage: StagePrograms, topology: Topology) -> Prog
 
 
 def _roofline(
-    flops: float, moved: float, sent: float, topology: Topology
+    flops: float, moved: int, sent: float, topology: Topology
 ) -> tuple[float | None, str]:
     """The longest of three times: computing, reading and writing memory once, and sending.
 
@@ -193,13 +193,11 @@ def _stage_report(
     for program in programs:
         part = "rollout" if program.name.startswith(rollout) else "update"
         seconds[part] += program.runs * (program.seconds or 0.0)
-    tokens = sum(
-        group.tokens * group.count * group.batch.arrays.tokens.shape[0] for group in stage.groups
-    )
+    tokens = sum(group.tokens * group.count * group.batch.tokens.shape[0] for group in stage.groups)
     flops = sum(
         group.tokens
         * group.count
-        * group.batch.arrays.tokens.shape[0]
+        * group.batch.tokens.shape[0]
         * flops_per_token(
             shape,
             work="train" if config.model.lora is None else "lora",

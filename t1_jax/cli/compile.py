@@ -1,0 +1,122 @@
+"""`t1 compile`: the programs of a training run for a slice or host that is not here."""
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from t1_jax.cli.options import AsJson, config_argument
+from t1_jax.cli.output import Output, size_text
+from t1_jax.errors import WeightsError
+
+if TYPE_CHECKING:
+    from t1_jax.model import DecoderConfig
+    from t1_jax.train.ahead import ProgramReport, StageReport
+
+
+def compile_config(
+    arguments: Annotated[
+        list[str] | None,
+        config_argument("A YAML file of `t1 train`, and fields to override, as in mesh.fsdp=8."),
+    ] = None,
+    topology: Annotated[
+        str,
+        typer.Option(
+            "--topology",
+            help="v5e-8 to v5e-256, v6e-8 to v6e-256, v5p-8 to v5p-128, h100-8, h200-8, or cpu-8.",
+        ),
+    ] = "v5e-8",
+    as_json: AsJson = False,
+) -> None:
+    """Compile a training run for chips that are not here, and say whether it fits.
+
+    For each stage that runs it compiles the update, sampling and encoding at the largest lengths of
+    the config, with the compiler of the chips, and prints memory by kind, what the chips send each
+    other, and the time that their speed allows. Programs of GPUs are compiled by the compiler for
+    CPUs: their state is exact, their temporary memory a guess. Weights are not needed.
+
+    TPUs need the package libtpu. A large model takes minutes. The exit code is 1 if a stage does
+    not fit.
+
+    Example: t1 compile configs/untested/qwen3-0.6b.yaml --topology v5e-8
+    """
+    from t1_jax.cli.inputs import read_config
+    from t1_jax.parallel import find_topology
+    from t1_jax.train import TrainConfig
+
+    out = Output(as_json)
+    target = find_topology(topology)
+    config = read_config(TrainConfig, arguments)
+    shape = _shape(config.model.path)
+    import jax
+
+    # No accelerator of this machine is used. JAX has started already only where a program calls
+    # this function; then it has the devices that it has.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_platforms", "cpu")
+        if target.chip.platform != "tpu":
+            jax.config.update("jax_num_cpu_devices", target.num_devices)
+    from t1_jax.train.ahead import compile_run
+
+    reports = []
+    for report in compile_run(config, shape, target, log=out.log):
+        reports.append(report)
+        _print(out, report)
+    out.result(
+        topology=target.name, chips=target.num_devices, stages=[each.as_json() for each in reports]
+    )
+    if not all(report.fits for report in reports):
+        raise typer.Exit(1)
+
+
+def _shape(path: str) -> "DecoderConfig":
+    """The shape of a model: of its checkpoint if that is here, otherwise a known one."""
+    from t1_jax.hub import known_shape
+    from t1_jax.train.config import ModelConfig
+    from t1_jax.train.model import open_trainable_model
+
+    try:
+        return open_trainable_model(ModelConfig(path=path)).checkpoint.config
+    except WeightsError:
+        if (shape := known_shape(path)) is not None:
+            return shape
+        raise
+
+
+def _print(out: Output, report: "StageReport") -> None:
+    chip, state = report.topology.chip, report.state
+    out.print(
+        f"stage {report.name} on {report.topology.name} ({report.topology.num_devices} chips)"
+    )
+    kinds = ", ".join(f"{kind} {size_text(size)}" for kind, size in state.items() if size)
+    out.print(f"  each chip holds: {kinds}")
+    out.table(
+        ["program", "runs>", "memory>", "temporary>", "TFLOP>", "sent>", "ms>", "bound"],
+        [_row(program) for program in report.programs],
+    )
+    if report.seconds is not None and report.mfu is not None:
+        update, rollout = report.seconds
+        text = f"  a step of {report.tokens:,} tokens: updates at least {update:.2f} s"
+        text += f" (MFU at most {report.mfu:.0%})"
+        out.print(text + (f", rollout at least {rollout:.2f} s" if rollout else ""))
+    used = f"{size_text(report.peak)} of {size_text(chip.memory)}"
+    if report.fits:
+        spare = 1 - report.peak / chip.memory
+        out.print(f"  fits: {used} a chip, {spare:.0%} to spare", style="green")
+    else:
+        out.print(f"  does not fit: {used} a chip", style="red")
+        out.print(f"  hint: {report.hint}")
+
+
+def _row(program: "ProgramReport") -> tuple[str, ...]:
+    sent = sum(each.sent for each in program.collectives)
+    return (
+        program.name,
+        str(program.runs) if program.runs else "as needed",
+        size_text(program.peak),
+        size_text(program.temporary),
+        f"{program.flops / 1e12:.2f}",
+        size_text(int(sent)),
+        "" if program.seconds is None else f"{1000 * program.seconds:.1f}",
+        program.bound,
+    )

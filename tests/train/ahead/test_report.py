@@ -1,0 +1,66 @@
+"""Toy stages compiled for virtual CPU devices and, where libtpu is installed, for a TPU slice."""
+
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from t1_jax.model import body_parameters
+from t1_jax.parallel import find_topology
+from t1_jax.train.ahead import compile_run
+from t1_jax.train.ahead.report import fitting_hint
+from tests.train.toy_runs import S1, S3, SHAPE, merged, toy_config
+
+
+def test_a_run_on_eight_devices(toys) -> None:
+    stage = merged(S3, {"micro_batch": {"tokens": 4096}})
+    mesh = {"data": 1, "fsdp": 4, "tensor": 2}
+    config = toy_config(toys, {"s3": stage}, mesh=mesh, model={"remat": "full"})
+    (third,) = compile_run(config, SHAPE, find_topology("cpu-8"))
+    assert (third.name, third.fits, third.hint) == ("s3", True, None)
+    # Weights are in float32, split eight ways but for norms; AdamW keeps two moments of each.
+    whole = 4 * (body_parameters(SHAPE) + SHAPE.padded_vocab_size * SHAPE.embed_dim)
+    assert 1 <= 8 * third.state["weights"] / whole < 1.05
+    assert third.state["optimizer"] == pytest.approx(2 * third.state["weights"], rel=0.01)
+    assert [program.name.split(" (")[0] for program in third.programs] == [
+        "embed, thoughts",
+        "forward and backward, thoughts",
+        "embed, documents",
+        "forward and backward, documents",
+        "optimizer",
+        "copy for sampling",
+        "prefill",
+        "decode 32 tokens",
+        "encode documents",
+    ]
+    update = third.programs[1]
+    # A backward pass takes twice the forward pass, and full remat computes that once more.
+    assert 3 < update.flops / third.programs[0].flops < 5
+    assert {each.kind for each in update.collectives} >= {"all-gather", "all-reduce"}
+    assert third.state["caches"] > 0
+    assert third.peak >= max(program.temporary for program in third.programs)
+    assert third.as_json()["topology"] == "cpu-8"
+
+
+def test_a_stage_that_does_not_fit_names_the_setting(toys) -> None:
+    config = toy_config(toys, {"s1": S1})
+    (report,) = compile_run(config, SHAPE, find_topology("cpu-1"))
+    held = sum(report.state.values())
+    chip = replace(report.topology.chip, memory=2 * held)
+    small = replace(report, topology=replace(report.topology, chip=chip))
+    assert not small.fits
+    assert fitting_hint(config, "s1", small) == "model.remat=full"
+    full = replace(config, model=replace(config.model, remat="full"))
+    assert fitting_hint(full, "s1", small) == "stages.s1.micro_batch.rows=4"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu, which compiles for TPUs"
+)
+def test_a_stage_for_a_tpu_slice(toys) -> None:
+    config = toy_config(toys, {"s1": S1}, mesh={"data": 1, "fsdp": 4})
+    (report,) = compile_run(config, SHAPE, find_topology("v5e-4"))
+    assert report.fits
+    assert report.seconds is not None
+    assert report.mfu is not None
+    assert 0 < report.mfu < 1
