@@ -267,7 +267,8 @@ def _tokens(count: int) -> np.ndarray:
 
 def prompt_batch(prompts: int, n: int, length: int, mesh_context: MeshContext) -> PromptBatch:
     """Prompts that enter a decoding batch together."""
-    put = functools.partial(array, mesh_context=mesh_context)
+    # Fields of the batch are arrays; programs that are traced take their shapes.
+    put: Any = functools.partial(array, mesh_context=mesh_context)
     return PromptBatch(
         tokens=put((prompts, length), jnp.int32, "ps"),
         lengths=put((prompts,), jnp.int32, "p"),

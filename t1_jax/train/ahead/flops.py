@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr
 
 
 def count_flops(jaxpr: Any, *, loop_trips: int = 1) -> float:
@@ -13,6 +13,8 @@ def count_flops(jaxpr: Any, *, loop_trips: int = 1) -> float:
     XLA's own count has the body of a scan once, however often it runs. A `while` loop, whose number
     of trips is not known, runs `loop_trips` times; of the branches of a condition the most
     expensive counts.
+
+    `jaxpr` is that of `jax.stages.Traced`, a closed one in older versions of JAX.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     return float(sum(_of_equation(equation, loop_trips) for equation in jaxpr.eqns))
@@ -47,5 +49,6 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Any]:
     """The jaxprs of an equation: bodies, branches, and functions that it calls."""
     for value in parameters.values():
         for each in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(each, Jaxpr | ClosedJaxpr):
-                yield each
+            inner = getattr(each, "jaxpr", each)  # of a closed one
+            if isinstance(inner, Jaxpr):
+                yield inner
