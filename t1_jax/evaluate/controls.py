@@ -84,12 +84,13 @@ class ControlQueries:
         self.ids = [query.id for query in collection.queries]
         default = model.known_task(collection.task) if config.instruction is None else None
         self.task = default if config.task is None else config.task
+        self._encode_texts = partial(
+            model.encode_query, task=self.task, instruction=config.instruction
+        )
         self._encode = partial(
-            model.encode_query,
+            self._encode_texts,
             self.texts,
             query_ids=self.ids,
-            task=self.task,
-            instruction=config.instruction,
             return_thoughts=True,
             show_progress_bar=show_progress_bar,
         )
@@ -118,6 +119,11 @@ class ControlQueries:
         vectors, _ = self._encode(think=False)
         thoughts = tuple(() for _ in self.ids)
         return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
+
+    def encode_given(self, texts: list[str], thoughts: list[str]) -> Float[np.ndarray, "B D"]:
+        """Embeddings of some queries, each after a user-supplied thought."""
+        vectors, _ = self._encode_texts(texts, thoughts=thoughts, return_thoughts=True)
+        return vectors
 
     def given(self, thoughts: Sequence[Sequence[ThoughtRecord]]) -> QueryVectors:
         """Each query after user-supplied thoughts, the same number for each query."""

@@ -16,6 +16,7 @@ from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS, VERIFIED, ControlQueries, QueryVectors
 from t1_jax.evaluate.documents import EncodedDocuments, encode_in_memory
 from t1_jax.evaluate.encoders import Encoder
+from t1_jax.evaluate.left_out import leave_sentences_out
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
 from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
@@ -120,12 +121,12 @@ def evaluate_collection(
         document_seconds=documents.seconds,
         index_recall_at_10=_index_recall(index, embedded),
     )
-    return replace(
-        others,
-        rows=(*others.rows, *rows),
-        systems=(described,),
-        seconds=time.perf_counter() - start,
-    )
+    evaluation = replace(others, rows=(*others.rows, *rows), systems=(described,))
+    if config.leave_one_out:
+        log(f"{title}: leaving sentences out, {counted(config.leave_one_out, 'queries')}")
+        effects = leave_sentences_out(evaluation, queries, index, config.leave_one_out)
+        evaluation = replace(evaluation, sentence_effects=effects)
+    return replace(evaluation, seconds=time.perf_counter() - start)
 
 
 def evaluate_baselines(
