@@ -211,7 +211,9 @@ def scores_of(benchmark: Benchmark, tasks: list[TaskScores]) -> BenchmarkScores:
 def test_means_give_each_task_the_same_weight(small, tasks):
     scores = scores_of(small, tasks)
     of_tasks = [float(task.rows["t1-no-think"].values.mean()) for task in tasks]
-    mean, without_pony = (scores.means[name]["t1-no-think"] for name in ("mean", "without Pony"))
+    mean, without_pony = (
+        scores.means[name].rows["t1-no-think"] for name in ("mean", "without Pony")
+    )
     assert mean.mean == pytest.approx(np.mean(of_tasks))
     assert without_pony.mean == pytest.approx(np.mean([of_tasks[0], *of_tasks[2:]]))
     # Only biology has two queries, of 1 and 1 / log2(3): its mean varies between them.
@@ -230,12 +232,12 @@ def test_tables_say_queries_and_instructions(small, tasks):
 
 def test_a_mean_needs_every_task_and_every_query(small, tasks):
     scores = scores_of(small, tasks[:2])
-    assert scores.means["mean"] == "2 of 4 tasks not evaluated"
+    assert scores.means["mean"].refusal == "2 of 4 tasks not evaluated"
     assert "No mean without Pony: 2 of 3 tasks not evaluated." in list(scores.notes())
     assert "| mean |  | – |" in benchmark_as_markdown(scores)
     partial = [tasks[0], tasks[1], dataclasses.replace(tasks[2], scorable=9), tasks[3]]
     scores = scores_of(small, partial)
-    assert scores.means["mean"] == "aops has scores of 1 of 9 queries"
+    assert scores.means["mean"].refusal == "aops has scores of 1 of 9 queries"
     assert next(iter(scores.notes())) == "aops: only 1 of 9 queries."
     assert scores.as_json()["means"] == {"mean": None, "without Pony": None}
 
