@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from t1_jax.evaluate import BenchmarkScores, Evaluation, EvaluationConfig, TaskScores
     from t1_jax.retrieval import Collection
     from t1_jax.retrieval.benchmarks import Benchmark
-    from t1_jax.retriever import T1, OpenedModel
+    from t1_jax.retriever import T1, OpenedModel, RetrieverOptions
     from t1_jax.text import InstructionSet
 
 DEFAULT_CONFIG = Path("configs/benchmark.yaml")
@@ -45,6 +45,7 @@ class BenchmarkOptions:
         model: the model.
         dtype: compute dtype.
         preset: prompt preset.
+        lengths: longest query and document.
         output: folder to write.
         lenient: accept flaws of the data.
         overwrite: evaluate finished tasks again.
@@ -59,6 +60,7 @@ class BenchmarkOptions:
     model: str
     dtype: str
     preset: str | None
+    lengths: "RetrieverOptions"
     output: Path
     lenient: bool
     overwrite: bool
@@ -120,7 +122,10 @@ class _Run:
     def opened(self) -> "OpenedModel":
         from t1_jax.retriever import open_model
 
-        return open_model(self.options.model, dtype=self.options.dtype, preset=self.options.preset)
+        options = self.options
+        return open_model(
+            options.model, dtype=options.dtype, preset=options.preset, options=options.lengths
+        )
 
     def check(self) -> None:
         """Checks the output, the data, and that the model can embed all queries."""

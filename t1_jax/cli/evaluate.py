@@ -16,7 +16,7 @@ from t1_jax.progress import counted
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation, EvaluationConfig
     from t1_jax.retrieval import Collection, Run
-    from t1_jax.retriever import OpenedModel
+    from t1_jax.retriever import OpenedModel, RetrieverOptions
 
 
 def evaluate(
@@ -49,6 +49,8 @@ def evaluate(
     ] = None,
     preset: options.Preset = None,
     dtype: options.Dtype = "bfloat16",
+    max_query_tokens: options.MaxQueryTokens = None,
+    max_document_tokens: options.MaxDocumentTokens = None,
     benchmark: Annotated[
         str | None,
         typer.Option(
@@ -113,6 +115,7 @@ def evaluate(
     """
     from t1_jax.cli.benchmark import DEFAULT_CONFIG, BenchmarkOptions, evaluate_benchmark
     from t1_jax.cli.inputs import open_split, read_config
+    from t1_jax.cli.model import retriever_options
     from t1_jax.evaluate import EvaluationConfig, ResultsTable, results_as_json, write_results
     from t1_jax.files import check_new_folder
 
@@ -124,6 +127,7 @@ def evaluate(
         "--instructions": instructions,
         "--embeddings": embeddings,
     }
+    lengths = retriever_options(max_query_tokens, max_document_tokens)
     if benchmark is not None:
         if collections or run is not None or len(models or ()) > 1:
             raise ConfigError(
@@ -143,6 +147,7 @@ def evaluate(
                 model=(models or [options.DEFAULT_MODEL])[0],
                 dtype=dtype,
                 preset=preset,
+                lengths=lengths,
                 output=output,
                 lenient=lenient,
                 overwrite=overwrite,
@@ -168,7 +173,7 @@ def evaluate(
         )
     pending = (
         _evaluate_models(
-            out, models or [options.DEFAULT_MODEL], dtype, preset, opened, split, config
+            out, models or [options.DEFAULT_MODEL], dtype, preset, lengths, opened, split, config
         )
         if run is None
         else iter([[evaluate_run_file(run, opened[0], split, config)]])
@@ -244,6 +249,7 @@ def _evaluate_models(
     names: Sequence[str],
     dtype: str,
     preset: str | None,
+    lengths: "RetrieverOptions",
     collections: "Sequence[Collection]",
     split: str,
     config: "EvaluationConfig",
@@ -254,7 +260,7 @@ def _evaluate_models(
     from t1_jax.retriever import open_model
 
     systems = system_names(names)
-    opened = [open_model(name, dtype=dtype, preset=preset) for name in names]
+    opened = [open_model(name, dtype=dtype, preset=preset, options=lengths) for name in names]
     for model in opened:
         check_model(out, model, collections, config)
     evaluations: list[Evaluation] = []

@@ -136,6 +136,7 @@ def test_overwriting_one_task_with_other_settings_does_not_mix_them(
         (["--rewritten", "gpt4_reason"], '  queries.name: "original", now "gpt4_reason"'),
         (["--instructions", "mteb-v1.1"], "  strip_documents: false, now true"),
         (["--dtype", "bfloat16"], '  model.dtype: "float32", now "bfloat16"'),
+        (["--max-query-tokens", "99"], "  model.max_query_tokens: 1024, now 99"),
     ],
 )
 def test_other_settings_are_an_error_that_names_them(t1, command, output, no_weights, words, named):
@@ -169,6 +170,19 @@ def test_instructions_and_rewritten_queries_reach_prompts_and_table(t1, command,
     assert "queries: own.json; prompts: t1, version 1; instructions: mteb-v1.1" in answer.out
     assert len(list((tmp_path / "kept").glob("tiny-pony-*/"))) == 1
     assert not (tmp_path / "o" / "embeddings").exists()
+
+
+def test_truncated_texts_are_counted(t1, command, tmp_path):
+    """With their templates, the query has 61 tokens and p1, p2 and p3 have 24, 20 and 20."""
+    answer = t1(
+        *command, "--task", "pony", "--max-query-tokens", "60", "--max-document-tokens", "23",
+        "-o", tmp_path / "o",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "tiny-pony: 1 of 1 query truncated." in answer.out
+    assert "tiny-pony: 1 of 3 documents truncated." in answer.out
+    manifest = json.loads((tmp_path / "o" / "tiny-pony" / "manifest.json").read_text())
+    assert manifest["systems"][0]["truncated_documents"] == 1
 
 
 def test_some_queries_are_not_a_result(t1, command, tmp_path):
