@@ -42,7 +42,11 @@ def evaluate(
     ] = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Score this TREC run instead of a model, beside BM25."),
+        typer.Option(
+            "--run",
+            help="Score this TREC run instead of a model, beside BM25. With --benchmark, {task} "
+            "stands for the name of each task.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder to write, with report.html.")
@@ -129,9 +133,12 @@ def evaluate(
     }
     lengths = retriever_options(max_query_tokens, max_document_tokens)
     if benchmark is not None:
-        if collections or run is not None or len(models or ()) > 1:
+        if collections or len(models or ()) > 1:
+            raise ConfigError("a benchmark is evaluated with one model, without --collection")
+        if run is not None and (models or instructions or embeddings):
             raise ConfigError(
-                "a benchmark is evaluated with one model, without --collection and --run"
+                "a run is scored without a model",
+                hint="leave out --model, --instructions and --embeddings",
             )
         if output is None:
             raise ConfigError("a benchmark needs a folder", hint="add --output runs/bright")
@@ -145,6 +152,7 @@ def evaluate(
                 instructions=instructions,
                 embeddings=embeddings,
                 model=(models or [options.DEFAULT_MODEL])[0],
+                run=None if run is None else str(run),
                 dtype=dtype,
                 preset=preset,
                 lengths=lengths,

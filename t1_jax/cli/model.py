@@ -52,10 +52,11 @@ def retriever_options(
     from t1_jax.retriever import RetrieverOptions
     from t1_jax.text import BucketConfig
 
-    given = {"max_query_tokens": max_query_tokens, "max_document_tokens": max_document_tokens}
-    options = RetrieverOptions(
-        **{name: value for name, value in given.items() if value is not None}
-    )
+    options = RetrieverOptions()
+    if max_query_tokens is not None:
+        options = dataclasses.replace(options, max_query_tokens=max_query_tokens)
+    if max_document_tokens is not None:
+        options = dataclasses.replace(options, max_document_tokens=max_document_tokens)
     longest = max(options.max_query_tokens, options.max_document_tokens)
 
     def extended(sizes: tuple[int, ...]) -> tuple[int, ...]:

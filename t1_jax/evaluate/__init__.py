@@ -5,6 +5,13 @@ from t1_jax.evaluate.benchmark import check_settings as check_settings
 from t1_jax.evaluate.benchmark import main_row as main_row
 from t1_jax.evaluate.benchmark import read_task as read_task
 from t1_jax.evaluate.benchmark import write_task as write_task
+from t1_jax.evaluate.benchmark_run import BenchmarkRun as BenchmarkRun
+from t1_jax.evaluate.benchmark_run import BenchmarkSystem as BenchmarkSystem
+from t1_jax.evaluate.benchmark_run import TaskEvaluation as TaskEvaluation
+from t1_jax.evaluate.benchmark_run import benchmark_config as benchmark_config
+from t1_jax.evaluate.benchmark_systems import ModelSystem as ModelSystem
+from t1_jax.evaluate.benchmark_systems import RunFileSystem as RunFileSystem
+from t1_jax.evaluate.benchmark_systems import benchmark_instructions as benchmark_instructions
 from t1_jax.evaluate.benchmark_table import BenchmarkScores as BenchmarkScores
 from t1_jax.evaluate.benchmark_table import BenchmarkTable as BenchmarkTable
 from t1_jax.evaluate.benchmark_table import benchmark_as_markdown as benchmark_as_markdown

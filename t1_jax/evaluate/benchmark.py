@@ -79,10 +79,9 @@ class TaskScores:
 
 
 def main_row(evaluation: Evaluation) -> Row:
-    """The row that is the result of the evaluation: own thought, else the first of the model."""
-    own = evaluation.control("own")
+    """The row that is the result: own thought, else the first of the model, else the last."""
     of_model = [row for row in evaluation.rows if row.system is not None]
-    return own or (of_model or list(evaluation.rows))[0]
+    return evaluation.control("own") or (of_model[0] if of_model else evaluation.rows[-1])
 
 
 def write_task(

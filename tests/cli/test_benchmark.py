@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from t1_jax.evaluate import benchmark_systems
 from tests.retrieval.benchmarks.bright_files import (
     EXAMPLES,
     TINY,
@@ -63,7 +64,7 @@ def no_weights(monkeypatch):
 def test_tasks_are_written_as_they_finish_and_one_table_has_them_all(finished):
     output, first, answer = finished
     assert "No mean: 2 of 4 tasks not evaluated." in first.out
-    assert "queries: original; prompts: t1, version 1; instructions: t1" in first.out
+    assert "queries: original; model: tiny; prompts: t1, version 1; instructions: t1" in first.out
     assert "finished before: pony, aops" in answer.err
     assert list(answer.json["tasks"]) == ["biology", "pony", "aops", "theoremqa_questions"]
     assert set(answer.json["means"]["mean"]) == {"bm25", "t1-own"}
@@ -167,7 +168,10 @@ def test_instructions_and_rewritten_queries_reach_prompts_and_table(t1, command,
         "tiny-pony: query instruction: Represent this Pony question for searching relevant passages"
         in answer.err
     )
-    assert "queries: own.json; prompts: t1, version 1; instructions: mteb-v1.1" in answer.out
+    assert (
+        "queries: own.json; model: tiny; prompts: t1, version 1; instructions: mteb-v1.1"
+        in answer.out
+    )
     assert len(list((tmp_path / "kept").glob("tiny-pony-*/"))) == 1
     assert not (tmp_path / "o" / "embeddings").exists()
 
@@ -243,6 +247,50 @@ def test_a_folder_of_something_else_is_left_alone(t1, command, tmp_path, output,
     answer = t1(*words, "-o", output)
     assert answer.code == 2
     assert "has results of tiny, not of second" in answer.err
+
+
+def test_runs_of_another_system_are_scored_alone(t1, command, finished, tmp_path, no_weights):
+    """The runs of the model, scored as those of another system, give its scores."""
+    words = command[: command.index("-m")]
+    pattern = finished[0] / "tiny-{task}" / "t1-own.trec"
+    output = tmp_path / "o"
+    answer = t1(*words, "--run", pattern, "-o", output, "bm25=false", "--json")
+    assert answer.code == 0, answer.err
+    for name, mean in finished[2].json["means"].items():
+        assert answer.json["means"][name]["t1-own"]["mean"] == pytest.approx(mean["t1-own"]["mean"])
+    assert answer.json["settings"]["run"] == str(pattern)
+    results = "tiny-pony/results.json"
+    assert (output / results).read_text() == (finished[0] / results).read_text()
+    assert not (output / "mteb").exists()
+    again = t1(*words, "--run", tmp_path / "{task}.trec", "-o", output, "bm25=false")
+    assert again.code == 2
+    assert "biology.trec does not exist" in again.err
+    other = tmp_path / "pony.trec"
+    other.write_text("0 Q0 p1 1 1.0 x\n")
+    again = t1(*words, "--task", "pony", "--run", other, "-o", output, "bm25=false")
+    assert "tiny-pony was evaluated with other settings" in again.err
+    again = t1(*words, "--run", other, "-o", output)
+    assert "is the run of one task, and there are 4" in again.err
+    again = t1(*words, "--run", other, "-o", output, "-m", "x")
+    assert "a run is scored without a model" in again.err
+
+
+def test_finished_tasks_survive_a_failure_in_a_later_one(t1, command, tmp_path, monkeypatch):
+    evaluate = benchmark_systems.evaluate_collection
+
+    def second_fails(model, collection, *given, **how):
+        if collection.name == "tiny-pony":
+            raise MemoryError
+        return evaluate(model, collection, *given, **how)
+
+    monkeypatch.setattr(benchmark_systems, "evaluate_collection", second_fails)
+    with pytest.raises(MemoryError):
+        t1(*command, "-o", tmp_path / "o")
+    monkeypatch.undo()
+    assert not (tmp_path / "o" / "tiny-pony").exists()
+    answer = t1(*command, "--task", "pony", "-o", tmp_path / "o")
+    assert answer.code == 0, answer.err
+    assert "finished before: biology" in answer.err
 
 
 def test_options_of_a_benchmark_need_one(t1, tmp_path):
