@@ -1,10 +1,5 @@
 """Layer 4: evaluation on collections: controls, baselines, significance, table and report."""
 
-from t1_jax.evaluate.benchmark import TaskScores as TaskScores
-from t1_jax.evaluate.benchmark import check_settings as check_settings
-from t1_jax.evaluate.benchmark import main_row as main_row
-from t1_jax.evaluate.benchmark import read_task as read_task
-from t1_jax.evaluate.benchmark import write_task as write_task
 from t1_jax.evaluate.benchmark_run import BenchmarkRun as BenchmarkRun
 from t1_jax.evaluate.benchmark_run import BenchmarkSystem as BenchmarkSystem
 from t1_jax.evaluate.benchmark_run import TaskEvaluation as TaskEvaluation
@@ -66,6 +61,11 @@ from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentences as comparison_sentences
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.table import to_markdown as to_markdown
+from t1_jax.evaluate.task_folder import TaskScores as TaskScores
+from t1_jax.evaluate.task_folder import check_settings as check_settings
+from t1_jax.evaluate.task_folder import main_row as main_row
+from t1_jax.evaluate.task_folder import read_task as read_task
+from t1_jax.evaluate.task_folder import write_task as write_task
 from t1_jax.evaluate.write import folder_names as folder_names
 from t1_jax.evaluate.write import results_as_json as results_as_json
 from t1_jax.evaluate.write import write_results as write_results

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from t1_jax.errors import ConfigError, DataError, T1Error
-from t1_jax.evaluate.benchmark import TaskScores, check_settings, main_row, read_task, write_task
 from t1_jax.evaluate.benchmark_table import (
     BenchmarkScores,
     benchmark_as_markdown,
@@ -18,6 +17,7 @@ from t1_jax.evaluate.benchmark_table import (
 from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.protocol import scorable_queries
 from t1_jax.evaluate.results import Evaluation
+from t1_jax.evaluate.task_folder import TaskScores, check_settings, main_row, read_task, write_task
 from t1_jax.files import check_new_folder, read_text, write_atomically
 from t1_jax.progress import counted, duration_text
 from t1_jax.retrieval import Collection, Query, require_backend

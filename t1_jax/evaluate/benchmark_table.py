@@ -13,10 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from t1_jax.evaluate.benchmark import TaskScores
 from t1_jax.evaluate.bootstrap import Interval, intervals, intervals_of_task_means
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.table import escape_markdown, format_interval
+from t1_jax.evaluate.task_folder import TaskScores
 from t1_jax.evaluate.write import FORMAT_VERSION
 from t1_jax.progress import counted
 from t1_jax.retrieval.benchmarks import Benchmark

@@ -1,4 +1,4 @@
-"""The folder of a benchmark: each task is written when it is finished, and a later run goes on."""
+"""The folder of a finished task of a benchmark, from which a later run and the table read it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
