@@ -23,6 +23,9 @@ from t1_jax.retrieval import (
 )
 from t1_jax.retriever import SHARD_DOCUMENTS, T1, digest, document_fingerprint, encode_corpus
 
+_EXACT = ("numpy", "jax")
+"""Back ends that search an exact index as it is; others are built from its embeddings."""
+
 _ANY_RECALL = ScannSettings(minimum_recall=0.0)
 """An evaluation reports a low recall; it is not an error."""
 
@@ -138,7 +141,7 @@ def encode_in_folder(
 
 
 def _open(folder: Path, fingerprint: Fingerprint, kind: str, queries: np.ndarray) -> Index:
-    if kind != "scann":
+    if kind in _EXACT:
         return load_index(folder, fingerprint, kind=kind)
     exact = load_index(folder, fingerprint)
     return build_index(kind, exact.ids, exact.vectors, scann=_ANY_RECALL, sample_queries=queries)
