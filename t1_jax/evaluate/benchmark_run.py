@@ -203,8 +203,9 @@ class BenchmarkRun:
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.output / "results.json", text + "\n")
         write_atomically(self.output / "table.md", benchmark_as_markdown(scores))
-        for task in finished:
-            self._copy_for_mteb(self._folder(task), self.benchmark.tasks[task].mteb)
+        for task, found in finished.items():
+            if found.is_complete:
+                self._copy_for_mteb(self._folder(task), self.benchmark.tasks[task].mteb)
         return scores
 
     def _evaluate_task(self, task: str, collection: Collection) -> None:
@@ -223,10 +224,13 @@ class BenchmarkRun:
             notes=result.notes,
             model_meta=result.model_meta,
         )
-        row = main_row(result.evaluation)
+        row, queries = main_row(result.evaluation), len(result.evaluation.query_ids)
         mean = result.evaluation.intervals[row.name][self.benchmark.metric].mean
         taken = duration_text(time.perf_counter() - start)
-        self._log(f"{task}: {self.benchmark.metric} {mean:.3f} ({row.label}, {taken})")
+        self._log(
+            f"{task}: {self.benchmark.metric} {mean:.3f} ({row.label}, "
+            f"{counted(queries, 'queries')}, {taken})"
+        )
 
     def _settings(self, task: str) -> dict[str, Any]:
         rewriting = self.data.rewriting

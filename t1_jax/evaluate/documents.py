@@ -121,6 +121,7 @@ def encode_in_folder(
             index,
             count=len(documents),
             encoding=encoding,
+            shard_documents=SHARD_DOCUMENTS,
             show_progress_bar=show_progress_bar,
             log=log,
         )

@@ -193,7 +193,10 @@ def test_some_queries_are_not_a_result(t1, command, tmp_path):
     answer = t1(*command, "--task", "biology", "max_queries=1", "-o", tmp_path / "o")
     assert answer.code == 0, answer.err
     assert "biology: only 1 of 2 queries." in answer.out
-    assert "1 of 2" in answer.out
+    folder = tmp_path / "o" / "tiny-biology"
+    assert (folder / "score.json").exists()
+    assert not (folder / "results.json").exists()
+    assert not (tmp_path / "o" / "mteb").exists()
 
 
 @pytest.mark.parametrize(

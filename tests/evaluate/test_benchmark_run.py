@@ -60,7 +60,7 @@ def test_a_run_from_data_to_table(bright_data: BenchmarkData, tmp_path: Path):
     )
     assert "10 of 12 tasks not evaluated" in (tmp_path / "o" / "table.md").read_text()
     assert "the revision is unknown" in lines[0]
-    assert lines[-1].startswith("theoremqa_questions: nDCG@10 1.000 (T1, no thought, ")
+    assert lines[-1].startswith("theoremqa_questions: nDCG@10 1.000 (T1, no thought, 1 query, ")
     other = BenchmarkRun(bright_data, Letters(), tmp_path / "o", CONFIG, tasks=["pony"])
     assert tuple(other.finished()) == tasks  # their files are not asked for
 
