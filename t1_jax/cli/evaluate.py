@@ -14,7 +14,7 @@ from t1_jax.errors import ConfigError
 if TYPE_CHECKING:
     from t1_jax.evaluate import Evaluation, EvaluationConfig
     from t1_jax.retrieval import Collection
-    from t1_jax.retriever import OpenedModel
+    from t1_jax.retriever import OpenedModel, RetrieverOptions
 
 
 def evaluate(
@@ -42,7 +42,8 @@ def evaluate(
         Path | None,
         typer.Option(
             "--run",
-            help="Score a run beside BM25 instead of a model: a TREC run, or BRIGHT's score.json.",
+            help="Score a run beside BM25 instead of a model: a TREC run, or BRIGHT's score.json. "
+            "With --benchmark, {task} stands for the name of each task.",
         ),
     ] = None,
     output: Annotated[
@@ -51,6 +52,8 @@ def evaluate(
     preset: options.Preset = None,
     dtype: options.Dtype = "bfloat16",
     thought_cache: options.UseThoughtCache = True,
+    max_query_tokens: options.MaxQueryTokens = None,
+    max_document_tokens: options.MaxDocumentTokens = None,
     benchmark: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +118,7 @@ def evaluate(
     """
     from t1_jax.cli.benchmark import DEFAULT_CONFIG, BenchmarkOptions, evaluate_benchmark
     from t1_jax.cli.inputs import open_split, read_config
+    from t1_jax.cli.model import retriever_options
     from t1_jax.evaluate import (
         EvaluationConfig,
         ResultsTable,
@@ -132,10 +136,14 @@ def evaluate(
         "--instructions": instructions,
         "--embeddings": embeddings,
     }
+    lengths = retriever_options(max_query_tokens, max_document_tokens)
     if benchmark is not None:
-        if collections or run is not None or len(models or ()) > 1:
+        if collections or len(models or ()) > 1:
+            raise ConfigError("a benchmark is evaluated with one model, without --collection")
+        if run is not None and (models or instructions or embeddings):
             raise ConfigError(
-                "a benchmark is evaluated with one model, without --collection and --run"
+                "a run is scored without a model",
+                hint="leave out --model, --instructions and --embeddings",
             )
         if output is None:
             raise ConfigError("a benchmark needs a folder", hint="add --output runs/bright")
@@ -149,8 +157,11 @@ def evaluate(
                 instructions=instructions,
                 embeddings=embeddings,
                 model=(models or [options.DEFAULT_MODEL])[0],
+                run=None if run is None else str(run),
                 dtype=dtype,
                 preset=preset,
+                lengths=lengths,
+                thought_cache=thought_cache,
                 output=output,
                 lenient=lenient,
                 overwrite=overwrite,
@@ -183,6 +194,7 @@ def evaluate(
             models or [options.DEFAULT_MODEL],
             dtype,
             preset,
+            lengths,
             opened,
             split,
             config,
@@ -262,6 +274,7 @@ def _evaluate_models(
     names: Sequence[str],
     dtype: str,
     preset: str | None,
+    lengths: "RetrieverOptions",
     collections: "Sequence[Collection]",
     split: str,
     config: "EvaluationConfig",
@@ -274,7 +287,7 @@ def _evaluate_models(
     from t1_jax.retriever import open_model
 
     systems = system_names(names)
-    opened = [open_model(name, dtype=dtype, preset=preset) for name in names]
+    opened = [open_model(name, dtype=dtype, preset=preset, options=lengths) for name in names]
     for model in opened:
         check_model(out, model, collections, config)
     evaluations: list[Evaluation] = []

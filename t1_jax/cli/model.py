@@ -1,5 +1,6 @@
 """Settings that commands check before a model is loaded, and fingerprints of its embeddings."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.evaluate import ModelFacts
     from t1_jax.retrieval import Fingerprint
-    from t1_jax.retriever import T1, OpenedModel
+    from t1_jax.retriever import T1, OpenedModel, RetrieverOptions
     from t1_jax.text import PromptPreset
 
 
@@ -39,6 +40,40 @@ def instruction_note(preset: "PromptPreset", instruction: str) -> str:
     if not preset.uses_instruction:
         return f"the prompts {preset.name!r} have no instruction"
     return f"query instruction: {instruction}"
+
+
+def retriever_options(
+    max_query_tokens: int | None, max_document_tokens: int | None
+) -> "RetrieverOptions":
+    """Options with other lengths than the defaults, and batch shapes that can hold them.
+
+    Raises:
+        ConfigError: a length below 1.
+    """
+    from t1_jax.generate import BatchShapes
+    from t1_jax.retriever import RetrieverOptions
+    from t1_jax.text import BucketConfig
+
+    options = RetrieverOptions()
+    if max_query_tokens is not None:
+        options = dataclasses.replace(options, max_query_tokens=max_query_tokens)
+    if max_document_tokens is not None:
+        options = dataclasses.replace(options, max_document_tokens=max_document_tokens)
+    longest = max(options.max_query_tokens, options.max_document_tokens)
+
+    def extended(sizes: tuple[int, ...]) -> tuple[int, ...]:
+        while sizes[-1] < longest:
+            sizes = (*sizes, 2 * sizes[-1])
+        return sizes
+
+    lengths = extended(BucketConfig().lengths)
+    return dataclasses.replace(
+        options,
+        shapes=BatchShapes(prefix_sizes=extended(BatchShapes().prefix_sizes)),
+        buckets=BucketConfig(
+            lengths=lengths, max_batch_tokens=max(lengths[-1], BucketConfig().max_batch_tokens)
+        ),
+    )
 
 
 def query_fingerprint(model: "T1", data_hash: str, settings: Mapping[str, Any]) -> "Fingerprint":

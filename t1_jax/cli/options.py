@@ -83,6 +83,21 @@ MaxThoughtTokens = Annotated[
     int | None,
     typer.Option("--max-thought-tokens", help="Maximum tokens of a thought. Default: the model's."),
 ]
+MaxQueryTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-query-tokens",
+        help="Longest query prompt; longer queries are truncated. Default: 1024.",
+    ),
+]
+MaxDocumentTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-document-tokens",
+        help="Longest document prompt; longer documents are truncated. Default: 2048, or the "
+        "model's context.",
+    ),
+]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 decodes greedily.")]
 TopP = Annotated[
     float, typer.Option("--top-p", help="Nucleus sampling: keep tokens up to this probability.")

@@ -2,11 +2,13 @@
 
 from t1_jax.evaluate.baselines import BM25Baseline as BM25Baseline
 from t1_jax.evaluate.baselines import BM25QSBaseline as BM25QSBaseline
-from t1_jax.evaluate.benchmark import TaskScores as TaskScores
-from t1_jax.evaluate.benchmark import check_settings as check_settings
-from t1_jax.evaluate.benchmark import main_row as main_row
-from t1_jax.evaluate.benchmark import read_task as read_task
-from t1_jax.evaluate.benchmark import write_task as write_task
+from t1_jax.evaluate.benchmark_run import BenchmarkRun as BenchmarkRun
+from t1_jax.evaluate.benchmark_run import BenchmarkSystem as BenchmarkSystem
+from t1_jax.evaluate.benchmark_run import TaskEvaluation as TaskEvaluation
+from t1_jax.evaluate.benchmark_run import benchmark_config as benchmark_config
+from t1_jax.evaluate.benchmark_systems import ModelSystem as ModelSystem
+from t1_jax.evaluate.benchmark_systems import RunFileSystem as RunFileSystem
+from t1_jax.evaluate.benchmark_systems import benchmark_instructions as benchmark_instructions
 from t1_jax.evaluate.benchmark_table import BenchmarkScores as BenchmarkScores
 from t1_jax.evaluate.benchmark_table import BenchmarkTable as BenchmarkTable
 from t1_jax.evaluate.benchmark_table import benchmark_as_markdown as benchmark_as_markdown
@@ -63,6 +65,11 @@ from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentences as comparison_sentences
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes
 from t1_jax.evaluate.table import to_markdown as to_markdown
+from t1_jax.evaluate.task_folder import TaskScores as TaskScores
+from t1_jax.evaluate.task_folder import check_settings as check_settings
+from t1_jax.evaluate.task_folder import main_row as main_row
+from t1_jax.evaluate.task_folder import read_task as read_task
+from t1_jax.evaluate.task_folder import write_task as write_task
 from t1_jax.evaluate.write import folder_names as folder_names
 from t1_jax.evaluate.write import results_as_json as results_as_json
 from t1_jax.evaluate.write import write_results as write_results

@@ -13,10 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from t1_jax.evaluate.benchmark import TaskScores
 from t1_jax.evaluate.bootstrap import Interval, intervals, intervals_of_task_means
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.table import escape_markdown, format_interval
+from t1_jax.evaluate.task_folder import TaskScores
 from t1_jax.evaluate.write import FORMAT_VERSION
 from t1_jax.progress import counted
 from t1_jax.retrieval.benchmarks import Benchmark
@@ -28,6 +28,19 @@ _LEGEND = (
     "[low, high]: 95 % bootstrap interval over queries. A mean gives every task the same weight, "
     "and its interval resamples the queries of each task."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskMean:
+    """A mean over tasks, or why there is none.
+
+    Attributes:
+        rows: name of the row -> unweighted mean of the tasks; empty without a mean.
+        refusal: why there is none; None if there is one.
+    """
+
+    rows: Mapping[str, Interval]
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,31 +83,30 @@ class BenchmarkScores:
         return table
 
     @cached_property
-    def means(self) -> Mapping[str, Mapping[str, Interval] | str]:
-        """Name of the mean -> name of the row -> mean; or why there is none.
-
-        A mean needs every query of every one of its tasks.
-        """
+    def means(self) -> Mapping[str, TaskMean]:
+        """Name -> mean. A mean needs every query of every one of its tasks."""
         groups = {MEAN: tuple(self.benchmark.tasks)}
         groups |= {name: self.benchmark.members(name) for name in self.benchmark.means}
         return {name: self._mean(members) for name, members in groups.items()}
 
-    def _mean(self, members: Sequence[str]) -> dict[str, Interval] | str:
+    def _mean(self, members: Sequence[str]) -> TaskMean:
         finished = {task.task: task for task in self.tasks}
         if missing := [name for name in members if name not in finished]:
-            return f"{len(missing)} of {counted(len(members), 'tasks')} not evaluated"
+            reason = f"{len(missing)} of {counted(len(members), 'tasks')} not evaluated"
+            return TaskMean(rows={}, refusal=reason)
         tasks = [finished[name] for name in members]
         if partial := [task for task in tasks if not task.is_complete]:
-            first = partial[0]
-            return f"{first.task} has scores of {first.queries} of {first.scorable} queries" + (
-                f", and so have {len(partial) - 1} more tasks" if len(partial) > 1 else ""
-            )
+            first, others = partial[0], len(partial) - 1
+            reason = f"{first.task} has scores of {first.queries} of {first.scorable} queries"
+            if others:
+                reason += f", and {counted(others, 'more tasks')} of a part too"
+            return TaskMean(rows={}, refusal=reason)
         rows = [name for name in self.labels if all(name in task.rows for task in tasks)]
         columns = [np.stack([task.rows[name].values for name in rows], axis=1) for task in tasks]
         found = intervals_of_task_means(
             columns, samples=self.bootstrap_samples, seed=self.bootstrap_seed
         )
-        return dict(zip(rows, found, strict=True))
+        return TaskMean(rows=dict(zip(rows, found, strict=True)))
 
     def notes(self) -> Iterator[str]:
         """Tasks without all queries, missing means with their reason, and notes of the tasks."""
@@ -102,8 +114,8 @@ class BenchmarkScores:
             if not task.is_complete:
                 yield f"{task.task}: only {task.queries} of {task.scorable} queries."
         for name, mean in self.means.items():
-            if isinstance(mean, str):
-                yield f"No {name_of_mean(name)}: {mean}."
+            if mean.refusal is not None:
+                yield f"No {name_of_mean(name)}: {mean.refusal}."
         for task in self.tasks:
             yield from task.notes
 
@@ -115,9 +127,7 @@ class BenchmarkScores:
             "metric": self.benchmark.metric,
             "settings": dict(self.settings),
             "means": {
-                name: None
-                if isinstance(mean, str)
-                else {row: asdict(interval) for row, interval in mean.items()}
+                name: {row: asdict(interval) for row, interval in mean.rows.items()} or None
                 for name, mean in self.means.items()
             },
             "tasks": {
@@ -167,7 +177,7 @@ def _rows(scores: BenchmarkScores) -> Iterator[tuple[str, str, Mapping[str, Inte
         count = str(task.queries) if task.is_complete else f"{task.queries} of {task.scorable}"
         yield task.task, count, scores.task_intervals[task.task]
     for name, mean in scores.means.items():
-        yield name_of_mean(name), "", {} if isinstance(mean, str) else mean
+        yield name_of_mean(name), "", mean.rows
 
 
 def _table(scores: BenchmarkScores, names: Sequence[str]) -> Table:

@@ -22,6 +22,9 @@ from t1_jax.retrieval import (
 )
 from t1_jax.retriever import SHARD_DOCUMENTS, T1, digest, document_fingerprint, encode_corpus
 
+_EXACT = ("numpy", "jax")
+"""Back ends that search an exact index as it is; others are built from its embeddings."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedDocuments:
@@ -115,6 +118,7 @@ def encode_in_folder(
             index,
             count=len(documents),
             encoding=encoding,
+            shard_documents=SHARD_DOCUMENTS,
             show_progress_bar=show_progress_bar,
             log=log,
         )
@@ -135,7 +139,7 @@ def encode_in_folder(
 
 
 def _open(folder: Path, fingerprint: Fingerprint, kind: str, queries: np.ndarray) -> Index:
-    if kind in ("numpy", "jax"):
+    if kind in _EXACT:
         return load_index(folder, fingerprint, kind=kind)
     exact = load_index(folder, fingerprint)
     return build_index(

@@ -18,7 +18,7 @@ from t1_jax.evaluate.bootstrap import (
 from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.sentences import SentenceEffect
 from t1_jax.progress import counted
-from t1_jax.retrieval import Collection, Run, rank_documents
+from t1_jax.retrieval import Collection, Run, find_self_documents, rank_documents
 
 
 def ranking(scores: Mapping[str, float]) -> list[str]:
@@ -211,6 +211,12 @@ class Evaluation:
     def query_ids(self) -> tuple[str, ...]:
         """The evaluated queries; entry i of every row's values belongs to query i."""
         return tuple(query.id for query in self.collection.queries)
+
+    @cached_property
+    def self_documents(self) -> list[set[str]]:
+        """Ids of the documents that are the query itself, see `find_self_documents`."""
+        pairs = ((query.id, query.text) for query in self.collection.queries)
+        return find_self_documents(pairs, self.collection.documents_by_id)
 
     @property
     def metrics(self) -> tuple[str, ...]:

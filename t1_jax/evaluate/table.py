@@ -14,7 +14,6 @@ from t1_jax.evaluate.compare import FEW_QUERIES
 from t1_jax.evaluate.config import HEADLINE
 from t1_jax.evaluate.results import Evaluation, Row
 from t1_jax.progress import counted
-from t1_jax.retrieval import find_self_documents
 
 _BEST = "*"
 _LEGEND = (
@@ -135,11 +134,8 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 def _notes_on_self_documents(evaluation: Evaluation) -> Iterator[str]:
     """Warns of queries that are in the corpus: they rank first and count as wrong."""
     collection = evaluation.collection
-    selves = find_self_documents(
-        ((query.id, query.text) for query in collection.queries), collection.documents_by_id
-    )
     same_id = same_text = 0
-    for query, documents in zip(collection.queries, selves, strict=True):
+    for query, documents in zip(collection.queries, evaluation.self_documents, strict=True):
         grades = collection.qrels.get(query.id, {})
         excluded = collection.excluded.get(query.id, frozenset())
         wrong = {name for name in documents - excluded if grades.get(name, 0) <= 0}

@@ -70,7 +70,7 @@ class InstructionSet:
         if task not in self.instructions:
             raise ConfigError(
                 f"the instructions {self.name!r} have none for the task {task!r}",
-                hint="leave out --instructions: the model's own prompts have a general one",
+                hint="use the general instruction of the model's prompts: --instructions t1",
             )
         return self.instructions[task]
 

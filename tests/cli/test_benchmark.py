@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from t1_jax.evaluate import benchmark_systems
 from tests.retrieval.benchmarks.bright_files import (
     EXAMPLES,
     TINY,
@@ -63,7 +64,7 @@ def no_weights(monkeypatch):
 def test_tasks_are_written_as_they_finish_and_one_table_has_them_all(finished):
     output, first, answer = finished
     assert "No mean: 2 of 4 tasks not evaluated." in first.out
-    assert "queries: original; prompts: t1, version 1; instructions: t1" in first.out
+    assert "queries: original; model: tiny; prompts: t1, version 1; instructions: t1" in first.out
     assert "finished before: pony, aops" in answer.err
     assert list(answer.json["tasks"]) == ["biology", "pony", "aops", "theoremqa_questions"]
     assert set(answer.json["means"]["mean"]) == {"bm25", "t1-own"}
@@ -136,6 +137,7 @@ def test_overwriting_one_task_with_other_settings_does_not_mix_them(
         (["--rewritten", "gpt4_reason"], '  queries.name: "original", now "gpt4_reason"'),
         (["--instructions", "mteb-v1.1"], "  strip_documents: false, now true"),
         (["--dtype", "bfloat16"], '  model.dtype: "float32", now "bfloat16"'),
+        (["--max-query-tokens", "99"], "  model.max_query_tokens: 1024, now 99"),
     ],
 )
 def test_other_settings_are_an_error_that_names_them(t1, command, output, no_weights, words, named):
@@ -166,16 +168,35 @@ def test_instructions_and_rewritten_queries_reach_prompts_and_table(t1, command,
         "tiny-pony: query instruction: Represent this Pony question for searching relevant passages"
         in answer.err
     )
-    assert "queries: own.json; prompts: t1, version 1; instructions: mteb-v1.1" in answer.out
+    assert (
+        "queries: own.json; model: tiny; prompts: t1, version 1; instructions: mteb-v1.1"
+        in answer.out
+    )
     assert len(list((tmp_path / "kept").glob("tiny-pony-*/"))) == 1
     assert not (tmp_path / "o" / "embeddings").exists()
+
+
+def test_truncated_texts_are_counted(t1, command, tmp_path):
+    """With their templates, the query has 61 tokens and p1, p2 and p3 have 24, 20 and 20."""
+    answer = t1(
+        *command, "--task", "pony", "--max-query-tokens", "60", "--max-document-tokens", "23",
+        "-o", tmp_path / "o",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "tiny-pony: 1 of 1 query truncated." in answer.out
+    assert "tiny-pony: 1 of 3 documents truncated." in answer.out
+    manifest = json.loads((tmp_path / "o" / "tiny-pony" / "manifest.json").read_text())
+    assert manifest["systems"][0]["truncated_documents"] == 1
 
 
 def test_some_queries_are_not_a_result(t1, command, tmp_path):
     answer = t1(*command, "--task", "biology", "max_queries=1", "-o", tmp_path / "o")
     assert answer.code == 0, answer.err
     assert "biology: only 1 of 2 queries." in answer.out
-    assert "1 of 2" in answer.out
+    folder = tmp_path / "o" / "tiny-biology"
+    assert (folder / "score.json").exists()
+    assert not (folder / "results.json").exists()
+    assert not (tmp_path / "o" / "mteb").exists()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +250,50 @@ def test_a_folder_of_something_else_is_left_alone(t1, command, tmp_path, output,
     answer = t1(*words, "-o", output)
     assert answer.code == 2
     assert "has results of tiny, not of second" in answer.err
+
+
+def test_runs_of_another_system_are_scored_alone(t1, command, finished, tmp_path, no_weights):
+    """The runs of the model, scored as those of another system, give its scores."""
+    words = command[: command.index("-m")]
+    pattern = finished[0] / "tiny-{task}" / "t1-own.trec"
+    output = tmp_path / "o"
+    answer = t1(*words, "--run", pattern, "-o", output, "bm25=false", "--json")
+    assert answer.code == 0, answer.err
+    for name, mean in finished[2].json["means"].items():
+        assert answer.json["means"][name]["t1-own"]["mean"] == pytest.approx(mean["t1-own"]["mean"])
+    assert answer.json["settings"]["run"] == str(pattern)
+    results = "tiny-pony/results.json"
+    assert (output / results).read_text() == (finished[0] / results).read_text()
+    assert not (output / "mteb").exists()
+    again = t1(*words, "--run", tmp_path / "{task}.trec", "-o", output, "bm25=false")
+    assert again.code == 2
+    assert "biology.trec does not exist" in again.err
+    other = tmp_path / "pony.trec"
+    other.write_text("0 Q0 p1 1 1.0 x\n")
+    again = t1(*words, "--task", "pony", "--run", other, "-o", output, "bm25=false")
+    assert "tiny-pony was evaluated with other settings" in again.err
+    again = t1(*words, "--run", other, "-o", output)
+    assert "is the run of one task, and there are 4" in again.err
+    again = t1(*words, "--run", other, "-o", output, "-m", "x")
+    assert "a run is scored without a model" in again.err
+
+
+def test_finished_tasks_survive_a_failure_in_a_later_one(t1, command, tmp_path, monkeypatch):
+    evaluate = benchmark_systems.evaluate_collection
+
+    def second_fails(model, collection, *given, **how):
+        if collection.name == "tiny-pony":
+            raise MemoryError
+        return evaluate(model, collection, *given, **how)
+
+    monkeypatch.setattr(benchmark_systems, "evaluate_collection", second_fails)
+    with pytest.raises(MemoryError):
+        t1(*command, "-o", tmp_path / "o")
+    monkeypatch.undo()
+    assert not (tmp_path / "o" / "tiny-pony").exists()
+    answer = t1(*command, "--task", "pony", "-o", tmp_path / "o")
+    assert answer.code == 0, answer.err
+    assert "finished before: biology" in answer.err
 
 
 def test_options_of_a_benchmark_need_one(t1, tmp_path):

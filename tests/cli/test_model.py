@@ -8,9 +8,10 @@ from t1_jax.cli.model import (
     model_facts,
     query_fingerprint,
     query_instruction,
+    retriever_options,
 )
 from t1_jax.errors import ConfigError
-from t1_jax.retriever import T1, digest, document_fingerprint, open_model
+from t1_jax.retriever import T1, RetrieverOptions, digest, document_fingerprint, open_model
 from t1_jax.text import load_preset
 
 
@@ -76,3 +77,13 @@ def test_a_model_that_was_never_trained_is_announced_until_it_is(t1, base_model,
 
 def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": 3})
+
+
+def test_shapes_hold_the_longest_texts():
+    options = retriever_options(None, 20_000)
+    assert (options.max_query_tokens, options.max_document_tokens) == (1024, 20_000)
+    assert options.buckets.lengths[-2:] == options.shapes.prefix_sizes[-2:] == (16_384, 32_768)
+    assert options.buckets.max_batch_tokens == 32_768
+    assert retriever_options(None, None) == RetrieverOptions()
+    with pytest.raises(ConfigError, match="max_query_tokens must be at least 1"):
+        retriever_options(0, None)

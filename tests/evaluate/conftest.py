@@ -1,11 +1,16 @@
 """A small judged collection and what evaluates it."""
 
+from pathlib import Path
+
 import pytest
 
 from t1_jax.evaluate import Evaluation, EvaluationConfig, ModelFacts, evaluate_collection
 from t1_jax.generate import FinishReason
 from t1_jax.retrieval import Collection, Document, Query
+from t1_jax.retrieval.benchmarks import BenchmarkData, load_benchmark
+from tests.evaluate.toy_benchmark import evaluate_task
 from tests.evaluate.toys import LetterModel
+from tests.retrieval.benchmarks.bright_files import TASKS, TINY, TINY_LONG, write_bright
 
 
 @pytest.fixture
@@ -69,3 +74,23 @@ def evaluation(
     model: LetterModel, collection: Collection, config: EvaluationConfig, facts: ModelFacts
 ) -> Evaluation:
     return evaluate_collection(model, collection, config, facts=facts, split="test")
+
+
+@pytest.fixture(scope="session")
+def bright_data(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkData:
+    """The tiny benchmark in BRIGHT's layout; `long.yaml` beside it has its long documents."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "tiny.yaml").write_text(TINY)
+    (folder / "long.yaml").write_text(TINY_LONG)
+    return BenchmarkData(
+        benchmark=load_benchmark(folder / "tiny.yaml"), folder=write_bright(folder / "data")
+    )
+
+
+@pytest.fixture(scope="session")
+def bright_output(bright_data: BenchmarkData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of its finished tasks."""
+    folder = tmp_path_factory.mktemp("results") / "tiny"
+    for task in TASKS:
+        evaluate_task(bright_data, task, folder)
+    return folder

@@ -81,6 +81,36 @@ def test_in_memory_and_on_disk_are_the_same(documents: Collection, tmp_path: Pat
     assert "texts: the documents were encoded before" in line
 
 
+def test_a_killed_run_goes_on_and_encodes_each_distinct_text_once(
+    documents: Collection, tmp_path: Path, tiny_model: T1, monkeypatch: pytest.MonkeyPatch
+):
+    """In shards of 2: aa aa, bb bb, c. The second one fails the first time."""
+    lines: list[str] = []
+    encoded: list[str] = []
+    encode = tiny_model.encoder.encode
+
+    def fail_once(rows, *, names, **options):
+        encoded.extend(names)
+        if len(encoded) == 2:
+            raise MemoryError
+        return encode(rows, names=names, **options)
+
+    monkeypatch.setattr("t1_jax.evaluate.documents.SHARD_DOCUMENTS", 2)
+    monkeypatch.setattr(tiny_model.encoder, "encode", fail_once)
+    options = {"name": "texts", "encoding": {}, "log": lines.append}
+    with pytest.raises(MemoryError):
+        encode_in_folder(tiny_model, documents, tmp_path, **options)
+    on_disk = encode_in_folder(tiny_model, documents, tmp_path, **options)
+    assert lines == ["resuming: 2 of 5 documents are encoded"]
+    assert encoded == [f"document 'd{number}'" for number in (0, 1, 1, 3)]
+    monkeypatch.undo()
+    index = on_disk.build("numpy", np.ones((1, tiny_model.embed_dim), np.float32))
+    for document in documents.documents:
+        row = index.vectors[index.ids.index(document.id)]
+        expected = tiny_model.encode_document(document.text)
+        np.testing.assert_allclose(row, expected, atol=1e-6)
+
+
 def test_other_documents_never_find_the_embeddings(
     documents: Collection, tmp_path: Path, tiny_model: T1
 ):

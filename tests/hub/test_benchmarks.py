@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 class Hub:
     """Stands in for huggingface_hub.snapshot_download."""
 
-    def __init__(self, commit: str = PINNED, files: int = 1) -> None:
+    def __init__(self, commit: str, files: int) -> None:
         self.commit, self.files = commit, files
         self.calls: list[tuple[str, dict]] = []
 
@@ -37,8 +37,8 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch):
-    def install(*args: object, **options) -> Hub:
-        fake = Hub(*args, **options)
+    def install(commit: str = PINNED, files: int = 1) -> Hub:
+        fake = Hub(commit, files)
         monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
         return fake
 

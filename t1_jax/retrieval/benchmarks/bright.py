@@ -54,8 +54,8 @@ def read_examples(paths: Iterable[Path], gold: str) -> list[Example]:
             example = Example(
                 location=record.location,
                 query=Query(id=record.id("id"), text=record.text("query")),
-                gold=_ids(record, gold),
-                excluded=frozenset(_ids(record, "excluded_ids")),
+                gold=tuple(name for name in record.ids(gold) if name != _NO_IDS),
+                excluded=_excluded(record),
             )
             if example.query.id in examples:
                 raise record.location.error(f"query {example.query.id!r} occurred before")
@@ -68,10 +68,13 @@ def read_examples(paths: Iterable[Path], gold: str) -> list[Example]:
     return list(examples.values())
 
 
-def _ids(record: Record, name: str) -> tuple[str, ...]:
-    if record.fields.get(name) is None and name == "excluded_ids":
-        return ()
-    return tuple(identifier for identifier in record.ids(name) if identifier != _NO_IDS)
+def _excluded(record: Record) -> frozenset[str]:
+    """The excluded ids. Unknown ones are ignored, so only their type is checked: there are many."""
+    value = record.fields.get("excluded_ids")
+    ids = [] if value is None else value
+    if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+        raise record.location.error('field "excluded_ids" must be a list of strings')
+    return frozenset(ids) - {_NO_IDS}
 
 
 def read_bright_documents(paths: Iterable[Path], report: ValidationReport) -> tuple[Document, ...]:

@@ -146,6 +146,7 @@ def test_lenient_reading_keeps_labels_of_absent_documents(data, bright_folder):
         ([example("0", " ", ["p1"])], ':1: field "query": the text is empty'),
         ([example("0", "x", []), example("0", "y", ["p1"])], ":2: query '0' occurred before"),
         ([{**example("0", "x", []), "gold_ids": "p1"}], ':1: field "gold_ids" must be a list'),
+        ([{**example("0", "x", ["p1"]), "excluded_ids": [3]}], '"excluded_ids" must be a list of'),
     ],
 )
 def test_malformed_examples(data, bright_folder, rows, named):

@@ -1,4 +1,4 @@
-"""The folder of a benchmark: each task is written when it is finished, and a later run goes on."""
+"""The folder of a finished task of a benchmark, from which a later run and the table read it."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,10 +79,9 @@ class TaskScores:
 
 
 def main_row(evaluation: Evaluation) -> Row:
-    """The row that is the result of the evaluation: own thought, else the first of the model."""
-    own = evaluation.control("own")
+    """The row that is the result: own thought, else the first of the model, else the last."""
     of_model = [row for row in evaluation.rows if row.system is not None]
-    return own or (of_model or list(evaluation.rows))[0]
+    return evaluation.control("own") or (of_model[0] if of_model else evaluation.rows[-1])
 
 
 def write_task(
@@ -102,12 +101,12 @@ def write_task(
     manifest.json        settings, data, index, versions, hardware
     evaluation.json      means, intervals, comparisons of all rows
     score.json           BRIGHT's: query -> document -> score
-    results.json         BRIGHT's: 25 means
+    results.json         BRIGHT's: 25 means, only over all queries of the split
     <row>.trec           rankings, best first, unless two ids become equal there
     trec_ids.json        id -> id in TREC files, where spaces are "_"
     per_query.jsonl      all metrics of all rows, one query per line
     thoughts.jsonl       one thought per line
-    <task in mteb>.json  mteb's TaskResult
+    <task in mteb>.json  mteb's TaskResult, only over all queries of the split
     model_meta.json      mteb's description of the model
     report.html          the page
     ```
@@ -137,12 +136,13 @@ def write_task(
             write_json(scratch / "trec_ids.json", changed)
         write_json(scratch / "evaluation.json", results_as_json([evaluation]))
         write_json(scratch / "score.json", row.run)
-        write_json(scratch / "results.json", bright_results(row.run, **judged))
-        result = mteb_task_result(
-            benchmark, task, row.run, **judged, revision=revision, seconds=evaluation.seconds
-        )
-        if result is not None:
-            write_json(scratch / f"{result['task_name']}.json", result)
+        if len(evaluation.query_ids) == scorable:
+            write_json(scratch / "results.json", bright_results(row.run, **judged))
+            result = mteb_task_result(
+                benchmark, task, row.run, **judged, revision=revision, seconds=evaluation.seconds
+            )
+            if result is not None:
+                write_json(scratch / f"{result['task_name']}.json", result)
         if model_meta is not None:
             write_json(scratch / "model_meta.json", dict(model_meta))
         write_json(
