@@ -55,6 +55,9 @@ from t1_jax.retrieval.load import load_queries as load_queries
 from t1_jax.retrieval.load import splits_of as splits_of
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
+from t1_jax.retrieval.near_duplicates import NearDuplicateIndex as NearDuplicateIndex
+from t1_jax.retrieval.near_duplicates import jaccard as jaccard
+from t1_jax.retrieval.near_duplicates import shingles as shingles
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
 from t1_jax.retrieval.run_file import read_run as read_run
 from t1_jax.retrieval.save import save_collection as save_collection
