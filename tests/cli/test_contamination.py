@@ -26,8 +26,9 @@ def test_documents_are_named_and_queries_decide_on_the_exit_code(t1, pets, pairs
     assert found["counts"]["other document"]["exact"] == 1
     (match,) = found["matches"]
     assert (match["text_id"], match["part"]) == ("whale", "negative")
+    query = load_collection(pets).queries[1].text
     with pairs.open("a") as file:
-        file.write('{"query": "who barks at the house?", "positive": "dogs", "thought": "bees"}\n')
+        file.write(json.dumps({"query": f"{query}?", "positive": "dogs", "thought": "bees"}) + "\n")
     answer = t1("contamination", pairs, "-c", pets)
     assert answer.code == 1
     assert "query 'q2', near duplicate" in answer.out
