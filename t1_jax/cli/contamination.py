@@ -113,11 +113,10 @@ def _texts(pairs: "Pairs") -> "Iterator[TrainingText]":
         yield TrainingText(record=record.query_id, part="query", text=record.query)
         for thought in record.thoughts:
             yield TrainingText(record=record.query_id, part="thought", text=thought)
-        for part, names in (("positive", record.positives), ("negative", record.negatives)):
-            for name in names:
-                if (document := documents.pop(name, None)) is not None:
-                    text = document.full_text
-                    yield TrainingText(record=record.query_id, part=part, text=text)
+        for name in (*record.positives, *record.negatives):
+            if (document := documents.pop(name, None)) is not None:
+                part = "positive" if name in record.positives else "negative"
+                yield TrainingText(record=record.query_id, part=part, text=document.full_text)
 
 
 def _counts(scan: "Contamination") -> "dict[TextKind, dict[MatchKind, int]]":

@@ -17,12 +17,15 @@ from t1_jax.retrieval import Collection, NearDuplicateIndex, normalize_text, tex
 MatchKind: TypeAlias = Literal["exact", "near duplicate", "n-gram"]
 TextKind: TypeAlias = Literal["query", "relevant document", "other document"]
 
+Part: TypeAlias = Literal["query", "thought", "positive", "negative"]
+
 N = 13
 """Words of an n-gram."""
 
 NEAR = 0.8
-"""A near duplicate has this Jaccard similarity of 5-character shingles (queries, as in training),
-or this fraction of its n-grams in one training text."""
+"""A near duplicate is a test query whose 5-character shingles have this Jaccard similarity with
+those of a training query or thought, as in the data of `t1 train`; or a test text of whose n-grams
+one training text has this fraction."""
 
 _SHINGLE = 5
 _ORDER: Mapping[str, int] = {"exact": 2, "near duplicate": 1, "n-gram": 0}
@@ -34,12 +37,12 @@ class TrainingText:
 
     Attributes:
         record: id of the training record.
-        part: what it is there, such as "query", "positive", "negative" or "thought".
+        part: what it is there.
         text: the text.
     """
 
     record: str
-    part: str
+    part: Part
     text: str
 
 
@@ -63,7 +66,7 @@ class Match:
     text_kind: TextKind
     text_id: str
     record: str
-    part: str
+    part: Part
     overlap: float
     shared: str
 
@@ -139,8 +142,6 @@ class _Scan:
         self._near = NearDuplicateIndex(
             [query.text for query in queries], threshold=NEAR, size=_SHINGLE
         )
-        longest = max((len(normalize_text(query.text)) for query in queries), default=0)
-        self._longest_near = int(longest / NEAR) + _SHINGLE
         self._ngrams = _NgramIndex(texts)
         self.matches: dict[int, Match] = {}
 
@@ -149,9 +150,8 @@ class _Scan:
         for number in self._exact.get(text_hash(training.text), ()):
             self._keep(number, training, "exact", 1.0, _begin(training.text))
         normalized = normalize_text(training.text)
-        # Longer texts have more shingles than 1 / NEAR times those of the longest query, unless
-        # they repeat themselves.
-        if len(normalized) <= self._longest_near and (near := self._near.closest(normalized)):
+        is_query = training.part in ("query", "thought")
+        if is_query and (near := self._near.closest(normalized)):
             similarity, number = near
             self._keep(number, training, "near duplicate", similarity, _begin(training.text))
         words = _words(normalized)
@@ -198,11 +198,14 @@ class _NgramIndex:
     def matches(self, words: Sequence[str]) -> Iterable[tuple[int, float, int, int]]:
         """Text, fraction of its n-grams that the words have, and the longest run of both."""
         hashes = self._hashes(words, add=False)
-        first = np.searchsorted(self._sorted, hashes, "left")
-        last = np.searchsorted(self._sorted, hashes, "right")
-        counts = last - first
-        if not counts.any():
+        if not len(self._sorted):
             return
+        first = np.searchsorted(self._sorted, hashes, "left")
+        known = np.flatnonzero(self._sorted.take(first, mode="clip") == hashes)
+        if not len(known):
+            return
+        hashes, first = hashes[known], first[known]
+        counts = np.searchsorted(self._sorted, hashes, "right") - first
         # Each position once for every text that has its n-gram.
         positions = np.repeat(np.arange(len(hashes)), counts)
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -212,7 +215,7 @@ class _NgramIndex:
         cuts = np.flatnonzero(np.diff(owners)) + 1
         for owner, places in zip(owners[[0, *cuts]], np.split(positions, cuts), strict=True):
             shared = len(np.unique(hashes[places])) / int(self._totals[owner])
-            start, stop = _longest_run(places.tolist())
+            start, stop = _longest_run(known[places].tolist())
             yield int(owner), shared, start, stop + N
 
     def _hashes(self, words: Sequence[str], *, add: bool) -> UInt64[np.ndarray, " L"]:
@@ -221,9 +224,10 @@ class _NgramIndex:
             return np.zeros(0, np.uint64)
         known = self._word_hashes
         if add:
-            for word in words:
-                known.setdefault(word, len(known) + 1)
-        numbers = np.array([known.get(word, 0) for word in words], np.uint64)
+            numbered = [known.setdefault(word, len(known) + 1) for word in words]
+        else:
+            numbered = [known.get(word, 0) for word in words]
+        numbers = np.array(numbered, np.uint64)
         windows = np.lib.stride_tricks.sliding_window_view(_mixed(numbers), N)
         with np.errstate(over="ignore"):
             return _mixed((windows * _POWERS).sum(axis=1, dtype=np.uint64))
