@@ -9,5 +9,7 @@ from t1_jax.retrieval.layouts.records import Entry as Entry
 from t1_jax.retrieval.layouts.records import Exclusion as Exclusion
 from t1_jax.retrieval.layouts.records import Label as Label
 from t1_jax.retrieval.layouts.records import RecordFile as RecordFile
+from t1_jax.retrieval.layouts.text_files import document_entry as document_entry
 from t1_jax.retrieval.layouts.text_files import document_file as document_file
+from t1_jax.retrieval.layouts.text_files import query_entry as query_entry
 from t1_jax.retrieval.layouts.text_files import query_file as query_file

@@ -30,7 +30,7 @@ def document_file(path: Path) -> RecordFile[Entry]:
     of `MARKUP_SUFFIXES` are TREC's `<DOC>` with `<DOCNO>`, `<TITLE>` or `<HEADLINE>`, and `<TEXT>`.
     Any other file is JSONL.
     """
-    return _entry_file(path, parse_document, "doc", _markup_document)
+    return _entry_file(path, document_entry, "doc", _markup_document)
 
 
 def query_file(path: Path) -> RecordFile[Entry]:
@@ -41,7 +41,7 @@ def query_file(path: Path) -> RecordFile[Entry]:
     `MARKUP_SUFFIXES` are TREC's `<top>` with `<num>` and `<title>`, or `<topic number="1">`.
     Any other file is JSONL.
     """
-    return _entry_file(path, parse_query, "top(?:ic)?", _markup_query)
+    return _entry_file(path, query_entry, "top(?:ic)?", _markup_query)
 
 
 def _entry_file(
@@ -62,7 +62,7 @@ def _entry_file(
     )
 
 
-def parse_document(record: Record) -> Entry:
+def document_entry(record: Record) -> Entry:
     """The document of a JSON object; see `document_file`."""
     return Entry(
         location=record.location,
@@ -72,7 +72,7 @@ def parse_document(record: Record) -> Entry:
     )
 
 
-def parse_query(record: Record) -> Entry:
+def query_entry(record: Record) -> Entry:
     """The query of a JSON object; see `query_file`."""
     return Entry(
         location=record.location,
