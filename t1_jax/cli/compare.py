@@ -78,6 +78,7 @@ def compare(
         first=result.first,
         second=result.second,
         settings=result.settings,
+        caveats=result.caveats,
         comparisons=[asdict(item) for item in result.comparisons],
         gains=result.gains,
     )

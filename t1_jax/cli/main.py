@@ -20,6 +20,7 @@ from t1_jax.cli.bench import bench
 from t1_jax.cli.collection import check_collection, split_collection
 from t1_jax.cli.compare import compare
 from t1_jax.cli.compile import compile_config
+from t1_jax.cli.contamination import scan_contamination
 from t1_jax.cli.doctor import doctor
 from t1_jax.cli.encode import encode
 from t1_jax.cli.evaluate import evaluate
@@ -129,6 +130,7 @@ _add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, serve=serve, explain=explain)
 _add(app, "Use", evaluate=evaluate, compare=compare, report=report, fuse=fuse)
+_add(app, "Use", contamination=scan_contamination)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")

@@ -52,7 +52,8 @@ InputFile = Annotated[
     typer.Option(
         "--input",
         "-i",
-        help="JSONL (or .jsonl.gz) with _id, text and optional title; - reads standard input.",
+        help="Documents: JSONL with _id, text and optional title, or .tsv with id and text, also "
+        "gzipped; - reads JSONL from standard input.",
     ),
 ]
 Lenient = Annotated[

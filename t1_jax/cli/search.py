@@ -39,7 +39,8 @@ def search(
         typer.Option(
             "--queries",
             "-q",
-            help="Many queries instead of one: JSONL with _id and text, or a collection.",
+            help="Many queries instead of one: JSONL with _id and text, .tsv with id and text, "
+            "TREC topics, or a collection.",
         ),
     ] = None,
     split: options.Split = "test",

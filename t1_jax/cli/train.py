@@ -13,6 +13,7 @@ from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.train import TrainResult
+    from t1_jax.train.data import Pairs
 
 UNFINISHED = 75
 """Exit code of a run that stopped early and was saved: EX_TEMPFAIL of sysexits.h, retry later."""
@@ -30,7 +31,8 @@ def train(
         typer.Option(
             "--data",
             help="JSONL, CSV, TSV or Parquet file of queries and passages, also in the formats of "
-            "sentence-transformers, Tevatron and FlagEmbedding; can be repeated.",
+            "sentence-transformers, Tevatron and FlagEmbedding; can be repeated. Or the folder of "
+            "a collection, of which the split train is read.",
         ),
     ] = None,
     corpus: Annotated[
@@ -183,11 +185,14 @@ def _train_on_pairs(
         )
     recipe, fields = split_arguments(arguments)
     import_beside(recipe)
-    documents = ()
-    if corpus is not None:
-        documents = open_documents(str(corpus), out, lenient=False).documents
-    pairs = read_pairs(data, documents)
-    name = data[0].name.split(".")[0]
+    if any(path.is_dir() for path in data):
+        pairs = _pairs_of_folder(out, data, corpus)
+    else:
+        documents = ()
+        if corpus is not None:
+            documents = open_documents(str(corpus), out, lenient=False).documents
+        pairs = read_pairs(data, documents)
+    name = data[0].resolve().name.split(".")[0]
     run = PairsRun(
         name=name,
         folder=output or Path("runs") / name,
@@ -205,6 +210,20 @@ def _train_on_pairs(
     if result.trained is not None and result.trained.stopped is not None:
         print_stopped(out, result.trained)
     print_result(out, run, result)
+
+
+def _pairs_of_folder(out: Output, data: list[Path], corpus: Path | None) -> "Pairs":
+    """The split train of a collection, without queries of its other splits."""
+    from t1_jax.cli.training_records import load_training_set
+    from t1_jax.train.data import Pairs
+
+    if len(data) > 1 or corpus is not None:
+        raise ConfigError(
+            "the folder of a collection is training data by itself",
+            hint="leave out the other files and --corpus",
+        )
+    loaded = load_training_set(out, str(data[0]), "train", None, lenient=False)
+    return Pairs(documents=tuple(loaded.documents.values()), records=loaded.records, notes={})
 
 
 def _is_first_process() -> bool:

@@ -32,6 +32,12 @@ from t1_jax.evaluate.comparison_table import extreme_queries as extreme_queries
 from t1_jax.evaluate.config import HEADLINE as HEADLINE
 from t1_jax.evaluate.config import ControlName as ControlName
 from t1_jax.evaluate.config import EvaluationConfig as EvaluationConfig
+from t1_jax.evaluate.contamination import Contamination as Contamination
+from t1_jax.evaluate.contamination import Match as Match
+from t1_jax.evaluate.contamination import MatchKind as MatchKind
+from t1_jax.evaluate.contamination import TextKind as TextKind
+from t1_jax.evaluate.contamination import TrainingText as TrainingText
+from t1_jax.evaluate.contamination import find_contamination as find_contamination
 from t1_jax.evaluate.controls import CONTROLS as CONTROLS
 from t1_jax.evaluate.documents import EncodedDocuments as EncodedDocuments
 from t1_jax.evaluate.documents import encode_in_folder as encode_in_folder

@@ -38,12 +38,14 @@ class CollectionScores:
         values: metric -> score of each query.
         data_hash: hash of the documents.
         qrels_hash: hash of queries, qrels and exclusions.
+        missing: number of queries without any result.
     """
 
     query_ids: tuple[str, ...]
     values: Mapping[str, Float[np.ndarray, " B"]]
     data_hash: str
     qrels_hash: str
+    missing: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,11 +56,15 @@ class ScoredRun:
         name: how tables call it.
         collections: title, such as `cwe/test` -> scores.
         settings: setting -> value, for all that is known about how it was made.
+        oracle: whether it has seen the answers.
+        index_recall: recall@10 of its index against exact search.
     """
 
     name: str
     collections: Mapping[str, CollectionScores]
     settings: Mapping[str, str] = field(default_factory=dict)
+    oracle: bool = False
+    index_recall: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +105,7 @@ class RunComparison:
         gains: collection -> query -> score of the second run minus that of the first, in the first
             metric.
         settings: setting -> its two values, where they differ.
+        caveats: what qualifies the comparison, a sentence each.
     """
 
     first: str
@@ -106,6 +113,7 @@ class RunComparison:
     comparisons: tuple[Comparison, ...]
     gains: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, tuple[str, str]]
+    caveats: tuple[str, ...]
 
 
 def scored_run(name: str, evaluations: Sequence[Evaluation], rows: Sequence[Row]) -> ScoredRun:
@@ -118,9 +126,11 @@ def scored_run(name: str, evaluations: Sequence[Evaluation], rows: Sequence[Row]
                 values=row.values,
                 data_hash=evaluation.collection.data_hash,
                 qrels_hash=evaluation.collection.qrels_hash,
+                missing=len(row.missing),
             )
             for evaluation, row in zip(evaluations, rows, strict=True)
         },
+        oracle=any(row.oracle for row in rows),
     )
 
 
@@ -148,6 +158,25 @@ def incomparable(first: ScoredRun, second: ScoredRun, metrics: Sequence[str]) ->
     if len(set(depths) - {None}) > 1 and (uncut := [m for m in metrics if "@" not in m]):
         problems.append(f"{', '.join(uncut)}: rankings of {depths[0]} and {depths[1]} documents")
     return problems
+
+
+def caveats(first: ScoredRun, second: ScoredRun) -> list[str]:
+    """What qualifies a comparison that can be made, a sentence each."""
+    sentences = []
+    for letter, run in (("A", first), ("B", second)):
+        if run.oracle:
+            sentences.append(f"{letter} has seen the answers: it is an upper bound, not a result")
+        if run.index_recall < 1:
+            sentences.append(
+                f"{letter} searched an approximate index, with recall@10 of {run.index_recall:.3f}"
+            )
+        sentences += [
+            f"{title}: {letter} has no result for {counted(scores.missing, 'queries')}, which "
+            f"count{'s' if scores.missing == 1 else ''} 0"
+            for title, scores in run.collections.items()
+            if scores.missing
+        ]
+    return sentences
 
 
 def compare_runs(
@@ -204,6 +233,7 @@ def compare_runs(
             for title, values in pairs[metrics[0]].items()
         },
         settings={name: values for name, values in settings.items() if values[0] != values[1]},
+        caveats=tuple(caveats(first, second)),
     )
 
 

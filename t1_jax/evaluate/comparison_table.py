@@ -42,6 +42,7 @@ def comparison_legend(comparison: RunComparison) -> list[str]:
     """The sentences under the table."""
     lines = [f"A: {comparison.first}", f"B: {comparison.second}"]
     lines += [f"{item.title}, {item.metric}: {verdict(item)}." for item in comparison.comparisons]
+    lines += [f"{caveat}." for caveat in comparison.caveats]
     tests = len(comparison.comparisons)
     lines.append(
         "[low, high]: paired 95 % bootstrap interval over queries. p: paired randomization test, "

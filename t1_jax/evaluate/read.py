@@ -37,12 +37,20 @@ def read_scored_run(folder: Path, row: str | None = None, *, name: str | None = 
             for title, subfolder, one in zip(titles, folder_names(titles), collections, strict=True)
         }
         settings = _settings(results, collections[0], chosen)
+        oracle = any(_row(one, chosen)["oracle"] for one in collections)
+        recall = min(_index_recall(one, chosen) for one in collections)
     except (KeyError, IndexError, TypeError) as error:
         raise DataError(
             f"{folder} is damaged: {error!r} is missing from its results",
             hint="evaluate again with --output",
         ) from error
-    return ScoredRun(name=name or f"{folder.name}, {chosen}", collections=scores, settings=settings)
+    return ScoredRun(
+        name=name or f"{folder.name}, {chosen}",
+        collections=scores,
+        settings=settings,
+        oracle=oracle,
+        index_recall=recall,
+    )
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -94,14 +102,29 @@ def _read_scores(folder: Path, results: Mapping[str, Any], row: str) -> Collecti
         values={m: np.array([line["rows"][row][m] for line in lines], float) for m in metrics},
         data_hash=results["data_hash"],
         qrels_hash=results["qrels_hash"],
+        missing=len(_row(results, row)["queries_without_result"]),
     )
+
+
+def _row(collection: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    (row,) = [each for each in collection["rows"] if each["name"] == name]
+    return row
+
+
+def _index_recall(collection: Mapping[str, Any], row: str) -> float:
+    """Recall@10 of the index that a row was searched with; 1 for a baseline."""
+    system = _row(collection, row)["system"]
+    recalls = [
+        each["index_recall_at_10"] for each in collection["systems"] if each["name"] == system
+    ]
+    return float(recalls[0]) if recalls else 1.0
 
 
 def _settings(
     results: Mapping[str, Any], collection: Mapping[str, Any], row: str
 ) -> dict[str, str]:
     """Row, model, config, versions and hardware as flat names with their values."""
-    (of_row,) = [each for each in collection["rows"] if each["name"] == row]
+    of_row = _row(collection, row)
     systems = [each for each in collection["systems"] if each["name"] == of_row["system"]]
     tree = {
         "row": of_row["label"],

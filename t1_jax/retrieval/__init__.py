@@ -20,7 +20,6 @@ from t1_jax.retrieval.folder import FileState as FileState
 from t1_jax.retrieval.folder import FolderContents as FolderContents
 from t1_jax.retrieval.folder import read_folder as read_folder
 from t1_jax.retrieval.fusion import Fusion as Fusion
-from t1_jax.retrieval.fusion import FusionMethod as FusionMethod
 from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
@@ -54,13 +53,15 @@ from t1_jax.retrieval.jsonl import Record as Record
 from t1_jax.retrieval.jsonl import parse_json as parse_json
 from t1_jax.retrieval.jsonl import read_records as read_records
 from t1_jax.retrieval.layouts import find_layout as find_layout
-from t1_jax.retrieval.layouts import recognize_layout as recognize_layout
 from t1_jax.retrieval.load import load_collection as load_collection
 from t1_jax.retrieval.load import load_documents as load_documents
 from t1_jax.retrieval.load import load_queries as load_queries
 from t1_jax.retrieval.load import splits_of as splits_of
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
+from t1_jax.retrieval.near_duplicates import NearDuplicateIndex as NearDuplicateIndex
+from t1_jax.retrieval.near_duplicates import jaccard as jaccard
+from t1_jax.retrieval.near_duplicates import shingles as shingles
 from t1_jax.retrieval.query_file import QueryFile as QueryFile
 from t1_jax.retrieval.query_file import check_query_file as check_query_file
 from t1_jax.retrieval.ranking import rank_documents as rank_documents

@@ -8,7 +8,7 @@ from pathlib import Path
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import Document
 from t1_jax.retrieval.layouts import Entry, RecordFile
-from t1_jax.retrieval.load import corpus_files, parse_document
+from t1_jax.retrieval.load import corpus_files, to_document
 from t1_jax.retrieval.validation import DUPLICATE_DOCUMENT, ValidationReport
 
 
@@ -35,7 +35,7 @@ class CorpusFile:
         report = ValidationReport()
         for file in self.files:
             for entry in file.read(report, lenient=True):
-                document = parse_document(entry, report)
+                document = to_document(entry, report)
                 if document is None or document.id in seen:
                     continue
                 if has_duplicates:
@@ -55,7 +55,7 @@ def check_corpus_file(path: Path, *, lenient: bool = False) -> CorpusFile:
     report = ValidationReport()
     contents: dict[str, bytes] = {}
     for entry in (entry for file in files for entry in file.read(report, lenient=lenient)):
-        document = parse_document(entry, report)
+        document = to_document(entry, report)
         if document is None:
             continue
         content = f"{document.title}\0{document.text}".encode(errors="surrogatepass")

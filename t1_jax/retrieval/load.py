@@ -10,13 +10,16 @@ from typing import TypeVar
 
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import Collection, Document, Query, SourceLocation
+from t1_jax.retrieval.jsonl import Record
 from t1_jax.retrieval.layouts import (
     Entry,
     Exclusion,
     Layout,
     RecordFile,
     Split,
+    document_entry,
     document_file,
+    query_entry,
     query_file,
     recognize_layout,
 )
@@ -176,7 +179,7 @@ def corpus_files(path: Path) -> tuple[RecordFile[Entry], ...]:
     return layout.corpus
 
 
-def parse_document(entry: Entry, report: ValidationReport) -> Document | None:
+def to_document(entry: Entry, report: ValidationReport) -> Document | None:
     """The document of an entry; one without text is reported, and None."""
     if not entry.text and not entry.title:
         report.add(EMPTY_DOCUMENT, entry.location, f"document {entry.id!r}")
@@ -185,12 +188,30 @@ def parse_document(entry: Entry, report: ValidationReport) -> Document | None:
     return Document(id=entry.id, title=entry.title, text=entry.text, location=location)
 
 
-def parse_query(entry: Entry, report: ValidationReport) -> Query | None:
+def to_query(entry: Entry, report: ValidationReport) -> Query | None:
     """The query of an entry; one without text is reported, and None."""
     if not entry.text:
         report.add(EMPTY_QUERY, entry.location, f"query {entry.id!r}")
         return None
     return Query(id=entry.id, text=entry.text)
+
+
+def parse_document(record: Record, report: ValidationReport) -> Document | None:
+    """The document of a JSON object; see `document_file` for its keys, and `to_document`.
+
+    Raises:
+        DataError: a field is missing or malformed; names file and line.
+    """
+    return to_document(document_entry(record), report)
+
+
+def parse_query(record: Record, report: ValidationReport) -> Query | None:
+    """The query of a JSON object; see `query_file` for its keys, and `to_query`.
+
+    Raises:
+        DataError: a field is missing or malformed; names file and line.
+    """
+    return to_query(query_entry(record), report)
 
 
 def _check_has_documents(layout: Layout) -> None:
@@ -207,7 +228,7 @@ def _read_documents(
     documents: dict[str, Document] = {}
     for file in files:
         entries = file.read(report, lenient=lenient)
-        items = ((entry, parse_document(entry, report)) for entry in entries)
+        items = ((entry, to_document(entry, report)) for entry in entries)
         _add_distinct(items, documents, DUPLICATE_DOCUMENT, report)
         if not documents:
             raise DataError(f"{file.path} has no entry with text")
@@ -219,7 +240,7 @@ def _read_queries(
 ) -> dict[str, Query]:
     queries: dict[str, Query] = {}
     entries = file.read(report, lenient=lenient)
-    items = ((entry, parse_query(entry, report)) for entry in entries)
+    items = ((entry, to_query(entry, report)) for entry in entries)
     _add_distinct(items, queries, DUPLICATE_QUERY, report)
     if not queries:
         raise DataError(f"{file.path} has no entry with text")

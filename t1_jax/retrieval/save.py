@@ -10,7 +10,7 @@ from pathlib import Path
 from t1_jax.errors import DataError
 from t1_jax.files import atomic_folder
 from t1_jax.retrieval.collection import Collection
-from t1_jax.retrieval.layouts.beir import QRELS_HEADER
+from t1_jax.retrieval.layouts import QRELS_HEADER
 
 _SPLIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 

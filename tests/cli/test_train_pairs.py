@@ -7,8 +7,10 @@ import pytest
 import yaml
 
 from t1_jax.config import load_config
+from t1_jax.retrieval import Collection, Query, save_collection
 from t1_jax.text import T1Tokenizer
 from t1_jax.train import TrainConfig, TrainResult
+from t1_jax.train.data import read_pairs
 from tests.cli.machine import use_known_machine
 from tests.train.toy_runs import ANIMALS, ASKED, S1, S3, merged, toy_fields, write_model
 
@@ -56,6 +58,27 @@ def test_the_plan_says_what_will_be_done_and_writes_nothing(t1, pairs, model):
     assert "M parameters (LoRA) on 1 x cpu" in words
     assert "training takes about" in words
     assert not (pairs.parent / "runs").exists()
+
+
+def test_the_training_split_of_a_collection_is_data(t1, pairs, model):
+    """A training query that its test split has is not trained on."""
+    read = read_pairs([pairs])
+    train = Collection(
+        name="zoo",
+        documents=read.documents,
+        queries=tuple(Query(id=item.query_id, text=item.query) for item in read.records),
+        qrels={item.query_id: item.positives for item in read.records},
+    )
+    test = train.with_queries([train.queries[0].id])
+    save_collection({"train": train, "test": test}, pairs.parent / "zoo")
+    answer = t1("train", "--data", pairs.parent / "zoo", "-m", model, "--minutes", 5, "--plan")
+    assert answer.code == 0, answer.err
+    words = " ".join(answer.out.split())
+    assert "removed: 1 query of held-out splits" in words
+    assert "47 queries, 8 documents: " in words
+    answer = t1("train", "--data", pairs.parent / "zoo", "--data", pairs, "--plan")
+    assert answer.code == 2
+    assert "training data by itself" in answer.err
 
 
 def test_pairs_become_a_model_that_is_compared_with_the_one_before(t1, pairs, model, toy_recipe):

@@ -145,6 +145,36 @@ def test_incomparable_runs_are_told_every_reason():
         compare_runs(deep, flat, metrics=["MAP"])
 
 
+def test_what_qualifies_a_comparison_is_said(evaluation: Evaluation, tmp_path):
+    write_results(tmp_path / "out", [evaluation])
+    path = tmp_path / "out/results.json"
+    results = json.loads(path.read_text())
+    (collection,) = results["collections"]
+    collection["systems"][0]["index_recall_at_10"] = 0.875
+    for row in collection["rows"]:
+        if row["name"] == "t1-own":
+            row["queries_without_result"] = ["q1"]
+    path.write_text(json.dumps(results))
+    runs = [read_scored_run(tmp_path / "out", name) for name in ("bm25", "t1-own", "t1-gold")]
+    title = evaluation.title
+    missing = f"{title}: {{}} has no result for 1 query, which counts 0"
+    approximate = "{} searched an approximate index, with recall@10 of 0.875"
+    oracle = "{} has seen the answers: it is an upper bound, not a result"
+    assert compare(runs[1], runs[2]).caveats == (
+        approximate.format("A"),
+        missing.format("A"),
+        oracle.format("B"),
+        approximate.format("B"),
+    )
+    result = compare(runs[0], runs[2])
+    assert result.caveats == (
+        f"{title}: A has no result for 2 queries, which count 0",
+        oracle.format("B"),
+        approximate.format("B"),
+    )
+    assert f"{oracle.format('B')}." in comparison_as_markdown(result)
+
+
 def test_tables_for_papers_escape_names():
     first, second = run("runs/a_1 & co", pe_ts=np.zeros(3)), run("B|", pe_ts=np.ones(3))
     result = compare(first, second)

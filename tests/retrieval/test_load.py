@@ -13,10 +13,14 @@ from t1_jax.retrieval import (
     Collection,
     Document,
     Query,
+    Record,
+    SourceLocation,
     load_collection,
     save_collection,
     splits_of,
 )
+from t1_jax.retrieval.load import parse_document, parse_query
+from t1_jax.retrieval.validation import ValidationReport
 
 
 def append(path: Path, *lines: str) -> None:
@@ -329,3 +333,19 @@ def test_a_folder_in_use_is_not_overwritten_by_chance(collection: Collection, tm
         save_collection({"test": collection}, tmp_path / "c")
     save_collection({"dev": collection}, tmp_path / "c", overwrite=True)
     assert splits_of(tmp_path / "c") == ("dev",)
+
+
+def test_single_records_are_parsed_as_those_of_files():
+    location = SourceLocation(path=Path("x/rows.parquet"), line=3)
+    report = ValidationReport()
+    record = Record(location=location, fields={"docid": 7, "title": "T", "text": "x"})
+    document = parse_document(record, report)
+    assert document == Document(id="7", title="T", text="x")
+    assert document.location == SourceLocation(path=Path("rows.parquet"), line=3)
+    asked = Record(location=location, fields={"qid": "q", "query": "who?"})
+    assert parse_query(asked, report) == Query(id="q", text="who?")
+    empty = Record(location=location, fields={"_id": "e", "text": " "})
+    assert parse_document(empty, report) is None
+    assert parse_query(empty, report) is None
+    with pytest.raises(DataError, match=r"rows.parquet:3: document 'e' \(1 document without"):
+        report.raise_unless(lenient=False)

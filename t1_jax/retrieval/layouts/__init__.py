@@ -1,5 +1,6 @@
 """Layouts of collections in a folder: BEIR, TREC, Tevatron and FlagEmbedding."""
 
+from t1_jax.retrieval.layouts.beir import QRELS_HEADER as QRELS_HEADER
 from t1_jax.retrieval.layouts.layout import Layout as Layout
 from t1_jax.retrieval.layouts.layout import Split as Split
 from t1_jax.retrieval.layouts.recognize import find_layout as find_layout

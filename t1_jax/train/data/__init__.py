@@ -1,6 +1,8 @@
 """Training data: records and their files, decontamination, batches of examples, negatives."""
 
+from t1_jax.retrieval import jaccard as jaccard
 from t1_jax.retrieval import normalize_text as normalize_text
+from t1_jax.retrieval import shingles as shingles
 from t1_jax.retrieval import text_hash as text_hash
 from t1_jax.train.data.batch_iterator import BatchIterator as BatchIterator
 from t1_jax.train.data.batch_iterator import epoch_steps as epoch_steps
@@ -11,15 +13,14 @@ from t1_jax.train.data.config import StageDataConfig as StageDataConfig
 from t1_jax.train.data.leakage import LeakConfig as LeakConfig
 from t1_jax.train.data.leakage import LeakReport as LeakReport
 from t1_jax.train.data.leakage import find_leaks as find_leaks
-from t1_jax.train.data.leakage import jaccard as jaccard
 from t1_jax.train.data.leakage import refuse_leaks as refuse_leaks
 from t1_jax.train.data.leakage import remove_leaks as remove_leaks
-from t1_jax.train.data.leakage import shingles as shingles
 from t1_jax.train.data.negatives import Candidates as Candidates
 from t1_jax.train.data.negatives import candidate_mask as candidate_mask
 from t1_jax.train.data.negatives import collect_candidates as collect_candidates
 from t1_jax.train.data.negatives import exclude_known_answers as exclude_known_answers
 from t1_jax.train.data.pair_files import Pairs as Pairs
+from t1_jax.train.data.pair_files import pairs_of_collection as pairs_of_collection
 from t1_jax.train.data.pair_files import read_pairs as read_pairs
 from t1_jax.train.data.prepare import COLLECTION as COLLECTION
 from t1_jax.train.data.prepare import RECORDS as RECORDS

@@ -1,12 +1,10 @@
 """Decontamination: exact and near duplicates of held-out queries, and duplicate records."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import Collection, normalize_text
+from t1_jax.retrieval import Collection, NearDuplicateIndex, normalize_text
 from t1_jax.train.data.records import TrainingRecord, TrainingSet
 
 
@@ -120,20 +118,25 @@ def find_leaks(
     """At most one leak per record: exact ones first, then by falling similarity."""
     exact = tuple(_exact_leaks(sets, held_out))
     seen = {(leak.set_name, leak.query_id) for leak in exact}
-    index = _NearIndex(held_out, config or LeakConfig())
+    config = config or LeakConfig()
+    owners = [(item.name, query) for item in held_out for query in item.queries]
+    index = NearDuplicateIndex(
+        [query.text for _, query in owners], threshold=config.near, size=config.shingle
+    )
     near: list[Leak] = []
     for item in sets:
         for record in item.records:
             if (item.name, record.query_id) in seen:
                 continue
             if closest := index.closest(record.query):
-                similarity, collection, query_id = closest
+                similarity, number = closest
+                collection, query = owners[number]
                 near.append(
                     Leak(
                         set_name=item.name,
                         query_id=record.query_id,
                         held_out=collection,
-                        held_out_query=query_id,
+                        held_out_query=query.id,
                         exact=False,
                         similarity=similarity,
                     )
@@ -193,62 +196,3 @@ def _exact_leaks(sets: Sequence[TrainingSet], held_out: Sequence[Collection]) ->
                     exact=True,
                     similarity=1.0,
                 )
-
-
-class _NearIndex:
-    """An inverted index from the rarest shingles of held-out queries (prefix filtering).
-
-    It is exact: two sets x, y of Jaccard similarity t share at least ceil(t |x|) and
-    ceil(t |y|) elements. If the elements of both are put in one order, they therefore share one
-    among the first |x| - ceil(t |x|) + 1 of x and |y| - ceil(t |y|) + 1 of y (Bayardo, Ma,
-    Srikant, "Scaling up all pairs similarity search", 2007). The rarest shingles come first, which
-    keeps the lists short.
-    """
-
-    def __init__(self, held_out: Sequence[Collection], config: LeakConfig) -> None:
-        self._config = config
-        self._owners = [(item.name, query.id) for item in held_out for query in item.queries]
-        self._sets = [
-            shingles(query.text, config.shingle) for item in held_out for query in item.queries
-        ]
-        self._counts = dict(Counter(shingle for held in self._sets for shingle in held))
-        self._lists: dict[str, list[int]] = {}
-        for number, held in enumerate(self._sets):
-            for shingle in self._prefix(held):
-                self._lists.setdefault(shingle, []).append(number)
-
-    def closest(self, text: str) -> tuple[float, str, str] | None:
-        """Similarity, collection and id of the nearest held-out query, if it is near enough."""
-        own = shingles(text, self._config.shingle)
-        numbers = {n for shingle in self._prefix(own) for n in self._lists.get(shingle, ())}
-        best: tuple[float, str, str] | None = None
-        for number in sorted(numbers):
-            sizes = sorted((len(own), len(self._sets[number])))
-            if sizes[0] < self._config.near * sizes[1] - 1e-9:
-                continue  # too small even as a subset
-            similarity = jaccard(own, self._sets[number])
-            if similarity >= self._config.near and (best is None or similarity > best[0]):
-                best = (similarity, *self._owners[number])
-        return best
-
-    def _prefix(self, items: frozenset[str]) -> list[str]:
-        # The slack covers the rounding of near * n: a longer prefix is never wrong.
-        length = len(items) - ceil(self._config.near * len(items) - 1e-9) + 1
-        # Shingles of no held-out query are the rarest and match nothing; they may fill the prefix.
-        known = items & self._counts.keys()
-        length -= len(items) - len(known)
-        if length <= 0:
-            return []
-        return [shingle for _, shingle in sorted((self._counts[s], s) for s in known)[:length]]
-
-
-def shingles(text: str, size: int) -> frozenset[str]:
-    """All substrings of `size` characters of the normalized text; a shorter text is one itself."""
-    text = normalize_text(text)
-    return frozenset(text[i : i + size] for i in range(max(1, len(text) - size + 1)))
-
-
-def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
-    """Jaccard similarity of two sets, at least one of them not empty."""
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)

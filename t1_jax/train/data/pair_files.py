@@ -17,8 +17,8 @@ from typing import Any
 
 from t1_jax.config import suggestion
 from t1_jax.errors import DataError
-from t1_jax.retrieval import Document, SourceLocation, id_error, text_error, text_hash
-from t1_jax.train.data.records import TrainingRecord
+from t1_jax.retrieval import Collection, Document, SourceLocation, id_error, text_error, text_hash
+from t1_jax.train.data.records import TrainingRecord, records_from_collection
 from t1_jax.train.data.table_files import Row, read_rows
 
 _QUERY = ("query", "anchor", "question", "query_text", "sentence1")
@@ -109,6 +109,18 @@ def read_pairs(paths: Sequence[Path], corpus: Iterable[Document] = ()) -> Pairs:
         records=_with_distinct_ids(records),
         notes={note: number for note, number in notes.items() if number},
     )
+
+
+def pairs_of_collection(collection: Collection) -> Pairs:
+    """The queries of a collection with their relevant documents, and all its documents.
+
+    Raises:
+        DataError: no query has a relevant document.
+    """
+    records = records_from_collection(collection)
+    if not records:
+        raise DataError(f"{collection.name} has no query with a relevant document")
+    return Pairs(documents=collection.documents, records=records, notes=collection.notes)
 
 
 class _Passages:

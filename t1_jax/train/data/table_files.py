@@ -32,8 +32,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     if path.is_dir():
         raise DataError(
             f"{path} is a folder",
-            hint="give a file; a collection in the BEIR layout is a source in a config: "
-            f"data.sources.NAME.collection={path}",
+            hint="give a file; the folder of a collection is given alone, without other files",
         )
     suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
     if suffix not in SUFFIXES or (suffix == ".parquet" and path.suffix == ".gz"):
