@@ -1,6 +1,7 @@
 """Files: reading of text, atomic writes, and hashes."""
 
 import codecs
+import ctypes
 import gzip
 import hashlib
 import os
@@ -106,11 +107,17 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def replace_folder(scratch: Path, target: Path) -> None:
-    """Moves `scratch` to `target`; a previous `target` is restored on failure."""
+    """Moves `scratch` to `target`; a previous `target` is restored on failure.
+
+    On Linux both change places in one step, so that a kill at any moment leaves one of them there.
+    """
     if target.is_symlink() and not target.exists():
         target.unlink()  # a broken link
     if not target.exists():
         scratch.rename(target)
+        return
+    if not target.is_symlink() and _exchange(scratch, target):
+        shutil.rmtree(scratch, ignore_errors=True)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     target.rename(aside / "folder")
@@ -121,6 +128,15 @@ def replace_folder(scratch: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two paths in one step (renameat2); False where the system cannot."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_atomically(target: Path, content: str | bytes) -> None:
