@@ -86,7 +86,7 @@ def delete_from_index(
     if bool(ids) == (file is not None):
         raise ConfigError(
             "give the ids of the documents to delete, or a file of them",
-            hint="t1 index delete INDEX ID, or --ids FILE",
+            hint="add the ids after the index, or --ids with a file",
         )
     listed = list(ids or ()) if file is None else [line for _, line in read_lines(file) if line]
     require_backend(read_manifest(folder).kind)
