@@ -104,7 +104,7 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sampled(ids: Sequence[str], most: int) -> list[str]:
     chosen = np.sort(np.random.default_rng(0).permutation(len(ids))[:most])
-    return [ids[place] for place in chosen.tolist()]
+    return [ids[int(place)] for place in chosen]
 
 
 def _cosines(a: Index, b: Index, ids: Sequence[str]) -> np.ndarray | None:

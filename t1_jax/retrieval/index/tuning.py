@@ -50,13 +50,17 @@ def choose_settings(
     trials = [
         trial for ladder in ladders for trial in _climb(index, ladder, sample, minimum_recall)
     ]
-    reaching = [trial for trial in trials if trial.recall_at_10 >= minimum_recall]
-    if reaching:
-        chosen = max(reaching, key=lambda trial: trial.queries_per_second)
-    else:
-        chosen = max(trials, key=lambda trial: trial.recall_at_10)
+    chosen = best_trial(trials, minimum_recall)
     index.settings = chosen.settings
     return chosen
+
+
+def best_trial(trials: Sequence[Trial[Settings]], minimum_recall: float) -> Trial[Settings]:
+    """The fastest of those that reach a recall, or else the one with the highest recall."""
+    reaching = [trial for trial in trials if trial.recall_at_10 >= minimum_recall]
+    if reaching:
+        return max(reaching, key=lambda trial: trial.queries_per_second)
+    return max(trials, key=lambda trial: trial.recall_at_10)
 
 
 def check_recall(name: str, trial: Trial, minimum_recall: float) -> None:

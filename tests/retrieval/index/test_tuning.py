@@ -7,15 +7,27 @@ import pytest
 
 from t1_jax.errors import IndexContractError
 from t1_jax.retrieval.index import EmbeddingTable, tuning
-from t1_jax.retrieval.index.numpy_index import NumpyIndex
+from t1_jax.retrieval.index.approximate import ApproximateIndex
 from t1_jax.retrieval.index.recall import RecallSample
 from t1_jax.retrieval.index.tuning import Trial, check_recall, choose_settings, counts_up_to
 
 
-class Tuned(NumpyIndex):
-    """An index with settings."""
+class Tuned(ApproximateIndex):
+    """An index whose settings are measured."""
 
-    settings: Any = None
+    @staticmethod
+    def train(table, settings):
+        return None
+
+    @staticmethod
+    def read_trained(folder, settings):
+        return None
+
+    def write_trained(self, folder):
+        pass
+
+    def propose(self, units, count):
+        return np.zeros((len(units), 1), np.int64)
 
 
 def choose(monkeypatch, ladders, recall_of, speed_of, minimum) -> tuple[Trial, list[Any]]:
@@ -30,7 +42,7 @@ def choose(monkeypatch, ladders, recall_of, speed_of, minimum) -> tuple[Trial, l
         )
 
     monkeypatch.setattr(tuning, "_measured", measured)
-    index = Tuned(EmbeddingTable.from_vectors(["a"], np.eye(1)))
+    index = Tuned(EmbeddingTable.from_vectors(["a"], np.eye(1)), None, None)
     trial = choose_settings(index, ladders, RecallSample(index.table), minimum)
     assert index.settings == trial.settings
     return trial, tried
