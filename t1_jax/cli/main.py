@@ -25,6 +25,7 @@ from t1_jax.cli.evaluate import evaluate
 from t1_jax.cli.explain import explain
 from t1_jax.cli.index import build_index, index_info, verify_index
 from t1_jax.cli.index_edit import add_to_index, delete_from_index, diff_index
+from t1_jax.cli.index_export import export_index
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.prompt import show_prompt
@@ -124,7 +125,7 @@ index_app = typer.Typer(
     no_args_is_help=True,
 )
 _add(index_app, None, build=build_index, add=add_to_index, delete=delete_from_index)
-_add(index_app, None, info=index_info, verify=verify_index, diff=diff_index)
+_add(index_app, None, info=index_info, verify=verify_index, diff=diff_index, export=export_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, explain=explain, evaluate=evaluate, compare=compare)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
