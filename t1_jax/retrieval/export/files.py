@@ -12,7 +12,7 @@ import numpy as np
 from t1_jax.errors import T1Error
 from t1_jax.files import check_new_file, write_atomically
 from t1_jax.retrieval.export.rows import IndexRows
-from t1_jax.retrieval.index.faiss_index import faiss_module
+from t1_jax.retrieval.index import faiss_module
 
 
 def write_parquet(rows: IndexRows, output: str, *, name: str, overwrite: bool) -> None:

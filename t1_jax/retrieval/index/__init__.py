@@ -14,6 +14,7 @@ from t1_jax.retrieval.index.embedding_table import EmbeddingTable as EmbeddingTa
 from t1_jax.retrieval.index.embedding_table import RowLists as RowLists
 from t1_jax.retrieval.index.embedding_table import unit_vectors as unit_vectors
 from t1_jax.retrieval.index.faiss_index import FaissSettings as FaissSettings
+from t1_jax.retrieval.index.faiss_index import faiss_module as faiss_module
 from t1_jax.retrieval.index.precision import STORED_DTYPES as STORED_DTYPES
 from t1_jax.retrieval.index.precision import StoredPrecision as StoredPrecision
 from t1_jax.retrieval.index.precision import check_truncation as check_truncation
