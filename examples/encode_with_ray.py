@@ -1,9 +1,7 @@
 """Encode a corpus on a Ray cluster; a worker that is lost costs the shard that it was encoding.
 
-    pip install "ray[data]"; t1 pull t1-smollm2-135m
-    python examples/encode_with_ray.py corpus.jsonl runs/ray-index
-
-`t1 search runs/ray-index "..."` searches the result.
+pip install "ray[data]"; t1 pull t1-smollm2-135m
+python examples/encode_with_ray.py corpus.jsonl runs/ray-index
 """
 
 import sys
@@ -15,8 +13,6 @@ import ray
 from t1_jax import T1, build_index
 from t1_jax.retrieval import load_documents
 from t1_jax.retriever import document_fingerprint, encoding_record, open_model
-
-SHARD_DOCUMENTS = 4096
 
 
 class Encoder:
@@ -36,7 +32,7 @@ def main(
     output: str,
     model_name: str = "t1-smollm2-135m",
     workers: int = 2,
-    shard_documents: int = SHARD_DOCUMENTS,
+    shard_documents: int = 4096,
 ) -> None:
     """Encodes a JSONL file with _id, text and optional title, and saves an exact index."""
     collection = load_documents(Path(corpus))
@@ -57,4 +53,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(sys.argv[1], sys.argv[2])
