@@ -30,6 +30,10 @@ def test_precision_and_truncation_say_what_they_lose(t1, base_model, pets, tmp_p
     assert info.code == 0, info.err
     assert "precision recall at 10" in info.out
     assert t1("index", "verify", tmp_path / "v").code == 0
+    found = t1("search", tmp_path / "v", "who purrs?", "--no-think", "--json")
+    assert found.code == 0, found.err
+    explained = t1("explain", tmp_path / "v", "who purrs?", "--max-thought-tokens", 2)
+    assert explained.code == 0, explained.err
     answer = t1(*how, "--overwrite", "--truncate-dim", 64)
     assert answer.code == 2
     assert "truncate_dim is 64, and an embedding has 32 dimensions" in answer.err
