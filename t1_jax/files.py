@@ -2,6 +2,7 @@
 
 import codecs
 import ctypes
+import glob
 import gzip
 import hashlib
 import os
@@ -14,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
+
+if sys.platform != "win32":
+    import fcntl
 
 RESOURCES = Path(__file__).parent / "resources"
 """Files that come with the package: the recipes in `configs`, and the adapters in `models`."""
@@ -83,6 +87,8 @@ def sha256_of(path: Path, chunk_bytes: int = 1 << 22) -> str:
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty sibling folder that replaces `target` if the block succeeds.
 
+    Folders of processes that were killed are removed.
+
     Raises:
         T1Error: `target` exists and is not an empty folder (unless `overwrite`), or the write
             failed; in both cases the previous `target` is unchanged.
@@ -92,10 +98,15 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        for folder in target.parent.glob(f".{glob.escape(target.name)}.new.*"):
+            with _locked(folder) as is_ours:
+                if is_ours:
+                    shutil.rmtree(folder, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.new.", dir=target.parent))
         scratch.chmod(0o755)
-        yield scratch
-        replace_folder(scratch, target)
+        with _locked(scratch):
+            yield scratch
+            replace_folder(scratch, target)
     except OSError as error:
         raise T1Error(
             f"{target} could not be written: {error.strerror or error}",
@@ -104,6 +115,29 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Locks a folder as long as the process lives; whether no other process has locked it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # it is gone, or the system cannot open folders
+        yield False
+        return
+    try:
+        yield _flock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    """Whether no other process has locked what was opened."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def replace_folder(scratch: Path, target: Path) -> None:

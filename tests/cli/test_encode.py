@@ -104,3 +104,10 @@ def test_sampling_options_are_checked_before_a_model_is_opened(t1, pets, tmp_pat
     )
     assert answer.code == 2
     assert "temperature must lie between 0.01 and 100, or be 0 (greedy), got inf" in answer.err
+
+
+def test_queries_are_not_for_a_job_of_several_processes(t1, pets, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    answer = t1("encode", "-c", pets, "--side", "query", "-o", tmp_path / "v")
+    assert answer.code == 2
+    assert "queries are encoded by one process" in answer.err
