@@ -158,13 +158,15 @@ class ApproximateIndex(NumpyIndex):
             block = slice(start, start + size)
             scores = self._exact_scores(units[block], proposed[block])
             lowest = np.where(proposed[block] >= 0, scores, np.inf).min(axis=1, initial=np.inf)
-            for query, rows in enumerate(excluded_rows[block]):
-                if len(rows := rows[rows >= 0]):
-                    scores[query, np.isin(proposed[start + query], rows)] = -np.inf
+            for query in np.flatnonzero((excluded_rows[block] >= 0).any(axis=1)):
+                is_excluded = np.isin(proposed[start + query], excluded_rows[start + query])
+                scores[query, is_excluded] = -np.inf
             best.add_candidates(start, scores, proposed[block])
             # Rows that were not proposed may be as good as the last one of the result.
             unsettled[block] = lowest >= best.scores[block, -1] - SCORE_TOLERANCE
-        removed = np.array([len(np.unique(rows[rows >= 0])) for rows in excluded_rows])
+        removed = np.zeros(len(units), np.int64)
+        for query in np.flatnonzero((excluded_rows >= 0).any(axis=1)):
+            removed[query] = len(np.setdiff1d(excluded_rows[query], [-1]))
         available = np.minimum(best.rows.shape[1], len(self.ids) - removed)
         unsettled &= (proposed >= 0).sum(axis=1) < len(self.ids)
         unsettled |= (best.rows >= 0).sum(axis=1) < available

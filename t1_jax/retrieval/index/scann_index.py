@@ -133,7 +133,9 @@ class ScannIndex(ApproximateIndex):
     @staticmethod
     def train(table: EmbeddingTable, settings: ScannSettings) -> Any:
         """See `ApproximateIndex.train`."""
-        builder = scann_ops().builder(np.ascontiguousarray(table.vectors), 10, "dot_product")
+        builder = scann_ops().builder(
+            np.ascontiguousarray(table.block(0, len(table.ids))), 10, "dot_product"
+        )
         if settings.method == "brute_force":
             return builder.score_brute_force().build()
         # Random first centers would merge clusters, and recall would fall by up to a half.
@@ -157,11 +159,12 @@ class ScannIndex(ApproximateIndex):
 
     def propose(self, units: Float32[np.ndarray, "B E"], count: int) -> Int[np.ndarray, "B M"]:
         """See `ApproximateIndex.propose`."""
+        leaves = self.settings.leaves_to_search if self.settings.method == "tree" else None
         rows, scores = self._trained.search_batched_parallel(
             units,
             final_num_neighbors=count,
             pre_reorder_num_neighbors=max(count, self.settings.candidates or 1),
-            leaves_to_search=self.settings.leaves_to_search,
+            leaves_to_search=leaves,
             batch_size=_QUERIES_PER_THREAD,
         )
         return np.where(np.isnan(scores), -1, rows.astype(np.int64))

@@ -30,7 +30,7 @@ def test_a_tied_row_is_as_good_as_another():
     vectors[25:] = (0, 1)
     table = EmbeddingTable.from_vectors([str(row) for row in range(30)], vectors)
     sample = RecallSample(table, np.array([[1.0, 0.0]]))
-    assert sample.source == "1 queries"
+    assert sample.source == "1 query"
     assert sample.recall_at_10(Fixed(table, range(10))) == 1
     assert sample.recall_at_10(Fixed(table, [0, 1, 2, 3, 4, 20, 21, 22, 23, 24])) == 1
     assert sample.recall_at_10(Fixed(table, [0, 1, 2, 3, 4, 20, 21, 22, 25, 26])) == 0.8
