@@ -23,7 +23,7 @@ def test_a_table_of_back_ends_at_equal_recall(tmp_path: Path, capsys, monkeypatc
     assert all(row["recall_at_10"] > 0.5 for row in rows[2:])
     table = (tmp_path / "index.md").read_text().splitlines()
     assert len(table) == 2 + len(rows)
-    assert "leaves 43, leaves_to_search" in table[-1]
+    assert "leaves 41, leaves_to_search" in table[-1]
 
 
 def test_real_embeddings_are_held_out_as_queries(tmp_path: Path):
