@@ -64,7 +64,11 @@ class Timing:
 
 
 def main() -> int:
-    """Runs the benchmark; see `--help`."""
+    """Runs the benchmark of a model, or with `index` first that of indexes; see `--help`."""
+    if sys.argv[1:2] == ["index"]:
+        from benchmarks import index
+
+        return index.main(sys.argv[2:])
     arguments = _parse()
     console = Console(stderr=True)
     source = pull_model("smollm2-135m-instruct")

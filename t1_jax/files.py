@@ -1,6 +1,8 @@
 """Files: reading of text, atomic writes, and hashes."""
 
 import codecs
+import ctypes
+import glob
 import gzip
 import hashlib
 import os
@@ -13,6 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from t1_jax.errors import DataError, T1Error
+
+if sys.platform != "win32":
+    import fcntl
 
 RESOURCES = Path(__file__).parent / "resources"
 """Files that come with the package: the recipes in `configs`, and the adapters in `models`."""
@@ -82,6 +87,8 @@ def sha256_of(path: Path, chunk_bytes: int = 1 << 22) -> str:
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty sibling folder that replaces `target` if the block succeeds.
 
+    Folders of processes that were killed are removed.
+
     Raises:
         T1Error: `target` exists and is not an empty folder (unless `overwrite`), or the write
             failed; in both cases the previous `target` is unchanged.
@@ -91,10 +98,15 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        for folder in target.parent.glob(f".{glob.escape(target.name)}.new.*"):
+            with _locked(folder) as is_ours:
+                if is_ours:
+                    shutil.rmtree(folder, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.new.", dir=target.parent))
         scratch.chmod(0o755)
-        yield scratch
-        replace_folder(scratch, target)
+        with _locked(scratch):
+            yield scratch
+            replace_folder(scratch, target)
     except OSError as error:
         raise T1Error(
             f"{target} could not be written: {error.strerror or error}",
@@ -105,12 +117,41 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Locks a folder as long as the process lives; whether no other process has locked it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # it is gone, or the system cannot open folders
+        yield False
+        return
+    try:
+        yield _flock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int) -> bool:
+    """Whether no other process has locked what was opened."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 def replace_folder(scratch: Path, target: Path) -> None:
-    """Moves `scratch` to `target`; a previous `target` is restored on failure."""
+    """Moves `scratch` to `target`; a previous `target` is restored on failure.
+
+    On Linux both change places in one step, so that a kill at any moment leaves one of them there.
+    """
     if target.is_symlink() and not target.exists():
         target.unlink()  # a broken link
     if not target.exists():
         scratch.rename(target)
+        return
+    if not target.is_symlink() and _exchange(scratch, target):
+        shutil.rmtree(scratch, ignore_errors=True)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     target.rename(aside / "folder")
@@ -121,6 +162,15 @@ def replace_folder(scratch: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two paths in one step (renameat2); False where the system cannot."""
+    function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if function is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def write_atomically(target: Path, content: str | bytes) -> None:

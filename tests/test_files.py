@@ -1,5 +1,6 @@
 """Files: targets are checked before work is done for them, and replaced whole."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,27 @@ def test_a_full_disk_is_an_error_and_leaves_what_was_there(tmp_path: Path, monke
         write_atomically(tmp_path / "file", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_running_one_stays(tmp_path: Path):
+    target = tmp_path / "index"
+    (tmp_path / ".index.new.killed").mkdir()
+    (tmp_path / ".index.parts").mkdir()
+    with atomic_folder(target) as running:
+        with atomic_folder(target) as second:
+            (second / "file").write_text("second")
+        assert running.is_dir()
+        (running / "file").write_text("first")
+        (running / "more").write_text("")
+        shutil.rmtree(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".index.parts", "index"]
+    assert (target / "file").read_text() == "first"
+
+
+def test_a_yielded_error_leaves_the_target(tmp_path: Path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "file").write_text("old")
+    with pytest.raises(KeyError), atomic_folder(tmp_path / "index", overwrite=True):
+        raise KeyError
+    assert (tmp_path / "index" / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]

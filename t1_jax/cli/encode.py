@@ -9,7 +9,7 @@ import typer
 
 from t1_jax.cli import options
 from t1_jax.cli.output import Output
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, UnsupportedError
 from t1_jax.progress import counted, duration_text
 
 if TYPE_CHECKING:
@@ -51,12 +51,13 @@ def encode(
 
     A folder of document embeddings is an exact index: `t1 search` and `t1 index info` read it.
 
-    Documents are encoded in shards. The same command goes on after an interruption. With
-    JAX_COORDINATOR_ADDRESS (or T1_MULTI_HOST=1 on a TPU pod) the processes of a job share the
-    shards; they need a common file system.
+    Documents are encoded in shards. The same command goes on after an interruption. The processes
+    of a job share the shards and need a common file system: T1_MULTI_HOST=1 srun t1 encode ...
 
     Example: t1 encode --collection cwe --output runs/cwe-vectors
     """
+    import jax
+
     from t1_jax.cli.inputs import open_corpus, open_queries
     from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.files import check_new_folder
@@ -74,6 +75,11 @@ def encode(
             hint="add --collection cwe, or --input texts.jsonl",
         )
     check_new_folder(output, overwrite=overwrite)
+    is_job = jax.distributed.is_initialized()
+    if side == "query" and is_job:
+        raise UnsupportedError(
+            "queries are encoded by one process", hint="run it without JAX_COORDINATOR_ADDRESS"
+        )
     if side == "query" and (precision != "float32" or truncate_dim is not None):
         raise ConfigError(
             "--precision and --truncate-dim are for documents",
@@ -86,7 +92,8 @@ def encode(
     given_task = corpus.task if corpus is not None else queries and queries.task
     instruction = query_instruction(opened.preset, task, instruction, given_task)
     encoding = encoding_record(opened, model, instruction)
-    out.print(instruction_note(opened.preset, instruction))
+    if not is_job or jax.process_index() == 0:
+        out.print(instruction_note(opened.preset, instruction))
     start = time.perf_counter()
     if corpus is not None:
         opened.check_document_prompt()

@@ -139,8 +139,16 @@ class _Backend:
 
     def check(self, count: int, width: int) -> None:
         """Raises ConfigError if the settings do not fit `count` rows of `width` dimensions."""
+        from t1_jax.retrieval import read_manifest
+
         if self.settings is not None:
             self.settings.resolved(count, width)
+        if self.queries is not None and read_manifest(self.queries).width < width:
+            raise ConfigError(
+                f"{self.queries} has {read_manifest(self.queries).width} dimensions, and the "
+                f"documents have {width}",
+                hint="encode the queries with the model of the documents",
+            )
 
     def build(self, table: "EmbeddingTable") -> "Index":
         """The index; see `t1_jax.retrieval.build_index` for what it raises."""

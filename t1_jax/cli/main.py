@@ -27,6 +27,8 @@ from t1_jax.cli.evaluate import evaluate
 from t1_jax.cli.explain import explain
 from t1_jax.cli.fuse import fuse
 from t1_jax.cli.index import build_index, index_info, verify_index
+from t1_jax.cli.index_edit import add_to_index, delete_from_index, diff_index
+from t1_jax.cli.index_export import export_index
 from t1_jax.cli.mine import mine
 from t1_jax.cli.output import print_error
 from t1_jax.cli.prompt import show_prompt
@@ -124,9 +126,11 @@ def _add(to: typer.Typer, panel: str | None, **commands: Callable[..., None]) ->
 _add(app, "Start", quickstart=quickstart, doctor=doctor, pull=pull, bench=bench)
 _add(app, "Use", think=think, encode=encode)
 index_app = typer.Typer(
-    help="Build an index of documents, describe or verify one.", no_args_is_help=True
+    help="Build an index of documents, change, describe, verify or compare it.",
+    no_args_is_help=True,
 )
-_add(index_app, None, build=build_index, info=index_info, verify=verify_index)
+_add(index_app, None, build=build_index, add=add_to_index, delete=delete_from_index)
+_add(index_app, None, info=index_info, verify=verify_index, diff=diff_index, export=export_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, serve=serve, explain=explain)
 _add(app, "Use", evaluate=evaluate, compare=compare, report=report, fuse=fuse)

@@ -123,12 +123,13 @@ def explain_query(
     ranks_without = ranks_of(index, without, shown)[0]
 
     def hits(vector: Float[np.ndarray, " D"], rows: Sequence[int], ranked: Int[np.ndarray, " R"]):
+        (unit,) = index.table.normalize_queries(vector[None])
         return tuple(
             make_hit(
                 index.ids[row],
                 documents.get(index.ids[row]),
                 rank=int(rank),
-                score=float(index.vectors[row] @ vector),
+                score=float(index.vectors[row] @ unit),
             )
             for row, rank in zip(rows, ranked, strict=True)
         )

@@ -22,6 +22,7 @@ from t1_jax.retrieval.folder import read_folder as read_folder
 from t1_jax.retrieval.fusion import Fusion as Fusion
 from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
+from t1_jax.retrieval.index import STORED_DTYPES as STORED_DTYPES
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError
 from t1_jax.retrieval.index import EmbeddingTable as EmbeddingTable
 from t1_jax.retrieval.index import FaissSettings as FaissSettings
@@ -38,6 +39,9 @@ from t1_jax.retrieval.index import build_from_table as build_from_table
 from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index import check_truncation as check_truncation
+from t1_jax.retrieval.index import diff_indexes as diff_indexes
+from t1_jax.retrieval.index import edit_index as edit_index
+from t1_jax.retrieval.index import find_changes as find_changes
 from t1_jax.retrieval.index import index_documents as index_documents
 from t1_jax.retrieval.index import load_index as load_index
 from t1_jax.retrieval.index import measure_precision_loss as measure_precision_loss

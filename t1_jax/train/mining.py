@@ -149,7 +149,7 @@ def rank_dense(
             f"query {missing[0][0]!r} has the positive {missing[0][1]!r}, which the index lacks",
             hint="mine with an index of the records' corpus",
         )
-    units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    units = index.table.normalize_queries(queries)
     best = {
         record.query_id: max(float(index.vectors[rows[d]] @ unit) for d in record.best_positives)
         for record, unit in zip(records, units, strict=True)

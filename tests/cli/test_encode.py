@@ -20,6 +20,28 @@ def test_documents_of_a_collection_are_an_index(t1, base_model, pets, tmp_path):
     assert manifest["fingerprint"] == answer.json["fingerprint"]
 
 
+def test_precision_and_truncation_say_what_they_lose(t1, base_model, pets, tmp_path):
+    how = ("encode", "-c", pets, "-m", base_model, "-o", tmp_path / "v")
+    answer = t1(*how, "--precision", "int8", "--truncate-dim", 16)
+    assert answer.code == 0, answer.err
+    assert "12 document embeddings with 16 dimensions" in answer.out
+    assert "int8 with 16 dimensions against float32 with 32: recall@10 0." in answer.err
+    info = t1("index", "info", tmp_path / "v")
+    assert info.code == 0, info.err
+    assert "precision recall at 10" in info.out
+    assert t1("index", "verify", tmp_path / "v").code == 0
+    found = t1("search", tmp_path / "v", "who purrs?", "--no-think", "--json")
+    assert found.code == 0, found.err
+    explained = t1("explain", tmp_path / "v", "who purrs?", "--max-thought-tokens", 2)
+    assert explained.code == 0, explained.err
+    answer = t1(*how, "--overwrite", "--truncate-dim", 64)
+    assert answer.code == 2
+    assert "truncate_dim is 64, and an embedding has 32 dimensions" in answer.err
+    answer = t1(*how, "--overwrite", "--side", "query", "--precision", "int8")
+    assert answer.code == 2
+    assert "--precision and --truncate-dim are for documents" in answer.err
+
+
 def test_queries_with_and_without_thought(t1, base_model, pets, tmp_path):
     how = ("encode", "-c", pets, "-m", base_model, "--side", "query", "--dtype", "float32")
     thinking = t1(*how, "-o", tmp_path / "a", "--max-thought-tokens", 4, "--json")
@@ -82,3 +104,10 @@ def test_sampling_options_are_checked_before_a_model_is_opened(t1, pets, tmp_pat
     )
     assert answer.code == 2
     assert "temperature must lie between 0.01 and 100, or be 0 (greedy), got inf" in answer.err
+
+
+def test_queries_are_not_for_a_job_of_several_processes(t1, pets, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    answer = t1("encode", "-c", pets, "--side", "query", "-o", tmp_path / "v")
+    assert answer.code == 2
+    assert "queries are encoded by one process" in answer.err

@@ -57,7 +57,13 @@ def test_recall_is_measured_with_queries_and_a_target_is_taken(t1, pets_index, t
     answer = t1(*how, *measured)
     assert answer.code == 2
     assert "--kind numpy is exact and has no settings" in answer.err
-    answer = t1(*how, "--kind", "scann", "--queries", tmp_path / "none")
+    fingerprint = retrieval.Fingerprint(encoder="e0", prompt="f0", data="d0")
+    retrieval.build_index("numpy", ["q"], np.ones((1, 8))).save(tmp_path / "q", fingerprint)
+    other = ("index", "build", tmp_path / "other", "--vectors", pets_index)
+    answer = t1(*other, "--kind", "scann", "--queries", tmp_path / "q")
+    assert answer.code == 2
+    assert "has 8 dimensions, and the documents have 32" in answer.err
+    answer = t1(*other, "--kind", "scann", "--queries", tmp_path / "none")
     assert answer.code == 2
     assert "is not an index" in answer.err
 

@@ -2,17 +2,19 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from t1_jax.errors import DataError, T1Error
+from t1_jax.errors import ConfigError, DataError, T1Error
 from t1_jax.interrupt import Interrupted
 from t1_jax.retrieval import Collection, Document, index_documents, load_index, read_manifest
-from t1_jax.retriever import T1, encode_corpus
+from t1_jax.retriever import EQUAL_COSINE, T1, encode_corpus, lowest_canary_cosine
 from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.shards import ShardFolder
 
@@ -40,7 +42,9 @@ def model(tiny_t1: T1, tiny_origin) -> T1:
 
 def encoded(model: T1, output: Path, documents: Sequence[Document] = DOCUMENTS, **options):
     fields = {"count": len(documents), "encoding": {"model": "tiny"}, "shard_documents": 5}
-    return encode_corpus(model, iter(documents), output, **(fields | options))
+    done = encode_corpus(model, iter(documents), output, **(fields | options))
+    assert done is not None
+    return done
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -205,6 +209,51 @@ def test_a_second_process_is_refused(model, tmp_path) -> None:
 def test_no_documents_and_an_empty_one(model, tmp_path) -> None:
     with pytest.raises(DataError, match="there are no documents to encode"):
         encoded(model, tmp_path / "index", ())
+
+
+def test_speed_is_measured_and_shown(model, tmp_path, monkeypatch) -> None:
+    notes: list[str] = []
+
+    @contextmanager
+    def track(description, total, unit, *, shown):
+        yield lambda units, note="": notes.append(note)
+
+    monkeypatch.setattr("t1_jax.retriever.corpus_encoding.track", track)
+    monkeypatch.setattr("t1_jax.retriever.encoding_speed.peak_flops", lambda kind: 1e9)
+    speed = encoded(model, tmp_path / "index").speed
+    assert speed is not None
+    assert speed.tokens_per_second > 0
+    assert 0 < speed.padding < 1
+    assert 0 < speed.overhead < 1
+    assert 0 <= speed.waited < speed.seconds
+    assert speed.mfu is not None
+    assert re.fullmatch(r"[\d,]+ tokens/s, \d+% padding, \d+% MFU", notes[-1])
+    again = encoded(model, tmp_path / "again")
+    assert again.speed is not None
+    assert again.speed.padding == pytest.approx(speed.padding)
+
+
+def test_the_precision_is_that_of_the_index_alone_and_its_loss_is_measured(model, tmp_path) -> None:
+    begun(model, tmp_path / "index")
+    done = encoded(model, tmp_path / "index", precision="int8", truncate_dim=16)
+    assert (done.resumed, done.width) == (15, 16)
+    assert done.loss is not None
+    assert 0 < done.loss.precision_recall_at_10 <= 1
+    manifest = read_manifest(tmp_path / "index")
+    assert (manifest.precision, manifest.width, manifest.truncated_from) == ("int8", 16, 32)
+    assert manifest.measured["precision_recall_at_10"] == done.loss.precision_recall_at_10
+    whole = encoded(model, tmp_path / "whole")
+    assert whole.loss is None
+    index = load_index(tmp_path / "index", done.fingerprint)
+    vectors = load_index(tmp_path / "whole", whole.fingerprint).vectors
+    assert index.search(vectors[:8], 1).scores.min() > 0.999
+    assert lowest_canary_cosine(model, DOCUMENTS, index.table) > EQUAL_COSINE
+
+
+def test_more_dimensions_than_there_are_is_an_error_before_encoding(model, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="truncate_dim is 33, and an embedding has 32"):
+        encoded(model, tmp_path / "index", truncate_dim=33)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_journal_is_plain_json(model, tmp_path) -> None:

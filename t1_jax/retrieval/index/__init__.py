@@ -5,10 +5,16 @@ from t1_jax.retrieval.index.build import build_from_table as build_from_table
 from t1_jax.retrieval.index.build import build_index as build_index
 from t1_jax.retrieval.index.build import load_index as load_index
 from t1_jax.retrieval.index.build import require_backend as require_backend
+from t1_jax.retrieval.index.diff import IndexDiff as IndexDiff
+from t1_jax.retrieval.index.diff import diff_indexes as diff_indexes
+from t1_jax.retrieval.index.edit import DocumentChanges as DocumentChanges
+from t1_jax.retrieval.index.edit import edit_index as edit_index
+from t1_jax.retrieval.index.edit import find_changes as find_changes
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable as EmbeddingTable
 from t1_jax.retrieval.index.embedding_table import RowLists as RowLists
 from t1_jax.retrieval.index.embedding_table import unit_vectors as unit_vectors
 from t1_jax.retrieval.index.faiss_index import FaissSettings as FaissSettings
+from t1_jax.retrieval.index.faiss_index import faiss_module as faiss_module
 from t1_jax.retrieval.index.precision import STORED_DTYPES as STORED_DTYPES
 from t1_jax.retrieval.index.precision import StoredPrecision as StoredPrecision
 from t1_jax.retrieval.index.precision import check_truncation as check_truncation

@@ -19,7 +19,7 @@ from t1_jax.retrieval.index.protocol import SearchResult
 from t1_jax.retrieval.index.recall import SCORE_TOLERANCE, RecallSample
 from t1_jax.retrieval.index.store import CorruptIndexError, Manifest
 from t1_jax.retrieval.index.top_k import TopK
-from t1_jax.retrieval.index.tuning import check_recall, choose_settings
+from t1_jax.retrieval.index.tuning import Trial, best_trial, check_recall, choose_settings
 
 _MARGIN = 16
 """Candidates beyond k: a back end's scores differ from ours in the last bits."""
@@ -81,11 +81,19 @@ class ApproximateIndex(NumpyIndex):
             IndexContractError: no settings reach the minimum.
         """
         settings = (settings or cls.settings_type()).resolved(len(table.ids), table.width)
-        index = cls(table, cls.train(table, settings), settings)
         sample = RecallSample(table, sample_queries)
-        trial = choose_settings(index, settings.ladders(), sample, settings.minimum_recall)
+        minimum = settings.minimum_recall
+        tried: list[tuple[Trial[Any], ApproximateIndex]] = []
+        for layout in settings.layouts():
+            index = cls(table, cls.train(table, layout), layout)
+            trial = choose_settings(index, layout.ladders(), sample, minimum)
+            tried.append((trial, index))
+            if trial.recall_at_10 >= minimum and trial.settings.is_cheap:
+                break
+        trial = best_trial([trial for trial, _ in tried], minimum)
+        index = next(index for each, index in tried if each is trial)
         if reject_low_recall:
-            check_recall(cls.name, trial, settings.minimum_recall)
+            check_recall(cls.name, trial, minimum)
         index.recall_at_10 = trial.recall_at_10
         index.measured = {
             "recall_with": sample.source,
@@ -150,13 +158,15 @@ class ApproximateIndex(NumpyIndex):
             block = slice(start, start + size)
             scores = self._exact_scores(units[block], proposed[block])
             lowest = np.where(proposed[block] >= 0, scores, np.inf).min(axis=1, initial=np.inf)
-            for query, rows in enumerate(excluded_rows[block]):
-                if len(rows := rows[rows >= 0]):
-                    scores[query, np.isin(proposed[start + query], rows)] = -np.inf
+            for query in np.flatnonzero((excluded_rows[block] >= 0).any(axis=1)):
+                is_excluded = np.isin(proposed[start + query], excluded_rows[start + query])
+                scores[query, is_excluded] = -np.inf
             best.add_candidates(start, scores, proposed[block])
             # Rows that were not proposed may be as good as the last one of the result.
             unsettled[block] = lowest >= best.scores[block, -1] - SCORE_TOLERANCE
-        removed = np.array([len(np.unique(rows[rows >= 0])) for rows in excluded_rows])
+        removed = np.zeros(len(units), np.int64)
+        for query in np.flatnonzero((excluded_rows >= 0).any(axis=1)):
+            removed[query] = len(np.setdiff1d(excluded_rows[query], [-1]))
         available = np.minimum(best.rows.shape[1], len(self.ids) - removed)
         unsettled &= (proposed >= 0).sum(axis=1) < len(self.ids)
         unsettled |= (best.rows >= 0).sum(axis=1) < available

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,11 @@ INDEX_KINDS = ("numpy", "jax", "scann", "faiss")
 """numpy: exact, the reference. jax: exact, on JAX devices. scann: approximate. faiss: both."""
 
 _APPROXIMATE: dict[str, type[ApproximateIndex]] = {"scann": ScannIndex, "faiss": FaissIndex}
+
+
+def settings_type(kind: str) -> type[Any] | None:
+    """The settings of an approximate back end; None for an exact one."""
+    return _APPROXIMATE[kind].settings_type if kind in _APPROXIMATE else None
 
 
 def require_backend(kind: str) -> None:

@@ -106,6 +106,15 @@ class FaissSettings:
             )
         return replace(self, method=method, lists=lists, dimensions_per_block=block)
 
+    def layouts(self) -> Sequence["FaissSettings"]:
+        """Resolved settings to train."""
+        return [self]
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether no other layout could be faster; there is only one."""
+        return True
+
     def ladders(self) -> Sequence[Sequence["FaissSettings"]]:
         """Resolved settings to measure; recall and cost grow along each ladder."""
         if self.method == "flat":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from t1_jax.progress import counted
 from t1_jax.retrieval.index.embedding_table import EmbeddingTable
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
 
@@ -45,9 +46,9 @@ class RecallSample:
             queries = table.take(chosen)
             if len(table.ids) > 1:
                 self._own_rows = [[row] for row in chosen.tolist()]
-            self.source = f"{len(chosen)} documents"
+            self.source = counted(len(chosen), "documents")
         else:
-            self.source = f"{len(queries)} queries"
+            self.source = counted(len(queries), "queries")
         self.units = table.normalize_queries(queries)
         exact = NumpyIndex(table).search(self.units, 10, self._own_rows)
         self._last = np.where(exact.rows >= 0, exact.scores, np.inf).min(axis=1)

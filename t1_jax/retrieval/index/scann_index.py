@@ -25,15 +25,16 @@ _QUANTIZER_ROWS = 16
 _CANDIDATES = (50, 100, 200, 400, 800)
 _QUERIES_PER_THREAD = 128
 _SOAR_LAMBDA = 1.5
+_FEW_LEAVES = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScannSettings:
     """Settings of ScaNN, and the recall it must reach.
 
-    What is None is chosen when the index is built: `leaves`, `dimensions_per_block` and `spilling`
-    by the numbers of rows and dimensions, then `leaves_to_search` and `candidates` by measuring:
-    the fastest that reach the recall on sample queries.
+    What is None is chosen when the index is built: `leaves` by the number of rows, and
+    `leaves_to_search` and `candidates` by measuring: the fastest that reach the recall on sample
+    queries. Where that takes more than a tenth of the leaves, spilling is tried as well.
 
     Attributes:
         method: "tree" (partitioning and quantized scores), "brute_force", or "auto": brute force
@@ -53,7 +54,7 @@ class ScannSettings:
     method: Literal["auto", "tree", "brute_force"] = "auto"
     leaves: int | None = None
     leaves_to_search: int | None = None
-    dimensions_per_block: int | None = None
+    dimensions_per_block: int = 2
     spilling: bool | None = None
     candidates: int | None = None
     minimum_recall: float = 0.95
@@ -69,7 +70,7 @@ class ScannSettings:
             raise ConfigError(f"scann: minimum_recall {self.minimum_recall} is not in [0, 1]")
 
     def resolved(self, n_rows: int, width: int = 2) -> "ScannSettings":
-        """The settings with all but `leaves_to_search` and `candidates` chosen for `n_rows` rows.
+        """The settings with what is not measured chosen for `n_rows` rows.
 
         `width` is their number of dimensions.
 
@@ -95,9 +96,19 @@ class ScannSettings:
             self,
             method=method,
             leaves=leaves,
-            dimensions_per_block=self.dimensions_per_block or 2,
-            spilling=bool(self.spilling),
         )
+
+    def layouts(self) -> Sequence["ScannSettings"]:
+        """Resolved settings to train, the next only where the last one needs a costly search."""
+        if self.method == "brute_force" or self.spilling is not None:
+            return [self]
+        return [replace(self, spilling=spilling) for spilling in (False, True)]
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether few of the partitions are searched, so that spilling would not help."""
+        searched = (self.leaves_to_search or 1) / (self.leaves or 1)
+        return self.method == "brute_force" or searched <= _FEW_LEAVES
 
     def ladders(self) -> Sequence[Sequence["ScannSettings"]]:
         """Resolved settings to measure; recall and cost grow along each ladder."""
@@ -122,12 +133,16 @@ class ScannIndex(ApproximateIndex):
     @staticmethod
     def train(table: EmbeddingTable, settings: ScannSettings) -> Any:
         """See `ApproximateIndex.train`."""
-        builder = scann_ops().builder(np.ascontiguousarray(table.vectors), 10, "dot_product")
+        builder = scann_ops().builder(
+            np.ascontiguousarray(table.block(0, len(table.ids))), 10, "dot_product"
+        )
         if settings.method == "brute_force":
             return builder.score_brute_force().build()
+        # Random first centers would merge clusters, and recall would fall by up to a half.
+        given = {"random_init": False}
         spilling = {"soar_lambda": _SOAR_LAMBDA} if settings.spilling else {}
         return (
-            builder.tree(settings.leaves, settings.leaves_to_search or 1, **spilling)
+            builder.tree(settings.leaves, settings.leaves_to_search or 1, **given, **spilling)
             .score_ah(settings.dimensions_per_block, anisotropic_quantization_threshold=0.2)
             .reorder(settings.candidates or _CANDIDATES[0])
             .build()
@@ -144,11 +159,12 @@ class ScannIndex(ApproximateIndex):
 
     def propose(self, units: Float32[np.ndarray, "B E"], count: int) -> Int[np.ndarray, "B M"]:
         """See `ApproximateIndex.propose`."""
+        leaves = self.settings.leaves_to_search if self.settings.method == "tree" else None
         rows, scores = self._trained.search_batched_parallel(
             units,
             final_num_neighbors=count,
             pre_reorder_num_neighbors=max(count, self.settings.candidates or 1),
-            leaves_to_search=self.settings.leaves_to_search,
+            leaves_to_search=leaves,
             batch_size=_QUERIES_PER_THREAD,
         )
         return np.where(np.isnan(scores), -1, rows.astype(np.int64))

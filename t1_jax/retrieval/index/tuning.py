@@ -3,18 +3,15 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from t1_jax.errors import IndexContractError
-from t1_jax.retrieval.index.protocol import Index
 from t1_jax.retrieval.index.recall import RecallSample
 
+if TYPE_CHECKING:
+    from t1_jax.retrieval.index.approximate import ApproximateIndex
+
 Settings = TypeVar("Settings")
-
-
-class _Tunable(Index, Protocol):
-    settings: Any
-
 
 _ROUNDS = 2
 """The faster of so many searches counts."""
@@ -36,7 +33,7 @@ class Trial(Generic[Settings]):
 
 
 def choose_settings(
-    index: _Tunable,
+    index: "ApproximateIndex",
     ladders: Sequence[Sequence[Settings]],
     sample: RecallSample,
     minimum_recall: float,
@@ -53,13 +50,17 @@ def choose_settings(
     trials = [
         trial for ladder in ladders for trial in _climb(index, ladder, sample, minimum_recall)
     ]
-    reaching = [trial for trial in trials if trial.recall_at_10 >= minimum_recall]
-    if reaching:
-        chosen = max(reaching, key=lambda trial: trial.queries_per_second)
-    else:
-        chosen = max(trials, key=lambda trial: trial.recall_at_10)
+    chosen = best_trial(trials, minimum_recall)
     index.settings = chosen.settings
     return chosen
+
+
+def best_trial(trials: Sequence[Trial[Settings]], minimum_recall: float) -> Trial[Settings]:
+    """The fastest of those that reach a recall, or else the one with the highest recall."""
+    reaching = [trial for trial in trials if trial.recall_at_10 >= minimum_recall]
+    if reaching:
+        return max(reaching, key=lambda trial: trial.queries_per_second)
+    return max(trials, key=lambda trial: trial.recall_at_10)
 
 
 def check_recall(name: str, trial: Trial, minimum_recall: float) -> None:
@@ -83,7 +84,7 @@ def counts_up_to(most: int, *, start: int = 1) -> list[int]:
 
 
 def _climb(
-    index: _Tunable,
+    index: "ApproximateIndex",
     ladder: Sequence[Settings],
     sample: RecallSample,
     minimum_recall: float,
@@ -111,7 +112,7 @@ def _climb(
 
 
 def _measured(
-    index: _Tunable, settings: Settings, sample: RecallSample, minimum_recall: float
+    index: "ApproximateIndex", settings: Settings, sample: RecallSample, minimum_recall: float
 ) -> Trial[Settings]:
     """Recall of settings, and their speed if the recall is reached."""
     index.settings = settings

@@ -115,7 +115,7 @@ def score_queries(
     ]
     ranks = index.rank_of(vectors, rows, excluded=excluded)
     nearest = index.search(vectors, 1, excluded=excluded).scores[:, 0]
-    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = index.table.normalize_queries(vectors)
     return [
         ThoughtScore(
             rank=int(row_ranks[row_rows >= 0].min()),

@@ -62,7 +62,7 @@ def test_recall_is_measured_with_the_queries_that_are_given(clustered: Embedding
     found = [set(row) for row in index.search(between, 10).rows.tolist()]
     exact = build_index("numpy", clustered.ids, clustered.vectors).search(between, 10).rows.tolist()
     hits = [len(ours & set(best)) for ours, best in zip(found, exact, strict=True)]
-    assert index.recall_at_10 == sum(hits) / (10 * len(between))
+    assert index.recall_at_10 == pytest.approx(sum(hits) / (10 * len(between)))
 
 
 def test_a_query_whose_leaves_run_short_is_answered_exactly(clustered: EmbeddingTable):
@@ -116,3 +116,21 @@ def test_a_planted_pickle_is_never_loaded(clustered: EmbeddingTable, tmp_path: P
     (tmp_path / "index" / "scann" / "scann_docids.pkl").write_bytes(b"cos\nsystem\n.")
     with pytest.raises(CorruptIndexError, match=r"scann/scann_docids\.pkl is not in the manifest"):
         load_index(tmp_path / "index", FINGERPRINT)
+
+
+def test_spilling_is_tried_where_few_leaves_are_not_enough(monkeypatch: pytest.MonkeyPatch):
+    trained = []
+    train = ScannIndex.train
+
+    def noted(table: EmbeddingTable, settings: ScannSettings):
+        trained.append(settings.spilling)
+        return train(table, settings)
+
+    monkeypatch.setattr(ScannIndex, "train", staticmethod(noted))
+    tree = ScannSettings(method="tree", leaves=16)
+    index = ScannIndex.build(isotropic(), tree)
+    assert trained == [False, True]
+    assert index.recall_at_10 >= 0.95
+    trained.clear()
+    ScannIndex.build(isotropic(), replace(tree, spilling=False))
+    assert trained == [False]

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,3 +132,9 @@ def test_a_write_that_fails_leaves_nothing(folder: Path):
     assert [path.name for path in folder.parent.iterdir()] == ["index"]
     with pytest.raises(T1Error, match="already exists"):
         write_index(folder, "numpy", table, MINE)
+
+
+def test_a_kill_at_any_moment_leaves_the_old_index_or_the_new_one(tmp_path: Path):
+    command = [sys.executable, "-m", "tests.retrieval.index.kill_worker", tmp_path / "index", "20"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[0, 1]\n"), done.stderr
