@@ -313,6 +313,7 @@ async def _info(request: Request) -> Response:
             "default_thought_tokens": config.default_thought_tokens,
             "max_thoughts": config.max_n,
             "index": index,
+            "examples": [] if corpus is None else list(corpus.examples),
             "version": __version__,
         }
     )

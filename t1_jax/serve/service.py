@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -123,8 +124,10 @@ class Service:
         """Compiles what most requests need, so that the first does not wait for it."""
         options = ThinkOptions(max_tokens=6, stop_when_settled=True, deadline=3600.0)
         for text in ("warm up", "warm up " * 30):
-            await self.embed_queries([text], options)
-            await self.embed_documents([text])
+            (prompt,) = self._tokenized(self._tokenize_queries, [text], ["warm-up"])
+            if not prompt.truncated:
+                await self.embed_queries([text], options)
+                await self.embed_documents([text])
 
     def think_options(
         self,
@@ -272,16 +275,7 @@ class Service:
     def _query_prompts(
         self, texts: Sequence[str], names: Sequence[str], options: ThinkOptions, *, thinks: bool
     ) -> list[PromptTokens]:
-        def tokenize(texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
-            return tokenize_queries(
-                self.model.tokenizer,
-                self.preset,
-                texts,
-                max_tokens=self.model.options.max_query_tokens,
-                think=thinks,
-                names=names,
-            )
-
+        tokenize = functools.partial(self._tokenize_queries, thinks=thinks)
         prompts = self._tokenized(tokenize, texts, names)
         self._check_length(prompts, names, reject=False)
         if options.prefix is not None:
@@ -299,6 +293,18 @@ class Service:
                     hint="send a lower think, or a shorter text",
                 )
         return prompts
+
+    def _tokenize_queries(
+        self, texts: Sequence[str], names: Sequence[str], *, thinks: bool = True
+    ) -> list[PromptTokens]:
+        return tokenize_queries(
+            self.model.tokenizer,
+            self.preset,
+            texts,
+            max_tokens=self.model.options.max_query_tokens,
+            think=thinks,
+            names=names,
+        )
 
     def _tokenized(
         self,
