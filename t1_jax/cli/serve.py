@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from t1_jax.serve.ranking import Corpus
     from t1_jax.serve.state import Load
 
+_EXAMPLES, _EXAMPLE_CHARACTERS = 4, 80
+
 
 def serve(
     index: Annotated[
@@ -198,8 +200,20 @@ def _load_corpus(dense: "DenseSearch", out: Output) -> "tuple[T1, Corpus]":
         documents=documents,
         bm25=dense.source.bm25() if documents else None,
         hybrid_by_default=dense.is_hybrid_by_default,
+        examples=_example_queries(dense.source.task),
         manifest=dense.source.index / "manifest.json",
     )
+
+
+def _example_queries(known: str | None) -> list[str]:
+    """A few short test queries of a known collection, for the page."""
+    from t1_jax.hub import open_collection
+
+    if known is None:
+        return []
+    texts = dict.fromkeys(query.text for query in open_collection(known, "test").queries)
+    short = [text for text in texts if len(text) <= _EXAMPLE_CHARACTERS]
+    return short[:: max(len(short) // _EXAMPLES, 1)][:_EXAMPLES]  # spread over the topics
 
 
 def _check(opened: "OpenedModel", instruction: str, config: "ServerConfig") -> None:

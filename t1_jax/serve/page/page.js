@@ -210,7 +210,7 @@ function showHits(list, hits, before) {
       element("span", { className: "score", text: hit.score.toFixed(4), title: "score" }),
       element("span", { className: "rank", text: `${hit.rank}.` }), title);
     if (before) item.append(changeOf(hit, before));
-    if (hit.path) item.append(element("div", { className: "quiet", text: `${hit.path}:${hit.line}` }));
+    if (hit.path) item.append(element("div", { className: "quiet place", text: `${hit.path}:${hit.line}` }));
     if (hit.sentence) item.append(element("div", {}, element("mark", { text: hit.sentence })));
     if (hit.text && hit.text.trim() !== hit.sentence) {
       item.append(element("details", {},
