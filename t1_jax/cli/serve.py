@@ -23,13 +23,13 @@ _EXAMPLES, _EXAMPLE_CHARACTERS = 4, 80
 def serve(
     index: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[FOLDER]",
-            help="What /v1/search searches, as in `t1 search`: files, a collection, or an index. "
+        typer.Option(
+            "--index",
+            "-i",
+            help="What /v1/search searches: files, a collection, or an index, as in `t1 search`. "
             "Without it, the service only embeds.",
         ),
     ] = None,
-    index_option: Annotated[str | None, typer.Option("--index", help="The same as FOLDER.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -84,21 +84,18 @@ def serve(
     Routes are those of OpenAI (/v1/embeddings) and of text-embeddings-inference (/embed, /rerank),
     and /v1/search and /v1/think. SIGTERM finishes what was accepted and ends.
 
-    Example: t1 serve cwe
+    Example: t1 serve --index cwe
     """
     from t1_jax.serve import ServerConfig, read_api_keys
 
     out = Output(as_json=False)
     _require_extra()
-    if index is not None and index_option is not None:
-        raise ConfigError("FOLDER and --index mean the same", hint="give only one of them")
     config = ServerConfig(
         host=host,
         port=port,
         api_keys=read_api_keys(api_key_file),
         cors_origins=tuple(cors_origin or ()),
         log_texts=log_texts,
-        default_thought_tokens=max_thought_tokens,
         max_thought_tokens=max_thought_tokens,
         rows=rows,
         max_n=min(8, rows),
@@ -107,25 +104,22 @@ def serve(
     )
     if not config.is_local and not config.api_keys:
         out.warn(f"{host} may be reachable from other machines, and there is no API key")
-    source = index or index_option
     overrides = {"preset": preset, "dtype": dtype, "task": task, "instruction": instruction}
-    if source is None:
+    if index is None:
         load = _load_model(model, overrides, thought_cache, config, out)
     else:
-        load = _load_index(source, model, overrides, thought_cache, config, out)
+        load = _load_index(index, model, overrides, thought_cache, config, out)
     _run(config, load, out)
 
 
 def _require_extra() -> None:
-    try:
-        import prometheus_client  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UnsupportedError(
-            f"the service needs the package {error.name}",
-            hint='pip install "t1_jax[serve]"',
-        ) from error
+    from importlib.util import find_spec
+
+    for name in ("starlette", "uvicorn", "pydantic", "prometheus_client"):
+        if find_spec(name) is None:
+            raise UnsupportedError(
+                f"the service needs the package {name}", hint='pip install "t1_jax[serve]"'
+            )
 
 
 def _load_model(

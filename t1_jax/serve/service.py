@@ -157,9 +157,9 @@ class Service:
                 "n and thought_prefix need thinking, and think is off", field="think",
                 hint="leave think out",
             )  # fmt: skip
-        tokens = {None: config.default_thought_tokens, "off": 0, "auto": config.max_thought_tokens}
+        tokens = 0 if think == "off" else config.max_thought_tokens
         return ThinkOptions(
-            max_tokens=think if isinstance(think, int) else tokens[think],
+            max_tokens=think if isinstance(think, int) else tokens,
             stop_when_settled=think == "auto",
             n=n,
             seed=seed,
@@ -268,7 +268,7 @@ class Service:
         if self.corpus is None:
             raise RequestError(
                 404, "no_index", "this server has no index",
-                hint="start it with one: t1 serve --index INDEX",
+                hint="start it with one: t1 serve --index cwe",
             )  # fmt: skip
         return self.corpus
 

@@ -6,16 +6,17 @@ import socket
 import time
 from typing import Any
 
+import httpx2
 import pytest
 
 from t1_jax.retriever import T1
 from t1_jax.serve.ranking import Corpus
-from tests.serve.conftest import CONFIG, Running, httpx, serving
+from tests.serve.conftest import CONFIG, Running, serving
 
 pytestmark = pytest.mark.enable_socket
 
 
-def error_of(answer: "httpx.Response", status: int) -> dict[str, Any]:
+def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert set(error) == {"type", "message", "field", "param", "hint"}
@@ -104,7 +105,7 @@ def test_a_large_body_is_rejected_before_it_is_read(tiny_t1: T1, server: Running
 
         try:
             answer = client.post("/v1/embeddings", content=chunks())
-        except httpx.HTTPError:  # the server may close before all is sent
+        except httpx2.HTTPError:  # the server may close before all is sent
             return
         error_of(answer, 413)
 

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
 from tests.serve.conftest import DOCUMENTS, Running
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 pytestmark = [
@@ -17,19 +20,18 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs the package chromium"),
 ]
 QUERY = "who hunts mice at night?"
-expect = sync_api.expect
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    with sync_api.sync_playwright() as playwright:
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def page(browser: "sync_api.Browser", server: Running) -> Iterator["sync_api.Page"]:
+def page(browser: Browser, server: Running) -> Iterator[Page]:
     page = browser.new_page()
     page.set_default_timeout(30_000)
     problems: list[str] = []
@@ -41,17 +43,17 @@ def page(browser: "sync_api.Browser", server: Running) -> Iterator["sync_api.Pag
     assert problems == []
 
 
-def _is_bad(message: "sync_api.ConsoleMessage") -> bool:
+def _is_bad(message: ConsoleMessage) -> bool:
     return message.type in ("error", "warning")
 
 
-def search(page: "sync_api.Page", query: str = QUERY) -> None:
+def search(page: Page, query: str = QUERY) -> None:
     page.get_by_role("searchbox").fill(query)
     page.keyboard.press("Enter")
     found(page)
 
 
-def found(page: "sync_api.Page") -> list[str]:
+def found(page: Page) -> list[str]:
     """Ids of the documents, once the search is over."""
     expect(page.get_by_role("status")).to_contain_text("documents in", timeout=30_000)
     items = page.locator("#results > li")
@@ -59,11 +61,11 @@ def found(page: "sync_api.Page") -> list[str]:
     return [str(item.get_attribute("data-id")) for item in items.all()]
 
 
-def sentences(page: "sync_api.Page") -> list[str]:
+def sentences(page: Page) -> list[str]:
     return page.locator(".sentence > .text").all_inner_texts()
 
 
-def test_a_search_shows_the_thought_and_the_documents(page: "sync_api.Page", server: Running):
+def test_a_search_shows_the_thought_and_the_documents(page: Page, server: Running):
     expect(page.locator("#about")).to_have_text("tiny over animals: 5 documents")
     search(page)
     body = {"query": QUERY, "ranking": "dense"}
@@ -75,7 +77,7 @@ def test_a_search_shows_the_thought_and_the_documents(page: "sync_api.Page", ser
 
 
 def test_an_edited_sentence_changes_the_ranking_and_a_link_reproduces_it(
-    page: "sync_api.Page", browser: "sync_api.Browser"
+    page: Page, browser: Browser
 ):
     search(page)
     before = found(page)
@@ -102,7 +104,7 @@ def test_an_edited_sentence_changes_the_ranking_and_a_link_reproduces_it(
     assert found(page) == before
 
 
-def test_sentences_are_added_pinned_and_deleted_with_the_keyboard(page: "sync_api.Page"):
+def test_sentences_are_added_pinned_and_deleted_with_the_keyboard(page: Page):
     search(page)
     page.get_by_role("button", name="Add a sentence").focus()
     page.keyboard.press("Enter")
@@ -123,12 +125,14 @@ def test_sentences_are_added_pinned_and_deleted_with_the_keyboard(page: "sync_ap
     expect(pin).to_have_attribute("aria-pressed", "true")
     with page.expect_response("**/v1/search") as response:
         page.get_by_role("button", name="Think again").click()
-    assert response.value.request.post_data_json["thought_prefix"] == "It flies at night. "
+    sent = response.value.request.post_data_json
+    assert sent is not None
+    assert sent["thought_prefix"] == "It flies at night. "
     found(page)
     assert "".join(sentences(page)).startswith("It flies at night.")
 
 
-def test_all_modes_side_by_side(page: "sync_api.Page"):
+def test_all_modes_side_by_side(page: Page):
     page.get_by_role("searchbox").fill(QUERY)
     page.get_by_label("compare all").check()
     page.get_by_role("button", name="Search").click()
@@ -141,7 +145,7 @@ def test_all_modes_side_by_side(page: "sync_api.Page"):
     expect(columns.nth(2)).to_contain_text(re.compile(r"spread \d\.\d{3}"))
 
 
-def test_text_is_never_markup(page: "sync_api.Page"):
+def test_text_is_never_markup(page: Page):
     attack = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>"
     search(page, attack)
     page.get_by_role("button", name="Edit sentence 1").click()
@@ -153,7 +157,7 @@ def test_text_is_never_markup(page: "sync_api.Page"):
     assert page.title() != "owned"
 
 
-def test_an_error_is_shown(page: "sync_api.Page"):
+def test_an_error_is_shown(page: Page):
     error = {"error": {"message": "no such thing", "hint": "try another"}}
     page.route(
         "**/v1/search",
@@ -166,7 +170,7 @@ def test_an_error_is_shown(page: "sync_api.Page"):
     expect(page.get_by_role("alert")).to_have_text("no such thing: try another")
 
 
-def test_it_fits_a_phone_in_the_dark(browser: "sync_api.Browser", server: Running):
+def test_it_fits_a_phone_in_the_dark(browser: Browser, server: Running):
     page = browser.new_page(
         viewport={"width": 360, "height": 740}, color_scheme="dark", reduced_motion="reduce"
     )

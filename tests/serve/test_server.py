@@ -9,6 +9,7 @@ import threading
 import time
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 
@@ -18,12 +19,12 @@ from t1_jax.serve.app import build_app
 from t1_jax.serve.metrics import Metrics
 from t1_jax.serve.ranking import Corpus
 from t1_jax.serve.server import Server
-from tests.serve.conftest import CONFIG, DOCUMENTS, QUERIES, Running, httpx, serving
+from tests.serve.conftest import CONFIG, DOCUMENTS, QUERIES, Running, serving
 
 pytestmark = pytest.mark.enable_socket
 
 
-def events(answer: "httpx.Response") -> list[tuple[str, Any]]:
+def events(answer: httpx2.Response) -> list[tuple[str, Any]]:
     """The events of a stream, as they come."""
     found, name = [], ""
     for line in answer.iter_lines():
@@ -95,7 +96,7 @@ def test_mixed_load_mixes_up_no_answers(server: Running, tiny_t1: T1):
 
 
 def test_a_client_that_goes_away_frees_its_rows(tiny_t1: T1, corpus: Corpus):
-    config = dataclasses.replace(CONFIG, max_thought_tokens=200, default_thought_tokens=200)
+    config = dataclasses.replace(CONFIG, max_thought_tokens=200)
     with serving(tiny_t1, corpus, config) as running:
         for text in QUERIES:
             with (
@@ -104,8 +105,8 @@ def test_a_client_that_goes_away_frees_its_rows(tiny_t1: T1, corpus: Corpus):
             ):
                 for _ in answer.iter_lines():
                     break  # read one line and go away
-            with pytest.raises(httpx.TimeoutException):
-                httpx.post(
+            with pytest.raises(httpx2.TimeoutException):
+                httpx2.post(
                     f"{running.url}/v1/embeddings",
                     json={"input": f"{text} 2", "model": "t1-query"},
                     timeout=0.05,
@@ -151,7 +152,7 @@ def test_a_server_that_loads_says_so(tiny_t1: T1):
 
 
 def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(tiny_t1: T1, corpus: Corpus):
-    config = dataclasses.replace(CONFIG, max_thought_tokens=200, default_thought_tokens=200)
+    config = dataclasses.replace(CONFIG, max_thought_tokens=200)
     with serving(tiny_t1, corpus, config) as running:
         held = running.client()
         assert held.get("/health").json() == {"status": "ready"}

@@ -404,7 +404,7 @@ async function open() {
     $("about").textContent = index
       ? `${info.model_id} over ${index.name}: ${index.documents.toLocaleString("en")} documents`
       : `${info.model_id}, without an index`;
-    if (!index) throw new Error("this server has no index: start it with one, as in t1 serve cwe");
+    if (!index) throw new Error("this server has no index: start it with one, as in t1 serve --index cwe");
     for (const option of $("ranking").options) {
       option.disabled = option.value !== "dense" && !index.has_texts;
     }
