@@ -1,1 +1,1 @@
-"""Measures the service: `python -m benchmarks.serve`, and `python -m benchmarks.serve.settling`."""
+"""Measures the service: `python -m benchmarks.serve`, and `python -m benchmarks.serve.adaptive`."""

@@ -1,7 +1,7 @@
 """The same model behind a plain loop: `python -m benchmarks.serve.peer MODEL PORT`.
 
-What a careful user would write first: FastAPI's server (uvicorn), transformers, one request at a time
-under a lock, `generate`, then one forward pass for the embedding. Prompts come as token ids, so that
+What a careful user would write first: FastAPI's server (uvicorn), transformers, one request at a
+time under a lock, `generate`, then one forward pass for the embedding. Prompts come as token ids:
 both sides compute on the same.
 """
 

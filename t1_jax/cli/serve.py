@@ -12,10 +12,7 @@ from t1_jax.errors import ConfigError, UnsupportedError
 if TYPE_CHECKING:
     from t1_jax.cli.searching import DenseSearch
     from t1_jax.retriever import T1, OpenedModel
-    from t1_jax.serve import ServerConfig
-    from t1_jax.serve.metrics import Metrics
-    from t1_jax.serve.ranking import Corpus
-    from t1_jax.serve.state import Load
+    from t1_jax.serve import Corpus, Load, Metrics, ServerConfig
 
 _EXAMPLES, _EXAMPLE_CHARACTERS = 4, 80
 
@@ -86,10 +83,10 @@ def serve(
 
     Example: t1 serve --index cwe
     """
+    _require_extra()
     from t1_jax.serve import ServerConfig, read_api_keys
 
     out = Output(as_json=False)
-    _require_extra()
     config = ServerConfig(
         host=host,
         port=port,
@@ -132,7 +129,7 @@ def _load_model(
     """Checks a model and gives what loads it."""
     from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.retriever import open_model
-    from t1_jax.serve.service import Service
+    from t1_jax.serve import Service
 
     name = model or options.DEFAULT_MODEL
     opened = open_model(name, dtype=overrides["dtype"] or "bfloat16", preset=overrides["preset"])
@@ -159,7 +156,7 @@ def _load_index(
 ) -> "Load":
     """Checks what is searched and its model, and gives what loads them."""
     from t1_jax.cli.searching import open_dense, open_source
-    from t1_jax.serve.service import Service
+    from t1_jax.serve import Service
 
     texts = open_source(source, None, out, lenient=True, bm25=False)
     dense = open_dense(
@@ -184,7 +181,7 @@ def _load_index(
 
 
 def _load_corpus(dense: "DenseSearch", out: Output) -> "tuple[T1, Corpus]":
-    from t1_jax.serve.ranking import Corpus
+    from t1_jax.serve import Corpus
 
     index, model = dense.load(out)
     documents = dense.source.documents_by_id
@@ -226,8 +223,7 @@ def _model_name(name: str) -> str:
 def _run(config: "ServerConfig", load: "Load", out: Output) -> None:
     import asyncio
 
-    from t1_jax.serve.app import build_app
-    from t1_jax.serve.server import Server
+    from t1_jax.serve import Server, build_app
 
     app = build_app(config, load)
     server = Server(app, config)

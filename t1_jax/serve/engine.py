@@ -19,11 +19,11 @@ import numpy as np
 from t1_jax.errors import T1Error
 from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, SamplingParams, Thought
 from t1_jax.retriever import T1
+from t1_jax.serve.adaptive import Settling
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.failures import RequestError, backend_failure, from_t1_error, overloaded
 from t1_jax.serve.jobs import EncodeJob, Job, ThinkJob
 from t1_jax.serve.metrics import Metrics
-from t1_jax.serve.settling import Settling
 
 _LOG = logging.getLogger("t1_jax.serve")
 

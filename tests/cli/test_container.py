@@ -1,4 +1,4 @@
-"""The Containerfile and the Kubernetes manifest: what they name exists, and their commands parse."""
+"""The Containerfile and the Kubernetes manifest: what they name exists, their commands parse."""
 
 import json
 import os

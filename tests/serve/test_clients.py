@@ -1,4 +1,4 @@
-"""Programs that know OpenAI, LangChain or LlamaIndex work against the service."""
+"""Software that knows OpenAI, LangChain or LlamaIndex work against the service."""
 
 import numpy as np
 import pytest

@@ -318,7 +318,7 @@ def test_a_settled_thought_ends_early(
 
 
 def _settling(cosine: float) -> Any:
-    from t1_jax.serve.settling import Settling
+    from t1_jax.serve.adaptive import Settling
 
     return Settling(cosine)
 

@@ -1,6 +1,6 @@
 """Calibrates `think: auto`: quality and length of thoughts that end once they have settled.
 
-`python -m benchmarks.serve.settling` thinks about validation queries, reads the embedding every few
+`python -m benchmarks.serve.adaptive` thinks about validation queries, reads the embedding every few
 tokens, and ranks with the embedding at which a thought would have ended, for each threshold. It
 prints a table in Markdown; docs/serving.md has it.
 """
