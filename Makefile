@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 DEVELOPER := $(VENV)/developer
 
 .DEFAULT_GOAL := help
-.PHONY: help setup developer shell quickstart test bench lint docs parity gpu-rehearsal clean
+.PHONY: help setup developer shell quickstart serve test bench lint docs parity gpu-rehearsal clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s%s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ shell: setup ## start a shell in which `t1` and `python` are those of the enviro
 
 quickstart: setup ## train three stages on real data, evaluate, and print the results table
 	@$(BIN)/t1 quickstart $(ARGS)
+
+serve: setup ## serve the shipped model over cwe on http://127.0.0.1:8080 (after make quickstart)
+	@$(BIN)/t1 serve --index cwe $(ARGS)
 
 test: developer ## run the tests in JOBS processes (default 2)
 	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder

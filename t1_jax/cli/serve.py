@@ -12,22 +12,21 @@ from t1_jax.errors import ConfigError, UnsupportedError
 if TYPE_CHECKING:
     from t1_jax.cli.searching import DenseSearch
     from t1_jax.retriever import T1, OpenedModel
-    from t1_jax.serve import ServerConfig
-    from t1_jax.serve.metrics import Metrics
-    from t1_jax.serve.ranking import Corpus
-    from t1_jax.serve.state import Load
+    from t1_jax.serve import Corpus, Load, Metrics, ServerConfig
+
+_EXAMPLES, _EXAMPLE_CHARACTERS = 4, 80
 
 
 def serve(
     index: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[FOLDER]",
-            help="What /v1/search searches, as in `t1 search`: files, a collection, or an index. "
+        typer.Option(
+            "--index",
+            "-i",
+            help="What /v1/search searches: files, a collection, or an index, as in `t1 search`. "
             "Without it, the service only embeds.",
         ),
     ] = None,
-    index_option: Annotated[str | None, typer.Option("--index", help="The same as FOLDER.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -82,21 +81,18 @@ def serve(
     Routes are those of OpenAI (/v1/embeddings) and of text-embeddings-inference (/embed, /rerank),
     and /v1/search and /v1/think. SIGTERM finishes what was accepted and ends.
 
-    Example: t1 serve cwe
+    Example: t1 serve --index cwe
     """
+    _require_extra()
     from t1_jax.serve import ServerConfig, read_api_keys
 
     out = Output(as_json=False)
-    _require_extra()
-    if index is not None and index_option is not None:
-        raise ConfigError("FOLDER and --index mean the same", hint="give only one of them")
     config = ServerConfig(
         host=host,
         port=port,
         api_keys=read_api_keys(api_key_file),
         cors_origins=tuple(cors_origin or ()),
         log_texts=log_texts,
-        default_thought_tokens=max_thought_tokens,
         max_thought_tokens=max_thought_tokens,
         rows=rows,
         max_n=min(8, rows),
@@ -105,25 +101,22 @@ def serve(
     )
     if not config.is_local and not config.api_keys:
         out.warn(f"{host} may be reachable from other machines, and there is no API key")
-    source = index or index_option
     overrides = {"preset": preset, "dtype": dtype, "task": task, "instruction": instruction}
-    if source is None:
+    if index is None:
         load = _load_model(model, overrides, thought_cache, config, out)
     else:
-        load = _load_index(source, model, overrides, thought_cache, config, out)
+        load = _load_index(index, model, overrides, thought_cache, config, out)
     _run(config, load, out)
 
 
 def _require_extra() -> None:
-    try:
-        import prometheus_client  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise UnsupportedError(
-            f"the service needs the package {error.name}",
-            hint='pip install "t1_jax[serve]"',
-        ) from error
+    from importlib.util import find_spec
+
+    for name in ("starlette", "uvicorn", "pydantic", "prometheus_client"):
+        if find_spec(name) is None:
+            raise UnsupportedError(
+                f"the service needs the package {name}", hint='pip install "t1_jax[serve]"'
+            )
 
 
 def _load_model(
@@ -136,7 +129,7 @@ def _load_model(
     """Checks a model and gives what loads it."""
     from t1_jax.cli.model import instruction_note, load_model, query_instruction
     from t1_jax.retriever import open_model
-    from t1_jax.serve.service import Service
+    from t1_jax.serve import Service
 
     name = model or options.DEFAULT_MODEL
     opened = open_model(name, dtype=overrides["dtype"] or "bfloat16", preset=overrides["preset"])
@@ -163,7 +156,7 @@ def _load_index(
 ) -> "Load":
     """Checks what is searched and its model, and gives what loads them."""
     from t1_jax.cli.searching import open_dense, open_source
-    from t1_jax.serve.service import Service
+    from t1_jax.serve import Service
 
     texts = open_source(source, None, out, lenient=True, bm25=False)
     dense = open_dense(
@@ -188,7 +181,7 @@ def _load_index(
 
 
 def _load_corpus(dense: "DenseSearch", out: Output) -> "tuple[T1, Corpus]":
-    from t1_jax.serve.ranking import Corpus
+    from t1_jax.serve import Corpus
 
     index, model = dense.load(out)
     documents = dense.source.documents_by_id
@@ -198,8 +191,20 @@ def _load_corpus(dense: "DenseSearch", out: Output) -> "tuple[T1, Corpus]":
         documents=documents,
         bm25=dense.source.bm25() if documents else None,
         hybrid_by_default=dense.is_hybrid_by_default,
+        examples=_example_queries(dense.source.task),
         manifest=dense.source.index / "manifest.json",
     )
+
+
+def _example_queries(known: str | None) -> list[str]:
+    """A few short test queries of a known collection, for the page."""
+    from t1_jax.hub import open_collection
+
+    if known is None:
+        return []
+    texts = dict.fromkeys(query.text for query in open_collection(known, "test").queries)
+    short = [text for text in texts if len(text) <= _EXAMPLE_CHARACTERS]
+    return short[:: max(len(short) // _EXAMPLES, 1)][:_EXAMPLES]  # spread over the topics
 
 
 def _check(opened: "OpenedModel", instruction: str, config: "ServerConfig") -> None:
@@ -218,8 +223,7 @@ def _model_name(name: str) -> str:
 def _run(config: "ServerConfig", load: "Load", out: Output) -> None:
     import asyncio
 
-    from t1_jax.serve.app import build_app
-    from t1_jax.serve.server import Server
+    from t1_jax.serve import Server, build_app
 
     app = build_app(config, load)
     server = Server(app, config)

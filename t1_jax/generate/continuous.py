@@ -146,7 +146,7 @@ class ContinuousBatch:
         for row, thought in self._running.items():
             limits[row] = thought.max_tokens
         with self._model.mesh_context.activate():
-            self._state, output = decode_chunk(
+            state, output = decode_chunk(
                 *self._model.decode,
                 self._state,
                 self._put(limits, "pg"),
@@ -154,10 +154,10 @@ class ContinuousBatch:
                 stop=self._model.stop,
                 max_steps=self._shapes.chunk_steps,
             )
-            done, embeddings = self._state.thoughts.done, self._state.thoughts.embeddings
-            *generated, num_steps, is_done = all_global_to_host([*output, done])
+            self._state = state
+            *generated, num_steps, is_done = all_global_to_host([*output, state.thoughts.done])
             ended = [row for row in self._running if is_done[row, 0]]
-            vectors = global_to_host(embeddings) if ended else None
+            vectors = global_to_host(state.thoughts.embeddings) if ended else None
         steps = int(num_steps)
         for row, thought in self._running.items():
             tokens, log_probs, log_probs_at_1 = (array[row, 0, :steps] for array in generated)

@@ -1,13 +1,16 @@
-"""T1 as a LlamaIndex embedding model: its indexes and query engines then search by thinking.
+"""T1 in LlamaIndex: an embedding model for its indexes, and a retriever over `t1 serve`.
 
 pip install "t1_jax[llama-index]"
 """
 
 from typing import Any
 
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
+from t1_jax.integrations.remote import RemoteT1
 from t1_jax.retriever import T1
 
 
@@ -19,15 +22,17 @@ class T1Embedding(BaseEmbedding):
     ```
 
     Args:
-        model: a loaded model.
+        model: a loaded model, or `RemoteT1` for one that is served.
         embed_batch_size: texts that LlamaIndex hands over at once.
         **query_options: keyword arguments of `T1.encode_query`, such as `max_thought_tokens`.
     """
 
-    _model: T1 = PrivateAttr()
+    _model: T1 | RemoteT1 = PrivateAttr()
     _query_options: dict[str, Any] = PrivateAttr()
 
-    def __init__(self, model: T1, *, embed_batch_size: int = 64, **query_options: Any) -> None:
+    def __init__(
+        self, model: T1 | RemoteT1, *, embed_batch_size: int = 64, **query_options: Any
+    ) -> None:
         super().__init__(model_name=repr(model), embed_batch_size=embed_batch_size)
         self._model = model
         self._query_options = query_options
@@ -48,3 +53,33 @@ class T1Embedding(BaseEmbedding):
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return self._model.encode_document(texts).tolist()
+
+
+class T1Retriever(BaseRetriever):
+    """Searches the index of a service.
+
+    Args:
+        service: the service.
+        k: documents per query.
+        **search_options: keyword arguments of `RemoteT1.search`, such as `think`.
+    """
+
+    def __init__(self, service: RemoteT1, *, k: int = 10, **search_options: Any) -> None:
+        super().__init__()
+        self._service = service
+        self._k = k
+        self._search_options = search_options
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hits = self._service.search(query_bundle.query_str, self._k, **self._search_options)
+        return [
+            NodeWithScore(
+                node=TextNode(
+                    id_=hit.id,
+                    text=hit.text,
+                    metadata={"title": hit.title, "sentence": hit.sentence, "path": hit.path},
+                ),
+                score=hit.score,
+            )
+            for hit in hits
+        ]

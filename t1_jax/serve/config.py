@@ -19,8 +19,7 @@ class ServerConfig:
         api_keys: a request needs one of them; empty lets everyone in.
         cors_origins: other web origins whose pages may call the service; none by default.
         log_texts: whether queries and thoughts are written to the log.
-        default_thought_tokens: most tokens of a thought, where a request does not say.
-        max_thought_tokens: the most that a request may ask for.
+        max_thought_tokens: most tokens of a thought; a request may ask for less.
         max_n: most thoughts per query.
         temperature: at which several thoughts are sampled; one thought is greedy.
         rows: thoughts that are decoded at once.
@@ -48,7 +47,6 @@ class ServerConfig:
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     log_texts: bool = False
-    default_thought_tokens: int = 64
     max_thought_tokens: int = 64
     max_n: int = 8
     temperature: float = 0.7
@@ -67,7 +65,7 @@ class ServerConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "default_thought_tokens", "max_thought_tokens", "max_n", "rows", "max_waiting_tokens",
+            "max_thought_tokens", "max_n", "rows", "max_waiting_tokens",
             "max_inputs", "max_k", "max_body_bytes", "max_connections",
         ):  # fmt: skip
             if getattr(self, name) < 1:
@@ -78,11 +76,6 @@ class ServerConfig:
         for name in ("port", "chunk_steps", "turn_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.default_thought_tokens > self.max_thought_tokens:
-            raise ConfigError(
-                f"default_thought_tokens ({self.default_thought_tokens}) exceeds "
-                f"max_thought_tokens ({self.max_thought_tokens})"
-            )
         if self.max_n > self.rows:
             raise ConfigError(
                 f"max_n ({self.max_n}) exceeds rows ({self.rows}): the thoughts about a query are "

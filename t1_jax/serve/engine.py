@@ -19,11 +19,11 @@ import numpy as np
 from t1_jax.errors import T1Error
 from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, SamplingParams, Thought
 from t1_jax.retriever import T1
+from t1_jax.serve.adaptive import Settling
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.failures import RequestError, backend_failure, from_t1_error, overloaded
 from t1_jax.serve.jobs import EncodeJob, Job, ThinkJob
 from t1_jax.serve.metrics import Metrics
-from t1_jax.serve.settling import Settling
 
 _LOG = logging.getLogger("t1_jax.serve")
 
@@ -139,7 +139,10 @@ class Engine:
                 if self._is_stopping and not (self._incoming or self._has_work):
                     return
                 for job in self._incoming:
-                    (self._to_think if isinstance(job, ThinkJob) else self._to_encode).append(job)
+                    if isinstance(job, ThinkJob):
+                        self._to_think.append(job)
+                    else:
+                        self._to_encode.append(job)
                 self._incoming = []
                 self._in_turn = True
             try:
@@ -315,8 +318,8 @@ class Engine:
         row = self._model.tokenizer.append_emb_token(job.row)
 
         def done(encode: EncodeJob) -> None:
-            if encode.future.cancelled() or (error := encode.future.exception()):
-                _fail(job, error if not encode.future.cancelled() else Exception("cancelled"))
+            if (error := encode.future.exception()) is not None:
+                _fail(job, error)
                 return
             (vector,) = encode.future.result()
             emb = self._model.tokenizer.emb_token_id

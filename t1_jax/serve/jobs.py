@@ -46,7 +46,7 @@ class ThinkJob(Job):
         seed: with the query id it gives their random streams.
         max_thought_tokens: most tokens of each.
         stop_when_settled: whether a thought ends once its embedding no longer changes.
-        on_tokens: called as tokens are chosen; None if nobody reads them.
+        on_tokens: called as tokens are chosen; None if they are not streamed.
         future: the thoughts, ordered by sample number.
     """
 

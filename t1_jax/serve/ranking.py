@@ -70,6 +70,7 @@ class Corpus:
         documents: texts by id; empty for an index of vectors only.
         bm25: over the same documents; None where there are no texts.
         hybrid_by_default: whether a request that does not say gets a hybrid ranking.
+        examples: queries that a page may offer.
         manifest: file that changes when the index is written again; None for one in memory.
     """
 
@@ -78,6 +79,7 @@ class Corpus:
     documents: Mapping[str, Document] = field(default_factory=dict)
     bm25: BM25 | None = None
     hybrid_by_default: bool = False
+    examples: Sequence[str] = ()
     manifest: Path | None = None
 
     def __post_init__(self) -> None:

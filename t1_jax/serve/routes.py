@@ -310,9 +310,9 @@ async def _info(request: Request) -> Response:
             "max_query_length": model.options.max_query_tokens,
             "max_client_batch_size": config.max_inputs,
             "max_thought_tokens": config.max_thought_tokens,
-            "default_thought_tokens": config.default_thought_tokens,
             "max_thoughts": config.max_n,
             "index": index,
+            "examples": [] if corpus is None else list(corpus.examples),
             "version": __version__,
         }
     )

@@ -28,7 +28,7 @@ class _Connection(H11Protocol):
     limits: ServerConfig
     _timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             transport.write(_TOO_MANY)

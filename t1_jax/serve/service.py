@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -123,8 +124,10 @@ class Service:
         """Compiles what most requests need, so that the first does not wait for it."""
         options = ThinkOptions(max_tokens=6, stop_when_settled=True, deadline=3600.0)
         for text in ("warm up", "warm up " * 30):
-            await self.embed_queries([text], options)
-            await self.embed_documents([text])
+            (prompt,) = self._tokenized(self._tokenize_queries, [text], ["warm-up"])
+            if not prompt.truncated:
+                await self.embed_queries([text], options)
+                await self.embed_documents([text])
 
     def think_options(
         self,
@@ -154,9 +157,9 @@ class Service:
                 "n and thought_prefix need thinking, and think is off", field="think",
                 hint="leave think out",
             )  # fmt: skip
-        tokens = {None: config.default_thought_tokens, "off": 0, "auto": config.max_thought_tokens}
+        tokens = 0 if think == "off" else config.max_thought_tokens
         return ThinkOptions(
-            max_tokens=think if isinstance(think, int) else tokens[think],
+            max_tokens=think if isinstance(think, int) else tokens,
             stop_when_settled=think == "auto",
             n=n,
             seed=seed,
@@ -265,23 +268,14 @@ class Service:
         if self.corpus is None:
             raise RequestError(
                 404, "no_index", "this server has no index",
-                hint="start it with one: t1 serve --index INDEX",
+                hint="start it with one: t1 serve --index cwe",
             )  # fmt: skip
         return self.corpus
 
     def _query_prompts(
         self, texts: Sequence[str], names: Sequence[str], options: ThinkOptions, *, thinks: bool
     ) -> list[PromptTokens]:
-        def tokenize(texts: Sequence[str], names: Sequence[str]) -> list[PromptTokens]:
-            return tokenize_queries(
-                self.model.tokenizer,
-                self.preset,
-                texts,
-                max_tokens=self.model.options.max_query_tokens,
-                think=thinks,
-                names=names,
-            )
-
+        tokenize = functools.partial(self._tokenize_queries, thinks=thinks)
         prompts = self._tokenized(tokenize, texts, names)
         self._check_length(prompts, names, reject=False)
         if options.prefix is not None:
@@ -299,6 +293,18 @@ class Service:
                     hint="send a lower think, or a shorter text",
                 )
         return prompts
+
+    def _tokenize_queries(
+        self, texts: Sequence[str], names: Sequence[str], *, thinks: bool = True
+    ) -> list[PromptTokens]:
+        return tokenize_queries(
+            self.model.tokenizer,
+            self.preset,
+            texts,
+            max_tokens=self.model.options.max_query_tokens,
+            think=thinks,
+            names=names,
+        )
 
     def _tokenized(
         self,

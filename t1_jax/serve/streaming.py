@@ -65,6 +65,11 @@ async def stream_query(
                     yield b": still thinking\n\n"
                     item = await _next(arrived)
             (result,) = await task
+            for thought in result.thoughts:  # what is cached, or ends within a character
+                text = (options.prefix or "") + thought.text
+                if rest := text.removeprefix(sent.get(thought.sample, "")):
+                    count = thought.reasoning_tokens
+                    yield _event("token", {"sample": thought.sample, "text": rest, "tokens": count})
             yield _event("result", await finish(result))
         except RequestError as error:
             yield _event("error", error.body)

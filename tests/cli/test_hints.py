@@ -51,7 +51,7 @@ SMALL = {
     "t1 think -m": "--max-thought-tokens 4 --dtype float32",
 }
 # Commands that are parsed, but too long to run here; each has tests of its own that run it.
-PARSED_ONLY = ("t1 quickstart", "t1 rebase", "t1 train --data")
+PARSED_ONLY = ("t1 quickstart", "t1 rebase", "t1 serve", "t1 train --data")
 
 
 def messages() -> Iterator[str]:

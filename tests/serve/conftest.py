@@ -6,12 +6,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
-
-pytest.importorskip("starlette", reason="needs t1_jax[serve]")
-pytest.importorskip("uvicorn", reason="needs t1_jax[serve]")
-httpx = pytest.importorskip("httpx", reason="needs httpx, which the openai client brings")
 
 from t1_jax.retrieval import BM25, Collection, Document, Index, build_index
 from t1_jax.retriever import T1
@@ -33,7 +30,6 @@ DOCUMENTS = {
 QUERIES = ["who purrs?", "who hunts at night", "what is made from flowers?", "who barks"]
 CONFIG = ServerConfig(
     port=0,
-    default_thought_tokens=8,
     max_thought_tokens=8,
     rows=4,
     max_n=4,
@@ -74,14 +70,14 @@ class Running:
     def service(self) -> Service:
         return self.state.require_service()
 
-    def client(self, **options: Any) -> "httpx.Client":
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+    def client(self, **options: Any) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, timeout=60, **options)
 
-    def post(self, path: str, body: Any, **options: Any) -> "httpx.Response":
+    def post(self, path: str, body: Any, **options: Any) -> httpx2.Response:
         with self.client() as client:
             return client.post(path, json=body, **options)
 
-    def get(self, path: str, **options: Any) -> "httpx.Response":
+    def get(self, path: str, **options: Any) -> httpx2.Response:
         with self.client() as client:
             return client.get(path, **options)
 
@@ -121,8 +117,8 @@ def server(tiny_t1: T1, corpus: Corpus) -> Iterator[Running]:
         yield running
 
 
-def assert_same_vectors(served: Sequence[Any], offline: np.ndarray) -> None:
+def assert_same_vectors(served: Sequence[Any] | np.ndarray, offline: np.ndarray) -> None:
     """Embeddings of an answer against those of T1, up to rounding in another batch."""
-    served = np.asarray(served, np.float32)
-    assert served.shape == offline.shape
-    assert (served * offline).sum(axis=-1).min() > 0.99999
+    vectors = np.asarray(served, np.float32)
+    assert vectors.shape == offline.shape
+    assert (vectors * offline).sum(axis=-1).min() > 0.99999

@@ -8,7 +8,7 @@ from t1_jax.generate import RunningThought
 PROBE_STEP = 4
 """Tokens between two probes. A probe costs one decoding step of the whole batch."""
 
-SETTLED_COSINE = 0.99
+SETTLED_COSINE = 0.95
 """Cosine of two probes from which a thought counts as settled; see docs/serving.md."""
 
 

@@ -1,0 +1,210 @@
+"""A wrong request gets a status and a JSON error with type, field and hint, and harms no other."""
+
+import contextlib
+import dataclasses
+import socket
+import time
+from typing import Any
+
+import httpx2
+import pytest
+
+from t1_jax.retriever import T1
+from t1_jax.serve.ranking import Corpus
+from tests.serve.conftest import CONFIG, Running, serving
+
+pytestmark = pytest.mark.enable_socket
+
+
+def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"type", "message", "field", "param", "hint"}
+    return error
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "field", "words"),
+    [
+        ("/v1/embeddings", {"input": "", "model": "t1-query"}, 400, "input", "empty"),
+        ("/v1/embeddings", {"input": ["a", " "], "model": "t1-doc"}, 400, "input.1", "empty"),
+        ("/v1/embeddings", {"input": [], "model": "t1-doc"}, 400, "input", "empty"),
+        ("/v1/embeddings", {"input": "a", "model": "gpt"}, 404, "model", "gpt"),
+        ("/v1/embeddings", {"input": "a", "model": "tiny"}, 422, "input_type", "differently"),
+        ("/v1/embeddings", {"model": "t1-doc"}, 422, "input", "missing"),
+        ("/v1/embeddings", {"input": 5, "model": "t1-doc"}, 422, "input", "string"),
+        ("/v1/embeddings", {"input": [1, 2], "model": "t1-doc"}, 422, "input", "token ids"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-doc", "n": 2}, 422, "n",
+         "without a thought"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query", "dimensions": 99},
+         422, "dimensions", "the model has 32"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query", "think": 99}, 422, "think",
+         "allows"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query", "think": "hard"}, 422, "think", ""),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query", "n": 99}, 422, "n", "allows 4"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query", "deadline": -1}, 422, "deadline",
+         ""),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query", "thoughts": []}, 422, "thoughts",
+         "1 queries but 0"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-query-nothink", "think": 3}, 422, "think",
+         "does not think"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-doc", "input_type": "query"}, 422,
+         "input_type", "embeds a document"),
+        ("/v1/embeddings", {"input": "a", "model": "t1-doc", "temperature": 1}, 422, "temperature",
+         "unknown field"),
+        ("/v1/embeddings", {"input": ["a"] * 17, "model": "t1-doc"}, 413, "input", "takes 16"),
+        ("/v1/search", {"query": "a", "k": 0}, 422, "k", ""),
+        ("/v1/search", {"query": "a", "k": 10**6}, 422, "k", "allows 1000"),
+        ("/v1/search", {"query": ["a", "b"], "stream": True}, 422, "stream", "one query"),
+        ("/v1/search", {"query": "a", "filter": {"idz": []}}, 422, "filter", "unknown field"),
+        ("/v1/think", {"query": "a", "think": "off"}, 422, "think", "cannot be off"),
+        ("/rerank", {"query": "a", "texts": []}, 400, "texts", "empty"),
+        ("/decode", {"ids": [10**6]}, 422, "ids", "not a token id"),
+        ("/embed", {"inputs": "word " * 3000, "truncate": False}, 413, "inputs", "too many tokens"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said(
+    server: Running, path: str, body: Any, status: int, field: str, words: str
+):
+    error = error_of(server.post(path, body), status)
+    assert error["field"] == error["param"] == field
+    assert words in error["message"]
+
+
+def test_malformed_bodies_and_unknown_routes(server: Running):
+    with server.client() as client:
+        for content in (b"{", b"\xff\xfe", b"[1, 2"):
+            assert (
+                error_of(client.post("/v1/embeddings", content=content), 400)["type"] == "malformed"
+            )
+        for content in (b"[]", b'"text"', b"", b'{"input": NaN}'):
+            error_of(client.post("/v1/embeddings", content=content), 422)
+        assert error_of(client.get("/v1/nothing"), 404)["type"] == "not_found"
+        assert error_of(client.get("/v1/search"), 405)["type"] == "method_not_allowed"
+        lone_surrogate = rb'{"input": "\ud800", "model": "t1-doc"}'
+        assert error_of(client.post("/v1/embeddings", content=lone_surrogate), 400)
+
+
+def test_a_long_text_is_truncated_and_the_answer_says_so(server: Running, tiny_t1: T1):
+    text = "who purrs? " * 28_000
+    body = {"input": [text, "short"], "model": "t1-doc"}
+    data = server.post("/v1/embeddings", body).json()["data"]
+    assert [item["truncated"] for item in data] == [True, False]
+    (item,) = server.post("/v1/embeddings", {"input": text, "model": "t1-query"}).json()["data"]
+    assert item["truncated"] is True
+
+
+def test_a_large_body_is_rejected_before_it_is_read(tiny_t1: T1, server: Running):
+    content = b'{"input": "' + b"x" * CONFIG.max_body_bytes + b'"}'
+    with server.client() as client:
+        assert error_of(client.post("/v1/embeddings", content=content), 413)["type"] == "too_large"
+
+        def chunks():
+            for _ in range(50):
+                yield b"x" * 100_000
+
+        try:
+            answer = client.post("/v1/embeddings", content=chunks())
+        except httpx2.HTTPError:  # the server may close before all is sent
+            return
+        error_of(answer, 413)
+
+
+def test_keys_guard_every_route_but_health(tiny_t1: T1, corpus: Corpus):
+    config = dataclasses.replace(
+        CONFIG, api_keys=("0123456789abcdef", "another-key-of-2"), reject_long_texts=True
+    )
+    with serving(tiny_t1, corpus, config) as running:
+        assert running.get("/health").status_code == 200
+        for path in ("/", "/page.js", "/info", "/metrics", "/v1/models", "/nothing"):
+            answer = running.get(path)
+            assert error_of(answer, 401)["type"] == "unauthorized"
+            assert answer.headers["www-authenticate"].startswith("Basic")
+        error_of(running.post("/v1/embeddings", {"input": "a", "model": "t1-doc"}), 401)
+        for value in ("Bearer wrong", "Bearer", "Basic !!", "Basic d3Jvbmc6d3Jvbmc=", "x"):
+            error_of(running.get("/info", headers={"Authorization": value}), 401)
+        for key in config.api_keys:
+            assert running.get("/info", headers={"Authorization": f"Bearer {key}"}).is_success
+            assert running.get("/info", auth=("", key)).is_success
+        long = {"input": "who purrs? " * 500, "model": "t1-doc"}
+        error_of(running.post("/v1/embeddings", long, auth=("", "another-key-of-2")), 413)
+
+
+def test_pages_of_other_sites_are_turned_away(server: Running):
+    body = {"input": "a", "model": "t1-doc"}
+    for origin in ("https://example.org", "null"):
+        answer = server.post("/v1/embeddings", body, headers={"Origin": origin})
+        assert error_of(answer, 403)["type"] == "forbidden"
+    own = server.post("/v1/embeddings", body, headers={"Origin": server.url})
+    assert own.is_success
+    assert "access-control-allow-origin" not in own.headers
+    error_of(server.get("/info", headers={"Host": "attacker.example"}), 403)
+    assert server.get("/info", headers={"Host": "localhost:8080"}).is_success
+
+
+def test_another_origin_can_be_allowed(tiny_t1: T1):
+    config = dataclasses.replace(CONFIG, cors_origins=("https://app.example",))
+    with serving(tiny_t1, None, config, wait=False) as running:
+        preflight = {
+            "Origin": "https://app.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        }
+        with running.client() as client:
+            answer = client.options("/v1/embeddings", headers=preflight)
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+
+
+def test_security_headers_are_on_every_answer(server: Running):
+    for answer in (server.get("/"), server.get("/info"), server.get("/nothing")):
+        assert "script-src 'self'" in answer.headers["content-security-policy"]
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+
+
+def test_a_server_without_an_index_embeds_but_does_not_search(tiny_t1: T1):
+    with serving(tiny_t1, None) as running:
+        assert running.get("/info").json()["index"] is None
+        assert error_of(running.post("/v1/search", {"query": "a"}), 404)["type"] == "no_index"
+        assert running.post("/v1/embeddings", {"input": "a", "model": "t1-doc"}).is_success
+
+
+def test_slow_clients_are_cut_off_and_hold_up_nobody_else(server: Running):
+    host, port = server.url.removeprefix("http://").split(":")
+    begin = b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\n"
+    in_headers = socket.create_connection((host, int(port)))
+    in_body = socket.create_connection((host, int(port)))
+    silent = socket.create_connection((host, int(port)))
+    in_headers.sendall(begin)
+    in_body.sendall(begin + b"Content-Length: 100\r\n\r\n{")
+    started = time.monotonic()
+    for connection in (in_headers, in_body):
+        connection.sendall(b" ")  # a byte now and then changes nothing
+    assert server.post("/v1/embeddings", {"input": "a", "model": "t1-doc"}).is_success
+    for connection, expected in ((in_headers, b""), (silent, b""), (in_body, b"HTTP/1.1 408")):
+        connection.settimeout(30)
+        assert connection.recv(100).startswith(expected)
+        connection.close()
+    assert CONFIG.client_seconds * 0.9 < time.monotonic() - started < 25
+
+
+def test_too_many_connections_are_closed_at_once(tiny_t1: T1):
+    config = dataclasses.replace(CONFIG, max_connections=20)
+    with serving(tiny_t1, None, config) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        held = [socket.create_connection((host, int(port))) for _ in range(60)]
+        time.sleep(0.3)
+        refused = 0
+        for connection in held:
+            connection.settimeout(0.05)
+            with contextlib.suppress(TimeoutError):
+                refused += connection.recv(400).startswith(b"HTTP/1.1 503")
+        assert refused == 40
+        for connection in held:
+            connection.close()
+        time.sleep(0.3)
+        assert running.get("/health").is_success

@@ -1,0 +1,333 @@
+"""The engine: requests share batches and harm each other in nothing."""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
+from t1_jax.retriever import T1
+from t1_jax.serve import ServerConfig
+from t1_jax.serve.engine import Engine
+from t1_jax.serve.failures import RequestError
+from t1_jax.serve.jobs import EncodeJob, ThinkJob
+from t1_jax.serve.metrics import Metrics
+from t1_jax.text import tokenize_queries
+from tests.serve.conftest import CONFIG, DOCUMENTS, QUERIES
+
+SECONDS = 120.0
+
+
+def start(model: T1, config: ServerConfig = CONFIG) -> Engine:
+    engine = Engine(model, config, Metrics())
+    engine.start()
+    return engine
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_t1: T1) -> Iterator[Engine]:
+    engine = start(tiny_t1)
+    yield engine
+    engine.stop(SECONDS)
+    assert not engine.is_alive
+
+
+@pytest.fixture(scope="module")
+def patient(tiny_t1: T1) -> Iterator[Engine]:
+    """An engine that allows long thoughts."""
+    engine = start(tiny_t1, dataclasses.replace(CONFIG, max_thought_tokens=200))
+    yield engine
+    engine.stop(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def long_query(tiny_t1: T1, patient: Engine) -> str:
+    """A query about which the model thinks for long."""
+    for number in range(20):
+        one = job(tiny_t1, f"query {number}", max_thought_tokens=60)
+        patient.submit(one)
+        if result(one)[0].reasoning_tokens >= 40:
+            return one.prompt.query_id
+    raise AssertionError("no query has a long thought")
+
+
+def job(model: T1, text: str, **options: Any) -> ThinkJob:
+    (row,) = tokenize_queries(
+        model.tokenizer, model.preset, [text], max_tokens=model.options.max_query_tokens
+    )
+    options = {
+        "deadline": time.monotonic() + SECONDS, "n": 1, "seed": 0, "max_thought_tokens": 8,
+    } | options  # fmt: skip
+    return ThinkJob(prompt=Prompt(query_id=text, token_ids=row.ids.tolist()), row=row, **options)
+
+
+def rows(model: T1, texts: list[str], **options: Any) -> EncodeJob:
+    names = [f"input.{i}" for i in range(len(texts))]
+    options = {"deadline": time.monotonic() + SECONDS} | options
+    return EncodeJob(rows=model.tokenize_documents(texts, names), names=names, **options)
+
+
+def result(job: ThinkJob | EncodeJob) -> Any:
+    return job.future.result(SECONDS)
+
+
+def same(a: list[Thought], b: list[Thought]) -> bool:
+    return all(
+        x.token_ids.tolist() == y.token_ids.tolist()
+        and x.text == y.text
+        and x.finish_reason is y.finish_reason
+        and np.array_equal(x.embedding, y.embedding)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_served_thoughts_are_the_offline_ones(engine: Engine, tiny_t1: T1):
+    jobs = [job(tiny_t1, text) for text in QUERIES]
+    engine.submit(*jobs)
+    _, offline = tiny_t1.encode_query(
+        QUERIES,
+        max_thought_tokens=8,
+        sampling=SamplingParams(temperature=0.0),
+        return_thoughts=True,
+    )
+    for served, (expected,) in zip(map(result, jobs), offline, strict=True):
+        (thought,) = served
+        assert thought.token_ids.tolist() == expected.token_ids.tolist()
+        assert (thought.text, thought.finish_reason) == (expected.text, expected.finish_reason)
+        assert float(thought.embedding @ expected.embedding) > 0.99999
+
+
+def test_company_changes_no_bit_of_a_thought(engine: Engine, tiny_t1: T1):
+    alone = []
+    for number, text in enumerate(QUERIES):
+        one = job(tiny_t1, text, n=1 + number % 2, seed=number, max_thought_tokens=3 + number)
+        engine.submit(one)
+        alone.append(result(one))
+    together = []
+    for repetition in range(3):
+        for number, text in enumerate(QUERIES):
+            together.append(
+                job(tiny_t1, text, n=1 + number % 2, seed=number, max_thought_tokens=3 + number)
+            )
+        together.append(rows(tiny_t1, list(DOCUMENTS.values())[: 1 + repetition]))
+    for one in together:
+        engine.submit(one)
+    served = [result(one) for one in together]
+    thoughts = [
+        found for one, found in zip(together, served, strict=True) if isinstance(one, ThinkJob)
+    ]
+    for number, found in enumerate(thoughts):
+        assert same(found, alone[number % len(QUERIES)])
+
+
+def test_documents_are_the_offline_ones(engine: Engine, tiny_t1: T1):
+    texts = [f"{text} {number}" for number in range(3) for text in DOCUMENTS.values()]
+    one = rows(tiny_t1, texts)
+    engine.submit(one)
+    expected = tiny_t1.encode_document(texts)
+    assert (result(one) * expected).sum(axis=1).min() > 0.99999
+
+
+def test_tokens_are_told_as_they_are_chosen(engine: Engine, tiny_t1: T1):
+    told: list[tuple[int, tuple[int, ...]]] = []
+    one = job(tiny_t1, QUERIES[0], on_tokens=lambda sample, tokens: told.append((sample, tokens)))
+    engine.submit(one)
+    (thought,) = result(one)
+    assert len(told) > 1
+    assert told[-1] == (0, tuple(thought.token_ids.tolist()))
+    for (_, before), (_, after) in itertools.pairwise(told):
+        assert after[: len(before)] == before
+
+
+def test_at_the_deadline_a_thought_ends_where_it_is(patient: Engine, tiny_t1: T1, long_query: str):
+    late = job(tiny_t1, long_query, max_thought_tokens=200)
+
+    def at_once(sample: int, tokens: Sequence[int]) -> None:
+        if len(tokens) >= 6:
+            late.deadline = 0.0
+
+    late.on_tokens = at_once
+    patient.submit(late)
+    (thought,) = result(late)
+    assert thought.finish_reason is FinishReason.DEADLINE
+    assert 5 <= thought.reasoning_tokens < 20
+    assert thought.token_ids[-1] == tiny_t1.tokenizer.emb_token_id
+    shorter = job(tiny_t1, long_query, max_thought_tokens=thought.reasoning_tokens)
+    patient.submit(shorter)
+    (expected,) = result(shorter)
+    assert thought.token_ids.tolist() == expected.token_ids.tolist()
+    assert float(thought.embedding @ expected.embedding) > 0.99999
+
+
+def test_a_query_that_never_got_a_row_is_embedded_without_a_thought(engine: Engine, tiny_t1: T1):
+    late = job(tiny_t1, QUERIES[0], deadline=0.0, n=2)
+    engine.submit(late)
+    first, second = result(late)
+    assert first.finish_reason is FinishReason.DEADLINE
+    assert (first.reasoning_tokens, second.sample) == (0, 1)
+    expected = tiny_t1.encode_query(QUERIES[0], thoughts=[""])
+    assert float(first.embedding @ expected) > 0.99999
+
+
+def test_documents_that_are_late_get_an_error(engine: Engine, tiny_t1: T1):
+    late = rows(tiny_t1, ["a"], deadline=0.0)
+    engine.submit(late)
+    with pytest.raises(RequestError) as error:
+        result(late)
+    assert error.value.status == 504
+
+
+def test_a_cancelled_job_frees_its_rows(patient: Engine, tiny_t1: T1, long_query: str):
+    seen: list[int] = []
+    gone = job(
+        tiny_t1,
+        long_query,
+        max_thought_tokens=200,
+        on_tokens=lambda _, tokens: seen.append(len(tokens)),
+    )
+    patient.submit(gone)
+    while not seen:
+        time.sleep(0.01)
+    assert gone.future.cancel()
+    while not patient.is_idle:
+        time.sleep(0.01)
+    assert max(seen) < 190
+    waiting = job(tiny_t1, QUERIES[0])
+    waiting.future.cancel()
+    patient.submit(waiting)
+    after = job(tiny_t1, QUERIES[1])
+    patient.submit(after)
+    assert result(after)
+    assert waiting.running == []
+
+
+def test_too_much_waiting_work_is_turned_away(tiny_t1: T1):
+    engine = Engine(tiny_t1, dataclasses.replace(CONFIG, max_waiting_tokens=300), Metrics())
+    first = rows(tiny_t1, ["a long list"] * 40)
+    engine.submit(first)  # one request is always accepted
+    with pytest.raises(RequestError) as error:
+        engine.submit(job(tiny_t1, QUERIES[0]))
+    assert error.value.status == 429
+    assert int(error.value.headers["Retry-After"]) >= 1
+    engine.start()
+    result(first)
+    accepted = job(tiny_t1, QUERIES[0])
+    while not engine.is_idle:
+        time.sleep(0.01)
+    engine.submit(accepted)
+    assert result(accepted)
+    engine.stop(SECONDS)
+
+
+def test_a_failure_of_the_sampler_is_tried_again_and_leaves_the_others_right(
+    engine: Engine, tiny_t1: T1, monkeypatch: pytest.MonkeyPatch
+):
+    from t1_jax.generate import ContinuousBatch
+
+    expected = job(tiny_t1, QUERIES[1])
+    engine.submit(expected)
+    wanted = result(expected)
+    decode_chunk, insert = ContinuousBatch.decode_chunk, ContinuousBatch.insert
+    failures = iter([True])
+
+    def failing_once(self):
+        if next(failures, False):
+            raise RuntimeError("out of memory")
+        return decode_chunk(self)
+
+    def failing_for_one(self, prompt, **options):
+        if prompt.query_id == QUERIES[0]:
+            raise RuntimeError("this query is poison")
+        return insert(self, prompt, **options)
+
+    monkeypatch.setattr(ContinuousBatch, "decode_chunk", failing_once)
+    jobs = [job(tiny_t1, text) for text in QUERIES[1:]]
+    engine.submit(*jobs)
+    assert same(result(jobs[0]), wanted)
+    assert all(result(one) for one in jobs)
+    monkeypatch.setattr(ContinuousBatch, "insert", failing_for_one)
+    jobs = [job(tiny_t1, text) for text in QUERIES]
+    engine.submit(*jobs)
+    assert same(result(jobs[1]), wanted)
+    with pytest.raises(RequestError) as error:
+        result(jobs[0])
+    assert error.value.status == 424
+    assert "poison" not in error.value.message
+
+
+def test_one_bad_row_fails_alone(engine: Engine, tiny_t1: T1, monkeypatch: pytest.MonkeyPatch):
+    encode = tiny_t1.encoder.encode
+
+    def failing_for_one(rows, *, names, description):
+        if "input.1" in names:
+            from t1_jax.errors import DataError
+
+            raise DataError("input.1: the model's embedding is not finite")
+        return encode(rows, names=names, description=description)
+
+    monkeypatch.setattr(tiny_t1.encoder, "encode", failing_for_one)
+    bad, good = rows(tiny_t1, ["a", "b"]), rows(tiny_t1, ["c"])
+    engine.submit(bad, good)
+    assert result(good).shape == (1, tiny_t1.embed_dim)
+    with pytest.raises(RequestError, match="not finite"):
+        result(bad)
+
+
+def test_a_thought_that_is_not_finite_is_an_error_of_its_request(
+    engine: Engine, tiny_t1: T1, monkeypatch: pytest.MonkeyPatch
+):
+    from t1_jax.generate import ContinuousBatch
+
+    decode_chunk = ContinuousBatch.decode_chunk
+
+    def with_nan(self):
+        return [
+            (running, dataclasses.replace(thought, embedding=thought.embedding * np.float32("nan")))
+            if running.max_tokens == 7
+            else (running, thought)
+            for running, thought in decode_chunk(self)
+        ]
+
+    monkeypatch.setattr(ContinuousBatch, "decode_chunk", with_nan)
+    bad, good = job(tiny_t1, QUERIES[0], max_thought_tokens=7), job(tiny_t1, QUERIES[1])
+    engine.submit(bad, good)
+    assert np.isfinite(result(good)[0].embedding).all()
+    with pytest.raises(RequestError) as error:
+        result(bad)
+    assert error.value.status == 424
+
+
+def test_a_settled_thought_ends_early(
+    patient: Engine, tiny_t1: T1, long_query: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("t1_jax.serve.engine.Settling", lambda: _settling(-1.0))
+    one = job(tiny_t1, long_query, max_thought_tokens=200, stop_when_settled=True)
+    patient.submit(one)
+    (thought,) = result(one)
+    assert thought.finish_reason is FinishReason.SETTLED
+    assert 8 <= thought.reasoning_tokens <= 14
+    fixed = job(tiny_t1, long_query, max_thought_tokens=thought.reasoning_tokens)
+    patient.submit(fixed)
+    (expected,) = result(fixed)
+    assert thought.token_ids.tolist() == expected.token_ids.tolist()
+    assert float(thought.embedding @ expected.embedding) > 0.99999
+
+
+def _settling(cosine: float) -> Any:
+    from t1_jax.serve.adaptive import Settling
+
+    return Settling(cosine)
+
+
+def test_stopping_finishes_what_was_accepted(tiny_t1: T1):
+    engine = start(tiny_t1)
+    jobs = [job(tiny_t1, text) for text in QUERIES] + [rows(tiny_t1, list(DOCUMENTS.values()))]
+    engine.submit(*jobs)
+    engine.stop(SECONDS)
+    assert not engine.is_alive
+    assert all(one.future.done() for one in jobs)
+    assert all(one.future.exception() is None for one in jobs)
