@@ -19,6 +19,7 @@ from t1_jax.retrieval.layouts.text_files import MARKUP_SUFFIXES, document_file, 
 NAME = "TREC"
 _QRELS = re.compile(r"(?<![a-z])qrels?(?![a-z])", re.IGNORECASE)
 _TOPICS = re.compile(r"(?<![a-z])(?:topics?|queries)(?![a-z])", re.IGNORECASE)
+_NAME = re.compile(f"{_QRELS.pattern}|{_TOPICS.pattern}", re.IGNORECASE)
 _CORPUS = ("corpus", "collection")
 _SUFFIXES = (".jsonl", ".tsv", *MARKUP_SUFFIXES)
 _STANDARD_SPLITS = ("train", "validation", "valid", "dev", "test")
@@ -30,7 +31,8 @@ def find(folder: Path) -> Layout | None:
     Raises:
         DataError: qrels without topics, or the topics of several qrels cannot be told apart.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    names = sorted(path for path in folder.iterdir() if _NAME.search(path.name))
+    files = [path for path in names if path.is_file()]
     qrels = _by_split(files, _QRELS)
     topics = _by_split([path for path in files if not _QRELS.search(path.name)], _TOPICS)
     if not qrels or not topics:
