@@ -29,7 +29,7 @@ def find(folder: Path) -> Layout | None:
     """The layout of a folder with a file of topics or queries, and one of qrels.
 
     Raises:
-        DataError: qrels without topics, or the topics of several qrels cannot be told apart.
+        DataError: it is not clear which topics belong to which qrels, or which file is the corpus.
     """
     names = sorted(path for path in folder.iterdir() if _NAME.search(path.name))
     files = [path for path in names if path.is_file()]
@@ -85,7 +85,7 @@ def _corpus(folder: Path) -> tuple[RecordFile[Entry], ...]:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if (path.is_dir() and path.name in _CORPUS)
+        if (path.name in _CORPUS and path.is_dir())
         or (Path(plain_name(path)).stem in _CORPUS and plain_name(path).endswith(_SUFFIXES))
     ]
     if len(found) > 1:
