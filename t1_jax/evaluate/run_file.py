@@ -9,7 +9,14 @@ from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.protocol import evaluate_baselines
 from t1_jax.evaluate.results import Evaluation
 from t1_jax.progress import counted
-from t1_jax.retrieval import DROPPED_DOCUMENTS, Collection, Run, read_run, trec_names
+from t1_jax.retrieval import (
+    DROPPED_DOCUMENTS,
+    DROPPED_RECORDS,
+    Collection,
+    Run,
+    read_run,
+    trec_names,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +64,7 @@ def _with_original_ids(path: Path, run: Run, collection: Collection) -> Run:
     queries = _original_ids(query.id for query in collection.queries)
     unknown = {name: query for query, row in run.items() for name in row if name not in documents}
     # Lenient reading may have dropped such a document, which is then only unjudged.
-    dropped = collection.notes.get(DROPPED_DOCUMENTS, 0)
+    dropped = sum(collection.notes.get(key, 0) for key in (DROPPED_DOCUMENTS, DROPPED_RECORDS))
     if collection.documents and len(unknown) > dropped:
         name, query_id = next(iter(unknown.items()))
         raise DataError(

@@ -79,3 +79,4 @@ from t1_jax.retrieval.trec import trec_ids as trec_ids
 from t1_jax.retrieval.trec import trec_names as trec_names
 from t1_jax.retrieval.trec import write_run as write_run
 from t1_jax.retrieval.validation import DROPPED_DOCUMENTS as DROPPED_DOCUMENTS
+from t1_jax.retrieval.validation import DROPPED_RECORDS as DROPPED_RECORDS

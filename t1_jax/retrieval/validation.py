@@ -36,6 +36,10 @@ DROPPED_DOCUMENTS = f"{EMPTY_DOCUMENT} ({_LENIENT_ACTION[EMPTY_DOCUMENT]})"
 """Key in `Collection.notes`: number of documents in the files that the collection lacks."""
 
 
+DROPPED_RECORDS = f"{MALFORMED} ({_LENIENT_ACTION[MALFORMED]})"
+"""Key in `Collection.notes`: number of malformed records in all files."""
+
+
 class ValidationReport:
     """Counts problems by kind while files are read; `raise_unless` reports them all at the end."""
 

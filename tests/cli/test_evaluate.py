@@ -65,6 +65,21 @@ def test_a_score_json_is_scored_and_needs_no_documents(t1, tmp_path):
     assert "no documents" in answer.err
 
 
+def test_a_run_may_rank_documents_that_lenient_reading_dropped(t1, pets, run, tmp_path):
+    """One record of the corpus is malformed; the run ranks its document."""
+    flawed = _copy(pets, tmp_path / "pets", **{'"_id": "fox"': '"_id": ["fox"]'})
+    answer = t1("evaluate", "--run", run, "-c", flawed)
+    assert answer.code == 2
+    assert 'corpus.jsonl:12: field "_id" must be a string' in answer.err
+    assert "--lenient" in answer.err
+    answer = t1("evaluate", "--run", run, "-c", flawed, "--lenient", "--json",
+                "bootstrap_samples=50")  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert "1 malformed record (dropped)" in answer.err
+    mine = answer.json["collections"][0]["rows"][1]
+    assert mine["metrics"]["recall@10"]["mean"] == pytest.approx(0.75)
+
+
 def test_a_run_named_as_the_baseline_has_a_row_of_its_own(t1, pets, run, tmp_path):
     own = run.rename(tmp_path / "bm25.trec")
     answer = t1(

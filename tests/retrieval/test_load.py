@@ -341,6 +341,7 @@ def test_single_records_are_parsed_as_those_of_files():
     record = Record(location=location, fields={"docid": 7, "title": "T", "text": "x"})
     document = parse_document(record, report)
     assert document == Document(id="7", title="T", text="x")
+    assert document is not None
     assert document.location == SourceLocation(path=Path("rows.parquet"), line=3)
     asked = Record(location=location, fields={"qid": "q", "query": "who?"})
     assert parse_query(asked, report) == Query(id="q", text="who?")

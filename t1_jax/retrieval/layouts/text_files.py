@@ -157,6 +157,8 @@ def _markup_query(location: SourceLocation, element: str) -> Entry:
     identifier = _field(element, "num") if attribute is None else attribute[1].strip()
     if identifier is None:
         raise location.error('the topic has neither <num> nor the attribute number="..."')
+    if re.fullmatch("0+[0-9]+", identifier):
+        identifier = str(int(identifier))  # 051 of TREC's topics is 51 in its qrels
     text = _field(element, "title", "query")
     if text is None and attribute is not None:
         text = _plain(element)

@@ -19,6 +19,7 @@ from t1_jax.retrieval.layouts.text_files import MARKUP_SUFFIXES, document_file, 
 NAME = "TREC"
 _QRELS = re.compile(r"(?<![a-z])qrels?(?![a-z])", re.IGNORECASE)
 _TOPICS = re.compile(r"(?<![a-z])(?:topics?|queries)(?![a-z])", re.IGNORECASE)
+_NAME = re.compile(f"{_QRELS.pattern}|{_TOPICS.pattern}", re.IGNORECASE)
 _CORPUS = ("corpus", "collection")
 _SUFFIXES = (".jsonl", ".tsv", *MARKUP_SUFFIXES)
 _STANDARD_SPLITS = ("train", "validation", "valid", "dev", "test")
@@ -28,9 +29,10 @@ def find(folder: Path) -> Layout | None:
     """The layout of a folder with a file of topics or queries, and one of qrels.
 
     Raises:
-        DataError: qrels without topics, or the topics of several qrels cannot be told apart.
+        DataError: it is not clear which topics belong to which qrels, or which file is the corpus.
     """
-    files = sorted(path for path in folder.iterdir() if path.is_file())
+    names = sorted(path for path in folder.iterdir() if _NAME.search(path.name))
+    files = [path for path in names if path.is_file()]
     qrels = _by_split(files, _QRELS)
     topics = _by_split([path for path in files if not _QRELS.search(path.name)], _TOPICS)
     if not qrels or not topics:
@@ -83,7 +85,7 @@ def _corpus(folder: Path) -> tuple[RecordFile[Entry], ...]:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if (path.is_dir() and path.name in _CORPUS)
+        if (path.name in _CORPUS and path.is_dir())
         or (Path(plain_name(path)).stem in _CORPUS and plain_name(path).endswith(_SUFFIXES))
     ]
     if len(found) > 1:

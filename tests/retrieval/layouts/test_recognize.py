@@ -176,6 +176,21 @@ def test_topics_of_trec(tmp_path: Path, name: str, topics: str):
     assert load_queries(tmp_path / name).queries == collection.queries
 
 
+def test_topics_of_early_tracks_and_of_microblogs(tmp_path: Path):
+    (tmp_path / "topics.txt").write_text(
+        "<top>\n<head> Tipster Topic Description\n<num> Number:  051\n<dom> Domain:  Economics\n"
+        "<title> Topic:  Airbus Subsidies\n<desc> Description:\nA document.\n</top>\n"
+        "<top>\n<num> Number: MB051 </num>\n<query> Government cuts </query>\n"
+        "<querytime> Tue Feb 08 23:56:46 +0000 2011 </querytime>\n</top>\n"
+    )
+    assert [(item.id, item.text) for item in load_queries(tmp_path / "topics.txt").queries] == [
+        ("51", "Airbus Subsidies"),
+        ("MB051", "Government cuts"),
+    ]
+    (tmp_path / "topics.txt").write_text("176\tYSR Reddy death\n")
+    assert [item.id for item in load_queries(tmp_path / "topics.txt").queries] == ["176"]
+
+
 def test_splits_of_ms_marco(tmp_path: Path):
     write(
         tmp_path / "corpus",
