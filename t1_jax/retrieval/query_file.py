@@ -9,8 +9,7 @@ from t1_jax.errors import DataError
 from t1_jax.files import read_lines
 from t1_jax.retrieval.collection import Query, text_error
 from t1_jax.retrieval.jsonl import read_records
-from t1_jax.retrieval.layouts import query_entry
-from t1_jax.retrieval.load import to_query
+from t1_jax.retrieval.load import parse_query
 from t1_jax.retrieval.validation import ValidationReport
 
 _JSONL = (".jsonl", ".jsonl.gz")
@@ -42,7 +41,7 @@ class QueryFile:
         if self.has_ids:
             report = ValidationReport()
             for record in read_records(self.path):
-                query = to_query(query_entry(record), report)
+                query = parse_query(record, report)
                 if query is None:
                     raise record.location.error("the query is empty", hint="give it a text")
                 yield query

@@ -6,8 +6,7 @@ from pathlib import Path
 from t1_jax.retrieval.benchmarks.parquet import parquet_records
 from t1_jax.retrieval.collection import Document, Query
 from t1_jax.retrieval.jsonl import parse_relevance_label
-from t1_jax.retrieval.layouts import document_entry
-from t1_jax.retrieval.load import to_document
+from t1_jax.retrieval.load import parse_document
 from t1_jax.retrieval.validation import (
     DUPLICATE_DOCUMENT,
     UNKNOWN_DOCUMENT,
@@ -28,7 +27,7 @@ def read_parquet_documents(paths: Iterable[Path], report: ValidationReport) -> t
     documents: dict[str, Document] = {}
     for path in paths:
         for record in parquet_records(path, ["_id", "text"], ["title"]):
-            document = to_document(document_entry(record), report)
+            document = parse_document(record, report)
             if document is None:
                 continue
             first = documents.setdefault(document.id, document)
