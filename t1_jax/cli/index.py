@@ -169,7 +169,8 @@ def _backend_settings(
     """The settings of a back end from the command line; None for an exact one.
 
     Raises:
-        ConfigError: settings for an exact back end, or invalid ones; `--queries` is no index.
+        ConfigError: settings for an exact back end, or invalid ones.
+        CorruptIndexError: `--queries` has no embeddings.
     """
     from t1_jax.cli.inputs import read_config
     from t1_jax.retrieval import FaissSettings, ScannSettings, read_manifest

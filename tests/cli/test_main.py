@@ -14,7 +14,8 @@ from t1_jax.errors import DataError
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ("pull",), ("import",), ("export",), ("think",), ("encode",), ("index",), ("index", "build"),
-    ("index", "info"), ("search",), ("collection",), ("collection", "check"),
+    ("index", "info"), ("index", "add"), ("index", "delete"), ("index", "diff"),
+    ("index", "export"), ("search",), ("collection",), ("collection", "check"),
     ("collection", "split"), ("evaluate",), ("doctor",), ("quickstart",), ("bench",),
     ("thoughts",), ("thoughts", "template"), ("thoughts", "teacher"), ("mine",),
     ("rebase",), ("compare",), ("explain",), ("prompt",), ("prompt", "show"),
