@@ -19,7 +19,6 @@ from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import (
     ASKED,
     S1,
-    S2,
     S3,
     merged,
     run_toy,
@@ -35,42 +34,11 @@ WORDINGS = ("What does the {} drink?", "What does the {} do?", "Does the {} eat?
             "Is the {} old?", "Why does the {} sleep?")  # fmt: skip
 
 
-def test_the_three_stages_lift_retrieval(toys: Path):
-    """Held-out questions about animals, from a model that knew nothing."""
-    write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
-    common = {"optimizer": {"learning_rate": 5e-3}, "data": {"batch_size": 8}, "steps": 45}
-    stages = {
-        "s1": merged(S1, common),
-        "s2": merged(S2, common),
-        "s3": merged(S3, {"steps": 5, "optimizer": {"learning_rate": 5e-4}}),
-    }
-    config = toy_config(
-        toys,
-        stages,
-        validate_first=True,
-        validation={"queries": None, "max_thought_tokens": 8},
-        health={"missing_emb_frac": 0.8},
-    )
-    result = run_toy(config)
-    scores = {name: found["validation/ndcg@10"] for name, found in result.validations.items()}
-    assert list(scores) == ["untrained", "s1", "s2", "s3"]
-    assert scores["untrained"] < 0.6
-    assert min(scores["s2"], scores["s3"]) > 0.75
-    assert result.best is not None
-    assert result.best[0] == max(scores.values())
-    # Thoughts are learned too: they end by themselves, and name the animal.
-    assert result.validations["s3"]["validation/truncated_frac"] < 0.2
-    thoughts = (result.folder / "thoughts.jsonl").read_text().splitlines()
-    last = [line for line in map(json.loads, thoughts) if line["step"] == 95]
-    named = [line["thought"] in line["gold"][0] for line in last if line["of"] == "validation"]
-    assert np.mean(named) > 0.6
-    for name in ("thoughts.html", "config.yaml", "versions.json", "data.json", "stages/s3", "best"):
-        assert (result.folder / name).exists()
-
-
 def test_the_quickstarts_recipe_lifts_retrieval(toys: Path):
-    """As it is, but for the model, the data, a rate and number of steps that suit them, and rows
-    of one length.
+    """Held-out questions about animals, from a model that knew nothing.
+
+    The recipe is as it is, but for the model, the data, a rate and number of steps that suit them,
+    and rows of one length.
     """
     write_zoo_records(toys / "zoo.jsonl", zoo_records((*ASKED["train"], *WORDINGS)))
     sizes = ["data.batch_size=8", "steps=60", "optimizer.learning_rate=5.0e-3"]
@@ -86,10 +54,22 @@ def test_the_quickstarts_recipe_lifts_retrieval(toys: Path):
     config = load_config(TrainConfig, CONFIGS / "quickstart_training.yaml", changes)
     zoo = SourceConfig(collection=str(toys / "zoo"), records=(str(toys / "zoo.jsonl"),))
     config = replace(config, data=replace(config.data, sources={"zoo": zoo}))
-    scores = [found["validation/ndcg@10"] for found in run_toy(config).validations.values()]
-    untrained, _, joint, rewarded = scores
-    assert untrained < 0.6
-    assert min(joint, rewarded) > 0.75
+    result = run_toy(config)
+    scores = {name: found["validation/ndcg@10"] for name, found in result.validations.items()}
+    assert list(scores) == ["untrained", "s1", "s2", "s3"]
+    assert scores["untrained"] < 0.6
+    assert min(scores["s2"], scores["s3"]) > 0.75
+    assert result.best is not None
+    assert result.best[0] == max(scores.values())
+    # Thoughts are learned too: they end by themselves, and name the animal.
+    assert result.validations["s3"]["validation/truncated_frac"] < 0.2
+    thoughts = (result.folder / "thoughts.jsonl").read_text().splitlines()
+    lines = [line for line in map(json.loads, thoughts) if line["of"] == "validation"]
+    last = [line for line in lines if line["step"] == result.steps]
+    named = [line["thought"] in line["gold"][0] for line in last]
+    assert np.mean(named) > 0.6
+    for name in ("thoughts.html", "config.yaml", "versions.json", "data.json", "stages/s3", "best"):
+        assert (result.folder / name).exists()
 
 
 @register_reward("nan_for_tests")
