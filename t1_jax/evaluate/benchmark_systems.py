@@ -15,7 +15,7 @@ from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.documents import encode_in_folder
 from t1_jax.evaluate.formats import mteb_model_meta
 from t1_jax.evaluate.protocol import evaluate_collection
-from t1_jax.evaluate.results import ModelFacts
+from t1_jax.evaluate.results import Evaluation, ModelFacts
 from t1_jax.evaluate.run_file import evaluate_run_file
 from t1_jax.files import sha256_of
 from t1_jax.hub import tokenizer_hash
