@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from t1_jax.errors import UnsupportedError
 from t1_jax.evaluate.encoders import Encoder
 from t1_jax.files import read_text, write_atomically
 from t1_jax.retrieval import (
@@ -17,6 +18,7 @@ from t1_jax.retrieval import (
     Document,
     Fingerprint,
     Index,
+    build_from_table,
     build_index,
     load_index,
 )
@@ -103,6 +105,7 @@ def encode_in_folder(
 
     Raises:
         T1Error: see `encode_corpus`.
+        UnsupportedError: several processes.
         CorruptIndexError: the index of an earlier run is damaged.
         DataError: an embedding is not finite.
     """
@@ -122,6 +125,10 @@ def encode_in_folder(
             show_progress_bar=show_progress_bar,
             log=log,
         )
+        if encoded is None:
+            raise UnsupportedError(
+                "an evaluation runs in one process", hint="start it without jax.distributed"
+            )
         counted = {"truncated": encoded.truncated, "seconds": time.perf_counter() - start}
         write_atomically(facts, json.dumps(counted) + "\n")
     else:
@@ -142,9 +149,7 @@ def _open(folder: Path, fingerprint: Fingerprint, kind: str, queries: np.ndarray
     if kind in _EXACT:
         return load_index(folder, fingerprint, kind=kind)
     exact = load_index(folder, fingerprint)
-    return build_index(
-        kind, exact.ids, exact.vectors, sample_queries=queries, reject_low_recall=False
-    )
+    return build_from_table(kind, exact.table, sample_queries=queries, reject_low_recall=False)
 
 
 def grouped_by_text(documents: Sequence[Document], shard: int) -> Iterator[Document]:

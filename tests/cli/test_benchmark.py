@@ -67,7 +67,7 @@ def test_tasks_are_written_as_they_finish_and_one_table_has_them_all(finished):
     assert "queries: original; model: tiny; prompts: t1, version 1; instructions: t1" in first.out
     assert "finished before: pony, aops" in answer.err
     assert list(answer.json["tasks"]) == ["biology", "pony", "aops", "theoremqa_questions"]
-    assert set(answer.json["means"]["mean"]) == {"bm25", "t1-own"}
+    assert set(answer.json["means"]["mean"]) == {"bm25qs", "t1-own"}
     assert answer.json["means"]["without Pony"]["t1-own"]["mean"] <= 1
     assert answer.json["settings"]["data"] == "local files of unknown revision"
     results = json.loads((output / "results.json").read_text())
@@ -257,7 +257,7 @@ def test_runs_of_another_system_are_scored_alone(t1, command, finished, tmp_path
     words = command[: command.index("-m")]
     pattern = finished[0] / "tiny-{task}" / "t1-own.trec"
     output = tmp_path / "o"
-    answer = t1(*words, "--run", pattern, "-o", output, "bm25=false", "--json")
+    answer = t1(*words, "--run", pattern, "-o", output, "bm25qs=false", "--json")
     assert answer.code == 0, answer.err
     for name, mean in finished[2].json["means"].items():
         assert answer.json["means"][name]["t1-own"]["mean"] == pytest.approx(mean["t1-own"]["mean"])
@@ -265,12 +265,12 @@ def test_runs_of_another_system_are_scored_alone(t1, command, finished, tmp_path
     results = "tiny-pony/results.json"
     assert (output / results).read_text() == (finished[0] / results).read_text()
     assert not (output / "mteb").exists()
-    again = t1(*words, "--run", tmp_path / "{task}.trec", "-o", output, "bm25=false")
+    again = t1(*words, "--run", tmp_path / "{task}.trec", "-o", output, "bm25qs=false")
     assert again.code == 2
     assert "biology.trec does not exist" in again.err
     other = tmp_path / "pony.trec"
     other.write_text("0 Q0 p1 1 1.0 x\n")
-    again = t1(*words, "--task", "pony", "--run", other, "-o", output, "bm25=false")
+    again = t1(*words, "--task", "pony", "--run", other, "-o", output, "bm25qs=false")
     assert "tiny-pony was evaluated with other settings" in again.err
     again = t1(*words, "--run", other, "-o", output)
     assert "is the run of one task, and there are 4" in again.err

@@ -83,13 +83,9 @@ def test_configs_of_a_benchmark():
 
 
 def test_one_run_file_is_that_of_one_task(bright_data: BenchmarkData, tmp_path: Path):
-    def score(path: Path, collection: Collection, config: EvaluationConfig):
-        raise AssertionError
-
-    options = {"config": CONFIG, "score": score}
     with pytest.raises(ConfigError, match="is the run of one task, and there are 2"):
-        RunFileSystem(path="a.trec", tasks=["pony", "aops"], **options)
-    system = RunFileSystem(path=f"{tmp_path}/{{task}}.trec", tasks=["pony", "aops"], **options)
+        RunFileSystem(path="a.trec", tasks=["pony", "aops"], config=CONFIG)
+    system = RunFileSystem(path=f"{tmp_path}/{{task}}.trec", tasks=["pony", "aops"], config=CONFIG)
     with pytest.raises(DataError, match=r"aops\.trec does not exist"):
         system.check("aops", [])
     (tmp_path / "aops.trec").write_text("x")

@@ -69,7 +69,7 @@ def test_in_memory_and_on_disk_are_the_same(documents: Collection, tmp_path: Pat
     on_disk = encode_in_folder(tiny_model, documents, tmp_path, **options)
     queries = np.ones((1, tiny_model.embed_dim), np.float32)
     first, second = (encoded.build("numpy", queries) for encoded in (in_memory, on_disk))
-    assert isinstance(second.vectors, np.memmap)
+    assert isinstance(second.table.stored, np.memmap)
     order = [second.ids.index(name) for name in first.ids]
     np.testing.assert_allclose(first.vectors, second.vectors[order], atol=1e-6)
     assert (on_disk.distinct, in_memory.distinct) == (3, 3)

@@ -25,7 +25,8 @@ class BenchmarkTask:
 
     Attributes:
         dataset: repository on the Hugging Face hub, if the task has one of its own.
-        corpus: the task whose documents it shares; by default it has its own.
+        corpus: the task whose documents it shares; by default, and in the layout `beir`, it has
+            its own.
         split: split of its qrels; unused in the layout `bright`.
         instruction: name of its instruction in prompt presets and instruction sets; by default the
             name of the task.
@@ -106,6 +107,11 @@ class Benchmark:
         for name, task in self.tasks.items():
             if task.corpus is not None:
                 self._check_known(task.corpus, f"tasks.{name}.corpus")
+                if self.layout == "beir":
+                    raise ConfigError(
+                        f"tasks.{name}.corpus: a folder in the layout beir has its own documents",
+                        hint="leave it out",
+                    )
         for name, mean in self.means.items():
             for member in (*mean.tasks, *mean.without):
                 self._check_known(member, f"means.{name}")

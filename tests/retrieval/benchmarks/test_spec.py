@@ -97,6 +97,7 @@ def test_a_benchmark_of_ones_own(tmp_path):
         ("name: a/b", "'a/b' cannot name a folder"),
         ("tasks: {'..': {}}", "'..' cannot name a folder"),
         ("tasks: {aops: {corpus: aop}}", "tasks.aops.corpus: there is no task 'aop'"),
+        ("layout: beir", "theoremqa_questions.corpus: a folder in the layout beir has its own"),
         ("means: {m: {without: [poni]}}", "did you mean 'pony'?"),
         ("means: {m: {tasks: [pony], without: [pony]}}", "means.m has no task"),
         ("metric: wow@10", "unknown metric 'wow@10'"),
