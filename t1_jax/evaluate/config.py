@@ -31,8 +31,8 @@ class EvaluationConfig:
         verify: number of nearest documents that the own thought's ranking has verified in a row of
             its own, see `Verification`; 0 has no such row.
         verify_weight: weight of a verification.
-        sentence_ablation: number of queries in the report whose thought is embedded again without each
-            of its sentences, which shows what the sentence moved.
+        sentence_ablation: number of queries in the report whose thought is embedded again without
+            each of its sentences, which shows what the sentence moved.
         bm25: whether the table starts with BM25.
         top_k: length of the rankings, from which all metrics are computed.
         metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
