@@ -31,8 +31,8 @@ class EvaluationConfig:
         verify: number of nearest documents that the own thought's ranking has verified in a row of
             its own, see `Verification`; 0 has no such row.
         verify_weight: weight of a verification.
-        leave_one_out: number of queries in the report whose thought is embedded again without each
-            of its sentences, which shows what the sentence moved.
+        sentence_ablation: number of queries in the report whose thought is embedded again without
+            each of its sentences, which shows what the sentence moved.
         bm25: whether the table starts with BM25.
         bm25qs: whether the table has BM25 as BRIGHT's harness computes it, with a weighted query.
         top_k: length of the rankings, from which all metrics are computed.
@@ -59,7 +59,7 @@ class EvaluationConfig:
     instruction: str | None = None
     verify: int = 0
     verify_weight: float = Verification.weight
-    leave_one_out: int = 0
+    sentence_ablation: int = 0
     bm25: bool = True
     bm25qs: bool = False
     top_k: int = 100
@@ -77,7 +77,7 @@ class EvaluationConfig:
             ("max_thought_tokens", 1),
             ("top_k", 1),
             ("max_queries", 0),
-            ("leave_one_out", 0),
+            ("sentence_ablation", 0),
             ("bootstrap_samples", 1),
         ):
             if self.__dict__[name] < minimum:

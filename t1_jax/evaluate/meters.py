@@ -98,7 +98,7 @@ class LengthPlot:
 
 
 def thought_meters(evaluation: Evaluation) -> tuple[ThoughtMeters, ...]:
-    """The meters of each model's own thoughts."""
+    """The meters of each model's sampled thoughts."""
     found = []
     for system in evaluation.systems:
         own = evaluation.control("own", system.name)

@@ -16,8 +16,8 @@ from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import CONTROLS, VERIFIED, ControlQueries, QueryVectors
 from t1_jax.evaluate.documents import EncodedDocuments, encode_in_memory
 from t1_jax.evaluate.encoders import Encoder
-from t1_jax.evaluate.left_out import leave_sentences_out
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
+from t1_jax.evaluate.sentence_ablation import ablate_sentences
 from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
 from t1_jax.retrieval import Collection, Index, Run, build_index, score_run
@@ -122,9 +122,9 @@ def evaluate_collection(
         index_recall_at_10=_index_recall(index, embedded),
     )
     evaluation = replace(others, rows=(*others.rows, *rows), systems=(described,))
-    if config.leave_one_out:
-        log(f"{title}: leaving sentences out, {counted(config.leave_one_out, 'queries')}")
-        effects = leave_sentences_out(evaluation, queries, index, config.leave_one_out)
+    if config.sentence_ablation:
+        log(f"{title}: leaving sentences out, {counted(config.sentence_ablation, 'queries')}")
+        effects = ablate_sentences(evaluation, queries, index, config.sentence_ablation)
         evaluation = replace(evaluation, sentence_effects=effects)
     return replace(evaluation, seconds=time.perf_counter() - start)
 

@@ -8,7 +8,7 @@ from t1_jax.evaluate.examples import title_of
 from t1_jax.evaluate.results import Evaluation, Row, ThoughtRecord, ranking
 from t1_jax.progress import shorten, visible
 from t1_jax.retrieval import Document
-from t1_jax.text.repetition import REPETITIVE, repetition
+from t1_jax.text import REPETITIVE, repetition
 
 _TEXT_CHARACTERS = 4000
 _SNIPPET_CHARACTERS = 160

@@ -184,7 +184,7 @@ class Evaluation:
         bootstrap_samples: number of resamples.
         bootstrap_seed: seed of the resamples.
         sentence_effects: query id -> the effect of each sentence of the first model's own thought,
-            for the queries that `EvaluationConfig.leave_one_out` asks for.
+            for the queries that `EvaluationConfig.sentence_ablation` asks for.
     """
 
     collection: Collection

@@ -70,7 +70,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """Series over labelled places.
+    """Series over labeled places.
 
     Attributes:
         series: what is drawn.

@@ -83,7 +83,7 @@ def mean_log_probs(
     Args:
         model: computes.
         prompts: token ids of each prompt.
-        thoughts: token ids of its thoughts, none empty, with the `<emb_token>` that ends each.
+        thoughts: token ids of its thoughts, none empty.
         advance: is told of finished prompts.
     """
     decoder, mesh_context = model.decoder, model.mesh_context

@@ -246,8 +246,8 @@ class T1(RetrieverParts):
     ) -> list[Float[np.ndarray, " _"]]:
         """How likely user-supplied thoughts are: mean log-probability per token, in nats.
 
-        The mean is over the tokens of a thought and the `<emb_token>` that ends it, at temperature
-        1. One forward pass scores all thoughts about a query.
+        The mean is over the tokens of the text, at temperature 1; an empty thought has only the
+        `<emb_token>` that ends it. One forward pass scores all thoughts about a query.
 
         Args:
             texts: queries.
@@ -273,7 +273,7 @@ class T1(RetrieverParts):
         most, end = self.options.max_thought_tokens, [self.tokenizer.emb_token_id]
         tokens = [
             [
-                np.concatenate([self.tokenizer.encode_thought(text)[:most], end]).astype(np.int32)
+                np.array(self.tokenizer.encode_thought(text)[:most].tolist() or end, np.int32)
                 for text in group
             ]
             for group in thoughts

@@ -15,8 +15,7 @@ from t1_jax.retrieval import Query
 from t1_jax.retriever.journal import Journal
 from t1_jax.retriever.t1 import T1
 from t1_jax.retriever.thinking import block_size, think_in_blocks
-from t1_jax.text import tokenize_queries
-from t1_jax.text.repetition import REPETITIVE, repetition
+from t1_jax.text import REPETITIVE, repetition, tokenize_queries
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,5 +12,7 @@ from t1_jax.text.presets import load_preset as load_preset
 from t1_jax.text.prompts import append_thoughts as append_thoughts
 from t1_jax.text.prompts import tokenize_documents as tokenize_documents
 from t1_jax.text.prompts import tokenize_queries as tokenize_queries
+from t1_jax.text.repetition import REPETITIVE as REPETITIVE
+from t1_jax.text.repetition import repetition as repetition
 from t1_jax.text.tokenizer import PromptTokens as PromptTokens
 from t1_jax.text.tokenizer import T1Tokenizer as T1Tokenizer

@@ -4,7 +4,7 @@
 def test_a_page_over_two_budgets(t1, base_model, pets, tmp_path):
     for budget in (2, 4):
         fields = (f"max_thought_tokens={budget}", "controls=[own,no-think]", "bm25=false",
-                  "verify=4", "leave_one_out=1", "bootstrap_samples=50")  # fmt: skip
+                  "verify=4", "sentence_ablation=1", "bootstrap_samples=50")  # fmt: skip
         how = ("-c", pets, "-m", base_model, "--dtype", "float32", "-o", tmp_path / str(budget))
         answer = t1("evaluate", *fields, *how)
         assert answer.code == 0, answer.err

@@ -60,10 +60,10 @@ def test_more_thoughts_than_fit_into_the_context_are_scored_in_several_rows(tiny
 
 
 def test_task_and_instruction_reach_the_prompt_and_numbers_must_agree(tiny_t1: T1) -> None:
-    plain, by_task, told = (
-        tiny_t1.score_thoughts(QUERIES[:1], [["x"]], **options)[0]
-        for options in ({}, {"task": "cwe"}, {"instruction": tiny_t1.preset.instruction("cwe")})
-    )
+    (plain,) = tiny_t1.score_thoughts(QUERIES[:1], [["x"]])
+    (by_task,) = tiny_t1.score_thoughts(QUERIES[:1], [["x"]], task="cwe")
+    told_text = tiny_t1.preset.instruction("cwe")
+    (told,) = tiny_t1.score_thoughts(QUERIES[:1], [["x"]], instruction=told_text)
     np.testing.assert_array_equal(by_task, told)
     assert plain != by_task
     with pytest.raises(DataError, match="3 queries but 1 groups of thoughts"):

@@ -25,7 +25,7 @@ class Scorer:
 
     def __init__(self, **log_probs: float) -> None:
         self.log_probs = log_probs
-        self.asked: list[object] = []
+        self.asked: list[tuple[list[str], list[list[str]], dict[str, object]]] = []
 
     def score_thoughts(
         self, texts: Sequence[str], thoughts: Sequence[Sequence[str]], **options: object

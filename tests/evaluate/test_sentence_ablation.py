@@ -15,7 +15,7 @@ def talkative() -> LetterModel:
 
 
 def test_a_sentence_moves_the_documents_it_names(talkative, collection, facts, config) -> None:
-    config = replace(config, leave_one_out=3, controls=("own", "no-think"))
+    config = replace(config, sentence_ablation=3, controls=("own", "no-think"))
     evaluation = evaluate_collection(talkative, collection, config, facts=facts)
     assert set(evaluation.sentence_effects) == {"q1", "q2", "q3"}
     first, second = evaluation.sentence_effects["q1"]
@@ -30,10 +30,10 @@ def test_a_sentence_moves_the_documents_it_names(talkative, collection, facts, c
 def test_nothing_is_left_out_unless_asked(talkative, collection, facts, config) -> None:
     evaluation = evaluate_collection(talkative, collection, config, facts=facts)
     assert evaluation.sentence_effects == {}
-    one = replace(config, leave_one_out=1)
+    one = replace(config, sentence_ablation=1)
     assert len(evaluate_collection(talkative, collection, one, facts=facts).sentence_effects) == 1
-    baseline = replace(config, leave_one_out=2, controls=("no-think",))
+    baseline = replace(config, sentence_ablation=2, controls=("no-think",))
     found = evaluate_collection(talkative, collection, baseline, facts=facts)
     assert found.sentence_effects == {}
-    with pytest.raises(ConfigError, match="leave_one_out"):
-        EvaluationConfig(leave_one_out=-1)
+    with pytest.raises(ConfigError, match="sentence_ablation"):
+        EvaluationConfig(sentence_ablation=-1)

@@ -12,7 +12,7 @@ _DOCUMENTS = 10
 """Documents of each ranking whose ranks are compared."""
 
 
-def leave_sentences_out(
+def ablate_sentences(
     evaluation: Evaluation,
     queries: ControlQueries,
     index: Index,
