@@ -192,7 +192,7 @@ class Engine:
                 full.add(key)
                 continue
             self._to_think.remove(job)
-            spent += key[0]
+            spent += len(job.prompt.token_ids)
             job.attempts += 1
             job.admitted = time.monotonic()
             self._metrics.phase("queue", job.admitted - job.submitted)
