@@ -29,6 +29,12 @@ class CachedDocumentEncoder:
         """See `T1.encode_query`."""
         return self._model.encode_query(texts, **options)
 
+    def score_thoughts(
+        self, texts: Sequence[str], thoughts: Sequence[Sequence[str]], **options: Any
+    ) -> Any:
+        """See `T1.score_thoughts`."""
+        return self._model.score_thoughts(texts, thoughts, **options)
+
     def known_task(self, task: str | None) -> str | None:
         """See `T1.known_task`."""
         return self._model.known_task(task)

@@ -29,6 +29,7 @@ from t1_jax.cli.output import print_error
 from t1_jax.cli.prompt import show_prompt
 from t1_jax.cli.pull import pull
 from t1_jax.cli.quickstart import quickstart
+from t1_jax.cli.report import report
 from t1_jax.cli.reward import try_reward
 from t1_jax.cli.search import search
 from t1_jax.cli.serve import serve
@@ -125,6 +126,7 @@ index_app = typer.Typer(
 _add(index_app, None, build=build_index, info=index_info, verify=verify_index)
 app.add_typer(index_app, name="index", rich_help_panel="Use")
 _add(app, "Use", search=search, serve=serve, explain=explain, evaluate=evaluate, compare=compare)
+_add(app, "Use", report=report)
 collection_app = typer.Typer(help="Check a collection, or split its queries.", no_args_is_help=True)
 _add(collection_app, None, check=check_collection, split=split_collection)
 app.add_typer(collection_app, name="collection", rich_help_panel="Use")

@@ -70,6 +70,19 @@ def search(
     thought: Annotated[
         str | None, typer.Option("--thought", help="Your own thought about the query.")
     ] = None,
+    verify: Annotated[
+        int | None,
+        typer.Option(
+            "--verify",
+            min=2,
+            help="Reorder this many of the nearest documents by how likely the model finds their "
+            "titles as thoughts, for example 16.",
+        ),
+    ] = None,
+    verify_weight: Annotated[
+        float | None,
+        typer.Option("--verify-weight", help="Weight of the log-probability beside the cosine."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +120,7 @@ def search(
     Example: t1 search notes/ "why is the sky blue"
     """
     from t1_jax.cli.searching import hybrid_note, open_dense, open_source
-    from t1_jax.retriever import Searcher
+    from t1_jax.retriever import Searcher, Verification
 
     out = Output(as_json)
     if query is not None and queries is not None:
@@ -127,10 +140,17 @@ def search(
             "--n and --max-thought-tokens apply only where thoughts are sampled",
             hint="leave them out beside --thought",
         )
+    if verify_weight is not None and verify is None:
+        raise ConfigError("--verify-weight needs --verify", hint="add --verify 16")
+    verification = None
+    if verify is not None:
+        weight = Verification.weight if verify_weight is None else verify_weight
+        verification = Verification(k=verify, weight=weight)
     if bm25:
         _check_no_model_options(
-            hybrid=hybrid or None, thought=thought, model=model, index=index, preset=preset,
-            dtype=dtype, task=task, instruction=instruction, max_thought_tokens=max_thought_tokens,
+            hybrid=hybrid or None, thought=thought, verify=verify, model=model, index=index,
+            preset=preset, dtype=dtype, task=task, instruction=instruction,
+            max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
     if output is not None:
@@ -158,7 +178,7 @@ def search(
         )
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense))
-        query_options = dict(dense.query_options)
+        query_options = {**dense.query_options, "verify": verification}
         searcher = dense.searcher(out, hybrid=bool(hybrid))
     if output is not None:
         _write_run(

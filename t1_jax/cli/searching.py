@@ -247,6 +247,7 @@ class DenseSearch:
                 opened=self.opened,
                 load=lambda: model,
                 show_progress_bar=True,
+                log=out.log,
             )
         except KeyboardInterrupt:
             out.log("what was encoded is kept: the same command goes on from there")

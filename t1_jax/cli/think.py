@@ -178,7 +178,7 @@ def _print_counts(out: Output, output: Path, counts: "ThoughtCounts") -> None:
     remarks = {
         "thoughts truncated at the maximum length": counts.truncated,
         "thoughts without a word": counts.empty,
-        "thoughts that repeat themselves": counts.repetitive,
+        "repetitive thoughts": counts.repetitive,
         "queries truncated to fit the prompt": counts.truncated_queries,
         "queries that repeat an earlier one": counts.repeated_queries,
     }

@@ -41,6 +41,7 @@ from t1_jax.evaluate.results import Evaluation as Evaluation
 from t1_jax.evaluate.results import ModelFacts as ModelFacts
 from t1_jax.evaluate.results import Row as Row
 from t1_jax.evaluate.results import System as System
+from t1_jax.evaluate.runs_page import render_runs as render_runs
 from t1_jax.evaluate.table import ResultsTable as ResultsTable
 from t1_jax.evaluate.table import comparison_sentences as comparison_sentences
 from t1_jax.evaluate.table import evaluation_notes as evaluation_notes

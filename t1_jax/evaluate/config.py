@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 from t1_jax.errors import ConfigError
 from t1_jax.generate import SamplingParams
 from t1_jax.retrieval import score_run
+from t1_jax.retriever import Verification
 from t1_jax.seeds import check_seed
 
 ControlName: TypeAlias = Literal["own", "no-think", "empty", "random", "repeated", "gold"]
@@ -27,6 +28,11 @@ class EvaluationConfig:
         task: name of the instruction in the prompt preset; by default that of a known collection,
             and the general one otherwise.
         instruction: query instruction, instead of the one of a task.
+        verify: number of nearest documents that the own thought's ranking has verified in a row of
+            its own, see `Verification`; 0 has no such row.
+        verify_weight: weight of a verification.
+        leave_one_out: number of queries in the report whose thought is embedded again without each
+            of its sentences, which shows what the sentence moved.
         bm25: whether the table starts with BM25.
         top_k: length of the rankings, from which all metrics are computed.
         metrics: "nDCG@k", "recall@k", "P@k", "MAP@k", "MAP" or "MRR"; k at most `top_k`.
@@ -50,6 +56,9 @@ class EvaluationConfig:
     sampling: SamplingParams = field(default_factory=lambda: SamplingParams(temperature=0.0))
     task: str | None = None
     instruction: str | None = None
+    verify: int = 0
+    verify_weight: float = Verification.weight
+    leave_one_out: int = 0
     bm25: bool = True
     top_k: int = 100
     metrics: tuple[str, ...] = (*HEADLINE, "recall@100", "MRR", "MAP@100")
@@ -66,6 +75,7 @@ class EvaluationConfig:
             ("max_thought_tokens", 1),
             ("top_k", 1),
             ("max_queries", 0),
+            ("leave_one_out", 0),
             ("bootstrap_samples", 1),
         ):
             if self.__dict__[name] < minimum:
@@ -81,11 +91,24 @@ class EvaluationConfig:
             values = self.__dict__[name]
             if len(set(values)) != len(values):
                 raise ConfigError(f"{name} has a duplicate: {', '.join(values)}")
+        if self.verify and "own" not in self.controls:
+            raise ConfigError(
+                "verify reorders the ranking of the control 'own', which is not evaluated",
+                hint="add own to controls, or set verify=0",
+            )
+        if self.verify > self.top_k:
+            raise ConfigError(f"verify is {self.verify}, and the rankings have {self.top_k}")
+        _ = self.verification  # rejects values out of range
         if self.task is not None and self.instruction is not None:
             raise ConfigError("give a task or an instruction, not both")
         if not self.controls:
             raise ConfigError("controls is empty, so there is nothing to evaluate")
         self._check_metrics()
+
+    @property
+    def verification(self) -> Verification | None:
+        """How the own thought's ranking is verified; None if it is not."""
+        return Verification(k=self.verify, weight=self.verify_weight) if self.verify else None
 
     def _check_metrics(self) -> None:
         if missing := [metric for metric in HEADLINE if metric not in self.metrics]:

@@ -52,7 +52,7 @@ class Control:
         embed: computes the query embeddings.
     """
 
-    name: ControlName
+    name: str
     label: str
     meaning: str
     oracle: bool = False
@@ -60,7 +60,15 @@ class Control:
 
 
 class ControlQueries:
-    """Embeds the queries of a collection under each control; thoughts are sampled only once."""
+    """Embeds the queries of a collection under each control; thoughts are sampled only once.
+
+    Attributes:
+        collection: the queries.
+        config: settings.
+        texts: of the queries.
+        ids: of the queries.
+        task: name of the instruction in the preset; None for the general one, or that of `config`.
+    """
 
     def __init__(
         self,
@@ -75,12 +83,14 @@ class ControlQueries:
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
         default = model.known_task(collection.task) if config.instruction is None else None
+        self.task = default if config.task is None else config.task
+        self._encode_texts = partial(
+            model.encode_query, task=self.task, instruction=config.instruction
+        )
         self._encode = partial(
-            model.encode_query,
+            self._encode_texts,
             self.texts,
             query_ids=self.ids,
-            task=default if config.task is None else config.task,
-            instruction=config.instruction,
             return_thoughts=True,
             show_progress_bar=show_progress_bar,
         )
@@ -109,6 +119,11 @@ class ControlQueries:
         vectors, _ = self._encode(think=False)
         thoughts = tuple(() for _ in self.ids)
         return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
+
+    def encode_given(self, texts: list[str], thoughts: list[str]) -> Float[np.ndarray, "B D"]:
+        """Embeddings of some queries, each after a user-supplied thought."""
+        vectors, _ = self._encode_texts(texts, thoughts=thoughts, return_thoughts=True)
+        return vectors
 
     def given(self, thoughts: Sequence[Sequence[ThoughtRecord]]) -> QueryVectors:
         """Each query after user-supplied thoughts, the same number for each query."""
@@ -194,6 +209,22 @@ CONTROLS: Mapping[str, Control] = {
     )
 }
 """All controls by name."""
+
+VERIFIED = Control(
+    name="verified",
+    label="own thought, verified",
+    meaning="The ranking of the own thought, its first documents reordered by how likely the model "
+    "finds their titles as thoughts.",
+    embed=lambda queries: queries.own,
+)
+"""The row of `EvaluationConfig.verify`: the embeddings of the own thought, another ranking."""
+
+
+def meaning_of(control: str | None) -> str:
+    """A sentence about the rows of a control; empty for a baseline."""
+    if control is None:
+        return ""
+    return VERIFIED.meaning if control == VERIFIED.name else CONTROLS[control].meaning
 
 
 def pair_with_others(

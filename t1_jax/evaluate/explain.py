@@ -1,7 +1,6 @@
 """Explains the results of one query: the effect of the thought, its sentences, and its sampling."""
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,34 +10,11 @@ from t1_jax.evaluate.controls import thought_record
 from t1_jax.evaluate.encoders import QueryEncoder
 from t1_jax.evaluate.examples import Hit, make_hit
 from t1_jax.evaluate.results import ThoughtRecord
+from t1_jax.evaluate.sentences import SentenceEffect, ranks_of, sentence_effects
 from t1_jax.generate import SamplingParams
 from t1_jax.retrieval import Document, Index
 
 _SPREAD_TEMPERATURE = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankChange:
-    """A document's rank with a text, and with the text changed; 1 is the best."""
-
-    document_id: str
-    before: int
-    after: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentenceEffect:
-    """What leaving one sentence out of the thought changes.
-
-    Attributes:
-        text: the sentence.
-        similarity: cosine between the query embeddings with and without it.
-        moves: the shown documents whose rank changes without it, largest change of 1 / rank first.
-    """
-
-    text: str
-    similarity: float
-    moves: tuple[RankChange, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +119,8 @@ def explain_query(
     k = min(k, len(index.ids))
     found, found_without = index.search(own[:1], k).rows[0], index.search(without, k).rows[0]
     shown = list(dict.fromkeys([*found.tolist(), *found_without.tolist()]))
-    names = [index.ids[row] for row in shown]
-    ranks = _ranks(index, own, shown)
-    ranks_without = _ranks(index, without, shown)[0]
+    ranks = ranks_of(index, own, shown)
+    ranks_without = ranks_of(index, without, shown)[0]
 
     def hits(vector: Float[np.ndarray, " D"], rows: Sequence[int], ranked: Int[np.ndarray, " R"]):
         return tuple(
@@ -175,58 +150,13 @@ def explain_query(
             ExplainedDocument(hit=hit, rank_without=rank, ranks=tuple(several))
             for hit, rank, several in by_rank
         ),
-        sentences=_sentence_effects(index, query, thoughts[0].text, encode, shown, names),
+        sentences=sentence_effects(
+            index,
+            query,
+            thoughts[0].text,
+            lambda queries, changed: encode(queries, thoughts=changed),
+            shown,
+        ),
         similarities=tuple((own @ own[0]).tolist()),
         num_documents=len(index.ids),
     )
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a thought, with the white space after each; together they are the text."""
-    return [
-        part for part in re.findall(r".*?(?:[.!?;]+\s+|\n+|$)", text, re.DOTALL) if part.strip()
-    ]
-
-
-def _sentence_effects(
-    index: Index,
-    query: str,
-    thought: str,
-    encode: Callable[..., np.ndarray],
-    rows: Sequence[int],
-    names: Sequence[str],
-) -> tuple[SentenceEffect, ...]:
-    sentences = split_sentences(thought)
-    if not sentences:
-        return ()
-    changed = [
-        "".join(other for place, other in enumerate(sentences) if place != number)
-        for number in range(len(sentences))
-    ]
-    vectors = encode([query] * (1 + len(changed)), thoughts=[thought, *changed])
-    whole, *others = _ranks(index, vectors, rows).tolist()
-    return tuple(
-        SentenceEffect(
-            text=sentence.strip(),
-            similarity=float(vector @ vectors[0]),
-            moves=_moves(names, whole, ranks),
-        )
-        for sentence, vector, ranks in zip(sentences, vectors[1:], others, strict=True)
-    )
-
-
-def _moves(
-    names: Sequence[str], before: Sequence[int], after: Sequence[int]
-) -> tuple[RankChange, ...]:
-    changes = [
-        RankChange(document_id=name, before=a, after=b)
-        for name, a, b in zip(names, before, after, strict=True)
-        if a != b
-    ]
-    return tuple(sorted(changes, key=lambda change: -abs(1 / change.before - 1 / change.after)))
-
-
-def _ranks(
-    index: Index, vectors: Float[np.ndarray, "B D"], rows: Sequence[int]
-) -> Int[np.ndarray, "B R"]:
-    return index.rank_of(vectors, np.tile(np.array(rows, np.int64), (len(vectors), 1)))

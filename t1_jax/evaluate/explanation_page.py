@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from t1_jax.evaluate.environment import package_versions
-from t1_jax.evaluate.explain import ExplainedDocument, Explanation, SentenceEffect
+from t1_jax.evaluate.explain import ExplainedDocument, Explanation
 from t1_jax.evaluate.report import page_environment
+from t1_jax.evaluate.sentences import SentenceEffect
 from t1_jax.progress import counted, shorten, visible
 
 _MOVES_SHOWN = 3

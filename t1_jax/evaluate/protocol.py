@@ -12,9 +12,11 @@ from jaxtyping import Float
 
 from t1_jax.errors import DataError
 from t1_jax.evaluate.config import EvaluationConfig
-from t1_jax.evaluate.controls import CONTROLS, ControlQueries, QueryVectors
+from t1_jax.evaluate.controls import CONTROLS, VERIFIED, ControlQueries, QueryVectors
 from t1_jax.evaluate.encoders import Encoder
+from t1_jax.evaluate.left_out import leave_sentences_out
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
+from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
 from t1_jax.retrieval import BM25, Collection, Index, Run, ScannSettings, build_index, score_run
 
@@ -84,7 +86,8 @@ def evaluate_collection(
         DataError: no query can be scored, or an embedding is zero or not finite.
     """
     config, start = config or EvaluationConfig(), time.perf_counter()
-    control_rows = [_row_name(system, name) for name in config.controls]
+    verified = [VERIFIED.name] if config.verify else []
+    control_rows = [_row_name(system, name) for name in [*config.controls, *verified]]
     others = evaluate_baselines(baselines, collection, config, split=split, taken=control_rows)
     evaluated, title = others.collection, others.title
     log(f"{title}: encoding {counted(len(evaluated.documents), 'documents')}")
@@ -105,6 +108,21 @@ def evaluate_collection(
         _control_row(name, vectors, index, evaluated, config, system)
         for name, vectors in embedded.items()
     ]
+    if config.verification is not None:
+        log(f"{title}: {VERIFIED.label}, {counted(config.verify, 'documents')} of each query")
+        own = next(row for row in rows if row.control == "own")
+        rows.append(
+            verified_row(
+                model,
+                own,
+                evaluated,
+                config,
+                config.verification,
+                lambda run: score(run, evaluated, config),
+                task=queries.task,
+                show_progress_bar=show_progress_bar,
+            )
+        )
     described = System(
         name=system,
         model=facts,
@@ -114,12 +132,12 @@ def evaluate_collection(
         document_seconds=documents.seconds,
         index_recall_at_10=_index_recall(index, embedded),
     )
-    return replace(
-        others,
-        rows=(*others.rows, *rows),
-        systems=(described,),
-        seconds=time.perf_counter() - start,
-    )
+    evaluation = replace(others, rows=(*others.rows, *rows), systems=(described,))
+    if config.leave_one_out:
+        log(f"{title}: leaving sentences out, {counted(config.leave_one_out, 'queries')}")
+        effects = leave_sentences_out(evaluation, queries, index, config.leave_one_out)
+        evaluation = replace(evaluation, sentence_effects=effects)
+    return replace(evaluation, seconds=time.perf_counter() - start)
 
 
 def evaluate_baselines(

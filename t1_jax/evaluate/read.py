@@ -24,7 +24,7 @@ def read_scored_run(folder: Path, row: str | None = None, *, name: str | None = 
         ConfigError: there is no such row.
     """
     folder = Path(folder)
-    results = _read_results(folder)
+    results = read_results(folder)
     try:
         collections = results["collections"]
         titles = [
@@ -45,7 +45,12 @@ def read_scored_run(folder: Path, row: str | None = None, *, name: str | None = 
     return ScoredRun(name=name or f"{folder.name}, {chosen}", collections=scores, settings=settings)
 
 
-def _read_results(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> dict[str, Any]:
+    """The content of results.json in the folder of an evaluation.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another version.
+    """
     path = folder / "results.json"
     if not path.is_file():
         raise DataError(

@@ -1,9 +1,10 @@
 """The report: one self-contained HTML page with the scores and the thoughts behind them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -11,9 +12,11 @@ from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate.bootstrap import Interval
 from t1_jax.evaluate.config import HEADLINE
-from t1_jax.evaluate.controls import CONTROLS
+from t1_jax.evaluate.controls import CONTROLS, VERIFIED, meaning_of
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.examples import QueryExample, make_examples
+from t1_jax.evaluate.meters import LengthPlot, ThoughtMeters, length_plot, thought_meters
+from t1_jax.evaluate.query_data import query_data
 from t1_jax.evaluate.results import Evaluation, Row, ThinkingFacts
 from t1_jax.evaluate.table import comparison_sentences, evaluation_notes
 from t1_jax.progress import visible
@@ -31,6 +34,7 @@ class ReportOptions:
         hurt: maximum number of queries that the thought hurt.
         random: number of other queries, chosen at random.
         documents: length of the rankings.
+        queries: maximum number of queries in the table of all queries, evenly over the collection.
         seed: seed of the random choice.
     """
 
@@ -38,10 +42,11 @@ class ReportOptions:
     hurt: int = 4
     random: int = 4
     documents: int = 5
+    queries: int = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("helped", "hurt", "random"):
+        for name in ("helped", "hurt", "random", "queries"):
             if self.__dict__[name] < 0:
                 raise ConfigError(f"{name} must not be negative, got {self.__dict__[name]}")
         check_seed(self.seed)
@@ -92,7 +97,10 @@ class Section:
         axis_ends: for each metric the value at the right end of the axis.
         sentences: comparisons of own thought and no thought, and of models.
         notes: notes beside the scores.
+        meters: truncation, repetition and cost of each model's thoughts.
+        length: length of the thoughts against gain; None if one of them was not evaluated.
         examples: single queries.
+        queries: all queries, see `query_data`.
         code: whether queries are shown as code, as most have several lines.
     """
 
@@ -103,12 +111,18 @@ class Section:
     axis_ends: tuple[float, ...]
     sentences: tuple[str, ...]
     notes: tuple[str, ...]
+    meters: tuple[ThoughtMeters, ...]
+    length: LengthPlot | None
     examples: tuple[QueryExample, ...]
+    queries: Mapping[str, Any]
     code: bool
 
 
 def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | None = None) -> str:
-    """The page as HTML, without scripts and external resources; all texts are escaped."""
+    """The page as HTML that loads nothing; all texts are escaped.
+
+    Without scripts it shows everything but the table of all queries.
+    """
     options = options or ReportOptions()
     sections = [
         make_section(evaluation, options, number) for number, evaluation in enumerate(evaluations)
@@ -122,7 +136,7 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
             metrics=HEADLINE,
             versions=package_versions(),
             hardware=hardware(),
-            controls=CONTROLS,
+            controls=[*CONTROLS.values(), VERIFIED],
             to_yaml=to_yaml,
         )
     )
@@ -157,6 +171,8 @@ def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0
         axis_ends=ends,
         sentences=comparison_sentences(evaluation),
         notes=evaluation_notes(evaluation),
+        meters=thought_meters(evaluation),
+        length=length_plot(evaluation),
         examples=make_examples(
             evaluation,
             helped=options.helped,
@@ -165,6 +181,7 @@ def make_section(evaluation: Evaluation, options: ReportOptions, number: int = 0
             documents=options.documents,
             seed=options.seed,
         ),
+        queries=query_data(evaluation, documents=2 * options.documents, queries=options.queries),
         code=2 * sum("\n" in query.text.strip() for query in queries) > len(queries),
     )
 
@@ -179,8 +196,7 @@ def _line(evaluation: Evaluation, row: Row, ends: tuple[float, ...]) -> Line:
         )
         for metric, end in zip(HEADLINE, ends, strict=True)
     )
-    meaning = CONTROLS[row.control].meaning if row.control else ""
-    return Line(row=row, cells=cells, meaning=meaning, thinking=row.thinking)
+    return Line(row=row, cells=cells, meaning=meaning_of(row.control), thinking=row.thinking)
 
 
 def _axis_end(evaluation: Evaluation, metric: str) -> float:

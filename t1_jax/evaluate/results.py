@@ -16,6 +16,7 @@ from t1_jax.evaluate.bootstrap import (
     intervals_of,
 )
 from t1_jax.evaluate.config import EvaluationConfig
+from t1_jax.evaluate.sentences import SentenceEffect
 from t1_jax.progress import counted
 from t1_jax.retrieval import Collection, Run, rank_documents
 
@@ -182,6 +183,8 @@ class Evaluation:
         seconds: total wall time.
         bootstrap_samples: number of resamples.
         bootstrap_seed: seed of the resamples.
+        sentence_effects: query id -> the effect of each sentence of the first model's own thought,
+            for the queries that `EvaluationConfig.leave_one_out` asks for.
     """
 
     collection: Collection
@@ -193,6 +196,7 @@ class Evaluation:
     seconds: float
     bootstrap_samples: int
     bootstrap_seed: int
+    sentence_effects: Mapping[str, tuple[SentenceEffect, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         labels = ", ".join(row.label for row in self.rows)

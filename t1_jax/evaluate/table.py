@@ -49,7 +49,7 @@ class ResultsTable:
 
 
 def comparison_sentences(evaluation: Evaluation) -> tuple[str, ...]:
-    """Each model's own thought minus no thought, then each later model minus the first one.
+    """Each model's own thought minus no thought, verified minus not, later models minus the first.
 
     A comparison is left out if one of its rows was not evaluated.
     """
@@ -65,6 +65,13 @@ def comparison_sentences(evaluation: Evaluation) -> tuple[str, ...]:
             sentences.append(
                 _sentence(evaluation, own, without, what, ("thinking helps", "thinking hurts"))
             )
+        verified = evaluation.control("verified", name)
+        if own is not None and verified is not None:
+            what = "verified minus not verified"
+            if len(names) > 1:
+                what = f"{name}, {what}"
+            verdicts = ("verifying helps", "verifying hurts")
+            sentences.append(_sentence(evaluation, verified, own, what, verdicts))
     for name, own in list(zip(names, owns, strict=True))[1:]:
         if own is not None and owns[0] is not None:
             what = f"{name} minus {names[0]}, own thought"

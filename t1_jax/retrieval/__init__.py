@@ -56,6 +56,7 @@ from t1_jax.retrieval.query_file import check_query_file as check_query_file
 from t1_jax.retrieval.ranking import rank_documents as rank_documents
 from t1_jax.retrieval.snippets import Snippet as Snippet
 from t1_jax.retrieval.snippets import best_sentence as best_sentence
+from t1_jax.retrieval.snippets import first_sentence as first_sentence
 from t1_jax.retrieval.trec import Run as Run
 from t1_jax.retrieval.trec import read_run as read_run
 from t1_jax.retrieval.trec import trec_ids as trec_ids

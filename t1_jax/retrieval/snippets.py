@@ -49,3 +49,8 @@ def best_sentence(document: Document, query: str, thoughts: Sequence[str] = ()) 
         skipped = document.text.count("\n", 0, start + len(text) - len(text.lstrip()))
         location = SourceLocation(path=location.path, line=location.line + skipped)
     return Snippet(text=" ".join(text.split()), location=location)
+
+
+def first_sentence(text: str) -> str:
+    """The first sentence on one line; empty if there is none."""
+    return " ".join(_END.split(text.strip(), maxsplit=1)[0].split())

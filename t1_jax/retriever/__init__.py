@@ -36,3 +36,6 @@ from t1_jax.retriever.thought_cache import thought_key as thought_key
 from t1_jax.retriever.thought_file import ThoughtCounts as ThoughtCounts
 from t1_jax.retriever.thought_file import thought_fields as thought_fields
 from t1_jax.retriever.thought_file import write_thoughts as write_thoughts
+from t1_jax.retriever.verification import ThoughtScorer as ThoughtScorer
+from t1_jax.retriever.verification import Verification as Verification
+from t1_jax.retriever.verification import verify_run as verify_run

@@ -3,16 +3,19 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from t1_jax.errors import IndexContractError
+from t1_jax.errors import IndexContractError, T1Error
 from t1_jax.hub import cache_folder
-from t1_jax.progress import track
+from t1_jax.progress import counted, duration_text, track
 from t1_jax.retrieval import (
     Collection,
     Document,
@@ -33,6 +36,8 @@ from t1_jax.retriever.t1 import T1
 
 _BLOCK = 256
 """Texts that are encoded at once. What is done is kept when a later block fails."""
+_FIRST_BLOCK = 16
+"""Texts of each of the first two blocks, which tell how long the others take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +106,7 @@ def update_index(
     opened: OpenedModel,
     load: Callable[[], T1],
     show_progress_bar: bool = False,
+    log: Callable[[str], None] = lambda line: None,
 ) -> IndexUpdate:
     """Makes the index in `folder` one of these documents, with embeddings of this model.
 
@@ -118,11 +124,43 @@ def update_index(
         opened: the model.
         load: reads its weights; called at most once, and only if something is to be encoded.
         show_progress_bar: whether to show a bar with the time left.
+        log: gets a line on how long encoding takes, and one if another process updates the index.
 
     Raises:
         T1Error: the write failed.
         DataError: as `T1.encode_document`.
     """
+    with _locked(folder, log):
+        # Another process may have written the index since it was read.
+        if stored is None or _manifest(folder) != stored.manifest:
+            stored = read_stored_index(folder) or stored
+        return _update(
+            folder,
+            stored,
+            documents,
+            files,
+            root=root,
+            encoding=encoding,
+            opened=opened,
+            load=load,
+            show_progress_bar=show_progress_bar,
+            log=log,
+        )
+
+
+def _update(
+    folder: Path,
+    stored: StoredIndex | None,
+    documents: Sequence[Document],
+    files: Mapping[str, FileState],
+    *,
+    root: Path,
+    encoding: Mapping[str, Any],
+    opened: OpenedModel,
+    load: Callable[[], T1],
+    show_progress_bar: bool,
+    log: Callable[[str], None],
+) -> IndexUpdate:
     data_hash = Collection(
         name=root.name, documents=tuple(documents), queries=(), qrels={}
     ).data_hash
@@ -160,7 +198,7 @@ def update_index(
     done = False
     try:
         if missing:
-            _encode(load(), missing, vectors, show_progress_bar)
+            _encode(load(), missing, vectors, show_progress_bar, log)
         done = True
     finally:
         # No file is known to be complete, so the next update reads them all.
@@ -185,6 +223,39 @@ def update_index(
     )
 
 
+@contextmanager
+def _locked(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Lets one process at a time update an index; the others wait.
+
+    Raises:
+        T1Error: the lock cannot be created.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log(f"another process is updating {folder}; waiting for it")
+            lock.acquire()
+    except OSError as error:
+        raise T1Error(
+            f"{folder} cannot be written: {error.strerror or error}",
+            hint="check its permissions, or name another folder with --index",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except IndexContractError:
+        return None
+
+
 def _is_reusable(
     stored: StoredIndex,
     fingerprint: Fingerprint,
@@ -201,14 +272,32 @@ def _is_reusable(
 
 
 def _encode(
-    model: T1, texts: Sequence[str], vectors: dict[str, np.ndarray], show_progress_bar: bool
+    model: T1,
+    texts: Sequence[str],
+    vectors: dict[str, np.ndarray],
+    show_progress_bar: bool,
+    log: Callable[[str], None],
 ) -> None:
-    """Adds the embedding of each text to `vectors`, block by block."""
+    """Adds the embedding of each text to `vectors`, block by block.
+
+    The second of two small blocks, which compiles nothing, tells how long the rest takes.
+    """
+    ends = [*range(_FIRST_BLOCK, min(2 * _FIRST_BLOCK, len(texts)) + 1, _FIRST_BLOCK)]
+    ends += [*range((ends or [0])[-1] + _BLOCK, len(texts), _BLOCK), len(texts)]
+    start = 0
     with track("encoding", len(texts), "passages", shown=show_progress_bar) as advance:
-        for start in range(0, len(texts), _BLOCK):
-            block = texts[start : start + _BLOCK]
+        for number, end in enumerate(dict.fromkeys(ends)):
+            began = time.monotonic()
+            block = texts[start:end]
             vectors.update(zip(block, model.encode_document(block), strict=True))
             advance(len(block))
+            start = end
+            if number == 1 and end < len(texts):
+                seconds = (time.monotonic() - began) * (len(texts) - end) / len(block)
+                log(
+                    f"{counted(len(texts), 'passages')} to encode, about {duration_text(seconds)}; "
+                    "later searches encode only what has changed"
+                )
 
 
 def _as_json(encoding: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from t1_jax.errors import ConfigError
@@ -19,6 +20,7 @@ from t1_jax.retrieval import (
     fuse_runs,
 )
 from t1_jax.retriever.t1 import T1
+from t1_jax.retriever.verification import Verification, verify_run
 
 Ranking = Literal["bm25", "dense", "hybrid"]
 
@@ -110,6 +112,7 @@ class Searcher:
         k: int,
         *,
         seed_by_id: bool = False,
+        verify: Verification | None = None,
         show_progress_bar: bool = False,
         **query_options: Any,
     ) -> SearchResults:
@@ -119,13 +122,18 @@ class Searcher:
             queries: queries, with the documents that each excludes.
             k: documents per query.
             seed_by_id: derive the randomness of thoughts from query ids instead of texts.
+            verify: reorders the nearest documents by how likely their titles are as thoughts;
+                fusion comes after.
             show_progress_bar: whether to show a bar with the time left.
             query_options: options of `T1.encode_query`; BM25 uses none.
 
-        Raises: as `T1.encode_query`.
+        Raises: as `T1.encode_query` and `verify_run`.
         """
         depth = max(k, _FUSED_DEPTH) if self.ranking == "hybrid" else k
+        if verify is not None:
+            depth = max(depth, verify.k)
         scores: dict[str, Run] = {}
+        dense: Run = {}
         thoughts: Sequence[Sequence[Thought]] = []
         if self._bm25 is not None:
             scores["bm25"] = self._rank_bm25(self._bm25, queries, depth, show_progress_bar)
@@ -143,11 +151,24 @@ class Searcher:
                 for query_id in query_ids
             ]
             found = self._index.search(vectors, depth, excluded)
-            scores["cosine"] = found.to_run(query_ids, self._index.ids)
+            scores["cosine"] = dense = found.to_run(query_ids, self._index.ids)
+            if verify is not None:
+                dense = verify_run(
+                    self._model,
+                    dense,
+                    queries.queries,
+                    self.documents,
+                    verify,
+                    task=query_options.get("task"),
+                    instruction=query_options.get("instruction"),
+                    show_progress_bar=show_progress_bar,
+                )
         if self.ranking == "hybrid":
-            run = fuse_runs(scores["bm25"], scores["cosine"], k)
+            run = fuse_runs(scores["bm25"], dense, k)
         else:
-            (run,) = scores.values()
+            run = scores["bm25"] if self._index is None else dense
+            if depth > k:
+                run = {query_id: dict(islice(row.items(), k)) for query_id, row in run.items()}
         return SearchResults(run=run, scores=scores, thoughts=thoughts)
 
     def hits(self, results: SearchResults, query_id: str, query: str) -> list[Hit]:

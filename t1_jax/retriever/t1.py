@@ -30,6 +30,7 @@ from t1_jax.retriever.opening import (
 )
 from t1_jax.retriever.parts import RetrieverParts
 from t1_jax.retriever.saving import push_model, save_model
+from t1_jax.retriever.scoring import mean_log_probs
 from t1_jax.retriever.thinking import sample_thoughts, think_in_blocks
 from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import (
@@ -232,6 +233,53 @@ class T1(RetrieverParts):
             )
         result = output.apply(vectors[0] if isinstance(texts, str) else vectors)
         return (result, sampled) if return_thoughts else result
+
+    def score_thoughts(
+        self,
+        texts: Sequence[str],
+        thoughts: Sequence[Sequence[str]],
+        *,
+        task: str | None = None,
+        instruction: str | None = None,
+        query_ids: Sequence[str] | None = None,
+        show_progress_bar: bool = False,
+    ) -> list[Float[np.ndarray, " _"]]:
+        """How likely user-supplied thoughts are: mean log-probability per token, in nats.
+
+        The mean is over the tokens of the text, at temperature 1; an empty thought has only the
+        `<emb_token>` that ends it. One forward pass scores all thoughts about a query.
+
+        Args:
+            texts: queries.
+            thoughts: thoughts about each query; they are truncated to `options.max_thought_tokens`.
+            task: name of an instruction in the preset.
+            instruction: text of an instruction.
+            query_ids: names of the queries for errors; default the texts.
+            show_progress_bar: whether to show a bar with the rate and the time left.
+
+        Raises:
+            DataError: an empty query, or another number of queries than of groups of thoughts.
+            ConfigError: as `encode_query`.
+        """
+        if len(thoughts) != len(texts):
+            raise DataError(f"{len(texts)} queries but {len(thoughts)} groups of thoughts")
+        prompts = tokenize_queries(
+            self.tokenizer,
+            self.preset.with_instruction(self.preset.query_instruction(task, instruction)),
+            texts,
+            max_tokens=self.options.max_query_tokens,
+            names=[f"query {name!r}" for name in query_ids or texts],
+        )
+        most, end = self.options.max_thought_tokens, [self.tokenizer.emb_token_id]
+        tokens = [
+            [
+                np.array(self.tokenizer.encode_thought(text)[:most].tolist() or end, np.int32)
+                for text in group
+            ]
+            for group in thoughts
+        ]
+        with track("scoring", len(texts), "queries", shown=show_progress_bar) as advance:
+            return mean_log_probs(self, [row.ids for row in prompts], tokens, advance=advance)
 
     @overload
     def encode_document(

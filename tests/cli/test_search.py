@@ -35,6 +35,33 @@ def test_a_document_finds_itself_without_thinking(t1, pets_index, how):
     assert len(answer.json["results"]) == 10
 
 
+def test_the_nearest_documents_are_reordered_on_request(t1, pets_index, how, tmp_path):
+    plain = t1("search", pets_index, "who purrs?", *how, "--json").json["results"]
+    options = ("--verify", 4, "--verify-weight", 9)
+    answer = t1("search", pets_index, "who purrs?", *options, *how, "--json")
+    assert answer.code == 0, answer.err
+    results = answer.json["results"]
+    assert {item["id"] for item in results[:4]} == {item["id"] for item in plain[:4]}
+    assert [item["id"] for item in results[4:]] == [item["id"] for item in plain[4:]]
+    assert [item["score"] for item in results] != [item["score"] for item in plain]
+    assert sorted(item["cosine"] for item in results) == sorted(item["cosine"] for item in plain)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--verify-weight", 0.1), "--verify-weight needs --verify"),
+        (("--verify", 1), "--verify"),
+        (("--verify", 4, "--verify-weight", -1), "must be positive"),
+        (("--verify", 4, "--bm25"), "so --verify would do nothing"),
+    ],
+)
+def test_options_of_a_verification_that_make_no_sense(t1, pets_index, given, named):
+    answer = t1("search", pets_index, "who purrs?", *given)
+    assert answer.code == 2
+    assert named in answer.err
+
+
 @pytest.fixture
 def no_weights(monkeypatch):
     """Fails if weights are read."""

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from t1_jax.evaluate import Explanation, ExplanationView, explain_query, render_explanation
-from t1_jax.evaluate.explain import split_sentences
 from t1_jax.evaluate.explanation_page import moves_text, spread_text
+from t1_jax.evaluate.sentences import split_sentences
 from t1_jax.generate import SamplingParams
 from t1_jax.retrieval import Document, build_index
 from tests.evaluate.toys import LetterModel, letters

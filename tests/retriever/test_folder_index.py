@@ -1,10 +1,13 @@
 """An index of a folder follows its files, and encodes each text once."""
 
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retrieval import FileState, read_folder
@@ -165,3 +168,44 @@ def test_the_index_of_a_folder_lies_in_the_cache_by_its_path(tmp_path, monkeypat
     assert default_index_folder(one) != default_index_folder(two)
     monkeypatch.chdir(tmp_path)
     assert default_index_folder(Path("a/notes")) == default_index_folder(one)
+
+
+def test_two_searches_of_one_folder_wait_for_each_other(tmp_path, notes, opened, model):
+    """The second one takes what the first has written, and encodes nothing."""
+    folder = tmp_path / "index"
+    lock = FileLock(tmp_path / ".index.lock")
+    lock.acquire()
+    lines: list[str] = []
+
+    def first_search_ends(line: str) -> None:
+        lines.append(line)
+        shutil.copytree(tmp_path / "written", folder)
+        lock.release()
+
+    update(tmp_path / "written", notes, opened, lambda: model)
+    second = update(folder, notes, opened, lambda: pytest.fail("loaded"), log=first_search_ends)
+    assert lines == [f"another process is updating {folder}; waiting for it"]
+    assert (second.encoded, second.removed) == (0, 0)
+    assert stored_index(folder).manifest == stored_index(tmp_path / "written").manifest
+
+
+def test_many_threads_leave_one_whole_index(tmp_path, notes, opened, model):
+    folder = tmp_path / "index"
+    with ThreadPoolExecutor(4) as pool:
+        updates = list(pool.map(lambda _: update(folder, notes, opened, lambda: model), range(8)))
+    assert sum(done.encoded for done in updates) == 3
+    assert {done.index.ids for done in updates} == {stored_index(folder).table.ids}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".index.lock", "index", "notes"]
+
+
+def test_a_first_search_says_how_long_it_takes(tmp_path, notes, opened, model):
+    for number in range(40):
+        (notes / f"n{number}.md").write_text(f"# {number}\n\nNote number {number}.\n")
+    lines: list[str] = []
+    done = update(tmp_path / "index", notes, opened, lambda: model, log=lines.append)
+    assert done.encoded == 43
+    (line,) = lines
+    assert line.startswith("43 passages to encode, about ")
+    assert line.endswith(" s; later searches encode only what has changed")
+    update(tmp_path / "index", notes, opened, lambda: model, log=lines.append)
+    assert len(lines) == 1

@@ -3,7 +3,7 @@ import pytest
 
 from t1_jax.errors import ConfigError
 from t1_jax.retrieval import BM25, Collection, Document, Query, build_index
-from t1_jax.retriever import T1, Searcher
+from t1_jax.retriever import T1, Searcher, Verification, verify_run
 
 TEXTS = {
     "a": "Green tea is steeped at 80 degrees. It is bitter otherwise.",
@@ -84,3 +84,28 @@ def test_parts_that_do_not_make_a_search(parts):
     for given in ({}, {"index": parts["index"]}, {"model": parts["model"], "bm25": parts["bm25"]}):
         with pytest.raises(ConfigError, match="index together with its model"):
             Searcher(DOCUMENTS, **given)
+
+
+def test_verified_vectors_keep_their_cosines_and_are_cut_after_they_are_reordered(parts):
+    searcher = Searcher(DOCUMENTS, index=parts["index"], model=parts["model"])
+    verify = Verification(k=3, weight=5.0)
+    plain = searcher.search(QUERIES, 3, think=False, instruction="Find it")
+    results = searcher.search(QUERIES, 1, verify=verify, think=False, instruction="Find it")
+    expected = verify_run(
+        parts["model"], plain.run, QUERIES.queries, DOCUMENTS, verify, instruction="Find it"
+    )
+    for query_id in ("q", "r"):
+        assert list(results.run[query_id]) == list(expected[query_id])[:1]
+    (hit,) = searcher.hits(results, "q", "why is the tea bitter")
+    assert hit.cosine == plain.run["q"][hit.id]
+    assert hit.score != hit.cosine
+
+
+def test_a_hybrid_fuses_the_verified_ranking(parts):
+    searcher = Searcher(DOCUMENTS, **parts)
+    verify = Verification(k=2, weight=50.0)
+    plain, verified = (
+        searcher.search(QUERIES, 3, verify=how, think=False).run["q"] for how in (None, verify)
+    )
+    assert plain.keys() == verified.keys()
+    assert plain != verified

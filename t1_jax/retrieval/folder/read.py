@@ -10,6 +10,7 @@ from pathlib import Path
 from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import Document, SourceLocation, id_error, text_error
 from t1_jax.retrieval.folder.formats import MAX_BYTES, read_passages
+from t1_jax.retrieval.folder.gitignore import IGNORED, GitIgnore
 from t1_jax.retrieval.folder.passages import Passage
 
 _IGNORED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
@@ -56,7 +57,8 @@ def read_folder(
     """Reads a folder, or a single file.
 
     Hidden files and folders, folders of installed packages, indexes and links to folders are left
-    out. Files that are binary, not readable or larger than `MAX_BYTES` are skipped.
+    out. Files that are binary, not readable, larger than `MAX_BYTES`, or ignored by a `.gitignore`
+    in the folder are skipped.
 
     Args:
         root: the folder or file.
@@ -114,13 +116,21 @@ def _walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, Path]]:
     def skip(error: OSError) -> None:
         skipped[os.path.relpath(error.filename, root)] = error.strerror or str(error)
 
+    gitignore = GitIgnore(root)
     for folder, folders, names in os.walk(root, onerror=skip):
         if {"manifest.json", "vectors.npy"} <= set(names):
             folders.clear()  # an index
             continue
+        if ".gitignore" in names:
+            gitignore.read(Path(folder))
         folders[:] = sorted(
             name for name in folders if name[0] != "." and name not in _IGNORED_FOLDERS
         )
+        for name in list(folders):
+            relative = Path(folder, name).relative_to(root).as_posix()
+            if gitignore.matches(relative + "/"):
+                folders.remove(name)
+                skipped[relative] = IGNORED
         for name in sorted(names):
             path = Path(folder, name)
             relative = path.relative_to(root).as_posix()
@@ -128,6 +138,8 @@ def _walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, Path]]:
                 continue
             if (message := id_error(relative)) is not None:
                 skipped[relative] = message
+            elif gitignore.matches(relative):
+                skipped[relative] = IGNORED
             else:
                 yield relative, path
 
