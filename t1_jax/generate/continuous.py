@@ -122,7 +122,7 @@ class ContinuousBatch:
                 )
             keys = thought_keys(seed, prompt.query_id, max(samples) + 1)
             free = (row for row in range(self.rows) if row not in self._running)
-            thoughts = []
+            thoughts: dict[int, RunningThought] = {}
             for sample, row in zip(samples, list(free), strict=False):
                 self._state = _insert_row(
                     self._state,
@@ -131,9 +131,9 @@ class ContinuousBatch:
                     keys[sample],
                     mesh_context=self._model.mesh_context,
                 )
-                self._running[row] = RunningThought(sample=sample, max_tokens=max_thought_tokens)
-                thoughts.append(self._running[row])
-        return thoughts
+                thoughts[row] = RunningThought(sample=sample, max_tokens=max_thought_tokens)
+        self._running |= thoughts  # only now, so that a failure leaves no thought behind
+        return list(thoughts.values())
 
     def remove(self, thoughts: Sequence[RunningThought]) -> None:
         """Frees the rows of thoughts that are no longer wanted."""
