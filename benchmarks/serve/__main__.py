@@ -147,6 +147,7 @@ def _measured(
         "short_p95": result.percentile(95, is_short=True),
         "long_p50": result.percentile(50, is_short=False),
         "long_p95": result.percentile(95, is_short=False),
+        "cpu_seconds_per_answer": result.cpu_seconds / max(result.answered, 1),
         "answered": result.answered,
         "lost": result.lost,
         "wrong": result.wrong,
@@ -158,8 +159,8 @@ def _measured(
 def _print(record: dict[str, Any]) -> None:
     sides = [side for side in ("t1_jax", "peer") if side in record]
     print(f"| | {' | '.join(sides)} |\n|---{'|---' * len(sides)}|")
-    for name in ("answers_per_second", "short_p50", "short_p95", "long_p50", "long_p95",
-                 "answered", "lost", "wrong", "turned_away"):  # fmt: skip
+    names = [name for name in record[sides[0]] if name != "resident_mib"]
+    for name in names:
         cells = " | ".join(f"{record[side][name]:.3g}" for side in sides)
         print(f"| {name} | {cells} |")
     for side in sides:

@@ -1,6 +1,7 @@
 """Closed-loop clients: each sends its next query when the last one is answered."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Result:
         wrong: answers whose embedding is not the offline one.
         turned_away: answers with status 429, which clients send again.
         resident_mib: memory of the server, in the course of time.
+        cpu_seconds: CPU time of the server.
     """
 
     seconds: float
@@ -51,6 +53,7 @@ class Result:
     wrong: int = 0
     turned_away: int = 0
     resident_mib: list[float] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
     @property
     def answered(self) -> int:
@@ -110,8 +113,17 @@ async def _run(
             result.resident_mib.append(resident_mib(pid))
             await asyncio.sleep(max(seconds / 20, 0.5))
 
+    before = cpu_seconds(pid)
     await asyncio.gather(watch(), *(client(number) for number in range(clients)))
+    result.cpu_seconds = cpu_seconds(pid) - before
     return result
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, which other work on the machine changes little."""
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib(pid: int) -> float:

@@ -26,6 +26,11 @@ from t1_jax.generate.thought import FinishReason, Thought
 from t1_jax.model import KVCache, PrefixCache, SuffixCache
 from t1_jax.parallel import MeshContext, all_global_to_host, global_to_host, host_to_global
 
+_PREFILL_SIZES = 4
+"""Lengths to which prompts of one prefix size are padded for prefill; it costs as much as decoding
+a thought, so half of it should not be padding."""
+_SLOT_STEP = 8
+
 
 @dataclass(kw_only=True, eq=False)
 class RunningThought:
@@ -79,7 +84,7 @@ class ContinuousBatch:
         self._max_thought_tokens = max_thought_tokens
         # Those of the prompt's last token and <emb_token> too. One size, as sums over other numbers
         # of slots round differently.
-        self._slots = shapes.suffix_size(max_thought_tokens + 2)
+        self._slots = _multiple(max_thought_tokens + 2, _SLOT_STEP)
         self._state: DecodeState | None = None
 
     @property
@@ -111,12 +116,13 @@ class ContinuousBatch:
                 self._state = _empty_batch(
                     new,
                     rows=self.rows,
+                    prefix_size=self.prefix_size,
                     slots=self._slots,
                     mesh_context=self._model.mesh_context,
                 )
             keys = thought_keys(seed, prompt.query_id, max(samples) + 1)
             free = (row for row in range(self.rows) if row not in self._running)
-            thoughts = []
+            thoughts: dict[int, RunningThought] = {}
             for sample, row in zip(samples, list(free), strict=False):
                 self._state = _insert_row(
                     self._state,
@@ -125,9 +131,9 @@ class ContinuousBatch:
                     keys[sample],
                     mesh_context=self._model.mesh_context,
                 )
-                self._running[row] = RunningThought(sample=sample, max_tokens=max_thought_tokens)
-                thoughts.append(self._running[row])
-        return thoughts
+                thoughts[row] = RunningThought(sample=sample, max_tokens=max_thought_tokens)
+        self._running |= thoughts  # only now, so that a failure leaves no thought behind
+        return list(thoughts.values())
 
     def remove(self, thoughts: Sequence[RunningThought]) -> None:
         """Frees the rows of thoughts that are no longer wanted."""
@@ -208,7 +214,8 @@ class ContinuousBatch:
     def _prefill(self, prompt: Prompt) -> DecodeState:
         """A batch of this prompt alone, or of as many rows as devices share a batch."""
         model, rows = self._model, self._shapes.batch_divisor
-        tokens = np.zeros((rows, self.prefix_size), np.int32)
+        size = _multiple(len(prompt.token_ids), -(-self.prefix_size // _PREFILL_SIZES))
+        tokens = np.zeros((rows, min(size, self.prefix_size)), np.int32)
         tokens[:, : len(prompt.token_ids)] = prompt.token_ids
         seen = None
         if self._sampling.repetition_penalty != 1:
@@ -288,39 +295,44 @@ def _insert_row(
     return _auto_sharded(apply, state, mesh_context)(state, new, row, key)
 
 
-@functools.partial(jax.jit, static_argnames=("rows", "slots", "mesh_context"))
+@functools.partial(jax.jit, static_argnames=("rows", "prefix_size", "slots", "mesh_context"))
 def _empty_batch(
-    new: DecodeState, *, rows: int, slots: int, mesh_context: MeshContext
+    new: DecodeState, *, rows: int, prefix_size: int, slots: int, mesh_context: MeshContext
 ) -> DecodeState:
     """A batch without a thought, of the structure of `new`."""
 
     def apply(new: DecodeState) -> DecodeState:
-        def zeros(axis: int, slot_axis: int | None = None) -> Callable[[jax.Array], jax.Array]:
-            def of(leaf: jax.Array) -> jax.Array:
-                shape = list(leaf.shape)
-                shape[axis] = rows
-                if slot_axis is not None:
-                    shape[slot_axis] = slots
-                return jnp.zeros(shape, leaf.dtype)
+        def zeros(leaf: jax.Array, sizes: dict[int, int]) -> jax.Array:
+            shape = list(leaf.shape)
+            for axis, size in sizes.items():
+                shape[axis] = size
+            return jnp.zeros(shape, leaf.dtype)
 
-            return of
+        def caches(layers: Any, row_axis: int, slots: int) -> Any:
+            def of(cache: KVCache) -> KVCache:
+                return KVCache(
+                    zeros(cache.keys, {row_axis: rows, -2: slots}),
+                    zeros(cache.values, {row_axis: rows, -1: slots}),
+                )
 
-        suffix = jax.tree.map(
-            lambda cache: KVCache(zeros(-5, -2)(cache.keys), zeros(-5, -1)(cache.values)),
-            new.suffix.layers,
-            is_leaf=_is_cache,
-        )
-        thoughts = jax.tree.map(zeros(0), new.thoughts)
+            return jax.tree.map(of, layers, is_leaf=_is_cache)
+
+        thoughts = jax.tree.map(lambda leaf: zeros(leaf, {0: rows}), new.thoughts)
         return DecodeState(
             prefix=PrefixCache(
-                jax.tree.map(zeros(-4), new.prefix.layers), jnp.ones(rows, jnp.int32)
+                caches(new.prefix.layers, -4, prefix_size), jnp.ones(rows, jnp.int32)
             ),
-            suffix=SuffixCache(suffix, jnp.zeros(rows, jnp.int32)),
+            suffix=SuffixCache(caches(new.suffix.layers, -5, slots), jnp.zeros(rows, jnp.int32)),
             slot=jnp.zeros(rows, jnp.int32),
             thoughts=thoughts._replace(done=jnp.ones((rows, 1), bool)),
         )
 
     return _auto_sharded(apply, new, mesh_context)(new)
+
+
+def _multiple(count: int, step: int) -> int:
+    """The smallest multiple of `step` that is at least `count`."""
+    return -(-count // step) * step
 
 
 def _is_cache(leaf: object) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, RetryableError
+from t1_jax.notebook import card
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ class RemoteHit:
     sentence: str
     path: str | None
     line: int | None
+
+    def _repr_html_(self) -> str:
+        return card(self.title or self.id, self.sentence, f"{self.id}, score {self.score:.3f}")
 
 
 class RemoteT1:

@@ -21,7 +21,13 @@ from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, Sampl
 from t1_jax.retriever import T1
 from t1_jax.serve.adaptive import Settling
 from t1_jax.serve.config import ServerConfig
-from t1_jax.serve.failures import RequestError, backend_failure, from_t1_error, overloaded
+from t1_jax.serve.failures import (
+    RequestError,
+    backend_failure,
+    from_t1_error,
+    overloaded,
+    unavailable,
+)
 from t1_jax.serve.jobs import EncodeJob, Job, ThinkJob
 from t1_jax.serve.metrics import Metrics
 
@@ -105,10 +111,12 @@ class Engine:
         """Queues the jobs of one request.
 
         Raises:
-            RequestError: status 429, as too many tokens are waiting already.
+            RequestError: status 429, as too many tokens are waiting already; 503 after `stop`.
         """
         cost = sum(job.cost for job in jobs)
         with self._condition:
+            if self._is_stopping:
+                raise unavailable("draining")
             if (
                 self._waiting_tokens
                 and self._waiting_tokens + cost > self.config.max_waiting_tokens
@@ -128,14 +136,15 @@ class Engine:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._to_think or self._to_encode or any(g.jobs for g in self._groups.values()))
+        groups = list(self._groups.values())  # other threads ask too
+        return bool(self._to_think or self._to_encode or any(group.jobs for group in groups))
 
     def _run(self) -> None:
         while True:
             with self._condition:
                 while not (self._incoming or self._has_work or self._is_stopping):
                     self._condition.wait(_IDLE_SECONDS)
-                    self._free_memory()
+                    self._drop_empty_groups()
                 if self._is_stopping and not (self._incoming or self._has_work):
                     return
                 for job in self._incoming:
@@ -163,6 +172,7 @@ class Engine:
             if group.jobs:
                 spent += self._guarded(key, group, self._decode)
         spent += self._encode(max(budget - spent, 1))
+        self._drop_empty_groups()
         seconds = time.monotonic() - started
         if spent and seconds > 0:
             rate = spent / seconds
@@ -192,7 +202,7 @@ class Engine:
                 full.add(key)
                 continue
             self._to_think.remove(job)
-            spent += key[0]
+            spent += len(job.prompt.token_ids)
             job.attempts += 1
             job.admitted = time.monotonic()
             self._metrics.phase("queue", job.admitted - job.submitted)
@@ -257,7 +267,8 @@ class Engine:
                     job.on_tokens(thought.sample, tuple(thought.tokens))
         for running, thought in finished:
             self._finish(group, running, thought)
-        if any(settling.is_due(thought) for thought, settling in self._settling.items()):
+        settling = ((thought, self._settling.get(thought)) for thought in group.jobs)
+        if any(known is not None and known.is_due(thought) for thought, known in settling):
             self._end_settled(group)
         return count
 
@@ -433,12 +444,13 @@ class Engine:
         for job in jobs:
             _fail(job, error)
 
-    def _free_memory(self) -> None:
+    def _drop_empty_groups(self) -> None:
+        """Frees the memory of batches that were not used for a while, or for one job only."""
         oldest = time.monotonic() - _IDLE_SECONDS
         self._groups = {
             key: group
             for key, group in self._groups.items()
-            if group.jobs or group.last_used > oldest
+            if group.jobs or (group.last_used > oldest and key[2] is None)
         }
 
 

@@ -98,6 +98,8 @@ def _delta(
     text = (prefix or "") + tokenizer.decode([token for token in tokens if token not in ends])
     text = text.rstrip("\N{REPLACEMENT CHARACTER}")
     before = sent.get(sample, "")
+    if len(text) <= len(before):  # a thought that is tried again begins again
+        return ""
     sent[sample] = text
     return text[len(before) :]
 
