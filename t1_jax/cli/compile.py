@@ -32,8 +32,8 @@ def compile_config(
 
     For each stage that runs it compiles the update, sampling and encoding at the largest lengths of
     the config, with the compiler of the chips, and prints memory by kind, what the chips send each
-    other, and the time that their speed allows. Programs of GPUs are compiled by the compiler for
-    CPUs: their state is exact, their temporary memory a guess. Weights are not needed.
+    other, and the time that their speed allows. GPU code is made by the compiler for CPUs: the
+    state is exact, temporary memory a guess. Weights are not needed.
 
     TPUs need the package libtpu. A large model takes minutes. The exit code is 1 if a stage does
     not fit.
@@ -71,12 +71,13 @@ def compile_config(
 
 def _shape(path: str) -> "DecoderConfig":
     """The shape of a model: of its checkpoint if that is here, otherwise a known one."""
-    from t1_jax.hub import known_shape
-    from t1_jax.train.config import ModelConfig
-    from t1_jax.train.model import open_trainable_model
+    from t1_jax.hub import is_adapter, known_shape, locate_model, open_checkpoint, read_adapter
+    from t1_jax.retriever import open_base
 
     try:
-        return open_trainable_model(ModelConfig(path=path)).checkpoint.config
+        folder = locate_model(path)
+        is_base = not is_adapter(folder)
+        return (open_checkpoint(folder) if is_base else open_base(read_adapter(folder))).config
     except WeightsError:
         if (shape := known_shape(path)) is not None:
             return shape
