@@ -16,8 +16,8 @@ from t1_jax.retrieval import (
     Query,
     best_sentence,
     fuse_runs,
-    rank_documents,
 )
+from t1_jax.retrieval import Fusion as RankFusion
 from t1_jax.retriever import Hit
 
 Ranking = Literal["dense", "hybrid", "bm25"]
@@ -25,8 +25,6 @@ Fusion = Literal["mean", "rank"]
 
 _DEPTH = 100
 """Documents of each ranking that a fusion is made of, at least."""
-_RRF_CONSTANT = 60
-"""Of reciprocal rank fusion, Cormack et al. 2009."""
 _QUERY = "query"
 
 
@@ -132,9 +130,12 @@ class Corpus:
             rows = [excluded for _ in vectors]
             found = self.index.search(vectors, depth, rows)
             runs = found.to_run([str(i) for i in range(len(vectors))], self.index.ids)
-            dense = next(iter(runs.values())) if len(runs) == 1 else _rrf(list(runs.values()))
+            by_thought = [{_QUERY: run} for run in runs.values()]
+            dense = by_thought[0][_QUERY]
+            if len(by_thought) > 1:
+                dense = fuse_runs(by_thought, depth, RankFusion(method="rrf"))[_QUERY]
         if ranking == "hybrid":
-            scores = fuse_runs({_QUERY: lexical}, {_QUERY: dense}, k)[_QUERY]
+            scores = fuse_runs([{_QUERY: lexical}, {_QUERY: dense}], k)[_QUERY]
         else:
             scores = dict(list((lexical if ranking == "bm25" else dense).items())[:k])
         return [
@@ -166,14 +167,3 @@ def _state_of(manifest: Path | None) -> tuple[int, int] | None:
         return None
     stat = manifest.stat()
     return stat.st_ino, stat.st_mtime_ns
-
-
-def _rrf(rankings: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Reciprocal rank fusion: a document scores the sum of 1 / (60 + rank) over the rankings."""
-    scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, name in enumerate(ranking, 1):
-            scores[name] = scores.get(name, 0.0) + 1 / (_RRF_CONSTANT + rank)
-    names = list(scores)
-    order = rank_documents([scores[name] for name in names], names, len(names)).tolist()
-    return {names[i]: scores[names[i]] for i in order}
