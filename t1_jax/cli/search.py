@@ -86,7 +86,7 @@ def search(
     ] = None,
     verify_weight: Annotated[
         float | None,
-        typer.Option("--verify-weight", help="Weight of the log-probability beside the cosine."),
+        typer.Option("--verify-weight", help="Weight of the model's judgment beside the cosine."),
     ] = None,
     model: Annotated[
         str | None,

@@ -35,7 +35,10 @@ class JudgingModel(LetterModel):
         self, texts: Sequence[str], thoughts: Sequence[Sequence[str]], **options: object
     ) -> list[np.ndarray]:
         self.calls.append({"scored": list(texts), **options})
-        return [np.array([len(text) for text in group], np.float32) for group in thoughts]
+        return [
+            np.array([0 if query == "?" else len(text) for text in group], np.float32)
+            for query, group in zip(texts, thoughts, strict=True)
+        ]
 
 
 def evaluated(model: LetterModel, **options):

@@ -32,8 +32,11 @@ class Scorer:
     ) -> list[np.ndarray]:
         self.asked.append((list(texts), [list(group) for group in thoughts], options))
         return [
-            np.array([self.log_probs[text.split()[0]] for text in group], np.float32)
-            for group in thoughts
+            np.array(
+                [-1.0 if query == "?" else self.log_probs[text.split()[0]] - 1 for text in group],
+                np.float32,
+            )
+            for query, group in zip(texts, thoughts, strict=True)
         ]
 
 
@@ -41,7 +44,7 @@ def verified(scorer: Scorer, k: int, weight: float, **options) -> dict[str, dict
     return verify_run(scorer, RUN, QUERIES, DOCUMENTS, Verification(k=k, weight=weight), **options)
 
 
-def test_the_sum_of_cosine_and_weighted_log_probability_orders_the_first_documents() -> None:
+def test_the_sum_of_cosine_and_weighted_information_orders_the_first_documents() -> None:
     scorer = Scorer(Apple=-4.0, A=-1.0, Cherry=-1.5, Date=-3.0)
     run = verified(scorer, 3, 0.1, task="fruit")
     assert list(run["q"]) == ["b", "c", "a", "d"]  # 0.7, 0.55, 0.5 and all above d
@@ -51,7 +54,12 @@ def test_the_sum_of_cosine_and_weighted_log_probability_orders_the_first_documen
     assert last == 0.6
     assert third > last
     assert run["r"] == pytest.approx({"d": 0.2, "a": 0.0}, abs=1e-6)
-    ((texts, thoughts, options),) = scorer.asked
+    without, (texts, thoughts, options) = scorer.asked
+    assert without == (
+        ["?"],
+        [["Apple", "A banana is yellow.", "Cherry", "Date"]],
+        {"task": "fruit", "instruction": None},
+    )
     assert texts == ["what is yellow", "what is red"]
     assert thoughts == [["Apple", "A banana is yellow.", "Cherry"], ["Date", "Apple"]]
     assert options["task"] == "fruit"
@@ -87,9 +95,11 @@ def test_the_thought_about_a_document_is_its_title_or_first_sentence(document, t
     assert thought_about(document) == thought
 
 
-def test_a_model_verifies_by_the_mean_log_probability_of_titles(tiny_t1: T1) -> None:
+def test_a_model_verifies_by_the_mutual_information_of_query_and_title(tiny_t1: T1) -> None:
     run = verify_run(tiny_t1, RUN, QUERIES, DOCUMENTS, Verification(k=4, weight=0.1))
     titles = ["Apple", "A banana is yellow.", "Cherry", "Date"]
     (scores,) = tiny_t1.score_thoughts(["what is yellow"], [titles])
-    for name, cosine, log_prob in zip("abcd", RUN["q"].values(), scores.tolist(), strict=True):
-        assert run["q"][name] == pytest.approx(cosine + 0.1 * log_prob, abs=1e-5)
+    (prior,) = tiny_t1.score_thoughts(["?"], [titles])
+    information = (scores - prior).tolist()
+    for name, cosine, gained in zip("abcd", RUN["q"].values(), information, strict=True):
+        assert run["q"][name] == pytest.approx(cosine + 0.1 * gained, abs=1e-5)
