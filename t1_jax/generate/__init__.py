@@ -3,6 +3,7 @@
 from t1_jax.generate.batch import Prompt as Prompt
 from t1_jax.generate.continuous import ContinuousBatch as ContinuousBatch
 from t1_jax.generate.continuous import RunningThought as RunningThought
+from t1_jax.generate.continuous import prefill_lengths as prefill_lengths
 from t1_jax.generate.loop import StopTokens as StopTokens
 from t1_jax.generate.loop import decode_chunk as decode_chunk
 from t1_jax.generate.sampler import Sampler as Sampler

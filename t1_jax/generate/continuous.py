@@ -26,9 +26,7 @@ from t1_jax.generate.thought import FinishReason, Thought
 from t1_jax.model import KVCache, PrefixCache, SuffixCache
 from t1_jax.parallel import MeshContext, all_global_to_host, global_to_host, host_to_global
 
-_PREFILL_SIZES = 4
-"""Lengths to which prompts of one prefix size are padded for prefill; it costs as much as decoding
-a thought, so half of it should not be padding."""
+_PREFILL_LENGTHS = 4
 _SLOT_STEP = 8
 
 
@@ -49,6 +47,15 @@ class RunningThought:
     tokens: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     log_probs_at_1: list[float] = field(default_factory=list)
+
+
+def prefill_lengths(prefix_size: int) -> list[int]:
+    """Lengths to which prompts of a prefix size are padded for prefill, ascending.
+
+    A prefill costs as much as decoding a short thought, so half of it should not be padding.
+    """
+    step = -(-prefix_size // _PREFILL_LENGTHS)
+    return [*range(step, prefix_size, step), prefix_size]
 
 
 class ContinuousBatch:
@@ -84,7 +91,7 @@ class ContinuousBatch:
         self._max_thought_tokens = max_thought_tokens
         # Those of the prompt's last token and <emb_token> too. One size, as sums over other numbers
         # of slots round differently.
-        self._slots = _multiple(max_thought_tokens + 2, _SLOT_STEP)
+        self._slots = -(-(max_thought_tokens + 2) // _SLOT_STEP) * _SLOT_STEP
         self._state: DecodeState | None = None
 
     @property
@@ -214,8 +221,9 @@ class ContinuousBatch:
     def _prefill(self, prompt: Prompt) -> DecodeState:
         """A batch of this prompt alone, or of as many rows as devices share a batch."""
         model, rows = self._model, self._shapes.batch_divisor
-        size = _multiple(len(prompt.token_ids), -(-self.prefix_size // _PREFILL_SIZES))
-        tokens = np.zeros((rows, min(size, self.prefix_size)), np.int32)
+        lengths = prefill_lengths(self.prefix_size)
+        length = next(length for length in lengths if length >= len(prompt.token_ids))
+        tokens = np.zeros((rows, length), np.int32)
         tokens[:, : len(prompt.token_ids)] = prompt.token_ids
         seen = None
         if self._sampling.repetition_penalty != 1:
@@ -328,11 +336,6 @@ def _empty_batch(
         )
 
     return _auto_sharded(apply, new, mesh_context)(new)
-
-
-def _multiple(count: int, step: int) -> int:
-    """The smallest multiple of `step` that is at least `count`."""
-    return -(-count // step) * step
 
 
 def _is_cache(leaf: object) -> bool:

@@ -23,7 +23,7 @@ class ServerConfig:
         max_n: most thoughts per query.
         temperature: at which several thoughts are sampled; one thought is greedy.
         rows: thoughts that are decoded at once.
-        chunk_steps: decoding steps between two looks at the queue; 0 takes 2 on a CPU and 8 on an
+        chunk_steps: decoding steps between two looks at the queue; 0 takes 1 on a CPU and 8 on an
             accelerator.
         turn_tokens: tokens of documents that are encoded between two chunks of thinking, and of
             prompts that are prefilled; 0 takes 256 on a CPU and 8,192 on an accelerator.

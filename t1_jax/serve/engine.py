@@ -63,7 +63,7 @@ class Engine:
     def __init__(self, model: T1, config: ServerConfig, metrics: Metrics) -> None:
         on_cpu = model.mesh_context.mesh.devices.flat[0].platform == "cpu"
         self.config = config
-        self.chunk_steps = config.chunk_steps or (2 if on_cpu else 8)
+        self.chunk_steps = config.chunk_steps or (1 if on_cpu else 8)
         self.turn_tokens = config.turn_tokens or (256 if on_cpu else 8192)
         self._model = model
         self._metrics = metrics

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import T1Error
-from t1_jax.generate import FinishReason, Prompt, Thought
+from t1_jax.generate import FinishReason, Prompt, Thought, prefill_lengths
 from t1_jax.retriever import T1, Hit, mean_embeddings, thought_key
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.engine import Engine
@@ -123,11 +123,14 @@ class Service:
     async def warm_up(self) -> None:
         """Compiles what most requests need, so that the first does not wait for it."""
         options = ThinkOptions(max_tokens=6, stop_when_settled=True, deadline=3600.0)
-        for text in ("warm up", "warm up " * 30):
+        (shortest,) = self._tokenized(self._tokenize_queries, ["up"], ["warm-up"])
+        smallest = self.model.options.shapes.prefix_sizes[:2]
+        for length in sorted({length for size in smallest for length in prefill_lengths(size)}):
+            text = "up" + " up" * (length - len(shortest.ids))
             (prompt,) = self._tokenized(self._tokenize_queries, [text], ["warm-up"])
             if not prompt.truncated:
                 await self.embed_queries([text], options)
-                await self.embed_documents([text])
+        await self.embed_documents(["up"])
 
     def think_options(
         self,
