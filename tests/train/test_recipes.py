@@ -11,7 +11,7 @@ from t1_jax.train import TrainConfig
 from t1_jax.train.checks import check_shapes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-OTHERS = ("quickstart", "evaluate", "evaluate_sampled", "measure")
+OTHERS = ("quickstart", "evaluate", "evaluate_sampled", "measure", "benchmark")
 RECIPES = sorted(
     str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml") if path.stem not in OTHERS
 )
