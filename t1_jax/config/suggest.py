@@ -9,7 +9,8 @@ _MOST_LISTED = 40
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A hint with the closest of the known names, or with all of them if none is close.
 
-    Of many dotted keys only the first parts are listed. A dotted key is compared as a whole and by its last part, so `rate` finds `optimizer.rate`.
+    Of many dotted keys only the first parts are listed. A dotted key is compared as a whole and by
+    its last part, so `rate` finds `optimizer.rate`.
     """
 
     def similarity(option: str) -> tuple[float, float]:
