@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
+_FUSED_SCATTER = "all-reduce-scatter"
+"""In the name of a fusion by which a TPU reduces and keeps one share; its text says all-reduce."""
+
 _COMPUTATION = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s+\(.*->.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT\s+)?%?[\w.\-]+\s+=\s+(.*?)\s([a-z][a-z0-9\-]*)\(")
 _CALLED = re.compile(r"\b(body|calls|to_apply|branch_computations)=(\{[^}]*\}|%?[\w.\-]+)")
@@ -47,8 +50,11 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
                 continue
             kind = match[2].removesuffix("-start")
             if kind in KINDS:
+                size = _bytes_sent(kind, match[1], line, num_devices)
+                if kind == "all-reduce" and _FUSED_SCATTER in name:
+                    kind, size = "reduce-scatter", size / 2
                 counts[kind] += times
-                sent[kind] += times * _bytes_sent(kind, match[1], line, num_devices)
+                sent[kind] += times * size
             for role, target in _CALLED.findall(line):
                 if role == "to_apply" and kind != "call":
                     continue  # the reduction of single numbers

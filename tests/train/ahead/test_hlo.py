@@ -46,6 +46,24 @@ def test_bytes_that_a_chip_sends() -> None:
     }
 
 
+def test_a_reduction_of_which_each_chip_keeps_a_share() -> None:
+    """TPUs write it as a fusion around an all-reduce."""
+    text = """
+%all-reduce-scatter.1 (a: f32[400]) -> f32[100] {
+  %a = f32[400] parameter(0)
+  %whole = f32[400]{0} all-reduce(f32[400] %a), replica_groups=[1,4]<=[4], to_apply=%add
+  ROOT %share = f32[100] dynamic-slice(%whole, %i), dynamic_slice_sizes={100}
+}
+
+ENTRY %main.9 (q: f32[400]) -> f32[100] {
+  %q = f32[400] parameter(0)
+  ROOT %out = f32[100] fusion(%q), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+    (found,) = collectives(text, 4)
+    assert (found.kind, found.count, found.sent) == ("reduce-scatter", 1, 1600 * 3 / 4)
+
+
 def test_a_program_of_this_backend() -> None:
     """A sum over sharded rows is one all-reduce of the result, in every trip of a scan."""
     mesh = jax.make_mesh((4,), ("rows",), devices=jax.devices()[:4])
