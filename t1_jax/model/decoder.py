@@ -1,6 +1,5 @@
 """The decoder: token ids in; hidden states, logits or caches out."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from t1_jax.errors import UnsupportedError
 from t1_jax.model.attention import check_backend
 from t1_jax.model.cache import PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
-from t1_jax.model.einsum import einsum_fp32_accum, gather_rows
+from t1_jax.model.einsum import einsum_fp32_accum
 from t1_jax.model.layers import Block, ModuleContext, RMSNorm
 from t1_jax.model.lora_modules import LoraConfig, TokenEmbeddingDelta
 from t1_jax.model.mask import AttentionMask, Window
@@ -74,8 +73,6 @@ class Decoder(nnx.Module):
         self.rules = mesh_context.rules
         self.lora: LoraConfig | None = None
         self._batch_divisor = mesh_context.batch_divisor
-        mesh_shape = mesh_context.mesh.shape
-        self._embed_shards = math.prod(mesh_shape[axis] for axis in mesh_context.rules.embed)
         self.embed = Embedding(context)
         self.blocks: Block | nnx.List[Block] = Block(context)
         self.final_norm = RMSNorm(context, "final_norm", "d", stacked=False)
@@ -206,19 +203,16 @@ class Decoder(nnx.Module):
             )
 
     def _embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        """Token embeddings; a table that is sharded over `fsdp` is gathered first."""
+        """Token embeddings; the table is gathered over `fsdp` first, or XLA rematerializes it."""
         if tokens.shape[0] % self._batch_divisor:
             raise UnsupportedError(
                 f"{tokens.shape[0]} rows do not divide over the {self._batch_divisor} devices that "
                 f"share a batch",
                 hint=f"pad the batch to a multiple of {self._batch_divisor} rows",
             )
-        table, spec = self.embed.table[...], self.rules.spec
-        gathered, out = spec(activation_axes("vd")), spec(activation_axes("bld"))
-        if self._embed_shards == 1:
-            rows = jax.reshard(table, gathered).at[tokens].get(out_sharding=out)
-        else:
-            rows = gather_rows(self.options.compute_dtype, gathered, out, table, tokens)
+        spec = self.rules.spec
+        table = jax.reshard(self.embed.table[...], spec(activation_axes("vd")))
+        rows = table.at[tokens].get(out_sharding=spec(activation_axes("bld")))
         if self.embed.row is not None:
             rows = self.embed.row.add_to_embeddings(rows, tokens)
         return rows.astype(self.options.compute_dtype)

@@ -10,9 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
-from jaxtyping import Array, Float, Int
 
 
 def einsum_fp32_accum(
@@ -140,56 +138,6 @@ def _weight_gradient_on_cpu(
     copy = x.transpose([x_letters.index(letter) for letter in turned])
     copy = with_layout_constraint(copy, Layout(tuple(range(copy.ndim))))
     return _weight_gradient(turned, result, w_letters, w, meshed, copy, dy)
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def gather_rows(
-    dtype: jnp.dtype,
-    gathered: jax.P,
-    out: jax.P,
-    table: Float[Array, "V D"],
-    tokens: Int[Array, "B L"],
-) -> Float[Array, "B L D"]:
-    """Rows of a sharded table, which is cast to `dtype` and then gathered, in `dtype`.
-
-    XLA would gather it for each use of a row otherwise. The gradient is summed in the dtype of the
-    table and comes back with its sharding.
-
-    Args:
-        dtype: in which the table travels.
-        gathered: sharding of the table from which rows are taken.
-        out: sharding of the result.
-        table: the table in its stored dtype and sharding.
-        tokens: row numbers.
-    """
-    return _take_rows(_gather(table, dtype, gathered), tokens, gathered, out)
-
-
-def _gather_rows_forward(
-    dtype: jnp.dtype, gathered: jax.P, out: jax.P, table: jax.Array, tokens: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return gather_rows(dtype, gathered, out, table, tokens), (table, tokens)
-
-
-def _gather_rows_backward(
-    dtype: jnp.dtype,
-    gathered: jax.P,
-    out: jax.P,
-    kept: tuple[jax.Array, jax.Array],
-    cotangent: jax.Array,
-) -> tuple[jax.Array, np.ndarray]:
-    table, tokens = kept
-    # Taking rows is linear: the forward pass of this one is not computed.
-    _, vjp = jax.vjp(lambda table: _take_rows(table, tokens, gathered, out), table)
-    (gradient,) = vjp(cotangent.astype(table.dtype))
-    return gradient, np.zeros(tokens.shape, jax.dtypes.float0)
-
-
-gather_rows.defvjp(_gather_rows_forward, _gather_rows_backward)
-
-
-def _take_rows(table: jax.Array, tokens: jax.Array, gathered: jax.P, out: jax.P) -> jax.Array:
-    return jax.reshard(table, gathered).at[tokens].get(out_sharding=out)
 
 
 def _gather(w: jax.Array, dtype: jnp.dtype, gathered: jax.P | None) -> jax.Array:
