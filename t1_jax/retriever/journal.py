@@ -12,7 +12,6 @@ blocks are done, the output is moved to NAME and the rest is deleted.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from t1_jax.errors import T1Error
 from t1_jax.files import write_atomically
-from t1_jax.progress import shorten
-
-_VALUE_CHARACTERS = 60
+from t1_jax.retriever.unfinished import append_durably, begin, goes_on, parts_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +48,8 @@ class Journal:
         entries: the finished blocks, in order.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.folder = output.with_name(f".{output.name}.parts")
+    def __init__(self, folder: Path, output: Path) -> None:
+        self.folder = folder
         self.entries: list[BlockEntry] = []
         self._target = output
 
@@ -75,21 +69,10 @@ class Journal:
             T1Error: another process writes the same output, the blocks were made with other
                 settings, or the disk cannot be written.
         """
-        journal = cls(output)
-        try:
-            journal.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(journal.folder / "lock", timeout=0):
-                journal._start(json.loads(json.dumps(settings)), start_again=start_again)
-                yield journal
-        except Timeout as error:
-            raise T1Error(
-                f"another process is writing {output}", hint="wait for it, or choose another output"
-            ) from error
-        except OSError as error:
-            raise T1Error(
-                f"{journal.folder} cannot be written: {error.strerror or error}",
-                hint="free disk space or check permissions; the same command goes on from here",
-            ) from error
+        with parts_folder(output) as folder:
+            journal = cls(folder, output)
+            journal._start(settings, start_again=start_again)
+            yield journal
 
     def append(self, data: bytes, *, source: str, counts: Mapping[str, int]) -> None:
         """Adds a block to the output, then its line to the journal; `source` is its `input`."""
@@ -100,9 +83,9 @@ class Journal:
             output=hashlib.sha256(data).hexdigest(),
             counts=counts,
         )
-        _append(self._output, data)
+        append_durably(self._output, data)
         line = {"input": source, "end": entry.end, "output": entry.output, **counts}
-        _append(self._journal, json.dumps(line).encode() + b"\n")
+        append_durably(self._journal, json.dumps(line).encode() + b"\n")
         self.entries.append(entry)
 
     def keep(self, count: int) -> None:
@@ -128,22 +111,11 @@ class Journal:
         return self.folder / "journal.jsonl"
 
     def _start(self, settings: Mapping[str, Any], *, start_again: bool) -> None:
-        file = self.folder / "settings.json"
-        if file.exists():
-            found = json.loads(file.read_bytes())
-            if found == settings:
-                self._read()
-                return
-            if not start_again:
-                raise T1Error(
-                    f"{self.folder} was begun with other settings: "
-                    + "; ".join(_differences(found, settings)),
-                    hint="use the same settings to go on, or add --overwrite to start again",
-                )
-            file.unlink()
-        self._journal.unlink(missing_ok=True)
-        self._output.write_bytes(b"")
-        write_atomically(file, json.dumps(settings, indent=2) + "\n")
+        if goes_on(self.folder, settings, start_again=start_again):
+            self._read()
+        else:
+            begin(self.folder, settings)
+            self._output.touch()
 
     def _read(self) -> None:
         """Reads the finished blocks, up to the first that is damaged."""
@@ -168,20 +140,3 @@ class Journal:
         if b"".join(whole) != lines:
             write_atomically(self._journal, b"".join(whole))
         self.keep(len(self.entries))
-
-
-def _append(path: Path, data: bytes) -> None:
-    with path.open("ab") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
-    """`temperature was 0.7 and is 1.0`, for each setting that differs."""
-    for name in sorted(found.keys() | wanted.keys()):
-        before, now = (
-            shorten(json.dumps(values.get(name)), _VALUE_CHARACTERS) for values in (found, wanted)
-        )
-        if found.get(name) != wanted.get(name):
-            yield f"{name} was {before} and is {now}"

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from jaxtyping import Float32
 
 from t1_jax.errors import T1Error
 from t1_jax.files import sha256_of, write_atomically
 from t1_jax.retrieval import Document, read_documents, write_documents
+from t1_jax.retriever.unfinished import append_durably, begin, goes_on, is_begun, parts_folder
 
 _POLL_SECONDS = 0.2
 """Between looks at what other processes have written."""
@@ -115,23 +115,11 @@ class ShardFolder:
             T1Error: another process writes the same index, the parts were encoded with other
                 settings, or they cannot be written.
         """
-        folder = output.with_name(f".{output.name}.parts")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            processes = processes or Processes()
-            with FileLock(folder / f"lock-{processes.index}", timeout=0):
-                parts = cls(folder, processes)
-                parts._start(settings, start_again=start_again)
-                yield parts
-        except Timeout as error:
-            raise T1Error(
-                f"another process is writing {output}", hint="wait for it, or choose another output"
-            ) from error
-        except OSError as error:
-            raise T1Error(
-                f"{folder} cannot be written: {error.strerror or error}",
-                hint="free disk space or check permissions; the same command goes on from here",
-            ) from error
+        processes = processes or Processes()
+        with parts_folder(output, lock=f"lock-{processes.index}") as folder:
+            parts = cls(folder, processes)
+            parts._start(settings, start_again=start_again)
+            yield parts
 
     @property
     def entries(self) -> list[ShardEntry]:
@@ -184,11 +172,8 @@ class ShardFolder:
             vectors=sha256_of(self._vectors(number)),
             **counts,
         )
-        journal_file = self._folder / f"journal-{self._processes.index}.jsonl"
-        with journal_file.open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(asdict(entry)) + "\n")
-            journal.flush()
-            os.fsync(journal.fileno())
+        line = json.dumps(asdict(entry)) + "\n"
+        append_durably(self._folder / f"journal-{self._processes.index}.jsonl", line.encode())
         self._entries[number] = entry
 
     def end(self, count: int) -> None:
@@ -253,36 +238,20 @@ class ShardFolder:
 
     def _start(self, settings: Mapping[str, Any], *, start_again: bool) -> None:
         self._start_again = start_again
-        file = self._folder / "settings.json"
-        wanted = json.loads(json.dumps(settings))
-        if self._processes.index > 0:
-            self._wait_for(file, wanted, start_again=start_again)
-        if file.exists():
-            found = json.loads(file.read_bytes())
-            differing = sorted(
-                key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key)
-            )
-            if not differing:
-                self._read_journals()
-                return
-            if not start_again:
-                raise T1Error(
-                    f"{self._folder} was begun with other settings: {', '.join(differing)}",
-                    hint="use the same settings to go on, or add --overwrite to start again",
-                )
-            for path in self._folder.iterdir():
-                if not path.name.startswith("lock"):
-                    path.unlink()
-        write_atomically(file, json.dumps(wanted, indent=2) + "\n")
-
-    def _wait_for(self, file: Path, wanted: Any, *, start_again: bool) -> None:
-        """Waits until process 0 has begun with these settings, unless others are an error."""
-        while not file.exists() or (start_again and json.loads(file.read_bytes()) != wanted):
+        while self._processes.index > 0 and not self._can_join(settings, start_again):
             time.sleep(_POLL_SECONDS)
+        if goes_on(self._folder, settings, start_again=start_again):
+            self._read_journals()
+        else:
+            begin(self._folder, settings)
+
+    def _can_join(self, settings: Mapping[str, Any], start_again: bool) -> bool:
+        """Whether process 0 has begun: with these settings, unless others are an error."""
+        return is_begun(self._folder, settings if start_again else None)
 
     def wait_until_joined(self) -> None:
         """Waits until process 0 has made the index and removed the parts."""
-        while (self._folder / "settings.json").exists():
+        while is_begun(self._folder):
             time.sleep(_POLL_SECONDS)
 
     def _read_journals(self) -> None:

@@ -9,6 +9,7 @@ from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1, Provenance, RetrieverOptions
 from t1_jax.text import BucketConfig, T1Tokenizer, load_preset
+from tests.retriever.tiny import with_provenance
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +65,7 @@ def saved_t1(
     tiny_t1: T1, tiny_origin: Provenance, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The folder of the tiny model; tests leave it as it is."""
-    model = T1(
-        tiny_t1.decoder,
-        tiny_t1.tokenizer,
-        tiny_t1.preset,
-        tiny_t1.mesh_context,
-        provenance=tiny_origin,
-    )
+    model = with_provenance(tiny_t1, tiny_origin)
     folder = tmp_path_factory.mktemp("saved") / "model"
     model.save_pretrained(folder)
     return folder

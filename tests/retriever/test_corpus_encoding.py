@@ -17,6 +17,7 @@ from t1_jax.retrieval import Collection, Document, index_documents, load_index, 
 from t1_jax.retriever import EQUAL_COSINE, T1, encode_corpus, lowest_canary_cosine
 from t1_jax.retriever.encoder import Encoder
 from t1_jax.retriever.shards import ShardFolder
+from tests.retriever.tiny import Killed, with_provenance
 
 DOCUMENTS = tuple(
     Document(id=f"d{n:02d}", title="" if n % 3 else f"Title {n}", text=f"text number {n % 17}")
@@ -24,20 +25,9 @@ DOCUMENTS = tuple(
 )
 
 
-class Killed(BaseException):
-    """Ends a run as a signal would: nothing after it is executed."""
-
-
 @pytest.fixture
 def model(tiny_t1: T1, tiny_origin) -> T1:
-    return T1(
-        tiny_t1.decoder,
-        tiny_t1.tokenizer,
-        tiny_t1.preset,
-        tiny_t1.mesh_context,
-        options=tiny_t1.options,
-        provenance=tiny_origin,
-    )
+    return with_provenance(tiny_t1, tiny_origin)
 
 
 def encoded(model: T1, output: Path, documents: Sequence[Document] = DOCUMENTS, **options):

@@ -16,18 +16,12 @@ from t1_jax.errors import T1Error, WeightsError
 from t1_jax.files import check_new_folder
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.retriever import T1, Provenance, loading, open_model
+from tests.retriever.tiny import with_provenance
 
 
 @pytest.fixture(scope="module")
 def saved(tiny_t1: T1, tiny_origin: Provenance, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = T1(
-        tiny_t1.decoder,
-        tiny_t1.tokenizer,
-        tiny_t1.preset,
-        tiny_t1.mesh_context,
-        options=tiny_t1.options,
-        provenance=tiny_origin,
-    )
+    model = with_provenance(tiny_t1, tiny_origin)
     folder = tmp_path_factory.mktemp("saved") / "tiny"
     model.save_pretrained(folder)
     return folder

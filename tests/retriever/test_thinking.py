@@ -9,6 +9,7 @@ from t1_jax.errors import ConfigError, WeightsError
 from t1_jax.generate import SamplingParams, Thought
 from t1_jax.interrupt import Interrupt, Interrupted
 from t1_jax.retriever import T1, ThoughtCache
+from tests.retriever.tiny import with_provenance
 
 QUERIES = [f"query number {number}" for number in range(70)]
 """More than a block: 8 batches of 8 rows."""
@@ -16,16 +17,7 @@ GREEDY = SamplingParams(temperature=0.0)
 
 
 def with_cache(tiny_t1: T1, provenance, cache: ThoughtCache | None, interrupt=None) -> T1:
-    return T1(
-        tiny_t1.decoder,
-        tiny_t1.tokenizer,
-        tiny_t1.preset,
-        tiny_t1.mesh_context,
-        options=tiny_t1.options,
-        provenance=provenance,
-        interrupt=interrupt,
-        thought_cache=cache,
-    )
+    return with_provenance(tiny_t1, provenance, interrupt=interrupt, thought_cache=cache)
 
 
 def thoughts_of(model: T1, queries=QUERIES, **options) -> tuple[np.ndarray, list[list[Thought]]]:

@@ -14,25 +14,15 @@ from t1_jax.interrupt import Interrupted
 from t1_jax.retrieval import Query
 from t1_jax.retriever import T1, ThoughtCache, ThoughtCounts, journal, write_thoughts
 from t1_jax.retriever.journal import Journal
+from tests.retriever.tiny import Killed, with_provenance
 
 QUERIES = tuple(Query(id=f"q{number}", text=f"query {number % 9}") for number in range(11))
 SAMPLING = SamplingParams(seed=1)
 
 
-class Killed(BaseException):
-    """Ends a run as a signal would: nothing after it is executed."""
-
-
 @pytest.fixture
 def model(tiny_t1: T1, tiny_origin) -> T1:
-    return T1(
-        tiny_t1.decoder,
-        tiny_t1.tokenizer,
-        tiny_t1.preset,
-        tiny_t1.mesh_context,
-        options=tiny_t1.options,
-        provenance=tiny_origin,
-    )
+    return with_provenance(tiny_t1, tiny_origin)
 
 
 def written(
@@ -132,7 +122,7 @@ def test_killed_at_any_moment_it_goes_on_and_ends_in_the_same_bytes(
         elif moment == "finish":
             kill_in(patch, Journal, "finish", 0)
         else:
-            kill_in(patch, journal, "_append", chance.randrange(8), half=moment == "torn")
+            kill_in(patch, journal, "append_durably", chance.randrange(8), half=moment == "torn")
         with pytest.raises(Killed):
             written(model, output)
     assert not output.exists()
