@@ -176,17 +176,11 @@ def _search_settings(index: Any) -> str:
 def _timed(
     name: str, asked: float, index: Any, fresh: RecallSample, settings: str, build: float
 ) -> Measured:
-    recall = fresh.recall_at_10(index)
-    seconds = []
-    for _ in range(_ROUNDS):
-        start = time.perf_counter()
-        index.search(fresh.units, 10)
-        seconds.append(time.perf_counter() - start)
     return Measured(
         name=name,
         asked=asked,
-        recall_at_10=recall,
-        queries_per_second=len(fresh.units) / min(seconds),
+        recall_at_10=fresh.recall_at_10(index),  # also warms up
+        queries_per_second=fresh.queries_per_second(index, _ROUNDS),
         settings=settings,
         build_seconds=build,
     )

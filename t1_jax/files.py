@@ -173,21 +173,21 @@ def _exchange(one: Path, other: Path) -> bool:
     return function(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
-def write_atomically(target: Path, content: str | bytes) -> None:
-    """Writes `content` to `target` in one rename; text is encoded as UTF-8.
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A path beside `target`; the file that the block writes there replaces `target` in one rename.
 
     Raises:
         T1Error: the write failed; a previous file at `target` is unchanged.
     """
     target = Path(target)
-    data = content.encode() if isinstance(content, str) else content
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        os.close(handle)
         scratch = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        yield scratch
         scratch.chmod(0o644)
         scratch.replace(target)
     except OSError as error:
@@ -198,6 +198,16 @@ def write_atomically(target: Path, content: str | bytes) -> None:
     finally:
         if scratch is not None:
             scratch.unlink(missing_ok=True)
+
+
+def write_atomically(target: Path, content: str | bytes) -> None:
+    """Writes `content` to `target` in one rename; text is encoded as UTF-8.
+
+    Raises:
+        T1Error: the write failed; a previous file at `target` is unchanged.
+    """
+    with replacing(target) as scratch:
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def check_new_folder(target: Path, *, overwrite: bool) -> None:

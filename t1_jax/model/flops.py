@@ -5,25 +5,26 @@ from typing import Literal
 import jax
 
 from t1_jax.model.config import DecoderConfig
+from t1_jax.parallel import CHIPS
 
 Work = Literal["forward", "train", "lora"]
 """What is computed for a token: forward only, or an update of all weights or of adapters."""
 
 _PEAKS = (
-    ("h200", 989e12),
+    ("h200", CHIPS["h200"].peak_flops),
     ("h100 pcie", 756e12),
     ("h100 nvl", 835e12),
-    ("h100", 989e12),
+    ("h100", CHIPS["h100"].peak_flops),
     ("h800", 989e12),
     ("a100", 312e12),
     ("a800", 312e12),
     ("l40s", 362e12),
     ("l40", 181e12),
     ("l4", 121e12),
-    ("tpu v6", 918e12),
-    ("tpu v5 lite", 197e12),
-    ("tpu v5e", 197e12),
-    ("tpu v5", 459e12),
+    ("tpu v6", CHIPS["v6e"].peak_flops),
+    ("tpu v5 lite", CHIPS["v5e"].peak_flops),
+    ("tpu v5e", CHIPS["v5e"].peak_flops),
+    ("tpu v5", CHIPS["v5p"].peak_flops),
     ("tpu v4", 275e12),
 )
 """Dense bfloat16 FLOP/s by a substring of the device kind, from data sheets. The first match

@@ -8,6 +8,7 @@ from t1_jax.parallel.mesh import default_mesh_context as default_mesh_context
 from t1_jax.parallel.mesh import global_to_host as global_to_host
 from t1_jax.parallel.mesh import host_to_global as host_to_global
 from t1_jax.parallel.mesh import make_mesh_context as make_mesh_context
+from t1_jax.parallel.mesh import on_mesh as on_mesh
 from t1_jax.parallel.mesh import single_device_mesh_context as single_device_mesh_context
 from t1_jax.parallel.mesh import start_multi_host as start_multi_host
 from t1_jax.parallel.rules import LETTER_AXES as LETTER_AXES

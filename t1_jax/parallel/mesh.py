@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +13,8 @@ from jax.experimental import multihost_utils
 
 from t1_jax.errors import ConfigError
 from t1_jax.parallel.rules import MESH_AXES, ShardingRules, activation_axes, weight_axes
+
+Tree = TypeVar("Tree")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,17 @@ class MeshContext:
                     f"over {devices} devices",
                     hint=f"choose a mesh whose {'x'.join(table[axis or ''])} size divides {size}",
                 )
+
+
+def on_mesh(tree: Tree, mesh_context: MeshContext) -> Tree:
+    """Shapes with shardings on the real mesh, not on the abstract one they were traced on."""
+
+    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
+        spec = leaf.sharding.spec if isinstance(leaf.sharding, jax.NamedSharding) else jax.P()
+        sharding = jax.NamedSharding(mesh_context.mesh, spec)
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    return jax.tree.map(placed, tree)
 
 
 def make_mesh_context(

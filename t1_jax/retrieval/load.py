@@ -4,7 +4,7 @@
 [documents]}`) are additions of this package, optional in every format.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -228,8 +228,8 @@ def _read_documents(
     documents: dict[str, Document] = {}
     for file in files:
         entries = file.read(report, lenient=lenient)
-        items = ((entry, to_document(entry, report)) for entry in entries)
-        _add_distinct(items, documents, DUPLICATE_DOCUMENT, report)
+        items = ((entry.location, to_document(entry, report)) for entry in entries)
+        add_distinct(items, documents, DUPLICATE_DOCUMENT, report)
         if not documents:
             raise DataError(f"{file.path} has no entry with text")
     return documents
@@ -240,27 +240,32 @@ def _read_queries(
 ) -> dict[str, Query]:
     queries: dict[str, Query] = {}
     entries = file.read(report, lenient=lenient)
-    items = ((entry, to_query(entry, report)) for entry in entries)
-    _add_distinct(items, queries, DUPLICATE_QUERY, report)
+    items = ((entry.location, to_query(entry, report)) for entry in entries)
+    add_distinct(items, queries, DUPLICATE_QUERY, report)
     if not queries:
         raise DataError(f"{file.path} has no entry with text")
     return queries
 
 
-def _add_distinct(
-    items: Iterator[tuple[Entry, _Item | None]],
+def add_distinct(
+    items: Iterable[tuple[SourceLocation, _Item | None]],
     known: dict[str, _Item],
     duplicate: str,
     report: ValidationReport,
 ) -> None:
-    for entry, item in items:
+    """Adds items to those that are known, by id; a repeated one is kept once and reported.
+
+    Raises:
+        DataError: an id is repeated with other content; names file and line.
+    """
+    for location, item in items:
         if item is None:
             continue
         first = known.setdefault(item.id, item)
         if first is item:
             continue
         if first != item:
-            raise entry.location.error(f"id {item.id!r} occurred before with different content")
+            raise location.error(f"id {item.id!r} occurred before with different content")
         report.ignore(duplicate)
 
 

@@ -26,7 +26,7 @@ from t1_jax.model import (
     fill_emb_row,
     merge_lora,
 )
-from t1_jax.parallel import MeshContext, host_to_global
+from t1_jax.parallel import MeshContext, host_to_global, on_mesh
 from t1_jax.retriever.opening import OpenedModel
 from t1_jax.retriever.resolve import Provenance, ResolvedModel
 from t1_jax.retriever.thought_cache import ThoughtCache
@@ -81,7 +81,7 @@ def load_decoder(
         abstract = nnx.eval_shape(lambda: Decoder(config, options, mesh_context, nnx.Rngs(0)))
         graph, parameters, masks = nnx.split(abstract, nnx.Param, VocabMask)
         leaves = {
-            path: _on_mesh(leaf.get_value(), mesh_context)
+            path: on_mesh(leaf.get_value(), mesh_context)
             for path, leaf in by_path(parameters).items()
         }
         arrays = load_decoder_state(checkpoint.source, checkpoint.config, leaves)
@@ -144,13 +144,6 @@ def save_adapter(
         trained_on=provenance.trained_on,
     )
     export_adapter(folder, decoder, metadata, card, dtype=dtype, overwrite=overwrite)
-
-
-def _on_mesh(leaf: jax.ShapeDtypeStruct, mesh_context: MeshContext) -> jax.ShapeDtypeStruct:
-    """The abstract leaf on the real mesh instead of the abstract mesh it was traced on."""
-    spec = leaf.sharding.spec if isinstance(leaf.sharding, jax.NamedSharding) else jax.P()
-    sharding = jax.NamedSharding(mesh_context.mesh, spec)
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _padded(rows: np.ndarray, config: DecoderConfig) -> np.ndarray:

@@ -21,22 +21,13 @@ from t1_jax.parallel import (
     MeshContext,
     count_compilations,
     make_mesh_context,
-    single_device_mesh_context,
 )
 from tests.generate.test_sampler import EMB, EOS, FOUR_ROWS, decoder_on, prompts, think, tokens
+from tests.generate.test_sampler import decoder as decoder
+from tests.generate.test_sampler import one as one
 
 SAMPLING = SamplingParams(seed=7)
 SHAPES = dataclasses.replace(FOUR_ROWS, chunk_steps=3)
-
-
-@pytest.fixture(scope="module")
-def one() -> MeshContext:
-    return single_device_mesh_context()
-
-
-@pytest.fixture(scope="module")
-def decoder(one: MeshContext) -> Decoder:
-    return decoder_on(one)
 
 
 @pytest.fixture(scope="module")

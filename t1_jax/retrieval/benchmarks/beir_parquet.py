@@ -6,7 +6,7 @@ from pathlib import Path
 from t1_jax.retrieval.benchmarks.parquet import parquet_records
 from t1_jax.retrieval.collection import Document, Query
 from t1_jax.retrieval.jsonl import parse_relevance_label
-from t1_jax.retrieval.load import parse_document
+from t1_jax.retrieval.load import add_distinct, parse_document
 from t1_jax.retrieval.validation import (
     DUPLICATE_DOCUMENT,
     UNKNOWN_DOCUMENT,
@@ -25,19 +25,11 @@ def read_parquet_documents(paths: Iterable[Path], report: ValidationReport) -> t
             names file and row.
     """
     documents: dict[str, Document] = {}
-    for path in paths:
-        for record in parquet_records(path, ["_id", "text"], ["title"]):
-            document = parse_document(record, report)
-            if document is None:
-                continue
-            first = documents.setdefault(document.id, document)
-            if first is document:
-                continue
-            if first != document:
-                raise record.location.error(
-                    f"id {document.id!r} occurred before with different content"
-                )
-            report.ignore(DUPLICATE_DOCUMENT)
+    records = (
+        record for path in paths for record in parquet_records(path, ["_id", "text"], ["title"])
+    )
+    items = ((record.location, parse_document(record, report)) for record in records)
+    add_distinct(items, documents, DUPLICATE_DOCUMENT, report)
     return tuple(documents.values())
 
 

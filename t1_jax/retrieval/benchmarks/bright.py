@@ -11,6 +11,7 @@ from pathlib import Path
 from t1_jax.retrieval.benchmarks.parquet import parquet_records
 from t1_jax.retrieval.collection import Document, Query, SourceLocation
 from t1_jax.retrieval.jsonl import Record
+from t1_jax.retrieval.load import add_distinct
 from t1_jax.retrieval.validation import (
     DUPLICATE_DOCUMENT,
     EMPTY_DOCUMENT,
@@ -85,22 +86,18 @@ def read_bright_documents(paths: Iterable[Path], report: ValidationReport) -> tu
             names file and row.
     """
     documents: dict[str, Document] = {}
-    for path in paths:
-        for record in parquet_records(path, ["id", "content"]):
-            identifier, text = record.id("id"), record.nullable_text("content")
-            if not text:
-                report.add(EMPTY_DOCUMENT, record.location, f"document {identifier!r}")
-                continue
-            known = documents.get(identifier)
-            if known is None:
-                documents[identifier] = Document(id=identifier, text=text)
-            elif known.text != text:
-                raise record.location.error(
-                    f"id {identifier!r} occurred before with different content"
-                )
-            else:
-                report.ignore(DUPLICATE_DOCUMENT)
+    records = (record for path in paths for record in parquet_records(path, ["id", "content"]))
+    items = ((record.location, _document(record, report)) for record in records)
+    add_distinct(items, documents, DUPLICATE_DOCUMENT, report)
     return tuple(documents.values())
+
+
+def _document(record: Record, report: ValidationReport) -> Document | None:
+    identifier, text = record.id("id"), record.nullable_text("content")
+    if not text:
+        report.add(EMPTY_DOCUMENT, record.location, f"document {identifier!r}")
+        return None
+    return Document(id=identifier, text=text)
 
 
 def split_qrels(

@@ -1,16 +1,12 @@
 """Exports to files: Parquet, and FAISS."""
 
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from t1_jax.errors import T1Error
-from t1_jax.files import check_new_file, write_atomically
+from t1_jax.files import check_new_file, replacing, write_atomically
 from t1_jax.retrieval.export.rows import IndexRows
 from t1_jax.retrieval.index import faiss_module
 
@@ -25,8 +21,9 @@ def write_parquet(rows: IndexRows, output: str, *, name: str, overwrite: bool) -
         [("id", pa.string()), ("title", pa.string()), ("text", pa.string()), ("vector", vector)],
         metadata={"t1_index": json.dumps(asdict(rows.manifest))},
     )
+    check_new_file(Path(output), overwrite=overwrite)
     with (
-        _replacing(Path(output), overwrite=overwrite) as scratch,
+        replacing(Path(output)) as scratch,
         pq.ParquetWriter(scratch, schema) as writer,
     ):
         for batch in rows.batches():
@@ -44,31 +41,11 @@ def write_faiss(rows: IndexRows, output: str, *, name: str, overwrite: bool) -> 
     """
     faiss = faiss_module()
     ids = Path(f"{output}.ids.json")
-    check_new_file(ids, overwrite=overwrite)
+    for path in (Path(output), ids):
+        check_new_file(path, overwrite=overwrite)
     flat = faiss.IndexFlatIP(rows.width)
     for batch in rows.batches():
         flat.add(np.ascontiguousarray(batch.vectors))
-    with _replacing(Path(output), overwrite=overwrite) as scratch:
+    with replacing(Path(output)) as scratch:
         faiss.write_index(flat, str(scratch))
     write_atomically(ids, json.dumps(list(rows.table.ids)))
-
-
-@contextmanager
-def _replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A path whose file replaces `target` if the block succeeds.
-
-    Raises:
-        T1Error: `target` exists (without `overwrite`), or the write failed.
-    """
-    check_new_file(target, overwrite=overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-            scratch = Path(folder) / "file"
-            yield scratch
-            scratch.replace(target)
-    except OSError as error:
-        raise T1Error(
-            f"{target} could not be written: {error.strerror or error}",
-            hint="free disk space or check permissions, then run the command again",
-        ) from error

@@ -1,6 +1,5 @@
 """Chooses search settings of an approximate index by measuring recall and speed on queries."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -116,13 +115,10 @@ def _measured(
 ) -> Trial[Settings]:
     """Recall of settings, and their speed if the recall is reached."""
     index.settings = settings
-    recall, seconds = sample.recall_at_10(index), []
-    for _ in range(_ROUNDS if recall >= minimum_recall else 1):
-        start = time.perf_counter()
-        index.search(sample.units, 10)
-        seconds.append(time.perf_counter() - start)
+    recall = sample.recall_at_10(index)
+    rounds = _ROUNDS if recall >= minimum_recall else 1
     return Trial(
         settings=settings,
         recall_at_10=recall,
-        queries_per_second=len(sample.units) / min(seconds),
+        queries_per_second=sample.queries_per_second(index, rounds),
     )

@@ -20,7 +20,7 @@ from t1_jax.model import (
     add_lora,
     trainable_filter,
 )
-from t1_jax.parallel import MeshContext, single_device_mesh_context
+from t1_jax.parallel import MeshContext, on_mesh, single_device_mesh_context
 from t1_jax.train.config import ModelConfig, StageConfig
 from t1_jax.train.data import LengthConfig
 from t1_jax.train.layout import (
@@ -28,6 +28,7 @@ from t1_jax.train.layout import (
     MicroBatch,
     Row,
     micro_batches,
+    pack_rows,
     separate_rows,
     shared_prefix_row,
 )
@@ -110,17 +111,6 @@ def abstract_model(
     )
 
 
-def on_mesh(tree: Tree, mesh_context: MeshContext) -> Tree:
-    """The shapes with shardings on the real mesh, not on the abstract one they were traced on."""
-
-    def placed(leaf: Any) -> jax.ShapeDtypeStruct:
-        spec = leaf.sharding.spec if isinstance(leaf.sharding, jax.NamedSharding) else jax.P()
-        sharding = jax.NamedSharding(mesh_context.mesh, spec)
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-    return jax.tree.map(placed, tree)
-
-
 def residuals(vjp: Tree, mesh_context: MeshContext) -> Tree:
     """The residuals of a backward pass; the compiler places those without a stated sharding."""
     mesh = mesh_context.mesh
@@ -180,7 +170,12 @@ def row_groups(
         rows = _rollout_rows(stage, lengths)
         kinds.append(("thoughts", rows[0], queries * len(rows)))
     else:
-        kinds.append(("queries", _query_row(stage, lengths, contrastive), queries))
+        row = _query_row(stage, lengths, contrastive)
+        if stage.pack:
+            length = stage.micro_batch.packed_length(len(row.tokens), mesh_context.batch_divisor)
+            texts = max(length // len(row.tokens), 1)
+            row, queries = pack_rows([row] * texts, length)[0], -(-queries // texts)
+        kinds.append(("queries", row, queries))
     if contrastive:
         document = Row(tokens=_tokens(lengths.document), emb_positions=[0], embedding_ids=[0])
         kinds.append(("documents", document, queries * (1 + stage.data.hard_negatives)))

@@ -17,7 +17,7 @@ from t1_jax.generate import (
     start_batch,
 )
 from t1_jax.model import Decoder
-from t1_jax.parallel import MeshContext
+from t1_jax.parallel import MeshContext, on_mesh
 from t1_jax.retriever import encode_rows
 from t1_jax.text import BucketConfig
 from t1_jax.train.ahead.abstract import (
@@ -25,7 +25,6 @@ from t1_jax.train.ahead.abstract import (
     RowGroup,
     array,
     bytes_per_device,
-    on_mesh,
     prompt_batch,
     residuals,
     row_groups,

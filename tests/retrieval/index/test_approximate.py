@@ -4,23 +4,12 @@ import numpy as np
 import pytest
 
 from t1_jax.retrieval.index import EmbeddingTable
-from t1_jax.retrieval.index.approximate import ApproximateIndex
 from t1_jax.retrieval.index.numpy_index import NumpyIndex
+from tests.retrieval.index.untrained import Untrained
 
 
-class Proposing(ApproximateIndex):
+class Proposing(Untrained):
     """Proposes given rows for every query."""
-
-    @staticmethod
-    def train(table, settings):
-        return None
-
-    @staticmethod
-    def read_trained(folder, settings):
-        return None
-
-    def write_trained(self, folder):
-        pass
 
     def propose(self, units, count):
         return np.tile(np.array(self.settings, np.int64), (len(units), 1))

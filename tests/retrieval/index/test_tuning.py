@@ -7,24 +7,13 @@ import pytest
 
 from t1_jax.errors import IndexContractError
 from t1_jax.retrieval.index import EmbeddingTable, tuning
-from t1_jax.retrieval.index.approximate import ApproximateIndex
 from t1_jax.retrieval.index.recall import RecallSample
 from t1_jax.retrieval.index.tuning import Trial, check_recall, choose_settings, counts_up_to
+from tests.retrieval.index.untrained import Untrained
 
 
-class Tuned(ApproximateIndex):
+class Tuned(Untrained):
     """An index whose settings are measured."""
-
-    @staticmethod
-    def train(table, settings):
-        return None
-
-    @staticmethod
-    def read_trained(folder, settings):
-        return None
-
-    def write_trained(self, folder):
-        pass
 
     def propose(self, units, count):
         return np.zeros((len(units), 1), np.int64)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from t1_jax.model import body_parameters
-from t1_jax.parallel import find_topology
+from t1_jax.parallel import find_topology, single_device_mesh_context
 from t1_jax.train.ahead import compile_run
+from t1_jax.train.ahead.abstract import row_groups
 from t1_jax.train.ahead.report import fitting_hint
 from tests.train.toy_runs import S1, S3, SHAPE, merged, toy_config
 
@@ -52,6 +53,19 @@ def test_a_stage_that_does_not_fit_names_the_setting(toys) -> None:
     assert fitting_hint(config, "s1", small) == "model.remat=full"
     full = replace(config, model=replace(config.model, remat="full"))
     assert fitting_hint(full, "s1", small) == "stages.s1.micro_batch.rows=4"
+
+
+def test_packed_rows_hold_several_queries(toys) -> None:
+    stage = merged(S1, {"pack": True, "data": {"batch_size": 16}})
+    lengths = toy_config(toys, {"s1": stage}).data.lengths
+    packed, plain = (
+        row_groups(each, lengths, single_device_mesh_context())[0]
+        for each in toy_config(toys, {"a": stage, "b": {**stage, "pack": False}}).stages.values()
+    )
+    assert packed.batch.segment_ids is not None
+    assert plain.batch.segment_ids is None
+    assert packed.tokens >= 2 * plain.tokens
+    assert packed.count * packed.batch.tokens.shape[0] < 16
 
 
 @pytest.mark.skipif(
