@@ -30,11 +30,14 @@ class Advance(Protocol):
 
 
 class _Rate(ProgressColumn):
-    """Units per second over the last seconds."""
+    """Units per second since the start; for rich, units that end together took no time."""
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
+        seconds = task.finished_time or task.elapsed
+        if not seconds or not task.completed:
+            return Text("")
+        rate = task.completed / seconds
+        return Text(f"{rate:,.{0 if rate >= 10 else 1}f} {task.fields['unit']}/s")
 
 
 @contextmanager

@@ -1,6 +1,11 @@
-"""Counts and durations as people read them."""
+"""Counts, durations and rates as people read them."""
 
-from t1_jax.progress import counted, duration_text
+import time
+
+import pytest
+
+from t1_jax import progress
+from t1_jax.progress import counted, duration_text, track
 
 
 def test_counts():
@@ -14,3 +19,22 @@ def test_durations():
     assert [duration_text(seconds) for seconds in (4.2, 89.0, 420.0, 7500.0)] == [
         "4 s", "89 s", "7 min", "2 h 05 min",
     ]  # fmt: skip
+
+
+def test_a_rate_is_that_of_the_whole_time(monkeypatch: pytest.MonkeyPatch):
+    """Twelve thoughts that end in one moment took the time before it."""
+    lines: list[str] = []
+    render = progress._Rate.render
+
+    def recorded(self, task):
+        lines.append(text := render(self, task))
+        return text
+
+    monkeypatch.setattr(progress._Rate, "render", recorded)
+    with track("thinking", 12, "thoughts", shown=True) as advance:
+        time.sleep(0.3)
+        for _ in range(12):
+            advance(1)
+    rate, unit = str(lines[-1]).split(" ")
+    assert unit == "thoughts/s"
+    assert 1 < float(rate) < 80

@@ -182,7 +182,7 @@ def _rows(scores: BenchmarkScores) -> Iterator[tuple[str, str, Mapping[str, Inte
 
 def _table(scores: BenchmarkScores, names: Sequence[str]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("")  # long names wrap, so that numbers are whole in a narrow terminal
     table.add_column("queries", justify="right", no_wrap=True)
     for name in names:
         table.add_column(scores.labels[name], no_wrap=True)

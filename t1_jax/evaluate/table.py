@@ -203,7 +203,7 @@ def row_names(evaluations: Sequence[Evaluation]) -> dict[str, str]:
 
 def _table(evaluations: Sequence[Evaluation]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("")  # long names wrap, so that numbers are whole in a narrow terminal
     for evaluation in evaluations:
         heading = f"{evaluation.title} ({counted(len(evaluation.query_ids), 'queries')})"
         for number, metric in enumerate(HEADLINE):

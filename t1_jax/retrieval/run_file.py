@@ -1,6 +1,7 @@
 """Runs in files of any format: TREC, BRIGHT's score.json, Tevatron's rankings."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -9,6 +10,9 @@ from t1_jax.errors import DataError
 from t1_jax.retrieval.collection import SourceLocation, id_error
 from t1_jax.retrieval.jsonl import read_lines
 from t1_jax.retrieval.trec import LARGEST_SCORE, Run, add_score, read_trec_run
+
+_JSON_OBJECT = re.compile(r'\s*\{\s*("|\}|$)')
+"""The first line of a file that holds a JSON object."""
 
 _RANKS_HINT = (
     "give a TREC run, or replace each rank by a score that falls with it, such as 1 divided by the "
@@ -30,7 +34,8 @@ def read_run(path: Path) -> Run:
     """
     path = Path(path)
     first = next((line for _, line in read_lines(path) if line.strip()), "")
-    if first.lstrip().startswith("{"):
+    is_trec = first.split()[1:2] == ["Q0"]  # of a query whose id begins like JSON, perhaps
+    if _JSON_OBJECT.match(first) and not is_trec:
         return _read_json(path)
     if first.count("\t") == 2 and len(first.split()) != 6:
         return _read_ranking(path)

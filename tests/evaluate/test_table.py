@@ -57,6 +57,14 @@ def test_the_terminal_shows_the_same_numbers_and_marks_the_best_and_the_oracle(
         assert ("*" in numbers[0]) == (evaluation.best_row("nDCG@10") is row)
 
 
+def test_a_narrow_terminal_wraps_labels_and_cuts_no_number(evaluation: Evaluation):
+    label = "T1, thoughts verified over the 16 nearest documents (w = 0.05)"
+    row = dataclasses.replace(evaluation.rows[0], label=label)
+    text = _printed([dataclasses.replace(evaluation, rows=(row, *evaluation.rows[1:]))], 80)
+    assert "…" not in text
+    assert len(re.findall(r"\d\.\d{3}", text)) >= 6 * len(evaluation.rows)
+
+
 def test_collections_stand_side_by_side_only_where_they_fit(evaluation: Evaluation):
     both = [evaluation, _renamed(evaluation, "games")]
     wide, narrow = _printed(both, 140), _printed(both, 90)

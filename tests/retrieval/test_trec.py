@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from t1_jax.errors import DataError
@@ -24,6 +24,8 @@ def test_a_run_is_written_best_first_with_spaces_replaced(tmp_path: Path):
 floats = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
+@example(run={"{": {"0": 0.0}})  # not JSON
+@example(run={'{"a":': {"0": 0.0}})
 @given(run=st.dictionaries(words, st.dictionaries(words, floats, min_size=1), max_size=3))
 def test_a_run_round_trips(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("trec") / "run"
