@@ -8,15 +8,22 @@ from contextlib import contextmanager
 _SECONDS_BETWEEN_UPDATES = 0.2
 
 
-def card(title: str, text: str, footer: str = "") -> str:
+_MARK = '<mark style="background: #fff0b8; color: #1d1f24">'
+
+
+def card(title: str, text: str, footer: str = "", *, mark: str = "") -> str:
     """A box with a title, a text whose line breaks are kept, and a footer, in a page's own colors.
 
-    All three are escaped.
+    All are escaped. The first occurrence of `mark` in the text is highlighted.
     """
+    before, found, after = text.partition(mark) if mark else (text, "", "")
+    body = html.escape(before)
+    if found:
+        body += f"{_MARK}{html.escape(found)}</mark>{html.escape(after)}"
     return (
         '<div style="border-left: 3px solid #17596b; padding: .3em 1em; margin: .4em 0">'
         f'<div style="opacity: .7; font-size: .85em">{html.escape(title)}</div>'
-        f'<div style="white-space: pre-wrap">{html.escape(text)}</div>'
+        f'<div style="white-space: pre-wrap">{body}</div>'
         f'<div style="opacity: .7; font-size: .85em">{html.escape(footer)}</div></div>'
     )
 

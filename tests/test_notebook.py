@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from t1_jax import retriever
+from t1_jax import retrieval
 from t1_jax.evaluate.examples import Hit
 from t1_jax.generate import FinishReason, Thought
 from t1_jax.progress import track
@@ -57,7 +57,7 @@ def test_html_is_escaped():
     assert "&lt;d&gt;, score 0.500" in page
     document = Document(id="<d>", text="<b>", title="A & B")
     snippet = Snippet(text="<b>", location=None)
-    found = retriever.Hit(
+    found = retrieval.Hit(
         id="<d>", score=0.5, bm25=None, cosine=0.5, document=document, snippet=snippet
     )
     page = found._repr_html_()

@@ -59,12 +59,17 @@ def encode(
     import jax
 
     from t1_jax.cli.inputs import open_corpus, open_queries
-    from t1_jax.cli.model import instruction_note, load_model, query_instruction
+    from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
     from t1_jax.parallel import start_multi_host
     from t1_jax.retrieval import check_truncation
-    from t1_jax.retriever import encoding_record, open_model
+    from t1_jax.retriever import (
+        encoding_record,
+        instruction_note,
+        open_model,
+        query_instruction,
+    )
 
     out = Output(as_json)
     start_multi_host()

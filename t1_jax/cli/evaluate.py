@@ -243,9 +243,9 @@ def check_model(
         DataError: no query of a collection can be scored.
         UnsupportedError: the index's back end is not installed.
     """
-    from t1_jax.cli.model import instruction_note, query_instruction
     from t1_jax.evaluate import scorable_queries
     from t1_jax.retrieval import require_backend
+    from t1_jax.retriever import instruction_note, query_instruction
 
     require_backend(config.index)
     model.check_document_prompt()

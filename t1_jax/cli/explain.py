@@ -40,9 +40,9 @@ def explain(
     Example: t1 explain runs/cwe-index "a form field is copied into a page" -o explanation.html
     """
     from t1_jax.cli.inputs import read_queries
-    from t1_jax.cli.searching import open_dense, open_source
     from t1_jax.evaluate import ExplanationView, explain_query, render_explanation
     from t1_jax.files import check_new_file, write_atomically
+    from t1_jax.retriever import open_dense, open_source
 
     out = Output(as_json)
     (text,) = read_queries([query], None)

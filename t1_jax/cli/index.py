@@ -107,8 +107,7 @@ def build_index(
         _build(vectors, backend, folder, overwrite=overwrite)
     else:
         from t1_jax.cli.inputs import open_documents
-        from t1_jax.cli.model import query_instruction
-        from t1_jax.retriever import encoding_record, open_model
+        from t1_jax.retriever import encoding_record, open_model, query_instruction
 
         documents = open_documents(sources[0], out, lenient=lenient)
         opened = open_model(model, dtype=dtype, preset=preset)
@@ -223,8 +222,7 @@ def verify_index(
     """
     from t1_jax import retrieval
     from t1_jax.cli.model import load_model
-    from t1_jax.cli.searching import open_index_model
-    from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine
+    from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine, open_index_model
 
     out = Output(as_json)
     manifest = retrieval.verify_index(folder)

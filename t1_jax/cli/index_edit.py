@@ -145,8 +145,12 @@ def _index_model(out: Output, folder: Path, manifest: "Manifest", name: str | No
     """
     from t1_jax import retrieval
     from t1_jax.cli.model import load_model
-    from t1_jax.cli.searching import open_index_model
-    from t1_jax.retriever import EQUAL_COSINE, document_fingerprint, lowest_canary_cosine
+    from t1_jax.retriever import (
+        EQUAL_COSINE,
+        document_fingerprint,
+        lowest_canary_cosine,
+        open_index_model,
+    )
 
     opened = open_index_model(manifest.encoding, name or manifest.encoding["model"])
     opened.check_document_prompt()

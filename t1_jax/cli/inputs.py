@@ -108,7 +108,6 @@ def open_documents(source: str, out: "Output", *, lenient: bool) -> "Collection"
     """
     from t1_jax.hub import open_documents as open_them
 
-    _check_path(source)
     return _with_flaws_logged(open_them(source, lenient=lenient), out)
 
 
@@ -141,7 +140,6 @@ def open_corpus(source: str, out: "Output", *, lenient: bool) -> Corpus:
     if source == str(STANDARD_INPUT):
         texts = open_documents(source, out, lenient=lenient)
         return Corpus(documents=texts.documents, count=len(texts.documents))
-    _check_path(source)
     is_file = source not in datasets.DATASETS and Path(source).is_file()
     path = Path(source) if is_file else collection_folder(source)
     corpus = check_corpus_file(path, lenient=lenient)
@@ -179,19 +177,10 @@ def open_split(
     """
     from t1_jax.hub import open_collection
 
-    _check_path(name_or_folder)
     collection = open_collection(
         name_or_folder, split, lenient=lenient, needs_documents=needs_documents
     )
     return _with_flaws_logged(collection, out)
-
-
-def _check_path(source: str) -> None:
-    """Raises DataError for a name that can only be a path, and does not exist."""
-    if source == str(STANDARD_INPUT) or Path(source).exists():
-        return
-    if "/" in source or Path(source).suffix:
-        raise DataError(f"{source} does not exist", hint="check the path")
 
 
 def _with_flaws_logged(collection: "Collection", out: "Output") -> "Collection":

@@ -33,8 +33,7 @@ def show_prompt(
     Example: t1 prompt show "why is the sky blue?" --task biology
     """
     from t1_jax.cli.inputs import read_queries
-    from t1_jax.cli.model import query_instruction
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import open_model, query_instruction
     from t1_jax.text import append_thoughts, tokenize_documents, tokenize_queries
 
     out = Output(as_json)

@@ -1,7 +1,7 @@
 """`t1 search`: find documents, by thinking about the query first, by BM25, or by both."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,13 +11,11 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.output import Output, print_error
 from t1_jax.errors import ConfigError, T1Error
-from t1_jax.progress import counted
+from t1_jax.progress import counted, shorten
 
 if TYPE_CHECKING:
-    from t1_jax.cli.searching import Source
-    from t1_jax.generate import Thought
-    from t1_jax.retrieval import Collection
-    from t1_jax.retriever import Hit, Searcher
+    from t1_jax.retrieval import Collection, Hit
+    from t1_jax.retriever import Searcher
 
 _K, _K_OF_RUN = 10, 100
 
@@ -124,9 +122,8 @@ def search(
 
     Example: t1 search notes/ "why is the sky blue"
     """
-    from t1_jax.cli.searching import hybrid_note, open_dense, open_source
     from t1_jax.retrieval import Fusion
-    from t1_jax.retriever import Searcher, Verification
+    from t1_jax.retriever import Searcher, Verification, hybrid_note, open_dense, open_source
 
     out = Output(as_json)
     if query is not None and queries is not None:
@@ -165,7 +162,7 @@ def search(
     texts.check_ids(query_set, as_run=output is not None)
     query_options: dict[str, Any] = {}
     if bm25:
-        searcher = Searcher(texts.documents_by_id, bm25=texts.bm25())
+        searcher = Searcher(texts.documents_by_id, bm25=texts.bm25(), root=texts.root)
     else:
         dense = open_dense(
             texts,
@@ -186,8 +183,8 @@ def search(
             out.log(hybrid_note(dense))
         query_options = {**dense.query_options, "verify": verification}
         _check_fusion(fusion, hybrid=bool(hybrid))
-        searcher = dense.searcher(
-            out, hybrid=bool(hybrid), fusion=Fusion(method=fusion or "convex")
+        searcher = Searcher.load(
+            dense, out, hybrid=bool(hybrid), fusion=Fusion(method=fusion or "convex")
         )
     if output is not None:
         _write_run(
@@ -196,12 +193,12 @@ def search(
         return
     k = min(k or _K, len(texts.ids))
     if query is not None:
-        _search_one(out, texts, searcher, query_set, k, query_options)
+        _search_one(out, searcher, query_set, k, query_options)
         return
     for text in _asked_queries(out, source):
         try:
             asked = _query_set(text, None, split, out, lenient=lenient)
-            _search_one(out, texts, searcher, asked, k, query_options)
+            _search_one(out, searcher, asked, k, query_options)
         except T1Error as error:
             print_error(error, as_json=as_json)
 
@@ -291,7 +288,6 @@ def _write_run(
 
 def _search_one(
     out: Output,
-    source: "Source",
     searcher: "Searcher",
     queries: "Collection",
     k: int,
@@ -303,62 +299,32 @@ def _search_one(
     (query,) = queries.queries
     found = searcher.search(queries, k, **query_options)
     hits = searcher.hits(found, query.id, query.text)
-    thoughts = list(found.thoughts[0]) if found.thoughts else []
-    _print_thoughts(out, thoughts, query_options.get("thoughts"))
+    sampled = found.thoughts[0] if found.thoughts else []
+    for text in hits.thoughts:
+        out.print(f"thought: {text.strip() or '(nothing)'}", style="italic")
     if not hits:
         out.warn("no document has a word of the query")
-    results = []
     for rank, hit in enumerate(hits, 1):
-        fields = _hit_fields(rank, hit, source)
-        _print_hit(out, fields)
-        results.append(fields)
+        out.print(f"{rank:>2}. {hit.heading}", style="bold")
+        if hit.sentence:
+            out.print(f"    {shorten(hit.sentence, 240)}")
     out.result(
         query=query.text,
         ranking=searcher.ranking,
-        thoughts=[thought_fields(thought) for thought in thoughts],
-        results=results,
+        thoughts=[thought_fields(thought) for thought in sampled],
+        results=[_hit_fields(rank, hit) for rank, hit in enumerate(hits, 1)],
     )
 
 
-def _print_thoughts(
-    out: Output, thoughts: "Sequence[Thought]", given: "Sequence[str] | None"
-) -> None:
-    texts = given or [thought.text.strip() or "(nothing)" for thought in thoughts]
-    for text in texts:
-        out.print(f"thought: {text}", style="italic")
-
-
-def _hit_fields(rank: int, hit: "Hit", source: "Source") -> dict[str, Any]:
-    title = snippet = path = line = None
-    if hit.document is not None:
-        title = hit.document.title
-    if hit.snippet is not None:
-        snippet = hit.snippet.text
-        if hit.snippet.location is not None:
-            root = source.root or Path(source.name)
-            inside = hit.snippet.location.path
-            path = str(root / inside if root.is_dir() else root)
-            line = hit.snippet.location.line
+def _hit_fields(rank: int, hit: "Hit") -> dict[str, Any]:
     return {
         "rank": rank,
         "id": hit.id,
         "score": hit.score,
         "bm25": hit.bm25,
         "cosine": hit.cosine,
-        "title": title or "",
-        "snippet": snippet or "",
-        "path": path,
-        "line": line,
+        "title": hit.title,
+        "snippet": hit.sentence,
+        "path": hit.path,
+        "line": hit.line,
     }
-
-
-def _print_hit(out: Output, fields: dict[str, Any]) -> None:
-    place = fields["id"] if fields["path"] is None else f"{fields['path']}:{fields['line']}"
-    heading = f"{fields['rank']:>2}. {fields['score']:.4f}  {place}"
-    out.print(f"{heading}  {fields['title']}".rstrip(), style="bold")
-    if fields["snippet"]:
-        out.print(f"    {_shortened(fields['snippet'])}")
-
-
-def _shortened(text: str, limit: int = 240) -> str:
-    return text if len(text) <= limit else text[: limit - 4].rstrip() + " ..."

@@ -10,8 +10,7 @@ from t1_jax.cli.output import Output
 from t1_jax.errors import ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
-    from t1_jax.cli.searching import DenseSearch
-    from t1_jax.retriever import T1, OpenedModel
+    from t1_jax.retriever import T1, DenseSearch, OpenedModel
     from t1_jax.serve import Corpus, Load, Metrics, ServerConfig
 
 _EXAMPLES, _EXAMPLE_CHARACTERS = 4, 80
@@ -127,8 +126,8 @@ def _load_model(
     out: Output,
 ) -> "Load":
     """Checks a model and gives what loads it."""
-    from t1_jax.cli.model import instruction_note, load_model, query_instruction
-    from t1_jax.retriever import open_model
+    from t1_jax.cli.model import load_model
+    from t1_jax.retriever import instruction_note, open_model, query_instruction
     from t1_jax.serve import Service
 
     name = model or options.DEFAULT_MODEL
@@ -155,7 +154,7 @@ def _load_index(
     out: Output,
 ) -> "Load":
     """Checks what is searched and its model, and gives what loads them."""
-    from t1_jax.cli.searching import open_dense, open_source
+    from t1_jax.retriever import open_dense, open_source
     from t1_jax.serve import Service
 
     texts = open_source(source, None, out, lenient=True, bm25=False)

@@ -27,6 +27,7 @@ FEW_QUERIES = 30
 """With fewer queries percentile intervals are too narrow for a verdict."""
 
 _PERMUTATIONS_AT_ONCE = 500
+_IDS_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +39,8 @@ class CollectionScores:
         values: metric -> score of each query.
         data_hash: hash of the documents.
         qrels_hash: hash of queries, qrels and exclusions.
+        query_hashes: query -> hash of its text, qrels and exclusions, see
+            `Collection.query_hashes`; empty for results of an earlier version.
         missing: number of queries without any result.
     """
 
@@ -45,6 +48,7 @@ class CollectionScores:
     values: Mapping[str, Float[np.ndarray, " B"]]
     data_hash: str
     qrels_hash: str
+    query_hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     missing: int = 0
 
 
@@ -126,6 +130,10 @@ def scored_run(name: str, evaluations: Sequence[Evaluation], rows: Sequence[Row]
                 values=row.values,
                 data_hash=evaluation.collection.data_hash,
                 qrels_hash=evaluation.collection.qrels_hash,
+                query_hashes={
+                    query_id: evaluation.collection.query_hashes(query_id)
+                    for query_id in evaluation.query_ids
+                },
                 missing=len(row.missing),
             )
             for evaluation, row in zip(evaluations, rows, strict=True)
@@ -144,11 +152,7 @@ def incomparable(first: ScoredRun, second: ScoredRun, metrics: Sequence[str]) ->
         a, b = first.collections[title], second.collections[title]
         if a.data_hash != b.data_hash:
             problems.append(f"{title}: the documents differ")
-        if only := set(a.query_ids) ^ set(b.query_ids):
-            count = counted(len(only), "queries")
-            problems.append(f"{title}: only one of them has {count}, such as {min(only)!r}")
-        elif a.qrels_hash != b.qrels_hash:
-            problems.append(f"{title}: queries, qrels or excluded documents differ")
+        problems += [f"{title}: {problem}" for problem in _differing_queries(first, second, title)]
         for metric in metrics:
             for run, scores in ((first, a), (second, b)):
                 if metric not in scores.values:
@@ -158,6 +162,43 @@ def incomparable(first: ScoredRun, second: ScoredRun, metrics: Sequence[str]) ->
     if len(set(depths) - {None}) > 1 and (uncut := [m for m in metrics if "@" not in m]):
         problems.append(f"{', '.join(uncut)}: rankings of {depths[0]} and {depths[1]} documents")
     return problems
+
+
+def _differing_queries(first: ScoredRun, second: ScoredRun, title: str) -> list[str]:
+    """How queries, qrels and exclusions of a collection differ, a reason each with a few ids."""
+    a, b = first.collections[title], second.collections[title]
+    problems = [
+        f"only {run.name} has {_named(only)}"
+        for run, mine, other in ((first, a, b), (second, b, a))
+        if (only := sorted(set(mine.query_ids) - set(other.query_ids)))
+    ]
+    common = sorted(set(a.query_ids) & set(b.query_ids))
+    for part, what in (
+        ("text", "the texts differ"),
+        ("qrels", "the qrels differ"),
+        ("excluded", "the excluded documents differ"),
+    ):
+        if differing := [
+            query_id
+            for query_id in common
+            if len(hashes := {_hash_of(scores, query_id, part) for scores in (a, b)}) > 1
+            and None not in hashes
+        ]:
+            problems.append(f"{what}: {_named(differing)}")
+    if not problems and a.qrels_hash != b.qrels_hash:  # results of an earlier version
+        problems.append("queries, qrels or excluded documents differ")
+    return problems
+
+
+def _hash_of(scores: CollectionScores, query_id: str, part: str) -> str | None:
+    return scores.query_hashes.get(query_id, {}).get(part)
+
+
+def _named(query_ids: Sequence[str]) -> str:
+    """Their number, and the first of them."""
+    more = ", ..." if len(query_ids) > _IDS_SHOWN else ""
+    shown = ", ".join(map(repr, query_ids[:_IDS_SHOWN]))
+    return f"{counted(len(query_ids), 'queries')} ({shown}{more})"
 
 
 def caveats(first: ScoredRun, second: ScoredRun) -> list[str]:

@@ -102,6 +102,7 @@ def _read_scores(folder: Path, results: Mapping[str, Any], row: str) -> Collecti
         values={m: np.array([line["rows"][row][m] for line in lines], float) for m in metrics},
         data_hash=results["data_hash"],
         qrels_hash=results["qrels_hash"],
+        query_hashes={line["query_id"]: line.get("hashes", {}) for line in lines},
         missing=len(_row(results, row)["queries_without_result"]),
     )
 

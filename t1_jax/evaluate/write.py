@@ -163,6 +163,7 @@ def _per_query(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
     for number, query in enumerate(evaluation.collection.queries):
         yield {
             "query_id": query.id,
+            "hashes": evaluation.collection.query_hashes(query.id),
             "rows": {
                 row.name: {metric: float(values[number]) for metric, values in row.values.items()}
                 | {"relevant_ranks": dict(row.relevant_ranks.get(query.id, {}))}

@@ -105,11 +105,17 @@ def collection_folder(name_or_folder: str) -> Path:
             )
         return folder
     if not Path(name_or_folder).is_dir():
+        if not Path(name_or_folder).exists() and _can_only_be_a_path(name_or_folder):
+            raise DataError(f"{name_or_folder} does not exist", hint="check the path")
         raise DataError(
             f"{name_or_folder} is neither a folder nor a known collection",
             hint=suggestion(name_or_folder, datasets.DATASETS),
         )
     return Path(name_or_folder)
+
+
+def _can_only_be_a_path(name_or_folder: str) -> bool:
+    return "/" in name_or_folder or bool(Path(name_or_folder).suffix)
 
 
 def _folder(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""T1 in LangChain: embeddings for any vector store, and a retriever over `t1 serve`.
+"""T1 in LangChain: embeddings for any vector store, and a retriever.
 
 pip install "t1_jax[langchain]"
 """
@@ -12,7 +12,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
 from t1_jax.integrations.remote import RemoteT1
-from t1_jax.retriever import T1
+from t1_jax.retriever import T1, Searcher
 
 
 class T1Embeddings(Embeddings):
@@ -41,36 +41,36 @@ class T1Embeddings(Embeddings):
 
 
 class T1Retriever(BaseRetriever):
-    """Searches the index of a service.
+    """Searches files, a collection or an index, in this process or behind `t1 serve`.
 
     ```python
-    retriever = T1Retriever(service=RemoteT1("http://127.0.0.1:8080"), k=5)
+    retriever = T1Retriever(searcher=Searcher.open("notes/"), k=5)
     documents = retriever.invoke("why is the sky blue")
     ```
 
     Attributes:
-        service: the service.
+        searcher: a `Searcher`, or `RemoteT1` for a service.
         k: documents per query.
-        search_options: keyword arguments of `RemoteT1.search`, such as `think`.
+        search_options: keyword arguments of its `search`, such as `max_thought_tokens`.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    service: RemoteT1
+    searcher: Searcher | RemoteT1
     k: int = 10
     search_options: dict[str, Any] = Field(default_factory=dict)
 
     def _get_relevant_documents(
         self, query: str, *, run_manager: CallbackManagerForRetrieverRun
     ) -> list[Document]:
-        hits = self.service.search(query, self.k, **self.search_options)
+        hits = self.searcher.search(query, self.k, **self.search_options)
         return [
             Document(
                 id=hit.id,
                 page_content=hit.text,
                 metadata={
                     "title": hit.title, "score": hit.score, "sentence": hit.sentence,
-                    "path": hit.path, "line": hit.line,
+                    "path": None if hit.path is None else str(hit.path), "line": hit.line,
                 },
             )
             for hit in hits

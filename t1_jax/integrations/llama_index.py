@@ -1,4 +1,4 @@
-"""T1 in LlamaIndex: an embedding model for its indexes, and a retriever over `t1 serve`.
+"""T1 in LlamaIndex: an embedding model for its indexes, and a retriever.
 
 pip install "t1_jax[llama-index]"
 """
@@ -11,7 +11,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from t1_jax.integrations.remote import RemoteT1
-from t1_jax.retriever import T1
+from t1_jax.retriever import T1, Searcher
 
 
 class T1Embedding(BaseEmbedding):
@@ -56,28 +56,34 @@ class T1Embedding(BaseEmbedding):
 
 
 class T1Retriever(BaseRetriever):
-    """Searches the index of a service.
+    """Searches files, a collection or an index, in this process or behind `t1 serve`.
 
     Args:
-        service: the service.
+        searcher: a `Searcher`, or `RemoteT1` for a service.
         k: documents per query.
-        **search_options: keyword arguments of `RemoteT1.search`, such as `think`.
+        **search_options: keyword arguments of its `search`, such as `max_thought_tokens`.
     """
 
-    def __init__(self, service: RemoteT1, *, k: int = 10, **search_options: Any) -> None:
+    def __init__(
+        self, searcher: Searcher | RemoteT1, *, k: int = 10, **search_options: Any
+    ) -> None:
         super().__init__()
-        self._service = service
+        self._searcher = searcher
         self._k = k
         self._search_options = search_options
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        hits = self._service.search(query_bundle.query_str, self._k, **self._search_options)
+        hits = self._searcher.search(query_bundle.query_str, self._k, **self._search_options)
         return [
             NodeWithScore(
                 node=TextNode(
                     id_=hit.id,
                     text=hit.text,
-                    metadata={"title": hit.title, "sentence": hit.sentence, "path": hit.path},
+                    metadata={
+                        "title": hit.title,
+                        "sentence": hit.sentence,
+                        "path": None if hit.path is None else str(hit.path),
+                    },
                 ),
                 score=hit.score,
             )

@@ -5,40 +5,14 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, RetryableError
-from t1_jax.notebook import card
-
-
-@dataclass(frozen=True, kw_only=True)
-class RemoteHit:
-    """A document that a service found.
-
-    Attributes:
-        id: document id.
-        score: what the ranking is sorted by.
-        title: may be empty.
-        text: the whole text; empty for an index of vectors only.
-        sentence: the sentence that matches query and thought best.
-        path: file of the document, relative to the folder that was indexed; None without files.
-        line: line of the sentence in the file.
-    """
-
-    id: str
-    score: float
-    title: str
-    text: str
-    sentence: str
-    path: str | None
-    line: int | None
-
-    def _repr_html_(self) -> str:
-        return card(self.title or self.id, self.sentence, f"{self.id}, score {self.score:.3f}")
+from t1_jax.retrieval import Document, Hit, Hits, Snippet, SourceLocation
 
 
 class RemoteT1:
@@ -47,7 +21,7 @@ class RemoteT1:
     ```python
     model = RemoteT1("http://127.0.0.1:8080")
     for hit in model.search("why is the sky blue"):
-        print(hit.id, hit.sentence)
+        print(hit.path, hit.sentence)
     ```
 
     Args:
@@ -101,29 +75,39 @@ class RemoteT1:
         query: str,
         k: int = 10,
         *,
-        think: int | Literal["off", "auto"] | None = None,
         n: int = 1,
-        thought: str | None = None,
-    ) -> list[RemoteHit]:
-        """The best documents of the service's index.
+        max_thought_tokens: int | None = None,
+        think: bool | Literal["auto"] = True,
+        thoughts: str | None = None,
+    ) -> Hits:
+        """The best documents of the service's index; see `Searcher.search`.
 
         Args:
             query: the query.
             k: number of documents.
-            think: `off`, `auto`, or the most tokens of the thought.
             n: number of thoughts.
-            thought: a user-supplied thought instead of a sampled one.
+            max_thought_tokens: most tokens of a thought; by default the service's.
+            think: False embeds the query alone; with `auto` a thought ends once its embedding has
+                settled.
+            thoughts: a user-supplied thought instead of a sampled one.
 
         Raises: as `encode_query`.
         """
         body: dict[str, Any] = {"query": query, "k": k, "n": n}
-        if think is not None:
-            body["think"] = think
-        if thought is not None:
-            body["thoughts"] = [thought]
+        if think is not True:
+            body["think"] = think or "off"
+        elif max_thought_tokens is not None:
+            body["think"] = max_thought_tokens
+        if thoughts is not None:
+            body["thoughts"] = [thoughts]
         (result,) = self._post("/v1/search", body)["results"]
-        fields = RemoteHit.__dataclass_fields__
-        return [RemoteHit(**{name: hit[name] for name in fields}) for hit in result["hits"]]
+        texts = [thought["text"] for thought in result["thoughts"]]
+        return Hits(
+            query=query,
+            ranking=result["ranking"],
+            thoughts=tuple(texts if thoughts is None else [thoughts]),
+            hits=tuple(_hit(fields) for fields in result["hits"]),
+        )
 
     def _embed(self, texts: str | Sequence[str], options: dict[str, Any]) -> Any:
         given = [texts] if isinstance(texts, str) else list(texts)
@@ -153,6 +137,24 @@ class RemoteT1:
             raise RetryableError(
                 f"{self.url} cannot be reached: {error}", hint="check that the service runs"
             ) from error
+
+
+def _hit(fields: dict[str, Any]) -> Hit:
+    location = None
+    if fields["path"] is not None:
+        location = SourceLocation(path=Path(fields["path"]), line=fields["line"])
+    document = snippet = None
+    if fields["text"] or fields["title"]:
+        document = Document(id=fields["id"], title=fields["title"], text=fields["text"])
+        snippet = Snippet(text=fields["sentence"], location=location)
+    return Hit(
+        id=fields["id"],
+        score=fields["score"],
+        bm25=fields["bm25"],
+        cosine=fields["cosine"],
+        document=document,
+        snippet=snippet,
+    )
 
 
 def _error_of(body: bytes) -> dict[str, Any]:

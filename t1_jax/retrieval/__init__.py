@@ -21,6 +21,9 @@ from t1_jax.retrieval.folder import FolderContents as FolderContents
 from t1_jax.retrieval.folder import read_folder as read_folder
 from t1_jax.retrieval.fusion import Fusion as Fusion
 from t1_jax.retrieval.fusion import fuse_runs as fuse_runs
+from t1_jax.retrieval.hits import Hit as Hit
+from t1_jax.retrieval.hits import Hits as Hits
+from t1_jax.retrieval.hits import Ranking as Ranking
 from t1_jax.retrieval.index import INDEX_KINDS as INDEX_KINDS
 from t1_jax.retrieval.index import STORED_DTYPES as STORED_DTYPES
 from t1_jax.retrieval.index import CorruptIndexError as CorruptIndexError

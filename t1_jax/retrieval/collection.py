@@ -10,6 +10,9 @@ from pathlib import Path
 from t1_jax.errors import DataError
 from t1_jax.progress import counted, shorten
 
+_SHORT_HASH = 16
+"""Hex digits of a hash that is stored for every query."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceLocation:
@@ -156,6 +159,10 @@ class Collection:
         return {document.id: document for document in self.documents}
 
     @cached_property
+    def _query_texts(self) -> Mapping[str, str]:
+        return {query.id: query.text for query in self.queries}
+
+    @cached_property
     def all_qrels(self) -> Mapping[str, Mapping[str, int]]:
         """`qrels` and `absent_qrels` together: the qrels that runs are scored with."""
         if not self.absent_qrels:
@@ -187,6 +194,15 @@ class Collection:
             for query in sorted(self.queries, key=lambda query: query.id)
             if self.all_qrels.get(query.id)
         )
+
+    def query_hashes(self, query_id: str) -> dict[str, str]:
+        """Short hashes of what a query's score depends on: its `text`, `qrels` and `excluded`."""
+        parts = {
+            "text": self._query_texts[query_id],
+            "qrels": sorted(self.all_qrels.get(query_id, {}).items()),
+            "excluded": sorted(self.excluded.get(query_id, ())),
+        }
+        return {name: _hash([(part,)])[:_SHORT_HASH] for name, part in parts.items()}
 
     def gold_documents(self, query_id: str) -> tuple[Document, ...]:
         """The documents with the query's highest positive label, in id order; may be empty."""

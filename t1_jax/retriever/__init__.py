@@ -16,6 +16,8 @@ from t1_jax.retriever.folder_index import StoredIndex as StoredIndex
 from t1_jax.retriever.folder_index import default_index_folder as default_index_folder
 from t1_jax.retriever.folder_index import read_stored_index as read_stored_index
 from t1_jax.retriever.folder_index import update_index as update_index
+from t1_jax.retriever.instruction import instruction_note as instruction_note
+from t1_jax.retriever.instruction import query_instruction as query_instruction
 from t1_jax.retriever.keywords import OutputFormat as OutputFormat
 from t1_jax.retriever.loading import load_decoder as load_decoder
 from t1_jax.retriever.loading import save_adapter as save_adapter
@@ -29,7 +31,12 @@ from t1_jax.retriever.resolve import ResolvedModel as ResolvedModel
 from t1_jax.retriever.resolve import open_base as open_base
 from t1_jax.retriever.resolve import rebase_adapter as rebase_adapter
 from t1_jax.retriever.resolve import resolve_model as resolve_model
-from t1_jax.retriever.searcher import Hit as Hit
+from t1_jax.retriever.search_source import DenseSearch as DenseSearch
+from t1_jax.retriever.search_source import Source as Source
+from t1_jax.retriever.search_source import hybrid_note as hybrid_note
+from t1_jax.retriever.search_source import open_dense as open_dense
+from t1_jax.retriever.search_source import open_index_model as open_index_model
+from t1_jax.retriever.search_source import open_source as open_source
 from t1_jax.retriever.searcher import Searcher as Searcher
 from t1_jax.retriever.searcher import SearchResults as SearchResults
 from t1_jax.retriever.shards import Processes as Processes

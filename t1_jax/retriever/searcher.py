@@ -1,58 +1,43 @@
 """Searches documents by BM25, by the embeddings of a model that thinks, or by both."""
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, overload
 
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Thought
-from t1_jax.notebook import card
-from t1_jax.progress import track
+from t1_jax.progress import counted, track
 from t1_jax.retrieval import (
     BM25,
     Collection,
     Document,
     Fusion,
+    Hit,
+    Hits,
     Index,
+    Query,
+    Ranking,
     Run,
     Snippet,
     best_sentence,
     fuse_runs,
 )
+from t1_jax.retriever.search_source import (
+    DenseSearch,
+    Notices,
+    hybrid_note,
+    open_dense,
+    open_source,
+)
 from t1_jax.retriever.t1 import T1
 from t1_jax.retriever.verification import Verification, verify_run
 
-Ranking = Literal["bm25", "dense", "hybrid"]
-
+_LOG = logging.getLogger("t1_jax")
 _FUSED_DEPTH = 100
 """Documents of each retriever that a hybrid ranking is made of, at least."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hit:
-    """A document that was found.
-
-    Attributes:
-        id: document id.
-        score: what the ranking is sorted by: BM25, cosine, or their fusion, see `fuse_runs`.
-        bm25: BM25 score; None if BM25 did not find it.
-        cosine: cosine of the embeddings; None if the vectors did not find it.
-        document: title, text and location; None if the index has vectors only.
-        snippet: the sentence that matches query and thoughts best; None without a document.
-    """
-
-    id: str
-    score: float
-    bm25: float | None
-    cosine: float | None
-    document: Document | None
-    snippet: Snippet | None
-
-    def _repr_html_(self) -> str:
-        title = self.id if self.document is None else self.document.title or self.id
-        text = "" if self.snippet is None else self.snippet.text
-        return card(title, text, f"{self.id}, score {self.score:.3f}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +48,31 @@ class SearchResults:
         run: query id -> document id -> score.
         scores: the run of each retriever, by "bm25" and "cosine"; a hybrid ranking has both.
         thoughts: the sampled thoughts about each query, in the order of the queries.
+        given_thoughts: the user-supplied thought about each query, in the same order.
     """
 
     run: Run
     scores: Mapping[str, Run]
     thoughts: Sequence[Sequence[Thought]] = field(default_factory=list)
+    given_thoughts: Sequence[str] = ()
+
+    def thought_texts(self, query_id: str) -> tuple[str, ...]:
+        """The texts of the thoughts about a query; empty where there was none."""
+        row = list(self.run).index(query_id)
+        if self.given_thoughts:
+            return (self.given_thoughts[row],)
+        return tuple(thought.text for group in self.thoughts[row : row + 1] for thought in group)
 
 
 class Searcher:
     """Ranks documents by BM25, by an index of embeddings, or by the fusion of both rankings.
 
-    What it is given decides: `bm25` alone, `index` and `model` alone, or all three.
+    ```python
+    searcher = Searcher.open("notes/")
+    print(searcher.search("who read files outside of the web folder", k=3))
+    ```
+
+    What the constructor is given decides: `bm25` alone, `index` and `model` alone, or all three.
     """
 
     def __init__(
@@ -84,6 +83,8 @@ class Searcher:
         index: Index | None = None,
         model: T1 | None = None,
         fusion: Fusion | None = None,
+        root: Path | None = None,
+        query_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Builds a searcher.
 
@@ -93,6 +94,8 @@ class Searcher:
             index: their embeddings.
             model: the model that made the index.
             fusion: how both rankings are combined, BM25 first.
+            root: folder of the documents' files, or the one file; paths of hits begin with it.
+            query_options: options of `T1.encode_query` for every search, such as `instruction`.
 
         Raises:
             ConfigError: neither BM25 nor an index with its model.
@@ -101,7 +104,95 @@ class Searcher:
             raise ConfigError("a search needs BM25, or an index together with its model")
         self.documents, self._bm25, self._index, self._model = documents, bm25, index, model
         self._fusion = fusion or Fusion()
+        self._root, self._query_options = root, query_options or {}
         self._rows = {} if index is None else {name: i for i, name in enumerate(index.ids)}
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path,
+        *,
+        model: str | None = None,
+        ranking: Ranking | None = None,
+        fusion: Fusion | None = None,
+        index: str | Path | None = None,
+        task: str | None = None,
+        instruction: str | None = None,
+        preset: str | None = None,
+        dtype: str | None = None,
+        thought_cache: bool = True,
+    ) -> "Searcher":
+        """Opens what `t1 search` searches; its answers are those of the command.
+
+        The first time, the texts of a folder are encoded; later only those that changed. What is
+        left out is as in the index, if there is one.
+
+        Args:
+            source: a folder of text, Markdown, source code, JSONL, CSV or Parquet, one such file, a
+                collection, or an index.
+            model: path or name of the model; by default the index's, or the one in this package.
+            ranking: what ranks; by default vectors, and for files that the model was not trained
+                on BM25 and vectors. `bm25` loads no model.
+            fusion: how a hybrid ranking combines both.
+            index: where the index of a folder lies; by default in the cache.
+            task: name of an instruction in the preset.
+            instruction: text of the instruction in the prompts of queries.
+            preset: prompts: a name or a YAML file.
+            dtype: `float32` or `bfloat16`, of weights and activations.
+            thought_cache: whether thoughts are read from the cache of this machine, and stored
+                there.
+
+        Raises:
+            DataError: nothing is there, or it has no texts.
+            WeightsError: the model is not on this machine.
+            ConfigError: an option contradicts the index, or a prompt does not fit the model.
+            IndexContractError: the index is damaged, or belongs to another model.
+        """
+        notices = _LoggedNotices()
+        folder = None if index is None else Path(index)
+        texts = open_source(str(source), folder, notices, lenient=False, bm25=ranking == "bm25")
+        if ranking == "bm25":
+            return cls(texts.documents_by_id, bm25=texts.bm25(), root=texts.root)
+        dense = open_dense(
+            texts,
+            [],
+            overrides={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
+            model=model,
+            thinking={},
+            sampling={"temperature": 0.0},
+            thought_cache=thought_cache,
+            out=notices,
+        )
+        hybrid = ranking == "hybrid"
+        if ranking is None and (hybrid := dense.is_hybrid_by_default):
+            notices.log(hybrid_note(dense))
+        return cls.load(dense, notices, hybrid=hybrid, fusion=fusion)
+
+    @classmethod
+    def load(
+        cls, dense: DenseSearch, out: Notices, *, hybrid: bool, fusion: Fusion | None = None
+    ) -> "Searcher":
+        """A searcher over opened documents, with their index up to date; see `DenseSearch.load`."""
+        bm25 = dense.source.bm25() if hybrid else None
+        index, model = dense.load(out)
+        return cls(
+            dense.source.documents_by_id,
+            bm25=bm25,
+            index=index,
+            model=model,
+            fusion=fusion,
+            root=dense.source.root,
+            query_options={name: dense.query_options[name] for name in ("instruction", "sampling")},
+        )
+
+    @property
+    def model(self) -> T1 | None:
+        """The model that embeds queries; None if BM25 alone ranks."""
+        return self._model
+
+    def __repr__(self) -> str:
+        count = len(self.documents) or len(self._rows)
+        return f"Searcher({counted(count, 'documents')}, {self.ranking})"
 
     @property
     def ranking(self) -> Ranking:
@@ -110,29 +201,46 @@ class Searcher:
             return "bm25"
         return "dense" if self._bm25 is None else "hybrid"
 
+    @overload
+    def search(self, queries: str, k: int = 10, **options: Any) -> Hits: ...
+
+    @overload
+    def search(self, queries: Collection, k: int = 10, **options: Any) -> SearchResults: ...
+
     def search(
         self,
-        queries: Collection,
-        k: int,
+        queries: str | Collection,
+        k: int = 10,
         *,
         seed_by_id: bool = False,
         verify: Verification | None = None,
         show_progress_bar: bool = False,
         **query_options: Any,
-    ) -> SearchResults:
-        """The best `k` documents of each query.
+    ) -> Hits | SearchResults:
+        """The best `k` documents of one query, or of each query of a collection.
 
         Args:
-            queries: queries, with the documents that each excludes.
+            queries: the text of one query, which gives `Hits`; or queries with the documents that
+                each excludes, which give `SearchResults`.
             k: documents per query.
             seed_by_id: derive the randomness of thoughts from query ids instead of texts.
             verify: reorders the nearest documents by how likely their titles are as thoughts;
                 fusion comes after.
             show_progress_bar: whether to show a bar with the time left.
-            query_options: options of `T1.encode_query`; BM25 uses none.
+            query_options: options of `T1.encode_query`, such as `max_thought_tokens`, `think`, and
+                `thoughts`, which here may be one text for one query; BM25 uses none.
 
-        Raises: as `T1.encode_query` and `verify_run`.
+        Raises:
+            DataError: an empty query, or `k` below 1; and as `T1.encode_query` and `verify_run`.
+            ConfigError: as `T1.encode_query`.
         """
+        if k < 1:
+            raise DataError(f"k must be at least 1, got {k}")
+        if isinstance(queries, str):
+            return self._search_one(
+                queries, k, verify=verify, show_progress_bar=show_progress_bar, **query_options
+            )
+        query_options = self._with_defaults(query_options)
         depth = max(k, _FUSED_DEPTH) if self.ranking == "hybrid" else k
         if verify is not None:
             depth = max(depth, verify.k)
@@ -173,22 +281,47 @@ class Searcher:
             run = scores["bm25"] if self._index is None else dense
             if depth > k:
                 run = {query_id: dict(islice(row.items(), k)) for query_id, row in run.items()}
-        return SearchResults(run=run, scores=scores, thoughts=thoughts)
+        given = query_options.get("thoughts") or ()
+        return SearchResults(run=run, scores=scores, thoughts=thoughts, given_thoughts=given)
 
-    def hits(self, results: SearchResults, query_id: str, query: str) -> list[Hit]:
+    def hits(self, results: SearchResults, query_id: str, query: str) -> Hits:
         """The documents that a query found, best first, with their snippets."""
-        thoughts = [thought.text for group in results.thoughts for thought in group]
-        return [
+        thoughts = results.thought_texts(query_id)
+        hits = tuple(
             Hit(
                 id=name,
                 score=score,
                 bm25=results.scores.get("bm25", {}).get(query_id, {}).get(name),
                 cosine=results.scores.get("cosine", {}).get(query_id, {}).get(name),
                 document=(document := self.documents.get(name)),
-                snippet=document and best_sentence(document, query, thoughts),
+                snippet=document and self._snippet(document, query, thoughts),
             )
             for name, score in results.run[query_id].items()
-        ]
+        )
+        return Hits(query=query, ranking=self.ranking, thoughts=thoughts, hits=hits)
+
+    def _search_one(self, query: str, k: int, **options: Any) -> Hits:
+        if isinstance(options.get("thoughts"), str):
+            options["thoughts"] = [options["thoughts"]]
+        asked = Query(id="query", text=query)
+        one = Collection(name="query", documents=(), queries=(asked,), qrels={})
+        return self.hits(self.search(one, k, **options), asked.id, query)
+
+    def _with_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of `T1.encode_query`; a task or prompt replaces the instruction of the index."""
+        defaults = dict(self._query_options)
+        if any(options.get(name) is not None for name in ("task", "prompt", "prompt_name")):
+            defaults.pop("instruction", None)
+        return {**defaults, **options}
+
+    def _snippet(self, document: Document, query: str, thoughts: Sequence[str]) -> Snippet:
+        """The sentence that matches best, with the path from where the search was started."""
+        snippet = best_sentence(document, query, thoughts)
+        if snippet.location is None or self._root is None:
+            return snippet
+        inside = snippet.location.path
+        path = self._root / inside if self._root.is_dir() else self._root
+        return replace(snippet, location=replace(snippet.location, path=path))
 
     @staticmethod
     def _rank_bm25(bm25: BM25, queries: Collection, k: int, show_progress_bar: bool) -> Run:
@@ -199,3 +332,13 @@ class Searcher:
                 run |= bm25.search([query], k, queries.excluded)
                 advance(1)
         return run
+
+
+class _LoggedNotices:
+    """What a search says, in the log of this package."""
+
+    def log(self, text: str) -> None:
+        _LOG.info(text)
+
+    def warn(self, text: str) -> None:
+        _LOG.warning(text)

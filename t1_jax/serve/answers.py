@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.generate import Thought
-from t1_jax.retriever import Hit
+from t1_jax.retrieval import Hit
 from t1_jax.serve.service import QueryResult
 
 
@@ -45,21 +45,19 @@ def usage_body(results: Sequence[QueryResult]) -> dict[str, int]:
 
 def hit_body(rank: int, hit: Hit, *, return_text: bool) -> dict[str, Any]:
     """A found document, with the sentence that matches query and thought best."""
-    document, snippet = hit.document, hit.snippet
-    location = None if snippet is None else snippet.location
     body: dict[str, Any] = {
         "rank": rank,
         "id": hit.id,
         "score": hit.score,
         "bm25": hit.bm25,
         "cosine": hit.cosine,
-        "title": "" if document is None else document.title,
-        "sentence": "" if snippet is None else snippet.text,
-        "path": None if location is None else location.path.as_posix(),
-        "line": None if location is None else location.line,
+        "title": hit.title,
+        "sentence": hit.sentence,
+        "path": None if hit.path is None else hit.path.as_posix(),
+        "line": hit.line,
     }
     if return_text:
-        body["text"] = "" if document is None else document.text
+        body["text"] = hit.text
     return body
 
 

@@ -12,15 +12,15 @@ from jaxtyping import Float
 from t1_jax.retrieval import (
     BM25,
     Document,
+    Hit,
     Index,
     Query,
+    Ranking,
     best_sentence,
     fuse_runs,
 )
 from t1_jax.retrieval import Fusion as RankFusion
-from t1_jax.retriever import Hit
 
-Ranking = Literal["dense", "hybrid", "bm25"]
 Fusion = Literal["mean", "rank"]
 
 _DEPTH = 100

@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from t1_jax.errors import T1Error
 from t1_jax.generate import FinishReason, Prompt, Thought, prefill_lengths
-from t1_jax.retriever import T1, Hit, mean_embeddings, thought_key
+from t1_jax.retrieval import Hit
+from t1_jax.retriever import T1, mean_embeddings, thought_key
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid

@@ -59,7 +59,7 @@ def test_a_folder_with_a_run_and_a_row_with_another(t1, pets, runs, tmp_path):
     assert fewer.code == 0, fewer.err
     answer = t1("compare", tmp_path / "out", tmp_path / "2")
     assert answer.code == 2
-    assert "are not comparable\n  - pets/test: only one of them has 2 queries" in answer.err
+    assert "are not comparable\n  - pets/test: only out, a has 2 queries ('" in answer.err
 
 
 @pytest.mark.parametrize(

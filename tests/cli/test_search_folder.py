@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from t1_jax import Searcher, T1Error
+from t1_jax.retriever import default_index_folder
+
 TEA = "# Tea\n\n## Brewing\n\nSteep green tea at 80 degrees. It is bitter otherwise.\n"
 HOW = ("--max-thought-tokens", 4, "--json")
 
@@ -37,7 +40,7 @@ def found(answer):
 
 
 def test_files_are_found_with_title_sentence_line_and_thought(t1, notes, trained, monkeypatch):
-    monkeypatch.setattr("t1_jax.cli.options.DEFAULT_MODEL", str(trained))
+    monkeypatch.setattr("t1_jax.retriever.search_source.DEFAULT_MODEL", str(trained))
     answer = t1("search", "notes/", "otherwise it is bitter", *HOW)
     assert answer.code == 0, answer.err
     best = answer.json["results"][0]
@@ -106,6 +109,48 @@ def test_bm25_no_thought_and_a_thought_of_the_user(t1, notes, trained):
     cosines = [{r["id"]: r["cosine"] for r in answer.json["results"]} for answer in (silent, given)]
     assert cosines[0] != cosines[1]
     assert Path("here/manifest.json").exists()
+
+
+def test_python_gives_the_answer_of_the_command(t1, notes, trained, capsys):
+    query = "otherwise it is bitter"
+    answer = t1("search", "notes", query, "-m", trained, *HOW)
+    assert answer.code == 0, answer.err
+    searcher = Searcher.open("notes")
+    hits = searcher.search(query, max_thought_tokens=4)
+    assert [(hit.id, hit.score) for hit in hits] == [
+        (result["id"], result["score"]) for result in answer.json["results"]
+    ]
+    assert hits.ranking == answer.json["ranking"] == "hybrid"
+    assert hits.thoughts == tuple(thought["text"] for thought in answer.json["thoughts"])
+    best = hits[0]
+    assert (best.path, best.line, best.sentence) == (
+        Path("notes/tea.md"), 5, "It is bitter otherwise."
+    )  # fmt: skip
+    printed = t1("search", "notes", query, *HOW[:2]).out.splitlines()
+    assert [line for line in printed if line] == str(hits).splitlines()
+    index = default_index_folder(Path("notes"))
+    alone = Searcher.open(index, ranking="dense", instruction="Find it")
+    assert (alone.ranking, alone.model is None) == ("dense", False)
+    assert [hit.bm25 for hit in alone.search(query, 2, think=False)] == [None, None]
+    words = Searcher.open("notes/cats.csv", ranking="bm25")
+    assert (words.model, [hit.line for hit in words.search("who purrs")]) == (None, [2])
+
+
+def test_python_has_the_errors_of_the_command(notes):
+    for source, options, problem in (
+        ("nowhere/", {}, "nowhere/ does not exist"),
+        ("notes", {}, "smollm2-135m-instruct"),
+        ("notes", {"model": "nothing"}, "nothing"),
+    ):
+        with pytest.raises(T1Error, match=problem):
+            Searcher.open(source, **options)
+
+
+def test_an_index_that_is_not_of_files_names_the_lines_of_its_collection(t1, pets_index):
+    answer = t1("search", pets_index, "who barks", *HOW)
+    assert answer.code == 0, answer.err
+    (dog,) = (result for result in answer.json["results"] if result["id"] == "dog")
+    assert (dog["path"], dog["line"]) == ("corpus.jsonl", 2)
 
 
 def test_without_a_query_queries_are_read_and_the_model_stays_loaded(

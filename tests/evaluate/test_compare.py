@@ -11,10 +11,12 @@ from scipy import stats
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.evaluate import (
     Evaluation,
+    EvaluationConfig,
     ScoredRun,
     compare_runs,
     comparison_as_latex,
     comparison_as_markdown,
+    evaluate_run_file,
     extreme_queries,
     randomization_p_value,
     read_scored_run,
@@ -24,6 +26,7 @@ from t1_jax.evaluate import (
 from t1_jax.evaluate.bootstrap import intervals
 from t1_jax.evaluate.compare import CollectionScores
 from t1_jax.evaluate.comparison_table import verdict
+from t1_jax.retrieval import Collection, Document, Query
 
 METRIC = "nDCG@10"
 
@@ -124,7 +127,10 @@ def test_incomparable_runs_are_told_every_reason():
     for fields, reason in (
         ({"data_hash": "x"}, "pets: the documents differ"),
         ({"qrels_hash": "x"}, "pets: queries, qrels or excluded documents differ"),
-        ({"query_ids": ("q0", "q1", "q7")}, "pets: only one of them has 2 queries, such as 'q2'"),
+        (
+            {"query_ids": ("q0", "q1", "q7")},
+            "pets: only A has 1 query ('q2')\n  - pets: only B has 1 query ('q7')",
+        ),
         ({"values": {"MRR": np.zeros(3)}}, "pets: B has no nDCG@10, only MRR"),
     ):
         with pytest.raises(DataError) as caught:
@@ -143,6 +149,37 @@ def test_incomparable_runs_are_told_every_reason():
         one.collections["pets"].values["MAP"] = np.zeros(3)  # pyright: ignore[reportIndexIssue]
     with pytest.raises(DataError, match="MAP: rankings of 100 and 1000 documents"):
         compare_runs(deep, flat, metrics=["MAP"])
+
+
+def test_differing_queries_are_named_with_a_reason_each(tmp_path):
+    documents = tuple(Document(id=name, text=f"text {name}") for name in "abcd")
+    queries = [Query(id=f"q{number}", text=f"text {number}") for number in range(9)]
+
+    def scored(name: str, **changes: Any) -> ScoredRun:
+        fields = {"queries": tuple(queries), "qrels": {q.id: {"a": 1} for q in queries}} | changes
+        collection = Collection(name="pets", documents=documents, **fields)
+        (tmp_path / "run.trec").write_text("q0 Q0 a 1 9 x\n")
+        config = EvaluationConfig(bm25=False, bootstrap_samples=20)
+        evaluation = evaluate_run_file(tmp_path / "run.trec", collection, "test", config)
+        write_results(tmp_path / name, [evaluation])
+        return read_scored_run(tmp_path / name, name=name)
+
+    first = scored("A", excluded={"q3": frozenset("b")})
+    second = scored(
+        "B",
+        queries=(*(Query(id=q.id, text=q.text + "?") for q in queries[:7]), *queries[7:]),
+        qrels={q.id: {"a": 1 + (q.id == "q1")} for q in queries[:8]},
+        excluded={"q4": frozenset("b")},
+    )
+    with pytest.raises(DataError) as caught:
+        compare_runs(first, second, metrics=["nDCG@10"])
+    assert caught.value.message.splitlines()[1:] == [
+        "  - pets/test: only A has 1 query ('q8')",
+        "  - pets/test: the texts differ: 7 queries ('q0', 'q1', 'q2', 'q3', 'q4', ...)",
+        "  - pets/test: the qrels differ: 1 query ('q1')",
+        "  - pets/test: the excluded documents differ: 2 queries ('q3', 'q4')",
+    ]
+    compare_runs(first, first, metrics=["nDCG@10"])
 
 
 def test_what_qualifies_a_comparison_is_said(evaluation: Evaluation, tmp_path):

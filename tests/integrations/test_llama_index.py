@@ -1,18 +1,19 @@
 """LlamaIndex searches with T1; needs the extra `llama-index`."""
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from t1_jax.retriever import T1
+from t1_jax.retriever import T1, Searcher
 
 pytest.importorskip("llama_index.core", reason="needs t1_jax[llama-index]")
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.schema import TextNode
 
-from t1_jax.integrations.llama_index import T1Embedding
+from t1_jax.integrations.llama_index import T1Embedding, T1Retriever
 
 TEXTS = ["a lock is never released", "an array is written past its end", "a path has '..'"]
 
@@ -31,3 +32,11 @@ def test_an_index_ranks_as_t1_does(tiny_t1: T1):
     assert model.get_text_embedding(TEXTS[0]) == pytest.approx(
         tiny_t1.encode_document(TEXTS[0]).tolist()
     )
+
+
+def test_a_retriever_over_files(tmp_path: Path):
+    (tmp_path / "locks.md").write_text("# Locks\n\nA lock is never released.\n")
+    (tmp_path / "paths.md").write_text("# Paths\n\nA path has '..' in it.\n")
+    (found,) = T1Retriever(Searcher.open(tmp_path, ranking="bm25"), k=1).retrieve("which lock?")
+    assert found.node.get_content() == "A lock is never released."
+    assert found.node.metadata["path"] == str(tmp_path / "locks.md")

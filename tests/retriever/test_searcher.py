@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError
+from t1_jax.errors import ConfigError, DataError
 from t1_jax.retrieval import BM25, Collection, Document, Query, build_index
 from t1_jax.retriever import T1, Searcher, Verification, verify_run
 
@@ -78,6 +78,45 @@ def test_a_given_thought_replaces_the_sampled_one(parts):
     ]
     assert runs[0] == runs[2] != runs[1]
     assert np.isfinite(list(runs[0].values())).all()
+
+
+def test_the_sentence_matches_the_thought_about_its_own_query(parts):
+    searcher = Searcher(DOCUMENTS, index=parts["index"], model=parts["model"])
+    results = searcher.search(QUERIES, 3, thoughts=["bitter otherwise", "steeped green tea"])
+    shown = [
+        hit.sentence
+        for query_id in ("q", "r")
+        for hit in searcher.hits(results, query_id, "zzz")
+        if hit.id == "a"
+    ]
+    assert shown == ["It is bitter otherwise.", "Green tea is steeped at 80 degrees."]
+    assert results.thought_texts("r") == ("steeped green tea",)
+
+
+def test_one_query_is_answered_as_in_a_collection(parts):
+    searcher = Searcher(DOCUMENTS, **parts, query_options={"instruction": "Find it"})
+    assert repr(searcher) == "Searcher(3 documents, hybrid)"
+    text = QUERIES.queries[0].text
+    hits = searcher.search(text, 2, max_thought_tokens=4)
+    one = Collection(name="q", documents=(), queries=QUERIES.queries[:1], qrels={})
+    results = searcher.search(one, 2, max_thought_tokens=4, instruction="Find it")
+    assert {hit.id: hit.score for hit in hits} == results.run["q"]
+    assert hits.thoughts == (results.thoughts[0][0].text,)
+    assert hits.ranking == "hybrid"
+    given = searcher.search(text, thoughts="bitter tea")
+    assert (len(given), given.thoughts) == (3, ("bitter tea",))
+    assert searcher.search(text, think=False).thoughts == ()
+    other = searcher.search(text, 2, max_thought_tokens=4, prompt="Find another")
+    assert [hit.cosine for hit in other] != [hit.cosine for hit in hits]
+
+
+@pytest.mark.parametrize(
+    ("query", "k", "problem"), [(" ", 3, "blank|empty"), ("tea", 0, "k must be at least 1")]
+)
+def test_one_query_that_cannot_be_asked(parts, query, k, problem):
+    for searcher in (Searcher(DOCUMENTS, bm25=parts["bm25"]), Searcher(DOCUMENTS, **parts)):
+        with pytest.raises(DataError, match=problem):
+            searcher.search(query, k, **({} if searcher.ranking == "bm25" else {"think": False}))
 
 
 def test_parts_that_do_not_make_a_search(parts):

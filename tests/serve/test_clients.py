@@ -51,7 +51,11 @@ def test_the_client_of_this_package(server: Running, tiny_t1: T1):
     hits = remote.search(QUERIES[0], 3)
     assert [hit.id for hit in hits] == ranked(tiny_t1, QUERIES[0], 3)
     assert all(hit.text == DOCUMENTS[hit.id] for hit in hits)
-    assert len(remote.search(QUERIES[0], 2, thought="It purrs.")) == 2
+    assert hits.ranking == "dense"
+    assert len(hits.thoughts) == 1
+    given = remote.search(QUERIES[0], 2, thoughts="It purrs.")
+    assert (len(given), given.thoughts) == (2, ("It purrs.",))
+    assert remote.search(QUERIES[0], think=False).thoughts == ()
     with pytest.raises(ConfigError, match="allows 8"):
         remote.encode_query(QUERIES[0], max_thought_tokens=99)
     with pytest.raises(RetryableError, match="cannot be reached"):
@@ -69,7 +73,7 @@ def test_langchain(server: Running, tiny_t1: T1):
     query = tiny_t1.encode_query(QUERIES[0], max_thought_tokens=8, sampling=GREEDY)
     assert_same_vectors([embeddings.embed_query(QUERIES[0])], query[None])
     assert_same_vectors(embeddings.embed_documents(TEXTS), tiny_t1.encode_document(TEXTS))
-    found = T1Retriever(service=remote, k=3).invoke(QUERIES[0])
+    found = T1Retriever(searcher=remote, k=3).invoke(QUERIES[0])
     assert [document.id for document in found] == ranked(tiny_t1, QUERIES[0], 3)
     assert found[0].page_content == DOCUMENTS[str(found[0].id)]
 
@@ -82,5 +86,5 @@ def test_llama_index(server: Running, tiny_t1: T1):
     model = T1Embedding(remote, max_thought_tokens=8)
     query = tiny_t1.encode_query(QUERIES[0], max_thought_tokens=8, sampling=GREEDY)
     assert_same_vectors([model.get_query_embedding(QUERIES[0])], query[None])
-    found = T1Retriever(remote, k=3, think=8).retrieve(QUERIES[0])
+    found = T1Retriever(remote, k=3, max_thought_tokens=8).retrieve(QUERIES[0])
     assert [node.node_id for node in found] == ranked(tiny_t1, QUERIES[0], 3)

@@ -1,18 +1,56 @@
-"""What `t1 search` and `t1 explain` search: an index, files, a collection; without weights."""
+"""Opens what is searched, an index, files or a collection, and the model, without weights."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 from t1_jax.errors import ConfigError, DataError
+from t1_jax.generate import SamplingParams
+from t1_jax.hub import collection_folder, open_documents
 from t1_jax.progress import counted
+from t1_jax.retrieval import (
+    BM25,
+    Collection,
+    Document,
+    FileState,
+    Index,
+    check_fingerprint,
+    datasets,
+    find_layout,
+    index_documents,
+    load_index,
+    read_folder,
+    read_manifest,
+    trec_ids,
+)
+from t1_jax.retriever.canary import EQUAL_COSINE, differs_in_files_only, lowest_canary_cosine
+from t1_jax.retriever.encoding import document_fingerprint, encoding_record
+from t1_jax.retriever.folder_index import (
+    StoredIndex,
+    default_index_folder,
+    read_stored_index,
+    update_index,
+)
+from t1_jax.retriever.instruction import instruction_note, query_instruction
+from t1_jax.retriever.opening import DEFAULT_MODEL, OpenedModel, RetrieverOptions, open_model
+from t1_jax.retriever.t1 import T1
+from t1_jax.retriever.thought_cache import ThoughtCache
+from t1_jax.text import PromptPreset, load_preset
 
-if TYPE_CHECKING:
-    from t1_jax.cli.output import Output
-    from t1_jax.retrieval import BM25, Collection, Document, FileState, Fusion, Index
-    from t1_jax.retriever import T1, OpenedModel, Searcher, StoredIndex
+
+@runtime_checkable
+class Notices(Protocol):
+    """Where a search says what it does: the output of a command, or a log."""
+
+    def log(self, text: str) -> None:
+        """Takes a line about the work."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """Takes a line that a user should not overlook."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,29 +68,27 @@ class Source:
     """
 
     name: str
-    documents: "Sequence[Document]"
+    documents: Sequence[Document]
     root: Path | None
     index: Path
-    stored: "StoredIndex | None"
-    files: "Mapping[str, FileState]" = field(default_factory=dict)
+    stored: StoredIndex | None
+    files: Mapping[str, FileState] = field(default_factory=dict)
     task: str | None = None
 
     @property
-    def documents_by_id(self) -> "dict[str, Document]":
+    def documents_by_id(self) -> dict[str, Document]:
         """The documents by id; empty for an index of vectors only."""
         return {document.id: document for document in self.documents}
 
     @property
-    def ids(self) -> "Sequence[str]":
+    def ids(self) -> Sequence[str]:
         """Ids of all documents."""
         if self.root is None and self.stored is not None:
             return self.stored.table.ids
         return [document.id for document in self.documents]
 
-    def check_ids(self, queries: "Collection", *, as_run: bool) -> None:
+    def check_ids(self, queries: Collection, *, as_run: bool) -> None:
         """Raises DataError for excluded documents that are missing, and ids that clash in a run."""
-        from t1_jax.retrieval import trec_ids
-
         known = set(self.ids)
         for query_id, names in queries.excluded.items():
             if absent := sorted(name for name in names if name not in known):
@@ -63,14 +99,12 @@ class Source:
         if as_run:
             trec_ids(self.ids)
 
-    def bm25(self) -> "BM25":
+    def bm25(self) -> BM25:
         """BM25 over the documents.
 
         Raises:
             DataError: there are no texts.
         """
-        from t1_jax.retrieval import BM25, Collection
-
         if not self.documents:
             raise DataError(
                 f"{self.name} has no texts, and BM25 needs them",
@@ -82,7 +116,7 @@ class Source:
 
 
 def open_source(
-    source: str, index: Path | None, out: "Output", *, lenient: bool, bm25: bool
+    source: str, index: Path | None, out: Notices, *, lenient: bool, bm25: bool
 ) -> Source:
     """Reads the documents of an index, a folder of files, a collection or a file of documents.
 
@@ -93,10 +127,6 @@ def open_source(
         IndexContractError: the index is damaged.
         ConfigError: `index` is given for something that is an index.
     """
-    from t1_jax.hub import collection_folder
-    from t1_jax.retrieval import datasets
-    from t1_jax.retriever import default_index_folder, read_stored_index
-
     is_known = source in datasets.DATASETS
     path = collection_folder(source) if is_known else Path(source)
     if (path / "manifest.json").is_file():
@@ -108,10 +138,7 @@ def open_source(
     return _read_texts(source, path, folder, stored, out, lenient=lenient)
 
 
-def _open_index(path: Path, out: "Output", *, lenient: bool, bm25: bool) -> Source:
-    from t1_jax.retrieval import index_documents, load_index, read_manifest
-    from t1_jax.retriever import StoredIndex
-
+def _open_index(path: Path, out: Notices, *, lenient: bool, bm25: bool) -> Source:
     manifest = read_manifest(path)
     documents = index_documents(path)
     stored = None
@@ -130,17 +157,17 @@ def _read_texts(
     name: str,
     path: Path,
     index: Path,
-    stored: "StoredIndex | None",
-    out: "Output",
+    stored: StoredIndex | None,
+    out: Notices,
     *,
     lenient: bool,
 ) -> Source:
     """The documents of a collection, which keep their ids, or of files, as far as they changed."""
-    from t1_jax.cli.inputs import open_documents
-
     if path.exists() and not _is_collection(path):
         return _read_folder(name, path, index, stored, out)
-    texts = open_documents(name, out, lenient=lenient)
+    texts = open_documents(name, lenient)
+    for flaw, count in texts.notes.items():
+        out.log(f"{texts.name}: {counted(count, flaw)}")
     return Source(
         name=name,
         documents=texts.documents,
@@ -152,10 +179,8 @@ def _read_texts(
 
 
 def _read_folder(
-    name: str, path: Path, folder: Path, stored: "StoredIndex | None", out: "Output"
+    name: str, path: Path, folder: Path, stored: StoredIndex | None, out: Notices
 ) -> Source:
-    from t1_jax.retrieval import read_folder
-
     if stored is None:
         contents = read_folder(path)
     else:
@@ -179,8 +204,6 @@ def _read_folder(
 
 def _is_collection(path: Path) -> bool:
     """Whether this is the folder of a collection, or a JSONL file of documents with ids."""
-    from t1_jax.retrieval import find_layout
-
     if path.is_dir():
         return find_layout(path) is not None
     if path.name.endswith(".jsonl.gz"):
@@ -207,7 +230,7 @@ class DenseSearch:
     """
 
     source: Source
-    opened: "OpenedModel"
+    opened: OpenedModel
     encoding: Mapping[str, Any]
     query_options: Mapping[str, Any]
     thought_cache: bool = True
@@ -219,7 +242,7 @@ class DenseSearch:
         root = self.source.root
         return root is not None and root.resolve().name not in trained_on
 
-    def load(self, out: "Output") -> "tuple[Index, T1]":
+    def load(self, out: Notices) -> tuple[Index, T1]:
         """Reads the weights, encodes what the index lacks, and writes it.
 
         An index of other model files, such as those of an export, is accepted if the model gives
@@ -228,12 +251,10 @@ class DenseSearch:
         Raises:
             IndexMismatchError: the model gives others, and the index is not one of files.
         """
-        from t1_jax.cli.model import load_model
-        from t1_jax.retrieval import load_index
-        from t1_jax.retriever import update_index
-
         source = self.source
-        model = load_model(out, self.opened, thought_cache=self.thought_cache)
+        if self.opened.untrained_warning is not None:
+            out.warn(self.opened.untrained_warning)
+        model = self.opened.load(thought_cache=ThoughtCache() if self.thought_cache else None)
         if source.root is None:
             assert source.stored is not None
             self._check_canaries(source.stored, model, out)
@@ -261,23 +282,8 @@ class DenseSearch:
             )
         return update.index, model
 
-    def searcher(
-        self, out: "Output", *, hybrid: bool, fusion: "Fusion | None" = None
-    ) -> "Searcher":
-        """What searches the documents; see `load`."""
-        from t1_jax.retriever import Searcher
-
-        bm25 = self.source.bm25() if hybrid else None
-        index, model = self.load(out)
-        return Searcher(
-            self.source.documents_by_id, bm25=bm25, index=index, model=model, fusion=fusion
-        )
-
-    def _check_canaries(self, stored: "StoredIndex", model: "T1", out: "Output") -> None:
+    def _check_canaries(self, stored: StoredIndex, model: T1, out: Notices) -> None:
         """Compares embeddings if the files of the model are not those of the index."""
-        from t1_jax.retrieval import check_fingerprint
-        from t1_jax.retriever import EQUAL_COSINE, document_fingerprint, lowest_canary_cosine
-
         expected = document_fingerprint(self.opened, stored.manifest.fingerprint.data)
         if expected == stored.manifest.fingerprint:
             return
@@ -297,7 +303,7 @@ def open_dense(
     thinking: Mapping[str, Any],
     sampling: Mapping[str, Any],
     thought_cache: bool,
-    out: "Output",
+    out: Notices,
 ) -> DenseSearch:
     """Opens the model of an index, or the one for a folder, and checks queries and settings.
 
@@ -310,12 +316,6 @@ def open_dense(
         IndexContractError: an index of another model.
         ConfigError: an option contradicts the index, or a prompt does not fit the model.
     """
-    from t1_jax.cli.model import instruction_note, query_instruction
-    from t1_jax.cli.options import DEFAULT_MODEL
-    from t1_jax.generate import SamplingParams
-    from t1_jax.retrieval import check_fingerprint
-    from t1_jax.retriever import differs_in_files_only, document_fingerprint, encoding_record
-
     params = SamplingParams(**sampling)
     manifest = None if source.stored is None else source.stored.manifest
     record: Mapping[str, Any] = {} if manifest is None else manifest.encoding
@@ -359,7 +359,7 @@ _LIMITS = ("max_query_tokens", "max_document_tokens")
 
 def open_index_model(
     record: Mapping[str, Any], name: str, *, dtype: str | None = None, preset: str | None = None
-) -> "OpenedModel":
+) -> OpenedModel:
     """A model with the settings of an index, but for those that are given.
 
     Args:
@@ -368,9 +368,6 @@ def open_index_model(
         dtype: of weights and activations.
         preset: prompts.
     """
-    from t1_jax.retriever import RetrieverOptions, open_model
-    from t1_jax.text import PromptPreset
-
     return open_model(
         name,
         dtype=dtype or record.get("dtype", "bfloat16"),
@@ -383,9 +380,6 @@ def _check_overrides(
     folder: Path, record: Mapping[str, Any], overrides: Mapping[str, str | None]
 ) -> None:
     """Raises ConfigError if an option differs from the settings of the index."""
-    from t1_jax.cli.model import query_instruction
-    from t1_jax.text import PromptPreset, load_preset
-
     if not record:
         return
     stored = PromptPreset(**record["preset"])
@@ -407,8 +401,6 @@ def _check_overrides(
 
 def hybrid_note(dense: DenseSearch) -> str:
     """Why a folder is ranked by BM25 and vectors together: what the model was trained on."""
-    from t1_jax.retrieval import datasets
-
     trained_on = dense.opened.provenance.trained_on
     if trained_on:
         topics = [
