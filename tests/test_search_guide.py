@@ -138,8 +138,11 @@ def test_the_commands_find_what_they_look_for(line: str, empty_folder: Path):
 
 def test_the_python_of_the_guide_finds_the_sky(empty_folder: Path, capsys):
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGES["docs/search.md"], re.M | re.S)
-    exec(code, {})
-    assert capsys.readouterr().out.startswith("sky.txt:1 The sky is blue")
+    exec(code.replace("k=3", "k=3, max_thought_tokens=4"), {})
+    thought, best, sentence, *_ = capsys.readouterr().out.splitlines()
+    assert thought.startswith("thought: ")
+    assert best.endswith("notes/sky.txt:1  sky")
+    assert sentence.startswith("    The sky is blue because")
 
 
 def test_the_shown_result_has_the_form_of_the_real_one(empty_folder: Path):

@@ -43,6 +43,7 @@ from t1_jax.retrieval.index import build_index as build_index
 from t1_jax.retrieval.index import check_fingerprint as check_fingerprint
 from t1_jax.retrieval.index import check_truncation as check_truncation
 from t1_jax.retrieval.index import diff_indexes as diff_indexes
+from t1_jax.retrieval.index import documents_hash as documents_hash
 from t1_jax.retrieval.index import edit_index as edit_index
 from t1_jax.retrieval.index import find_changes as find_changes
 from t1_jax.retrieval.index import index_documents as index_documents

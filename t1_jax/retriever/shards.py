@@ -28,7 +28,7 @@ from jaxtyping import Float32
 
 from t1_jax.errors import T1Error
 from t1_jax.files import sha256_of, write_atomically
-from t1_jax.retrieval import Document, read_documents, write_documents
+from t1_jax.retrieval import Document, documents_hash, read_documents, write_documents
 from t1_jax.retriever.unfinished import append_durably, begin, goes_on, is_begun, parts_folder
 
 _POLL_SECONDS = 0.2
@@ -212,25 +212,8 @@ class ShardFolder:
         return [item.id for path in self.document_files() for item in read_documents(path)]
 
     def data_hash(self) -> str:
-        """`Collection.data_hash` of all documents, with one of them in memory at a time."""
-        places: list[tuple[str, int, int]] = []
-        files = [path.open("rb") for path in self.document_files()]
-        try:
-            for number, file in enumerate(files):
-                start = 0
-                for line in file:
-                    places.append((json.loads(line)["_id"], number, start))
-                    start += len(line)
-            digest = hashlib.sha256()
-            for _, number, start in sorted(places):
-                files[number].seek(start)
-                fields = json.loads(files[number].readline())
-                row = (fields["_id"], fields["title"], fields["text"])
-                digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-            return digest.hexdigest()
-        finally:
-            for file in files:
-                file.close()
+        """`Collection.data_hash` of all documents."""
+        return documents_hash(self.document_files())
 
     def remove(self) -> None:
         """Deletes the parts."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from t1_jax.errors import T1Error
+from t1_jax.errors import DataError, T1Error
 from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, SamplingParams, Thought
 from t1_jax.retriever import T1
 from t1_jax.serve.adaptive import Settling
@@ -395,6 +395,8 @@ class Engine:
                 for one in chosen:
                     self._encode_rows([one])
                 return
+            if isinstance(error, DataError):  # the texts were checked before: not finite
+                error = backend_failure(error.message, hint=error.hint)
             _fail(chosen[0][0], error)
             return
         for (job, index), vector in zip(chosen, vectors, strict=True):

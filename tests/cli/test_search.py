@@ -81,7 +81,7 @@ def test_another_encoder_is_refused_with_both_fingerprints(
     answer = t1("search", pets_index, "who purrs?", "-m", tmp_path / "again", *how)
     assert answer.code == 0, answer.err
     assert "gives the same embeddings: the index is accepted" in answer.err
-    monkeypatch.setattr("t1_jax.retriever.lowest_canary_cosine", lambda *_: 0.99)
+    monkeypatch.setattr("t1_jax.retriever.search_source.lowest_canary_cosine", lambda *_: 0.99)
     answer = t1("search", pets_index, "who purrs?", "-m", tmp_path / "again", *how)
     assert answer.code == 2
     assert answer.err.count("<- differs") == 1

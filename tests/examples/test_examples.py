@@ -30,15 +30,19 @@ def model(loaded: T1, folder: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return folder
 
 
-def test_search_your_files(model, tmp_path, capsys):
-    (tmp_path / "cats.md").write_text("# Cats\n\nA cat purrs when it is content, and hunts mice.\n")
-    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\0\0")
-    search_your_files.main(str(tmp_path), "who hunts mice?", model)
-    thought, results = capsys.readouterr().out.split("\n\n", 1)
-    assert thought.startswith("thought: ")
-    assert "cats.md:3" in results
-    assert "A cat purrs" in results
-    assert "photo" not in results
+def test_search_your_files(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("T1_CACHE", str(tmp_path / "cache"))
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "cats.md").write_text("# Cats\n\nA cat purrs when it is content, and hunts mice.\n")
+    (notes / "photo.jpg").write_bytes(b"\xff\xd8\0\0")
+    search_your_files.main(str(notes), "who hunts mice?", model)
+    printed = capsys.readouterr().out
+    assert printed.startswith("thought: ")
+    with_thought, without = printed.split("\n\nwithout a thought\n")
+    assert "cats.md:3  Cats\n    A cat purrs" in with_thought
+    assert "cats.md:3  Cats\n" in without
+    assert "photo" not in printed
 
 
 def test_read_a_thought(model, capsys):

@@ -16,8 +16,12 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer) -> T1:
-    folder = write_model(tmp_path_factory.mktemp("model") / "tiny", tiny_tokenizer)
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: T1Tokenizer) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny", tiny_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> T1:
     return T1.load(folder, dtype="float32", mesh_context=single_device_mesh_context())
 
 
@@ -26,8 +30,12 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_every_cell_runs(path: Path, tiny: T1, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_every_cell_runs(
+    path: Path, folder: Path, tiny: T1, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
     monkeypatch.setattr(T1, "load", lambda *_, **__: tiny)
+    monkeypatch.setattr("t1_jax.retriever.search_source.DEFAULT_MODEL", str(folder))
+    monkeypatch.setenv("T1_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for number, cell in enumerate(code_cells(path), 1):

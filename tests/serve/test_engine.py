@@ -273,8 +273,9 @@ def test_one_bad_row_fails_alone(engine: Engine, tiny_t1: T1, monkeypatch: pytes
     bad, good = rows(tiny_t1, ["a", "b"]), rows(tiny_t1, ["c"])
     engine.submit(bad, good)
     assert result(good).shape == (1, tiny_t1.embed_dim)
-    with pytest.raises(RequestError, match="not finite"):
+    with pytest.raises(RequestError, match="not finite") as error:
         result(bad)
+    assert error.value.status == 424
 
 
 def test_a_thought_that_is_not_finite_is_an_error_of_its_request(

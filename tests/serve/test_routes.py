@@ -1,12 +1,17 @@
 """Every route of the service, over loopback, against the offline answers."""
 
 import base64
+import dataclasses
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from t1_jax.retrieval import Fingerprint, build_index, load_index
 from t1_jax.retriever import T1
-from tests.serve.conftest import DOCUMENTS, QUERIES, Running, assert_same_vectors
+from t1_jax.serve.ranking import Corpus
+from tests.serve.conftest import DOCUMENTS, QUERIES, Running, assert_same_vectors, serving
 
 pytestmark = pytest.mark.enable_socket
 GREEDY = {"sampling": None}
@@ -196,3 +201,23 @@ def test_metrics_parse_and_count(server: Running):
     assert value("t1_phase_seconds_count", phase="decode") > 0
     assert value("t1_first_token_seconds_count") > 0
     assert value("t1_queue_jobs") == 0
+
+
+def test_an_index_that_is_replaced_is_used_until_the_end(
+    tiny_t1: T1, corpus: Corpus, tmp_path: Path
+):
+    folder = tmp_path / "index"
+    fingerprint = Fingerprint(encoder="e0", prompt="f0", data="d0")
+    corpus.index.save(folder, fingerprint)
+    mapped = dataclasses.replace(
+        corpus, index=load_index(folder, fingerprint), manifest=folder / "manifest.json"
+    )
+    body = {"query": "who purrs?", "k": 5}
+    with serving(tiny_t1, mapped) as running:
+        before = running.post("/v1/search", body).json()["results"][0]["hits"]
+        assert running.get("/info").json()["index"]["changed_on_disk"] is False
+        build_index("numpy", ["other"], np.ones((1, 32))).save(folder, fingerprint, overwrite=True)
+        assert running.get("/info").json()["index"]["changed_on_disk"] is True
+        assert running.post("/v1/search", body).json()["results"][0]["hits"] == before
+        shutil.rmtree(folder)
+        assert running.post("/v1/search", body).json()["results"][0]["hits"] == before

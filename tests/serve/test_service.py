@@ -68,3 +68,22 @@ def test_a_cache_that_cannot_be_written_stops_no_request(
     finally:
         service.engine.stop(60.0)
     assert "thoughts are not stored" in caplog.text
+
+
+def test_a_disk_that_fills_up_stops_no_request(
+    tiny_t1: T1, tiny_origin: Provenance, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    cache = ThoughtCache(tmp_path / "thoughts.sqlite")
+    service = service_with(tiny_t1, tiny_origin, cache)
+    try:
+        first = ask(service, QUERIES[:1])
+        pages = cache._open().execute("PRAGMA page_count").fetchone()[0]
+        cache._open().execute(f"PRAGMA max_page_count = {pages}")  # SQLite then has a full disk
+        texts = [f"{text} {number}" for text in QUERIES for number in range(8)]
+        assert not any(result.cached for result in ask(service, texts, think=2))
+        (again,) = ask(service, QUERIES[:1])
+        assert again.cached
+        assert np.array_equal(again.vector, first[0].vector)
+    finally:
+        service.engine.stop(60.0)
+    assert caplog.text.count("disk is full; thoughts are not stored") == 1

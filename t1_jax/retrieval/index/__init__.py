@@ -29,6 +29,7 @@ from t1_jax.retrieval.index.store import IndexMismatchError as IndexMismatchErro
 from t1_jax.retrieval.index.store import IndexVersionError as IndexVersionError
 from t1_jax.retrieval.index.store import Manifest as Manifest
 from t1_jax.retrieval.index.store import check_fingerprint as check_fingerprint
+from t1_jax.retrieval.index.store import documents_hash as documents_hash
 from t1_jax.retrieval.index.store import index_documents as index_documents
 from t1_jax.retrieval.index.store import read_documents as read_documents
 from t1_jax.retrieval.index.store import read_manifest as read_manifest

@@ -5,11 +5,13 @@ every file, so damage is detected, and the fingerprint of encoder, prompt and co
 `documents.jsonl` is optional: with it, results have titles and BM25 can search the same documents.
 """
 
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +219,52 @@ def write_exact_index(
         )
 
 
+def rewrite_exact_index(
+    folder: Path,
+    manifest: Manifest,
+    ids: Sequence[str],
+    blocks: Iterable[np.ndarray],
+    documents: Iterable[Document],
+    *,
+    data_hash: str,
+) -> None:
+    """Replaces an exact index in one step by one with other rows and the same settings.
+
+    Memory holds the ids, a block and a document.
+
+    Args:
+        folder: the index.
+        manifest: its manifest.
+        ids: one id per row.
+        blocks: rows as they are stored, in the order of `ids`; may come from the index itself.
+        documents: texts; none for an index of vectors only.
+        data_hash: the new `Fingerprint.data` of an index of vectors only.
+
+    Raises:
+        T1Error: the write failed; the index is unchanged.
+    """
+    with atomic_folder(Path(folder), overwrite=True) as scratch:
+        _write_vectors(
+            scratch / _VECTORS_FILE,
+            blocks,
+            (len(ids), manifest.width),
+            STORED_DTYPES[manifest.precision],
+        )
+        texts = scratch / DOCUMENTS_FILE
+        write_documents(texts, documents)
+        data = documents_hash([texts]) if texts.exists() else data_hash
+        _finish(
+            scratch,
+            ids,
+            kind=manifest.kind,
+            width=manifest.width,
+            fingerprint=replace(manifest.fingerprint, data=data),
+            precision=manifest.precision,
+            truncated_from=manifest.truncated_from,
+            encoding=manifest.encoding,
+        )
+
+
 def _write_vectors(
     path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype
 ) -> None:
@@ -308,14 +356,41 @@ def index_documents(folder: Path) -> tuple[Document, ...]:
     Raises:
         CorruptIndexError: the file is missing or differs from its SHA-256 in the manifest.
     """
+    return tuple(stream_documents(folder))
+
+
+def stream_documents(folder: Path) -> Iterator[Document]:
+    """Yields the documents in an index, one at a time; see `index_documents`."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     if DOCUMENTS_FILE not in manifest.files:
-        return ()
+        return
     if not (folder / DOCUMENTS_FILE).is_file():
         raise _corrupt(folder, f"{DOCUMENTS_FILE} is missing")
     _check_file(folder, manifest, DOCUMENTS_FILE, whole=False)
-    return tuple(read_documents(folder / DOCUMENTS_FILE))
+    yield from read_documents(folder / DOCUMENTS_FILE)
+
+
+def documents_hash(files: Sequence[Path]) -> str:
+    """`Collection.data_hash` of the documents in files that `write_documents` wrote.
+
+    Memory holds ids and places, and one document at a time.
+    """
+    places: list[tuple[str, int, int]] = []
+    with ExitStack() as stack:
+        opened = [stack.enter_context(path.open("rb")) for path in files]
+        for number, file in enumerate(opened):
+            start = 0
+            for line in file:
+                places.append((json.loads(line)["_id"], number, start))
+                start += len(line)
+        digest = hashlib.sha256()
+        for _, number, start in sorted(places):
+            opened[number].seek(start)
+            fields = json.loads(opened[number].readline())
+            row = (fields["_id"], fields["title"], fields["text"])
+            digest.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        return digest.hexdigest()
 
 
 def read_documents(path: Path) -> Iterator[Document]:

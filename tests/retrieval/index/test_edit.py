@@ -1,5 +1,6 @@
 """Added, updated and removed documents: the index is that of a build from scratch."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from t1_jax.retrieval import (
     write_documents,
     write_exact_index,
 )
+from t1_jax.retrieval.index.embedding_table import unit_vectors
 
 DOCUMENTS = [Document(id=f"d{n:02d}", title="", text=f"text {n}") for n in range(40)]
 VECTORS = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
@@ -78,6 +80,47 @@ def test_an_edited_index_is_the_index_of_these_documents(kind: str, tmp_path: Pa
     )
 
 
+def test_an_exact_index_is_copied_in_blocks_of_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("t1_jax.retrieval.index.edit._BLOCK_BYTES", 1 << 18)
+    rows, width = 840, 8192
+    documents = [Document(id=f"d{row:04d}", text="word " * 40 + str(row)) for row in range(rows)]
+    write_documents(tmp_path / "documents.jsonl", documents)
+    generator = np.random.default_rng(1)
+    write_exact_index(
+        tmp_path / "index",
+        [document.id for document in documents],
+        (unit_vectors(generator.standard_normal((70, width)), ["x"] * 70) for _ in range(12)),
+        width,
+        Fingerprint(encoder="e0", prompt="f0", data=data_hash(documents)),
+        encoding={"model": "m"},
+        document_files=[tmp_path / "documents.jsonl"],
+    )
+    fingerprint = read_manifest(tmp_path / "index").fingerprint
+    before = np.array(load_index(tmp_path / "index", fingerprint).table.stored)
+    new = [Document(id="d0007", text="changed"), Document(id="e", text="added")]
+    vectors = generator.standard_normal((2, width)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        find_changes(tmp_path / "index", new)
+        manifest = edit_index(
+            tmp_path / "index", documents=new, vectors=vectors, removed=["d0000", "d0839"]
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < before.nbytes / 2
+    expected = [*documents[1:7], new[0], *documents[8:-1], new[1]]
+    assert manifest.fingerprint.data == data_hash(expected)
+    assert list(index_documents(tmp_path / "index")) == expected
+    stored = load_index(tmp_path / "index", manifest.fingerprint).table.stored
+    fresh = unit_vectors(vectors, ["a", "b"])
+    np.testing.assert_array_equal(
+        stored, np.concatenate([before[1:7], fresh[:1], before[8:-1], fresh[1:]])
+    )
+
+
 def test_settings_of_a_tree_are_kept_and_those_of_searches_measured_again(tmp_path: Path):
     settings = ScannSettings(method="tree", leaves=2, leaves_to_search=2, candidates=33)
     folder = saved(tmp_path / "index", "scann", scann=settings)
@@ -116,8 +159,12 @@ def test_number_format_and_truncation_are_those_of_the_index(tmp_path: Path):
 def test_what_cannot_be_edited_is_unchanged(tmp_path: Path):
     folder = saved(tmp_path / "index")
     before = read_manifest(folder)
-    with pytest.raises(DataError, match="the index has no document 'x'"):
-        edit_index(folder, removed=["d00", "x"])
+    with pytest.raises(DataError, match="no document 'D07', 'x'; nothing was deleted") as caught:
+        edit_index(folder, removed=["d00", "D07", "x"])
+    assert caught.value.hint == f"did you mean 'd07'? {folder}/ids.json lists all ids"
+    with pytest.raises(DataError) as caught:
+        edit_index(folder, removed=["x"])
+    assert caught.value.hint == f"{folder}/ids.json lists all ids"
     with pytest.raises(DataError, match="no document would be left"):
         edit_index(folder, removed=[document.id for document in DOCUMENTS])
     assert read_manifest(folder) == before
