@@ -12,15 +12,15 @@ from jaxtyping import Float
 from t1_jax.errors import DataError, T1Error
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.formats import bright_results, mteb_task_result
-from t1_jax.evaluate.report import render_report
 from t1_jax.evaluate.results import Evaluation, Row
 from t1_jax.evaluate.table import evaluation_notes
 from t1_jax.evaluate.write import (
     results_as_json,
     write_collection,
     write_json,
+    write_page,
 )
-from t1_jax.files import atomic_folder, read_text, write_atomically
+from t1_jax.files import atomic_folder, read_text
 from t1_jax.retrieval import trec_ids
 from t1_jax.retrieval.benchmarks import Benchmark
 
@@ -95,7 +95,7 @@ def write_task(
     notes: Sequence[str] = (),
     model_meta: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes the folder of a finished task, atomically, and then the page.
+    """Writes the folder of a finished task atomically; without the page if it cannot be rendered.
 
     ```
     manifest.json        settings, data, index, versions, hardware
@@ -176,7 +176,9 @@ def write_task(
                 "seconds": evaluation.seconds,
             },
         )
-    write_atomically(folder / "report.html", render_report([evaluation]))
+        failure = write_page(scratch, [evaluation])
+    if failure is not None:
+        raise failure
 
 
 def _trec_ids(evaluation: Evaluation) -> tuple[dict[str, str], str | None]:

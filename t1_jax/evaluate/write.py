@@ -13,7 +13,7 @@ from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.report import ReportOptions, render_report
 from t1_jax.evaluate.results import Evaluation, Row, System
 from t1_jax.evaluate.table import comparison_sentences, evaluation_notes, to_markdown
-from t1_jax.files import atomic_folder, write_atomically
+from t1_jax.files import atomic_folder
 from t1_jax.retrieval import write_run
 
 FORMAT_VERSION = 2
@@ -27,7 +27,7 @@ def write_results(
     report: ReportOptions | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Writes the results of one evaluation for each collection, and then the page.
+    """Writes the results of one evaluation for each collection, with the page.
 
     The folder is written atomically. If rendering the page fails, all other files are there.
 
@@ -51,7 +51,21 @@ def write_results(
         for name, evaluation in zip(names, evaluations, strict=True):
             (scratch / name).mkdir()
             write_collection(scratch / name, evaluation)
-    write_atomically(Path(folder) / "report.html", render_report(evaluations, report))
+        failure = write_page(scratch, evaluations, report)
+    if failure is not None:
+        raise failure
+
+
+def write_page(
+    folder: Path, evaluations: Sequence[Evaluation], report: ReportOptions | None = None
+) -> Exception | None:
+    """Writes report.html; returns what made it fail, so that the other files can be kept."""
+    try:
+        page = render_report(evaluations, report)
+    except Exception as error:
+        return error
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return None
 
 
 def folder_names(titles: Sequence[str]) -> list[str]:
