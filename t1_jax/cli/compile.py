@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from t1_jax.train.ahead import ProgramReport, StageReport
 
 
+COLUMNS = [
+    *("program", "runs>", "memory>", "temporary>", "TFLOP>", "sent>", "ideal>", "ms>", "bound"),
+]
+
+
 def compile_config(
     arguments: Annotated[
         list[str] | None,
@@ -92,7 +97,7 @@ def _print(out: Output, report: "StageReport") -> None:
     kinds = ", ".join(f"{kind} {size_text(size)}" for kind, size in state.items() if size)
     out.print(f"  each chip holds: {kinds}")
     out.table(
-        ["program", "runs>", "memory>", "temporary>", "TFLOP>", "sent>", "ms>", "bound"],
+        COLUMNS,
         [_row(program) for program in report.programs],
     )
     if report.seconds is not None and report.mfu is not None:
@@ -100,6 +105,8 @@ def _print(out: Output, report: "StageReport") -> None:
         text = f"  a step of {report.tokens:,} tokens: updates at least {update:.2f} s"
         text += f" (MFU at most {report.mfu:.0%})"
         out.print(text + (f", rollout at least {rollout:.2f} s" if rollout else ""))
+    if report.sent_over_ideal is not None:
+        out.print(f"  sent in the updates: {report.sent_over_ideal:.2f} of what weights alone make")
     used = f"{size_text(report.peak)} of {size_text(chip.memory)}"
     if report.fits:
         spare = 1 - report.peak / chip.memory
@@ -110,14 +117,14 @@ def _print(out: Output, report: "StageReport") -> None:
 
 
 def _row(program: "ProgramReport") -> tuple[str, ...]:
-    sent = sum(each.sent for each in program.collectives)
     return (
         program.name,
         str(program.runs) if program.runs else "as needed",
         size_text(program.peak),
         size_text(program.temporary),
         f"{program.flops / 1e12:.2f}",
-        size_text(int(sent)),
+        size_text(int(program.sent)),
+        size_text(int(program.ideal)),
         "" if program.seconds is None else f"{1000 * program.seconds:.1f}",
         program.bound,
     )

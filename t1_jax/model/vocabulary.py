@@ -17,7 +17,6 @@ from t1_jax.model.layers import ModuleContext
 from t1_jax.model.lora_modules import TokenEmbeddingDelta
 from t1_jax.parallel import ShardingRules, activation_axes
 
-
 Axes = tuple[str, ...]
 
 

@@ -16,7 +16,7 @@ _CALLED = re.compile(r"\b(body|calls|to_apply|branch_computations)=(\{[^}]*\}|%?
 _TRIPS = re.compile(r'known_trip_count"?\s*[:=]\s*\{"?n"?[:=]"?(\d+)"?\}')
 _CONDITION = re.compile(r"\bcondition=%?([\w.\-]+)")
 _LESS = re.compile(r"ROOT\s.*\scompare\(%?([\w.\-]+), %?([\w.\-]+)\), direction=LT")
-_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
+_CHAIN = re.compile(r'\bchain_id="(\d+)"')
 _GROUPS = re.compile(r"replica_groups=(?:\[(\d+),(\d+)\]<=|\{\{([\d,]*)\})")
 _NAMED_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
@@ -56,11 +56,11 @@ def collectives(text: str, num_devices: int, *, loop_trips: int = 1) -> list[Col
             if kind in KINDS:
                 # A TPU overlaps a collective with computation by writing it into several fusions:
                 # that which starts it, that which ends it, and those between.
-                channel = _CHANNEL.search(line)
-                if channel is not None:
-                    if channel[1] in seen:
+                chain = _CHAIN.search(line)
+                if chain is not None:
+                    if chain[1] in seen:
                         continue
-                    seen.add(channel[1])
+                    seen.add(chain[1])
                 size = _bytes_sent(kind, match[1], line, num_devices)
                 if kind == "all-reduce" and _FUSED_SCATTER in name:
                     kind, size = "reduce-scatter", size / 2

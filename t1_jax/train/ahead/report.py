@@ -1,16 +1,20 @@
 """Compiles the programs of a run for a topology: memory by kind, collectives, time of a step."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
+import jax.numpy as jnp
+
 from t1_jax.model import DecoderConfig, flops_per_token
 from t1_jax.parallel import Topology, make_mesh_context
 from t1_jax.train.ahead.abstract import abstract_model
 from t1_jax.train.ahead.flops import count_flops
 from t1_jax.train.ahead.hlo import Collective, collectives
+from t1_jax.train.ahead.ideal import ideal_sent
 from t1_jax.train.ahead.programs import Program, StagePrograms, stage_programs
 from t1_jax.train.checks import check_shapes
 from t1_jax.train.config import StageConfig, TrainConfig
@@ -18,6 +22,8 @@ from t1_jax.train.config import StageConfig, TrainConfig
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded hbm capacity")
 _USED = re.compile(r"Used ([\d.]+)([GMK]) of")
 _UNIT = {"G": 2**30, "M": 2**20, "K": 2**10}
+_ROLLOUT = ("copy", "prefill", "decode")
+"""How the names of programs begin that sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,8 @@ class ProgramReport:
         beside: what else is in memory: optimizer state, residuals and others.
         flops: FLOPs of an execution over all devices, recomputation included.
         collectives: what the devices send each other.
+        ideal: bytes that a chip would send if only weights travelled, as FSDP has it; see
+            `ideal_sent`.
         seconds: time of an execution that FLOPs, memory and links allow; None on a CPU.
         bound: what takes that time: "compute", "memory" or "links".
         compile_seconds: time that compiling took.
@@ -46,9 +54,15 @@ class ProgramReport:
     beside: int
     flops: float
     collectives: tuple[Collective, ...]
+    ideal: float
     seconds: float | None
     bound: str
     compile_seconds: float
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a chip sends in an execution."""
+        return math.fsum(each.sent for each in self.collectives)
 
     @property
     def peak(self) -> int:
@@ -82,6 +96,13 @@ class StageReport:
     hint: str | None
 
     @property
+    def sent_over_ideal(self) -> float | None:
+        """What a chip sends in the updates of a step over the ideal; None where that is nothing."""
+        updates = [program for program in self.programs if not program.name.startswith(_ROLLOUT)]
+        ideal = sum(program.runs * program.ideal for program in updates)
+        return sum(program.runs * program.sent for program in updates) / ideal if ideal else None
+
+    @property
     def peak(self) -> int:
         """Bytes in memory at the program that needs most."""
         return max(program.peak for program in self.programs)
@@ -94,6 +115,7 @@ class StageReport:
     def as_json(self) -> dict[str, Any]:
         """All figures."""
         found = asdict(self) | {"peak": self.peak, "fits": self.fits}
+        found["sent_over_ideal"] = self.sent_over_ideal
         return found | {"topology": self.topology.name, "memory": self.topology.chip.memory}
 
 
@@ -126,11 +148,20 @@ def compile_run(
             reports = []
             for program in stage.programs:
                 log(f"{name}: compiling {program.name} for {topology.name}")
-                reports.append(_compile(program, stage, topology))
+                ideal = ideal_sent(
+                    model.trained,
+                    model.parts.frozen,
+                    program.weight_passes,
+                    mesh_context,
+                    jnp.dtype(config.model.dtype),
+                )
+                reports.append(_compile(program, stage, topology, ideal))
             yield _stage_report(config, name, shape, topology, stage, reports)
 
 
-def _compile(program: Program, stage: StagePrograms, topology: Topology) -> ProgramReport:
+def _compile(
+    program: Program, stage: StagePrograms, topology: Topology, ideal: float
+) -> ProgramReport:
     start = time.perf_counter()
     traced = program.trace()
     flops = count_flops(traced.jaxpr, loop_trips=program.loop_trips)
@@ -144,19 +175,21 @@ def _compile(program: Program, stage: StagePrograms, topology: Topology) -> Prog
         needed = int(float(used[1]) * _UNIT[used[2]])
         return ProgramReport(
             name=program.name, runs=program.runs, arguments=0, outputs=0, temporary=needed,
-            beside=beside, flops=flops, collectives=(), seconds=None, bound="memory",
+            beside=beside, flops=flops, collectives=(), ideal=ideal, seconds=None, bound="memory",
             compile_seconds=time.perf_counter() - start,
         )  # fmt: skip
     memory = cast("Any", compiled.memory_analysis())
-    sent = tuple(collectives(compiled.as_text() or "", topology.num_devices))
+    sent = tuple(
+        collectives(compiled.as_text() or "", topology.num_devices, loop_trips=program.loop_trips)
+    )
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
     outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
     moved = program.loop_trips * (arguments + memory.output_size_in_bytes) + 2 * temporary
     seconds, bound = _roofline(flops, moved, float(sum(each.sent for each in sent)), topology)
     return ProgramReport(
         name=program.name, runs=program.runs, arguments=arguments, outputs=max(outputs, 0),
-        temporary=temporary, beside=beside, flops=flops, collectives=sent, seconds=seconds,
-        bound=bound, compile_seconds=time.perf_counter() - start,
+        temporary=temporary, beside=beside, flops=flops, collectives=sent, ideal=ideal,
+        seconds=seconds, bound=bound, compile_seconds=time.perf_counter() - start,
     )  # fmt: skip
 
 
@@ -174,7 +207,7 @@ def _roofline(
     times = {
         "compute": flops / (chip.peak_flops * topology.num_devices),
         "memory": moved / chip.memory_bandwidth,
-        "links": sent / chip.link_bandwidth,
+        "links": sent / (topology.links * chip.link_bandwidth),
     }
     bound = max(times, key=lambda name: times[name])
     return times[bound], bound
@@ -188,10 +221,9 @@ def _stage_report(
     stage: StagePrograms,
     programs: Sequence[ProgramReport],
 ) -> StageReport:
-    rollout = ("copy", "prefill", "decode")
     seconds = {"update": 0.0, "rollout": 0.0}
     for program in programs:
-        part = "rollout" if program.name.startswith(rollout) else "update"
+        part = "rollout" if program.name.startswith(_ROLLOUT) else "update"
         seconds[part] += program.runs * (program.seconds or 0.0)
     tokens = sum(group.tokens * group.count * group.batch.tokens.shape[0] for group in stage.groups)
     flops = sum(
