@@ -1,5 +1,6 @@
 """Compiles the programs of a run for a topology: memory by kind, collectives, time of a step."""
 
+import hashlib
 import math
 import re
 import time
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
+import jax
 import jax.numpy as jnp
 
 from t1_jax.model import DecoderConfig, flops_per_token
@@ -132,40 +134,81 @@ def compile_run(
         ConfigError: the mesh does not cover the topology, or a stage does not fit model or mesh.
         UnsupportedError: libtpu is not installed, or an attention back end that the chips lack.
     """
-    chip = topology.chip
-    mesh_context = make_mesh_context(config.mesh, devices=topology.devices())
-    check_shapes(config, shape, mesh_context.batch_divisor)
-    # GPU programs are compiled by the CPU's compiler, which has no cuDNN.
-    model_config = config.model
-    if chip.platform == "gpu" and model_config.attention == "cudnn":
-        model_config = replace(model_config, attention="xla")
-    model = abstract_model(
-        model_config, shape, mesh_context, "tpu" if chip.platform == "tpu" else "cpu"
-    )
-    with mesh_context.activate():
-        for name in config.running:
-            stage = stage_programs(config, name, model)
-            reports = []
-            for program in stage.programs:
-                log(f"{name}: compiling {program.name} for {topology.name}")
-                ideal = ideal_sent(
-                    model.trained,
-                    model.parts.frozen,
-                    program.weight_passes,
-                    mesh_context,
-                    jnp.dtype(config.model.dtype),
-                )
-                reports.append(_compile(program, stage, topology, ideal))
-            yield _stage_report(config, name, shape, topology, stage, reports)
+    yield from StageCompiler(shape, topology, log).run(config)
 
 
-def _compile(
-    program: Program, stage: StagePrograms, topology: Topology, ideal: float
-) -> ProgramReport:
+class StageCompiler:
+    """Compiles stages of one model for one topology, and no program twice."""
+
+    def __init__(
+        self, shape: DecoderConfig, topology: Topology, log: Callable[[str], None]
+    ) -> None:
+        self.shape, self.topology, self._log = shape, topology, log
+        self._compiled: dict[str, ProgramReport] = {}
+
+    def run(self, config: TrainConfig) -> Iterator[StageReport]:
+        """Compiles the stages of a config that run; raises as `compile_run`."""
+        chip = self.topology.chip
+        mesh_context = make_mesh_context(config.mesh, devices=self.topology.devices())
+        check_shapes(config, self.shape, mesh_context.batch_divisor)
+        # GPU programs are compiled by the CPU's compiler, which has no cuDNN.
+        model_config = config.model
+        if chip.platform == "gpu" and model_config.attention == "cudnn":
+            model_config = replace(model_config, attention="xla")
+        platform = "tpu" if chip.platform == "tpu" else "cpu"
+        model = abstract_model(model_config, self.shape, mesh_context, platform)
+        dtype = jnp.dtype(config.model.dtype)
+        with mesh_context.activate():
+            for name in config.running:
+                stage = stage_programs(config, name, model)
+                reports = []
+                for program in stage.programs:
+                    self._log(f"{name}: compiling {program.name} for {self.topology.name}")
+                    ideal = ideal_sent(
+                        model.trained,
+                        model.parts.frozen,
+                        program.weight_passes,
+                        mesh_context,
+                        dtype,
+                    )
+                    held = sum(stage.state.get(kind, 0) for kind in program.resident)
+                    reports.append(
+                        replace(
+                            self._compile(program),
+                            name=program.name,
+                            runs=program.runs,
+                            beside=program.beside + held,
+                            ideal=ideal,
+                        )
+                    )
+                yield _stage_report(config, name, self.shape, self.topology, stage, reports)
+
+    def _compile(self, program: Program) -> ProgramReport:
+        traced = program.trace()
+        text = f"{program.loop_trips} {traced.jaxpr}"
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key not in self._compiled:
+            self._compiled[key] = _compile(program, traced, self.topology)
+        return self._compiled[key]
+
+
+def _compile(program: Program, traced: jax.stages.Traced, topology: Topology) -> ProgramReport:
+    """The report of a program, of what it needs for itself."""
     start = time.perf_counter()
-    traced = program.trace()
-    flops = count_flops(traced.jaxpr, loop_trips=program.loop_trips)
-    beside = program.beside + sum(stage.state.get(kind, 0) for kind in program.resident)
+    report = ProgramReport(
+        name=program.name,
+        runs=program.runs,
+        arguments=0,
+        outputs=0,
+        temporary=0,
+        beside=0,
+        flops=count_flops(traced.jaxpr, loop_trips=program.loop_trips),
+        collectives=(),
+        ideal=0.0,
+        seconds=None,
+        bound="memory",
+        compile_seconds=0.0,
+    )
     try:
         compiled = traced.lower().compile()
     except Exception as error:  # the compiler's own, of several types
@@ -173,24 +216,25 @@ def _compile(
         if not _OUT_OF_MEMORY.search(str(error)) or used is None:
             raise
         needed = int(float(used[1]) * _UNIT[used[2]])
-        return ProgramReport(
-            name=program.name, runs=program.runs, arguments=0, outputs=0, temporary=needed,
-            beside=beside, flops=flops, collectives=(), ideal=ideal, seconds=None, bound="memory",
-            compile_seconds=time.perf_counter() - start,
-        )  # fmt: skip
+        return replace(report, temporary=needed, compile_seconds=time.perf_counter() - start)
     memory = cast("Any", compiled.memory_analysis())
-    sent = tuple(
-        collectives(compiled.as_text() or "", topology.num_devices, loop_trips=program.loop_trips)
-    )
+    text = compiled.as_text() or ""
+    sent = collectives(text, topology.num_devices, loop_trips=program.loop_trips)
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    moved = program.loop_trips * (arguments + memory.output_size_in_bytes) + 2 * temporary
-    seconds, bound = _roofline(flops, moved, float(sum(each.sent for each in sent)), topology)
-    return ProgramReport(
-        name=program.name, runs=program.runs, arguments=arguments, outputs=max(outputs, 0),
-        temporary=temporary, beside=beside, flops=flops, collectives=sent, ideal=ideal,
-        seconds=seconds, bound=bound, compile_seconds=time.perf_counter() - start,
-    )  # fmt: skip
+    results = memory.output_size_in_bytes
+    moved = program.loop_trips * (arguments + results) + 2 * temporary
+    total_sent = math.fsum(each.sent for each in sent)
+    seconds, bound = _roofline(report.flops, moved, total_sent, topology)
+    return replace(
+        report,
+        arguments=arguments,
+        outputs=max(results - memory.alias_size_in_bytes, 0),
+        temporary=temporary,
+        collectives=tuple(sent),
+        seconds=seconds,
+        bound=bound,
+        compile_seconds=time.perf_counter() - start,
+    )
 
 
 def _roofline(
