@@ -154,6 +154,14 @@ def _update_programs(
                 **more,
             )
 
+        if stage.losses.policy and stage.policy.resolved().beta > 0 and group.targets:
+            programs.append(
+                program(
+                    f"reference, {group.name}", target_logps, *inputs, arrays,
+                    stage.rollout.temperature, runs=group.count,
+                    weight_passes=WeightPasses(gathers=1),
+                )
+            )  # fmt: skip
         if contrastive and stage.micro_batch.keep_residuals:
             forward = jax.eval_shape(
                 functools.partial(forward_with_vjp, parts.graphdef, objective=objective.tokens),
@@ -190,14 +198,6 @@ def _update_programs(
                 weight_passes=WeightPasses(gathers=2, gradients=True),
             )
         )  # fmt: skip
-        if stage.losses.policy and stage.policy.resolved().beta > 0 and group.targets:
-            programs.append(
-                program(
-                    f"reference, {group.name}", target_logps, *inputs, arrays,
-                    stage.rollout.temperature, runs=group.count,
-                    weight_passes=WeightPasses(gathers=1),
-                )
-            )  # fmt: skip
     programs = [replace(each, beside=each.beside + kept) for each in programs]
     update = jax.jit(optimizer.apply, donate_argnums=0)
     programs.append(
