@@ -8,7 +8,6 @@ from t1_jax.model.config import MAX_LAYERS as MAX_LAYERS
 from t1_jax.model.config import DecoderConfig as DecoderConfig
 from t1_jax.model.config import RopeConfig as RopeConfig
 from t1_jax.model.decoder import Decoder as Decoder
-from t1_jax.model.decoder import VocabMask as VocabMask
 from t1_jax.model.emb_row import fill_emb_row as fill_emb_row
 from t1_jax.model.emb_row import init_emb_row as init_emb_row
 from t1_jax.model.flops import Work as Work
@@ -26,5 +25,7 @@ from t1_jax.model.lora_modules import LoraParam as LoraParam
 from t1_jax.model.mask import AttentionMask as AttentionMask
 from t1_jax.model.options import ModelOptions as ModelOptions
 from t1_jax.model.pooling import pool_embeddings as pool_embeddings
+from t1_jax.model.pooling import take_positions as take_positions
 from t1_jax.model.pooling import to_embeddings as to_embeddings
 from t1_jax.model.rotary import inverse_frequencies as inverse_frequencies
+from t1_jax.model.vocabulary import VocabMask as VocabMask

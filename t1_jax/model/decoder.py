@@ -1,5 +1,6 @@
 """The decoder: token ids in; hidden states, logits or caches out."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,40 +13,23 @@ from t1_jax.errors import UnsupportedError
 from t1_jax.model.attention import check_backend
 from t1_jax.model.cache import PrefixCache, SuffixCache
 from t1_jax.model.config import DecoderConfig
-from t1_jax.model.einsum import einsum_fp32_accum
 from t1_jax.model.layers import Block, ModuleContext, RMSNorm
-from t1_jax.model.lora_modules import LoraConfig, TokenEmbeddingDelta
+from t1_jax.model.lora_modules import LoraConfig
 from t1_jax.model.mask import AttentionMask, Window
 from t1_jax.model.options import REMAT_POLICIES, ModelOptions
 from t1_jax.model.rotary import rotary_tables
+from t1_jax.model.vocabulary import (
+    Embedding,
+    Head,
+    VocabMask,
+    look_up,
+    parallel_axes,
+    project_logits,
+)
 from t1_jax.parallel import MeshContext, activation_axes
 
 LayerStep = Callable[[jax.Array, Block, Window, Any], tuple[jax.Array, Any]]
 """x, output = step(x, block, window, inputs of the layer)."""
-
-
-class VocabMask(nnx.Variable):
-    """Which vocabulary rows may be sampled; neither trained nor exported."""
-
-
-class Embedding(nnx.Module):
-    """The token table; padding rows are zero."""
-
-    def __init__(self, context: ModuleContext) -> None:
-        config = context.config
-        shape = (config.padded_vocab_size, config.embed_dim)
-        self.table = context.weight("embed.table", "vd", shape, config.embed_dim**-0.5)
-        self.row: TokenEmbeddingDelta | None = None
-
-
-class Head(nnx.Module):
-    """The language-model head of a model that does not tie it to the embedding."""
-
-    def __init__(self, context: ModuleContext) -> None:
-        config = context.config
-        shape = (config.embed_dim, config.padded_vocab_size)
-        self.kernel = context.weight("head.kernel", "dv", shape, config.embed_dim**-0.5)
-        self.row: TokenEmbeddingDelta | None = None
 
 
 class Decoder(nnx.Module):
@@ -73,6 +57,9 @@ class Decoder(nnx.Module):
         self.rules = mesh_context.rules
         self.lora: LoraConfig | None = None
         self._batch_divisor = mesh_context.batch_divisor
+        self._parallel_vocab = parallel_axes(
+            self.rules, mesh_context.mesh.shape, config.padded_vocab_size
+        )
         self.embed = Embedding(context)
         self.blocks: Block | nnx.List[Block] = Block(context)
         self.final_norm = RMSNorm(context, "final_norm", "d", stacked=False)
@@ -108,22 +95,37 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "B L D"]) -> Float[Array, "B L V"]:
         """Float32 logits over the padded vocabulary; minus infinity in rows without a token."""
-        spec = self.rules.spec
-        x = self.final_norm(hidden)
-        if self.head is None:
-            kernel, letters, row = self.embed.table[...], "vd", self.embed.row
-        else:
-            kernel, letters, row = self.head.kernel[...], "dv", self.head.row
-        logits = einsum_fp32_accum(
-            f"bld,{letters}->blv",
-            x,
-            kernel,
-            gathered=spec(activation_axes(letters)),
-            out=spec(activation_axes("blv")),
+        out = self.rules.spec(activation_axes("blv"))
+        return self._logits(self._head_kernel, hidden, out)
+
+    def vocab_parallel_logits(
+        self,
+    ) -> Callable[[Float[Array, "B L D"]], Float[Array, "B L V"]]:
+        """`logits` for a loss, as a function to call on one chunk of targets after the other.
+
+        The vocabulary is sharded over the devices that share rows, and the rows are not: hidden
+        states travel instead of the head, and its gradient needs no sum per chunk.
+        """
+        vocab = self._parallel_vocab
+        rows = tuple(axis for axis in self.rules.batch if axis not in vocab)
+        letters = "vd" if self.head is None else "dv"
+        kernel = jax.reshard(
+            self._head_kernel, jax.P(*(vocab if letter == "v" else None for letter in letters))
         )
-        if row is not None:
-            logits = row.add_to_logits(logits, x)
-        return jnp.where(self.token_mask[...], logits, -jnp.inf)
+        out = jax.P(rows or None, None, vocab or None)
+        return functools.partial(self._logits, kernel, out=out)
+
+    @property
+    def _head_kernel(self) -> Float[Array, "_ _"]:
+        """The weight of the head, [V D] of a tied one and [D V] of its own."""
+        return (self.embed.table if self.head is None else self.head.kernel)[...]
+
+    def _logits(
+        self, kernel: Float[Array, "_ _"], hidden: Float[Array, "B L D"], out: jax.P
+    ) -> Float[Array, "B L V"]:
+        module = self.embed if self.head is None else self.head
+        x = self.final_norm(hidden)
+        return project_logits(module, kernel, self.token_mask[...], x, out)
 
     def prefill(self, tokens: Int[Array, "P S"], lengths: Int[Array, " P"]) -> PrefixCache:
         """Keys and values of right-padded prompts with `lengths` tokens.
@@ -203,19 +205,19 @@ class Decoder(nnx.Module):
             )
 
     def _embed(self, tokens: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-        """Token embeddings; the table is gathered over `fsdp` first, or XLA rematerializes it."""
+        """Token embeddings."""
         if tokens.shape[0] % self._batch_divisor:
             raise UnsupportedError(
                 f"{tokens.shape[0]} rows do not divide over the {self._batch_divisor} devices that "
                 f"share a batch",
                 hint=f"pad the batch to a multiple of {self._batch_divisor} rows",
             )
-        spec = self.rules.spec
-        table = jax.reshard(self.embed.table[...], spec(activation_axes("vd")))
-        rows = table.at[tokens].get(out_sharding=spec(activation_axes("bld")))
-        if self.embed.row is not None:
-            rows = self.embed.row.add_to_embeddings(rows, tokens)
-        return rows.astype(self.options.compute_dtype)
+        row, dtype = self.embed.row, self.options.compute_dtype
+        looked_up = dtype if row is None else jnp.dtype(jnp.float32)
+        rows = look_up(self.embed.table[...], tokens, self.rules, looked_up)
+        if row is not None:
+            rows = row.add_to_embeddings(rows, tokens)
+        return rows.astype(dtype)
 
     def _forward(
         self,

@@ -7,6 +7,7 @@ mixed-precision training does (arXiv:1710.03740); all sums stay float32.
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ def einsum_fp32_accum(
     dtype: jnp.dtype | None = None,
     result: jnp.dtype | None = None,
     gathered: jax.P | None = None,
+    gathered_x: jax.P | None = None,
     out: jax.P | None = None,
 ) -> jax.Array:
     """einsum(equation, x, w) of operands in `dtype`, summed in float32.
@@ -37,46 +39,53 @@ def einsum_fp32_accum(
         result: dtype of the result and of the gradient of x as the products write them; float32
             unless given.
         gathered: sharding in which w meets x, None to leave it (always inside `jax.shard_map`).
+        gathered_x: the same of x.
         out: sharding of the result, None where there is no mesh to say it of.
     """
     dtypes = jnp.dtype(dtype or x.dtype), jnp.dtype(result or jnp.float32)
-    return _product(equation, dtypes, gathered, out, x, w)
+    return _product(equation, dtypes, _Specs(gathered_x, gathered, out), x, w)
 
 
 _Dtypes = tuple[jnp.dtype, jnp.dtype]
 """Of the operands, and of the result."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+class _Specs(NamedTuple):
+    """Shardings of the operands where they meet, and of the result."""
+
+    x: jax.P | None
+    w: jax.P | None
+    out: jax.P | None
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _product(
     equation: str,
     dtypes: _Dtypes,
-    gathered: jax.P | None,
-    out: jax.P | None,
+    specs: _Specs,
     x: jax.Array,
     w: jax.Array,
 ) -> jax.Array:
     dtype, result = dtypes
-    return _einsum(equation, x.astype(dtype), _gather(w, dtype, gathered), out, result)
+    x, w = _gather(x, dtype, specs.x), _gather(w, dtype, specs.w)
+    return _einsum(equation, x, w, specs.out, result)
 
 
 def _forward(
     equation: str,
     dtypes: _Dtypes,
-    gathered: jax.P | None,
-    out: jax.P | None,
+    specs: _Specs,
     x: jax.Array,
     w: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     # The stored weight is kept, not the gathered one: it is there anyway and 1/fsdp of the size.
-    return _product(equation, dtypes, gathered, out, x, w), (x, w)
+    return _product(equation, dtypes, specs, x, w), (x, w)
 
 
 def _backward(
     equation: str,
     dtypes: _Dtypes,
-    gathered: jax.P | None,
-    out: jax.P | None,
+    specs: _Specs,
     kept: tuple[jax.Array, jax.Array],
     cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
@@ -85,16 +94,16 @@ def _backward(
     inputs, result = equation.split("->")
     x_letters, w_letters = inputs.split(",")
     dy = cotangent.astype(dtype)
-    meshed = out is not None
+    meshed = specs.out is not None
     dx = _einsum(
         f"{result},{w_letters}->{x_letters}",
         dy,
-        _gather(w, dtype, gathered),
+        _gather(w, dtype, specs.w),
         jax.typeof(x).sharding.spec if meshed else None,
         result_dtype,
     )
     dw = jax.lax.platform_dependent(
-        x.astype(dtype),
+        _gather(x, dtype, specs.x),
         dy,
         cpu=partial(_weight_gradient_on_cpu, x_letters, result, w_letters, w, meshed),
         default=partial(_weight_gradient, x_letters, result, w_letters, w, meshed),
@@ -140,10 +149,10 @@ def _weight_gradient_on_cpu(
     return _weight_gradient(turned, result, w_letters, w, meshed, copy, dy)
 
 
-def _gather(w: jax.Array, dtype: jnp.dtype, gathered: jax.P | None) -> jax.Array:
-    """The weight as it enters the product; cast first, so that half the bytes travel."""
-    w = w.astype(dtype)
-    return w if gathered is None else jax.reshard(w, gathered)
+def _gather(operand: jax.Array, dtype: jnp.dtype, spec: jax.P | None) -> jax.Array:
+    """An operand as it enters the product; cast first, so that half the bytes travel."""
+    cast = operand.astype(dtype)
+    return cast if spec is None else jax.reshard(cast, spec)
 
 
 def _einsum(

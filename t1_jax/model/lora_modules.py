@@ -161,8 +161,11 @@ class TokenEmbeddingDelta(nnx.Module):
             gathered=spec(activation_axes("d")),
             out=spec(activation_axes("bl")),
         )
+        # Logits may be sharded over the vocabulary instead of the rows.
+        rows, length, vocab = jax.typeof(logits).sharding.spec
+        delta_logit = jax.reshard(delta_logit, jax.P(rows, length))
         is_token = jnp.arange(logits.shape[-1]) == self.token_id
-        is_token = jax.reshard(is_token, spec(activation_axes("v")))
+        is_token = jax.reshard(is_token, jax.P(vocab))
         return logits + jnp.where(is_token, delta_logit[..., None], 0)
 
     def merged(self, table: jax.Array, axis: int) -> jax.Array:
@@ -170,7 +173,7 @@ class TokenEmbeddingDelta(nnx.Module):
         letters = "vd" if axis == 0 else "dv"
         spec = self._rules.spec(weight_axes(letters))
         is_token = jnp.expand_dims(jnp.arange(table.shape[axis]) == self.token_id, 1 - axis)
-        delta = jnp.expand_dims(self.delta[...], axis)
+        delta = jnp.expand_dims(jax.reshard(self.delta[...], jax.P(spec[1 - axis])), axis)
         return jnp.where(
             jax.reshard(is_token, jax.P(*(spec[i] if i == axis else None for i in range(2)))),
             (table.astype(jnp.float32) + delta).astype(table.dtype),

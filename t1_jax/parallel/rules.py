@@ -39,7 +39,8 @@ class ShardingRules:
         batch: rows of activations.
         length: token positions.
         act_embed: the embed dimension of activations.
-        embed: the embed dimension of weights (FSDP gathers it before use).
+        embed: the embed dimension of weights (FSDP gathers it before use). Embedding table and head
+            have their vocabulary there instead, see `table`.
         heads: query heads.
         kv_heads: key and value heads.
         mlp: feed-forward units.
@@ -69,8 +70,15 @@ class ShardingRules:
                 )
 
     def table(self) -> dict[str, tuple[str, ...]]:
-        """The rules as a dictionary."""
-        return {field.name: self.__dict__[field.name] for field in fields(self)}
+        """The rules as a dictionary, and the axis `vocab_rows` of embedding table and head.
+
+        These two are sharded over the vocabulary alone, over the axes of both `embed` and `vocab`:
+        their products then need activations of other devices instead of their weights, which are
+        many times as large (arXiv:1909.08053, section 3).
+        """
+        rules = {field.name: self.__dict__[field.name] for field in fields(self)}
+        more = tuple(axis for axis in self.vocab if axis not in self.embed)
+        return rules | {"vocab_rows": self.embed + more}
 
     def spec(self, axes: Sequence[str | None]) -> jax.P:
         """The partition of an array with these logical axes.
@@ -100,7 +108,12 @@ class ShardingRules:
 
 
 def weight_axes(letters: str) -> tuple[str | None, ...]:
-    """Logical axes of a weight with these dimension letters; D is `embed`, not `act_embed`."""
+    """Logical axes of a weight with these dimension letters.
+
+    D is `embed`, not `act_embed`; beside a V it is not sharded, as V has its mesh axes.
+    """
+    if "v" in letters:
+        return tuple("vocab_rows" if letter == "v" else None for letter in letters)
     return tuple("embed" if letter == "d" else LETTER_AXES[letter] for letter in letters)
 
 

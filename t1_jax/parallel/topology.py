@@ -23,8 +23,8 @@ class Chip:
         memory: bytes of memory that a program may use.
         peak_flops: dense bfloat16 FLOP/s; None if unknown.
         memory_bandwidth: bytes/s between memory and cores; None if unknown.
-        link_bandwidth: bytes/s that a chip sends over all its links to the others, one way; None if
-            unknown.
+        link_bandwidth: bytes/s one way over a link to a neighbor, of a GPU over all of its links;
+            None if unknown.
     """
 
     name: str
@@ -40,15 +40,15 @@ CHIPS: Mapping[str, Chip] = {
     for chip in (
         Chip(
             name="v5e", platform="tpu", memory=int(15.75 * _GIB), peak_flops=197e12,
-            memory_bandwidth=819e9, link_bandwidth=4 * 45e9,
+            memory_bandwidth=819e9, link_bandwidth=45e9,
         ),
         Chip(
             name="v5p", platform="tpu", memory=95 * _GIB, peak_flops=459e12,
-            memory_bandwidth=2765e9, link_bandwidth=6 * 90e9,
+            memory_bandwidth=2765e9, link_bandwidth=90e9,
         ),
         Chip(
             name="v6e", platform="tpu", memory=int(31.25 * _GIB), peak_flops=918e12,
-            memory_bandwidth=1640e9, link_bandwidth=4 * 90e9,
+            memory_bandwidth=1640e9, link_bandwidth=90e9,
         ),
         Chip(
             name="h100", platform="gpu", memory=80 * 10**9, peak_flops=989e12,
@@ -71,6 +71,8 @@ _FLAT = {
 # A v5p is named by its TensorCores, of which a chip has two.
 _CUBES = {8: "2x2x1", 16: "2x2x2", 32: "2x2x4", 64: "2x4x4", 128: "4x4x4"}
 _SLICES: Mapping[str, Mapping[int, str]] = {"v5e": _FLAT, "v6e": _FLAT, "v5p": _CUBES}
+# A v5e or v6e has a ring along an axis of this many chips, a v5p along all axes of whole cubes.
+_RING, _CUBE = 16, 4
 _LARGEST_HOST = 64
 
 
@@ -89,6 +91,22 @@ class Topology:
     chip: Chip
     num_devices: int
     shape: str = ""
+
+    @property
+    def links(self) -> int:
+        """Links to neighbors of the chip that has fewest: at an end of every axis without a ring.
+
+        Source: https://jax-ml.github.io/scaling-book/tpus, "TPU networking".
+        """
+        if not self.shape:
+            return 1
+        axes = [int(size) for size in self.shape.split("x")]
+        if _SLICES[self.chip.name] is _CUBES:
+            rings = [all(size % _CUBE == 0 for size in axes)] * len(axes)
+        else:
+            rings = [size == _RING for size in axes]
+        ends = (min(size - 1, 2 if ring else 1) for size, ring in zip(axes, rings, strict=True))
+        return sum(ends)
 
     def devices(self) -> Sequence[Any]:
         """Devices to compile for: descriptions of TPU chips, and CPU devices for all others.

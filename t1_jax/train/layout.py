@@ -422,7 +422,7 @@ def _placed(
 ) -> PlacedMicroBatch:
     """The rows of these numbers as one micro-batch of `shape`."""
     chosen = [rows[number] for number in numbers]
-    by_target = (shape[0], _power_of_two(max(len(row.targets) for row in chosen)))
+    by_target = (shape[0], _target_slots(max(len(row.targets) for row in chosen)))
     by_embedding = (shape[0], max(len(row.emb_positions) for row in chosen))
     place = functools.partial(place_rows, letters="bl", mesh_context=mesh_context)
 
@@ -468,6 +468,16 @@ def _padded(
     return table
 
 
-def _power_of_two(size: int) -> int:
-    """The next power of two from 16 up, or 0: so that target counts make few shapes."""
-    return max(1 << (size - 1).bit_length(), 16) if size else 0
+def _target_slots(count: int) -> int:
+    """Slots for so many targets: few sizes, so that they make few shapes, and few of them empty.
+
+    Powers of two from 16 to 64 (0 stays 0), then multiples of a quarter of the power of two below.
+    A thought of 256 tokens with its `<emb_token>` has 257 targets, for which 512 slots would double
+    the work of the head.
+    """
+    if not count:
+        return 0
+    if count <= 64:
+        return max(1 << (count - 1).bit_length(), 16)
+    step = 1 << ((count - 1).bit_length() - 3)
+    return -(-count // step) * step

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Shaped
 
-from t1_jax.model import AttentionMask, Decoder, to_embeddings
+from t1_jax.model import AttentionMask, Decoder, take_positions, to_embeddings
 from t1_jax.parallel import activation_axes
 from t1_jax.train.layout import MicroBatch
 from t1_jax.train.losses import PolicyConfig, policy_loss
@@ -84,7 +84,7 @@ def target_logps(
 ) -> Float[Array, "B A"]:
     """The log-probabilities of a micro-batch's targets, without a gradient."""
     decoder = nnx.merge(graphdef, trained, frozen)
-    states = gather_positions(decoder, _hidden(decoder, batch), batch.logit_positions)
+    states = take_positions(_hidden(decoder, batch), batch.logit_positions, decoder.rules)
     return token_log_probs(decoder, states, batch.targets.token_ids, temperature=temperature)[0]
 
 
@@ -159,7 +159,7 @@ def _hidden(decoder: Decoder, batch: MicroBatch) -> Float[Array, "B L D"]:
 def _embeddings(
     decoder: Decoder, hidden: Float[Array, "B L D"], batch: MicroBatch
 ) -> Float[Array, "B M D"]:
-    return to_embeddings(decoder, gather_positions(decoder, hidden, batch.emb_positions))
+    return to_embeddings(decoder, take_positions(hidden, batch.emb_positions, decoder.rules))
 
 
 def _token_loss_and_embeddings(
@@ -179,7 +179,7 @@ def _token_loss(
 ) -> tuple[Array, TokenLosses]:
     """The weighted sum of SFT and policy loss over the targets of a micro-batch."""
     targets = batch.targets
-    states = gather_positions(decoder, hidden, batch.logit_positions)
+    states = take_positions(hidden, batch.logit_positions, decoder.rules)
     entropy_bonus = objective.policy is not None and objective.policy.entropy_coef > 0
     logps, entropy = token_log_probs(
         decoder,
@@ -231,14 +231,6 @@ def _token_loss(
     return value, TokenLosses(sums, logps)
 
 
-def gather_positions(
-    decoder: Decoder, hidden: Float[Array, "B L D"], positions: Int[Array, "B A"]
-) -> Float[Array, "B A D"]:
-    """The hidden states at some positions of each row."""
-    rows = jnp.arange(hidden.shape[0])[:, None]
-    return hidden.at[rows, positions].get(out_sharding=decoder.rules.spec(activation_axes("bld")))
-
-
 def token_log_probs(
     decoder: Decoder,
     hidden: Float[Array, "B A D"],
@@ -262,10 +254,14 @@ def token_log_probs(
         entropy_gradient: whether the entropy has a gradient, for an entropy bonus; otherwise it is
             a constant, which saves work in the backward pass.
     """
+    logits_of = decoder.vocab_parallel_logits()
+    # Reshapes of a single row lose its sharding unless it is given.
+    by_row = decoder.rules.spec(activation_axes("bl"))
 
     def chunk(inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         states, ids = inputs
-        logits = decoder.logits(states) / temperature
+        logits = logits_of(states) / temperature
+        ids = jax.reshard(ids, jax.P(*jax.typeof(logits).sharding.spec[:2]))
         # One pass finds the maximum, and a second one all sums: logits are large and made of bytes.
         highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
         weights = jnp.exp(logits - highest)
@@ -279,12 +275,10 @@ def token_log_probs(
         entropy = log_total - jnp.sum(weights * finite, axis=-1) / total
         if not entropy_gradient:
             entropy = jax.lax.stop_gradient(entropy)
-        return target_logits - log_total, entropy
+        return jax.reshard((target_logits - log_total, entropy), by_row)
 
     count = targets.shape[1]
     size = min(CHUNK, count)
-    # Reshapes of a single row lose its sharding unless it is given.
-    by_row = decoder.rules.spec(activation_axes("bl"))
     # One program for all chunks: a row with a shared prefix has thousands of targets.
     logps, entropies = jax.lax.map(
         jax.checkpoint(chunk, prevent_cse=False),

@@ -121,8 +121,8 @@ def test_random_weights_do_not_depend_on_the_mesh() -> None:
 def test_weights_are_split_as_the_rules_say() -> None:
     params = nnx.to_pure_dict(nnx.state(build(UNTIED, placement_of(*MESHES[0])).decoder, nnx.Param))
     shards = jax.tree.map(lambda leaf: leaf.addressable_shards[0].data.shape, params)
-    assert shards["embed"]["table"] == (56 // 2, 16 // 2)
-    assert shards["head"]["kernel"] == (16 // 2, 56 // 2)
+    assert shards["embed"]["table"] == (56 // 4, 16)
+    assert shards["head"]["kernel"] == (16, 56 // 4)
     assert shards["blocks"]["attention"]["q"]["kernel"] == (2, 16 // 2, 4 // 2, 6)
     assert shards["blocks"]["mlp"]["down"]["kernel"] == (2, 24 // 2, 16 // 2)
     assert shards["final_norm"]["scale"] == (16 // 2,)
@@ -132,7 +132,7 @@ def test_weights_are_split_as_the_rules_say() -> None:
     ("changes", "mesh", "message"),
     [
         ({}, MeshConfig(tensor=4), r"attention\.k\.kernel: dimension K .* size 2 .* 4 devices"),
-        ({"embed_dim": 12}, MeshConfig(fsdp=8), r"embed\.table: dimension D .* size 12"),
+        ({"embed_dim": 12}, MeshConfig(fsdp=8), r"attention_norm\.scale: dimension D .* size 12"),
         ({"vocab_multiple": 1, "vocab_size": 51}, MeshConfig(tensor=2), r"dimension V .* size 51"),
         ({"mlp_dim": 23}, MeshConfig(tensor=2), r"mlp\.gate\.kernel: dimension F .* size 23"),
     ],

@@ -94,7 +94,9 @@ def test_weight_that_does_not_divide_names_dimension_size_and_devices() -> None:
     ):
         mesh_context.check_weight("blocks.attention.q.kernel", "ydnh", (3, 6, 6, 5))
     with pytest.raises(ConfigError, match=r"dimension D \(embed\) of size 5 .* 2 devices\n.*fsdp"):
-        mesh_context.check_weight("embed.table", "vd", (8, 5))
+        mesh_context.check_weight("blocks.mlp.gate.kernel", "ydf", (3, 5, 8))
+    with pytest.raises(ConfigError, match=r"dimension V \(vocab_rows\) of size 12 .* 8 devices"):
+        mesh_context.check_weight("embed.table", "vd", (12, 5))
 
 
 def test_weight_with_other_rank_than_letters_is_a_fault_of_ours() -> None:

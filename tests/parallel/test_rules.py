@@ -15,7 +15,7 @@ def test_default_table_splits_rows_heads_units_and_vocabulary() -> None:
     assert spec(activation_axes("blnh")) == jax.P(("data", "fsdp"), None, ("tensor",), None)
     assert spec(activation_axes("pgksh")) == jax.P(("data", "fsdp"), None, ("tensor",), None, None)
     assert spec(weight_axes("ydnh")) == jax.P(None, ("fsdp",), ("tensor",), None)
-    assert spec(weight_axes("vd")) == jax.P(("tensor",), ("fsdp",))
+    assert spec(weight_axes("vd")) == jax.P(("fsdp", "tensor"), None)
 
 
 def test_width_of_weights_and_activations_are_different_axes() -> None:
@@ -58,4 +58,5 @@ def test_table_holds_every_field() -> None:
     table = ShardingRules(length=("fsdp",), batch=("data",)).table()
     assert table["length"] == ("fsdp",)
     assert table["batch"] == ("data",)
-    assert len(table) == 8
+    assert table["vocab_rows"] == ("fsdp", "tensor")  # of embedding table and head
+    assert len(table) == 9

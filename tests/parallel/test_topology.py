@@ -25,6 +25,14 @@ def test_a_name_is_a_number_of_devices(name: str, devices: int, shape: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "links"),
+    [("v5e-8", 2), ("v5e-128", 3), ("v5e-256", 4), ("v5p-8", 2), ("v5p-64", 3), ("v5p-128", 6)],
+)
+def test_a_chip_at_an_end_has_fewest_links(name: str, links: int) -> None:
+    assert find_topology(name).links == links
+
+
+@pytest.mark.parametrize(
     ("name", "told"),
     [
         ("v7-8", "known chips are v5e, v5p"),

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from t1_jax.model import Decoder
-from t1_jax.train.objective import CHUNK, gather_positions, token_log_probs
+from t1_jax.train.objective import CHUNK, token_log_probs
 from tests.model.tiny import COMPILE_FAST, Model, build, tiny
 
 UNTIED = tiny(tie_embeddings=False)
@@ -83,10 +83,3 @@ def test_gradients_are_those_of_plain_autodiff(model: Model, bonus: bool) -> Non
     for one, other in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4 * (1 + 9 * bonus))
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(found[0])) > 0.1
-
-
-def test_positions_are_gathered_from_their_own_rows(model: Model) -> None:
-    hidden, _ = drawn(5)
-    positions = np.array([[4, 0], [1, 1], [2, 3]], np.int32)
-    found = model.run(gather_positions, model.place(hidden, "bld"), model.place(positions))
-    np.testing.assert_array_equal(found, hidden[np.arange(ROWS)[:, None], positions])

@@ -185,6 +185,9 @@ def row_groups(
         rows_of = stage.micro_batch.rows_of(length, mesh_context.batch_divisor)
         whole = replace(stage.micro_batch, rows=rows_of, tokens=rows_of * length)
         (placed,) = micro_batches([row] * rows_of, whole, single_device_mesh_context(), pad_id=0)
+        if stage.losses.policy and stage.policy.resolved().beta > 0:
+            logps = jnp.zeros(placed.arrays.targets.token_ids.shape)
+            placed = placed.with_logps(reference=logps)
         groups.append(
             RowGroup(
                 name=name,

@@ -14,7 +14,11 @@ _COMPUTATION = re.compile(r"^(ENTRY\s+)?%?([\w.\-]+)\s+\(.*->.*\{\s*$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT\s+)?%?[\w.\-]+\s+=\s+(.*?)\s([a-z][a-z0-9\-]*)\(")
 _CALLED = re.compile(r"\b(body|calls|to_apply|branch_computations)=(\{[^}]*\}|%?[\w.\-]+)")
 _TRIPS = re.compile(r'known_trip_count"?\s*[:=]\s*\{"?n"?[:=]"?(\d+)"?\}')
+_CONDITION = re.compile(r"\bcondition=%?([\w.\-]+)")
+_LESS = re.compile(r"ROOT\s.*\scompare\(%?([\w.\-]+), %?([\w.\-]+)\), direction=LT")
+_CHAIN = re.compile(r'\bchain_id="(\d+)"')
 _GROUPS = re.compile(r"replica_groups=(?:\[(\d+),(\d+)\]<=|\{\{([\d,]*)\})")
+_NAMED_GROUPS = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
 _SHAPE = re.compile(r"\b(pred|[a-z]+\d+(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 
 
@@ -33,23 +37,30 @@ class Collective:
     sent: float
 
 
-def collectives(text: str, num_devices: int) -> list[Collective]:
+def collectives(text: str, num_devices: int, *, loop_trips: int = 1) -> list[Collective]:
     """The collectives of a compiled module, over all trips of its loops, largest first.
 
-    `text` is that of `jax.stages.Compiled.as_text`. A loop whose number of trips the compiler does
-    not state counts once.
+    `text` is that of `jax.stages.Compiled.as_text`. A loop whose number of trips is not known runs
+    `loop_trips` times.
     """
     computations, entry = _computations(text)
     counts: dict[str, int] = defaultdict(int)
     sent: dict[str, float] = defaultdict(float)
 
-    def visit(name: str, times: int) -> None:
+    def visit(name: str, times: int, seen: set[str]) -> None:
         for line in computations.get(name, ()):
             match = _INSTRUCTION.match(line)
             if match is None:
                 continue
             kind = match[2].removesuffix("-start")
             if kind in KINDS:
+                # A TPU overlaps a collective with computation by writing it into several fusions:
+                # that which starts it, that which ends it, and those between.
+                chain = _CHAIN.search(line)
+                if chain is not None:
+                    if chain[1] in seen:
+                        continue
+                    seen.add(chain[1])
                 size = _bytes_sent(kind, match[1], line, num_devices)
                 if kind == "all-reduce" and _FUSED_SCATTER in name:
                     kind, size = "reduce-scatter", size / 2
@@ -58,13 +69,60 @@ def collectives(text: str, num_devices: int) -> list[Collective]:
             for role, target in _CALLED.findall(line):
                 if role == "to_apply" and kind != "call":
                     continue  # the reduction of single numbers
-                trips = _TRIPS.search(line) if role == "body" else None
+                trips = _trips(line, computations, loop_trips) if role == "body" else 1
                 for called in target.strip("{}").split(","):
-                    visit(called.strip().lstrip("%"), times * (int(trips[1]) if trips else 1))
+                    inside = set() if role == "body" else seen
+                    visit(called.strip().lstrip("%"), times * trips, inside)
 
-    visit(entry, 1)
+    visit(entry, 1, set())
     found = [Collective(kind=kind, count=counts[kind], sent=sent[kind]) for kind in counts]
     return sorted(found, key=lambda each: -each.sent)
+
+
+def _trips(loop: str, computations: dict[str, list[str]], unknown: int) -> int:
+    """Trips of a `while`: as stated, or those of a counter from 0 that is below a constant.
+
+    XLA's TPU back end states none.
+    """
+    if stated := _TRIPS.search(loop):
+        return int(stated[1])
+    condition = _CONDITION.search(loop)
+    lines = computations.get(condition[1], []) if condition else []
+    less = next((match for line in lines if (match := _LESS.search(line))), None)
+    if less is None:
+        return unknown
+    index, limit = _counter_index(less[1], lines), _constant(less[2], lines)
+    body = _CALLED.search(loop)
+    if index is None or limit is None or body is None:
+        return unknown
+    return -(-limit // _step(index, computations.get(body[2].lstrip("%"), [])))
+
+
+def _definition(name: str, lines: list[str]) -> str:
+    """The line that defines a value; empty for none."""
+    head = re.compile(rf"\s+(?:ROOT\s+)?%?{re.escape(name)}\s+=\s")
+    return next((line for line in lines if head.match(line)), "")
+
+
+def _constant(name: str, lines: list[str]) -> int | None:
+    value = re.search(r"\sconstant\((\d+)\)", _definition(name, lines))
+    return int(value[1]) if value else None
+
+
+def _counter_index(name: str, lines: list[str]) -> int | None:
+    element = re.search(r"get-tuple-element\(.*\), index=(\d+)", _definition(name, lines))
+    return int(element[1]) if element else None
+
+
+def _step(index: int, body: list[str]) -> int:
+    """What a trip adds to this element of the state; 2 in a loop that XLA unrolled once."""
+    root = next((line for line in body if line.lstrip().startswith("ROOT")), "")
+    operands = re.search(r"\stuple\((.*?)\)", re.sub(r"/\*.*?\*/", "", root))
+    if operands is None:
+        return 1
+    name = operands[1].split(",")[index].split()[-1].lstrip("%")
+    added = re.search(r"\sadd\(%?[\w.\-]+, %?([\w.\-]+)\)", _definition(name, body))
+    return (_constant(added[1], body) if added else None) or 1
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
@@ -76,7 +134,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
         if head is not None:
             lines = computations.setdefault(head[2], [])
             entry = head[2] if head[1] else entry
-        elif line.startswith("}"):
+        elif line.rstrip() == "}":  # strings of Pallas kernels have lines that begin with one
             lines = None
         elif lines is not None:
             lines.append(line)
@@ -103,6 +161,9 @@ def _bytes_sent(kind: str, result: str, line: str, num_devices: int) -> float:
 
 
 def _group_size(line: str, num_devices: int) -> int:
+    if named := _NAMED_GROUPS.search(line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
     match = _GROUPS.search(line)
     if match is None:
         return num_devices

@@ -29,6 +29,7 @@ from t1_jax.train.ahead.abstract import (
     residuals,
     row_groups,
 )
+from t1_jax.train.ahead.ideal import WeightPasses
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.model import sampler_weights
 from t1_jax.train.objective import (
@@ -55,6 +56,8 @@ class Program:
         resident: names of `StagePrograms.state` that are in memory beside its arguments.
         beside: further bytes on each device while it runs, such as residuals that are kept.
         loop_trips: trips of its `while` loop.
+        weight_passes: how often it must gather the sharded weights, and whether it has gradients to
+            add up.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Program:
     resident: tuple[str, ...]
     beside: int = 0
     loop_trips: int = 1
+    weight_passes: WeightPasses = WeightPasses()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -150,6 +154,14 @@ def _update_programs(
                 **more,
             )
 
+        if stage.losses.policy and stage.policy.resolved().beta > 0 and group.targets:
+            programs.append(
+                program(
+                    f"reference, {group.name}", target_logps, *inputs, arrays,
+                    stage.rollout.temperature, runs=group.count,
+                    weight_passes=WeightPasses(gathers=1),
+                )
+            )  # fmt: skip
         if contrastive and stage.micro_batch.keep_residuals:
             forward = jax.eval_shape(
                 functools.partial(forward_with_vjp, parts.graphdef, objective=objective.tokens),
@@ -163,31 +175,29 @@ def _update_programs(
             programs += [
                 program(
                     f"forward, {group.name}", forward_with_vjp, *inputs, arrays, objective.tokens,
-                    runs=group.count, beside=-own,
+                    runs=group.count, beside=-own, weight_passes=WeightPasses(gathers=1),
                 ),
                 program(
                     f"backward, {group.name}", apply_vector_grads, trained, vjp, vector_grads,
                     runs=group.count, beside=-own, resident=("weights", "frozen"),
+                    weight_passes=WeightPasses(gathers=1, gradients=True),
                 ),
             ]  # fmt: skip
             continue
         if vector_grads is not None:
             programs.append(
-                program(f"embed, {group.name}", embed, *inputs, arrays, runs=group.count)
-            )
+                program(
+                    f"embed, {group.name}", embed, *inputs, arrays,
+                    runs=group.count, weight_passes=WeightPasses(gathers=1),
+                )
+            )  # fmt: skip
         programs.append(
             program(
                 f"forward and backward, {group.name}", accumulate_gradients, *inputs, trained,
                 arrays, vector_grads, objective.tokens, runs=group.count,
+                weight_passes=WeightPasses(gathers=2, gradients=True),
             )
         )  # fmt: skip
-        if stage.losses.policy and stage.policy.resolved().beta > 0 and group.targets:
-            programs.append(
-                program(
-                    f"reference, {group.name}", target_logps, *inputs, arrays,
-                    stage.rollout.temperature, runs=group.count,
-                )
-            )  # fmt: skip
     programs = [replace(each, beside=each.beside + kept) for each in programs]
     update = jax.jit(optimizer.apply, donate_argnums=0)
     programs.append(
@@ -223,6 +233,7 @@ def _rollout_programs(
     batches = -(-stage.data.batch_size // prompts)
     chunks = -(-(rollout.max_thought_tokens + 1) // steps)
     shape = f"{prompts} x {n}"
+    once = WeightPasses(gathers=int(not model.gathered))
     programs = [
         Program(
             name="copy for sampling",
@@ -232,6 +243,7 @@ def _rollout_programs(
             ),
             runs=1,
             resident=("optimizer", "reference"),
+            weight_passes=WeightPasses(gathers=int(bool(model.gathered))),
         ),
         Program(
             name=f"prefill ({prompts} x {length})",
@@ -241,6 +253,7 @@ def _rollout_programs(
             ),
             runs=batches,
             resident=resident,
+            weight_passes=once,
         ),
         Program(
             name=f"decode {steps} tokens ({shape})",
@@ -253,10 +266,11 @@ def _rollout_programs(
             runs=batches * chunks,
             resident=resident,
             loop_trips=steps,
+            weight_passes=WeightPasses(gathers=steps * once.gathers),
         ),
     ]  # fmt: skip
     if stage.losses.policy:
-        programs.append(_encode_program(config, graph, weights, mesh_context, resident))
+        programs.append(_encode_program(config, graph, weights, mesh_context, resident, once))
     return programs, bytes_per_device((state.prefix, state.suffix))
 
 
@@ -266,6 +280,7 @@ def _encode_program(
     weights: nnx.State,
     mesh_context: MeshContext,
     resident: tuple[str, ...],
+    weight_passes: WeightPasses,
 ) -> Program:
     """Encoding of documents that rewards rank; its number of runs depends on the pool."""
     buckets = BucketConfig()
@@ -280,6 +295,7 @@ def _encode_program(
         ),
         runs=0,
         resident=resident,
+        weight_passes=weight_passes,
     )
 
 

@@ -1,16 +1,22 @@
 """Compiles the programs of a run for a topology: memory by kind, collectives, time of a step."""
 
+import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
+
 from t1_jax.model import DecoderConfig, flops_per_token
 from t1_jax.parallel import Topology, make_mesh_context
 from t1_jax.train.ahead.abstract import abstract_model
 from t1_jax.train.ahead.flops import count_flops
 from t1_jax.train.ahead.hlo import Collective, collectives
+from t1_jax.train.ahead.ideal import ideal_sent
 from t1_jax.train.ahead.programs import Program, StagePrograms, stage_programs
 from t1_jax.train.checks import check_shapes
 from t1_jax.train.config import StageConfig, TrainConfig
@@ -18,6 +24,8 @@ from t1_jax.train.config import StageConfig, TrainConfig
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded hbm capacity")
 _USED = re.compile(r"Used ([\d.]+)([GMK]) of")
 _UNIT = {"G": 2**30, "M": 2**20, "K": 2**10}
+_ROLLOUT = ("copy", "prefill", "decode")
+"""How the names of programs begin that sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,8 @@ class ProgramReport:
         beside: what else is in memory: optimizer state, residuals and others.
         flops: FLOPs of an execution over all devices, recomputation included.
         collectives: what the devices send each other.
+        ideal: bytes that a chip would send if only weights travelled, as FSDP has it; see
+            `ideal_sent`.
         seconds: time of an execution that FLOPs, memory and links allow; None on a CPU.
         bound: what takes that time: "compute", "memory" or "links".
         compile_seconds: time that compiling took.
@@ -46,9 +56,15 @@ class ProgramReport:
     beside: int
     flops: float
     collectives: tuple[Collective, ...]
+    ideal: float
     seconds: float | None
     bound: str
     compile_seconds: float
+
+    @property
+    def sent(self) -> float:
+        """Bytes that a chip sends in an execution."""
+        return math.fsum(each.sent for each in self.collectives)
 
     @property
     def peak(self) -> int:
@@ -82,6 +98,13 @@ class StageReport:
     hint: str | None
 
     @property
+    def sent_over_ideal(self) -> float | None:
+        """What a chip sends in the updates of a step over the ideal; None where that is nothing."""
+        updates = [program for program in self.programs if not program.name.startswith(_ROLLOUT)]
+        ideal = sum(program.runs * program.ideal for program in updates)
+        return sum(program.runs * program.sent for program in updates) / ideal if ideal else None
+
+    @property
     def peak(self) -> int:
         """Bytes in memory at the program that needs most."""
         return max(program.peak for program in self.programs)
@@ -94,6 +117,7 @@ class StageReport:
     def as_json(self) -> dict[str, Any]:
         """All figures."""
         found = asdict(self) | {"peak": self.peak, "fits": self.fits}
+        found["sent_over_ideal"] = self.sent_over_ideal
         return found | {"topology": self.topology.name, "memory": self.topology.chip.memory}
 
 
@@ -110,31 +134,81 @@ def compile_run(
         ConfigError: the mesh does not cover the topology, or a stage does not fit model or mesh.
         UnsupportedError: libtpu is not installed, or an attention back end that the chips lack.
     """
-    chip = topology.chip
-    mesh_context = make_mesh_context(config.mesh, devices=topology.devices())
-    check_shapes(config, shape, mesh_context.batch_divisor)
-    # GPU programs are compiled by the CPU's compiler, which has no cuDNN.
-    model_config = config.model
-    if chip.platform == "gpu" and model_config.attention == "cudnn":
-        model_config = replace(model_config, attention="xla")
-    model = abstract_model(
-        model_config, shape, mesh_context, "tpu" if chip.platform == "tpu" else "cpu"
-    )
-    with mesh_context.activate():
-        for name in config.running:
-            stage = stage_programs(config, name, model)
-            reports = []
-            for program in stage.programs:
-                log(f"{name}: compiling {program.name} for {topology.name}")
-                reports.append(_compile(program, stage, topology))
-            yield _stage_report(config, name, shape, topology, stage, reports)
+    yield from StageCompiler(shape, topology, log).run(config)
 
 
-def _compile(program: Program, stage: StagePrograms, topology: Topology) -> ProgramReport:
+class StageCompiler:
+    """Compiles stages of one model for one topology, and no program twice."""
+
+    def __init__(
+        self, shape: DecoderConfig, topology: Topology, log: Callable[[str], None]
+    ) -> None:
+        self.shape, self.topology, self._log = shape, topology, log
+        self._compiled: dict[str, ProgramReport] = {}
+
+    def run(self, config: TrainConfig) -> Iterator[StageReport]:
+        """Compiles the stages of a config that run; raises as `compile_run`."""
+        chip = self.topology.chip
+        mesh_context = make_mesh_context(config.mesh, devices=self.topology.devices())
+        check_shapes(config, self.shape, mesh_context.batch_divisor)
+        # GPU programs are compiled by the CPU's compiler, which has no cuDNN.
+        model_config = config.model
+        if chip.platform == "gpu" and model_config.attention == "cudnn":
+            model_config = replace(model_config, attention="xla")
+        platform = "tpu" if chip.platform == "tpu" else "cpu"
+        model = abstract_model(model_config, self.shape, mesh_context, platform)
+        dtype = jnp.dtype(config.model.dtype)
+        with mesh_context.activate():
+            for name in config.running:
+                stage = stage_programs(config, name, model)
+                reports = []
+                for program in stage.programs:
+                    self._log(f"{name}: compiling {program.name} for {self.topology.name}")
+                    ideal = ideal_sent(
+                        model.trained,
+                        model.parts.frozen,
+                        program.weight_passes,
+                        mesh_context,
+                        dtype,
+                    )
+                    held = sum(stage.state.get(kind, 0) for kind in program.resident)
+                    reports.append(
+                        replace(
+                            self._compile(program),
+                            name=program.name,
+                            runs=program.runs,
+                            beside=program.beside + held,
+                            ideal=ideal,
+                        )
+                    )
+                yield _stage_report(config, name, self.shape, self.topology, stage, reports)
+
+    def _compile(self, program: Program) -> ProgramReport:
+        traced = program.trace()
+        text = f"{program.loop_trips} {traced.jaxpr}"
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key not in self._compiled:
+            self._compiled[key] = _compile(program, traced, self.topology)
+        return self._compiled[key]
+
+
+def _compile(program: Program, traced: jax.stages.Traced, topology: Topology) -> ProgramReport:
+    """The report of a program, of what it needs for itself."""
     start = time.perf_counter()
-    traced = program.trace()
-    flops = count_flops(traced.jaxpr, loop_trips=program.loop_trips)
-    beside = program.beside + sum(stage.state.get(kind, 0) for kind in program.resident)
+    report = ProgramReport(
+        name=program.name,
+        runs=program.runs,
+        arguments=0,
+        outputs=0,
+        temporary=0,
+        beside=0,
+        flops=count_flops(traced.jaxpr, loop_trips=program.loop_trips),
+        collectives=(),
+        ideal=0.0,
+        seconds=None,
+        bound="memory",
+        compile_seconds=0.0,
+    )
     try:
         compiled = traced.lower().compile()
     except Exception as error:  # the compiler's own, of several types
@@ -142,22 +216,25 @@ def _compile(program: Program, stage: StagePrograms, topology: Topology) -> Prog
         if not _OUT_OF_MEMORY.search(str(error)) or used is None:
             raise
         needed = int(float(used[1]) * _UNIT[used[2]])
-        return ProgramReport(
-            name=program.name, runs=program.runs, arguments=0, outputs=0, temporary=needed,
-            beside=beside, flops=flops, collectives=(), seconds=None, bound="memory",
-            compile_seconds=time.perf_counter() - start,
-        )  # fmt: skip
+        return replace(report, temporary=needed, compile_seconds=time.perf_counter() - start)
     memory = cast("Any", compiled.memory_analysis())
-    sent = tuple(collectives(compiled.as_text() or "", topology.num_devices))
+    text = compiled.as_text() or ""
+    sent = collectives(text, topology.num_devices, loop_trips=program.loop_trips)
     arguments, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    outputs = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    moved = program.loop_trips * (arguments + memory.output_size_in_bytes) + 2 * temporary
-    seconds, bound = _roofline(flops, moved, float(sum(each.sent for each in sent)), topology)
-    return ProgramReport(
-        name=program.name, runs=program.runs, arguments=arguments, outputs=max(outputs, 0),
-        temporary=temporary, beside=beside, flops=flops, collectives=sent, seconds=seconds,
-        bound=bound, compile_seconds=time.perf_counter() - start,
-    )  # fmt: skip
+    results = memory.output_size_in_bytes
+    moved = program.loop_trips * (arguments + results) + 2 * temporary
+    total_sent = math.fsum(each.sent for each in sent)
+    seconds, bound = _roofline(report.flops, moved, total_sent, topology)
+    return replace(
+        report,
+        arguments=arguments,
+        outputs=max(results - memory.alias_size_in_bytes, 0),
+        temporary=temporary,
+        collectives=tuple(sent),
+        seconds=seconds,
+        bound=bound,
+        compile_seconds=time.perf_counter() - start,
+    )
 
 
 def _roofline(
@@ -174,7 +251,7 @@ def _roofline(
     times = {
         "compute": flops / (chip.peak_flops * topology.num_devices),
         "memory": moved / chip.memory_bandwidth,
-        "links": sent / chip.link_bandwidth,
+        "links": sent / (topology.links * chip.link_bandwidth),
     }
     bound = max(times, key=lambda name: times[name])
     return times[bound], bound
@@ -188,10 +265,9 @@ def _stage_report(
     stage: StagePrograms,
     programs: Sequence[ProgramReport],
 ) -> StageReport:
-    rollout = ("copy", "prefill", "decode")
     seconds = {"update": 0.0, "rollout": 0.0}
     for program in programs:
-        part = "rollout" if program.name.startswith(rollout) else "update"
+        part = "rollout" if program.name.startswith(_ROLLOUT) else "update"
         seconds[part] += program.runs * (program.seconds or 0.0)
     tokens = sum(group.tokens * group.count * group.batch.tokens.shape[0] for group in stage.groups)
     flops = sum(

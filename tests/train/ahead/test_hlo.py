@@ -83,3 +83,59 @@ def test_a_program_of_this_backend() -> None:
     assert [each.kind for each in found] == ["all-reduce"]
     assert found[0].sent == pytest.approx(found[0].count * 2 * 64 * 3 / 4)
     assert found[0].count in (1, 5)  # 5 where the backend states the trips
+
+
+def test_trips_of_a_loop_are_read_from_its_condition() -> None:
+    """TPUs state none; an unrolled body counts twice as fast, and a decoding loop may end early."""
+    text = """
+%body.2 (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %p = (s32[], f32[8]) parameter(0)
+  %two = s32[] constant(2)
+  %i = s32[] get-tuple-element(%p), index=0
+  %next = s32[]{:T(128)} add(%i, %two), metadata={op_name="while/add"}
+  %x = f32[100]{0} all-gather(f32[25] %w), replica_groups={{0,1,2,3}}
+  ROOT %t = (s32[], f32[8]) tuple(%next, /*index=1*/%x)
+}
+
+%cond.3 (p: (s32[], f32[8])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(7)
+  %q = (s32[], f32[8]) parameter(0)
+  %i.1 = s32[]{:T(128)} get-tuple-element(%q), index=0
+  ROOT %less = pred[]{:T(512)} compare(%i.1, %limit), direction=LT
+}
+
+%early.4 (p: (s32[], f32[8])) -> pred[] {
+  ROOT %both = pred[] and(%less, %going)
+}
+
+ENTRY %main.9 (q: f32[8]) -> f32[8] {
+  %loop = (s32[], f32[8]) while(%i), condition=%cond.3, body=%body.2
+  ROOT %other = (s32[], f32[8]) while(%loop), condition=%early.4, body=%body.2
+}
+"""
+    (found,) = collectives(text, 4, loop_trips=32)
+    assert (found.kind, found.count, found.sent) == ("all-gather", 4 + 32, (4 + 32) * 300)
+
+
+def test_a_collective_that_overlaps_computation_counts_once() -> None:
+    """It is written into the fusions that start, continue and end it. Groups may be mesh axes."""
+    text = """
+%start.1 (a: f32[25]) -> f32[100] {
+  ROOT %g = f32[100]{0} all-gather(%a), channel_id=9, replica_groups=mesh['data'=2,'fsdp'=4] \
+{'fsdp'}, frontend_attributes={chain_id="3"}
+}
+
+%done.2 (a: f32[25]) -> f32[100] {
+  ROOT %g = f32[100]{0} all-gather(%a), channel_id=9, replica_groups=mesh['data'=2,'fsdp'=4] \
+{'fsdp'}, frontend_attributes={chain_id="3"}
+}
+
+ENTRY %main.9 (q: f32[25]) -> f32[100] {
+  %kernel = f32[25] custom-call(%q), custom_call_target="tpu_custom_call", metadata={op_name="a
+}}, metadata of a Pallas kernel"}
+  %first = f32[100] fusion(%kernel), kind=kCustom, calls=%start.1
+  ROOT %last = f32[100] fusion(%first), kind=kCustom, calls=%done.2
+}
+"""
+    (found,) = collectives(text, 8)
+    assert (found.kind, found.count, found.sent) == ("all-gather", 1, 300)

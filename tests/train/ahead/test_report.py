@@ -8,7 +8,8 @@ import pytest
 from t1_jax.model import body_parameters
 from t1_jax.parallel import find_topology, single_device_mesh_context
 from t1_jax.train.ahead import compile_run
-from t1_jax.train.ahead.abstract import row_groups
+from t1_jax.train.ahead.abstract import abstract_model, row_groups
+from t1_jax.train.ahead.programs import stage_programs
 from t1_jax.train.ahead.report import fitting_hint
 from tests.train.toy_runs import S1, S3, SHAPE, merged, toy_config
 
@@ -53,6 +54,19 @@ def test_a_stage_that_does_not_fit_names_the_setting(toys) -> None:
     assert fitting_hint(config, "s1", small) == "model.remat=full"
     full = replace(config, model=replace(config.model, remat="full"))
     assert fitting_hint(full, "s1", small) == "stages.s1.micro_batch.rows=4"
+
+
+def test_a_policy_with_a_kl_term_keeps_and_runs_a_reference(toys) -> None:
+    losses = {"losses": {"policy": 1.0}, "policy": {"loss": "grpo", "beta": 0.01}}
+    config = toy_config(toys, {"s3": merged(S3, losses)}, mesh={"data": 1})
+    mesh_context = single_device_mesh_context()
+    model = abstract_model(config.model, SHAPE, mesh_context, "cpu")
+    with mesh_context.activate():
+        stage = stage_programs(config, "s3", model)
+        names = [program.name.split(" (")[0] for program in stage.programs]
+        assert "reference, thoughts" in names
+        assert stage.state["reference"] == stage.state["weights"]
+        stage.programs[names.index("forward and backward, thoughts")].trace()
 
 
 def test_packed_rows_hold_several_queries(toys) -> None:
