@@ -75,6 +75,15 @@ def search(
     thought: Annotated[
         str | None, typer.Option("--thought", help="Your own thought about the query.")
     ] = None,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--candidates",
+            min=0,
+            help="Show the thought the titles of this many documents that the query finds without "
+            "it, for example 8. The model must have been trained so.",
+        ),
+    ] = 0,
     verify: Annotated[
         int | None,
         typer.Option(
@@ -148,6 +157,11 @@ def search(
         )
     if verify_weight is not None and verify is None:
         raise ConfigError("--verify-weight needs --verify", hint="add --verify 16")
+    if candidates and not think:
+        raise ConfigError(
+            "--candidates are titles that a thought sees, and --no-think has no thought",
+            hint="leave one of them out",
+        )
     verification = None
     if verify is not None:
         weight = Verification.weight if verify_weight is None else verify_weight
@@ -155,8 +169,8 @@ def search(
     if bm25:
         _check_no_model_options(
             hybrid=hybrid or None, fusion=fusion, thought=thought, verify=verify, model=model,
-            index=index, preset=preset, dtype=dtype, task=task, instruction=instruction,
-            max_thought_tokens=max_thought_tokens,
+            candidates=candidates or None, index=index, preset=preset, dtype=dtype, task=task,
+            instruction=instruction, max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
     if output is not None:
@@ -182,9 +196,13 @@ def search(
             thought_cache=thought_cache,
             out=out,
         )
+        if candidates:
+            dense.opened.preset.require_candidates()
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense))
-        query_options = {**dense.query_options, "verify": verification}
+        query_options = {
+            **dense.query_options, "candidates": candidates, "verify": verification
+        }  # fmt: skip
         _check_fusion(fusion, hybrid=bool(hybrid))
         searcher = dense.searcher(
             out, hybrid=bool(hybrid), fusion=Fusion(method=fusion or "convex")

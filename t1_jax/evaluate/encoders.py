@@ -22,13 +22,14 @@ class QueryEncoder(Protocol):
         return_thoughts: Literal[True],
         think: bool = True,
         thoughts: Sequence[str] | None = None,
+        candidates: Sequence[Sequence[str]] | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
         sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
-        """Unit vectors, and the sampled thoughts of each query."""
+        """Unit vectors, and the sampled thoughts of each query; most rows need no candidates."""
         ...
 
     def known_task(self, task: str | None) -> str | None:

@@ -42,6 +42,7 @@ class QueryOptions(_CommonOptions, total=False):
     max_thought_tokens: int | None
     think: bool
     thoughts: Sequence[str] | None
+    candidates: Sequence[Sequence[str]] | None
     task: str | None
     instruction: str | None
     query_ids: Sequence[str] | None

@@ -20,6 +20,7 @@ from t1_jax.retrieval import (
     best_sentence,
     fuse_runs,
 )
+from t1_jax.retriever.candidates import CandidateTitles, nearest_candidates
 from t1_jax.retriever.t1 import T1
 from t1_jax.retriever.verification import Verification, verify_run
 
@@ -116,6 +117,7 @@ class Searcher:
         k: int,
         *,
         seed_by_id: bool = False,
+        candidates: int = 0,
         verify: Verification | None = None,
         show_progress_bar: bool = False,
         **query_options: Any,
@@ -126,12 +128,14 @@ class Searcher:
             queries: queries, with the documents that each excludes.
             k: documents per query.
             seed_by_id: derive the randomness of thoughts from query ids instead of texts.
+            candidates: number of documents that a first pass without a thought finds, whose titles
+                the thought sees; 0 thinks about the query alone.
             verify: reorders the nearest documents by how likely their titles are as thoughts;
                 fusion comes after.
             show_progress_bar: whether to show a bar with the time left.
             query_options: options of `T1.encode_query`; BM25 uses none.
 
-        Raises: as `T1.encode_query` and `verify_run`.
+        Raises: as `T1.encode_query`, `nearest_candidates` and `verify_run`.
         """
         depth = max(k, _FUSED_DEPTH) if self.ranking == "hybrid" else k
         if verify is not None:
@@ -143,6 +147,14 @@ class Searcher:
             scores["bm25"] = self._rank_bm25(self._bm25, queries, depth, show_progress_bar)
         if self._index is not None and self._model is not None:
             query_ids = [query.id for query in queries.queries]
+            excluded = [
+                [self._rows[name] for name in queries.excluded.get(query_id, ())]
+                for query_id in query_ids
+            ]
+            if candidates:
+                query_options["candidates"] = self._candidates(
+                    queries, excluded, candidates, query_options
+                )
             vectors, thoughts = self._model.encode_query(
                 [query.text for query in queries.queries],
                 query_ids=query_ids if seed_by_id else None,
@@ -150,10 +162,6 @@ class Searcher:
                 show_progress_bar=show_progress_bar,
                 **query_options,
             )
-            excluded = [
-                [self._rows[name] for name in queries.excluded.get(query_id, ())]
-                for query_id in query_ids
-            ]
             found = self._index.search(vectors, depth, excluded)
             scores["cosine"] = dense = found.to_run(query_ids, self._index.ids)
             if verify is not None:
@@ -174,6 +182,30 @@ class Searcher:
             if depth > k:
                 run = {query_id: dict(islice(row.items(), k)) for query_id, row in run.items()}
         return SearchResults(run=run, scores=scores, thoughts=thoughts)
+
+    def _candidates(
+        self,
+        queries: Collection,
+        excluded: Sequence[Sequence[int]],
+        k: int,
+        query_options: Mapping[str, Any],
+    ) -> list[list[str]]:
+        """Titles of the nearest documents of each query, embedded without a thought."""
+        assert self._index is not None
+        assert self._model is not None
+        if not query_options.get("think", True):
+            raise ConfigError(
+                "candidates are shown to a model that thinks, and this search does not think",
+                hint="leave out --candidates or --no-think",
+            )
+        self._model.preset.require_candidates()
+        options = {name: query_options.get(name) for name in ("task", "instruction", "batch_size")}
+        vectors = self._model.encode_query(
+            [query.text for query in queries.queries], think=False, **options
+        )
+        titles = CandidateTitles(self._model.tokenizer, self.documents)
+        names = nearest_candidates(titles, self._index, vectors, k, excluded)
+        return [[titles[name] for name in group] for group in names]
 
     def hits(self, results: SearchResults, query_id: str, query: str) -> list[Hit]:
         """The documents that a query found, best first, with their snippets."""
