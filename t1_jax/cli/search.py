@@ -84,6 +84,13 @@ def search(
             "it, for example 8. The model must have been trained so.",
         ),
     ] = 0,
+    constrained: Annotated[
+        bool,
+        typer.Option(
+            "--constrained",
+            help="Let each thought be the title of one of the documents (transductive).",
+        ),
+    ] = False,
     verify: Annotated[
         int | None,
         typer.Option(
@@ -162,6 +169,11 @@ def search(
             "--candidates are titles that a thought sees, and --no-think has no thought",
             hint="leave one of them out",
         )
+    if constrained and (not think or thought is not None):
+        raise ConfigError(
+            "--constrained chooses a thought, and nothing is to be thought here",
+            hint="leave out --constrained, or --no-think and --thought",
+        )
     verification = None
     if verify is not None:
         weight = Verification.weight if verify_weight is None else verify_weight
@@ -169,8 +181,9 @@ def search(
     if bm25:
         _check_no_model_options(
             hybrid=hybrid or None, fusion=fusion, thought=thought, verify=verify, model=model,
-            candidates=candidates or None, index=index, preset=preset, dtype=dtype, task=task,
-            instruction=instruction, max_thought_tokens=max_thought_tokens,
+            candidates=candidates or None, constrained=constrained or None, index=index,
+            preset=preset, dtype=dtype, task=task, instruction=instruction,
+            max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
     if output is not None:
@@ -201,8 +214,11 @@ def search(
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense))
         query_options = {
-            **dense.query_options, "candidates": candidates, "verify": verification
-        }  # fmt: skip
+            **dense.query_options,
+            "candidates": candidates,
+            "constrained": constrained,
+            "verify": verification,
+        }
         _check_fusion(fusion, hybrid=bool(hybrid))
         searcher = dense.searcher(
             out, hybrid=bool(hybrid), fusion=Fusion(method=fusion or "convex")

@@ -34,6 +34,8 @@ class EvaluationConfig:
         candidates: number of documents whose titles the thought sees in rows of their own: those
             that the query finds without a thought; 0 has no such rows. One row has the model's own
             thought, and two are its controls. The prompts must show candidates.
+        constrained: whether there is a row whose thoughts are titles of documents, by constrained
+            decoding over a trie of all titles. It is transductive, and its label says so.
         sentence_ablation: number of queries in the report whose thought is embedded again without
             each of its sentences, which shows what the sentence moved.
         bm25: whether the table starts with BM25.
@@ -63,6 +65,7 @@ class EvaluationConfig:
     verify: int = 0
     verify_weight: float = Verification.weight
     candidates: int = 0
+    constrained: bool = False
     sentence_ablation: int = 0
     bm25: bool = True
     bm25qs: bool = False

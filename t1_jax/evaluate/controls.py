@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from t1_jax.errors import DataError
 from t1_jax.evaluate.config import ControlName, EvaluationConfig
 from t1_jax.evaluate.encoders import QueryEncoder
 from t1_jax.evaluate.results import ThoughtRecord
-from t1_jax.generate import Thought
+from t1_jax.generate import Choices, Thought
 from t1_jax.retrieval import Collection
 
 _GIVEN = "given"
@@ -104,10 +105,18 @@ class ControlQueries:
 
     def over(self, candidates: Sequence[Sequence[str]]) -> "ControlQueries":
         """The same queries, whose prompts show these titles."""
+        queries = self._with(candidates=candidates)
+        queries.candidates = candidates
+        return queries
+
+    def constrained(self, choices: Choices) -> "ControlQueries":
+        """The same queries, whose thoughts are one of these texts each."""
+        return self._with(choices=choices)
+
+    def _with(self, **options: Any) -> "ControlQueries":
         queries = copy.copy(self)
         queries.__dict__.pop("own", None)
-        queries.candidates = candidates
-        queries._encode = partial(self._encode, candidates=candidates)
+        queries._encode = partial(self._encode, **options)
         return queries
 
     @cached_property
@@ -260,7 +269,21 @@ OVER_CANDIDATES: Mapping[str, Control] = {
 }
 """The rows of `EvaluationConfig.candidates`; their queries have candidates."""
 
-ALL_CONTROLS: Mapping[str, Control] = {**CONTROLS, VERIFIED.name: VERIFIED, **OVER_CANDIDATES}
+CONSTRAINED = Control(
+    name="constrained",
+    label="title as the thought (transductive)",
+    meaning="The thought is constrained to be the title of a document. It is transductive: the "
+    "model knows the names of all documents that are searched, as no other row does.",
+    embed=lambda queries: queries.own,
+)
+"""The row of `EvaluationConfig.constrained`."""
+
+ALL_CONTROLS: Mapping[str, Control] = {
+    **CONTROLS,
+    VERIFIED.name: VERIFIED,
+    **OVER_CANDIDATES,
+    CONSTRAINED.name: CONSTRAINED,
+}
 """What a row may be, by name."""
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.generate import SamplingParams, Thought
+from t1_jax.generate import Choices, SamplingParams, Thought
 
 
 @runtime_checkable
@@ -23,13 +23,14 @@ class QueryEncoder(Protocol):
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         candidates: Sequence[Sequence[str]] | None = None,
+        choices: Choices | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
         sampling: SamplingParams | None = None,
         show_progress_bar: bool = False,
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
-        """Unit vectors, and the sampled thoughts of each query; most rows need no candidates."""
+        """Unit vectors, and the sampled thoughts of each query."""
         ...
 
     def known_task(self, task: str | None) -> str | None:

@@ -14,6 +14,7 @@ from t1_jax.errors import DataError
 from t1_jax.evaluate.baselines import BM25Baseline, BM25QSBaseline
 from t1_jax.evaluate.config import EvaluationConfig
 from t1_jax.evaluate.controls import (
+    CONSTRAINED,
     CONTROLS,
     OVER_CANDIDATES,
     VERIFIED,
@@ -23,9 +24,9 @@ from t1_jax.evaluate.controls import (
 )
 from t1_jax.evaluate.documents import EncodedDocuments, encode_in_memory
 from t1_jax.evaluate.encoders import Encoder
-from t1_jax.evaluate.over_candidates import over_candidates
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
 from t1_jax.evaluate.sentence_ablation import ablate_sentences
+from t1_jax.evaluate.title_rows import constrained_to_titles, over_candidates
 from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
 from t1_jax.retrieval import Collection, Index, Run, build_index, score_run
@@ -87,11 +88,12 @@ def evaluate_collection(
         ConfigError: the model cannot score thoughts (`verify`), or its prompts show no candidates.
     """
     config, start = config or EvaluationConfig(), time.perf_counter()
-    extra = [
-        *([VERIFIED.name] if config.verify else []),
+    extra = (
+        *([VERIFIED.name] if config.verify else ()),
         *(OVER_CANDIDATES if config.candidates else ()),
-    ]
-    control_rows = [_row_name(system, name) for name in [*config.controls, *extra]]
+        *([CONSTRAINED.name] if config.constrained else ()),
+    )
+    control_rows = [_row_name(system, name) for name in (*config.controls, *extra)]
     others = evaluate_baselines(baselines, collection, config, split=split, taken=control_rows)
     evaluated, title = others.collection, others.title
     log(f"{title}: encoding {counted(len(evaluated.documents), 'documents')}")
@@ -130,6 +132,10 @@ def evaluate_collection(
                 f"{title}: {control.label}, {counted(config.candidates, 'documents')} of each query"
             )
             rows.append(_control_row(control, vectors, index, evaluated, config, system))
+    if config.constrained:
+        log(f"{title}: {CONSTRAINED.label}")
+        vectors = constrained_to_titles(model, queries)
+        rows.append(_control_row(CONSTRAINED, vectors, index, evaluated, config, system))
     described = System(
         name=system,
         model=facts,

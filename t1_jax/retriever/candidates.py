@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError
-from t1_jax.retrieval import Document, Index, first_sentence, normalize_text
-from t1_jax.retrieval.near_duplicates import jaccard, shingles
+from t1_jax.generate import Choices
+from t1_jax.retrieval import Document, Index, first_sentence, jaccard, normalize_text, shingles
 from t1_jax.text import T1Tokenizer, candidate_title
 
 _SIMILAR = 0.9
@@ -81,6 +81,20 @@ class CandidateTitles:
             titles.add(title)
             chosen.append(name)
         return chosen
+
+    def choices(self, names: Iterable[str]) -> Choices:
+        """The titles of documents as the only thoughts, for constrained decoding.
+
+        Such thoughts are transductive: they know the names of the documents that are searched.
+
+        Raises:
+            ConfigError: no document has a title.
+        """
+        titles = dict.fromkeys(self[name] for name in names)
+        return Choices(
+            [self._tokenizer.encode_thought(title).tolist() for title in titles],
+            end=self._tokenizer.emb_token_id,
+        )
 
     def _shingles_of(self, name: str) -> frozenset[str]:
         if name not in self._shingles:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import Thought
+from t1_jax.generate import Choices, Thought
 from t1_jax.notebook import card
 from t1_jax.progress import track
 from t1_jax.retrieval import (
@@ -118,6 +119,7 @@ class Searcher:
         *,
         seed_by_id: bool = False,
         candidates: int = 0,
+        constrained: bool = False,
         verify: Verification | None = None,
         show_progress_bar: bool = False,
         **query_options: Any,
@@ -130,6 +132,7 @@ class Searcher:
             seed_by_id: derive the randomness of thoughts from query ids instead of texts.
             candidates: number of documents that a first pass without a thought finds, whose titles
                 the thought sees; 0 thinks about the query alone.
+            constrained: whether every thought is the title of a document.
             verify: reorders the nearest documents by how likely their titles are as thoughts;
                 fusion comes after.
             show_progress_bar: whether to show a bar with the time left.
@@ -155,6 +158,8 @@ class Searcher:
                 query_options["candidates"] = self._candidates(
                     queries, excluded, candidates, query_options
                 )
+            if constrained:
+                query_options["choices"] = self._choices
             vectors, thoughts = self._model.encode_query(
                 [query.text for query in queries.queries],
                 query_ids=query_ids if seed_by_id else None,
@@ -199,13 +204,23 @@ class Searcher:
                 hint="leave out --candidates or --no-think",
             )
         self._model.preset.require_candidates()
-        options = {name: query_options.get(name) for name in ("task", "instruction", "batch_size")}
+        passed_on = ("task", "instruction", "batch_size")
+        options: dict[str, Any] = {name: query_options.get(name) for name in passed_on}
         vectors = self._model.encode_query(
             [query.text for query in queries.queries], think=False, **options
         )
-        titles = CandidateTitles(self._model.tokenizer, self.documents)
-        names = nearest_candidates(titles, self._index, vectors, k, excluded)
-        return [[titles[name] for name in group] for group in names]
+        names = nearest_candidates(self._titles, self._index, vectors, k, excluded)
+        return [[self._titles[name] for name in group] for group in names]
+
+    @cached_property
+    def _titles(self) -> CandidateTitles:
+        assert self._model is not None
+        return CandidateTitles(self._model.tokenizer, self.documents)
+
+    @cached_property
+    def _choices(self) -> Choices:
+        assert self._index is not None
+        return self._titles.choices(self._index.ids)
 
     def hits(self, results: SearchResults, query_id: str, query: str) -> list[Hit]:
         """The documents that a query found, best first, with their snippets."""

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.generate import Prompt, SamplingParams, Thought
+from t1_jax.generate import Choices, Prompt, SamplingParams, Thought
 from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
@@ -130,6 +130,7 @@ class T1(RetrieverParts):
         think: bool = True,
         thoughts: Sequence[str] | None = None,
         candidates: Sequence[Sequence[str]] | None = None,
+        choices: Choices | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
@@ -155,6 +156,8 @@ class T1(RetrieverParts):
             thoughts: user-supplied thoughts to embed instead of sampling, one text per query.
             candidates: titles that the prompt of each query shows, for a thought that names the
                 best of them; see `nearest_candidates`. A query without titles is asked as usual.
+            choices: texts of which each thought is one, whatever its length; see
+                `CandidateTitles.choices`.
             task: name of an instruction in the preset.
             instruction: text of an instruction.
             query_ids: names of the random streams; default the texts. A thought depends on seed,
@@ -222,11 +225,14 @@ class T1(RetrieverParts):
                     sampling=sampling or self.options.sampling,
                     batch_size=batch_size,
                     on_thought=lambda thought: advance(1),
+                    choices=choices,
                 )
             vectors = mean_embeddings(sampled, self.embed_dim)
         else:
-            if n != 1 or max_thought_tokens is not None:
-                raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
+            if n != 1 or max_thought_tokens is not None or choices is not None:
+                raise ConfigError(
+                    "n, max_thought_tokens and choices apply only where thoughts are sampled"
+                )
             if thoughts is not None and not think:
                 raise ConfigError("thoughts cannot be given with think=False")
             rows = append_thoughts(self.tokenizer, prompts, thoughts)

@@ -108,3 +108,37 @@ def test_prompts_without_candidates_are_an_error(tiny_t1: T1) -> None:
     with pytest.raises(ConfigError, match="'t1' show no candidates"):
         tiny_t1.encode_query("x", candidates=[["a"]])
     assert dataclasses.asdict(tiny_t1.preset)["query_candidates_template"] == ""
+
+
+def test_a_constrained_thought_is_a_title_and_is_cached_with_its_choices(
+    over: T1, tmp_path
+) -> None:
+    cache = ThoughtCache(tmp_path / "thoughts.sqlite")
+    model = with_provenance(over, over.provenance, thought_cache=cache)  # type: ignore[arg-type]
+    titles = CandidateTitles(model.tokenizer, DOCUMENTS)
+    choices = titles.choices(DOCUMENTS)
+    shown = {titles[name] for name in DOCUMENTS}
+    asked: dict = {"return_thoughts": True, "max_thought_tokens": 2, "n": 3}
+    vectors, groups = model.encode_query(["red", "sweet"], choices=choices, **asked)
+    assert {thought.text for group in groups for thought in group} <= shown
+    model.encode_query(["red", "sweet"], **asked)
+    again, _ = model.encode_query(["red", "sweet"], choices=titles.choices("abcdef"), **asked)
+    assert (cache.hits, cache.misses) == (6, 12)
+    np.testing.assert_array_equal(again, vectors)
+    _, groups = model.encode_query(["red", "sweet"], choices=titles.choices("af"), **asked)
+    assert {thought.text for group in groups for thought in group} <= {"Apple pie", "Fig"}
+    with pytest.raises(ConfigError, match="apply only where thoughts are sampled"):
+        model.encode_query("red", choices=choices, think=False)
+    with pytest.raises(ConfigError, match="at least one text"):
+        CandidateTitles(model.tokenizer, {}).choices([])
+
+
+def test_a_constrained_search_thinks_in_titles(over: T1) -> None:
+    vectors = over.encode_document([document.full_text for document in DOCUMENTS.values()])
+    index = build_index("numpy", list(DOCUMENTS), vectors)
+    asked = Collection(name="q", documents=(), queries=(Query(id="q", text="red"),), qrels={})
+    searcher = Searcher(DOCUMENTS, index=index, model=over)
+    titles = CandidateTitles(over.tokenizer, DOCUMENTS)
+    for k in (0, 2):
+        ((thought,),) = searcher.search(asked, 2, candidates=k, constrained=True).thoughts
+        assert thought.text in {titles[name] for name in DOCUMENTS}

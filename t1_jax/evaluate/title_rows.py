@@ -1,4 +1,4 @@
-"""The rows of thinking over candidates: titles of the documents that a query finds by itself."""
+"""The rows with titles of documents: thoughts over candidates, and thoughts that are titles."""
 
 import time
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from t1_jax.text import PromptPreset, T1Tokenizer
 
 
 @runtime_checkable
-class CandidateThinker(Protocol):
-    """Thinks over candidates; see `T1`."""
+class TitleThinker(Protocol):
+    """Thinks over titles, or in titles; see `T1`."""
 
     @property
     def tokenizer(self) -> T1Tokenizer:
-        """Truncates titles."""
+        """Tokenizes titles."""
         ...
 
     @property
@@ -35,7 +35,7 @@ def over_candidates(
     The first pass embeds the queries without a thought; its time is part of each row's.
 
     Args:
-        model: the model of `queries`; a `CandidateThinker`.
+        model: the model of `queries`; a `TitleThinker`.
         queries: queries without candidates.
         index: embeddings of the documents.
         k: candidates of each query.
@@ -43,11 +43,7 @@ def over_candidates(
     Raises:
         ConfigError: the model's prompts show no candidates.
     """
-    if not isinstance(model, CandidateThinker):
-        raise ConfigError(
-            f"{type(model).__name__} has no prompts that could show candidates",
-            hint="set candidates=0",
-        )
+    model = _title_thinker(model, "candidates=0")
     model.preset.require_candidates()
     first = queries.nothink
     start = time.perf_counter()
@@ -60,3 +56,31 @@ def over_candidates(
     for control in OVER_CANDIDATES.values():
         embedded = control.embed(over)
         yield control, replace(embedded, seconds=embedded.seconds + seconds)
+
+
+def constrained_to_titles(model: object, queries: ControlQueries) -> QueryVectors:
+    """Each query after a thought that is the title of a document.
+
+    Args:
+        model: the model of `queries`; a `TitleThinker`.
+        queries: the queries, with the collection whose titles are the choices.
+
+    Raises:
+        ConfigError: the model has no tokenizer, or no document has a title.
+    """
+    start = time.perf_counter()
+    documents = queries.collection.documents_by_id
+    tokenizer = _title_thinker(model, "constrained=false").tokenizer
+    choices = CandidateTitles(tokenizer, documents).choices(documents)
+    seconds = time.perf_counter() - start
+    own = queries.constrained(choices).own
+    return replace(own, seconds=own.seconds + seconds)
+
+
+def _title_thinker(model: object, hint: str) -> TitleThinker:
+    if not isinstance(model, TitleThinker):
+        raise ConfigError(
+            f"{type(model).__name__} has no tokenizer and no prompts for titles",
+            hint=f"set {hint}",
+        )
+    return model

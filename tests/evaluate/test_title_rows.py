@@ -1,4 +1,4 @@
-"""The rows of thinking over candidates in an evaluation."""
+"""The rows of an evaluation whose prompts or thoughts hold titles of documents."""
 
 import dataclasses
 
@@ -56,10 +56,23 @@ def test_three_rows_share_the_titles_that_the_first_pass_finds(
 
 
 def test_a_model_without_such_prompts_is_an_error(tiny_tokenizer: T1Tokenizer) -> None:
-    with pytest.raises(ConfigError, match="LetterModel has no prompts"):
+    with pytest.raises(ConfigError, match="LetterModel has no tokenizer"):
         evaluated(LetterModel(), controls=("own",), candidates=2)
     plain = ChoosingModel(tokenizer=tiny_tokenizer, preset=load_preset("t1"))
     with pytest.raises(ConfigError, match="'t1' show no candidates"):
         evaluated(plain, controls=("own",), candidates=2)
     with pytest.raises(ConfigError, match="candidates must be at least 0"):
         EvaluationConfig(candidates=-1)
+
+
+def test_a_constrained_row_is_declared_transductive(tiny_tokenizer: T1Tokenizer) -> None:
+    model = ChoosingModel(tokenizer=tiny_tokenizer)
+    evaluation = evaluated(model, controls=("own",), constrained=True)
+    (row,) = evaluation.rows[1:]
+    assert row.label == "T1, title as the thought (transductive)"
+    (call,) = [call for call in model.calls if "choices" in call]
+    assert repr(call["choices"]).startswith("Choices(4 texts")
+    page = render_report([evaluation])
+    assert page.count("transductive") >= 2
+    with pytest.raises(ConfigError, match="set constrained=false|LetterModel has no tokenizer"):
+        evaluated(LetterModel(), controls=("own",), constrained=True)
