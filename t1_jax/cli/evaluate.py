@@ -239,7 +239,8 @@ def check_model(
     """Checks what can be checked without weights, and logs the instruction of each collection.
 
     Raises:
-        ConfigError: an unknown task, or prompts and thoughts that do not fit the model.
+        ConfigError: an unknown task, prompts and thoughts that do not fit the model, or prompts
+            without candidates where the config has some.
         DataError: no query of a collection can be scored.
         UnsupportedError: the index's back end is not installed.
     """
@@ -249,6 +250,8 @@ def check_model(
 
     require_backend(config.index)
     model.check_document_prompt()
+    if config.candidates:
+        model.preset.require_candidates()
     for collection in collections:
         scorable = scorable_queries(collection, config)
         instruction = query_instruction(

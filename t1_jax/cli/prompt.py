@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LABELS = {
     "query": "query; the thought and <emb_token> follow",
+    "query_candidates": "query with candidates; the thought and <emb_token> follow",
     "query_nothink": "query without a thought",
     "document": "document",
 }
@@ -34,7 +35,7 @@ def show_prompt(
     """
     from t1_jax.cli.inputs import read_queries
     from t1_jax.retriever import open_model, query_instruction
-    from t1_jax.text import append_thoughts, tokenize_documents, tokenize_queries
+    from t1_jax.text import CANDIDATE_TOKENS, append_thoughts, tokenize_documents, tokenize_queries
 
     out = Output(as_json)
     read_queries([text], None)  # rejects an empty text
@@ -51,8 +52,14 @@ def show_prompt(
     (document,) = tokenize_documents(
         tokenizer, prompts, [text], max_tokens=limits.max_document_tokens
     )
-    rows = {
-        "query": query,
+    rows = {"query": query}
+    if prompts.shows_candidates:
+        limit = f"(at most {CANDIDATE_TOKENS} tokens)"
+        titles = [f"title of the nearest document {limit}", "title of the next"]
+        (rows["query_candidates"],) = tokenize_queries(
+            tokenizer, prompts, [text], max_tokens=limits.max_query_tokens, candidates=[titles]
+        )
+    rows |= {
         "query_nothink": append_thoughts(tokenizer, [nothink], None)[0],
         "document": document,
     }

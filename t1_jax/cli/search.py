@@ -73,6 +73,22 @@ def search(
     thought: Annotated[
         str | None, typer.Option("--thought", help="Your own thought about the query.")
     ] = None,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            "--candidates",
+            min=0,
+            help="Show the thought the titles of this many documents that the query finds without "
+            "it, for example 8. The model must have been trained so.",
+        ),
+    ] = 0,
+    constrained: Annotated[
+        bool,
+        typer.Option(
+            "--constrained",
+            help="Let each thought be the title of one of the documents (transductive).",
+        ),
+    ] = False,
     verify: Annotated[
         int | None,
         typer.Option(
@@ -145,6 +161,16 @@ def search(
         )
     if verify_weight is not None and verify is None:
         raise ConfigError("--verify-weight needs --verify", hint="add --verify 16")
+    if candidates and not think:
+        raise ConfigError(
+            "--candidates are titles that a thought sees, and --no-think has no thought",
+            hint="leave one of them out",
+        )
+    if constrained and (not think or thought is not None):
+        raise ConfigError(
+            "--constrained chooses a thought, and nothing is to be thought here",
+            hint="leave out --constrained, or --no-think and --thought",
+        )
     verification = None
     if verify is not None:
         weight = Verification.weight if verify_weight is None else verify_weight
@@ -152,7 +178,8 @@ def search(
     if bm25:
         _check_no_model_options(
             hybrid=hybrid or None, fusion=fusion, thought=thought, verify=verify, model=model,
-            index=index, preset=preset, dtype=dtype, task=task, instruction=instruction,
+            candidates=candidates or None, constrained=constrained or None, index=index,
+            preset=preset, dtype=dtype, task=task, instruction=instruction,
             max_thought_tokens=max_thought_tokens,
         )  # fmt: skip
     query_set = _query_set(query, queries, split, out, lenient=lenient)
@@ -179,9 +206,16 @@ def search(
             thought_cache=thought_cache,
             out=out,
         )
+        if candidates:
+            dense.opened.preset.require_candidates()
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense))
-        query_options = {**dense.query_options, "verify": verification}
+        query_options = {
+            **dense.query_options,
+            "candidates": candidates,
+            "constrained": constrained,
+            "verify": verification,
+        }
         _check_fusion(fusion, hybrid=bool(hybrid))
         searcher = Searcher.load(
             dense, out, hybrid=bool(hybrid), fusion=Fusion(method=fusion or "convex")

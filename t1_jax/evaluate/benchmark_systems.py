@@ -87,6 +87,8 @@ class ModelSystem:
         """See `BenchmarkSystem.check`; raises as `OpenedModel.check_queries`."""
         config = self.config
         self.opened.check_document_prompt()
+        if config.candidates:
+            self.opened.preset.require_candidates()
         self.opened.check_queries(
             [query.text for query in queries],
             instruction=self._instruction(task),

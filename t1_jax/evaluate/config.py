@@ -31,6 +31,11 @@ class EvaluationConfig:
         verify: number of nearest documents that the own thought's ranking has verified in a row of
             its own, see `Verification`; 0 has no such row.
         verify_weight: weight of a verification.
+        candidates: number of documents whose titles the thought sees in rows of their own: those
+            that the query finds without a thought; 0 has no such rows. One row has the model's own
+            thought, and two are its controls. The prompts must show candidates.
+        constrained: whether there is a row whose thoughts are titles of documents, by constrained
+            decoding over a trie of all titles. It is transductive, and its label says so.
         sentence_ablation: number of queries in the report whose thought is embedded again without
             each of its sentences, which shows what the sentence moved.
         bm25: whether the table starts with BM25.
@@ -59,6 +64,8 @@ class EvaluationConfig:
     instruction: str | None = None
     verify: int = 0
     verify_weight: float = Verification.weight
+    candidates: int = 0
+    constrained: bool = False
     sentence_ablation: int = 0
     bm25: bool = True
     bm25qs: bool = False
@@ -77,6 +84,7 @@ class EvaluationConfig:
             ("max_thought_tokens", 1),
             ("top_k", 1),
             ("max_queries", 0),
+            ("candidates", 0),
             ("sentence_ablation", 0),
             ("bootstrap_samples", 1),
         ):

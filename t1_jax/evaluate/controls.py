@@ -5,11 +5,13 @@ an empty thought, another query's thought, and the query repeated. The gold thou
 answer: it is an upper bound, not a result.
 """
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -18,7 +20,7 @@ from t1_jax.errors import DataError
 from t1_jax.evaluate.config import ControlName, EvaluationConfig
 from t1_jax.evaluate.encoders import QueryEncoder
 from t1_jax.evaluate.results import ThoughtRecord
-from t1_jax.generate import Thought
+from t1_jax.generate import Choices, Thought
 from t1_jax.retrieval import Collection
 
 _GIVEN = "given"
@@ -68,6 +70,7 @@ class ControlQueries:
         texts: of the queries.
         ids: of the queries.
         task: name of the instruction in the preset; None for the general one, or that of `config`.
+        candidates: titles that the prompt of each query shows, best first; empty without.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class ControlQueries:
         self.texts = [query.text for query in collection.queries]
         self.ids = [query.id for query in collection.queries]
         default = model.known_task(collection.task) if config.instruction is None else None
+        self.candidates: Sequence[Sequence[str]] = ()
         self.task = default if config.task is None else config.task
         self._encode_texts = partial(
             model.encode_query, task=self.task, instruction=config.instruction
@@ -99,6 +103,22 @@ class ControlQueries:
         """The query embeddings of one control."""
         return CONTROLS[control].embed(self)
 
+    def over(self, candidates: Sequence[Sequence[str]]) -> "ControlQueries":
+        """The same queries, whose prompts show these titles."""
+        queries = self._with(candidates=candidates)
+        queries.candidates = candidates
+        return queries
+
+    def constrained(self, choices: Choices) -> "ControlQueries":
+        """The same queries, whose thoughts are one of these texts each."""
+        return self._with(choices=choices)
+
+    def _with(self, **options: Any) -> "ControlQueries":
+        queries = copy.copy(self)
+        queries.__dict__.pop("own", None)
+        queries._encode = partial(self._encode, **options)
+        return queries
+
     @cached_property
     def own(self) -> QueryVectors:
         """Each query after the model's own thought, or the mean over several."""
@@ -113,7 +133,8 @@ class ControlQueries:
         thoughts = tuple(tuple(thought_record(thought) for thought in group) for group in samples)
         return QueryVectors(vectors=vectors, thoughts=thoughts, seconds=time.perf_counter() - start)
 
-    def without_thought(self) -> QueryVectors:
+    @cached_property
+    def nothink(self) -> QueryVectors:
         """Each query under the prompt without thought."""
         start = time.perf_counter()
         vectors, _ = self._encode(think=False)
@@ -177,7 +198,7 @@ CONTROLS: Mapping[str, Control] = {
             name="no-think",
             label="no thought",
             meaning="The query is embedded directly, with a prompt that asks for no thought.",
-            embed=ControlQueries.without_thought,
+            embed=lambda queries: queries.nothink,
         ),
         Control(
             name="empty",
@@ -219,12 +240,56 @@ VERIFIED = Control(
 )
 """The row of `EvaluationConfig.verify`: the embeddings of the own thought, another ranking."""
 
+OVER_CANDIDATES: Mapping[str, Control] = {
+    control.name: control
+    for control in (
+        Control(
+            name="candidates",
+            label="own thought over candidates",
+            meaning="The prompt shows the titles of the documents that the query finds without a "
+            "thought. The model thinks over them, then embeds all.",
+            embed=lambda queries: queries.own,
+        ),
+        Control(
+            name="candidates-empty",
+            label="candidates, empty thought",
+            meaning="The prompt shows the candidates, but the thought is empty.",
+            embed=lambda queries: queries.given([[_given_record("", 0)] for _ in queries.ids]),
+        ),
+        Control(
+            name="candidates-nearest",
+            label="candidates, nearest title as the thought",
+            meaning="The prompt shows the candidates, and the title of the nearest one is in place "
+            "of the thought.",
+            embed=lambda queries: queries.given(
+                [[_given_record(titles[0] if titles else "")] for titles in queries.candidates]
+            ),
+        ),
+    )
+}
+"""The rows of `EvaluationConfig.candidates`; their queries have candidates."""
+
+CONSTRAINED = Control(
+    name="constrained",
+    label="title as the thought (transductive)",
+    meaning="The thought is constrained to be the title of a document. It is transductive: the "
+    "model knows the names of all documents that are searched, as no other row does.",
+    embed=lambda queries: queries.own,
+)
+"""The row of `EvaluationConfig.constrained`."""
+
+ALL_CONTROLS: Mapping[str, Control] = {
+    **CONTROLS,
+    VERIFIED.name: VERIFIED,
+    **OVER_CANDIDATES,
+    CONSTRAINED.name: CONSTRAINED,
+}
+"""What a row may be, by name."""
+
 
 def meaning_of(control: str | None) -> str:
     """A sentence about the rows of a control; empty for a baseline."""
-    if control is None:
-        return ""
-    return VERIFIED.meaning if control == VERIFIED.name else CONTROLS[control].meaning
+    return "" if control is None else ALL_CONTROLS[control].meaning
 
 
 def pair_with_others(

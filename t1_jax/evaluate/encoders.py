@@ -6,7 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.generate import SamplingParams, Thought
+from t1_jax.generate import Choices, SamplingParams, Thought
 
 
 @runtime_checkable
@@ -22,6 +22,8 @@ class QueryEncoder(Protocol):
         return_thoughts: Literal[True],
         think: bool = True,
         thoughts: Sequence[str] | None = None,
+        candidates: Sequence[Sequence[str]] | None = None,
+        choices: Choices | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,

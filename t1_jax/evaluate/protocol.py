@@ -13,11 +13,20 @@ from jaxtyping import Float
 from t1_jax.errors import DataError
 from t1_jax.evaluate.baselines import BM25Baseline, BM25QSBaseline
 from t1_jax.evaluate.config import EvaluationConfig
-from t1_jax.evaluate.controls import CONTROLS, VERIFIED, ControlQueries, QueryVectors
+from t1_jax.evaluate.controls import (
+    CONSTRAINED,
+    CONTROLS,
+    OVER_CANDIDATES,
+    VERIFIED,
+    Control,
+    ControlQueries,
+    QueryVectors,
+)
 from t1_jax.evaluate.documents import EncodedDocuments, encode_in_memory
 from t1_jax.evaluate.encoders import Encoder
 from t1_jax.evaluate.results import Evaluation, ModelFacts, Row, System, ranking
 from t1_jax.evaluate.sentence_ablation import ablate_sentences
+from t1_jax.evaluate.title_rows import constrained_to_titles, over_candidates
 from t1_jax.evaluate.verified import verified_row
 from t1_jax.progress import counted
 from t1_jax.retrieval import Collection, Index, Run, build_index, score_run
@@ -76,10 +85,15 @@ def evaluate_collection(
 
     Raises:
         DataError: no query can be scored, or an embedding is zero or not finite.
+        ConfigError: the model cannot score thoughts (`verify`), or its prompts show no candidates.
     """
     config, start = config or EvaluationConfig(), time.perf_counter()
-    verified = [VERIFIED.name] if config.verify else []
-    control_rows = [_row_name(system, name) for name in [*config.controls, *verified]]
+    extra = (
+        *([VERIFIED.name] if config.verify else ()),
+        *(OVER_CANDIDATES if config.candidates else ()),
+        *([CONSTRAINED.name] if config.constrained else ()),
+    )
+    control_rows = [_row_name(system, name) for name in (*config.controls, *extra)]
     others = evaluate_baselines(baselines, collection, config, split=split, taken=control_rows)
     evaluated, title = others.collection, others.title
     log(f"{title}: encoding {counted(len(evaluated.documents), 'documents')}")
@@ -94,7 +108,7 @@ def evaluate_collection(
         embedded[name] = queries.embed(name)
     index = documents.build(config.index, next(iter(embedded.values())).vectors)
     rows = [
-        _control_row(name, vectors, index, evaluated, config, system)
+        _control_row(CONTROLS[name], vectors, index, evaluated, config, system)
         for name, vectors in embedded.items()
     ]
     if config.verification is not None:
@@ -112,6 +126,16 @@ def evaluate_collection(
                 show_progress_bar=show_progress_bar,
             )
         )
+    if config.candidates:
+        for control, vectors in over_candidates(model, queries, index, config.candidates):
+            log(
+                f"{title}: {control.label}, {counted(config.candidates, 'documents')} of each query"
+            )
+            rows.append(_control_row(control, vectors, index, evaluated, config, system))
+    if config.constrained:
+        log(f"{title}: {CONSTRAINED.label}")
+        vectors = constrained_to_titles(model, queries)
+        rows.append(_control_row(CONSTRAINED, vectors, index, evaluated, config, system))
     described = System(
         name=system,
         model=facts,
@@ -285,23 +309,22 @@ def _row_name(system: str, control: str) -> str:
 
 
 def _control_row(
-    name: str,
+    control: Control,
     queries: QueryVectors,
     index: Index,
     collection: Collection,
     config: EvaluationConfig,
     system: str,
 ) -> Row:
-    control = CONTROLS[name]
     ids = [query.id for query in collection.queries]
     excluded = [index.table.rows_of(collection.excluded.get(key, ())) for key in ids]
     run = index.search(queries.vectors, config.top_k, excluded).to_run(ids, index.ids)
     values, missing = score(run, collection, config)
     return Row(
-        name=_row_name(system, name),
+        name=_row_name(system, control.name),
         label=f"{system}, {control.label}",
         system=system,
-        control=name,
+        control=control.name,
         oracle=control.oracle,
         run=run,
         values=values,

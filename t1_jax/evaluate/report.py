@@ -12,7 +12,7 @@ from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError
 from t1_jax.evaluate.bootstrap import Interval
 from t1_jax.evaluate.config import HEADLINE
-from t1_jax.evaluate.controls import CONTROLS, VERIFIED, meaning_of
+from t1_jax.evaluate.controls import ALL_CONTROLS, meaning_of
 from t1_jax.evaluate.environment import hardware, package_versions
 from t1_jax.evaluate.examples import QueryExample, make_examples
 from t1_jax.evaluate.meters import LengthPlot, ThoughtMeters, length_plot, thought_meters
@@ -136,7 +136,7 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
             metrics=HEADLINE,
             versions=package_versions(),
             hardware=hardware(),
-            controls=[*CONTROLS.values(), VERIFIED],
+            controls=list(ALL_CONTROLS.values()),
             to_yaml=to_yaml,
         )
     )

@@ -13,7 +13,12 @@ from t1_jax.evaluate.environment import package_versions
 from t1_jax.evaluate.read import read_results
 from t1_jax.evaluate.report import page_environment
 
-_CONTROLS = {"own": "own thought", "verified": "own thought, verified", "no-think": "no thought"}
+_CONTROLS = {
+    "own": "own thought",
+    "verified": "own thought, verified",
+    "candidates": "own thought over candidates",
+    "no-think": "no thought",
+}
 """The rows that are drawn, by control."""
 
 

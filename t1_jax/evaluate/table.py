@@ -47,30 +47,39 @@ class ResultsTable:
         yield Text(_LEGEND, style="dim")
 
 
+_COMPARED = (
+    ("own", "no-think", "own thought minus no thought", ("thinking helps", "thinking hurts")),
+    ("verified", "own", "verified minus not verified", ("verifying helps", "verifying hurts")),
+    (
+        "candidates",
+        "own",
+        "own thought over candidates minus own thought",
+        ("candidates help", "candidates hurt"),
+    ),
+    (
+        "candidates",
+        "candidates-empty",
+        "own thought over candidates minus candidates with an empty thought",
+        ("thinking over candidates helps", "thinking over candidates hurts"),
+    ),
+)
+"""Rows of one model that are compared: control, other control, what it is, and the verdicts."""
+
+
 def comparison_sentences(evaluation: Evaluation) -> tuple[str, ...]:
-    """Each model's own thought minus no thought, verified minus not, later models minus the first.
+    """Each model's own thought minus no thought and the like, and later models minus the first.
 
     A comparison is left out if one of its rows was not evaluated.
     """
     names = [system.name for system in evaluation.systems] or [None]
     owns = [evaluation.control("own", name) for name in names]
     sentences = []
-    for name, own in zip(names, owns, strict=True):
-        without = evaluation.control("no-think", name)
-        if own is not None and without is not None:
-            what = "own thought minus no thought"
-            if len(names) > 1:
-                what = f"{name}, {what}"
-            sentences.append(
-                _sentence(evaluation, own, without, what, ("thinking helps", "thinking hurts"))
-            )
-        verified = evaluation.control("verified", name)
-        if own is not None and verified is not None:
-            what = "verified minus not verified"
-            if len(names) > 1:
-                what = f"{name}, {what}"
-            verdicts = ("verifying helps", "verifying hurts")
-            sentences.append(_sentence(evaluation, verified, own, what, verdicts))
+    for name in names:
+        for first, second, what, verdicts in _COMPARED:
+            one, other = evaluation.control(first, name), evaluation.control(second, name)
+            if one is not None and other is not None:
+                named = what if len(names) == 1 else f"{name}, {what}"
+                sentences.append(_sentence(evaluation, one, other, named, verdicts))
     for name, own in list(zip(names, owns, strict=True))[1:]:
         if own is not None and owns[0] is not None:
             what = f"{name} minus {names[0]}, own thought"

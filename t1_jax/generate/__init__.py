@@ -15,3 +15,4 @@ from t1_jax.generate.state import PromptBatch as PromptBatch
 from t1_jax.generate.state import start_batch as start_batch
 from t1_jax.generate.thought import FinishReason as FinishReason
 from t1_jax.generate.thought import Thought as Thought
+from t1_jax.generate.trie import Choices as Choices

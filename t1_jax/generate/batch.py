@@ -14,6 +14,7 @@ from t1_jax.generate.sampling import SamplingParams, thought_keys
 from t1_jax.generate.shapes import BatchShapes, shrunk, smallest_fit
 from t1_jax.generate.state import DecodeState, PromptBatch, compact_and_admit, start_batch
 from t1_jax.generate.thought import FinishReason, Thought
+from t1_jax.generate.trie import Choices
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext, all_global_to_host, global_to_host, host_to_global
@@ -83,7 +84,8 @@ class _ActivePrompt:
 class DecodeBatch:
     """Generates the thoughts of prompts of one padded length, `prefix_size`; see `Sampler`.
 
-    The queue holds the prompts with their numbers among the caller's prompts.
+    With `choices` each thought is one of these texts. The queue holds the prompts with their
+    numbers among the caller's prompts.
     """
 
     def __init__(
@@ -97,7 +99,9 @@ class DecodeBatch:
         max_thought_tokens: int,
         sampling: SamplingParams,
         interrupt: Interrupt,
+        choices: Choices | None = None,
     ) -> None:
+        self._trie = None if choices is None else choices.on(model.mesh_context)
         self._model = model
         self._shapes = shapes
         self._queue = deque(queue)
@@ -192,6 +196,11 @@ class DecodeBatch:
             token_seen_mask=(
                 self._put(seen, "p") if self._sampling.repetition_penalty != 1 else None
             ),
+            trie_node=(
+                None
+                if self._trie is None
+                else self._put(np.zeros((num_prompts, n), np.int32), "pg")
+            ),
         )
         return start_batch(
             *model.prefill,
@@ -254,6 +263,7 @@ class DecodeBatch:
             sampling=self._sampling,
             stop=self._model.stop,
             max_steps=self._shapes.chunk_steps,
+            trie=self._trie,
         )
         self._state, thoughts = state, state.thoughts
         *generated, num_steps, done = all_global_to_host([*output, thoughts.done])

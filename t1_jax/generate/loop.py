@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from t1_jax.generate.sampling import SamplingParams, choose_tokens, token_log_probs, uniform_of
 from t1_jax.generate.state import DecodeState
+from t1_jax.generate.trie import TokenTrie
 from t1_jax.model import Decoder, to_embeddings
 from t1_jax.parallel import activation_axes
 
@@ -49,6 +50,7 @@ def decode_chunk(
     sampling: SamplingParams,
     stop: StopTokens,
     max_steps: int,
+    trie: TokenTrie | None = None,
 ) -> tuple[DecodeState, ChunkOutput]:
     """Decodes until `max_steps` steps have run or all thoughts are done.
 
@@ -56,7 +58,9 @@ def decode_chunk(
     the final hidden state gives its embedding. Otherwise the following token is sampled; it is
     `<emb_token>` once the thought has its `max_thought_tokens` tokens, and after an end of text.
 
-    `state` is donated. The seed of `sampling` is not read. `max_steps` is T of the output's shapes.
+    With a `trie`, whose nodes `state` holds, a thought is one of its texts; log-probabilities are
+    those without it. `state` is donated. The seed of `sampling` is not read. `max_steps` is T of
+    the output's shapes.
     """
     decoder = nnx.merge(graph, weights)
     shape = (*state.thoughts.token.shape, max_steps)
@@ -81,8 +85,8 @@ def decode_chunk(
         ends_now = ~thoughts.done & (thoughts.token == stop.emb)
         embeddings = to_embeddings(decoder, hidden)
         done = thoughts.done | ends_now
-        token, log_prob, log_prob_at_1 = _next_token(
-            decoder, decoder.logits(hidden), state, max_thought_tokens, sampling, stop
+        token, log_prob, log_prob_at_1, node = _next_token(
+            decoder, decoder.logits(hidden), state, max_thought_tokens, sampling, stop, trie
         )
 
         def record(column: jax.Array, new: jax.Array) -> jax.Array:
@@ -104,6 +108,7 @@ def decode_chunk(
             done=done,
             embeddings=jnp.where(ends_now[..., None], embeddings, thoughts.embeddings),
             token_seen_mask=seen,
+            trie_node=node,
         )
         state = state._replace(suffix=suffix, slot=state.slot + 1, thoughts=thoughts)
         return state, output
@@ -139,8 +144,12 @@ def _next_token(
     max_thought_tokens: Int[Array, "P G"],
     sampling: SamplingParams,
     stop: StopTokens,
-) -> tuple[Int[Array, "P G"], Float[Array, "P G"], Float[Array, "P G"]]:
-    """Samples a token or appends `<emb_token>` in every row; each device does its own rows."""
+    trie: TokenTrie | None,
+) -> tuple[Int[Array, "P G"], Float[Array, "P G"], Float[Array, "P G"], Int[Array, "P G"] | None]:
+    """Samples a token or appends `<emb_token>` in every row; each device does its own rows.
+
+    Returns the tokens, their log-probabilities at the temperature and at 1, and the trie's nodes.
+    """
     spec = decoder.rules.spec(activation_axes("pg"))
 
     def local(
@@ -150,7 +159,9 @@ def _next_token(
         keys: UInt32[Array, "P G 2"],
         seen: Bool[Array, "P G V"] | None,
         max_thought_tokens: Int[Array, "P G"],
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        node: Int[Array, "P G"] | None,
+        trie: TokenTrie | None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
         shape = token.shape
         logits = logits.reshape(-1, logits.shape[-1])
         token, count, keys = token.reshape(-1), num_generated.reshape(-1), keys.reshape(-1, 2)
@@ -159,19 +170,31 @@ def _next_token(
         if sampling.min_length > 0:
             ends = jnp.zeros(logits.shape[-1], bool).at[jnp.array([stop.emb, *stop.eos])].set(True)
             banned = (count < sampling.min_length)[:, None] & ends
+        children = None
+        if trie is not None and node is not None:
+            node, vocab = node.reshape(-1), logits.shape[-1]
+            children = trie.children(node, vocab)
+            banned = trie.banned(node, children, vocab, stop.emb)
         sampled = choose_tokens(logits, uniform_of(keys, count), seen, banned, sampling)
         append = (count >= max_thought_tokens.reshape(-1)) | jnp.isin(
             token, jnp.array(stop.eos, jnp.int32)
         )
         chosen = jnp.where(append, stop.emb, sampled)
         log_probs = token_log_probs(logits, chosen, sampling.temperature)
-        return chosen.reshape(shape), log_probs[0].reshape(shape), log_probs[1].reshape(shape)
+        if trie is not None and node is not None and children is not None:
+            node = trie.next_nodes(node, children, chosen).reshape(shape)
+        return (
+            chosen.reshape(shape),
+            log_probs[0].reshape(shape),
+            log_probs[1].reshape(shape),
+            node,
+        )
 
     thoughts, logits = state.thoughts, jax.reshard(logits, spec)
     return jax.shard_map(
         local,
-        in_specs=(spec, spec, spec, spec, spec, spec),
-        out_specs=(spec, spec, spec),
+        in_specs=(spec, spec, spec, spec, spec, spec, spec, jax.P()),
+        out_specs=(spec, spec, spec, spec),
         check_vma=False,
     )(
         logits,
@@ -180,4 +203,6 @@ def _next_token(
         thoughts.keys,
         thoughts.token_seen_mask,
         max_thought_tokens,
+        thoughts.trie_node,
+        trie,
     )

@@ -12,6 +12,7 @@ from t1_jax.generate.loop import StopTokens
 from t1_jax.generate.sampling import SamplingParams
 from t1_jax.generate.shapes import BatchShapes
 from t1_jax.generate.thought import Thought
+from t1_jax.generate.trie import Choices
 from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
@@ -58,18 +59,21 @@ class Sampler:
         max_thought_tokens: int,
         sampling: SamplingParams,
         batch_size: int | None = None,
+        choices: Choices | None = None,
     ) -> Iterator[tuple[int, Thought]]:
         """Yields (number of the prompt, thought) in the order in which thoughts end.
 
         `n` is the number of thoughts per prompt (G in shapes); `max_thought_tokens` does not count
         `<emb_token>`. `batch_size` bounds the prompts that are thought about at once; by default
-        the shapes do.
+        the shapes do. With `choices` each thought is one of these texts, however long it is.
 
         Raises:
             ConfigError: as `check_thought_limits`, `batch_size` is below 1, or a prompt leaves no
                 room for its thought in the model's context.
             Interrupted: the interrupt was requested.
         """
+        if choices is not None:
+            max_thought_tokens = choices.max_thought_tokens(max_thought_tokens, sampling)
         self.check(prompts, n, max_thought_tokens, sampling)
         shapes = self._shapes if batch_size is None else self._shapes.with_prompts(batch_size, n)
         for prefix_size, indices in self._by_size(prompts, n, shapes):
@@ -82,6 +86,7 @@ class Sampler:
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling,
                 interrupt=self._interrupt,
+                choices=choices,
             )
             yield from batch.run()
 

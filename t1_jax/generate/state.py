@@ -24,6 +24,7 @@ class ThoughtState(NamedTuple):
         keys: random key data.
         embeddings: unit vectors of the thoughts that are done.
         token_seen_mask: tokens in prompt and thought; None without a repetition penalty.
+        trie_node: where the thought is in a `TokenTrie`; None without one.
     """
 
     token: Int[Array, "P G"]
@@ -33,6 +34,7 @@ class ThoughtState(NamedTuple):
     keys: UInt32[Array, "P G 2"]
     embeddings: Float[Array, "P G D"]
     token_seen_mask: Bool[Array, "P G V"] | None
+    trie_node: Int[Array, "P G"] | None = None
 
 
 class DecodeState(NamedTuple):
@@ -60,6 +62,7 @@ class PromptBatch(NamedTuple):
         keys: random key data of each thought.
         done: true for rows that only fill the batch up.
         token_seen_mask: tokens of each prompt; None without a repetition penalty.
+        trie_node: the root of a `TokenTrie` for each thought; None without a trie.
     """
 
     tokens: Int[Array, "P S"]
@@ -68,6 +71,7 @@ class PromptBatch(NamedTuple):
     keys: UInt32[Array, "P G 2"]
     done: Bool[Array, "P G"]
     token_seen_mask: Bool[Array, "P V"] | None
+    trie_node: Int[Array, "P G"] | None = None
 
 
 @functools.partial(jax.jit, static_argnames=("graph", "mesh_context", "unstacked", "slots"))
@@ -121,6 +125,7 @@ def start_batch(
                 (num_prompts, n, config.embed_dim), out_sharding=rules.spec(activation_axes("pgd"))
             ),
             token_seen_mask=None if seen is None else per_thought(seen),
+            trie_node=prompts.trie_node,
         ),
     )
 

@@ -3,6 +3,8 @@
 from t1_jax.retriever.canary import EQUAL_COSINE as EQUAL_COSINE
 from t1_jax.retriever.canary import differs_in_files_only as differs_in_files_only
 from t1_jax.retriever.canary import lowest_canary_cosine as lowest_canary_cosine
+from t1_jax.retriever.candidates import CandidateTitles as CandidateTitles
+from t1_jax.retriever.candidates import nearest_candidates as nearest_candidates
 from t1_jax.retriever.corpus_encoding import SHARD_DOCUMENTS as SHARD_DOCUMENTS
 from t1_jax.retriever.corpus_encoding import EncodedCorpus as EncodedCorpus
 from t1_jax.retriever.corpus_encoding import encode_corpus as encode_corpus

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import SamplingParams
+from t1_jax.generate import Choices, SamplingParams
 from t1_jax.retriever.encoder import l2_normalize
 from t1_jax.text import PromptPreset
 
@@ -42,6 +42,8 @@ class QueryOptions(_CommonOptions, total=False):
     max_thought_tokens: int | None
     think: bool
     thoughts: Sequence[str] | None
+    candidates: Sequence[Sequence[str]] | None
+    choices: Choices | None
     task: str | None
     instruction: str | None
     query_ids: Sequence[str] | None

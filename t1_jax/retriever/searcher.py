@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.generate import Thought
+from t1_jax.generate import Choices, Thought
 from t1_jax.progress import counted, track
 from t1_jax.retrieval import (
     BM25,
@@ -25,6 +26,7 @@ from t1_jax.retrieval import (
     best_sentence,
     fuse_runs,
 )
+from t1_jax.retriever.candidates import CandidateTitles, nearest_candidates
 from t1_jax.retriever.search_source import (
     DenseSearch,
     Notices,
@@ -213,6 +215,8 @@ class Searcher:
         k: int = 10,
         *,
         seed_by_id: bool = False,
+        candidates: int = 0,
+        constrained: bool = False,
         verify: Verification | None = None,
         show_progress_bar: bool = False,
         **query_options: Any,
@@ -224,6 +228,9 @@ class Searcher:
                 each excludes, which give `SearchResults`.
             k: documents per query.
             seed_by_id: derive the randomness of thoughts from query ids instead of texts.
+            candidates: number of documents that a first pass without a thought finds, whose titles
+                the thought sees; 0 thinks about the query alone.
+            constrained: whether every thought is the title of a document.
             verify: reorders the nearest documents by how likely their titles are as thoughts;
                 fusion comes after.
             show_progress_bar: whether to show a bar with the time left.
@@ -231,14 +238,21 @@ class Searcher:
                 `thoughts`, which here may be one text for one query; BM25 uses none.
 
         Raises:
-            DataError: an empty query, or `k` below 1; and as `T1.encode_query` and `verify_run`.
+            DataError: an empty query, or `k` below 1; and as `T1.encode_query`,
+                `nearest_candidates` and `verify_run`.
             ConfigError: as `T1.encode_query`.
         """
         if k < 1:
             raise DataError(f"k must be at least 1, got {k}")
         if isinstance(queries, str):
             return self._search_one(
-                queries, k, verify=verify, show_progress_bar=show_progress_bar, **query_options
+                queries,
+                k,
+                candidates=candidates,
+                constrained=constrained,
+                verify=verify,
+                show_progress_bar=show_progress_bar,
+                **query_options,
             )
         query_options = self._with_defaults(query_options)
         depth = max(k, _FUSED_DEPTH) if self.ranking == "hybrid" else k
@@ -251,6 +265,16 @@ class Searcher:
             scores["bm25"] = self._rank_bm25(self._bm25, queries, depth, show_progress_bar)
         if self._index is not None and self._model is not None:
             query_ids = [query.id for query in queries.queries]
+            excluded = [
+                [self._rows[name] for name in queries.excluded.get(query_id, ())]
+                for query_id in query_ids
+            ]
+            if candidates:
+                query_options["candidates"] = self._candidates(
+                    queries, excluded, candidates, query_options
+                )
+            if constrained:
+                query_options["choices"] = self._choices
             vectors, thoughts = self._model.encode_query(
                 [query.text for query in queries.queries],
                 query_ids=query_ids if seed_by_id else None,
@@ -258,10 +282,6 @@ class Searcher:
                 show_progress_bar=show_progress_bar,
                 **query_options,
             )
-            excluded = [
-                [self._rows[name] for name in queries.excluded.get(query_id, ())]
-                for query_id in query_ids
-            ]
             found = self._index.search(vectors, depth, excluded)
             scores["cosine"] = dense = found.to_run(query_ids, self._index.ids)
             if verify is not None:
@@ -283,6 +303,40 @@ class Searcher:
                 run = {query_id: dict(islice(row.items(), k)) for query_id, row in run.items()}
         given = query_options.get("thoughts") or ()
         return SearchResults(run=run, scores=scores, thoughts=thoughts, given_thoughts=given)
+
+    def _candidates(
+        self,
+        queries: Collection,
+        excluded: Sequence[Sequence[int]],
+        k: int,
+        query_options: Mapping[str, Any],
+    ) -> list[list[str]]:
+        """Titles of the nearest documents of each query, embedded without a thought."""
+        assert self._index is not None
+        assert self._model is not None
+        if not query_options.get("think", True):
+            raise ConfigError(
+                "candidates are shown to a model that thinks, and this search does not think",
+                hint="leave out --candidates or --no-think",
+            )
+        self._model.preset.require_candidates()
+        passed_on = ("task", "instruction", "batch_size")
+        options: dict[str, Any] = {name: query_options.get(name) for name in passed_on}
+        vectors = self._model.encode_query(
+            [query.text for query in queries.queries], think=False, **options
+        )
+        names = nearest_candidates(self._titles, self._index, vectors, k, excluded)
+        return [[self._titles[name] for name in group] for group in names]
+
+    @cached_property
+    def _titles(self) -> CandidateTitles:
+        assert self._model is not None
+        return CandidateTitles(self._model.tokenizer, self.documents)
+
+    @cached_property
+    def _choices(self) -> Choices:
+        assert self._index is not None
+        return self._titles.choices(self._index.ids)
 
     def hits(self, results: SearchResults, query_id: str, query: str) -> Hits:
         """The documents that a query found, best first, with their snippets."""

@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.generate import Prompt, SamplingParams, Thought
+from t1_jax.generate import Choices, Prompt, SamplingParams, Thought
 from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
+from t1_jax.retriever.candidates import shown_titles
 from t1_jax.retriever.encoder import l2_normalize, mean_embeddings
 from t1_jax.retriever.keywords import (
     DocumentOptions,
@@ -128,6 +129,8 @@ class T1(RetrieverParts):
         return_thoughts: bool = False,
         think: bool = True,
         thoughts: Sequence[str] | None = None,
+        candidates: Sequence[Sequence[str]] | None = None,
+        choices: Choices | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
@@ -151,6 +154,10 @@ class T1(RetrieverParts):
             think: with False, the query is embedded without a thought, with a prompt that does not
                 ask for one: a control for the effect of thinking, not the intended use.
             thoughts: user-supplied thoughts to embed instead of sampling, one text per query.
+            candidates: titles that the prompt of each query shows, for a thought that names the
+                best of them; see `nearest_candidates`. A query without titles is asked as usual.
+            choices: texts of which each thought is one, whatever its length; see
+                `CandidateTitles.choices`.
             task: name of an instruction in the preset.
             instruction: text of an instruction.
             query_ids: names of the random streams; default the texts. A thought depends on seed,
@@ -172,8 +179,9 @@ class T1(RetrieverParts):
         Raises:
             DataError: an empty query, or the wrong number of `thoughts` or `query_ids`.
             ConfigError: `max_thought_tokens`, `n` or `batch_size` below 1, arguments that exclude
-                each other, an unknown task, an instruction that the prompts do not have, or a
-                prompt that leaves no room for its thought in the model's context.
+                each other, an unknown task, an instruction that the prompts do not have, candidates
+                that the prompts do not show, or a prompt that leaves no room for its thought in
+                the model's context.
             Interrupted: the interrupt was requested.
         """
         output = OutputFormat(
@@ -197,6 +205,7 @@ class T1(RetrieverParts):
             max_tokens=self.options.max_query_tokens,
             think=think,
             names=names,
+            candidates=shown_titles(self.tokenizer, candidates),
         )
         sampled: list[list[Thought]] = [[] for _ in batch]
         if think and thoughts is None:
@@ -216,11 +225,14 @@ class T1(RetrieverParts):
                     sampling=sampling or self.options.sampling,
                     batch_size=batch_size,
                     on_thought=lambda thought: advance(1),
+                    choices=choices,
                 )
             vectors = mean_embeddings(sampled, self.embed_dim)
         else:
-            if n != 1 or max_thought_tokens is not None:
-                raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
+            if n != 1 or max_thought_tokens is not None or choices is not None:
+                raise ConfigError(
+                    "n, max_thought_tokens and choices apply only where thoughts are sampled"
+                )
             if thoughts is not None and not think:
                 raise ConfigError("thoughts cannot be given with think=False")
             rows = append_thoughts(self.tokenizer, prompts, thoughts)

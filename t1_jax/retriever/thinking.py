@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from t1_jax.generate import Prompt, Sampler, SamplingParams, Thought
+from t1_jax.generate import Choices, Prompt, Sampler, SamplingParams, Thought
 from t1_jax.retriever.thought_cache import ThoughtCache, thought_key
 from t1_jax.text import T1Tokenizer
 
@@ -25,6 +25,7 @@ def sample_thoughts(
     sampling: SamplingParams,
     batch_size: int | None,
     on_thought: Callable[[Thought], None],
+    choices: Choices | None = None,
 ) -> list[list[Thought]]:
     """The thoughts of each prompt with their texts, ordered by sample number.
 
@@ -37,6 +38,7 @@ def sample_thoughts(
         max_thought_tokens=max_thought_tokens,
         sampling=sampling,
         batch_size=batch_size,
+        choices=choices,
     ):
         thought = replace(thought, text=tokenizer.decode_thought(thought.token_ids))
         groups[index].append(thought)
@@ -58,6 +60,7 @@ def think_in_blocks(
     sampling: SamplingParams,
     batch_size: int | None = None,
     on_thought: Callable[[Thought], None],
+    choices: Choices | None = None,
 ) -> list[list[Thought]]:
     """The thoughts of each prompt, from the model's cache where it has them.
 
@@ -68,6 +71,8 @@ def think_in_blocks(
 
     `on_thought` is called for each thought of each prompt. Raises: as `Sampler.think`.
     """
+    if choices is not None:
+        max_thought_tokens = choices.max_thought_tokens(max_thought_tokens, sampling)
     model.sampler.check(prompts, n, max_thought_tokens, sampling)
     numbers: dict[tuple[str, tuple[int, ...]], int] = {}
     number_of = [
@@ -86,6 +91,7 @@ def think_in_blocks(
             sampling=sampling,
             batch_size=batch_size,
             on_thought=on_thought,
+            choices=choices,
         )
 
     def keys(prompt: Prompt) -> list[bytes]:
@@ -96,6 +102,7 @@ def think_in_blocks(
                 number,
                 max_thought_tokens=max_thought_tokens,
                 sampling=sampling,
+                choices=choices,
             )
             for number in range(n)
         ]

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from t1_jax.errors import ConfigError
-from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
+from t1_jax.generate import Choices, FinishReason, Prompt, SamplingParams, Thought
 from t1_jax.hub import cache_folder
 
 Result = TypeVar("Result")
@@ -62,6 +62,7 @@ def thought_key(
     *,
     max_thought_tokens: int,
     sampling: SamplingParams,
+    choices: Choices | None = None,
 ) -> bytes:
     """SHA-256 of all that a thought depends on.
 
@@ -73,13 +74,17 @@ def thought_key(
         sample: number of the thought among those of its query.
         max_thought_tokens: most tokens of the thought.
         sampling: temperature, filters and seed.
+        choices: the texts that the thought may be; None if it is free.
     """
     decoding = dataclasses.asdict(sampling)
     stream: tuple[object, ...] = (prompt.query_id, sample)
     if sampling.temperature == 0:
         stream = ()
         decoding = {name: decoding[name] for name in ("repetition_penalty", "min_length")}
-    parts = (_FORMAT, model, list(prompt.token_ids), stream, max_thought_tokens, decoding)
+    parts: list[object] = [_FORMAT, model, list(prompt.token_ids), stream]
+    parts += [max_thought_tokens, decoding]
+    if choices is not None:
+        parts.append(choices.fingerprint)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError
-from t1_jax.retrieval import Document, Query, Run, first_sentence, rank_documents
+from t1_jax.retrieval import Document, Query, Run, rank_documents
+from t1_jax.retriever.candidates import thought_about
 
 _NO_QUERY = "?"
 """In the place of the query where titles are scored without one; a prompt needs some text."""
@@ -154,8 +155,3 @@ def verify_run(
         }
         run_of[query.id] = verification.reorder(run[query.id], information)
     return run_of
-
-
-def thought_about(document: Document) -> str:
-    """What a thought that means this document would say: its title, or else its first sentence."""
-    return document.title.strip() or first_sentence(document.text)

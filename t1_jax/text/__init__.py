@@ -9,7 +9,9 @@ from t1_jax.text.instructions import instruction_set_names as instruction_set_na
 from t1_jax.text.instructions import load_instructions as load_instructions
 from t1_jax.text.presets import PromptPreset as PromptPreset
 from t1_jax.text.presets import load_preset as load_preset
+from t1_jax.text.prompts import CANDIDATE_TOKENS as CANDIDATE_TOKENS
 from t1_jax.text.prompts import append_thoughts as append_thoughts
+from t1_jax.text.prompts import candidate_title as candidate_title
 from t1_jax.text.prompts import tokenize_documents as tokenize_documents
 from t1_jax.text.prompts import tokenize_queries as tokenize_queries
 from t1_jax.text.repetition import REPETITIVE as REPETITIVE

@@ -19,6 +19,9 @@ class PromptPreset:
     `{instruction}`. It ends where the assistant's turn begins; thought and `<emb_token>` are
     appended as tokens after truncation.
 
+    Prompts with `query_candidates_template` are those of a model that thinks over candidates: an
+    adapter or checkpoint that was trained so has them.
+
     Attributes:
         name: name of the preset.
         version: version, increased when a published preset changes.
@@ -27,6 +30,9 @@ class PromptPreset:
         document_template: template of a document prompt.
         default_instruction: instruction for collections without an entry in `instructions`.
         instructions: name of the collection or task -> instruction, without a final full stop.
+        query_candidates_template: template of a query prompt that asks for a thought and shows
+            titles of candidates: `{candidates}`, a title a line, once, with no special token
+            between it and `{text}`. Empty for prompts that show none.
     """
 
     name: str
@@ -36,10 +42,22 @@ class PromptPreset:
     document_template: str
     default_instruction: str
     instructions: dict[str, str] = field(default_factory=dict)
+    query_candidates_template: str = ""
 
     def __post_init__(self) -> None:
-        for key in ("query_template", "query_nothink_template", "document_template"):
-            template: str = getattr(self, key)
+        templates = {
+            "query_template": self.query_template,
+            "query_nothink_template": self.query_nothink_template,
+            "document_template": self.document_template,
+        }
+        if self.shows_candidates:
+            templates["query_candidates_template"] = self.query_candidates_template
+            if self.query_candidates_template.count("{candidates}") != 1:
+                raise ConfigError(
+                    "query_candidates_template must contain {candidates} exactly once, got "
+                    f"{self.query_candidates_template!r}"
+                )
+        for key, template in templates.items():
             if template.count("{text}") != 1:
                 raise ConfigError(f"{key} must contain {{text}} exactly once, got {template!r}")
 
@@ -49,8 +67,26 @@ class PromptPreset:
     @property
     def hash(self) -> str:
         """Hex SHA-256 of all fields; independent of the file."""
-        content = json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.shows_candidates:
+            del fields["query_candidates_template"]  # stored hashes are older than the field
+        content = json.dumps(fields, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def shows_candidates(self) -> bool:
+        """Whether there is a prompt that shows candidates."""
+        return bool(self.query_candidates_template)
+
+    def require_candidates(self) -> None:
+        """Raises a ConfigError if no prompt shows candidates."""
+        if not self.shows_candidates:
+            raise ConfigError(
+                f"the prompts {self.name!r} show no candidates, so this model was not trained to "
+                "think over them",
+                hint="leave candidates out, use a model that was trained with the preset "
+                "t1-candidates or t1-compact-candidates, or try one of them with --preset",
+            )
 
     @property
     def uses_instruction(self) -> bool:

@@ -14,6 +14,8 @@ from tokenizers import Encoding, Tokenizer
 
 from t1_jax.errors import ConfigError, DataError, UnsupportedError, WeightsError
 
+_CANDIDATES = "{candidates}"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PromptTokens:
@@ -101,6 +103,7 @@ class T1Tokenizer:
         texts: Sequence[str],
         max_tokens: int,
         names: Sequence[str] | None = None,
+        candidates: Sequence[str] | None = None,
     ) -> list[PromptTokens]:
         """One prompt per text; texts are truncated to `max_tokens`, templates never.
 
@@ -109,6 +112,8 @@ class T1Tokenizer:
 
         A template has special tokens, text, `{text}` once and `{instruction}` any number of times,
         and counts toward `max_tokens`. `names` are those of the texts in errors, as `query 'q17'`.
+        `candidates` replace `{candidates}`, one text for each prompt; their tokens are in addition
+        to `max_tokens`.
 
         Raises:
             DataError: a text is empty or not valid Unicode.
@@ -120,21 +125,42 @@ class T1Tokenizer:
             _check_unicode(text, name)
             if not text.strip():
                 raise DataError(f"{name} is empty", hint="remove it, or give it a text")
-        affixed = [parts.text_prefix + text + parts.text_suffix for text in texts]
-        max_ids = max_tokens - len(parts.head_ids) - len(parts.tail_ids)
+        shown = [""] * len(texts) if candidates is None else list(candidates)
+        prefixes, suffixes = (
+            [affix.replace(_CANDIDATES, block) for block in shown]
+            for affix in (parts.text_prefix, parts.text_suffix)
+        )
+        affixed = [
+            prefix + text + suffix
+            for prefix, text, suffix in zip(prefixes, texts, suffixes, strict=True)
+        ]
+        added = [0] * len(texts)
+        if candidates is not None:
+            added = [len(encoding.ids) for encoding in self._encode_plain(shown, names)]
+        room = max_tokens - len(parts.head_ids) - len(parts.tail_ids)
         prompts = []
-        for text, encoding in zip(texts, self._encode_plain(affixed, names), strict=True):
-            start = len(parts.text_prefix)
+        for row, (text, encoding) in enumerate(
+            zip(texts, self._encode_plain(affixed, names), strict=True)
+        ):
+            start, max_ids = len(prefixes[row]), room + added[row]
             ids, truncated = _truncate(encoding, start, start + len(text), max_ids)
             if len(ids) > max_ids:
                 raise ConfigError(
-                    f"the prompt has {len(ids) + max_tokens - max_ids} tokens without any text, "
+                    f"the prompt has {len(ids) + max_tokens - room} tokens without any text, "
                     f"but only {max_tokens} are allowed",
                     hint="allow more tokens, or shorten the prompt preset",
                 )
             row = np.array([*parts.head_ids, *ids, *parts.tail_ids], dtype=np.int32)
             prompts.append(PromptTokens(ids=row, truncated=truncated))
         return prompts
+
+    def truncate_text(self, text: str, max_tokens: int) -> str:
+        """The text, or its beginning if it has more than `max_tokens` tokens."""
+        _check_unicode(text, "a title")
+        encoding = self._encode_plain([text], ["a title"])[0]
+        if len(encoding.ids) <= max_tokens:
+            return text
+        return text[: encoding.offsets[max_tokens - 1][1]]
 
     def encode_thought(self, text: str) -> Int[np.ndarray, " L"]:
         """Token ids of a user-supplied thought; special tokens in it become plain text."""
@@ -189,6 +215,11 @@ class T1Tokenizer:
         before, after = template.split("{text}")
         *_, prefix = self._special_pattern.split(before)
         suffix, *_ = self._special_pattern.split(after)
+        if _CANDIDATES in template and _CANDIDATES not in prefix + suffix:
+            raise ConfigError(
+                f"a template must have no special token between {{text}} and {_CANDIDATES}, got "
+                f"{template!r}"
+            )
         return TemplateParts(
             head_ids=self._encode_template(before.removesuffix(prefix), instruction),
             text_prefix=prefix.replace("{instruction}", instruction),

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.retrieval import Index, build_index
+from t1_jax.retrieval.index import EmbeddingTable, ScannSettings
 from t1_jax.train.data import Example, TrainingSet, text_hash
 from t1_jax.train.rewards import (
     DocumentStore,
@@ -29,29 +30,32 @@ Encode = Callable[..., np.ndarray]
 _STORED = ("vectors", "encoded_at", "corpus")
 
 
-class CandidateDocuments:
+class CorpusEmbeddings:
     """Document embeddings of every training set of a stage, at most as old as the config allows.
 
-    An index is searched on the mesh; `seed` is that of the random documents in pools.
+    Attributes:
+        refresh_steps: most age in steps; None keeps the first ones.
     """
 
     def __init__(
         self,
-        config: PoolConfig,
         sets: Sequence[TrainingSet],
         mesh: jax.sharding.Mesh,
         *,
-        seed: int,
+        refresh_steps: int | None,
+        index: str = "jax",
+        scann: ScannSettings | None = None,
     ) -> None:
-        self._config = config
+        """An empty store for each set; an index of kind `index` is searched on the mesh."""
+        self.refresh_steps = refresh_steps
         self._sets = {training_set.name: training_set for training_set in sets}
         self._mesh = mesh
-        self._seed = seed
-        refresh = None if config.kind == "frozen" else config.refresh_steps
+        self._index_kind, self._scann = index, scann or ScannSettings()
         self._stores = {
-            training_set.name: DocumentStore(list(training_set.documents), refresh_steps=refresh)
+            training_set.name: DocumentStore(
+                list(training_set.documents), refresh_steps=refresh_steps
+            )
             for training_set in sets
-            if config.kind != "batch"
         }
         self._indexes: dict[str, Index] = {}
 
@@ -82,10 +86,74 @@ class CandidateDocuments:
                 store.refresh(encode(texts, document_ids=list(documents)), step)
                 self._indexes.pop(name, None)
 
+    def age(self, step: int) -> int:
+        """Age of the oldest embeddings in steps."""
+        return max(store.age(step) for store in self._stores.values())
+
+    def table(self, name: str) -> EmbeddingTable:
+        """The newest embeddings of a set."""
+        return self._stores[name].table
+
+    def index(self, name: str) -> Index:
+        """The index of a set's newest embeddings; built once after each refresh."""
+        if name not in self._indexes:
+            table = self.table(name)
+            self._indexes[name] = build_index(
+                self._index_kind, table.ids, table.vectors, mesh=self._mesh, scann=self._scann
+            )
+        return self._indexes[name]
+
+
+class CandidateDocuments:
+    """The candidates of rewards.
+
+    Attributes:
+        corpora: embeddings of all documents; None if each step encodes its own.
+    """
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        sets: Sequence[TrainingSet],
+        mesh: jax.sharding.Mesh,
+        *,
+        seed: int,
+    ) -> None:
+        """An index is searched on the mesh; `seed` is that of the random documents in pools."""
+        self._config = config
+        self._sets = {training_set.name: training_set for training_set in sets}
+        self._seed = seed
+        self.corpora = None
+        if config.kind != "batch":
+            self.corpora = CorpusEmbeddings(
+                sets,
+                mesh,
+                refresh_steps=None if config.kind == "frozen" else config.refresh_steps,
+                index=config.index,
+                scann=config.scann,
+            )
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Embeddings and their age."""
+        return {} if self.corpora is None else self.corpora.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continues from `state_dict()`.
+
+        Raises:
+            DataError: it belongs to another corpus.
+        """
+        if self.corpora is not None:
+            self.corpora.load_state_dict(state)
+
+    def refresh(self, encode: Encode, step: int) -> None:
+        """Encodes every corpus whose embeddings are too old for this step."""
+        if self.corpora is not None:
+            self.corpora.refresh(encode, step)
+
     def metrics(self, step: int) -> dict[str, float]:
         """`index/age`: age of the oldest embeddings in steps; 0 if each step computes its own."""
-        ages = [store.age(step) for store in self._stores.values()]
-        return {"index/age": float(max(ages, default=0))}
+        return {"index/age": 0.0 if self.corpora is None else float(self.corpora.age(step))}
 
     def outcome(
         self,
@@ -152,11 +220,12 @@ class CandidateDocuments:
         vectors: Float[np.ndarray, "P G D"],
         near: Float[np.ndarray, "P D"],
     ) -> RetrievalOutcome:
-        index = self._index(name)
+        assert self.corpora is not None
+        index = self.corpora.index(name)
         records = [self._sets[name].for_ranking(example.record) for example in examples]
         if self._config.kind == "pool":
             pools = build_pools(records, near, index, config=self._config, seed=self._seed)
-            return outcome_from_pools(records, vectors, pools, self._stores[name].table)
+            return outcome_from_pools(records, vectors, pools, self.corpora.table(name))
         most = max(len(record.positives) for record in records)
         rows = np.full((len(records), most), -1, np.int64)
         grades = np.zeros((len(records), most), np.int64)
@@ -165,12 +234,3 @@ class CandidateDocuments:
             grades[number, : len(record.positives)] = list(record.positives.values())
         excluded = [index.table.rows_of(record.excluded) for record in records]
         return outcome_from_index(index, vectors, rows, grades, excluded)
-
-    def _index(self, name: str) -> Index:
-        """The index of a set's newest embeddings; built once after each refresh."""
-        if name not in self._indexes:
-            table, config = self._stores[name].table, self._config
-            self._indexes[name] = build_index(
-                config.index, table.ids, table.vectors, mesh=self._mesh, scann=config.scann
-            )
-        return self._indexes[name]

@@ -178,9 +178,9 @@ def check_prompts(
     """Rejects lengths that the prompts fill, so that no text fits, and unused instructions.
 
     Raises:
-        ConfigError: records have instructions and the prompts have none, a prompt with its
-            instruction takes nearly all of `data.lengths`, or a fixed thought is longer than its
-            limit.
+        ConfigError: records have instructions and the prompts have none, stages show candidates
+            and the prompts do not or the reverse, a prompt with its instruction takes nearly all
+            of `data.lengths`, or a fixed thought is longer than its limit.
     """
     lengths = config.data.lengths
     for data in sets:
@@ -200,6 +200,7 @@ def check_prompts(
                 _check_room("query", f"a query of {data.name}", len(row.ids), lengths.query)
     (row,) = tokenize_documents(tokenizer, preset, [_TEXT], max_tokens=_NO_LIMIT)
     _check_room("document", "a document", len(row.ids), lengths.document)
+    _check_candidates(config, preset)
     for name in config.running:
         thought = config.stages[name].fixed_thought
         if thought is None:
@@ -211,6 +212,24 @@ def check_prompts(
                 f"({lengths.thought})",
                 hint=f"set data.lengths.thought={size}",
             )
+
+
+def _check_candidates(config: TrainConfig, preset: PromptPreset) -> None:
+    """Stages show candidates if and only if the prompts do: an adapter records its prompts."""
+    shown = [name for name in config.running if config.stages[name].candidates.k]
+    if shown and not preset.shows_candidates:
+        raise ConfigError(
+            f"stage {shown[0]} shows candidates, and the prompts {preset.name!r} have no place for "
+            "them",
+            hint=f"set model.preset=t1-candidates, or stages.{shown[0]}.candidates.k=0",
+        )
+    is_used = any(stage.candidates.k for stage in config.stages.values())
+    if config.model.preset is not None and preset.shows_candidates and not is_used:
+        raise ConfigError(
+            f"the prompts {preset.name!r} show candidates, and no stage does, so the model would "
+            "claim a training that it did not have",
+            hint=f"set stages.{config.running[-1]}.candidates.k=8, or another model.preset",
+        )
 
 
 def _check_room(field: str, text: str, prompt_tokens: int, limit: int) -> None:
@@ -385,22 +404,23 @@ def _policy_warnings(name: str, stage: StageConfig) -> Iterator[str]:
 
 def _check_positions(config: TrainConfig, shape: DecoderConfig) -> None:
     lengths, max_positions = config.data.lengths, shape.max_positions
-    thought_limits = {"data.lengths.thought": lengths.thought}
-    if config.validation is not None:
-        thought_limits["validation.max_thought_tokens"] = config.validation.max_thought_tokens
     for name in config.running:
         stage = config.stages[name]
+        limits = {"data.lengths.thought": lengths.thought}
+        if config.validation is not None:
+            limits["validation.max_thought_tokens"] = config.validation.max_thought_tokens
         if stage.draws_thoughts:
-            key = f"stages.{name}.rollout.max_thought_tokens"
-            thought_limits[key] = stage.rollout.max_thought_tokens
-    for name, tokens in thought_limits.items():
-        if lengths.query + tokens + 1 > max_positions:
-            raise ConfigError(
-                f"a query of {lengths.query} tokens (data.lengths.query), {tokens} of a thought "
-                f"({name}) and <emb_token> need {lengths.query + tokens + 1} positions; the model "
-                f"has {max_positions}",
-                hint="lower one of the two",
-            )
+            limits[f"stages.{name}.rollout.max_thought_tokens"] = stage.rollout.max_thought_tokens
+        prompt = stage.prompt_tokens(lengths)
+        shown = f", with {stage.candidates.k} candidates" if stage.candidates.k else ""
+        for key, tokens in limits.items():
+            if prompt + tokens + 1 > max_positions:
+                raise ConfigError(
+                    f"a query of {prompt} tokens (data.lengths.query{shown}), {tokens} of a "
+                    f"thought ({key}) and <emb_token> need {prompt + tokens + 1} positions; the "
+                    f"model has {max_positions}",
+                    hint="lower one of the two",
+                )
     if lengths.document > max_positions:
         raise ConfigError(
             f"documents of {lengths.document} tokens (data.lengths.document) are longer than the "
@@ -454,15 +474,16 @@ def _check_micro_batches(
 def _longest_rows(stage: StageConfig, config: TrainConfig) -> Iterator[tuple[str, int, bool]]:
     """Kinds of rows: name, maximum tokens, and whether one holds several texts."""
     lengths, rollout = config.data.lengths, stage.rollout
+    prompt = stage.prompt_tokens(lengths)
     reference = (lengths.thought if stage.think else 0) + 1
     uses_reference = stage.losses.sft or stage.contrast_reference_thoughts
     if stage.draws_thoughts and rollout.shared_prefix:
         thoughts = rollout.num_generations * (rollout.max_thought_tokens + 1)
         thoughts += reference if uses_reference else 0
-        yield "a prompt with its thoughts", lengths.query + thoughts, True
+        yield "a prompt with its thoughts", prompt + thoughts, True
     elif stage.draws_thoughts:
-        yield "a prompt with a thought", lengths.query + rollout.max_thought_tokens + 1, False
+        yield "a prompt with a thought", prompt + rollout.max_thought_tokens + 1, False
     if not stage.draws_thoughts or (uses_reference and not rollout.shared_prefix):
-        yield "a query", lengths.query + reference, stage.pack
+        yield "a query", prompt + reference, stage.pack
     if stage.losses.infonce or stage.losses.triplet:
         yield "a document", lengths.document, False

@@ -10,7 +10,8 @@ from t1_jax.hub import EMB_TOKEN, EmbTokenMode
 from t1_jax.model import LoraConfig
 from t1_jax.parallel import MeshConfig
 from t1_jax.seeds import check_seed
-from t1_jax.train.data import DataConfig, StageDataConfig
+from t1_jax.text import CANDIDATE_TOKENS
+from t1_jax.train.data import DataConfig, LengthConfig, StageDataConfig
 from t1_jax.train.infra import CheckpointConfig, HealthConfig, TrackingConfig
 from t1_jax.train.layout import MicroBatchConfig
 from t1_jax.train.losses import AdvantageConfig, ContrastiveConfig, PolicyConfig
@@ -132,6 +133,36 @@ class RolloutConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidatesConfig:
+    """Candidates in the prompts of a stage: documents that the query finds without a thought.
+
+    The embeddings of the queries are those of the weights in training. The order is random, so that
+    it does not say which is nearest. If the title of a positive is shown, the reference thought is
+    this title; otherwise it is that of the record. Train the embedding without a thought on other
+    queries (`data.query_range`): on its own training queries it finds the positive too often.
+
+    Attributes:
+        k: number of titles; 0 shows none. The preset must have a prompt for them.
+        refresh_steps: most age of document embeddings in steps.
+        left_out_fraction: fraction of the queries whose positives are not shown, so that the model
+            also learns to say what is missing.
+    """
+
+    k: int = 0
+    refresh_steps: int = 50
+    left_out_fraction: float = 0.25
+
+    def __post_init__(self) -> None:
+        for name, least in (("k", 0), ("refresh_steps", 1)):
+            if self.__dict__[name] < least:
+                raise ConfigError(f"{name} must be at least {least}, got {self.__dict__[name]}")
+        if not 0 <= self.left_out_fraction <= 1:
+            raise ConfigError(
+                f"left_out_fraction must be from 0 to 1, got {self.left_out_fraction}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: its data, its objective, and its length.
 
@@ -159,6 +190,7 @@ class StageConfig:
         advantage: from the rewards of a group to advantages.
         policy: the policy loss.
         pool: the documents that rewards rank.
+        candidates: titles that the prompts of a stage that thinks show.
         validate_every: steps between two validations; 0 validates only at the end of the stage.
     """
 
@@ -180,6 +212,7 @@ class StageConfig:
     advantage: AdvantageConfig = AdvantageConfig()
     policy: PolicyConfig = PolicyConfig()
     pool: PoolConfig = PoolConfig()
+    candidates: CandidatesConfig = CandidatesConfig()
     validate_every: int = 0
 
     def __post_init__(self) -> None:
@@ -205,6 +238,10 @@ class StageConfig:
             or self.contrast_reference_thoughts
             or (self.think and not self.draws_thoughts)
         )
+
+    def prompt_tokens(self, lengths: LengthConfig) -> int:
+        """Most tokens of a query's prompt: candidates are in addition to `lengths.query`."""
+        return lengths.query + self.candidates.k * (CANDIDATE_TOKENS + 1)
 
     def _check_losses(self) -> None:
         losses = self.losses
@@ -239,6 +276,12 @@ class StageConfig:
             raise ConfigError(
                 "contrast_reference_thoughts needs sample_thoughts and a contrastive loss",
                 hint="set sample_thoughts=true and losses.infonce=1",
+            )
+        if self.candidates.k and (not self.think or self.fixed_thought is not None):
+            raise ConfigError(
+                "candidates are shown to a model that thinks about them, and this stage has "
+                f"{'a fixed thought' if self.think else 'think=false'}",
+                hint="set candidates.k=0",
             )
         if self.fixed_thought is not None:
             if not self.think or self.draws_thoughts or EMB_TOKEN in self.fixed_thought:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from t1_jax.model import DecoderConfig, Work, flops_per_token
+from t1_jax.text import CANDIDATE_TOKENS
 from t1_jax.train.config import StageConfig, TrainConfig
 
 _PADDING = 1.3
@@ -113,12 +114,16 @@ class Estimate:
     def step(self, stage: StageConfig) -> float:
         """Seconds of one step of a stage."""
         size, rollout, queries = self._size, stage.rollout, stage.data.batch_size
-        trained, read, seconds = queries * size.query_tokens, 0.0, 0.0
+        prompt = size.query_tokens + stage.candidates.k * CANDIDATE_TOKENS / 2
+        trained, read, seconds = queries * prompt, 0.0, 0.0
+        if stage.candidates.k:
+            seconds += self._forward(queries * size.query_tokens)
+            seconds += self.encode(size.documents) / stage.candidates.refresh_steps
         if stage.draws_thoughts:
             sampled = (
                 queries * rollout.num_generations * self._sampled_tokens(rollout.max_thought_tokens)
             )
-            seconds += self._forward(queries * size.query_tokens) + self._decode(sampled)
+            seconds += self._forward(queries * prompt) + self._decode(sampled)
             trained += sampled
             read += sampled * bool(stage.losses.policy)
         if stage.uses_reference_thoughts:

@@ -36,6 +36,12 @@ from t1_jax.train.layout import (
 )
 from t1_jax.train.losses import group_advantages, has_variance, token_weights
 from t1_jax.train.model import TrainableModel
+from t1_jax.train.prompt_candidates import (
+    PromptCandidates,
+    candidate_metrics,
+    embed_without_thought,
+    shared_pool,
+)
 from t1_jax.train.rewards import RewardContext, compute_rewards
 from t1_jax.train.rollout_record import (
     Rollout,
@@ -101,10 +107,15 @@ class RolloutBatches:
             max_thought_tokens=config.rollout.max_thought_tokens,
         )
         # Documents are ranked for rewards alone.
-        self._candidates = None
+        self._candidates, corpora = None, None
         if config.losses.policy:
-            self._candidates = CandidateDocuments(
-                config.pool, sets, model.mesh_context.mesh, seed=seed
+            pool = shared_pool(config.pool, config.candidates)
+            self._candidates = CandidateDocuments(pool, sets, model.mesh_context.mesh, seed=seed)
+            corpora = self._candidates.corpora if pool.kind in ("pool", "corpus") else None
+        self._prompts = None
+        if config.candidates.k:
+            self._prompts = PromptCandidates(
+                config, sets, rows.tokenizer, model, corpora, seed=seed
             )
         self._prefetched: PrefetchedRollout | None = None
         self._failure: Exception | None = None
@@ -194,6 +205,8 @@ class RolloutBatches:
         if self._prefetched is None:
             position = self._examples.state_dict()
         arrays = {} if self._candidates is None else self._candidates.state_dict()
+        if self._prompts is not None:
+            arrays |= self._prompts.state_dict()
         return {"position": position, "arrays": arrays}
 
     def load_state_dict(self, state: SourceState) -> None:
@@ -201,6 +214,8 @@ class RolloutBatches:
         self._examples.load_state_dict(state["position"])
         if self._candidates is not None:
             self._candidates.load_state_dict(state["arrays"])
+        if self._prompts is not None:
+            self._prompts.load_state_dict(state["arrays"])
 
     def rollout(
         self, params: nnx.State, step: int, clock: Clock
@@ -219,22 +234,34 @@ class RolloutBatches:
         with clock.of("rollout"):
             retriever = self._model.retriever(params, self._retriever_options, self._interrupt)
         if self._candidates is None:
-            examples = next(self._examples)
+            examples = self._shown(retriever, next(self._examples), step, clock)
             rollout = without_rewards(examples, self._sample(retriever, examples, step, clock))
-            return rollout, rollout_metrics(rollout)
+            return rollout, rollout_metrics(rollout) | candidate_metrics(rollout.examples)
         with clock.of("refresh"):
             self._candidates.refresh(retriever.encode_document, step)
-        rollout = self._rewarded(retriever, self._candidates, next(self._examples), step, clock)
+        examples = self._shown(retriever, next(self._examples), step, clock)
+        rollout = self._rewarded(retriever, self._candidates, examples, step, clock)
         varied = has_variance(rollout.rewards.total, self._config.advantage.std_floor)
         resamples = self._config.advantage.zero_variance == "resample"
         for _ in range(self._config.rollout.resample_rounds if resamples else 0):
             if np.all(rollout.group_mask) or not (examples := self._examples.more()):
                 break
+            examples = self._shown(retriever, examples, step, clock)
             resampled = self._rewarded(retriever, self._candidates, examples, step, clock)
             rollout = fill_groups(rollout, resampled)
         # The share before any resampling shows whether the rewards tell thoughts apart.
         metrics = rollout_metrics(rollout) | {"rollout/nonzero_std_frac": float(np.mean(varied))}
+        metrics |= candidate_metrics(rollout.examples)
         return rollout, metrics | self._candidates.metrics(step)
+
+    def _shown(
+        self, retriever: T1, examples: Sequence[Example], step: int, clock: Clock
+    ) -> Sequence[Example]:
+        """The examples with the candidates that their prompts show, if there are any."""
+        if self._prompts is None:
+            return examples
+        with clock.of("candidates"):
+            return self._prompts.show(retriever, examples, step)
 
     def _sample(
         self, retriever: T1, examples: Sequence[Example], step: int, clock: Clock
@@ -385,22 +412,3 @@ class RolloutBatches:
             lengths, config.policy.resolved().aggregation, config.rollout.max_thought_tokens
         )
         return weights.reshape(rollout.advantages.shape), int(lengths.sum())
-
-
-def embed_without_thought(retriever: T1, examples: Sequence[Example]) -> Float[np.ndarray, "P D"]:
-    """Query embeddings by the prompt that asks for no thought."""
-    by_instruction: dict[tuple[str | None, str | None], list[int]] = {}
-    for number, example in enumerate(examples):
-        instruction = example.record.instruction
-        task = retriever.known_task(example.task) if instruction is None else None
-        by_instruction.setdefault((task, instruction), []).append(number)
-    vectors = np.zeros((len(examples), retriever.embed_dim), np.float32)
-    for (task, instruction), members in by_instruction.items():
-        vectors[members] = retriever.encode_query(
-            [examples[number].record.query for number in members],
-            query_ids=[examples[number].record.query_id for number in members],
-            think=False,
-            task=task,
-            instruction=instruction,
-        )
-    return vectors

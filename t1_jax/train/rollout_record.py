@@ -129,6 +129,7 @@ def rollout_samples(rollout: Rollout, queries: int) -> list[dict[str, Any]]:
             "set": example.set_name,
             "query_id": example.record.query_id,
             "query": example.record.query,
+            **({"candidates": list(example.candidates)} if example.candidates else {}),
             "positive": example.positive,
             "thought": thought.text,
             "finish_reason": thought.finish_reason.value,

@@ -38,22 +38,28 @@ class RowBuilder:
         self._thoughts: dict[str, tuple[Int[np.ndarray, " L"], bool]] = {}
 
     def prompt(self, example: Example, *, think: bool) -> PromptTokens:
-        """The prompt of a query; a thought follows it."""
+        """The prompt of a query; a thought follows it, perhaps one over candidates."""
+        if think and example.candidates:  # others in each step
+            return self._tokenize(example, think=True)
         key = (example.set_name, example.record.query_id, think)
         if key not in self._prompts:
-            preset, task = self._preset, example.task
-            if example.record.instruction is not None:
-                preset, task = preset.with_instruction(example.record.instruction), None
-            self._prompts[key] = tokenize_queries(
-                self.tokenizer,
-                preset,
-                [example.record.query],
-                max_tokens=self._lengths.query,
-                task=task,
-                think=think,
-                names=[f"query {example.record.query_id!r} of {example.set_name}"],
-            )[0]
+            self._prompts[key] = self._tokenize(example, think=think)
         return self._prompts[key]
+
+    def _tokenize(self, example: Example, *, think: bool) -> PromptTokens:
+        preset, task = self._preset, example.task
+        if example.record.instruction is not None:
+            preset, task = preset.with_instruction(example.record.instruction), None
+        return tokenize_queries(
+            self.tokenizer,
+            preset,
+            [example.record.query],
+            max_tokens=self._lengths.query,
+            task=task,
+            think=think,
+            names=[f"query {example.record.query_id!r} of {example.set_name}"],
+            candidates=[example.candidates] if think else None,
+        )[0]
 
     def thought(self, text: str) -> tuple[Int[np.ndarray, " L"], bool]:
         """The tokens of a reference thought, and whether it was truncated."""

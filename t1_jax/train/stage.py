@@ -1,5 +1,6 @@
 """One stage: a source of batches and the training step that learns from them."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from t1_jax.train.infra import Clock
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.objective import TokenObjective
 from t1_jax.train.optimizer import Optimizer, TrainState
+from t1_jax.train.prompt_candidates import PromptCandidates
 from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import Objective, StepBatch, train_step
@@ -95,7 +97,33 @@ class Stage:
                 num_logged=config.tracking.rollouts,
             )
         else:
-            self.batches = SupervisedBatches(self.config, examples, sets, rows, model.mesh_context)
+            self.batches = SupervisedBatches(
+                self.config,
+                examples,
+                sets,
+                rows,
+                model.mesh_context,
+                prompts=self._prompts(config, model, sets, rows),
+                retriever=functools.partial(
+                    model.retriever,
+                    options=model.retriever_options(
+                        config.data.lengths, max_rows=1, max_thought_tokens=1
+                    ),
+                    interrupt=interrupt,
+                ),
+            )
+
+    def _prompts(
+        self,
+        config: TrainConfig,
+        model: TrainableModel,
+        sets: Sequence[TrainingSet],
+        rows: RowBuilder,
+    ) -> PromptCandidates | None:
+        if not self.config.candidates.k:
+            return None
+        seed = stable_hash(config.seed, self.name, "candidates")
+        return PromptCandidates(self.config, sets, rows.tokenizer, model, seed=seed)
 
     def start(self, trained: nnx.State) -> StageState:
         """The state before the first step. Consumes the weights."""

@@ -1,21 +1,25 @@
 """Stages 1 and 2: batches of queries with reference thoughts, for SFT and contrastive losses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from flax import nnx
+
 from t1_jax.parallel import MeshContext
+from t1_jax.retriever import T1
 from t1_jax.train.batches import PreparedBatch, SourceState, StageState
 from t1_jax.train.config import StageConfig
 from t1_jax.train.contrast import plan_contrast
 from t1_jax.train.data import BatchIterator, Example, TrainingSet
 from t1_jax.train.infra import Clock
 from t1_jax.train.layout import EmbeddingIds, micro_batches, pack_rows
+from t1_jax.train.prompt_candidates import PromptCandidates, candidate_metrics
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import StepBatch
 
 
 class SupervisedBatches:
-    """A `BatchSource` of examples that are used as they are."""
+    """A `BatchSource` of examples that are used as they are, or over candidates."""
 
     def __init__(
         self,
@@ -24,30 +28,49 @@ class SupervisedBatches:
         sets: Sequence[TrainingSet],
         rows: RowBuilder,
         mesh_context: MeshContext,
+        *,
+        prompts: PromptCandidates | None = None,
+        retriever: Callable[[nnx.State], T1] | None = None,
     ) -> None:
+        """Reads examples; their prompts show what `prompts` finds with a `retriever` of a step."""
         self._config = config
         self._examples = examples
         self._sets = sets
         self._rows = rows
         self._mesh_context = mesh_context
+        self._prompts, self._retriever = prompts, retriever
 
     def next(self, state: StageState, step: int, clock: Clock) -> PreparedBatch:
         """See `BatchSource`."""
+        position = self._examples.state_dict()
         with clock.of("data"):
-            batch = self.batch(next(self._examples))
-        return PreparedBatch(batch=batch, metrics={}, samples=[])
+            examples: Sequence[Example] = next(self._examples)
+        if self._prompts is not None and self._retriever is not None:
+            try:
+                with clock.of("candidates"):
+                    retriever = self._retriever(state.train.trained)
+                    examples = self._prompts.show(retriever, examples, step)
+            except Exception:
+                self._examples.load_state_dict(position)
+                raise
+        with clock.of("data"):
+            batch = self.batch(examples)
+        return PreparedBatch(batch=batch, metrics=candidate_metrics(examples), samples=[])
 
     def prefetch(self, state: StageState, step: int, clock: Clock) -> AbstractContextManager[None]:
-        """Nothing: these batches take no time."""
+        """Nothing: these batches take little time, or need the weights of their step."""
         return nullcontext()
 
     def state_dict(self) -> SourceState:
         """See `BatchSource`."""
-        return {"position": self._examples.state_dict(), "arrays": {}}
+        arrays = {} if self._prompts is None else self._prompts.state_dict()
+        return {"position": self._examples.state_dict(), "arrays": arrays}
 
     def load_state_dict(self, state: SourceState) -> None:
         """See `BatchSource`."""
         self._examples.load_state_dict(state["position"])
+        if self._prompts is not None:
+            self._prompts.load_state_dict(state["arrays"])
 
     def batch(self, examples: Sequence[Example]) -> StepBatch:
         """The rows of all queries and, with a contrastive loss, of their documents."""

@@ -333,6 +333,7 @@ class Trainer:
                 config.validation,
                 think=stage.think,
                 samples=config.tracking.thoughts,
+                candidates=stage.candidates.k,
                 stop=self._stop,
             )
         except Interrupted:

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from t1_jax.generate import FinishReason, SamplingParams, Thought
-from t1_jax.retrieval import Collection, build_index, score_run
-from t1_jax.retriever import T1
+from t1_jax.retrieval import Collection, Index, build_index, score_run
+from t1_jax.retriever import T1, CandidateTitles, nearest_candidates
 from t1_jax.train.config import ValidationConfig
 from t1_jax.train.infra import GracefulStop
 
@@ -51,12 +51,14 @@ def validate(
     *,
     think: bool,
     samples: int,
+    candidates: int = 0,
     stop: GracefulStop | None = None,
 ) -> Validation:
     """Ranks all documents of each collection for its queries.
 
-    `samples` queries of each collection are returned with their thoughts. `stop` is checked between
-    chunks of texts, on all processes together.
+    Prompts show the titles of so many `candidates`, found without a thought. `samples` queries of
+    each collection are returned with their thoughts. `stop` is checked between chunks of texts, on
+    all processes together.
 
     Raises:
         Interrupted: the run was asked to stop; there is no partial score.
@@ -65,8 +67,15 @@ def validate(
     sampled: list[dict[str, Any]] = []
     all_thoughts: list[Thought] = []
     for name, collection in collections.items():
-        queries, documents, thoughts = _encode(model, collection, config, think=think, stop=stop)
-        per_query = _scores(model, collection, queries, documents)
+        index = _index(model, collection, stop)
+        titles = None
+        if candidates:
+            nothink, _ = _encode(model, collection, config, think=False, stop=stop)
+            titles = _titles(model, collection, index, nothink, candidates)
+        queries, thoughts = _encode(
+            model, collection, config, think=think, titles=titles, stop=stop
+        )
+        per_query = _scores(collection, index, queries)
         metrics[f"validation/{name}/ndcg@10"] = float(np.mean(list(per_query.values())))
         all_thoughts += [thought for group in thoughts for thought in group]
         sampled += [
@@ -82,35 +91,59 @@ def validate(
     return Validation(metrics=metrics, samples=sampled)
 
 
+def _index(model: T1, collection: Collection, stop: GracefulStop | None) -> Index:
+    """The documents of a collection."""
+    vectors = [
+        model.encode_document(
+            [document.full_text for document in chunk],
+            document_ids=[document.id for document in chunk],
+        )
+        for chunk in _chunks(collection.documents, stop)
+    ]
+    ids = [document.id for document in collection.documents]
+    return build_index("jax", ids, np.concatenate(vectors), mesh=model.mesh_context.mesh)
+
+
+def _titles(
+    model: T1,
+    collection: Collection,
+    index: Index,
+    vectors: Float[np.ndarray, "N D"],
+    k: int,
+) -> list[list[str]]:
+    """Titles of the nearest documents of each query, best first."""
+    titles = CandidateTitles(model.tokenizer, collection.documents_by_id)
+    names = nearest_candidates(titles, index, vectors, k, _excluded_rows(collection, index))
+    return [[titles[name] for name in group] for group in names]
+
+
 def _encode(
     model: T1,
     collection: Collection,
     config: ValidationConfig,
     *,
     think: bool,
+    titles: Sequence[Sequence[str]] | None = None,
     stop: GracefulStop | None,
-) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "C D"], list[list[Thought]]]:
-    """Embeddings of queries and documents, and the thoughts."""
+) -> tuple[Float[np.ndarray, "N D"], list[list[Thought]]]:
+    """Embeddings of the queries, and the thoughts."""
     queries: list[np.ndarray] = []
-    documents: list[np.ndarray] = []
     thoughts: list[list[Thought]] = []
-    for chunk in _chunks(collection.queries, stop):
+    numbers = range(len(collection.queries))
+    for chunk in _chunks(numbers, stop):
         embeddings, groups = model.encode_query(
-            [query.text for query in chunk],
-            query_ids=[query.id for query in chunk],
+            [collection.queries[number].text for number in chunk],
+            query_ids=[collection.queries[number].id for number in chunk],
             task=model.known_task(collection.task),
             think=think,
+            candidates=None if titles is None else [titles[number] for number in chunk],
             max_thought_tokens=config.max_thought_tokens if think else None,
             sampling=SamplingParams(temperature=config.temperature),
             return_thoughts=True,
         )
         queries.append(embeddings)
         thoughts += groups
-    for chunk in _chunks(collection.documents, stop):
-        texts = [document.full_text for document in chunk]
-        ids = [document.id for document in chunk]
-        documents.append(model.encode_document(texts, document_ids=ids))
-    return np.concatenate(queries), np.concatenate(documents), thoughts
+    return np.concatenate(queries), thoughts
 
 
 def _chunks(items: Sequence[_Item], stop: GracefulStop | None) -> Iterator[Sequence[_Item]]:
@@ -121,20 +154,21 @@ def _chunks(items: Sequence[_Item], stop: GracefulStop | None) -> Iterator[Seque
 
 
 def _scores(
-    model: T1,
-    collection: Collection,
-    queries: Float[np.ndarray, "N D"],
-    documents: Float[np.ndarray, "C D"],
+    collection: Collection, index: Index, queries: Float[np.ndarray, "N D"]
 ) -> Mapping[str, float]:
     """nDCG@10 of each query."""
     ids = [query.id for query in collection.queries]
-    document_ids = [document.id for document in collection.documents]
-    index = build_index("jax", document_ids, documents, mesh=model.mesh_context.mesh)
-    excluded_rows = [index.table.rows_of(collection.excluded.get(query_id, ())) for query_id in ids]
-    run = index.search(queries, _DEPTH, excluded_rows).to_run(ids, index.ids)
+    excluded = _excluded_rows(collection, index)
+    run = index.search(queries, _DEPTH, excluded).to_run(ids, index.ids)
     return score_run(
         run, collection.all_qrels, metrics=[METRIC], excluded=collection.excluded
     ).per_query[METRIC]
+
+
+def _excluded_rows(collection: Collection, index: Index) -> list[Sequence[int]]:
+    return [
+        index.table.rows_of(collection.excluded.get(query.id, ())) for query in collection.queries
+    ]
 
 
 def _sample(

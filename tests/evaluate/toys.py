@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from t1_jax.generate import FinishReason, SamplingParams, Thought
+from t1_jax.generate import Choices, FinishReason, SamplingParams, Thought
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -52,6 +52,8 @@ class LetterModel:
         return_thoughts: Literal[True],
         think: bool = True,
         thoughts: Sequence[str] | None = None,
+        candidates: Sequence[Sequence[str]] | None = None,
+        choices: Choices | None = None,
         task: str | None = None,
         instruction: str | None = None,
         query_ids: Sequence[str] | None = None,
@@ -60,6 +62,10 @@ class LetterModel:
     ) -> tuple[Float[np.ndarray, "B D"], list[list[Thought]]]:
         call: dict[str, object] = {"think": think, "thoughts": thoughts, "task": task}
         call |= {"max_thought_tokens": max_thought_tokens, "n": n}
+        if candidates is not None:
+            call["candidates"] = [list(titles) for titles in candidates]
+        if choices is not None:
+            call["choices"] = choices
         if instruction is not None:
             call["instruction"] = instruction
         self.calls.append(call)

@@ -130,7 +130,10 @@ def test_a_template_holds_the_text_once(tmp_path: Path, template: str) -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ConfigError) as caught:
         load_preset("t1-lama3")
-    assert "known are t1, t1-compact, t1-llama3" in caught.value.message
+    assert (
+        "known are t1, t1-candidates, t1-compact, t1-compact-candidates, t1-llama3"
+        in caught.value.message
+    )
     assert "did you mean 't1-llama3'?" in (caught.value.hint or "")
 
 
@@ -154,3 +157,27 @@ def test_a_task_or_instruction_that_the_prompts_do_not_use_is_an_error() -> None
     with pytest.raises(ConfigError) as caught:
         preset.query_instruction("rufff")
     assert caught.value.hint == """did you mean 'ruff'? (or write one: instruction="TEXT")"""
+
+
+def test_a_preset_with_candidates_adds_one_prompt_and_changes_no_other() -> None:
+    for name in ("t1", "t1-compact"):
+        base, own = load_preset(name), load_preset(f"{name}-candidates")
+        assert not base.shows_candidates
+        assert own.shows_candidates
+        assert replace(own, name=name, query_candidates_template="").hash == base.hash
+        assert replace(own, name=name).hash != base.hash
+        with pytest.raises(ConfigError, match=f"'{name}' show no candidates"):
+            base.require_candidates()
+        own.require_candidates()
+
+
+def test_a_preset_without_candidates_keeps_the_hash_that_adapters_store() -> None:
+    assert load_preset("t1-compact").hash == (
+        "a128c947b6d7a9c2694dadbee7d81423cb61bbe3e37dfa2b89765aacc4ed5a3a"
+    )
+
+
+@pytest.mark.parametrize("template", ["{text}", "{candidates}{text}{candidates}", "{candidates}"])
+def test_a_candidates_template_has_both_placeholders_once(template: str) -> None:
+    with pytest.raises(ConfigError, match=r"query_candidates_template must contain .* once"):
+        replace(load_preset("t1"), query_candidates_template=template)

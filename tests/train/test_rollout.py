@@ -12,7 +12,8 @@ from t1_jax.interrupt import Interrupt
 from t1_jax.train.data import BatchIterator, Example
 from t1_jax.train.infra import Clock
 from t1_jax.train.optimizer import Optimizer
-from t1_jax.train.rollout import RolloutBatches, embed_without_thought
+from t1_jax.train.prompt_candidates import embed_without_thought
+from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.rollout_record import Rollout
 from t1_jax.train.row_builder import num_completion_tokens
 from t1_jax.train.stage import stage_objective

@@ -227,7 +227,7 @@ def _query_row(stage: StageConfig, lengths: LengthConfig, contrastive: bool) -> 
         embedding_id=0 if contrastive else None,
         sft_weights=1.0 if stage.losses.sft and thought else None,
     )
-    (row,) = separate_rows(_tokens(lengths.query), [continuation])
+    (row,) = separate_rows(_tokens(stage.prompt_tokens(lengths)), [continuation])
     return row
 
 
@@ -253,7 +253,7 @@ def _rollout_rows(stage: StageConfig, lengths: LengthConfig) -> list[Row]:
                 sft_weights=1.0 if stage.losses.sft else None,
             )
         )
-    prompt = _tokens(lengths.query)
+    prompt = _tokens(stage.prompt_tokens(lengths))
     if stage.rollout.shared_prefix:
         return [shared_prefix_row(prompt, continuations)]
     return separate_rows(prompt, continuations)

@@ -220,7 +220,7 @@ def _rollout_programs(
     shapes = BatchShapes(max_rows=rollout.max_rows, batch_divisor=mesh_context.batch_divisor)
     n, steps = rollout.num_generations, shapes.chunk_steps
     prompts = shapes.prompt_sizes(n)[0]
-    length = shapes.prefix_size(config.data.lengths.query)
+    length = shapes.prefix_size(stage.prompt_tokens(config.data.lengths))
     slots = shapes.suffix_size(rollout.max_thought_tokens + 1 + steps)
     graph, weights = model.sampler
     unstacked = _unstacks(graph, weights)

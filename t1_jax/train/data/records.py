@@ -222,6 +222,7 @@ class Example:
         negatives: ids of the sampled hard negatives, without repetition.
         thought: the sampled reference thought; None without one.
         task: see `TrainingSet.task`.
+        candidates: titles that the prompt shows, as `candidate_title` gives them; may be empty.
     """
 
     set_name: str
@@ -230,6 +231,7 @@ class Example:
     negatives: tuple[str, ...]
     thought: str | None
     task: str | None = None
+    candidates: tuple[str, ...] = ()
 
 
 def records_from_collection(collection: Collection) -> tuple[TrainingRecord, ...]:

@@ -1,0 +1,131 @@
+"""Candidates: titles of the documents that a query finds without a thought, for its prompt.
+
+The model thinks over them: it names the best, or says what is missing, and the embedding follows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from t1_jax.errors import ConfigError
+from t1_jax.generate import Choices
+from t1_jax.retrieval import Document, Index, first_sentence, jaccard, normalize_text, shingles
+from t1_jax.text import T1Tokenizer, candidate_title
+
+_SIMILAR = 0.9
+"""Jaccard similarity from which documents are near duplicates, of which one is shown."""
+_SHINGLE, _COMPARED_CHARACTERS = 8, 2000
+_SPARE = 2
+"""Documents that are searched for each one that is shown, as near duplicates are shown once."""
+
+
+def thought_about(document: Document) -> str:
+    """What a thought that means this document would say: its title, or else its first sentence."""
+    return document.title.strip() or first_sentence(document.text)
+
+
+def shown_titles(
+    tokenizer: T1Tokenizer, candidates: Sequence[Sequence[str]] | None
+) -> list[list[str]] | None:
+    """Titles as prompts show them; see `candidate_title`. Blank ones are left out."""
+    if candidates is None:
+        return None
+    shown = [[candidate_title(tokenizer, title) for title in titles] for titles in candidates]
+    return [[title for title in titles if title] for titles in shown]
+
+
+class CandidateTitles:
+    """The titles of documents as prompts show them; each is tokenized once."""
+
+    def __init__(self, tokenizer: T1Tokenizer, documents: Mapping[str, Document]) -> None:
+        self._tokenizer = tokenizer
+        self._documents = documents
+        self._titles: dict[str, str] = {}
+        self._shingles: dict[str, frozenset[str]] = {}
+
+    def __getitem__(self, name: str) -> str:
+        """The title of a document, or the beginning of its text; may be empty.
+
+        Raises:
+            ConfigError: the document is not there.
+        """
+        if name not in self._titles:
+            if name not in self._documents:
+                raise ConfigError(
+                    f"the document {name!r} has no text here, and candidates need titles",
+                    hint="search an index that stores its documents, or leave candidates out",
+                )
+            text = thought_about(self._documents[name])
+            self._titles[name] = candidate_title(self._tokenizer, text)
+        return self._titles[name]
+
+    def distinct(self, names: Iterable[str], k: int) -> list[str]:
+        """The first `k` documents that have a title, and not the title or text of one before.
+
+        Near duplicates count as equal: a Jaccard similarity of 0.9 or more between the 8-character
+        shingles of the first 2,000 characters.
+        """
+        chosen: list[str] = []
+        titles: set[str] = set()
+        for name in names:
+            if len(chosen) == k:
+                break
+            title = normalize_text(self[name])
+            if not title or title in titles:
+                continue
+            if any(
+                jaccard(self._shingles_of(name), self._shingles_of(o)) >= _SIMILAR for o in chosen
+            ):
+                continue
+            titles.add(title)
+            chosen.append(name)
+        return chosen
+
+    def choices(self, names: Iterable[str]) -> Choices:
+        """The titles of documents as the only thoughts, for constrained decoding.
+
+        Such thoughts are transductive: they know the names of the documents that are searched.
+
+        Raises:
+            ConfigError: no document has a title.
+        """
+        titles = dict.fromkeys(self[name] for name in names)
+        return Choices(
+            [self._tokenizer.encode_thought(title).tolist() for title in titles],
+            end=self._tokenizer.emb_token_id,
+        )
+
+    def _shingles_of(self, name: str) -> frozenset[str]:
+        if name not in self._shingles:
+            text = self._documents[name].full_text[:_COMPARED_CHARACTERS]
+            self._shingles[name] = shingles(text, _SHINGLE)
+        return self._shingles[name]
+
+
+def nearest_candidates(
+    titles: CandidateTitles,
+    index: Index,
+    vectors: Float[np.ndarray, "B D"],
+    k: int,
+    excluded: Sequence[Sequence[int]],
+) -> list[list[str]]:
+    """Ids of the `k` nearest distinct documents of each query, best first; fewer if there are.
+
+    Args:
+        titles: of the documents of the index.
+        index: embeddings of documents.
+        vectors: embeddings of the queries without a thought.
+        k: number of candidates.
+        excluded: rows of the index that a query must not find.
+
+    Raises:
+        ConfigError: `k` is below 1, or a document is not among those of `titles`.
+    """
+    if k < 1:
+        raise ConfigError(f"the number of candidates must be at least 1, got {k}")
+    found = index.search(vectors, min(_SPARE * k, len(index.ids)), excluded)
+    return [
+        titles.distinct((index.ids[row] for row in rows if row >= 0), k)
+        for rows in found.rows.tolist()
+    ]
