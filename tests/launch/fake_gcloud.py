@@ -126,11 +126,14 @@ def _ssh(names: list[str], flags: dict[str, str]) -> int:
         remote = subprocess.Popen(
             ["bash", "-c", flags["command"]], cwd=folder, env=environment, start_new_session=True
         )
-        while remote.poll() is None:
-            time.sleep(0.02)
-            if (CLOUD / "PREEMPT").exists():
+        try:
+            while remote.poll() is None:
+                time.sleep(0.02)
+                if (CLOUD / "PREEMPT").exists():
+                    return 255
+        finally:  # also at Ctrl-C, where the connection ends
+            if remote.poll() is None:
                 os.killpg(remote.pid, signal.SIGKILL)
-                return 255
         codes.append(remote.returncode)
     return max(codes)
 
