@@ -93,7 +93,7 @@ def train(
     Example: t1 train configs/experiment/t1.yaml output=runs/mine run=[s1,s2]
     """
     from t1_jax.cli.inputs import read_config
-    from t1_jax.parallel import start_multi_host
+    from t1_jax.parallel import multi_host_job
     from t1_jax.train import TrainConfig
     from t1_jax.train import train as run
 
@@ -132,8 +132,8 @@ def train(
     if not arguments:
         raise ConfigError("neither data nor a config was given", hint="t1 train --data pairs.jsonl")
     config = read_config(TrainConfig, arguments)
-    start_multi_host()
-    result = run(config, log=out.log, show_progress=not as_json)
+    with multi_host_job():
+        result = run(config, log=out.log, show_progress=not as_json)
     if _is_first_process():
         _print_result(out, result)
     if result.stopped is not None:

@@ -1,7 +1,6 @@
-"""Meshes, arrays on them, and multi-host start-up."""
+"""Meshes, and arrays on them."""
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -130,17 +129,6 @@ def default_mesh_context() -> MeshContext:
     if jax.default_backend() == "cpu":
         return single_device_mesh_context()
     return make_mesh_context(devices=jax.local_devices())
-
-
-def start_multi_host() -> None:
-    """Connects to the other processes of a job; call it before any other use of JAX.
-
-    Does nothing unless the launcher set `JAX_COORDINATOR_ADDRESS` or `T1_MULTI_HOST=1` (Cloud
-    TPU pods read the address from their metadata).
-    """
-    is_wanted = os.environ.get("T1_MULTI_HOST") == "1" or "JAX_COORDINATOR_ADDRESS" in os.environ
-    if is_wanted and not jax.distributed.is_initialized():
-        jax.distributed.initialize()
 
 
 def host_to_global(array: np.ndarray, sharding: jax.NamedSharding) -> jax.Array:

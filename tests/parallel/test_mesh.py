@@ -15,7 +15,6 @@ from t1_jax.parallel import (
     host_to_global,
     make_mesh_context,
     single_device_mesh_context,
-    start_multi_host,
 )
 
 
@@ -108,23 +107,6 @@ def test_entered_mesh_is_the_one_in_force() -> None:
     mesh_context = make_mesh_context(MeshConfig(fsdp=2, tensor=2))
     with mesh_context.activate():
         assert jax.sharding.get_abstract_mesh() == mesh_context.mesh.abstract_mesh
-
-
-def test_multi_host_start_is_silent_alone_and_joins_when_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(jax.distributed, "initialize", lambda: calls.append("joined"))
-    monkeypatch.delenv("T1_MULTI_HOST", raising=False)
-    monkeypatch.delenv("JAX_COORDINATOR_ADDRESS", raising=False)
-    start_multi_host()
-    assert calls == []
-    monkeypatch.setenv("T1_MULTI_HOST", "1")
-    start_multi_host()
-    monkeypatch.delenv("T1_MULTI_HOST")
-    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.1:1234")
-    start_multi_host()
-    assert calls == ["joined", "joined"]
 
 
 def test_accelerators_are_all_used_and_a_posing_cpu_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,14 @@ def run_two(cache: CompileCache, configs: Sequence[Path]) -> None:
     with contextlib.ExitStack() as stack:
         workers = [
             subprocess.Popen(
-                [sys.executable, "-m", "tests.train.worker", address, "2", str(number), *configs],
-                env={**stack.enter_context(cache.lent(kept=True)), "XLA_FLAGS": flags},
+                [sys.executable, "-m", "tests.train.worker", *configs],
+                env={
+                    **stack.enter_context(cache.lent(kept=True)),
+                    "XLA_FLAGS": flags,
+                    "JAX_COORDINATOR_ADDRESS": address,
+                    "JAX_NUM_PROCESSES": "2",
+                    "JAX_PROCESS_ID": str(number),
+                },
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

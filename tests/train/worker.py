@@ -1,20 +1,18 @@
-"""One process of several: `python -m tests.train.worker ADDRESS COUNT NUMBER CONFIG...`."""
+"""One process of several: `python -m tests.train.worker CONFIG...`."""
 
 import sys
 from pathlib import Path
 
-import jax
-
 from t1_jax.config import load_config
+from t1_jax.parallel import multi_host_job
 from t1_jax.train import TrainConfig, train
 
 
-def main(address: str, count: str, number: str, *configs: str) -> None:
-    """Joins the others and trains one config after the other."""
-    jax.distributed.initialize(address, int(count), int(number))
-    assert jax.process_count() == int(count)
-    for config in configs:
-        train(load_config(TrainConfig, Path(config)), log=print, show_progress=False)
+def main(*configs: str) -> None:
+    """Joins the others, as the environment says, and trains one config after the other."""
+    with multi_host_job():
+        for config in configs:
+            train(load_config(TrainConfig, Path(config)), log=print, show_progress=False)
 
 
 if __name__ == "__main__":

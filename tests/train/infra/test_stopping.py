@@ -1,8 +1,10 @@
 """Signals and deadlines stop a run on all processes, and handlers are restored."""
 
+import itertools
 import os
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from t1_jax.errors import ConfigError
 from t1_jax.interrupt import Interrupted
 from t1_jax.train.infra import GracefulStop, any_process
+from t1_jax.train.infra.stopping import SharedStop
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -124,6 +127,63 @@ def test_several_processes_agree_before_they_interrupt(monkeypatch: pytest.Monke
         lambda flag: np.stack([flag, np.asarray(True)]),
     )
     stop = GracefulStop()
-    stop.check()  # no collective between blocks of tokens
+    stop.check()  # before it is entered; see `SharedStop` for the points within a rollout
     with pytest.raises(Interrupted):
         stop.check_together()
+
+
+class Store:
+    """The key-value store of a job, for threads in place of processes."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, str] = {}
+        self._changed = threading.Condition()
+
+    def key_value_set(self, key: str, value: str) -> None:
+        with self._changed:
+            if key in self._values:
+                raise RuntimeError("ALREADY_EXISTS")
+            self._values[key] = value
+            self._changed.notify_all()
+
+    def key_value_try_get(self, key: str) -> str:
+        with self._changed:
+            if key not in self._values:
+                raise RuntimeError("NOT_FOUND")
+            return self._values[key]
+
+    def blocking_key_value_get(self, key: str, timeout_ms: int) -> str:
+        with self._changed:
+            if not self._changed.wait_for(lambda: key in self._values, timeout_ms / 1000):
+                raise RuntimeError("DEADLINE_EXCEEDED")
+            return self._values[key]
+
+
+@pytest.mark.parametrize("asking", [(0,), (2,), (0, 1, 2), ()])
+def test_processes_at_different_paces_stop_at_one_point(asking, monkeypatch: pytest.MonkeyPatch):
+    store, current = Store(), threading.local()
+    module = "t1_jax.train.infra.stopping"
+    monkeypatch.setattr(f"{module}.process_store", lambda: store)
+    monkeypatch.setattr(f"{module}._sessions", itertools.repeat(0))
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(jax, "process_index", lambda: current.process)
+    monkeypatch.setattr(SharedStop, "POLL_SECONDS", 0.01)
+    passed, stopped = [0, 0, 0], [False] * 3
+
+    def work(process: int) -> None:
+        current.process = process
+        shared = SharedStop(lambda: process in asking and passed[process] > 20)
+        while passed[process] < 200 and not stopped[process]:
+            time.sleep(0.001 * (process + 1))
+            passed[process] += 1
+            stopped[process] = shared.passed()
+        shared.close()
+
+    threads = [threading.Thread(target=work, args=(process,)) for process in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(passed)) == 1
+    assert stopped == [bool(asking)] * 3
+    assert (20 < passed[0] < 200) is bool(asking)

