@@ -54,6 +54,10 @@ class MeshContext:
         """Sharding of an activation with these dimension letters."""
         return jax.NamedSharding(self.mesh, self.rules.spec(activation_axes(letters)))
 
+    def weight(self, letters: str) -> jax.NamedSharding:
+        """Sharding of a weight with these dimension letters."""
+        return jax.NamedSharding(self.mesh, self.rules.spec(weight_axes(letters)))
+
     def replicated(self) -> jax.NamedSharding:
         """Sharding of an array of which every device has a copy."""
         return jax.NamedSharding(self.mesh, jax.P())

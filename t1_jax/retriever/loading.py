@@ -158,7 +158,7 @@ def _with_emb_row(
     arrays: dict[str, jax.Array], trained: np.ndarray, row: int, mesh_context: MeshContext
 ) -> dict[str, jax.Array]:
     """Fills the row of the new token in the embedding table and in an untied head."""
-    mask = host_to_global(trained, mesh_context.activation("v"))
+    mask = host_to_global(trained, mesh_context.weight("v"))
     arrays["embed/table"] = fill_emb_row(arrays["embed/table"], mask, np.int32(row))
     if "head/kernel" in arrays:
         arrays["head/kernel"] = fill_emb_row(arrays["head/kernel"], mask, np.int32(row), axis=1)
