@@ -140,7 +140,7 @@ def _load_model(
         load_model(out, opened, thought_cache=thought_cache),
         config,
         metrics,
-        name=_model_name(name),
+        name=_client_name(name),
         instruction=instruction,
     )
 
@@ -170,7 +170,7 @@ def _load_index(
     )
     instruction = str(dense.query_options["instruction"])
     _check(dense.opened, instruction, config)
-    name = _model_name(str(dense.encoding["model"]))
+    name = _client_name(str(dense.encoding["model"]))
 
     def load(config: "ServerConfig", metrics: "Metrics") -> Service:
         loaded, corpus = _load_corpus(dense, out)
@@ -185,7 +185,7 @@ def _load_corpus(dense: "DenseSearch", out: Output) -> "tuple[T1, Corpus]":
     index, model = dense.load(out)
     documents = dense.source.documents_by_id
     return model, Corpus(
-        name=dense.source.name,
+        name=_client_name(dense.source.name),
         index=index,
         documents=documents,
         bm25=dense.source.bm25() if documents else None,
@@ -214,7 +214,7 @@ def _check(opened: "OpenedModel", instruction: str, config: "ServerConfig") -> N
     )
 
 
-def _model_name(name: str) -> str:
+def _client_name(name: str) -> str:
     """The name for clients: never a path of this machine."""
     return Path(name).name
 

@@ -94,8 +94,13 @@ class Hit:
         start = text.find(self.sentence)
         if start < 0 or not text:
             return self.sentence
-        first, last = max(start - _EXCERPT, 0), start + len(self.sentence) + _EXCERPT
-        return ("…" if first else "") + text[first:last] + ("…" if last < len(text) else "")
+        end = start + len(self.sentence)
+        before, after = text[max(start - _EXCERPT, 0) : start], text[end : end + _EXCERPT]
+        if start > _EXCERPT:  # cut between words
+            before = "… " + before.partition(" ")[2]
+        if len(text) - end > _EXCERPT:
+            after = after.rpartition(" ")[0] + " …"
+        return before + self.sentence + after
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -18,7 +18,7 @@ class ServerConfig:
         port: TCP port; 0 takes a free one.
         api_keys: a request needs one of them; empty lets everyone in.
         cors_origins: other web origins whose pages may call the service; none by default.
-        log_texts: whether queries and thoughts are written to the log.
+        log_texts: whether queries are written to the log.
         max_thought_tokens: most tokens of a thought; a request may ask for less.
         max_n: most thoughts per query.
         temperature: at which several thoughts are sampled; one thought is greedy.

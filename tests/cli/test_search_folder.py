@@ -136,14 +136,17 @@ def test_python_gives_the_answer_of_the_command(t1, notes, trained, capsys):
     assert (words.model, [hit.line for hit in words.search("who purrs")]) == (None, [2])
 
 
-def test_python_has_the_errors_of_the_command(notes):
-    for source, options, problem in (
-        ("nowhere/", {}, "nowhere/ does not exist"),
-        ("notes", {}, "smollm2-135m-instruct"),
-        ("notes", {"model": "nothing"}, "nothing"),
-    ):
-        with pytest.raises(T1Error, match=problem):
-            Searcher.open(source, **options)
+@pytest.mark.parametrize(
+    ("source", "model", "problem"),
+    [
+        ("nowhere/", None, "nowhere/ does not exist"),
+        ("notes", None, "smollm2-135m-instruct"),
+        ("notes", "nothing", "nothing"),
+    ],
+)
+def test_python_has_the_errors_of_the_command(notes, source, model, problem):
+    with pytest.raises(T1Error, match=problem):
+        Searcher.open(source, model=model)
 
 
 def test_an_index_that_is_not_of_files_names_the_lines_of_its_collection(t1, pets_index):

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.serve.conftest import DOCUMENTS, Running
 
@@ -113,16 +113,19 @@ def test_sentences_are_added_pinned_and_deleted_with_the_keyboard(page: Page):
     found(page)
     last = len(sentences(page))
     assert sentences(page)[-1] == "It flies at night."
+    expect(page.get_by_role("button", name=f"Edit sentence {last}", exact=True)).to_be_focused()
     for number in range(last - 1, 0, -1):
         page.get_by_role("button", name=f"Delete sentence {number}", exact=True).focus()
         page.keyboard.press("Enter")
         expect(page.locator(".sentence")).to_have_count(number)
     found(page)
+    expect(page.get_by_role("button", name="Delete sentence 1")).to_be_focused()
     assert sentences(page) == ["It flies at night."]
     pin = page.get_by_role("button", name="Pin sentence 1")
     pin.focus()
     page.keyboard.press("Space")
     expect(pin).to_have_attribute("aria-pressed", "true")
+    expect(pin).to_be_focused()
     with page.expect_response("**/v1/search") as response:
         page.get_by_role("button", name="Think again").click()
     sent = response.value.request.post_data_json
@@ -157,7 +160,8 @@ def test_text_is_never_markup(page: Page):
     assert page.title() != "owned"
 
 
-def test_an_error_is_shown(page: Page):
+def test_an_error_is_shown_without_the_results_of_another_query(page: Page):
+    search(page, "who barks?")
     error = {"error": {"message": "no such thing", "hint": "try another"}}
     page.route(
         "**/v1/search",
@@ -168,6 +172,43 @@ def test_an_error_is_shown(page: Page):
     page.get_by_role("searchbox").fill(QUERY)
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("alert")).to_have_text("no such thing: try another")
+    expect(page.locator("#results")).not_to_be_visible()
+    expect(page.locator("#thinking")).not_to_be_visible()
+
+
+def test_a_server_that_is_gone_is_an_error_that_says_what_to_do(browser: Browser, server: Running):
+    page = browser.new_page()
+    page.goto(server.url)
+    search(page)
+    page.route("**/v1/search", lambda route: route.abort())
+    page.get_by_role("searchbox").fill(QUERY)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text(
+        "the server cannot be reached: check that it runs"
+    )
+    page.unroute("**/v1/search")
+    search(page)
+    expect(page.get_by_role("alert")).not_to_be_visible()
+    page.close()
+
+
+def test_the_page_of_a_server_that_loads_waits_for_it(browser: Browser, server: Running):
+    page = browser.new_page()
+    loading = {"error": {"message": "the server is loading", "hint": None}}
+    answers = iter([True])
+
+    def answer(route: Route) -> None:
+        if next(answers, False):
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json=loading)
+        else:
+            route.continue_()
+
+    page.route("**/info", answer)
+    page.goto(server.url)
+    expect(page.get_by_role("status")).to_have_text("The server is loading.")
+    expect(page.locator("#about")).to_contain_text("5 documents")
+    expect(page.get_by_role("status")).to_have_text("")
+    page.close()
 
 
 def test_it_fits_a_phone_in_the_dark(browser: Browser, server: Running):

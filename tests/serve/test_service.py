@@ -1,14 +1,17 @@
 """The service with a cache of thoughts, and with one that cannot be written."""
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from t1_jax.generate import ContinuousBatch
 from t1_jax.retriever import T1, Provenance, ThoughtCache
 from t1_jax.serve import Metrics, ServerConfig, Service
+from t1_jax.serve.failures import RequestError
 from t1_jax.serve.service import QueryResult
 from tests.retriever.conftest import tiny_origin as tiny_origin
 from tests.serve.conftest import CONFIG, QUERIES
@@ -87,3 +90,26 @@ def test_a_disk_that_fills_up_stops_no_request(
     finally:
         service.engine.stop(60.0)
     assert caplog.text.count("disk is full; thoughts are not stored") == 1
+
+
+@pytest.mark.parametrize("log_texts", [False, True])
+def test_texts_are_logged_only_on_request(
+    log_texts: bool, tiny_t1: T1, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(self, prompt, **options):
+        raise RuntimeError("out of memory")
+
+    caplog.set_level("DEBUG")
+    config = dataclasses.replace(CONFIG, log_texts=log_texts)
+    service = Service(tiny_t1, config, Metrics(), name="tiny")
+    try:
+        (result,) = ask(service, ["my secret illness"])
+        asyncio.run(service.embed_documents(["my secret diary"]))
+        monkeypatch.setattr(ContinuousBatch, "insert", broken)
+        with pytest.raises(RequestError):
+            ask(service, ["my secret plan"])
+    finally:
+        service.engine.stop(60.0)
+    assert "a request failed" in caplog.text
+    assert ("secret" in caplog.text) == log_texts
+    assert result.thoughts[0].text not in caplog.text

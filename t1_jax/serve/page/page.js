@@ -74,9 +74,19 @@ async function failureOf(response) {
   }
 }
 
+// As fetch, with an error that says what to do where the server does not answer at all.
+async function reach(address, options = {}) {
+  try {
+    return await fetch(address, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("the server cannot be reached: check that it runs");
+  }
+}
+
 async function ask(body, signal) {
   for (let attempt = 0; ; attempt++) {
-    const response = await fetch("/v1/search", {
+    const response = await reach("/v1/search", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
@@ -131,6 +141,9 @@ async function run(work) {
     $("error").textContent = error.message;
     $("error").hidden = false;
     say("");
+    if (state.sentences === null) {  // what is shown belongs to another query
+      for (const id of ["thinking", "single", "compared"]) $(id).hidden = true;
+    }
   } finally {
     if (running === controller) {
       running = null;
@@ -150,10 +163,10 @@ function bodyOfMode(mode) {
 
 async function searchOnce(signal, { prefix } = {}) {
   $("compared").hidden = true;
-  $("single").hidden = false;
+  $("single").hidden = ranks === null;
   const given = state.sentences !== null && prefix === undefined;
   $("thinking").hidden = state.mode === "off" && !given;
-  $("tools").hidden = true;
+  $("tools").hidden = !given && prefix === undefined;
   $("facts").textContent = "";
   const stream = $("stream");
   let body = bodyOfMode(state.mode);
@@ -186,6 +199,7 @@ async function searchOnce(signal, { prefix } = {}) {
   }
   showSentences();
   showHits($("results"), result.hits, ranks);
+  $("single").hidden = false;
   ranks = new Map(result.hits.map((hit) => [hit.id, hit.rank]));
   const count = result.hits.length;
   say(`${count} document${count === 1 ? "" : "s"} in ${seconds} s.`);
@@ -210,7 +224,9 @@ function showHits(list, hits, before) {
       element("span", { className: "score", text: hit.score.toFixed(4), title: "score" }),
       element("span", { className: "rank", text: `${hit.rank}.` }), title);
     if (before) item.append(changeOf(hit, before));
-    if (hit.path) item.append(element("div", { className: "quiet place", text: `${hit.path}:${hit.line}` }));
+    if (placeOf(hit) !== title.textContent) {
+      item.append(element("div", { className: "quiet place", text: placeOf(hit) }));
+    }
     if (hit.sentence) item.append(element("div", {}, element("mark", { text: hit.sentence })));
     if (hit.text && hit.text.trim() !== hit.sentence) {
       item.append(element("details", {},
@@ -219,6 +235,12 @@ function showHits(list, hits, before) {
     item.dataset.id = hit.id;
     return item;
   }));
+}
+
+// File and line of a passage, whose id is its file and first line; and else the id.
+function placeOf(hit) {
+  const file = hit.id.slice(0, Math.max(hit.id.lastIndexOf(":"), 0));
+  return hit.path && file && hit.path.endsWith(file) ? `${hit.path}:${hit.line}` : hit.id;
 }
 
 function changeOf(hit, before) {
@@ -234,8 +256,14 @@ function changeOf(hit, before) {
 
 // The thought, sentence by sentence
 
+// The list is made again; the focus stays where it was, or goes to what took that place.
 function showSentences() {
   const list = $("sentences");
+  const focused = document.activeElement;
+  const place = [...list.children].findIndex((item) => item.contains(focused));
+  const before = place < 0 ? null : list.children[place];
+  const wasEdited = before !== null && before.querySelector("textarea") !== null;
+  const button = wasEdited ? 1 : before && [...before.querySelectorAll("button")].indexOf(focused);
   list.replaceChildren(...shown.map((sentence, number) => {
     const name = `sentence ${number + 1}`;
     const isPinned = state.pinned.has(number);
@@ -250,17 +278,19 @@ function showSentences() {
       state.pinned.has(number) ? state.pinned.delete(number) : state.pinned.add(number);
       writeAddress();
       showSentences();
-      list.children[number].querySelector("button").focus();
     });
     edit.addEventListener("click", () => editSentence(item, number));
     drop.addEventListener("click", () => changeThought(
-      shown.filter((_, other) => other !== number), number));
+      shown.filter((_, other) => other !== number), number, true));
     return item;
   }));
   $("thinking").hidden = state.mode === "off" && state.sentences === null;
   $("tools").hidden = false;
   $("rethink").disabled = !state.pinned.size;
   $("restore").disabled = state.sentences === null;
+  if (place < 0) return;
+  const item = list.children[Math.min(place, shown.length - 1)];
+  (item ? item.querySelectorAll("button")[button] : $("add")).focus();
 }
 
 function editSentence(item, number) {
@@ -269,12 +299,15 @@ function editSentence(item, number) {
   const save = element("button", { type: "button", text: "Save" });
   const cancel = element("button", { type: "button", text: "Cancel" });
   const finish = (keep) => {
-    if (!keep || area.value.trim() === shown[number].trim()) return showSentences();
+    if (!keep || area.value.trim() === shown[number].trim()) {
+      if (!shown[number].trim()) shown = shown.filter((_, other) => other !== number);
+      return showSentences();
+    }
     const text = area.value.trim();
     const end = (shown[number].match(/\s*$/) || [""])[0] || " ";
     const changed = [...shown];
     text ? changed.splice(number, 1, text + end) : changed.splice(number, 1);
-    return changeThought(changed, text ? undefined : number);
+    return changeThought(changed, number, !text);
   };
   save.addEventListener("click", () => finish(true));
   cancel.addEventListener("click", () => finish(false));
@@ -286,13 +319,15 @@ function editSentence(item, number) {
   area.focus();
 }
 
-// A changed thought is searched with at once. `removed` is the number of a deleted sentence.
-function changeThought(sentences, removed) {
-  if (removed !== undefined) {
-    state.pinned = new Set([...state.pinned].filter((n) => n !== removed)
-      .map((n) => (n > removed ? n - 1 : n)));
+// A changed thought is searched with at once. `number` is that of the sentence that was changed, or
+// deleted.
+function changeThought(sentences, number, isDeleted) {
+  if (isDeleted) {
+    state.pinned = new Set([...state.pinned].filter((n) => n !== number)
+      .map((n) => (n > number ? n - 1 : n)));
   }
-  state.sentences = sentences;
+  state.sentences = shown = sentences;
+  showSentences();
   return run((signal) => searchOnce(signal));
 }
 
@@ -342,7 +377,10 @@ async function compareAll(signal) {
 
 function start() {
   const query = state.query.trim();
-  if (!query) return undefined;
+  if (!query) {
+    $("query").focus();
+    return undefined;
+  }
   document.title = `${query.slice(0, 60)} · T1`;
   return run(state.mode === "compare" ? compareAll : (signal) => searchOnce(signal));
 }
@@ -395,11 +433,24 @@ $("rethink").addEventListener("click", () => {
 });
 window.addEventListener("hashchange", () => { readAddress(); fillForm(); start(); });
 
+async function infoWhenReady() {
+  for (;;) {
+    const response = await reach("/info");
+    if (response.ok) {
+      say("");
+      return response.json();
+    }
+    const seconds = Number(response.headers.get("Retry-After"));
+    const failure = await failureOf(response);
+    if (response.status !== 503 || !seconds) throw new Error(failure);
+    say(`${failure[0].toUpperCase()}${failure.slice(1)}.`);
+    await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+  }
+}
+
 async function open() {
   try {
-    const response = await fetch("/info");
-    if (!response.ok) throw new Error(await failureOf(response));
-    const info = await response.json();
+    const info = await infoWhenReady();
     const index = info.index;
     $("about").textContent = index
       ? `${info.model_id} over ${index.name}: ${index.documents.toLocaleString("en")} documents`
