@@ -72,7 +72,9 @@ def compile_config(
     # this function; then it has the devices that it has.
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_platforms", "cpu")
-        if target.chip.platform != "tpu":
+        if target.chip.platform == "tpu":
+            jax.config.update("jax_enable_compilation_cache", False)  # nothing here could load them
+        else:
             jax.config.update("jax_num_cpu_devices", target.num_devices)
     from t1_jax.train.ahead import compile_run
 

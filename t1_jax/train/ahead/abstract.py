@@ -186,8 +186,8 @@ def row_groups(
         whole = replace(stage.micro_batch, rows=rows_of, tokens=rows_of * length)
         (placed,) = micro_batches([row] * rows_of, whole, single_device_mesh_context(), pad_id=0)
         if stage.losses.policy and stage.policy.resolved().beta > 0:
-            logps = jnp.zeros(placed.arrays.targets.token_ids.shape)
-            placed = placed.with_logps(reference=logps)
+            # Any array of that shape: none can be made where the mesh has no real devices.
+            placed = placed.with_logps(reference=placed.arrays.targets.sampler_logps)
         groups.append(
             RowGroup(
                 name=name,
