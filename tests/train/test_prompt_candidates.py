@@ -119,7 +119,7 @@ def test_a_joint_stage_trains_over_candidates(over: ToyStages) -> None:
     _, metrics = over.run(over.stage(merged(S2, OVER)), 3)
     for each in metrics:
         assert each["candidates/shown"] == 3
-        assert 0 <= each["candidates/named_frac"] <= 1
+        assert 0 <= each["candidates/positive_frac"] <= 1
         assert np.isfinite(each["loss"])
 
 
