@@ -25,19 +25,19 @@ class TokenTrie:
         max_children: at least the number of edges of any node.
     """
 
-    first_edge: Int[Array, " N"]
-    tokens: Int[Array, " E"]
+    first_edge: Int[Array, " nodes"]
+    tokens: Int[Array, " edges"]
     max_children: int = field(metadata={"static": True})
 
-    def children(self, nodes: Int[Array, " B"], vocab_size: int) -> Int[Array, "B K"]:
-        """Tokens that may follow at each node; `vocab_size` where there are fewer than K."""
+    def children(self, nodes: Int[Array, " B"], vocab_size: int) -> Int[Array, "B children"]:
+        """Tokens that may follow at each node; `vocab_size` where there are fewer."""
         edges = self._edges(nodes)
         is_edge = edges < self.first_edge[nodes + 1][:, None]
         tokens = self.tokens[jnp.minimum(edges, len(self.tokens) - 1)]
         return jnp.where(is_edge, tokens, vocab_size)
 
     def banned(
-        self, nodes: Int[Array, " B"], children: Int[Array, "B K"], vocab_size: int, end: int
+        self, nodes: Int[Array, " B"], children: Int[Array, "B children"], vocab_size: int, end: int
     ) -> Bool[Array, "B V"]:
         """Tokens that must not follow; at a leaf, all but `end`."""
         is_leaf = children[:, 0] == vocab_size
@@ -47,14 +47,14 @@ class TokenTrie:
         return banned.at[rows, children].set(False, mode="drop")
 
     def next_nodes(
-        self, nodes: Int[Array, " B"], children: Int[Array, "B K"], tokens: Int[Array, " B"]
+        self, nodes: Int[Array, " B"], children: Int[Array, "B children"], tokens: Int[Array, " B"]
     ) -> Int[Array, " B"]:
         """The nodes after these tokens; a token that is no child stays at its node."""
         is_next = children == tokens[:, None]
         edges = self.first_edge[nodes] + jnp.argmax(is_next, axis=1)
         return jnp.where(jnp.any(is_next, axis=1), edges + 1, nodes).astype(jnp.int32)
 
-    def _edges(self, nodes: Int[Array, " B"]) -> Int[Array, "B K"]:
+    def _edges(self, nodes: Int[Array, " B"]) -> Int[Array, "B children"]:
         return self.first_edge[nodes][:, None] + jnp.arange(self.max_children)
 
 

@@ -20,6 +20,7 @@ from t1_jax.retrieval import (
     fuse_runs,
 )
 from t1_jax.retrieval import Fusion as RankFusion
+from t1_jax.retriever import CandidateTitles, nearest_candidates
 
 Fusion = Literal["mean", "rank"]
 
@@ -149,6 +150,21 @@ class Corpus:
             )
             for name, score in scores.items()
         ]
+
+    def candidates(
+        self,
+        titles: CandidateTitles,
+        vectors: Float[np.ndarray, "B D"],
+        k: int,
+        only: DocumentFilter,
+    ) -> list[list[str]]:
+        """Titles of the nearest documents of each vector that may be found, best first.
+
+        Raises: as `nearest_candidates`.
+        """
+        excluded = [self._excluded(only)] * len(vectors)
+        names = nearest_candidates(titles, self.index, vectors, k, excluded)
+        return [[titles[name] for name in group] for group in names]
 
     def _excluded(self, only: DocumentFilter | None) -> list[int]:
         """Rows that the filter keeps out."""

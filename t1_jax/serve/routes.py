@@ -20,6 +20,7 @@ from t1_jax.serve.answers import (
     usage_body,
 )
 from t1_jax.serve.body import read_body
+from t1_jax.serve.candidates import candidate_titles
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
 from t1_jax.serve.metrics import CONTENT_TYPE
 from t1_jax.serve.ranking import DocumentFilter
@@ -99,19 +100,29 @@ async def _search(request: Request) -> Response:
     service.require_corpus()
     texts = _texts(service, body.query, field="query")
     options = _options(service, body)
+    if body.stream and len(texts) > 1:
+        raise invalid("only one query can be streamed", field="stream", hint="send one query")
+    given, titles = _given(body, len(texts)), None
+    if body.candidates:
+        if body.think == "off":
+            raise invalid(
+                "candidates are shown to a thought, and think is off", field="candidates",
+                hint="leave one of them out",
+            )  # fmt: skip
+        first_pass = candidate_titles(service, texts, body.candidates, options, _only(body))
+        titles = await _embedded(request, first_pass)
     if body.stream:
-        if len(texts) > 1:
-            raise invalid("only one query can be streamed", field="stream", hint="send one query")
         query = texts[0]
 
         async def finish(result: QueryResult) -> dict[str, Any]:
             return await _search_body(service, body, query, result)
 
-        given = _given(body, 1)
-        return await stream_query(service, query, options, finish, thoughts=given)
+        return await stream_query(
+            service, query, options, finish, thoughts=given, candidates=titles
+        )
     results = await _embedded(
         request,
-        service.embed_queries(texts, options, thoughts=_given(body, len(texts)), field="query"),
+        service.embed_queries(texts, options, thoughts=given, candidates=titles, field="query"),
     )
     found = [
         await _search_body(service, body, text, result, number)
@@ -126,13 +137,8 @@ async def _search_body(
     """The thoughts about a query and what they found."""
     given = body.thoughts[number : number + 1] if body.thoughts is not None else []
     thoughts = [(body.thought_prefix or "") + thought.text for thought in result.thoughts] or given
-    only = DocumentFilter(
-        ids=frozenset(body.filter.ids),
-        exclude=frozenset(body.filter.exclude),
-        path=body.filter.path,
-    )
     hits = await service.search(
-        text, result, body.k, ranking=body.ranking, fusion=body.fusion, only=only,
+        text, result, body.k, ranking=body.ranking, fusion=body.fusion, only=_only(body),
         thoughts=thoughts,
     )  # fmt: skip
     return {
@@ -143,6 +149,15 @@ async def _search_body(
             hit_body(rank, hit, return_text=body.return_text) for rank, hit in enumerate(hits, 1)
         ],
     }
+
+
+def _only(body: schemas.SearchRequest) -> DocumentFilter:
+    """Which documents may be found, and be candidates."""
+    return DocumentFilter(
+        ids=frozenset(body.filter.ids),
+        exclude=frozenset(body.filter.exclude),
+        path=body.filter.path,
+    )
 
 
 async def _think(request: Request) -> Response:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from t1_jax.errors import T1Error
 from t1_jax.generate import FinishReason, Prompt, Thought, prefill_lengths
 from t1_jax.retrieval import Hit
-from t1_jax.retriever import T1, mean_embeddings, thought_key
+from t1_jax.retriever import T1, CandidateTitles, mean_embeddings, thought_key
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
@@ -177,6 +177,7 @@ class Service:
         options: ThinkOptions,
         *,
         thoughts: Sequence[str] | None = None,
+        candidates: Sequence[Sequence[str]] | None = None,
         on_tokens: OnTokens | None = None,
         field: str = "input",
     ) -> list[QueryResult]:
@@ -186,6 +187,7 @@ class Service:
             texts: queries.
             options: how to think.
             thoughts: user-supplied thoughts, one for each query.
+            candidates: titles that the prompt of each query shows; see `candidate_titles`.
             on_tokens: called in the engine's thread as tokens of the only query are chosen.
             field: of the request, for errors.
 
@@ -195,7 +197,12 @@ class Service:
         names = [_field(field, i, len(texts)) for i in range(len(texts))]
         thinks = options.max_tokens > 0 and thoughts is None
         prompts = await asyncio.to_thread(
-            self._query_prompts, texts, names, options, thinks=thinks or thoughts is not None
+            self._query_prompts,
+            texts,
+            names,
+            options,
+            thinks=thinks or thoughts is not None,
+            candidates=candidates,
         )
         if self.config.log_texts:
             for text in texts:
@@ -203,6 +210,11 @@ class Service:
         if not thinks:
             return await self._embed_without(prompts, names, options, thoughts)
         return await self._think(texts, prompts, options, on_tokens)
+
+    @functools.cached_property
+    def titles(self) -> CandidateTitles:
+        """Titles of the documents of the index, as prompts show them."""
+        return CandidateTitles(self.model.tokenizer, self.require_corpus().documents)
 
     async def embed_documents(
         self, texts: Sequence[str], *, field: str = "input", reject_long: bool = False
@@ -277,9 +289,15 @@ class Service:
         return self.corpus
 
     def _query_prompts(
-        self, texts: Sequence[str], names: Sequence[str], options: ThinkOptions, *, thinks: bool
+        self,
+        texts: Sequence[str],
+        names: Sequence[str],
+        options: ThinkOptions,
+        *,
+        thinks: bool,
+        candidates: Sequence[Sequence[str]] | None,
     ) -> list[PromptTokens]:
-        tokenize = functools.partial(self._tokenize_queries, thinks=thinks)
+        tokenize = functools.partial(self._tokenize_queries, thinks=thinks, candidates=candidates)
         prompts = self._tokenized(tokenize, texts, names)
         self._check_length(prompts, names, reject=False)
         if options.prefix is not None:
@@ -299,7 +317,12 @@ class Service:
         return prompts
 
     def _tokenize_queries(
-        self, texts: Sequence[str], names: Sequence[str], *, thinks: bool = True
+        self,
+        texts: Sequence[str],
+        names: Sequence[str],
+        *,
+        thinks: bool = True,
+        candidates: Sequence[Sequence[str]] | None = None,
     ) -> list[PromptTokens]:
         return tokenize_queries(
             self.model.tokenizer,
@@ -308,6 +331,7 @@ class Service:
             max_tokens=self.model.options.max_query_tokens,
             think=thinks,
             names=names,
+            candidates=candidates,
         )
 
     def _tokenized(

@@ -28,6 +28,7 @@ async def stream_query(
     finish: Finish,
     *,
     thoughts: Sequence[str] | None = None,
+    candidates: Sequence[Sequence[str]] | None = None,
 ) -> StreamingResponse:
     """An answer that sends the thoughts about a query as they are written, then what came of it.
 
@@ -44,7 +45,12 @@ async def stream_query(
 
     task = asyncio.ensure_future(
         service.embed_queries(
-            [text], options, thoughts=thoughts, on_tokens=on_tokens, field="query"
+            [text],
+            options,
+            thoughts=thoughts,
+            candidates=candidates,
+            on_tokens=on_tokens,
+            field="query",
         )
     )
     task.add_done_callback(lambda _: arrived.put_nowait(None))

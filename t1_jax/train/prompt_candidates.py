@@ -107,6 +107,17 @@ class PromptCandidates:
                 shown[n] = self._with_candidates(examples[n], tuple(titles))
         return tuple(shown)
 
+    def metrics(self, examples: Sequence[Example]) -> dict[str, float]:
+        """Mean number of candidates, and the fraction of examples that see a positive's title."""
+        seen = [
+            shown_positive(example, self._titles[example.set_name]) is not None
+            for example in examples
+        ]
+        return {
+            "candidates/shown": float(np.mean([len(example.candidates) for example in examples])),
+            "candidates/positive_frac": float(np.mean(seen)),
+        }
+
     def _rng(self, example: Example, step: int) -> np.random.Generator:
         return np.random.default_rng(
             stable_hash(self._seed, step, example.set_name, example.record.query_id)
@@ -135,21 +146,6 @@ def shown_positive(example: Example, titles: CandidateTitles) -> str | None:
     best_first = sorted(grades, key=lambda name: (name != example.positive, -grades[name], name))
     found = (shown.get(normalize_text(titles[name])) for name in best_first)
     return next((title for title in found if title is not None), None)
-
-
-def candidate_metrics(examples: Sequence[Example]) -> dict[str, float]:
-    """`candidates/shown`: mean number of candidates; `candidates/named_frac`: see below.
-
-    The second is the fraction of the examples whose reference thought is one of the candidates, in
-    a stage with reference thoughts.
-    """
-    if not any(example.candidates for example in examples):
-        return {}
-    named = [example.thought in example.candidates for example in examples]
-    return {
-        "candidates/shown": float(np.mean([len(example.candidates) for example in examples])),
-        "candidates/named_frac": float(np.mean(named)),
-    }
 
 
 def shared_pool(pool: PoolConfig, candidates: CandidatesConfig) -> PoolConfig:

@@ -38,7 +38,6 @@ from t1_jax.train.losses import group_advantages, has_variance, token_weights
 from t1_jax.train.model import TrainableModel
 from t1_jax.train.prompt_candidates import (
     PromptCandidates,
-    candidate_metrics,
     embed_without_thought,
     shared_pool,
 )
@@ -236,7 +235,7 @@ class RolloutBatches:
         if self._candidates is None:
             examples = self._shown(retriever, next(self._examples), step, clock)
             rollout = without_rewards(examples, self._sample(retriever, examples, step, clock))
-            return rollout, rollout_metrics(rollout) | candidate_metrics(rollout.examples)
+            return rollout, rollout_metrics(rollout) | self._candidate_metrics(rollout)
         with clock.of("refresh"):
             self._candidates.refresh(retriever.encode_document, step)
         examples = self._shown(retriever, next(self._examples), step, clock)
@@ -251,7 +250,7 @@ class RolloutBatches:
             rollout = fill_groups(rollout, resampled)
         # The share before any resampling shows whether the rewards tell thoughts apart.
         metrics = rollout_metrics(rollout) | {"rollout/nonzero_std_frac": float(np.mean(varied))}
-        metrics |= candidate_metrics(rollout.examples)
+        metrics |= self._candidate_metrics(rollout)
         return rollout, metrics | self._candidates.metrics(step)
 
     def _shown(
@@ -262,6 +261,9 @@ class RolloutBatches:
             return examples
         with clock.of("candidates"):
             return self._prompts.show(retriever, examples, step)
+
+    def _candidate_metrics(self, rollout: Rollout) -> dict[str, float]:
+        return {} if self._prompts is None else self._prompts.metrics(rollout.examples)
 
     def _sample(
         self, retriever: T1, examples: Sequence[Example], step: int, clock: Clock

@@ -13,7 +13,7 @@ from t1_jax.train.contrast import plan_contrast
 from t1_jax.train.data import BatchIterator, Example, TrainingSet
 from t1_jax.train.infra import Clock
 from t1_jax.train.layout import EmbeddingIds, micro_batches, pack_rows
-from t1_jax.train.prompt_candidates import PromptCandidates, candidate_metrics
+from t1_jax.train.prompt_candidates import PromptCandidates
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import StepBatch
 
@@ -55,7 +55,8 @@ class SupervisedBatches:
                 raise
         with clock.of("data"):
             batch = self.batch(examples)
-        return PreparedBatch(batch=batch, metrics=candidate_metrics(examples), samples=[])
+        metrics = {} if self._prompts is None else self._prompts.metrics(examples)
+        return PreparedBatch(batch=batch, metrics=metrics, samples=[])
 
     def prefetch(self, state: StageState, step: int, clock: Clock) -> AbstractContextManager[None]:
         """Nothing: these batches take little time, or need the weights of their step."""

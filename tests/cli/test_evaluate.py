@@ -132,6 +132,13 @@ def test_bad_input(t1, base_model, given, named):
     assert named in answer.err
 
 
+def test_prompts_without_candidates_are_found_before_weights_are_read(t1, base_model, pets):
+    answer = t1("evaluate", "-c", pets, "-m", base_model, "candidates=4", "max_thought_tokens=4")
+    assert answer.code == 2
+    assert "the prompts 't1' show no candidates" in answer.err
+    assert "--preset" in answer.err
+
+
 def _copy(pets, folder, **replaced):
     for name in ("corpus.jsonl", "queries.jsonl", "qrels/test.tsv"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,19 @@ def test_prompts_without_an_instruction_and_a_users_own(t1, base_model, tmp_path
     assert answer.json["preset"] == "mine"
 
 
+def test_a_prompt_with_candidates_is_shown_where_there_is_one(t1, base_model):
+    command = ("prompt", "show", TEXT, "-m", base_model, "--json", "--preset")
+    answer = t1(*command, "t1-candidates")
+    assert answer.code == 0, answer.err
+    text = answer.json["prompts"]["query_candidates"]["text"]
+    head, tail = load_preset("t1-candidates").query_candidates_template.split("{candidates}")
+    instruction = load_preset("t1").default_instruction
+    titles = "title of the nearest document (at most 24 tokens)\ntitle of the next"
+    assert text == head.format(instruction=instruction, text=TEXT) + titles + tail
+    assert "query with candidates; the thought and <emb_token> follow (" in answer.err
+    assert "query_candidates" not in t1(*command, "t1-compact").json["prompts"]
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

@@ -47,6 +47,40 @@ def test_the_nearest_documents_are_reordered_on_request(t1, pets_index, how, tmp
     assert sorted(item["cosine"] for item in results) == sorted(item["cosine"] for item in plain)
 
 
+def test_thoughts_over_candidates_and_thoughts_that_are_titles(t1, pets, how, tmp_path):
+    index = tmp_path / "over"
+    settings = ("-c", pets, *how[:4], "--preset", "t1-candidates")
+    built = t1("index", "build", index, *settings)
+    assert built.code == 0, built.err
+    options = ("who purrs?", "-k", 3, *how[-2:], "--json")
+    plain, over, constrained = (
+        t1("search", index, *options, *given)
+        for given in ((), ("--candidates", 4), ("--candidates", 4, "--constrained"))
+    )
+    assert over.code == constrained.code == 0, over.err + constrained.err
+    scores = [[hit["score"] for hit in answer.json["results"]] for answer in (plain, over)]
+    assert scores[0] != scores[1]
+    (thought,) = constrained.json["thoughts"]
+    lines = (pets / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    assert thought["text"] in {json.loads(line)["title"] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--candidates", 4), "the prompts 't1' show no candidates"),
+        (("--candidates", 4, "--no-think"), "--no-think has no thought"),
+        (("--constrained", "--no-think"), "--constrained chooses a thought"),
+        (("--constrained", "--thought", "Cat"), "--constrained chooses a thought"),
+        (("--candidates", 4, "--constrained", "--bm25"), "so --candidates, --constrained would do"),
+    ],
+)
+def test_candidates_that_make_no_sense(t1, pets_index, given, named, no_weights):
+    answer = t1("search", pets_index, "who purrs?", *given)
+    assert answer.code == 2
+    assert named in answer.err
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [

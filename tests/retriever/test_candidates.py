@@ -7,7 +7,14 @@ import pytest
 
 from t1_jax.errors import ConfigError
 from t1_jax.retrieval import Collection, Document, Query, build_index
-from t1_jax.retriever import T1, CandidateTitles, Provenance, Searcher, nearest_candidates
+from t1_jax.retriever import (
+    T1,
+    CandidateTitles,
+    Provenance,
+    Searcher,
+    nearest_candidates,
+    open_model,
+)
 from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import load_preset
 from tests.retriever.tiny import with_provenance
@@ -142,3 +149,10 @@ def test_a_constrained_search_thinks_in_titles(over: T1) -> None:
     for k in (0, 2):
         ((thought,),) = searcher.search(asked, 2, candidates=k, constrained=True).thoughts
         assert thought.text in {titles[name] for name in DOCUMENTS}
+
+
+def test_a_saved_model_remembers_that_it_thinks_over_candidates(over: T1, tmp_path) -> None:
+    over.save_pretrained(tmp_path / "model")
+    preset = open_model(tmp_path / "model").preset
+    assert preset == over.preset
+    assert preset.shows_candidates
