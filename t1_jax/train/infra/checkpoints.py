@@ -140,6 +140,7 @@ class Checkpoints:
 
         Does nothing if the step already has a checkpoint, unless `replace`: then it is written
         again, and the old one removed only when the new one is complete, which this call waits for.
+        In a bucket, where renaming is neither cheap nor atomic, the old one stays.
         With `config.metric` among its metrics, a step is a candidate for the best. `state` is a
         pytree of `jax.Array`s, PRNG keys included; `host` has NumPy arrays of numbers or booleans;
         `meta` is JSON.
@@ -151,6 +152,7 @@ class Checkpoints:
         if not self._writable:
             raise T1Error(f"{self.folder} was opened read-only")
         self.wait()
+        replace = replace and not self._in_bucket
         if replace:
             self._set_aside(step)
         steps = self.steps()
@@ -347,6 +349,10 @@ class Checkpoints:
         marks = ["_CHECKPOINT_METADATA", *(["commit_success.txt"] if self._in_bucket else [])]
         return all(file.is_file() for file in (*(path / mark for mark in marks), *files))
 
+    def _entries(self) -> list[epath.Path]:
+        """What is in the folder; an empty folder of a bucket does not exist."""
+        return list(self.folder.iterdir()) if self.folder.exists() else []
+
     def _set_aside(self, step: int) -> None:
         """Hides the checkpoint of a step from Orbax by renaming it."""
         self._orbax.close()
@@ -359,7 +365,9 @@ class Checkpoints:
     def _resolve_replaced(self) -> None:
         """Removes replaced checkpoints, or restores them if their replacement is incomplete."""
         if jax.process_index() == 0:
-            for replaced in list(self.folder.glob(f"*{_REPLACED}")):
+            for replaced in self._entries():
+                if not replaced.name.endswith(_REPLACED):
+                    continue
                 path = self.folder / replaced.name.removesuffix(_REPLACED)
                 if self._complete(int(path.name)):
                     replaced.rmtree()
@@ -371,13 +379,13 @@ class Checkpoints:
         """Hides incomplete checkpoints, which Orbax would count as kept.
 
         One that is older than a complete checkpoint was being removed when the run was killed, and
-        is removed; a newer one is renamed.
+        is removed; a newer one is renamed, or removed from a bucket.
         """
         if jax.process_index() == 0:
-            paths = {int(path.name): path for path in self.folder.iterdir() if path.name.isdigit()}
+            paths = {int(path.name): path for path in self._entries() if path.name.isdigit()}
             complete = {step for step in paths if self._complete(step)}
             for step in paths.keys() - complete:
-                if step < max(complete, default=0):
+                if step < max(complete, default=0) or self._in_bucket:
                     paths[step].rmtree()
                 else:
                     self._hide(paths[step], "incomplete")
