@@ -11,7 +11,7 @@
 #
 #   --type TYPE        accelerator type, such as v5litepod-8, v5litepod-16 or v5p-8
 #   --spot             Spot VMs, which are cheaper and may be preempted
-#   --setup COMMAND    also run on every worker, as in --setup 't1 pull qwen3-0.6b cwe'
+#   --setup COMMAND    also run on every worker, as in --setup 't1 pull cwe'
 #   --down             delete the slice when the run is complete
 #   --zone, --project  as in gcloud; default: those of `gcloud config`
 #   --dry-run          print every command and run none

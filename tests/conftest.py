@@ -86,6 +86,11 @@ def programs_are_let_go(compile_cache: CompileCache) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> "T1Tokenizer":
+    """See `make_tiny_tokenizer`."""
+    return make_tiny_tokenizer()
+
+
+def make_tiny_tokenizer() -> "T1Tokenizer":
     """A real byte-level BPE of 400 ids with ChatML's special tokens, trained in milliseconds."""
     from t1_jax.text import T1Tokenizer
 

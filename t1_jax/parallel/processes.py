@@ -55,7 +55,7 @@ def start_multi_host() -> None:
 
 
 def process_store() -> Any:
-    """JAX's key-value store of a job of several processes, `jaxlib`'s `DistributedRuntimeClient`."""
+    """The key-value store of a job of several processes: jaxlib's `DistributedRuntimeClient`."""
     return distributed.global_state.client
 
 

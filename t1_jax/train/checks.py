@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
 from t1_jax.train.infra import (
     Checkpoints,
+    DamagedCheckpoint,
+    bucket_of,
     check_recorded_data,
     check_run_folder,
+    checkpoint_folder,
+    local_folder,
     require_trackers,
 )
 from t1_jax.train.rewards import dry_run_rewards
@@ -50,9 +55,14 @@ def check_config(config: TrainConfig) -> None:
         T1Error: the output folder cannot be created or written.
     """
     require_trackers(config.tracking)
-    check_new_file(config.output / "config.yaml", overwrite=True)
+    check_new_file(local_folder(config.output) / "config.yaml", overwrite=True)
     if not config.overwrite:
         return
+    if (bucket := bucket_of(config.output)) is not None:
+        raise ConfigError(
+            "overwrite=true replaces local folders only",
+            hint=f"choose another output, or: gcloud storage rm --recursive {bucket}",
+        )
     output = config.output.resolve()
     records = [path for source in config.data.sources.values() for path in source.records]
     for path in (config.model.path, *records):
@@ -104,14 +114,19 @@ def check_resume(config: TrainConfig, identity: Mapping[str, Any]) -> None:
         WeightsError: its checkpoints are of another model, prompt or seed.
         T1Error: the folder holds something that is not a run.
     """
-    folder = config.output / "checkpoints"
+    folder = checkpoint_folder(config.output)
     if not config.overwrite and folder.is_dir():
         with Checkpoints(folder, config.checkpoints, writable=False) as checkpoints:
-            latest = checkpoints.latest()
-            if latest is not None:
-                checkpoints.meta(latest, expect=identity)
+            for step in reversed(checkpoints.steps()):
+                with suppress(DamagedCheckpoint):  # the run takes the one before it
+                    checkpoints.meta(step, expect=identity)
+                    break
     check_run_folder(
-        config.output, config, resume=config.resume, overwrite=config.overwrite, free=FREE_KEYS
+        local_folder(config.output),
+        config,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        free=FREE_KEYS,
     )
 
 
@@ -125,7 +140,7 @@ def check_data(
         DataError: the run was started on other data, or see `check_thoughts`.
     """
     if not config.overwrite:
-        check_recorded_data(config.output, data.facts())
+        check_recorded_data(local_folder(config.output), data.facts())
     check_thoughts(config, data.sets)
     check_prompts(config, tokenizer, preset, data.sets)
     check_rewards(config, data.sets)
@@ -343,7 +358,7 @@ def disk_warning(config: TrainConfig, shape: DecoderConfig) -> str | None:
     copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
     export_bytes = 4 if config.model.export_dtype == "float32" else 2
     needed = parameters * (4 * copies + export_bytes)
-    output = config.output.absolute()
+    output = local_folder(config.output).absolute()
     folder = next(path for path in (output, *output.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     if free >= needed:

@@ -334,7 +334,7 @@ class TrainConfig:
     """A whole run. The same config again resumes it.
 
     Attributes:
-        output: the run folder.
+        output: the run folder, or gs://BUCKET/FOLDER for machines that share no disk.
         seed: seed of data order, thoughts and new weights.
         model: the model to train.
         mesh: device mesh.

@@ -14,7 +14,7 @@ from t1_jax.train.checks import (
     check_resume,
 )
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.infra import Checkpoints, GracefulStop, RunFolder
+from t1_jax.train.infra import Checkpoints, GracefulStop, RunFolder, bucket_of, download_run
 from t1_jax.train.model import (
     TrainableModel,
     load_trainable_model,
@@ -53,6 +53,7 @@ def train(
 
     # Open the model's and the data's files and check everything, before weights are read.
     check_config(config)
+    download_run(config.output)
     resolved = open_trainable_model(config.model)
     tokenizer, preset = resolved.tokenizer, resolved.preset
     mesh_context = mesh_context or make_mesh_context(config.mesh)
@@ -83,6 +84,8 @@ def train(
     )
     if folder.overwritten is not None:
         log(f"the previous run stays in {folder.overwritten} until this one is saved")
+    if (bucket := bucket_of(config.output)) is not None:
+        log(f"the run is in {bucket}; its local copy is {folder.path}")
     folder.write_data(data.facts())
     log(_summary(config, data, model))
     with (
@@ -91,7 +94,7 @@ def train(
         mesh_context.activate(),
         count_compilations() as compiled,
     ):
-        saver = RunSaver(config, data, model, folder, checkpoints, identity=identity)
+        saver = RunSaver(config, data, model, folder, checkpoints, identity=identity, log=log)
         trainer = Trainer(
             config,
             data,

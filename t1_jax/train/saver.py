@@ -1,6 +1,6 @@
 """What a run leaves behind: its checkpoints, and the weights that are exported from them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from t1_jax.train.config import TrainConfig
 from t1_jax.train.export import export_weights, training_summary
 from t1_jax.train.infra import (
     Checkpoints,
+    DamagedCheckpoint,
     Health,
     Meter,
     RunFolder,
@@ -116,7 +117,7 @@ class RunSaver:
     """Saves a run, restores it, and exports weights; only saved weights are exported.
 
     All processes call its methods together. `identity` is in all checkpoints, see `run_identity`;
-    so is `progress`.
+    so is `progress`. `log` hears of damaged checkpoints.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class RunSaver:
         checkpoints: Checkpoints,
         *,
         identity: Mapping[str, Any],
+        log: Callable[[str], None],
     ) -> None:
         self.folder = folder
         self.checkpoints = checkpoints
@@ -136,14 +138,27 @@ class RunSaver:
         self._data = data
         self._model = model
         self._identity = identity
+        self._log = log
+        self._abstract: Any = None
 
     def latest_meta(self) -> dict[str, Any] | None:
-        """The metadata of the newest checkpoint; None if there is none."""
+        """The metadata of the newest checkpoint that has them; None if there is none."""
+        while (latest := self.checkpoints.latest()) is not None:
+            try:
+                return self.checkpoints.meta(latest)
+            except DamagedCheckpoint as error:
+                self._set_aside(latest, error)
+        return None
+
+    def _set_aside(self, step: int, error: DamagedCheckpoint) -> None:
+        self.checkpoints.set_aside_damaged(step)
         latest = self.checkpoints.latest()
-        return None if latest is None else self.checkpoints.meta(latest)
+        used = "no checkpoint is left" if latest is None else f"that of step {latest} is used"
+        self._log(f"warning: {error.message}; {used}")
 
     def save(self, running: RunningStage, *, replace: bool = False) -> None:
         """Begins to save the run as it is after a step; see `Checkpoints.save`."""
+        self.folder.upload()  # first, so that no logs of a saved step are missing
         source = running.stage.state_dict()
         meta = {
             **self._identity,
@@ -163,21 +178,35 @@ class RunSaver:
             replace=replace,
         )
 
-    def restore(self, stage: Stage, meta: Mapping[str, Any]) -> RunningStage:
+    def restore(self, stage: Stage, meta: Mapping[str, Any]) -> RunningStage | None:
         """The stage of the newest checkpoint and all progress, as they were when it was saved.
 
-        Consumes the initial weights of the model; for `meta` see `latest_meta`.
+        Consumes the initial weights of the model; for `meta` see `latest_meta`. Returns None if the
+        checkpoint is damaged: it is set aside, and the one before it is of the same stage.
 
         Raises:
-            WeightsError: the checkpoint is damaged, or holds arrays of another shape.
+            RetryableError: it is damaged, and there is none before it of the same stage.
+            WeightsError: it holds arrays of another shape.
             DataError: it belongs to other data.
         """
         initial = self._model.initial
         step = meta["first_step"] + meta["stage_step"]
-        abstract = abstract_like(stage.start(initial))
-        for leaf in jax.tree.leaves(initial):
-            leaf.delete()  # the restored weights replace them
-        restored = self.checkpoints.restore(step, abstract)
+        if self._abstract is None:
+            self._abstract = abstract_like(stage.start(initial))
+            for leaf in jax.tree.leaves(initial):
+                leaf.delete()  # the restored weights replace them
+        try:
+            restored = self.checkpoints.restore(step, self._abstract)
+        except DamagedCheckpoint as error:
+            self._set_aside(step, error)
+            earlier = self.latest_meta()
+            if earlier is None or earlier["stage"] != stage.name:
+                # The weights to start from are consumed, or the state has another shape.
+                raise RetryableError(
+                    f"{error.message}; it was set aside",
+                    hint="the same command starts from the checkpoint before it",
+                ) from error
+            return None
         stage.load_state_dict({"position": meta["draws"], "arrays": restored.host})
         self.progress.load_state_dict(meta)
         return RunningStage(
@@ -235,3 +264,4 @@ class RunSaver:
                 hint=f"{error.hint or 'remove the cause'} (with resume=true if a setting changes); "
                 "the same command then exports them",
             ) from error
+        self.folder.upload()

@@ -110,14 +110,12 @@ class Trainer:
 
         Raises:
             ConfigError: the newest checkpoint is of an unfinished stage that `run` leaves out.
-            WeightsError: that checkpoint is damaged.
             TrainingAborted: see `Health`.
             RetryableError: a disk, a tracker or a reward failed; the run is saved up to there.
         """
-        meta = self._saver.latest_meta()
-        names = self._config.running if meta is None else self._remaining_stages(meta)
-        running = None
-        if meta is not None:
+        names, running = self._config.running, None
+        while running is None and (meta := self._saver.latest_meta()) is not None:
+            names = self._remaining_stages(meta)
             running = self._saver.restore(self._stage_of(meta["stage"]), meta)
         step = 0 if running is None else running.step
         # The run cannot be rejected from here on, so its folder may change.
@@ -185,6 +183,7 @@ class Trainer:
         self._saver.checkpoints.wait()
         self._saver.folder.drop_overwritten()
         self._saver.folder.write_thoughts_page()
+        self._saver.folder.upload()
 
     def _step(self, running: RunningStage) -> _CompletedStep | None:
         """One step; None if the run was asked to stop before it was complete."""

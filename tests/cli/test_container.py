@@ -94,3 +94,27 @@ def test_extras_of_the_build_argument_exist(extra: str):
     text = (ROOT / "pyproject.toml").read_text()
     for name in extra.split(","):
         assert re.search(rf"^{name} = \[", text, flags=re.MULTILINE)
+
+
+def test_the_jobset_of_gke_starts_a_process_on_each_host_of_its_slice():
+    (job,) = yaml.safe_load_all((ROOT / "launch/gke.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    (slice_,) = job["spec"]["replicatedJobs"]
+    jobs = slice_["template"]["spec"]
+    pod = jobs["template"]["spec"]
+    (container,) = pod["containers"]
+    chips = container["resources"]["limits"]["google.com/tpu"]
+    columns, rows = map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
+    assert jobs["completionMode"] == "Indexed"
+    assert jobs["parallelism"] == jobs["completions"] == columns * rows // chips
+    assert (jobs["backoffLimit"], pod["restartPolicy"]) == (0, "Never")  # the JobSet restarts all
+    (script,) = container["args"]
+    lines = script.replace(" && ", "\n").splitlines()
+    commands = [shlex.split(line.removeprefix("exec ")) for line in lines]
+    for program, *words in commands:
+        assert program == "t1"
+        parse(words)
+    assert (ROOT / commands[-1][2]).exists()
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }

@@ -1,7 +1,12 @@
 """Infrastructure of a training run: checkpoints, folder, tracking, health, early stops."""
 
+from t1_jax.train.infra.bucket import bucket_of as bucket_of
+from t1_jax.train.infra.bucket import checkpoint_folder as checkpoint_folder
+from t1_jax.train.infra.bucket import download_run as download_run
+from t1_jax.train.infra.bucket import local_folder as local_folder
 from t1_jax.train.infra.checkpoints import CheckpointConfig as CheckpointConfig
 from t1_jax.train.infra.checkpoints import Checkpoints as Checkpoints
+from t1_jax.train.infra.checkpoints import DamagedCheckpoint as DamagedCheckpoint
 from t1_jax.train.infra.console import training_bar as training_bar
 from t1_jax.train.infra.folder import RunFolder as RunFolder
 from t1_jax.train.infra.folder import check_recorded_data as check_recorded_data

@@ -2,12 +2,15 @@
 
 A checkpoint holds `state`, a pytree of arrays sharded over the mesh; `host`, a few NumPy arrays
 that are equal on all processes; and `meta`, JSON that identifies the run and holds its progress.
-Orbax writes into a temporary folder and renames it, so a killed run keeps its earlier checkpoints.
+Orbax writes into a temporary folder and renames it, or marks a folder in a bucket as complete, so a
+killed run keeps its earlier checkpoints. Checksums of all arrays are saved and compared, since the
+format has none for large arrays.
 """
 
+import json
 import logging
 import math
-import shutil
+import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
@@ -27,6 +32,13 @@ from t1_jax.train.infra.stopping import any_process
 
 _PARTS = ("state", "host")
 _REPLACED = ".replaced"
+_MARK = "format"
+"""A key in the metadata of every checkpoint: without it they may be empty."""
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+
+
+class DamagedCheckpoint(WeightsError):  # noqa: N818 - a state of the checkpoint
+    """A checkpoint whose files are missing, truncated or changed; earlier ones may be sound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +92,7 @@ class Restored:
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder that all processes share.
+    """The checkpoints of one run, in a folder or bucket that all processes share.
 
     All processes call every method together. Use it as a context manager, or call `close()`: a
     checkpoint is complete only after `wait`.
@@ -91,8 +103,11 @@ class Checkpoints:
         writable: false changes nothing in the folder, for reading while a run is training.
     """
 
-    def __init__(self, folder: Path, config: CheckpointConfig, *, writable: bool = True) -> None:
-        self.folder = Path(folder).resolve()
+    def __init__(
+        self, folder: Path | epath.Path, config: CheckpointConfig, *, writable: bool = True
+    ) -> None:
+        self._in_bucket = "://" in os.fspath(folder)
+        self.folder = epath.Path(folder if self._in_bucket else Path(folder).resolve())
         self.config = config
         self._writable = writable
         self._pending: tuple[int, ocp.AsyncResponse[bool]] | None = None
@@ -125,6 +140,7 @@ class Checkpoints:
 
         Does nothing if the step already has a checkpoint, unless `replace`: then it is written
         again, and the old one removed only when the new one is complete, which this call waits for.
+        In a bucket, where renaming is neither cheap nor atomic, the old one stays.
         With `config.metric` among its metrics, a step is a candidate for the best. `state` is a
         pytree of `jax.Array`s, PRNG keys included; `host` has NumPy arrays of numbers or booleans;
         `meta` is JSON.
@@ -136,6 +152,7 @@ class Checkpoints:
         if not self._writable:
             raise T1Error(f"{self.folder} was opened read-only")
         self.wait()
+        replace = replace and not self._in_bucket
         if replace:
             self._set_aside(step)
         steps = self.steps()
@@ -146,13 +163,14 @@ class Checkpoints:
                 f"{self.folder} has a checkpoint of step {steps[-1]}, which is after step {step}",
                 hint=f"resume from step {steps[-1]}, or train in another folder",
             )
+        arrays = named(state)
         try:
             response = self._orbax.save_checkpointables_async(
                 step,
-                {"state": named(state), "host": _packed(host)},
+                {"state": arrays, "host": _packed(host, meta, _checksums(arrays))},
                 force=True,
                 metrics=self._value(metrics or {}),
-                custom_metadata=dict(meta),
+                custom_metadata={_MARK: 1, **meta},
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise self._write_error(step, error) from error
@@ -206,6 +224,7 @@ class Checkpoints:
         """The JSON of a checkpoint, with the entries of `expect`, such as a model's fingerprint.
 
         Raises:
+            DamagedCheckpoint: the JSON cannot be read.
             WeightsError: there is no complete checkpoint of that step, or it belongs to another
                 run (names both values).
         """
@@ -214,8 +233,13 @@ class Checkpoints:
             raise WeightsError(
                 f"{self.folder} has no complete checkpoint of step {step}; it has {steps}"
             )
-        metadata = self._orbax.checkpointables_metadata(step).custom_metadata
-        meta = dict(metadata) if isinstance(metadata, Mapping) else {}
+        try:
+            meta = dict(self._orbax.checkpointables_metadata(step).custom_metadata or {})
+            if not meta:  # so Orbax returns a file that it cannot read
+                raise ValueError("its metadata are damaged")
+        except _UNREADABLE as error:
+            raise self._damaged(step, _first_line(error)) from error
+        meta.pop(_MARK, None)
         _check_identity(self.folder / str(step), meta, expect or {})
         return meta
 
@@ -228,26 +252,47 @@ class Checkpoints:
         `abstract_like`; for `expect` see `meta`.
 
         Raises:
-            WeightsError: the checkpoint is missing, damaged or of another run, or its arrays
-                differ in name, shape or dtype.
+            DamagedCheckpoint: a file of it is missing, truncated or changed, on any process.
+            WeightsError: the checkpoint is missing or of another run, or its arrays differ in name,
+                shape or dtype.
         """
         meta = self.meta(step, expect=expect)
-        path = self.folder / str(step)
-        wanted = described(abstract)
+        failure = loaded = None
         try:
-            saved = self._orbax.checkpointables_metadata(step).metadata["state"]
-            if saved is None:
-                raise OSError("its table of arrays is damaged")
-            _check_arrays(path, saved, wanted)
-            loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
-            host = safetensors.numpy.load(np.asarray(loaded["host"]["packed"]).tobytes())
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise WeightsError(
-                f"{path} cannot be read: {_first_line(error)}",
-                hint=f"delete {path}: the run resumes from the newest remaining checkpoint of "
-                f"{self.steps()}",
-            ) from error
+            loaded = self._load(step, described(abstract))
+            host, checks = _unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
+            if faults := _changed(meta, loaded["state"], checks):
+                failure = self._damaged(step, f"{faults} changed since it was saved")
+        except _UNREADABLE as error:
+            failure = self._damaged(step, _first_line(error))
+            failure.__cause__ = error
+        if any_process(failure is not None):
+            raise failure or self._damaged(step, "another process cannot read it")
         return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
+
+    def _load(self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+        saved = self._orbax.checkpointables_metadata(step).metadata["state"]
+        if saved is None:
+            raise OSError("its table of arrays is damaged")
+        _check_arrays(self.folder / str(step), saved, wanted)
+        return self._orbax.load_checkpointables(step, {"state": dict(wanted), "host": None})
+
+    def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
+        path = self.folder / str(step)
+        return DamagedCheckpoint(
+            f"{path} cannot be read: {reason}",
+            hint=f"delete {path}: the run resumes from the newest remaining checkpoint of "
+            f"{self.steps()}",
+        )
+
+    def set_aside_damaged(self, step: int) -> None:
+        """Hides a checkpoint from Orbax by renaming it; the one before it is then the newest."""
+        self._orbax.close()
+        if jax.process_index() == 0:
+            self._hide(self.folder / str(step), "damaged")
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoint set aside")
+        self._orbax = self._open()
 
     def close(self) -> None:
         """Waits for the last checkpoint and closes the folder."""
@@ -301,7 +346,12 @@ class Checkpoints:
         """Whether the folder of a step has all its parts; a copy of it may be incomplete."""
         path = self.folder / str(step)
         files = (path / part / name for part in _PARTS for name in ("_METADATA", "manifest.ocdbt"))
-        return (path / "_CHECKPOINT_METADATA").is_file() and all(file.is_file() for file in files)
+        marks = ["_CHECKPOINT_METADATA", *(["commit_success.txt"] if self._in_bucket else [])]
+        return all(file.is_file() for file in (*(path / mark for mark in marks), *files))
+
+    def _entries(self) -> list[epath.Path]:
+        """What is in the folder; an empty folder of a bucket does not exist."""
+        return list(self.folder.iterdir()) if self.folder.exists() else []
 
     def _set_aside(self, step: int) -> None:
         """Hides the checkpoint of a step from Orbax by renaming it."""
@@ -315,39 +365,83 @@ class Checkpoints:
     def _resolve_replaced(self) -> None:
         """Removes replaced checkpoints, or restores them if their replacement is incomplete."""
         if jax.process_index() == 0:
-            for replaced in self.folder.glob(f"*{_REPLACED}"):
-                path = replaced.with_name(replaced.name.removesuffix(_REPLACED))
+            for replaced in self._entries():
+                if not replaced.name.endswith(_REPLACED):
+                    continue
+                path = self.folder / replaced.name.removesuffix(_REPLACED)
                 if self._complete(int(path.name)):
-                    shutil.rmtree(replaced)
+                    replaced.rmtree()
                 else:
-                    shutil.rmtree(path, ignore_errors=True)
+                    path.rmtree(missing_ok=True)
                     replaced.rename(path)
 
     def _set_aside_incomplete(self) -> None:
         """Hides incomplete checkpoints, which Orbax would count as kept.
 
         One that is older than a complete checkpoint was being removed when the run was killed, and
-        is removed; a newer one is renamed.
+        is removed; a newer one is renamed, or removed from a bucket.
         """
         if jax.process_index() == 0:
-            paths = {int(path.name): path for path in self.folder.iterdir() if path.name.isdigit()}
+            paths = {int(path.name): path for path in self._entries() if path.name.isdigit()}
             complete = {step for step in paths if self._complete(step)}
             for step in paths.keys() - complete:
-                if step < max(complete, default=0):
-                    shutil.rmtree(paths[step])
+                if step < max(complete, default=0) or self._in_bucket:
+                    paths[step].rmtree()
                 else:
-                    paths[step].rename(self.folder / f"{step}.incomplete-{time.time_ns()}")
+                    self._hide(paths[step], "incomplete")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("incomplete checkpoints set aside")
 
+    def _hide(self, path: epath.Path, state: str) -> None:
+        path.rename(self.folder / f"{path.name}.{state}-{time.time_ns()}")
 
-def _packed(host: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Host arrays as one array of bytes, which keeps names, dtypes and empty arrays."""
+
+def _packed(
+    host: Mapping[str, np.ndarray], meta: Mapping[str, Any], checksums: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Host arrays as one array of bytes, which keeps names, dtypes and empty arrays.
+
+    With it are what `_changed` compares.
+    """
     arrays = {name: np.array(array, order="C") for name, array in host.items()}
-    return {"packed": np.frombuffer(safetensors.numpy.save(arrays), dtype=np.uint8)}
+    checks = {"meta": json.dumps(meta), "checksums": json.dumps(checksums)}
+    return {"packed": np.frombuffer(safetensors.numpy.save(arrays, checks), dtype=np.uint8)}
 
 
-def _check_identity(path: Path, meta: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
+def _unpacked(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The host arrays, and what `_changed` compares: nothing in a checkpoint of an old version."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    checks = {name: json.loads(text) for name, text in header.get("__metadata__", {}).items()}
+    return safetensors.numpy.load(data), checks
+
+
+def _changed(
+    meta: Mapping[str, Any], state: Mapping[str, jax.Array], checks: Mapping[str, Any]
+) -> str:
+    """What differs from what was saved; empty if nothing does."""
+    if not checks:
+        return ""
+    saved, found = checks["checksums"], _checksums(state)
+    names = [] if checks["meta"] == meta else ["its metadata"]
+    return ", ".join([*names, *(name for name in saved if saved[name] != found.get(name))][:5])
+
+
+def _checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
+    """Name -> sum of the bits of an array as integers, modulo 2**32: the same on every mesh."""
+    return {name: int(value) for name, value in jax.device_get(_bit_sums(dict(arrays))).items()}
+
+
+@jax.jit
+def _bit_sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def bit_sum(array: jax.Array) -> jax.Array:
+        if array.dtype != jnp.bool_:
+            array = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}")
+        return jnp.sum(array, dtype=jnp.uint32)
+
+    return jax.tree.map(bit_sum, arrays)
+
+
+def _check_identity(path: epath.Path, meta: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
     for key, value in expect.items():
         if meta.get(key) != value:
             raise WeightsError(
@@ -357,7 +451,7 @@ def _check_identity(path: Path, meta: Mapping[str, Any], expect: Mapping[str, An
             )
 
 
-def _check_arrays(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+def _check_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Compares names, shapes and dtypes; Orbax would cast or truncate some silently."""
     if faults := differences(saved, wanted):
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""

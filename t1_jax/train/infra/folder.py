@@ -28,6 +28,7 @@ import t1_jax
 from t1_jax.config import to_yaml
 from t1_jax.errors import ConfigError, DataError, T1Error
 from t1_jax.files import write_atomically
+from t1_jax.train.infra.bucket import BucketCopy, checkpoint_folder, local_folder
 from t1_jax.train.infra.page import thoughts_page
 
 PACKAGES = (
@@ -49,14 +50,15 @@ class RunFolder:
     """The folder of a run. All processes open it; only process 0 writes.
 
     Args:
-        path: the folder; created if missing.
+        path: the folder; created if missing. Of one in a bucket, a local copy is opened.
         config: the run's config, a dataclass.
         resume: resume a run with a different config; the old config is kept beside the new one.
         overwrite: start a new run; the old one is moved aside, see `drop_overwritten`.
         free: dotted keys whose values may differ on resuming, such as a time limit.
 
     Attributes:
-        path: see above.
+        path: see above; local.
+        checkpoints: the folder of the checkpoints.
         overwritten: where the old run was moved; None if there is none.
 
     Raises:
@@ -73,7 +75,9 @@ class RunFolder:
         overwrite: bool = False,
         free: Collection[str] = (),
     ) -> None:
-        self.path = Path(path)
+        self.path = local_folder(path)
+        self.checkpoints = checkpoint_folder(path)
+        self._copy = BucketCopy(path)
         self._writes = jax.process_index() == 0
         check_run_folder(self.path, config, resume=resume, overwrite=overwrite, free=free)
         if jax.process_count() > 1:
@@ -109,10 +113,9 @@ class RunFolder:
             shutil.rmtree(self.overwritten)
             self.overwritten = None
 
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / "checkpoints"
+    def upload(self) -> None:
+        """Uploads what was written, if the run is in a bucket; see `BucketCopy`."""
+        self._copy.upload()
 
     @property
     def metrics_file(self) -> Path:

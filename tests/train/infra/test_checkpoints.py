@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit, on any mesh, and nothing half written is taken for one."""
 
+import gc
 import resource
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from t1_jax.errors import ConfigError, T1Error, WeightsError
-from t1_jax.train.infra import CheckpointConfig, Checkpoints, abstract_like
+from t1_jax.train.infra import CheckpointConfig, Checkpoints, DamagedCheckpoint, abstract_like
 
 HOST = {
     "position": np.asarray(2**63 + 1, dtype=np.uint64),
@@ -272,6 +273,63 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
         assert checkpoints.latest() == 1
         checkpoints.restore(1, abstract_like(state))
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Steps 1 and 2 of a state with an array that is too large to be part of a table."""
+    mesh = jax.make_mesh((8,), ("x",))
+    large = jax.random.normal(jax.random.key(1), (256, 64))
+    state = {**make_state(mesh), "large": jax.device_put(large, jax.NamedSharding(mesh, jax.P()))}
+    folder = tmp_path_factory.mktemp("two")
+    with Checkpoints(folder, CheckpointConfig()) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state, HOST, META)
+    return folder, state
+
+
+DAMAGES = {
+    "missing": None,
+    "truncated": lambda data: data[: len(data) // 2],
+    "changed": lambda data: (
+        data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 255]) + data[len(data) // 2 + 1 :]
+    ),
+}
+
+
+# Orbax leaves what it had begun to read when a part cannot be read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damage_of_any_file_is_taken_for_the_state(tmp_path: Path, two_checkpoints, damage):
+    """Every file in turn: what is restored is right, or the checkpoint before it is used."""
+    whole, state = two_checkpoints
+    abstract, used = abstract_like(state), set()
+    files = [path for path in sorted((whole / "2").rglob("*")) if path.is_file()]
+    assert len(files) > 10
+    for number, file in enumerate(files):
+        folder = Path(shutil.copytree(whole, tmp_path / str(number)))
+        damaged, change = folder / file.relative_to(whole), DAMAGES[damage]
+        if change is None:
+            damaged.unlink()
+        else:
+            damaged.write_bytes(change(damaged.read_bytes()))
+        with Checkpoints(folder, CheckpointConfig()) as checkpoints:
+            step = checkpoints.latest()
+            try:
+                restored = checkpoints.restore(step, abstract)
+            except DamagedCheckpoint:
+                checkpoints.set_aside_damaged(step)
+                step = checkpoints.latest()
+                restored = checkpoints.restore(step, abstract)
+            used.add(step)
+            assert_same(restored.state, state)
+            assert restored.meta == META
+            for name, array in HOST.items():
+                np.testing.assert_array_equal(restored.host[name], array)
+        shutil.rmtree(folder)
+    gc.collect()
+    assert used == {1, 2}  # some files repeat what others hold
 
 
 @contextmanager
