@@ -27,7 +27,8 @@ def test_a_rate_is_that_of_the_whole_time(monkeypatch: pytest.MonkeyPatch):
     render = progress._Rate.render
 
     def recorded(self, task):
-        lines.append(text := render(self, task))
+        text = render(self, task)
+        lines.append(text.plain)
         return text
 
     monkeypatch.setattr(progress._Rate, "render", recorded)
@@ -35,6 +36,6 @@ def test_a_rate_is_that_of_the_whole_time(monkeypatch: pytest.MonkeyPatch):
         time.sleep(0.3)
         for _ in range(12):
             advance(1)
-    rate, unit = str(lines[-1]).split(" ")
+    rate, unit = lines[-1].split(" ")
     assert unit == "thoughts/s"
     assert 1 < float(rate) < 80

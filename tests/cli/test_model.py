@@ -1,18 +1,10 @@
 import json
-from dataclasses import replace
 
 import pytest
 
-from t1_jax.cli.model import (
-    instruction_note,
-    model_facts,
-    query_fingerprint,
-    query_instruction,
-    retriever_options,
-)
+from t1_jax.cli.model import model_facts, query_fingerprint, retriever_options
 from t1_jax.errors import ConfigError
 from t1_jax.retriever import T1, RetrieverOptions, digest, document_fingerprint, open_model
-from t1_jax.text import load_preset
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +29,6 @@ def test_facts_for_readers(model):
     )  # fmt: skip
     assert facts.details["dtype"] == "float32"
     assert facts.details["devices"] == "1 x cpu: cpu"
-
-
-def test_an_unknown_task_is_an_error(model):
-    assert query_instruction(model.preset, None, None) == model.preset.instruction(None)
-    assert query_instruction(model.preset, "cwe", None) == model.preset.instruction("cwe")
-    with pytest.raises(ConfigError) as error:
-        query_instruction(model.preset, "rufff", None, custom="write one: KEY")
-    assert error.value.hint == "did you mean 'ruff'? (or write one: KEY)"
-
-
-@pytest.mark.parametrize("given", [("cwe", None), (None, "Find it")])
-def test_prompts_that_hold_no_instruction_take_none(given):
-    compact, whole = load_preset("t1-compact"), load_preset("t1")
-    with pytest.raises(ConfigError, match="t1-compact.* have no instruction"):
-        query_instruction(compact, *given)
-    chosen = query_instruction(compact, None, None, "cwe")
-    assert instruction_note(compact, chosen) == ("the prompts 't1-compact' have no instruction")
-    own = replace(whole, query_template="{text}")  # it keeps the instructions of tasks
-    assert query_instruction(own, None, None, "cwe") == own.default_instruction
-    assert instruction_note(whole, query_instruction(whole, *given)).startswith("query instruction")
 
 
 def test_a_model_that_was_never_trained_is_announced_until_it_is(t1, base_model, tmp_path, caplog):
