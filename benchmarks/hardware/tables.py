@@ -9,6 +9,13 @@ from t1_jax.cli.output import size_text
 if TYPE_CHECKING:
     from benchmarks.hardware.__main__ import Job
 
+_LARGEST = """\
+## What is largest
+
+`t1 compile CONFIG --topology SLICE --largest SETTING` searches the largest value that fits, up to
+an eighth of it; all other settings are those of the recipe. Rows are those of a micro-batch over
+all chips; `max_rows` are thoughts decoded at once, whatever the size of their groups."""
+
 
 def document(page: str, jobs: Sequence["Job"], results: Mapping[str, Any]) -> str:
     """The page with its tables made again."""
@@ -101,7 +108,10 @@ def _largest(jobs: Sequence["Job"], results: Mapping[str, Any]) -> list[str]:
                 tried,
             ]
         )
-    return _table(["recipe", "slice", "setting", "largest", "most in memory", "tried"], rows)
+    if not rows:
+        return []
+    header = ["recipe", "slice", "setting", "largest", "most in memory", "tried"]
+    return [*_LARGEST.splitlines(), "", *_table(header, rows)]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
