@@ -164,6 +164,7 @@ class Checkpoints:
                 hint=f"resume from step {steps[-1]}, or train in another folder",
             )
         arrays = named(state)
+        meta = json.loads(json.dumps(meta))  # Orbax writes it later, when the caller's has changed
         try:
             response = self._orbax.save_checkpointables_async(
                 step,
@@ -422,8 +423,13 @@ def _changed(
     if not checks:
         return ""
     saved, found = checks["checksums"], _checksums(state)
-    names = [] if checks["meta"] == meta else ["its metadata"]
+    same_meta = _sorted_json(checks["meta"]) == _sorted_json(meta)
+    names = [] if same_meta else ["its metadata"]
     return ", ".join([*names, *(name for name in saved if saved[name] != found.get(name))][:5])
+
+
+def _sorted_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)  # in which NaN equals NaN
 
 
 def _checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
