@@ -98,7 +98,7 @@ def new_run(toys: Path, name: str) -> Path:
 
 
 def undisturbed(toys: Path, cache: Path, environment: Mapping[str, str]) -> tuple[Path, float]:
-    """The folder of a run that nobody disturbs, and how long it takes once all is compiled."""
+    """The folder of a run without kills, and how long it takes once all is compiled."""
     for name in ("compiled", "undisturbed"):
         root = new_run(toys, name)
         start = time.monotonic()

@@ -325,12 +325,12 @@ def test_no_damage_of_any_file_is_taken_for_the_state(tmp_path: Path, two_checkp
         else:
             damaged.write_bytes(change(damaged.read_bytes()))
         with Checkpoints(folder, CheckpointConfig()) as checkpoints:
-            step = checkpoints.latest()
+            step = checkpoints.steps()[-1]
             try:
                 restored = checkpoints.restore(step, abstract)
             except DamagedCheckpoint:
                 checkpoints.set_aside_damaged(step)
-                step = checkpoints.latest()
+                step = checkpoints.steps()[-1]
                 restored = checkpoints.restore(step, abstract)
             used.add(step)
             assert_same(restored.state, state)
