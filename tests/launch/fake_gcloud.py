@@ -38,11 +38,11 @@ def main(*arguments: str) -> int:
     assert arguments[:2] == ("compute", "tpus"), arguments
     command = (arguments[2], arguments[3])
     names = [word for word in arguments[4:] if not word.startswith("--")]
-    flags = dict(
-        word.removeprefix("--").partition("=")[::2]
-        for word in arguments[4:]
-        if word.startswith("--")
-    )
+    flags: dict[str, str] = {}
+    for word in arguments[4:]:
+        if word.startswith("--"):
+            name, _, value = word.removeprefix("--").partition("=")
+            flags[name] = value
     unknown = flags.keys() - FLAGS[command] - COMMON
     if unknown:
         print(f"ERROR: unrecognized arguments: {unknown}", file=sys.stderr)

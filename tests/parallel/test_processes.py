@@ -108,7 +108,7 @@ def test_jax_reads_a_tpu_slice_of_gke_as_documented(monkeypatch):
     from jax._src.clusters import cloud_tpu_cluster
 
     monkeypatch.setattr(cloud_tpu_cluster, "running_in_cloud_tpu_vm", True)
-    monkeypatch.setattr(cloud_tpu_cluster.socket, "gethostbyname", lambda name: "10.0.0.1")
+    monkeypatch.setattr(socket, "gethostbyname", lambda name: "10.0.0.1")
     monkeypatch.setenv("TPU_WORKER_HOSTNAMES", "t1-0.t1,t1-1.t1")
     monkeypatch.setenv("TPU_WORKER_ID", "1")
     for name in ("COORDINATOR_ADDRESS", "NUM_SLICES", "SLICE_ID"):

@@ -1,6 +1,7 @@
 """What fails in the middle of a run is told, and costs no step that was complete."""
 
 import errno
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -181,35 +182,33 @@ def test_too_many_skipped_updates_end_the_run_which_then_gets_past_them(toys, ba
     assert [line["step"] for line in logged(toys)] == [1, 2, 3, 4]
 
 
-def _overwrite(file: Path) -> None:
-    file.write_bytes(b"nothing")
-
-
-@pytest.mark.parametrize("part", ["_CHECKPOINT_METADATA", "state/manifest.ocdbt"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_used(toys, monkeypatch, part):
-    stages = {"s1": merged(S1, {"steps": 3})}
+# Orbax leaves what it had begun to read when a part cannot be read.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_used(toys, monkeypatch):
     told = list[str]()
     monkeypatch.setattr("tests.train.toy_runs.SILENT", told.append)
-    run_toy(toy_config(toys, stages, checkpoints={"every_steps": 1, "keep_last": 3}))
-    expected = (toys / "run/stages/s1/model.safetensors").read_bytes()
-    for step in ("2", "3"):
-        _overwrite(toys / "run/checkpoints" / step / part)
-    result = run_toy(toy_config(toys, stages, checkpoints={"every_steps": 1, "keep_last": 3}))
-    assert result.steps == 3
+    checkpoints = {"every_steps": 1, "keep_last": 3}
+    config = toy_config(toys, {"s1": merged(S1, {"steps": 3})}, checkpoints=checkpoints)
+    run_toy(config)
+    weights, folder = toys / "run/stages/s1/model.safetensors", toys / "run/checkpoints"
+    expected = weights.read_bytes()
+    (folder / "3/_CHECKPOINT_METADATA").write_bytes(b"nothing")
+    (folder / "2/state/manifest.ocdbt").write_bytes(b"nothing")
+    assert run_toy(config).steps == 3
     assert [text.partition("; ")[2] for text in told if "cannot be read" in text] == [
         "that of step 2 is used",
         "that of step 1 is used",
     ]
-    assert [text for text in told if "resumed at step" in text] == [
-        "resumed at step 1, in stage s1"
-    ]
-    assert (toys / "run/stages/s1/model.safetensors").read_bytes() == expected
-    assert len(list((toys / "run/checkpoints").glob("*.damaged-*"))) == 2
-    # Without any before it, the weights to start from are loaded by the next session.
-    shutil.rmtree(toys / "run/checkpoints/1")
-    shutil.rmtree(toys / "run/checkpoints/2")
-    _overwrite(toys / "run/checkpoints/3/state/manifest.ocdbt")
+    assert "resumed at step 1, in stage s1" in told
+    assert weights.read_bytes() == expected
+    assert len(list(folder.glob("*.damaged-*"))) == 2
+    # Without one before it, the next session loads the weights to start from.
+    for step in (1, 2):
+        shutil.rmtree(folder / str(step))
+    (folder / "3/state/manifest.ocdbt").write_bytes(b"nothing")
     with pytest.raises(RetryableError, match="3 cannot be read: .*; it was set aside"):
-        run_toy(toy_config(toys, stages, checkpoints={"every_steps": 1, "keep_last": 3}))
-    assert run_toy(toy_config(toys, stages)).steps == 3
-    assert (toys / "run/stages/s1/model.safetensors").read_bytes() == expected
+        run_toy(config)
+    assert run_toy(config).steps == 3
+    assert weights.read_bytes() == expected
+    gc.collect()

@@ -164,6 +164,7 @@ class Checkpoints:
                 hint=f"resume from step {steps[-1]}, or train in another folder",
             )
         arrays = named(state)
+        meta = json.loads(json.dumps(meta))  # Orbax writes it later, when the caller's has changed
         try:
             response = self._orbax.save_checkpointables_async(
                 step,
@@ -234,7 +235,8 @@ class Checkpoints:
                 f"{self.folder} has no complete checkpoint of step {step}; it has {steps}"
             )
         try:
-            meta = dict(self._orbax.checkpointables_metadata(step).custom_metadata or {})
+            saved = self._orbax.checkpointables_metadata(step).custom_metadata
+            meta: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
             if not meta:  # so Orbax returns a file that it cannot read
                 raise ValueError("its metadata are damaged")
         except _UNREADABLE as error:
@@ -257,25 +259,30 @@ class Checkpoints:
                 shape or dtype.
         """
         meta = self.meta(step, expect=expect)
-        failure = loaded = None
+        restored, failure = None, None
         try:
-            loaded = self._load(step, described(abstract))
-            host, checks = _unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
-            if faults := _changed(meta, loaded["state"], checks):
-                failure = self._damaged(step, f"{faults} changed since it was saved")
-        except _UNREADABLE as error:
-            failure = self._damaged(step, _first_line(error))
-            failure.__cause__ = error
-        if any_process(failure is not None):
+            restored = self._load(step, abstract, meta)
+        except DamagedCheckpoint as error:
+            failure = error
+        failed = any_process(failure is not None)
+        if restored is None or failed:
             raise failure or self._damaged(step, "another process cannot read it")
-        return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
+        return restored
 
-    def _load(self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
-        saved = self._orbax.checkpointables_metadata(step).metadata["state"]
-        if saved is None:
-            raise OSError("its table of arrays is damaged")
-        _check_arrays(self.folder / str(step), saved, wanted)
-        return self._orbax.load_checkpointables(step, {"state": dict(wanted), "host": None})
+    def _load(self, step: int, abstract: Any, meta: dict[str, Any]) -> Restored:
+        wanted = described(abstract)
+        try:
+            saved = self._orbax.checkpointables_metadata(step).metadata["state"]
+            if saved is None:
+                raise OSError("its table of arrays is damaged")
+            _check_arrays(self.folder / str(step), saved, wanted)
+            loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
+            host, checks = _unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
+        except _UNREADABLE as error:
+            raise self._damaged(step, _first_line(error)) from error
+        if changes := _changed(meta, loaded["state"], checks):
+            raise self._damaged(step, f"{changes} changed since it was saved")
+        return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
         path = self.folder / str(step)
@@ -422,8 +429,13 @@ def _changed(
     if not checks:
         return ""
     saved, found = checks["checksums"], _checksums(state)
-    names = [] if checks["meta"] == meta else ["its metadata"]
+    same_meta = _sorted_json(checks["meta"]) == _sorted_json(meta)
+    names = [] if same_meta else ["its metadata"]
     return ", ".join([*names, *(name for name in saved if saved[name] != found.get(name))][:5])
+
+
+def _sorted_json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)  # in which NaN equals NaN
 
 
 def _checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:

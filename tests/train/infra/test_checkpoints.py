@@ -126,6 +126,16 @@ def test_a_state_may_be_overwritten_while_it_is_being_saved(tmp_path: Path) -> N
     assert float(state["w"][0]) == -1
 
 
+def test_metadata_may_change_while_they_are_being_saved(tmp_path: Path) -> None:
+    meta: dict[str, Any] = {"steps": {"s1": 1}, "score": float("nan")}
+    state = {"w": jnp.ones(2)}
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        checkpoints.save(1, state, {}, meta)
+        meta["steps"]["s1"] = 2
+        checkpoints.wait()
+        assert checkpoints.restore(1, abstract_like(state)).meta["steps"] == {"s1": 1}
+
+
 def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
     state = {"w": jnp.ones(2)}
     config = CheckpointConfig(keep_last=2, keep_best=1, metric="m")
@@ -315,12 +325,12 @@ def test_no_damage_of_any_file_is_taken_for_the_state(tmp_path: Path, two_checkp
         else:
             damaged.write_bytes(change(damaged.read_bytes()))
         with Checkpoints(folder, CheckpointConfig()) as checkpoints:
-            step = checkpoints.latest()
+            step = checkpoints.steps()[-1]
             try:
                 restored = checkpoints.restore(step, abstract)
             except DamagedCheckpoint:
                 checkpoints.set_aside_damaged(step)
-                step = checkpoints.latest()
+                step = checkpoints.steps()[-1]
                 restored = checkpoints.restore(step, abstract)
             used.add(step)
             assert_same(restored.state, state)
