@@ -7,7 +7,6 @@ import jax
 from t1_jax.parallel import MeshContext, count_compilations, make_mesh_context
 from t1_jax.train.checks import (
     FREE_KEYS,
-    all_warnings,
     check_config,
     check_data,
     check_model,
@@ -22,6 +21,7 @@ from t1_jax.train.model import (
     run_identity,
 )
 from t1_jax.train.row_builder import RowBuilder
+from t1_jax.train.run_warnings import all_warnings
 from t1_jax.train.saver import RunSaver
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stage
