@@ -1,8 +1,9 @@
 """The engine: one thread that owns the device, and in which all requests share their batches.
 
 A turn of the engine: drop what is no longer wanted, end what is out of time, admit queries to free
-rows, decode one chunk, encode rows in one pass. Prefill and encoding share a budget of tokens per
-turn, so a long list of documents never holds up the thoughts that are running.
+rows, decode one chunk, encode rows in one pass, score the given thoughts of one request. Prefill
+and encoding share a budget of tokens per turn, so a long list of documents never holds up the
+thoughts that are running.
 """
 
 import dataclasses
@@ -12,11 +13,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from t1_jax.errors import DataError, T1Error
+from t1_jax.errors import DataError
 from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, SamplingParams, Thought
 from t1_jax.retriever import T1
 from t1_jax.serve.adaptive import Settling
@@ -24,11 +24,10 @@ from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.failures import (
     RequestError,
     backend_failure,
-    from_t1_error,
     overloaded,
     unavailable,
 )
-from t1_jax.serve.jobs import EncodeJob, Job, ThinkJob
+from t1_jax.serve.jobs import AnyJob, EncodeJob, ScoreJob, ThinkJob, fail, succeed
 from t1_jax.serve.metrics import Metrics
 
 _LOG = logging.getLogger("t1_jax.serve")
@@ -71,9 +70,10 @@ class Engine:
         self._groups: dict[_GroupKey, _Group] = {}
         self._to_think: list[ThinkJob] = []
         self._to_encode: list[EncodeJob] = []
+        self._to_score: list[ScoreJob] = []
         self._settling: dict[RunningThought, Settling] = {}
         self._condition = threading.Condition()
-        self._incoming: list[ThinkJob | EncodeJob] = []
+        self._incoming: list[AnyJob] = []
         self._waiting_tokens = 0
         self._tokens_per_second = 100.0
         self._is_stopping = False
@@ -107,7 +107,7 @@ class Engine:
         with self._condition:
             return not (self._incoming or self._has_work or self._in_turn)
 
-    def submit(self, *jobs: ThinkJob | EncodeJob) -> None:
+    def submit(self, *jobs: AnyJob) -> None:
         """Queues the jobs of one request.
 
         Raises:
@@ -137,7 +137,8 @@ class Engine:
     @property
     def _has_work(self) -> bool:
         groups = list(self._groups.values())  # other threads ask too
-        return bool(self._to_think or self._to_encode or any(group.jobs for group in groups))
+        waits = self._to_think or self._to_encode or self._to_score
+        return bool(waits or any(group.jobs for group in groups))
 
     def _run(self) -> None:
         while True:
@@ -150,8 +151,10 @@ class Engine:
                 for job in self._incoming:
                     if isinstance(job, ThinkJob):
                         self._to_think.append(job)
-                    else:
+                    elif isinstance(job, EncodeJob):
                         self._to_encode.append(job)
+                    else:
+                        self._to_score.append(job)
                 self._incoming = []
                 self._in_turn = True
             try:
@@ -172,17 +175,16 @@ class Engine:
             if group.jobs:
                 spent += self._guarded(key, group, self._decode)
         spent += self._encode(max(budget - spent, 1))
+        spent += self._score()
         self._drop_empty_groups()
         seconds = time.monotonic() - started
         if spent and seconds > 0:
             rate = spent / seconds
             self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
         with self._condition:
-            self._waiting_tokens = sum(
-                job.cost for job in (*self._to_think, *self._to_encode, *self._incoming)
-            )
-            waiting = len(self._to_think) + len(self._to_encode) + len(self._incoming)
-        self._metrics.queue(waiting, self._waiting_tokens)
+            waiting = [*self._to_think, *self._to_encode, *self._to_score, *self._incoming]
+            self._waiting_tokens = sum(job.cost for job in waiting)
+        self._metrics.queue(len(waiting), self._waiting_tokens)
         running = sum(group.batch.running for group in self._groups.values())
         self._metrics.batch_fill.set(running / self.config.rows)
 
@@ -214,7 +216,7 @@ class Engine:
                     max_thought_tokens=job.max_thought_tokens,
                 )
             except Exception as error:  # whatever is wrong, the other jobs go on
-                _fail(job, error)
+                fail(job, error)
                 continue
             group.jobs |= dict.fromkeys(job.running, job)
             if job.stop_when_settled:
@@ -277,7 +279,7 @@ class Engine:
         self._settling.pop(running, None)
         if not np.isfinite(thought.embedding).all():
             self._drop(group, job)
-            _fail(job, backend_failure(
+            fail(job, backend_failure(
                 "the model's embedding of this query is not finite",
                 hint="load the model in float32, or check the weights",
             ))  # fmt: skip
@@ -286,7 +288,7 @@ class Engine:
         self._metrics.thought_tokens.observe(thought.reasoning_tokens)
         if len(job.finished) == job.n:
             text = self._model.tokenizer.decode_thought
-            _succeed(
+            succeed(
                 job,
                 [
                     dataclasses.replace(thought, text=text(thought.token_ids))
@@ -311,10 +313,10 @@ class Engine:
             self._embed_without_thought(job)
         for job in [job for job in self._to_encode if job.deadline <= now and not job.urgent]:
             self._to_encode.remove(job)
-            _fail(job, RequestError(
-                504, "deadline", "the time of the request is over",
-                hint="send fewer texts, or allow more time",
-            ))  # fmt: skip
+            fail(job, _out_of_time())
+        for job in [job for job in self._to_score if job.deadline <= now]:
+            self._to_score.remove(job)
+            fail(job, _out_of_time())
 
     def _end_overdue_of(self, group: _Group) -> int:
         now = time.monotonic()
@@ -330,7 +332,7 @@ class Engine:
 
         def done(encode: EncodeJob) -> None:
             if (error := encode.future.exception()) is not None:
-                _fail(job, error)
+                fail(job, error)
                 return
             (vector,) = encode.future.result()
             emb = self._model.tokenizer.emb_token_id
@@ -342,7 +344,7 @@ class Engine:
                 finish_reason=FinishReason.DEADLINE,
                 sample=0,
             )
-            _succeed(job, [dataclasses.replace(thought, sample=i) for i in range(job.n)])
+            succeed(job, [dataclasses.replace(thought, sample=i) for i in range(job.n)])
 
         encode = EncodeJob(deadline=math.inf, rows=[row], names=[job.prompt.query_id], urgent=True)
         encode.future.add_done_callback(lambda _: done(encode))
@@ -377,7 +379,7 @@ class Engine:
         for job in {id(job): job for job, _ in chosen}.values():
             if len(job.vectors) == len(job.rows):
                 self._to_encode.remove(job)
-                _succeed(job, np.stack([job.vectors[i] for i in range(len(job.rows))]))
+                succeed(job, np.stack([job.vectors[i] for i in range(len(job.rows))]))
             elif job.future.done():
                 self._to_encode.remove(job)
         return spent
@@ -397,10 +399,30 @@ class Engine:
                 return
             if isinstance(error, DataError):  # the texts were checked before: not finite
                 error = backend_failure(error.message, hint=error.hint)
-            _fail(chosen[0][0], error)
+            fail(chosen[0][0], error)
             return
         for (job, index), vector in zip(chosen, vectors, strict=True):
             job.vectors[index] = vector
+
+    # Scoring
+
+    def _score(self) -> int:
+        """The thoughts of the request that waits longest, in one call; returns their tokens."""
+        if not self._to_score:
+            return 0
+        job = self._to_score.pop(0)
+        started = time.monotonic()
+        self._metrics.phase("queue", started - job.submitted)
+        try:
+            scores = self._model.score_thoughts(
+                job.texts, job.thoughts, instruction=job.instruction
+            )
+        except Exception as error:  # whatever is wrong, the other jobs go on
+            fail(job, error)
+        else:
+            succeed(job, scores)
+        self._metrics.phase("score", time.monotonic() - started)
+        return job.cost
 
     # What goes wrong
 
@@ -417,7 +439,7 @@ class Engine:
                 for thought in job.running:
                     self._settling.pop(thought, None)
                 if job.attempts > 1:
-                    _fail(job, error)
+                    fail(job, error)
                 else:
                     job.restart()
                     self._to_think.insert(0, job)
@@ -432,6 +454,7 @@ class Engine:
     def _drop_cancelled(self) -> None:
         self._to_think = [job for job in self._to_think if not job.future.done()]
         self._to_encode = [job for job in self._to_encode if not job.future.done()]
+        self._to_score = [job for job in self._to_score if not job.future.done()]
         for group in self._groups.values():
             for job in list(group.jobs.values()):
                 if job.future.done():
@@ -440,11 +463,12 @@ class Engine:
 
     def _fail_all(self) -> None:
         error = backend_failure("the engine failed on this batch", hint="send the request again")
-        jobs: list[Job] = [*self._to_think, *self._to_encode]
+        jobs: list[AnyJob] = [*self._to_think, *self._to_encode, *self._to_score]
         jobs += [job for group in self._groups.values() for job in group.jobs.values()]
-        self._to_think, self._to_encode, self._groups, self._settling = [], [], {}, {}
+        self._to_think, self._to_encode, self._to_score = [], [], []
+        self._groups, self._settling = {}, {}
         for job in jobs:
-            _fail(job, error)
+            fail(job, error)
 
     def _drop_empty_groups(self) -> None:
         """Frees the memory of batches that were not used for a while, or for one job only."""
@@ -456,20 +480,8 @@ class Engine:
         }
 
 
-def _succeed(job: ThinkJob | EncodeJob, result: Any) -> None:
-    if not job.future.done() and job.future.set_running_or_notify_cancel():
-        job.future.set_result(result)
-
-
-def _fail(job: Job, error: BaseException) -> None:
-    """Fails a job with an error for its client."""
-    assert isinstance(job, (ThinkJob, EncodeJob))
-    if job.future.done():
-        return
-    if isinstance(error, T1Error):
-        error = from_t1_error(error)
-    elif not isinstance(error, RequestError):
-        _LOG.error("a request failed", exc_info=error)
-        error = backend_failure("the model failed on this request", hint="send it again")
-    if job.future.set_running_or_notify_cancel():
-        job.future.set_exception(error)
+def _out_of_time() -> RequestError:
+    return RequestError(
+        504, "deadline", "the time of the request is over",
+        hint="send fewer texts, or allow more time",
+    )  # fmt: skip

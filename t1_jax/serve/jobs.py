@@ -1,26 +1,31 @@
-"""What the engine works on: queries to think about, and rows to encode."""
+"""What the engine works on: queries to think about, rows to encode, thoughts to score."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from t1_jax.errors import T1Error
 from t1_jax.generate import Prompt, RunningThought, Thought
+from t1_jax.serve.failures import RequestError, backend_failure, from_t1_error
 from t1_jax.text import PromptTokens
 
 OnTokens = Callable[[int, Sequence[int]], None]
 """Called in the engine's thread with the sample number and all tokens of the thought so far."""
 
+_LOG = logging.getLogger("t1_jax.serve")
 _ORDER = itertools.count()
 
 
 @dataclass(kw_only=True, eq=False)
 class Job:
-    """Base of both kinds. `future` may be cancelled at any time, and the engine then drops the job.
+    """Base of all kinds. `future` may be cancelled at any time, and the engine then drops the job.
 
     Attributes:
         deadline: time of `time.monotonic` at which it must end.
@@ -94,3 +99,44 @@ class EncodeJob(Job):
     def cost(self) -> int:
         """Tokens that it takes."""
         return sum(len(row.ids) for row in self.rows)
+
+
+@dataclass(kw_only=True, eq=False)
+class ScoreJob(Job):
+    """Given thoughts about queries, of which the model says how likely they are.
+
+    Attributes:
+        texts: queries.
+        thoughts: about each query.
+        instruction: of the queries; None for the preset's.
+        cost: about as many tokens as it takes.
+        future: what `T1.score_thoughts` gives.
+    """
+
+    texts: Sequence[str]
+    thoughts: Sequence[Sequence[str]]
+    instruction: str | None
+    cost: int
+    future: "Future[list[Float[np.ndarray, ' _']]]" = field(default_factory=Future)
+
+
+AnyJob = ThinkJob | EncodeJob | ScoreJob
+
+
+def succeed(job: AnyJob, result: Any) -> None:
+    """Gives a job its result, unless it was cancelled."""
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
+        job.future.set_result(result)
+
+
+def fail(job: AnyJob, error: BaseException) -> None:
+    """Fails a job with an error for its client."""
+    if job.future.done():
+        return
+    if isinstance(error, T1Error):
+        error = from_t1_error(error)
+    elif not isinstance(error, RequestError):
+        _LOG.error("a request failed", exc_info=error)
+        error = backend_failure("the model failed on this request", hint="send it again")
+    if job.future.set_running_or_notify_cancel():
+        job.future.set_exception(error)

@@ -1,6 +1,6 @@
 """Ranks the documents of an index for query embeddings that are known already."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +25,9 @@ from t1_jax.retriever import CandidateTitles, nearest_candidates
 Fusion = Literal["mean", "rank"]
 
 _DEPTH = 100
+
+Verify = Callable[[Mapping[str, float]], dict[str, float]]
+"""Document id -> cosine, reordered: document id -> score, best first."""
 """Documents of each ranking that a fusion is made of, at least."""
 _QUERY = "query"
 
@@ -107,6 +110,7 @@ class Corpus:
         fusion: Fusion = "mean",
         only: DocumentFilter | None = None,
         thoughts: Sequence[str] = (),
+        verify: Verify | None = None,
     ) -> list[Hit]:
         """The top `k` documents, best first.
 
@@ -118,6 +122,7 @@ class Corpus:
             fusion: how several vectors become one ranking: `rank` is reciprocal rank fusion.
             only: which documents may be found.
             thoughts: texts that the shown sentence should match too.
+            verify: reorders the documents that one vector finds, before any fusion.
         """
         excluded = self._excluded(only)
         depth = max(k, _DEPTH)
@@ -135,10 +140,11 @@ class Corpus:
             dense = by_thought[0][_QUERY]
             if len(by_thought) > 1:
                 dense = fuse_runs(by_thought, depth, RankFusion(method="rrf"))[_QUERY]
+        ordered = dense if verify is None else verify(dense)
         if ranking == "hybrid":
-            scores = fuse_runs([{_QUERY: lexical}, {_QUERY: dense}], k)[_QUERY]
+            scores = fuse_runs([{_QUERY: lexical}, {_QUERY: ordered}], k)[_QUERY]
         else:
-            scores = dict(list((lexical if ranking == "bm25" else dense).items())[:k])
+            scores = dict(list((lexical if ranking == "bm25" else ordered).items())[:k])
         return [
             Hit(
                 id=name,

@@ -11,14 +11,9 @@ from starlette.routing import Route
 
 from t1_jax import __version__
 from t1_jax.errors import T1Error
-from t1_jax.retriever import OutputFormat
+from t1_jax.retriever import OutputFormat, Verification
 from t1_jax.serve import schemas
-from t1_jax.serve.answers import (
-    embedding_body,
-    hit_body,
-    query_body,
-    usage_body,
-)
+from t1_jax.serve.answers import embedding_body, hit_body, query_body, usage_body
 from t1_jax.serve.body import read_body
 from t1_jax.serve.candidates import candidate_titles
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
@@ -27,6 +22,7 @@ from t1_jax.serve.ranking import DocumentFilter
 from t1_jax.serve.service import QueryResult, Service, ThinkOptions
 from t1_jax.serve.state import ServerState
 from t1_jax.serve.streaming import stream_query
+from t1_jax.serve.verification import check_verify, verify_on_engine
 
 QUERY, QUERY_NO_THINK, DOCUMENT = "t1-query", "t1-query-nothink", "t1-doc"
 """Names of the model for clients that have no field for the side of a text."""
@@ -99,7 +95,7 @@ async def _search(request: Request) -> Response:
     body = await read_body(request, schemas.SearchRequest)
     service.require_corpus()
     texts = _texts(service, body.query, field="query")
-    options = _options(service, body)
+    options, verification = _options(service, body), check_verify(service, body)
     if body.stream and len(texts) > 1:
         raise invalid("only one query can be streamed", field="stream", hint="send one query")
     given, titles = _given(body, len(texts)), None
@@ -115,7 +111,7 @@ async def _search(request: Request) -> Response:
         query = texts[0]
 
         async def finish(result: QueryResult) -> dict[str, Any]:
-            return await _search_body(service, body, query, result)
+            return await _search_body(service, body, query, result, verification)
 
         return await stream_query(
             service, query, options, finish, thoughts=given, candidates=titles
@@ -125,14 +121,19 @@ async def _search(request: Request) -> Response:
         service.embed_queries(texts, options, thoughts=given, candidates=titles, field="query"),
     )
     found = [
-        await _search_body(service, body, text, result, number)
+        await _search_body(service, body, text, result, verification, number)
         for number, (text, result) in enumerate(zip(texts, results, strict=True))
     ]
     return JSONResponse({"results": found, "usage": usage_body(results)})
 
 
 async def _search_body(
-    service: Service, body: schemas.SearchRequest, text: str, result: QueryResult, number: int = 0
+    service: Service,
+    body: schemas.SearchRequest,
+    text: str,
+    result: QueryResult,
+    verification: Verification | None,
+    number: int = 0,
 ) -> dict[str, Any]:
     """The thoughts about a query and what they found."""
     given = body.thoughts[number : number + 1] if body.thoughts is not None else []
@@ -140,6 +141,7 @@ async def _search_body(
     hits = await service.search(
         text, result, body.k, ranking=body.ranking, fusion=body.fusion, only=_only(body),
         thoughts=thoughts,
+        verify=None if verification is None else verify_on_engine(service, text, verification),
     )  # fmt: skip
     return {
         "query": text,

@@ -76,6 +76,7 @@ class SearchRequest(Thinking):
         query: one query or several.
         k: documents per query.
         candidates: documents that the query finds without a thought, whose titles its thought sees.
+        verify: documents that are reordered by how likely their titles are as thoughts.
         ranking: `dense`, `bm25`, or `hybrid`; default what suits the index.
         fusion: how several thoughts become one ranking: `mean` of the vectors, or `rank` fusion.
         filter: which documents may be found.
@@ -86,6 +87,7 @@ class SearchRequest(Thinking):
     query: Texts
     k: Positive = 10
     candidates: Annotated[StrictInt, Field(ge=0)] = 0
+    verify: Annotated[StrictInt, Field(ge=0)] = 0
     ranking: Literal["dense", "bm25", "hybrid"] | None = None
     fusion: Literal["mean", "rank"] = "mean"
     filter: Filter = Filter()

@@ -20,7 +20,7 @@ from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
 from t1_jax.serve.jobs import EncodeJob, OnTokens, ThinkJob
 from t1_jax.serve.metrics import Metrics
-from t1_jax.serve.ranking import Corpus, DocumentFilter, Fusion, Ranking
+from t1_jax.serve.ranking import Corpus, DocumentFilter, Fusion, Ranking, Verify
 from t1_jax.text import PromptTokens, append_thoughts, tokenize_queries
 
 _LOG = logging.getLogger("t1_jax.serve")
@@ -101,6 +101,7 @@ class Service:
         corpus: what `/v1/search` searches; None without an index.
         config: limits.
         metrics: counters of this server.
+        instruction: of queries; None for the preset's.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Service:
     ) -> None:
         self.model, self.config, self.metrics = model, config, metrics
         self.name, self.corpus = name, corpus
-        self.preset = model.preset
+        self.preset, self.instruction = model.preset, instruction
         if instruction is not None:
             self.preset = self.preset.with_instruction(instruction)
         self.engine = Engine(model, config, metrics)
@@ -247,8 +248,9 @@ class Service:
         fusion: Fusion,
         only: DocumentFilter,
         thoughts: Sequence[str],
+        verify: Verify | None = None,
     ) -> list[Hit]:
-        """The best documents for an embedded query.
+        """The best documents for an embedded query; see `Corpus.search`.
 
         Raises:
             RequestError: 404 without an index, 422 for a ranking that this index does not have.
@@ -270,7 +272,7 @@ class Service:
         vectors = found.vectors if fusion == "rank" else found.vector[None]
         hits = await asyncio.to_thread(
             corpus.search, query, vectors, k, ranking=ranking, fusion=fusion, only=only,
-            thoughts=thoughts,
+            thoughts=thoughts, verify=verify,
         )  # fmt: skip
         self.metrics.phase("search", time.monotonic() - started)
         return hits
