@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
+import jaxlib
 
 from t1_jax.config import load_config
 from t1_jax.hub import known_shape
@@ -94,6 +95,7 @@ def update(recipe: Recipe) -> dict[str, Any]:
         compiled = program.trace().lower().compile()
     memory = cast("Any", compiled.memory_analysis())
     return {
+        "compiler": jaxlib.__version__,
         "arguments": memory.argument_size_in_bytes,
         "temporary": memory.temp_size_in_bytes,
         "sent": {
