@@ -30,16 +30,20 @@ def check(what: str, shown: str, printed: str) -> None:
         sys.exit(f"the README shows for {what}:\n{shown}\nbut it prints:\n{printed}")
 
 
-def main() -> None:
-    """Compares the Python example and the first search."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    number = next(i for i, (language, _) in enumerate(blocks) if language == "python")
-    code, shown = blocks[number][1], blocks[number + 1][1]
+def printed_by(code: str) -> str:
+    """What a program prints, run in this process."""
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
         exec(code, {})
-    check("the Python example", shown, output.getvalue())
+    return output.getvalue()
+
+
+def main() -> None:
+    """Compares the Python example, the first search, and the same search in Python."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    first, second = (i for i, (language, _) in enumerate(blocks) if language == "python")
+    check("the Python example", blocks[first + 1][1], printed_by(blocks[first][1]))
 
     number = next(i for i, (_, text) in enumerate(blocks) if "t1 search notes/" in text)
     line = next(line for line in blocks[number][1].splitlines() if line.startswith("t1 search"))
@@ -58,7 +62,10 @@ def main() -> None:
             text=True,
             env={**os.environ, "COLUMNS": "120"},
         )
-    check(line, blocks[number + 1][1], done.stdout)
+        check(line, blocks[number + 1][1], done.stdout)
+        with contextlib.chdir(folder):
+            code = blocks[second][1].replace('"notes/"', '"notes/", index="index"')
+            check("the search in Python", blocks[number + 1][1], printed_by(code))
     print("the README shows what its first examples print")
 
 

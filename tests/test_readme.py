@@ -93,7 +93,7 @@ def test_results_of_the_readme_are_those_of_the_experiment():
 
 
 def test_the_first_screen_has_an_example_with_its_output():
-    (code,) = code_blocks(README, "python")
+    code, _ = code_blocks(README, "python")
     assert README.count("\n", 0, README.index(code)) < 25
     assert len(code.splitlines()) <= 18
 

@@ -3,28 +3,23 @@
 import re
 from pathlib import Path
 
-from t1_jax.retrieval import Document, build_index
-from t1_jax.retriever import T1, Searcher
+from t1_jax.retriever import T1
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-TEXTS = ["The product takes a path.", "It runs a command.", "Locks are not released.", "A race."]
-FORM = re.compile(
-    r"thought: .+\n( \d\. -?\d\.\d{4}  \S+  .+\n {4}.+\n){3}\[\[ ?-?\d\.\d+ +-?\d\.\d+\]\]\n"
-)
 
 
-def test_it_prints_the_thought_three_documents_and_similarities(tiny_t1: T1, monkeypatch, capsys):
+def ranking(output: str) -> list[tuple[float, str]]:
+    """Scores and documents of the last three lines."""
+    lines = re.findall(r"^(-?\d\.\d{3})  (.+)$", output, flags=re.MULTILINE)
+    return [(float(score), document) for score, document in lines[-3:]]
+
+
+def test_it_prints_a_thought_and_the_ranked_documents(tiny_t1: T1, monkeypatch, capsys):
     code, shown = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)[1:3]
-    documents = {
-        f"CWE-{number}": Document(id=f"CWE-{number}", title="Weakness", text=text)
-        for number, text in enumerate(TEXTS)
-    }
-    index = build_index("numpy", list(documents), tiny_t1.encode_document(TEXTS))
-    searcher = Searcher(documents, index=index, model=tiny_t1)
-    monkeypatch.setattr(Searcher, "open", lambda source: searcher)
-    exec(code, {})
-    printed = capsys.readouterr().out
-    for text in (printed, shown):
-        assert FORM.fullmatch(text), text
-        scores = [float(score) for score in re.findall(r"^ \d\. (\S+)", text, re.MULTILINE)]
-        assert scores == sorted(scores, reverse=True)
+    monkeypatch.setattr(T1, "load", lambda: tiny_t1)
+    exec(code.replace("max_thought_tokens=24", "max_thought_tokens=8"), {})
+    printed = ranking(capsys.readouterr().out)
+    for result in (printed, ranking(shown)):
+        assert result == sorted(result, reverse=True)
+        assert len(result) == 3
+    assert {text for _, text in printed} == {text for _, text in ranking(shown)}
