@@ -10,11 +10,11 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import jax
-import jaxlib
 
 from t1_jax.config import load_config
 from t1_jax.hub import known_shape
@@ -95,7 +95,7 @@ def update(recipe: Recipe) -> dict[str, Any]:
         compiled = program.trace().lower().compile()
     memory = cast("Any", compiled.memory_analysis())
     return {
-        "compiler": jaxlib.__version__,
+        "compiler": version("jaxlib"),
         "arguments": memory.argument_size_in_bytes,
         "temporary": memory.temp_size_in_bytes,
         "sent": {
