@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -85,13 +86,10 @@ class _EngineScorer:
         texts: Sequence[str],
         thoughts: Sequence[Sequence[str]],
         *,
-        task: str | None = None,
         instruction: str | None = None,
-        query_ids: Sequence[str] | None = None,
-        show_progress_bar: bool = False,
+        **_: Any,
     ) -> list[Float[np.ndarray, " _"]]:
-        """See `T1.score_thoughts`."""
-        assert task is None
+        """See `T1.score_thoughts`; names and progress of a request have no use here."""
         job = ScoreJob(
             deadline=self._deadline,
             texts=texts,

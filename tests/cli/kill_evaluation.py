@@ -1,7 +1,7 @@
 """Kills a benchmark's evaluation at random moments: `... kill_evaluation KILLS SEED FOLDER WORDS`.
 
 Evaluates once undisturbed into FOLDER/undisturbed, then into FOLDER/killed, where each attempt but
-the last gets signal 9. By hand: `python -m tests.cli.kill_evaluation 20 7 /tmp/x evaluate ...`.
+the last gets signal 9. By hand: `python -m tests.cli.kill_evaluation 20 7 FOLDER evaluate ...`.
 """
 
 import os

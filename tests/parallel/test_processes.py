@@ -11,6 +11,7 @@ import pytest
 
 from t1_jax.errors import ConfigError, T1Error
 from t1_jax.parallel import start_multi_host
+from tests.processes import job_of_two
 
 VARIABLES = (
     "T1_MULTI_HOST",
@@ -136,31 +137,19 @@ with multi_host_job():
 @pytest.mark.enable_socket
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_process_that_fails_ends_all_at_once_with_its_reason(failing):
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
     start = time.monotonic()
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORKER, str(failing)],
-            env=os.environ
-            | {
-                "JAX_COORDINATOR_ADDRESS": address,
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(number),
-            },
+            env=os.environ | job,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for number in range(2)
+        for job in job_of_two()
     ]
     outputs = [worker.communicate(timeout=200)[0] for worker in workers]
     assert time.monotonic() - start < 100
-    if failing == 2:
-        assert [worker.returncode for worker in workers] == [0, 0], outputs
-        assert all(output.endswith("complete\n") for output in outputs)
-    else:
-        assert [worker.returncode for worker in workers] == [2, 2], outputs
-        assert f"error: process {failing} of 2 failed: no space" in outputs[1 - failing]
-        assert "ConfigError: no space" in outputs[failing]
+    assert [worker.returncode for worker in workers] == [2, 2], outputs
+    assert f"error: process {failing} of 2 failed: no space" in outputs[1 - failing]
+    assert "ConfigError: no space" in outputs[failing]

@@ -8,17 +8,16 @@ import contextlib
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import load_file
 
 from tests.conftest import make_tiny_tokenizer
+from tests.processes import job_of_two
 from tests.train.toy_runs import (
     S1,
     S2,
@@ -41,10 +40,7 @@ MESH = {"data": 1, "fsdp": 2, "tensor": 2}
 class Pair:
     """Two processes of two devices each that train one config."""
 
-    def __init__(self, config: Path, cache: Path, environment: Mapping[str, str]) -> None:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{found.getsockname()[1]}"
+    def __init__(self, config: Path, cache: Path) -> None:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
         self.log = config.with_suffix(".log")
         self._caches = [cache.with_name(f"{cache.name}-{number}") for number in range(2)]
@@ -54,21 +50,18 @@ class Pair:
                     [sys.executable, "-m", "tests.train.worker", config],
                     env={
                         **os.environ,
-                        **environment,
                         "JAX_PLATFORMS": "cpu",
                         # A process that is killed may leave half an entry of the cache.
                         "JAX_COMPILATION_CACHE_DIR": str(_copied(cache, self._caches[number])),
                         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                         "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
                         "XLA_FLAGS": flags,
-                        "JAX_COORDINATOR_ADDRESS": address,
-                        "JAX_NUM_PROCESSES": "2",
-                        "JAX_PROCESS_ID": str(number),
+                        **job,
                     },
                     stdout=log,
                     stderr=log,
                 )
-                for number in range(2)
+                for number, job in enumerate(job_of_two())
             ]
 
     def wait(self, seconds: float) -> list[int] | None:
@@ -97,12 +90,12 @@ def new_run(toys: Path, name: str) -> Path:
     return root
 
 
-def undisturbed(toys: Path, cache: Path, environment: Mapping[str, str]) -> tuple[Path, float]:
+def undisturbed(toys: Path, cache: Path) -> tuple[Path, float]:
     """The folder of a run without kills, and how long it takes once all is compiled."""
     for name in ("compiled", "undisturbed"):
         root = new_run(toys, name)
         start = time.monotonic()
-        pair = Pair(root / "toy.yaml", cache, environment)
+        pair = Pair(root / "toy.yaml", cache)
         codes = pair.wait(1200)
         assert codes == [0, 0], f"{codes}: {pair.log.read_text()[-3000:]}"
         pair.keep_cache(cache)
@@ -112,7 +105,6 @@ def undisturbed(toys: Path, cache: Path, environment: Mapping[str, str]) -> tupl
 def disturbed(
     root: Path,
     cache: Path,
-    environment: Mapping[str, str],
     moments: list[tuple[float, tuple[int, ...]]],
 ) -> list[float]:
     """Trains to the end, with a kill at each moment: seconds after a start, and processes.
@@ -121,7 +113,7 @@ def disturbed(
     """
     ends: list[float] = []
     while True:
-        pair = Pair(root / "toy.yaml", cache, environment)
+        pair = Pair(root / "toy.yaml", cache)
         if not moments:
             codes = pair.wait(1200)
             assert codes == [0, 0], f"{codes}: {pair.log.read_text()[-3000:]}"
@@ -163,7 +155,7 @@ def main() -> None:
     write_model(root / "toys/model", make_tiny_tokenizer())
     write_zoo(root / "toys/zoo")
     write_zoo_records(root / "toys/zoo.jsonl")
-    expected, duration = undisturbed(root / "toys", cache, {})
+    expected, duration = undisturbed(root / "toys", cache)
     print(f"an undisturbed run takes {duration:.0f} s")  # noqa: T201
     moments = [
         (rng.uniform(0.1, 0.9) * duration, rng.choice([(0,), (1,), (0, 1)]))
@@ -172,7 +164,7 @@ def main() -> None:
     runs, ends = 0, list[float]()
     while moments:
         run = new_run(root / "toys", f"run-{runs}")
-        ends += disturbed(run, cache, {}, moments)
+        ends += disturbed(run, cache, moments)
         assert_same_weights(run, expected)
         runs += 1
         print(  # noqa: T201

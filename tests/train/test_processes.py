@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from safetensors.numpy import load_file
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from t1_jax.train import TrainConfig
 from tests.compile_cache import CompileCache
+from tests.processes import job_of_two
 from tests.train.toy_runs import S2, S3, merged, run_toy, toy_config
 
 # Whole weights under every loss, which are split over both processes, and document vectors that
@@ -32,15 +32,8 @@ LORA = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_token_ini
 MEASURES = {"loss", "grad_norm", "reward", "rollout/length", "validation/ndcg@10"}
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def run_two(cache: CompileCache, configs: Sequence[Path]) -> None:
     """Two processes train one config after the other."""
-    address = f"127.0.0.1:{free_port()}"
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     with contextlib.ExitStack() as stack:
         workers = [
@@ -49,15 +42,13 @@ def run_two(cache: CompileCache, configs: Sequence[Path]) -> None:
                 env={
                     **stack.enter_context(cache.lent(kept=True)),
                     "XLA_FLAGS": flags,
-                    "JAX_COORDINATOR_ADDRESS": address,
-                    "JAX_NUM_PROCESSES": "2",
-                    "JAX_PROCESS_ID": str(number),
+                    **job,
                 },
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-            for number in range(2)
+            for job in job_of_two()
         ]
         told = [worker.communicate(timeout=800)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(told)
