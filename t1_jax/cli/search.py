@@ -11,13 +11,14 @@ import typer
 from t1_jax.cli import options
 from t1_jax.cli.output import Output, print_error
 from t1_jax.errors import ConfigError, T1Error
-from t1_jax.progress import counted, shorten
+from t1_jax.progress import counted
 
 if TYPE_CHECKING:
     from t1_jax.retrieval import Collection, Hit
     from t1_jax.retriever import Searcher
 
 _K, _K_OF_RUN = 10, 100
+_STYLES = {"thought": "italic", "heading": "bold", "sentence": ""}
 
 
 def search(
@@ -187,6 +188,11 @@ def search(
         _check_run_output(output, query_set, overwrite=overwrite)
     texts = open_source(source, index, out, lenient=lenient, bm25=bm25)
     texts.check_ids(query_set, as_run=output is not None)
+    if (candidates or constrained or verify is not None) and not texts.documents:
+        raise ConfigError(
+            f"{source} has vectors only, and --candidates, --constrained and --verify need titles",
+            hint="leave them out, or search an index that stores its documents",
+        )
     query_options: dict[str, Any] = {}
     if bm25:
         searcher = Searcher(texts.documents_by_id, bm25=texts.bm25(), root=texts.root)
@@ -209,7 +215,7 @@ def search(
         if candidates:
             dense.opened.preset.require_candidates()
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
-            out.log(hybrid_note(dense))
+            out.log(hybrid_note(dense, "--no-hybrid"))
         query_options = {
             **dense.query_options,
             "candidates": candidates,
@@ -334,14 +340,10 @@ def _search_one(
     found = searcher.search(queries, k, **query_options)
     hits = searcher.hits(found, query.id, query.text)
     sampled = found.thoughts[0] if found.thoughts else []
-    for text in hits.thoughts:
-        out.print(f"thought: {text.strip() or '(nothing)'}", style="italic")
+    for kind, line in hits.lines():
+        out.print(line, style=_STYLES[kind])
     if not hits:
         out.warn("no document has a word of the query")
-    for rank, hit in enumerate(hits, 1):
-        out.print(f"{rank:>2}. {hit.heading}", style="bold")
-        if hit.sentence:
-            out.print(f"    {shorten(hit.sentence, 240)}")
     out.result(
         query=query.text,
         ranking=searcher.ranking,

@@ -136,10 +136,16 @@ def render_report(evaluations: Sequence[Evaluation], options: ReportOptions | No
             metrics=HEADLINE,
             versions=package_versions(),
             hardware=hardware(),
-            controls=list(ALL_CONTROLS.values()),
+            controls=[ALL_CONTROLS[name] for name in _controls_of(evaluations)],
             to_yaml=to_yaml,
         )
     )
+
+
+def _controls_of(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Names of the controls that have rows, in the order of `ALL_CONTROLS`."""
+    present = {row.control for evaluation in evaluations for row in evaluation.rows}
+    return [name for name in ALL_CONTROLS if name in present]
 
 
 def page_environment() -> Environment:

@@ -73,7 +73,7 @@ class Sampler:
             Interrupted: the interrupt was requested.
         """
         if choices is not None:
-            max_thought_tokens = choices.max_thought_tokens(max_thought_tokens, sampling)
+            max_thought_tokens = choices.max_thought_tokens(sampling)
         self.check(prompts, n, max_thought_tokens, sampling)
         shapes = self._shapes if batch_size is None else self._shapes.with_prompts(batch_size, n)
         for prefix_size, indices in self._by_size(prompts, n, shapes):

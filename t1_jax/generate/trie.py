@@ -111,8 +111,8 @@ class Choices:
     def __repr__(self) -> str:
         return f"Choices({self.count:,} texts, at most {self.longest} tokens)"
 
-    def max_thought_tokens(self, most: int, sampling: SamplingParams) -> int:
-        """A limit that cuts no text short, at least `most`.
+    def max_thought_tokens(self, sampling: SamplingParams) -> int:
+        """The limit that cuts no text short; it replaces any other.
 
         Raises:
             ConfigError: `min_length`, which would forbid the ends of short texts.
@@ -122,7 +122,7 @@ class Choices:
                 f"min_length={sampling.min_length} would forbid texts that a thought may be",
                 hint="set min_length=0",
             )
-        return max(most, self.longest + 1)  # one more, so that no text ends by its length
+        return self.longest + 1  # one more, so that no text ends by its length
 
     def on(self, mesh_context: MeshContext) -> TokenTrie:
         """The trie on the devices of a mesh, copied there once.

@@ -1,6 +1,6 @@
 """The documents that a search found, with the thoughts that found them, for people and programs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, overload
@@ -12,6 +12,8 @@ from t1_jax.retrieval.snippets import Snippet
 
 Ranking: TypeAlias = Literal["bm25", "dense", "hybrid"]
 """What ranks documents: BM25, the cosine of embeddings, or both fused."""
+
+Line: TypeAlias = Literal["thought", "heading", "sentence"]
 
 _EXCERPT = 160
 """Characters that are shown before and after the sentence that matches."""
@@ -92,7 +94,7 @@ class Hit:
         """The sentence within its text, on one line."""
         text = " ".join(self.text.split())
         start = text.find(self.sentence)
-        if start < 0 or not text:
+        if start < 0:
             return self.sentence
         end = start + len(self.sentence)
         before, after = text[max(start - _EXCERPT, 0) : start], text[end : end + _EXCERPT]
@@ -136,12 +138,16 @@ class Hits(Sequence[Hit]):
         return f"Hits({shorten(self.query, 60)!r}, {counted(len(self), 'documents')})"
 
     def __str__(self) -> str:
-        lines = [f"thought: {text.strip() or '(nothing)'}" for text in self.thoughts]
+        return "\n".join(text for _, text in self.lines())
+
+    def lines(self) -> Iterator[tuple[Line, str]]:
+        """What is printed, line by line, and what each line is."""
+        for text in self.thoughts:
+            yield "thought", f"thought: {text.strip() or '(nothing)'}"
         for rank, hit in enumerate(self, 1):
-            lines.append(f"{rank:>2}. {hit.heading}")
+            yield "heading", f"{rank:>2}. {hit.heading}"
             if hit.sentence:
-                lines.append(f"    {shorten(hit.sentence, 240)}")
-        return "\n".join(lines)
+                yield "sentence", f"    {shorten(hit.sentence, 240)}"
 
     def _repr_html_(self) -> str:
         thoughts = [card("thought", text.strip() or "(nothing)") for text in self.thoughts]

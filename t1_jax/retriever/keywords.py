@@ -12,7 +12,6 @@ from jaxtyping import Float, Num
 from t1_jax.errors import ConfigError
 from t1_jax.generate import Choices, SamplingParams
 from t1_jax.retriever.encoder import l2_normalize
-from t1_jax.text import PromptPreset
 
 Precision: TypeAlias = Literal["float32", "int8", "uint8", "binary", "ubinary"]
 Embeddings: TypeAlias = np.ndarray | jax.Array
@@ -102,18 +101,17 @@ class OutputFormat:
         return quantized if self.convert_to_numpy else jnp.asarray(quantized)
 
 
-def with_requested_instruction(
-    preset: PromptPreset,
+def task_and_instruction(
     *,
-    task: str | None,
-    instruction: str | None,
-    prompt_name: str | None,
-    prompt: str | None,
-) -> PromptPreset:
-    """The preset with the instruction that the arguments of `T1.encode_query` ask for.
+    task: str | None = None,
+    instruction: str | None = None,
+    prompt_name: str | None = None,
+    prompt: str | None = None,
+) -> tuple[str | None, str | None]:
+    """Task and instruction, of which `prompt_name` and `prompt` are sentence-transformers' names.
 
     Raises:
-        ConfigError: arguments that exclude each other, or as `PromptPreset.query_instruction`.
+        ConfigError: both names of one of them are given.
     """
     for name, value, synonym, other in (
         ("task", task, "prompt_name", prompt_name),
@@ -121,9 +119,7 @@ def with_requested_instruction(
     ):
         if value is not None and other is not None:
             raise ConfigError(f"{name} and {synonym} mean the same", hint="give only one of them")
-    task = prompt_name if task is None else task
-    instruction = prompt if instruction is None else instruction
-    return preset.with_instruction(preset.query_instruction(task, instruction))
+    return prompt_name if task is None else task, prompt if instruction is None else instruction
 
 
 def _quantize(vectors: Float[np.ndarray, "*B D"], precision: Precision) -> Num[np.ndarray, "*B E"]:

@@ -399,8 +399,11 @@ def _check_overrides(
         )
 
 
-def hybrid_note(dense: DenseSearch) -> str:
-    """Why a folder is ranked by BM25 and vectors together: what the model was trained on."""
+def hybrid_note(dense: DenseSearch, otherwise: str) -> str:
+    """Why a folder is ranked by BM25 and vectors together: what the model was trained on.
+
+    `otherwise` is what a user writes for vectors alone.
+    """
     trained_on = dense.opened.provenance.trained_on
     if trained_on:
         topics = [
@@ -414,5 +417,5 @@ def hybrid_note(dense: DenseSearch) -> str:
         reason = "was not trained to retrieve"
     return (
         f"{dense.encoding['model']} {reason}: BM25 and vectors rank together "
-        "(--no-hybrid: vectors alone)"
+        f"({otherwise}: vectors alone)"
     )

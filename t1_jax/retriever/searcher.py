@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, get_args, overload
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.generate import Choices, Thought
@@ -27,6 +27,7 @@ from t1_jax.retrieval import (
     fuse_runs,
 )
 from t1_jax.retriever.candidates import CandidateTitles, nearest_candidates
+from t1_jax.retriever.keywords import task_and_instruction
 from t1_jax.retriever.search_source import (
     DenseSearch,
     Notices,
@@ -38,6 +39,7 @@ from t1_jax.retriever.t1 import T1
 from t1_jax.retriever.verification import Verification, verify_run
 
 _LOG = logging.getLogger("t1_jax")
+_INSTRUCTION_OPTIONS = ("task", "instruction", "prompt_name", "prompt")
 _FUSED_DEPTH = 100
 """Documents of each retriever that a hybrid ranking is made of, at least."""
 
@@ -147,9 +149,18 @@ class Searcher:
         Raises:
             DataError: nothing is there, or it has no texts.
             WeightsError: the model is not on this machine.
-            ConfigError: an option contradicts the index, or a prompt does not fit the model.
+            ConfigError: an unknown ranking, an option that it does not use or that contradicts the
+                index, or a prompt that does not fit the model.
             IndexContractError: the index is damaged, or belongs to another model.
         """
+        if ranking not in (None, *get_args(Ranking)):
+            raise ConfigError(
+                f"unknown ranking {ranking!r}", hint=f"use one of {', '.join(get_args(Ranking))}"
+            )
+        overrides = {"preset": preset, "dtype": dtype, "task": task, "instruction": instruction}
+        if ranking == "bm25":
+            of_model = {"model": model, "fusion": fusion, **overrides}
+            _reject_options_of_model(of_model)
         notices = _LoggedNotices()
         folder = None if index is None else Path(index)
         texts = open_source(str(source), folder, notices, lenient=False, bm25=ranking == "bm25")
@@ -158,7 +169,7 @@ class Searcher:
         dense = open_dense(
             texts,
             [],
-            overrides={"preset": preset, "dtype": dtype, "task": task, "instruction": instruction},
+            overrides=overrides,
             model=model,
             thinking={},
             sampling={"temperature": 0.0},
@@ -167,7 +178,12 @@ class Searcher:
         )
         hybrid = ranking == "hybrid"
         if ranking is None and (hybrid := dense.is_hybrid_by_default):
-            notices.log(hybrid_note(dense))
+            notices.log(hybrid_note(dense, 'ranking="dense"'))
+        if fusion is not None and not hybrid:
+            raise ConfigError(
+                "fusion combines BM25 with vectors, and this ranking has vectors alone",
+                hint='add ranking="hybrid"',
+            )
         return cls.load(dense, notices, hybrid=hybrid, fusion=fusion)
 
     @classmethod
@@ -238,9 +254,9 @@ class Searcher:
                 `thoughts`, which here may be one text for one query; BM25 uses none.
 
         Raises:
-            DataError: an empty query, or `k` below 1; and as `T1.encode_query`,
-                `nearest_candidates` and `verify_run`.
-            ConfigError: as `T1.encode_query`.
+            DataError: an empty query, or `k` below 1; and as `T1.encode_query`.
+            ConfigError: options of a model for BM25, titles of an index without texts, candidates
+                without thinking; and as `T1.encode_query`.
         """
         if k < 1:
             raise DataError(f"k must be at least 1, got {k}")
@@ -254,6 +270,10 @@ class Searcher:
                 show_progress_bar=show_progress_bar,
                 **query_options,
             )
+        asked = {
+            "candidates": candidates, "constrained": constrained, "verify": verify, **query_options
+        }  # fmt: skip
+        self._check_options(asked)
         query_options = self._with_defaults(query_options)
         depth = max(k, _FUSED_DEPTH) if self.ranking == "hybrid" else k
         if verify is not None:
@@ -304,6 +324,25 @@ class Searcher:
         given = query_options.get("thoughts") or ()
         return SearchResults(run=run, scores=scores, thoughts=thoughts, given_thoughts=given)
 
+    def _check_options(self, options: Mapping[str, Any]) -> None:
+        """Rejects what this searcher cannot do, before anything is computed."""
+        if self._model is None:
+            _reject_options_of_model(options)
+            return
+        titled = [name for name in ("candidates", "constrained", "verify") if options[name]]
+        if titled and not self.documents:
+            raise ConfigError(
+                f"{' and '.join(titled)} need titles of documents, and this index has vectors only",
+                hint="search an index that stores its documents, or leave it out",
+            )
+        if options["candidates"]:
+            if not options.get("think", True):
+                raise ConfigError(
+                    "candidates are shown to a model that thinks, and this search does not think",
+                    hint="leave out candidates= or think=False",
+                )
+            self._model.preset.require_candidates()
+
     def _candidates(
         self,
         queries: Collection,
@@ -314,12 +353,6 @@ class Searcher:
         """Titles of the nearest documents of each query, embedded without a thought."""
         assert self._index is not None
         assert self._model is not None
-        if not query_options.get("think", True):
-            raise ConfigError(
-                "candidates are shown to a model that thinks, and this search does not think",
-                hint="leave out --candidates or --no-think",
-            )
-        self._model.preset.require_candidates()
         passed_on = ("task", "instruction", "batch_size")
         options: dict[str, Any] = {name: query_options.get(name) for name in passed_on}
         vectors = self._model.encode_query(
@@ -362,11 +395,16 @@ class Searcher:
         return self.hits(self.search(one, k, **options), asked.id, query)
 
     def _with_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options of `T1.encode_query`; a task or prompt replaces the instruction of the index."""
-        defaults = dict(self._query_options)
-        if any(options.get(name) is not None for name in ("task", "prompt", "prompt_name")):
-            defaults.pop("instruction", None)
-        return {**defaults, **options}
+        """Options of `T1.encode_query`; a task or prompt replaces the instruction of the index.
+
+        `prompt_name` and `prompt` become `task` and `instruction`, which every pass reads.
+        """
+        named = {name: options.get(name) for name in _INSTRUCTION_OPTIONS}
+        task, instruction = task_and_instruction(**named)
+        if task is None and instruction is None:
+            instruction = self._query_options.get("instruction")
+        others = {name: value for name, value in options.items() if name not in named}
+        return {**self._query_options, **others, "task": task, "instruction": instruction}
 
     def _snippet(self, document: Document, query: str, thoughts: Sequence[str]) -> Snippet:
         """The sentence that matches best, with the path from where the search was started."""
@@ -386,6 +424,13 @@ class Searcher:
                 run |= bm25.search([query], k, queries.excluded)
                 advance(1)
         return run
+
+
+def _reject_options_of_model(options: Mapping[str, Any]) -> None:
+    if given := [name for name, value in options.items() if value]:
+        raise ConfigError(
+            f"BM25 uses no model, so {', '.join(given)} would do nothing", hint="leave it out"
+        )
 
 
 class _LoggedNotices:

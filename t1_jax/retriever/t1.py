@@ -22,7 +22,7 @@ from t1_jax.retriever.keywords import (
     OutputFormat,
     Precision,
     QueryOptions,
-    with_requested_instruction,
+    task_and_instruction,
 )
 from t1_jax.retriever.opening import (
     DEFAULT_MODEL,
@@ -190,9 +190,10 @@ class T1(RetrieverParts):
             normalize_embeddings=normalize_embeddings,
             convert_to_numpy=convert_to_numpy,
         )
-        preset = with_requested_instruction(
-            self.preset, task=task, instruction=instruction, prompt_name=prompt_name, prompt=prompt
+        task, instruction = task_and_instruction(
+            task=task, instruction=instruction, prompt_name=prompt_name, prompt=prompt
         )
+        preset = self.preset.with_instruction(self.preset.query_instruction(task, instruction))
         batch = [texts] if isinstance(texts, str) else list(texts)
         ids = batch if query_ids is None else list(query_ids)
         if len(ids) != len(batch):

@@ -72,7 +72,7 @@ def think_in_blocks(
     `on_thought` is called for each thought of each prompt. Raises: as `Sampler.think`.
     """
     if choices is not None:
-        max_thought_tokens = choices.max_thought_tokens(max_thought_tokens, sampling)
+        max_thought_tokens = choices.max_thought_tokens(sampling)
     model.sampler.check(prompts, n, max_thought_tokens, sampling)
     numbers: dict[tuple[str, tuple[int, ...]], int] = {}
     number_of = [

@@ -1,6 +1,6 @@
 """Long work that a kill may interrupt: its parts lie in `.NAME.parts`, beside the output NAME.
 
-One process at a time writes the parts, and `settings.json` says what they were made with, so that
+A lock has one holder at a time, and `settings.json` says what they were made with, so that
 the same command goes on and another one does not mix into them.
 """
 

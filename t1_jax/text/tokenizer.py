@@ -36,16 +36,26 @@ class TemplateParts:
 
     Attributes:
         head_ids: ids up to and including the last special token before `{text}`.
-        text_prefix: plain text between that token and `{text}`; tokenized together with the text,
-            because a token may span the boundary.
-        text_suffix: plain text after `{text}`, up to the next special token; likewise.
+        prefix_pieces: plain text between that token and `{text}`, split at `{candidates}`;
+            tokenized together with the text, because a token may span the boundary.
+        suffix_pieces: plain text after `{text}`, up to the next special token; likewise.
         tail_ids: ids from the first special token after `{text}`.
     """
 
     head_ids: tuple[int, ...]
-    text_prefix: str
-    text_suffix: str
+    prefix_pieces: tuple[str, ...]
+    suffix_pieces: tuple[str, ...]
     tail_ids: tuple[int, ...]
+
+    @property
+    def text_prefix(self) -> str:
+        """Plain text before `{text}`, without candidates."""
+        return "".join(self.prefix_pieces)
+
+    @property
+    def text_suffix(self) -> str:
+        """Plain text after `{text}`, without candidates."""
+        return "".join(self.suffix_pieces)
 
 
 class T1Tokenizer:
@@ -127,8 +137,8 @@ class T1Tokenizer:
                 raise DataError(f"{name} is empty", hint="remove it, or give it a text")
         shown = [""] * len(texts) if candidates is None else list(candidates)
         prefixes, suffixes = (
-            [affix.replace(_CANDIDATES, block) for block in shown]
-            for affix in (parts.text_prefix, parts.text_suffix)
+            [block.join(pieces) for block in shown]
+            for pieces in (parts.prefix_pieces, parts.suffix_pieces)
         )
         affixed = [
             prefix + text + suffix
@@ -220,10 +230,14 @@ class T1Tokenizer:
                 f"a template must have no special token between {{text}} and {_CANDIDATES}, got "
                 f"{template!r}"
             )
+        prefix_pieces, suffix_pieces = (
+            tuple(piece.replace("{instruction}", instruction) for piece in text.split(_CANDIDATES))
+            for text in (prefix, suffix)
+        )
         return TemplateParts(
             head_ids=self._encode_template(before.removesuffix(prefix), instruction),
-            text_prefix=prefix.replace("{instruction}", instruction),
-            text_suffix=suffix.replace("{instruction}", instruction),
+            prefix_pieces=prefix_pieces,
+            suffix_pieces=suffix_pieces,
             tail_ids=self._encode_template(after.removeprefix(suffix), instruction),
         )
 

@@ -52,6 +52,8 @@ def test_three_rows_share_the_titles_that_the_first_pass_finds(
     assert "own thought over candidates minus own thought" in text
     assert "minus candidates with an empty thought" in text
     assert "The model thinks over them" in render_report([evaluation])
+    without = evaluated(model, controls=("own",))
+    assert "The model thinks over them" not in render_report([without])
     assert evaluation.systems[0].config.candidates == 2
 
 
@@ -74,5 +76,6 @@ def test_a_constrained_row_is_declared_transductive(tiny_tokenizer: T1Tokenizer)
     assert repr(call["choices"]).startswith("Choices(4 texts")
     page = render_report([evaluation])
     assert page.count("transductive") >= 2
+    assert "transductive" not in render_report([evaluated(model, controls=("own",))])
     with pytest.raises(ConfigError, match="set constrained=false|LetterModel has no tokenizer"):
         evaluated(LetterModel(), controls=("own",), constrained=True)

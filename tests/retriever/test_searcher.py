@@ -148,3 +148,37 @@ def test_a_hybrid_fuses_the_verified_ranking(parts):
     )
     assert plain.keys() == verified.keys()
     assert plain != verified
+
+
+def test_every_pass_embeds_with_the_same_instruction(parts, monkeypatch):
+    """sentence-transformers' names for task and instruction are those of all passes."""
+    asked: list[tuple[str | None, str | None]] = []
+    model = parts["model"]
+    for name in ("encode_query", "score_thoughts"):
+        method = getattr(model, name)
+
+        def noted(*args, method=method, **options):
+            asked.append((options.get("task"), options.get("instruction")))
+            return method(*args, **options)
+
+        monkeypatch.setattr(model, name, noted)
+    searcher = Searcher(DOCUMENTS, query_options={"instruction": "Find it"}, **parts)
+    searcher.search("tea", 2, verify=Verification(k=2), max_thought_tokens=2)
+    assert set(asked) == {(None, "Find it")}
+    asked.clear()
+    searcher.search("tea", 2, verify=Verification(k=2), max_thought_tokens=2, prompt="Find more")
+    assert set(asked) == {(None, "Find more")}
+    asked.clear()
+    searcher.search("tea", 2, verify=Verification(k=2), max_thought_tokens=2, prompt_name="cwe")
+    assert set(asked) == {("cwe", None)}
+
+
+def test_what_would_do_nothing_is_an_error(parts, tmp_path):
+    lexical = Searcher(DOCUMENTS, bm25=parts["bm25"])
+    with pytest.raises(ConfigError, match="BM25 uses no model, so candidates, thoughts would do"):
+        lexical.search("tea", candidates=2, thoughts="steeped")
+    vectors = Searcher({}, index=parts["index"], model=parts["model"])
+    with pytest.raises(ConfigError, match="constrained and verify need titles of documents"):
+        vectors.search("tea", constrained=True, verify=Verification())
+    with pytest.raises(ConfigError, match="BM25 uses no model, so model, task would do nothing"):
+        Searcher.open(tmp_path, ranking="bm25", model="m", task="cwe")

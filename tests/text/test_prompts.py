@@ -64,6 +64,17 @@ def test_a_prompt_shows_a_title_a_line_and_no_special_token_in_them(
     assert plain.ids.tolist() == without.ids.tolist()
 
 
+def test_an_instruction_keeps_its_braces(tiny_tokenizer: T1Tokenizer) -> None:
+    preset = OVER.with_instruction("Find {candidates} here")
+    for candidates in (None, [["Cats"]]):
+        (prompt,) = tokenize_queries(
+            tiny_tokenizer, preset, ["y"], max_tokens=500, candidates=candidates
+        )
+        text = tiny_tokenizer.decode(prompt.ids)
+        assert text.count("Find {candidates} here") == 1
+        assert text.count("Cats") == (candidates is not None)
+
+
 def test_candidates_leave_the_query_its_room(tiny_tokenizer: T1Tokenizer) -> None:
     compact = load_preset("t1-compact-candidates")
     titles = [candidate_title(tiny_tokenizer, f"{letter} title " * 50) for letter in "abc"]
