@@ -16,8 +16,8 @@ from t1_jax.text import T1Tokenizer, candidate_title
 _SIMILAR = 0.9
 """Jaccard similarity from which documents are near duplicates, of which one is shown."""
 _SHINGLE, _COMPARED_CHARACTERS = 8, 2000
-_SPARE = 2
-"""Documents that are searched for each one that is shown, as near duplicates are shown once."""
+_FIRST_DEPTH, _LAST_DEPTH = 2, 64
+"""Documents that are searched for each title, at first and at most: many may share one title."""
 
 
 def thought_about(document: Document) -> str:
@@ -53,8 +53,9 @@ class CandidateTitles:
         if name not in self._titles:
             if name not in self._documents:
                 raise ConfigError(
-                    f"the document {name!r} has no text here, and candidates need titles",
-                    hint="search an index that stores its documents, or leave candidates out",
+                    f"the document {name!r} has no text here, and its title is needed",
+                    hint="search an index that stores its documents, or leave out candidates or "
+                    "constrained",
                 )
             text = thought_about(self._documents[name])
             self._titles[name] = candidate_title(self._tokenizer, text)
@@ -110,7 +111,9 @@ def nearest_candidates(
     k: int,
     excluded: Sequence[Sequence[int]],
 ) -> list[list[str]]:
-    """Ids of the `k` nearest distinct documents of each query, best first; fewer if there are.
+    """Ids of the `k` nearest distinct documents of each query, best first.
+
+    There are fewer if the first 64 · `k` documents have fewer distinct titles.
 
     Args:
         titles: of the documents of the index.
@@ -124,8 +127,16 @@ def nearest_candidates(
     """
     if k < 1:
         raise ConfigError(f"the number of candidates must be at least 1, got {k}")
-    found = index.search(vectors, min(_SPARE * k, len(index.ids)), excluded)
-    return [
-        titles.distinct((index.ids[row] for row in rows if row >= 0), k)
-        for rows in found.rows.tolist()
-    ]
+    groups: list[list[str]] = [[] for _ in vectors]
+    missing, depth = list(range(len(vectors))), _FIRST_DEPTH * k
+    while missing:
+        found = index.search(
+            vectors[missing], min(depth, len(index.ids)), [excluded[n] for n in missing]
+        )
+        for n, rows in zip(missing, found.rows.tolist(), strict=True):
+            groups[n] = titles.distinct((index.ids[row] for row in rows if row >= 0), k)
+        if depth >= min(_LAST_DEPTH * k, len(index.ids)):
+            break
+        missing = [n for n in missing if len(groups[n]) < k]
+        depth *= 2
+    return groups
