@@ -243,7 +243,9 @@ def _rollout_programs(
             ),
             runs=1,
             resident=("optimizer", "reference"),
-            weight_passes=WeightPasses(gathers=int(bool(model.gathered))),
+            weight_passes=WeightPasses(
+                gathers=int(bool(model.gathered)), gathers_vocabulary=True
+            ),
         ),
         Program(
             name=f"prefill ({prompts} x {length})",
