@@ -1,7 +1,8 @@
 """`python -m benchmarks.hardware`: compiles what has no result yet, and writes docs/hardware.md.
 
 Each result is the JSON of one `t1 compile`, in `results/`; remove one to have it made again. All of
-them take hours on two cores; arguments select those whose names contain one of them.
+them take hours on two cores; arguments select those whose names contain one of them. A job that
+fails leaves no result and makes the exit code 1.
 """
 
 import argparse
@@ -86,22 +87,33 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="parts of names; all jobs if none is given")
     parser.add_argument("--page", action="store_true", help="only write the page")
     options = parser.parse_args()
+    failed: list[str] = []
     for job in [] if options.page else JOBS:
         path = FOLDER / f"{job.name}.json"
         chosen = not options.names or any(name in job.name for name in options.names)
         if path.exists() or not chosen:
             continue
-        command = "from t1_jax.cli.main import main; main()"
-        found = subprocess.run(
-            [sys.executable, "-c", command, "compile", *job.arguments(), "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if found.returncode in (0, 1) and found.stdout.strip():  # 1 if it does not fit
-            text = json.dumps(json.loads(found.stdout), indent=1)
-            write_atomically(path, (text + "\n").encode())
+        if not compile_job(job, path):
+            failed.append(job.name)
     write_atomically(PAGE, document(PAGE.read_text(), JOBS, results()).encode())
+    if failed:
+        sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
+
+
+def compile_job(job: Job, path: Path) -> bool:
+    """Compiles a job and writes its result; says so if there is none, below the errors of that."""
+    command = ["-c", "from t1_jax.cli.main import main; main()", "compile", *job.arguments()]
+    found = subprocess.run(
+        [sys.executable, *command, "--json"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    try:
+        text = json.dumps(json.loads(found.stdout), indent=1)
+    except ValueError:
+        code, shown = found.returncode, " ".join(job.arguments())
+        sys.stderr.write(f"t1 compile {shown}: exit code {code}, no result\n")
+        return False
+    write_atomically(path, (text + "\n").encode())  # also of a stage that does not fit
+    return True
 
 
 if __name__ == "__main__":

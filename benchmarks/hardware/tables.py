@@ -18,11 +18,10 @@ all chips; `max_rows` are thoughts decoded at once, whatever the size of their g
 
 
 def document(page: str, jobs: Sequence["Job"], results: Mapping[str, Any]) -> str:
-    """The page with its tables made again."""
+    """The page with its tables made again; what is largest has a section once there are figures."""
     tables = {
-        "stages": _stages(jobs, results),
+        "stages": [*_stages(jobs, results), *_largest(jobs, results)],
         "programs": _programs(jobs, results),
-        "largest": _largest(jobs, results),
     }
     for name, lines in tables.items():
         block = "\n".join([f"<!-- table:{name} -->", *lines, "<!-- end -->"])
@@ -82,8 +81,8 @@ def _program(program: Mapping[str, Any]) -> list[str]:
         size_text(sum(program[kind] for kind in kinds)),
         size_text(program["temporary"]),
         f"{program['flops'] / 1e12:.2f}",
-        size_text(sum(each["sent"] for each in program["collectives"])),
-        size_text(program["ideal"]),
+        size_text(int(sum(each["sent"] for each in program["collectives"]))),
+        size_text(int(program["ideal"])),
         "" if program["seconds"] is None else f"{1000 * program['seconds']:.1f}",
         program["bound"],
     ]
@@ -111,7 +110,7 @@ def _largest(jobs: Sequence["Job"], results: Mapping[str, Any]) -> list[str]:
     if not rows:
         return []
     header = ["recipe", "slice", "setting", "largest", "most in memory", "tried"]
-    return [*_LARGEST.splitlines(), "", *_table(header, rows)]
+    return ["", *_LARGEST.splitlines(), "", *_table(header, rows)]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

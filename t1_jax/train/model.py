@@ -121,17 +121,26 @@ class TrainableModel:
         self, lengths: LengthConfig, *, max_rows: int, max_thought_tokens: int
     ) -> RetrieverOptions:
         """Lengths and batch shapes of a retriever that is used during training."""
-        shapes, buckets = BatchShapes(max_rows=max_rows), BucketConfig()
-        if self.attention == "splash":
-            shapes = replace(shapes, prefix_sizes=_multiples(shapes.prefix_sizes))
-            buckets = replace(buckets, lengths=_multiples(buckets.lengths))
-        return RetrieverOptions(
-            max_query_tokens=lengths.query,
-            max_document_tokens=lengths.document,
-            max_thought_tokens=max_thought_tokens,
-            shapes=shapes,
-            buckets=buckets,
+        return retriever_options(
+            lengths, self.attention, max_rows=max_rows, max_thought_tokens=max_thought_tokens
         )
+
+
+def retriever_options(
+    lengths: LengthConfig, attention: str, *, max_rows: int, max_thought_tokens: int
+) -> RetrieverOptions:
+    """Lengths and batch shapes for an attention back end, see `TrainableModel`."""
+    shapes, buckets = BatchShapes(max_rows=max_rows), BucketConfig()
+    if attention == "splash":
+        shapes = replace(shapes, prefix_sizes=_multiples(shapes.prefix_sizes))
+        buckets = replace(buckets, lengths=_multiples(buckets.lengths))
+    return RetrieverOptions(
+        max_query_tokens=lengths.query,
+        max_document_tokens=lengths.document,
+        max_thought_tokens=max_thought_tokens,
+        shapes=shapes,
+        buckets=buckets,
+    )
 
 
 def _multiples(sizes: tuple[int, ...]) -> tuple[int, ...]:

@@ -142,22 +142,39 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _bytes_sent(kind: str, result: str, line: str, num_devices: int) -> float:
-    """Bytes that one chip sends for a collective with this result type."""
-    shapes = [_bytes(dtype, sizes) for dtype, sizes in _SHAPE.findall(result)]
-    if not shapes:
-        return 0.0
+    """Bytes that one chip sends for a collective with this result type.
+
+    A collective that XLA combined of several has a tuple of their results.
+    """
+    elements = _elements(result)
+    if "-start(" in line and kind != "all-reduce" and len(elements) > 1:
+        # Operands, results and, in some, context; of an all-reduce only the results.
+        result = elements[1]
+    size = sum(_bytes(dtype, sizes) for dtype, sizes in _SHAPE.findall(result))
     group = _group_size(line, num_devices)
     share = (group - 1) / group
-    if kind == "all-gather":
-        # An asynchronous one returns its operand too.
-        return max(shapes) * share
-    size = sum(shapes) if "-start(" not in line else sum(shapes) / 2
     if kind == "all-reduce":
         return 2 * size * share
     if kind == "reduce-scatter":
         # Its result is one share of what was reduced.
-        return float(min(shapes) * (group - 1))
-    return float(size * share if kind == "all-to-all" else max(shapes))
+        return float(size * (group - 1))
+    return float(size) if kind == "collective-permute" else size * share
+
+
+def _elements(result: str) -> list[str]:
+    """The types in a tuple, which may be tuples themselves; a type that is no tuple alone."""
+    if not result.startswith("("):
+        return [result]
+    # Layouts have parentheses and commas too, within braces.
+    plain = re.sub(r"\{[^}]*\}|/\*.*?\*/", "", result)[1:-1]
+    elements, depth = [""], 0
+    for character in plain:
+        depth += (character in "([") - (character in ")]")
+        if character == "," and depth == 0:
+            elements.append("")
+        else:
+            elements[-1] += character
+    return elements
 
 
 def _group_size(line: str, num_devices: int) -> int:

@@ -1,16 +1,17 @@
 """The programs of a stage, as the training loop calls them, with shapes instead of arrays."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from t1_jax.generate import (
-    BatchShapes,
     SamplingParams,
     StopTokens,
     decode_chunk,
@@ -18,8 +19,8 @@ from t1_jax.generate import (
 )
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext, on_mesh
-from t1_jax.retriever import encode_rows
-from t1_jax.text import BucketConfig
+from t1_jax.retriever import RetrieverOptions, encode_rows
+from t1_jax.text import PromptTokens, token_batches
 from t1_jax.train.ahead.abstract import (
     AbstractModel,
     RowGroup,
@@ -31,7 +32,7 @@ from t1_jax.train.ahead.abstract import (
 )
 from t1_jax.train.ahead.ideal import WeightPasses
 from t1_jax.train.config import StageConfig, TrainConfig
-from t1_jax.train.model import sampler_weights
+from t1_jax.train.model import retriever_options, sampler_weights
 from t1_jax.train.objective import (
     accumulate_gradients,
     apply_vector_grads,
@@ -43,6 +44,10 @@ from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.stage import stage_objective
 
 _STOP = StopTokens(emb=0, eos=(1,))
+_PAD = 2
+
+ROLLOUT = ("copy", "prefill", "decode", "encode")
+"""How the names of programs begin that sample or encode; all others are part of an update."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +80,8 @@ class StagePrograms:
 
     Attributes:
         state: name -> bytes on each device: "weights" (trained, float32), "frozen", "optimizer",
-            "gradients", "reference", "sampler" (the copy that samples), "caches".
+            "gradients", "reference", "sampler" (the copy that samples and encodes), "caches", and
+            "prefetch" (the weights that sample the next rollout during an update).
         programs: its large programs. The contrastive loss, a matrix of the embeddings of a step, is
             left out.
         groups: its rows.
@@ -105,10 +111,16 @@ def stage_programs(config: TrainConfig, name: str, model: AbstractModel) -> Stag
     if stage.losses.policy and stage.policy.resolved().beta > 0:
         sizes["reference"] = sizes["weights"]
     programs = _update_programs(stage, model, groups, optimizer, state)
-    if stage.draws_thoughts:
+    if stage.draws_thoughts or stage.candidates.k:
         sizes["sampler"] = bytes_per_device(model.sampler_state)
+        programs.append(_sampler_program(config, model))
+    if stage.draws_thoughts:
         more, sizes["caches"] = _rollout_programs(config, stage, model)
         programs += more
+        if stage.rollout.prefetch:
+            sizes["prefetch"] = sizes["weights"]
+            programs = [_beside_a_rollout(program) for program in programs]
+    programs += _encode_programs(config, stage, model)
     return StagePrograms(state=sizes, programs=programs, groups=groups)
 
 
@@ -211,13 +223,35 @@ def _update_programs(
     return programs
 
 
+_BESIDE_SAMPLING = ("weights", "frozen", "optimizer", "reference", "prefetch")
+"""What is in memory while the sampler's copy of the weights is in use."""
+
+
+def _sampler_program(config: TrainConfig, model: AbstractModel) -> Program:
+    """The copy of the weights, in the compute dtype, that samples and encodes."""
+    return Program(
+        name="copy for sampling",
+        trace=functools.partial(
+            sampler_weights.trace,
+            model.parts.graphdef,
+            model.trained,
+            model.parts.frozen,
+            config.model.dtype,
+            model.gathered,
+        ),
+        runs=1,
+        resident=("optimizer", "reference", "prefetch"),
+        weight_passes=WeightPasses(gathers=int(bool(model.gathered)), gathers_vocabulary=True),
+    )
+
+
 def _rollout_programs(
     config: TrainConfig, stage: StageConfig, model: AbstractModel
 ) -> tuple[list[Program], int]:
-    """Copying, prefill and decoding, and the bytes of the caches; for a policy also encoding."""
-    rollout, parts, mesh_context = stage.rollout, model.parts, model.sampler_mesh
-    resident = ("weights", "frozen", "optimizer", "reference")
-    shapes = BatchShapes(max_rows=rollout.max_rows, batch_divisor=mesh_context.batch_divisor)
+    """Prefill and decoding, and the bytes of the caches."""
+    rollout, mesh_context = stage.rollout, model.sampler_mesh
+    options = _retriever_options(config, stage)
+    shapes = replace(options.shapes, batch_divisor=mesh_context.batch_divisor)
     n, steps = rollout.num_generations, shapes.chunk_steps
     prompts = shapes.prompt_sizes(n)[0]
     length = shapes.prefix_size(stage.prompt_tokens(config.data.lengths))
@@ -233,18 +267,8 @@ def _rollout_programs(
     batches = -(-stage.data.batch_size // prompts)
     chunks = -(-(rollout.max_thought_tokens + 1) // steps)
     shape = f"{prompts} x {n}"
-    once = WeightPasses(gathers=int(not model.gathered))
+    once = _sampler_passes(model)
     programs = [
-        Program(
-            name="copy for sampling",
-            trace=functools.partial(
-                sampler_weights.trace, parts.graphdef, model.trained, parts.frozen,
-                config.model.dtype, model.gathered,
-            ),
-            runs=1,
-            resident=("optimizer", "reference"),
-            weight_passes=WeightPasses(gathers=int(bool(model.gathered))),
-        ),
         Program(
             name=f"prefill ({prompts} x {length})",
             trace=functools.partial(
@@ -252,7 +276,7 @@ def _rollout_programs(
                 mesh_context=mesh_context, unstacked=unstacked, slots=slots,
             ),
             runs=batches,
-            resident=resident,
+            resident=_BESIDE_SAMPLING,
             weight_passes=once,
         ),
         Program(
@@ -264,39 +288,76 @@ def _rollout_programs(
                 stop=_STOP, max_steps=steps,
             ),
             runs=batches * chunks,
-            resident=resident,
+            resident=_BESIDE_SAMPLING,
             loop_trips=steps,
             weight_passes=WeightPasses(gathers=steps * once.gathers),
         ),
     ]  # fmt: skip
-    if stage.losses.policy:
-        programs.append(_encode_program(config, graph, weights, mesh_context, resident, once))
     return programs, bytes_per_device((state.prefix, state.suffix))
 
 
-def _encode_program(
-    config: TrainConfig,
-    graph: nnx.GraphDef[Decoder],
-    weights: nnx.State,
-    mesh_context: MeshContext,
-    resident: tuple[str, ...],
-    weight_passes: WeightPasses,
-) -> Program:
-    """Encoding of documents that rewards rank; its number of runs depends on the pool."""
-    buckets = BucketConfig()
-    length = buckets.length_for(config.data.lengths.document)
-    rows = max(buckets.batch_sizes_for(length))
-    rows += -rows % mesh_context.batch_divisor
-    tokens = array((rows, length), jnp.int32, "bl", mesh_context)
-    return Program(
-        name=f"encode documents ({rows} x {length})",
-        trace=functools.partial(
-            encode_rows.trace, graph, weights, tokens, array((rows,), jnp.int32, "b", mesh_context)
-        ),
-        runs=0,
-        resident=resident,
-        weight_passes=weight_passes,
+def _beside_a_rollout(program: Program) -> Program:
+    """A program of an update during which the next rollout is sampled."""
+    if program.name.startswith(ROLLOUT):
+        return program
+    return replace(program, resident=(*program.resident, "prefetch", "sampler", "caches"))
+
+
+def _encode_programs(
+    config: TrainConfig, stage: StageConfig, model: AbstractModel
+) -> list[Program]:
+    """Encoding of the documents that rewards rank or prompts show, and of queries, as a retriever.
+
+    How often documents are encoded depends on the corpus and on the pool. Queries are encoded
+    without a thought, once for the candidates that their prompts show and once for rewards that
+    compare with that.
+    """
+    graph, weights = model.sampler
+    max_positions = nnx.merge(graph, weights).config.max_positions
+    options, mesh_context = _retriever_options(config, stage), model.sampler_mesh
+    buckets, lengths = options.buckets.within(max_positions), config.data.lengths
+    ranks = bool(stage.losses.policy)
+    shapes: list[tuple[str, int, int, int]] = []  # texts, rows, length, runs
+    if ranks or stage.candidates.k:
+        length = buckets.length_for(min(lengths.document, max_positions))
+        shapes.append(("documents", max(buckets.batch_sizes_for(length)), length, 0))
+    times = bool(stage.candidates.k) + (ranks and stage.reward.needs_nothink)
+    query = PromptTokens(ids=np.full(lengths.query + 1, _PAD, np.int32))
+    query.ids[-1] = _STOP.emb
+    queries = [query] * stage.data.batch_size if times else []
+    batches = token_batches(queries, buckets, pad_id=_PAD, emb_token_id=_STOP.emb)
+    for (rows, length), count in Counter(each.tokens.shape for each in batches).items():
+        shapes.append(("queries", rows, length, times * count))
+    programs = []
+    for texts, rows, length, runs in shapes:
+        padded = rows + -rows % mesh_context.batch_divisor
+        tokens = array((padded, length), jnp.int32, "bl", mesh_context)
+        emb_positions = array((padded,), jnp.int32, "b", mesh_context)
+        programs.append(
+            Program(
+                name=f"encode {texts} ({padded} x {length})",
+                trace=functools.partial(encode_rows.trace, graph, weights, tokens, emb_positions),
+                runs=runs,
+                resident=_BESIDE_SAMPLING,
+                weight_passes=_sampler_passes(model),
+            )
+        )
+    return programs
+
+
+def _retriever_options(config: TrainConfig, stage: StageConfig) -> RetrieverOptions:
+    rollout = stage.rollout
+    return retriever_options(
+        config.data.lengths,
+        config.model.attention,
+        max_rows=rollout.max_rows,
+        max_thought_tokens=rollout.max_thought_tokens,
     )
+
+
+def _sampler_passes(model: AbstractModel) -> WeightPasses:
+    """A forward pass of the sampler's copy, which has whole weights if they are replicated."""
+    return WeightPasses(gathers=int(not model.gathered))
 
 
 def _unstacks(graph: nnx.GraphDef[Decoder], weights: nnx.State) -> bool:

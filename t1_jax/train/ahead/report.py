@@ -17,15 +17,13 @@ from t1_jax.train.ahead.abstract import abstract_model
 from t1_jax.train.ahead.flops import count_flops
 from t1_jax.train.ahead.hlo import Collective, collectives
 from t1_jax.train.ahead.ideal import ideal_sent
-from t1_jax.train.ahead.programs import Program, StagePrograms, stage_programs
+from t1_jax.train.ahead.programs import ROLLOUT, Program, StagePrograms, stage_programs
 from t1_jax.train.checks import check_shapes
 from t1_jax.train.config import StageConfig, TrainConfig
 
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|[Rr]an out of memory|Exceeded hbm capacity")
 _USED = re.compile(r"Used ([\d.]+)([GMK]) of")
 _UNIT = {"G": 2**30, "M": 2**20, "K": 2**10}
-_ROLLOUT = ("copy", "prefill", "decode")
-"""How the names of programs begin that sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +80,7 @@ class StageReport:
         state: kind -> bytes on each device, see `StagePrograms.state`.
         programs: the compiled programs.
         tokens: tokens of a step in its updates, at the largest lengths.
-        seconds: time of a step's updates and of its rollout; None on a CPU.
+        seconds: time of a step's updates, and of sampling and encoding for it; None on a CPU.
         mfu: FLOPs of the model in the updates over the peak of the devices in the time of the
             updates, from 0 to 1; None on a CPU.
         hint: the setting to change if it does not fit; None if it fits.
@@ -100,7 +98,7 @@ class StageReport:
     @property
     def sent_over_ideal(self) -> float | None:
         """What a chip sends in the updates of a step over the ideal; None where that is nothing."""
-        updates = [program for program in self.programs if not program.name.startswith(_ROLLOUT)]
+        updates = [program for program in self.programs if not program.name.startswith(ROLLOUT)]
         ideal = sum(program.runs * program.ideal for program in updates)
         return sum(program.runs * program.sent for program in updates) / ideal if ideal else None
 
@@ -267,7 +265,7 @@ def _stage_report(
 ) -> StageReport:
     seconds = {"update": 0.0, "rollout": 0.0}
     for program in programs:
-        part = "rollout" if program.name.startswith(_ROLLOUT) else "update"
+        part = "rollout" if program.name.startswith(ROLLOUT) else "update"
         seconds[part] += program.runs * (program.seconds or 0.0)
     tokens = sum(group.tokens * group.count * group.batch.tokens.shape[0] for group in stage.groups)
     flops = sum(
@@ -308,8 +306,10 @@ def fitting_hint(config: TrainConfig, name: str, report: StageReport) -> str:
         return "the state alone takes most of it: more chips, or adapters (model.lora.rank=16)"
     if largest.name.startswith(("decode", "prefill")):
         return f"stages.{name}.rollout.max_rows={max(stage.rollout.max_rows // 2, 1)}"
-    if "documents" in largest.name and largest.runs == 0:
+    if largest.name.startswith("encode documents"):
         return "data.lengths.document: shorten documents"
+    if largest.name.startswith("encode queries"):
+        return "data.lengths.query: shorten queries"
     if stage.micro_batch.keep_residuals:
         return f"stages.{name}.micro_batch.keep_residuals=false"
     if config.model.remat != "full":

@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,9 @@ from t1_jax.model import body_parameters
 from t1_jax.parallel import find_topology, single_device_mesh_context
 from t1_jax.train.ahead import compile_run
 from t1_jax.train.ahead.abstract import abstract_model, row_groups
-from t1_jax.train.ahead.programs import stage_programs
+from t1_jax.train.ahead.programs import StagePrograms, stage_programs
 from t1_jax.train.ahead.report import fitting_hint
+from t1_jax.train.config import TrainConfig
 from tests.train.toy_runs import S1, S3, SHAPE, merged, toy_config
 
 
@@ -42,6 +44,76 @@ def test_a_run_on_eight_devices(toys) -> None:
     assert third.state["caches"] > 0
     assert third.peak >= max(program.temporary for program in third.programs)
     assert third.as_json()["topology"] == "cpu-8"
+
+
+def test_a_stage_with_candidates_encodes_queries_and_documents(toys) -> None:
+    """Its copy for sampling is in memory too, though it samples nothing."""
+    config = toy_config(toys, {"s1": merged(S1, {"candidates": {"k": 2}})}, mesh={"data": 2})
+    (first,) = compile_run(config, SHAPE, find_topology("cpu-2"))
+    assert [(program.name, program.runs) for program in first.programs[2:]] == [
+        ("copy for sampling", 1),
+        ("encode documents (64 x 64)", 0),
+        ("encode queries (4 x 128)", 1),
+    ]
+    copied, documents, queries = first.programs[2:]
+    sampler = first.state["sampler"]
+    assert sampler == pytest.approx(first.state["weights"], rel=0.01)  # in float32 here
+    assert copied.outputs >= sampler
+    for program in (documents, queries):
+        assert program.arguments >= sampler
+        assert program.beside == sum(
+            first.state[kind] for kind in ("weights", "frozen", "optimizer")
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "encoded"),
+    [
+        ({}, {}),
+        ({"candidates": {"k": 2}}, {"documents": 0, "queries": 1}),
+        ({"losses": {"policy": 1}}, {"documents": 0}),
+        (
+            {
+                "losses": {"policy": 1},
+                "candidates": {"k": 2},
+                "reward": {"terms": {"gain": 1.0}},
+            },
+            {"documents": 0, "queries": 2},
+        ),
+    ],
+)
+def test_a_stage_that_samples_encodes_what_its_step_does(
+    toys, fields: dict[str, Any], encoded: dict[str, int]
+) -> None:
+    sampled = merged(S3, {"losses": {"policy": 0}, "sample_thoughts": True})
+    config = toy_config(toys, {"s3": merged(sampled, fields)}, mesh={"data": 1})
+    programs = _programs(config).programs
+    assert [program.name for program in programs].count("copy for sampling") == 1
+    found = {
+        program.name.split()[1]: program.runs
+        for program in programs
+        if program.name.startswith("encode")
+    }
+    assert found == encoded
+
+
+def test_a_rollout_during_an_update_has_its_weights_and_caches_in_memory(toys) -> None:
+    stage = merged(S3, {"rollout": {"prefetch": True}})
+    found = _programs(toy_config(toys, {"s3": stage}, mesh={"data": 1}))
+    assert found.state["prefetch"] == found.state["weights"]
+    resident = {program.name.split(" (")[0]: set(program.resident) for program in found.programs}
+    assert resident["optimizer"] >= {"prefetch", "sampler", "caches"}
+    assert resident["forward and backward, thoughts"] >= {"prefetch", "sampler", "caches"}
+    assert "prefetch" in resident["decode 32 tokens"]
+
+
+def _programs(config: TrainConfig) -> StagePrograms:
+    """The programs of the only stage on one device."""
+    mesh_context = single_device_mesh_context()
+    model = abstract_model(config.model, SHAPE, mesh_context, "cpu")
+    (name,) = config.running
+    with mesh_context.activate():
+        return stage_programs(config, name, model)
 
 
 def test_a_stage_that_does_not_fit_names_the_setting(toys) -> None:
