@@ -11,30 +11,43 @@ import json
 import logging
 import math
 import os
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from etils import epath
+from etils.epath.backend import fsspec_backend
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from t1_jax.errors import ConfigError, T1Error, WeightsError
+from t1_jax.errors import ConfigError, RetryableError, T1Error, WeightsError
 from t1_jax.train.infra.pytree_io import described, differences, named, rebuilt
 from t1_jax.train.infra.stopping import any_process
 
-_PARTS = ("state", "host")
+_MARKS = (
+    "_CHECKPOINT_METADATA",
+    "state/_METADATA",
+    "state/manifest.ocdbt",
+    "host/_METADATA",
+    "host/manifest.ocdbt",
+)
+"""Files that a complete checkpoint has."""
 _REPLACED = ".replaced"
 _MARK = "format"
 """A key in the metadata of every checkpoint: without it they may be empty."""
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+_COMMITTED = "commit_success.txt"
+"""The file that Orbax writes last to a checkpoint in a bucket."""
+_DAMAGE = re.compile(r"(NOT_FOUND|DATA_LOSS|OUT_OF_RANGE):")
+"""How TensorStore begins the errors of a file that is missing, changed or too short."""
+_T = TypeVar("_T")
 
 
 class DamagedCheckpoint(WeightsError):  # noqa: N818 - a state of the checkpoint
@@ -140,7 +153,6 @@ class Checkpoints:
 
         Does nothing if the step already has a checkpoint, unless `replace`: then it is written
         again, and the old one removed only when the new one is complete, which this call waits for.
-        In a bucket, where renaming is neither cheap nor atomic, the old one stays.
         With `config.metric` among its metrics, a step is a candidate for the best. `state` is a
         pytree of `jax.Array`s, PRNG keys included; `host` has NumPy arrays of numbers or booleans;
         `meta` is JSON.
@@ -152,7 +164,6 @@ class Checkpoints:
         if not self._writable:
             raise T1Error(f"{self.folder} was opened read-only")
         self.wait()
-        replace = replace and not self._in_bucket
         if replace:
             self._set_aside(step)
         steps = self.steps()
@@ -225,24 +236,27 @@ class Checkpoints:
         """The JSON of a checkpoint, with the entries of `expect`, such as a model's fingerprint.
 
         Raises:
-            DamagedCheckpoint: the JSON cannot be read.
+            DamagedCheckpoint: a file of it is missing, truncated or changed, on any process.
+            RetryableError: it could not be read, and nothing says that it is damaged.
             WeightsError: there is no complete checkpoint of that step, or it belongs to another
                 run (names both values).
         """
+        return self._agreed(step, lambda: self._meta(step, expect or {}))
+
+    def _meta(self, step: int, expect: Mapping[str, Any]) -> dict[str, Any]:
+        path = self.folder / str(step)
         if step not in self.steps():
             steps = ", ".join(map(str, self.steps())) or "none"
             raise WeightsError(
                 f"{self.folder} has no complete checkpoint of step {step}; it has {steps}"
             )
-        try:
-            saved = self._orbax.checkpointables_metadata(step).custom_metadata
-            meta: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
-            if not meta:  # so Orbax returns a file that it cannot read
-                raise ValueError("its metadata are damaged")
-        except _UNREADABLE as error:
-            raise self._damaged(step, _first_line(error)) from error
+        _check_json(path / "_CHECKPOINT_METADATA")
+        saved = self._orbax.checkpointables_metadata(step).custom_metadata
+        meta: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
+        if not meta:  # so Orbax returns a file that it cannot read
+            raise OSError("its metadata could not be read")
         meta.pop(_MARK, None)
-        _check_identity(self.folder / str(step), meta, expect or {})
+        _check_identity(path, meta, expect)
         return meta
 
     def restore(
@@ -255,34 +269,66 @@ class Checkpoints:
 
         Raises:
             DamagedCheckpoint: a file of it is missing, truncated or changed, on any process.
+            RetryableError: it could not be read, and nothing says that it is damaged: there was no
+                memory for it, or a disk or a bucket did not answer.
             WeightsError: the checkpoint is missing or of another run, or its arrays differ in name,
                 shape or dtype.
         """
         meta = self.meta(step, expect=expect)
-        restored, failure = None, None
-        try:
-            restored = self._load(step, abstract, meta)
-        except DamagedCheckpoint as error:
-            failure = error
-        failed = any_process(failure is not None)
-        if restored is None or failed:
-            raise failure or self._damaged(step, "another process cannot read it")
-        return restored
+        state, host, checks = self._agreed(step, lambda: self._load(step, described(abstract)))
+        # Checksums are a collective, which all processes enter: all of them have loaded.
+        changes = _changed(meta, state, checks)
+        if any_process(bool(changes)):
+            what = changes or "what another process read"
+            raise self._damaged(step, f"{what} changed since it was saved")
+        return Restored(state=rebuilt(abstract, state), host=host, meta=meta)
 
-    def _load(self, step: int, abstract: Any, meta: dict[str, Any]) -> Restored:
-        wanted = described(abstract)
+    def _load(
+        self, step: int, wanted: dict[str, Any]
+    ) -> tuple[dict[str, jax.Array], dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays of a checkpoint, its host arrays, and what `_changed` compares."""
+        path = self.folder / str(step)
+        for name in ("state/_METADATA", "state/_sharding", "host/_METADATA"):
+            _check_json(path / name)
+        saved = self._orbax.checkpointables_metadata(step).metadata["state"]
+        if saved is not None:
+            _check_arrays(path, saved, wanted)
+        loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
+        if saved is None:  # Orbax tells no reason; reading the arrays would have raised a damage
+            raise OSError("its table of arrays could not be read")
+        return loaded["state"], *_unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
+
+    def _agreed(self, step: int, read: Callable[[], _T]) -> _T:
+        """What `read` returns; an error of one process is raised on all of them."""
+        result, failure = None, None
         try:
-            saved = self._orbax.checkpointables_metadata(step).metadata["state"]
-            if saved is None:
-                raise OSError("its table of arrays is damaged")
-            _check_arrays(self.folder / str(step), saved, wanted)
-            loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
-            host, checks = _unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
-        except _UNREADABLE as error:
-            raise self._damaged(step, _first_line(error)) from error
-        if changes := _changed(meta, loaded["state"], checks):
-            raise self._damaged(step, f"{changes} changed since it was saved")
-        return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
+            result = read()
+        except T1Error as error:
+            failure = error
+        except Exception as error:  # those of a bucket's client have no common base class
+            failure = self._read_error(step, error)
+            failure.__cause__ = error
+        damaged = any_process(isinstance(failure, DamagedCheckpoint))
+        failed = any_process(failure is not None)
+        if damaged and not isinstance(failure, DamagedCheckpoint):
+            raise self._damaged(step, "another process found it damaged") from failure
+        if failed:
+            raise failure or self._unread(step, "another process could not read it")
+        return result  # pyright: ignore[reportReturnType] - None only where `read` returns it
+
+    def _read_error(self, step: int, error: Exception) -> T1Error:
+        """A damaged checkpoint if the error proves it; otherwise an error that may pass."""
+        *_, root = _causes(error)
+        reason = _first_line(root)
+        return self._damaged(step, reason) if _is_damage(error) else self._unread(step, reason)
+
+    def _unread(self, step: int, reason: str) -> RetryableError:
+        path = self.folder / str(step)
+        return RetryableError(
+            f"{path} could not be read: {reason}",
+            hint=f"give the same command again; if this goes on, delete {path} to resume from an "
+            "earlier checkpoint",
+        )
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
         path = self.folder / str(step)
@@ -349,12 +395,10 @@ class Checkpoints:
             f"from step {self.latest() or 0}",
         )
 
-    def _complete(self, step: int) -> bool:
+    def _complete(self, step: int | str) -> bool:
         """Whether the folder of a step has all its parts; a copy of it may be incomplete."""
-        path = self.folder / str(step)
-        files = (path / part / name for part in _PARTS for name in ("_METADATA", "manifest.ocdbt"))
-        marks = ["_CHECKPOINT_METADATA", *(["commit_success.txt"] if self._in_bucket else [])]
-        return all(file.is_file() for file in (*(path / mark for mark in marks), *files))
+        names = [*_MARKS, *([_COMMITTED] if self._in_bucket else [])]
+        return all(_is_file(self.folder / str(step) / name) for name in names)
 
     def _entries(self) -> list[epath.Path]:
         """What is in the folder; an empty folder of a bucket does not exist."""
@@ -363,8 +407,8 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         """Hides the checkpoint of a step from Orbax by renaming it."""
         self._orbax.close()
-        if jax.process_index() == 0 and (self.folder / str(step)).exists():
-            (self.folder / str(step)).rename(self.folder / f"{step}{_REPLACED}")
+        if jax.process_index() == 0 and self._complete(step):
+            self._move(str(step), f"{step}{_REPLACED}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoint set aside")
         self._orbax = self._open()
@@ -376,11 +420,30 @@ class Checkpoints:
                 if not replaced.name.endswith(_REPLACED):
                     continue
                 path = self.folder / replaced.name.removesuffix(_REPLACED)
-                if self._complete(int(path.name)):
+                if self._complete(path.name):
                     replaced.rmtree()
-                else:
+                    continue
+                if self._complete(replaced.name):  # otherwise a move in a bucket was interrupted
                     path.rmtree(missing_ok=True)
-                    replaced.rename(path)
+                self._move(replaced.name, path.name)
+
+    def _move(self, name: str, new_name: str) -> None:
+        """Renames a complete checkpoint; one in a bucket file by file, as buckets have no folders.
+
+        The source is incomplete from the first file on, and the target until the last one, so that
+        `_resolve_replaced` can finish what was interrupted.
+        """
+        source, target = self.folder / name, self.folder / new_name
+        if not self._in_bucket:
+            source.rename(target)
+            return
+        client = fsspec_backend.fs(self.folder)
+        start = os.fspath(source).partition("://")[2] + "/"
+        files = [file.removeprefix(start) for file in client.find(os.fspath(source))]
+        first, last = (_COMMITTED, _MARKS[0])[:: 1 if new_name.endswith(_REPLACED) else -1]
+        for file in sorted(files, key=lambda file: (file == last) - (file == first)):
+            client.cp_file(os.fspath(source / file), os.fspath(target / file))
+            client.rm_file(os.fspath(source / file))
 
     def _set_aside_incomplete(self) -> None:
         """Hides incomplete checkpoints, which Orbax would count as kept.
@@ -473,7 +536,54 @@ def _check_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Mapping[st
         )
 
 
-def _first_line(error: Exception) -> str:
+def _check_json(file: epath.Path) -> None:
+    """Raises what is wrong with a file of JSON, for which Orbax returns nothing instead.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        ValueError: it is truncated or changed.
+    """
+    json.loads(file.read_bytes())
+
+
+def _is_file(path: epath.Path) -> bool:
+    """Whether it is a file; unlike `Path.is_file`, never false because a bucket did not answer.
+
+    Raises:
+        RetryableError: the disk or the bucket did not answer.
+    """
+    try:
+        return not path.stat().is_directory
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except Exception as error:  # those of a bucket's client have no common base class
+        raise RetryableError(
+            f"{path} could not be looked up: {_first_line(error)}",
+            hint="give the same command again; if this goes on, check this machine's access to it",
+        ) from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it, the first cause last."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether an error proves that a file is missing, truncated or changed."""
+    for cause in _causes(error):
+        if isinstance(cause, FileNotFoundError | UnicodeDecodeError | json.JSONDecodeError):
+            return True
+        if isinstance(cause, OSError | RuntimeError | MemoryError):
+            return False
+        if isinstance(cause, ValueError) and _DAMAGE.match(str(cause)):
+            return True
+    return False
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
