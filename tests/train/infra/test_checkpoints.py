@@ -367,9 +367,10 @@ def test_what_may_pass_is_no_damage(
             except Exception as error:
                 raise KeyError("an error of Orbax that hides the reason") from error
 
-        with monkeypatch.context() as patch, pytest.raises(RetryableError) as caught:
+        with monkeypatch.context() as patch:
             patch.setattr(checkpoints._orbax, method, fails)
-            checkpoints.restore(1, abstract_like(state))
+            with pytest.raises(RetryableError) as caught:
+                checkpoints.restore(1, abstract_like(state))
         assert f"{tmp_path / '1'} could not be read: " in caught.value.message
         assert "give the same command again" in (caught.value.hint or "")
         assert_same(checkpoints.restore(1, abstract_like(state)).state, state)
@@ -384,9 +385,10 @@ def test_a_file_that_cannot_be_looked_up_is_not_missing(
         def unreachable(path: object) -> None:
             raise ConnectionError("no answer")
 
-        with monkeypatch.context() as patch, pytest.raises(RetryableError, match="no answer"):
+        with monkeypatch.context() as patch:
             patch.setattr(type(checkpoints.folder), "stat", unreachable)
-            checkpoints.steps()
+            with pytest.raises(RetryableError, match="no answer"):
+                checkpoints.steps()
         assert checkpoints.steps() == [1]
 
 
