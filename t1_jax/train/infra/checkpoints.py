@@ -11,24 +11,32 @@ import json
 import logging
 import math
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from etils import epath
 from etils.epath.backend import fsspec_backend
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from t1_jax.errors import ConfigError, RetryableError, T1Error, WeightsError
+from t1_jax.train.infra.integrity import (
+    causes,
+    changes_since_saved,
+    check_json,
+    checksums,
+    first_line,
+    is_damage,
+    is_file,
+    packed,
+    unpacked,
+)
 from t1_jax.train.infra.pytree_io import described, differences, named, rebuilt
 from t1_jax.train.infra.stopping import any_process
 
@@ -45,8 +53,6 @@ _MARK = "format"
 """A key in the metadata of every checkpoint: without it they may be empty."""
 _COMMITTED = "commit_success.txt"
 """The file that Orbax writes last to a checkpoint in a bucket."""
-_DAMAGE = re.compile(r"(NOT_FOUND|DATA_LOSS|OUT_OF_RANGE):")
-"""How TensorStore begins the errors of a file that is missing, changed or too short."""
 _T = TypeVar("_T")
 
 
@@ -179,7 +185,7 @@ class Checkpoints:
         try:
             response = self._orbax.save_checkpointables_async(
                 step,
-                {"state": arrays, "host": _packed(host, meta, _checksums(arrays))},
+                {"state": arrays, "host": packed(host, meta, checksums(arrays))},
                 force=True,
                 metrics=self._value(metrics or {}),
                 custom_metadata={_MARK: 1, **meta},
@@ -250,7 +256,7 @@ class Checkpoints:
             raise WeightsError(
                 f"{self.folder} has no complete checkpoint of step {step}; it has {steps}"
             )
-        _check_json(path / "_CHECKPOINT_METADATA")
+        check_json(path / "_CHECKPOINT_METADATA")
         saved = self._orbax.checkpointables_metadata(step).custom_metadata
         meta: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
         if not meta:  # so Orbax returns a file that it cannot read
@@ -277,7 +283,7 @@ class Checkpoints:
         meta = self.meta(step, expect=expect)
         state, host, checks = self._agreed(step, lambda: self._load(step, described(abstract)))
         # Checksums are a collective, which all processes enter: all of them have loaded.
-        changes = _changed(meta, state, checks)
+        changes = changes_since_saved(meta, state, checks)
         if any_process(bool(changes)):
             what = changes or "what another process read"
             raise self._damaged(step, f"{what} changed since it was saved")
@@ -286,17 +292,18 @@ class Checkpoints:
     def _load(
         self, step: int, wanted: dict[str, Any]
     ) -> tuple[dict[str, jax.Array], dict[str, np.ndarray], dict[str, Any]]:
-        """The arrays of a checkpoint, its host arrays, and what `_changed` compares."""
+        """The arrays of a checkpoint, its host arrays, and what `changes_since_saved` compares."""
         path = self.folder / str(step)
         for name in ("state/_METADATA", "state/_sharding", "host/_METADATA"):
-            _check_json(path / name)
+            if is_file(path / name):
+                check_json(path / name)
         saved = self._orbax.checkpointables_metadata(step).metadata["state"]
         if saved is not None:
             _check_arrays(path, saved, wanted)
         loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
         if saved is None:  # Orbax tells no reason; reading the arrays would have raised a damage
             raise OSError("its table of arrays could not be read")
-        return loaded["state"], *_unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
+        return loaded["state"], *unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
 
     def _agreed(self, step: int, read: Callable[[], _T]) -> _T:
         """What `read` returns; an error of one process is raised on all of them."""
@@ -318,9 +325,9 @@ class Checkpoints:
 
     def _read_error(self, step: int, error: Exception) -> T1Error:
         """A damaged checkpoint if the error proves it; otherwise an error that may pass."""
-        *_, root = _causes(error)
-        reason = _first_line(root)
-        return self._damaged(step, reason) if _is_damage(error) else self._unread(step, reason)
+        *_, root = causes(error)
+        reason = first_line(root)
+        return self._damaged(step, reason) if is_damage(error) else self._unread(step, reason)
 
     def _unread(self, step: int, reason: str) -> RetryableError:
         path = self.folder / str(step)
@@ -390,7 +397,7 @@ class Checkpoints:
         self._orbax = self._open()
         return T1Error(
             f"the checkpoint of step {step} could not be written to {self.folder}: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}",
             hint="free disk space or check permissions, then run the command again: it resumes "
             f"from step {self.latest() or 0}",
         )
@@ -398,7 +405,7 @@ class Checkpoints:
     def _complete(self, step: int | str) -> bool:
         """Whether the folder of a step has all its parts; a copy of it may be incomplete."""
         names = [*_MARKS, *([_COMMITTED] if self._in_bucket else [])]
-        return all(_is_file(self.folder / str(step) / name) for name in names)
+        return all(is_file(self.folder / str(step) / name) for name in names)
 
     def _entries(self) -> list[epath.Path]:
         """What is in the folder; an empty folder of a bucket does not exist."""
@@ -466,56 +473,6 @@ class Checkpoints:
         path.rename(self.folder / f"{path.name}.{state}-{time.time_ns()}")
 
 
-def _packed(
-    host: Mapping[str, np.ndarray], meta: Mapping[str, Any], checksums: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """Host arrays as one array of bytes, which keeps names, dtypes and empty arrays.
-
-    With it are what `_changed` compares.
-    """
-    arrays = {name: np.array(array, order="C") for name, array in host.items()}
-    checks = {"meta": json.dumps(meta), "checksums": json.dumps(checksums)}
-    return {"packed": np.frombuffer(safetensors.numpy.save(arrays, checks), dtype=np.uint8)}
-
-
-def _unpacked(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The host arrays, and what `_changed` compares: nothing in a checkpoint of an old version."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    checks = {name: json.loads(text) for name, text in header.get("__metadata__", {}).items()}
-    return safetensors.numpy.load(data), checks
-
-
-def _changed(
-    meta: Mapping[str, Any], state: Mapping[str, jax.Array], checks: Mapping[str, Any]
-) -> str:
-    """What differs from what was saved; empty if nothing does."""
-    if not checks:
-        return ""
-    saved, found = checks["checksums"], _checksums(state)
-    same_meta = _sorted_json(checks["meta"]) == _sorted_json(meta)
-    names = [] if same_meta else ["its metadata"]
-    return ", ".join([*names, *(name for name in saved if saved[name] != found.get(name))][:5])
-
-
-def _sorted_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)  # in which NaN equals NaN
-
-
-def _checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """Name -> sum of the bits of an array as integers, modulo 2**32: the same on every mesh."""
-    return {name: int(value) for name, value in jax.device_get(_bit_sums(dict(arrays))).items()}
-
-
-@jax.jit
-def _bit_sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    def bit_sum(array: jax.Array) -> jax.Array:
-        if array.dtype != jnp.bool_:
-            array = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}")
-        return jnp.sum(array, dtype=jnp.uint32)
-
-    return jax.tree.map(bit_sum, arrays)
-
-
 def _check_identity(path: epath.Path, meta: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
     for key, value in expect.items():
         if meta.get(key) != value:
@@ -534,57 +491,6 @@ def _check_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Mapping[st
             f"{path} holds another state: {'; '.join(faults[:5])}{more}",
             hint="resume with the model, optimizer and LoRA settings of the run that wrote it",
         )
-
-
-def _check_json(file: epath.Path) -> None:
-    """Raises what is wrong with a file of JSON, for which Orbax returns nothing instead.
-
-    Raises:
-        FileNotFoundError: it is missing.
-        ValueError: it is truncated or changed.
-    """
-    json.loads(file.read_bytes())
-
-
-def _is_file(path: epath.Path) -> bool:
-    """Whether it is a file; unlike `Path.is_file`, never false because a bucket did not answer.
-
-    Raises:
-        RetryableError: the disk or the bucket did not answer.
-    """
-    try:
-        return not path.stat().is_directory
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except Exception as error:  # those of a bucket's client have no common base class
-        raise RetryableError(
-            f"{path} could not be looked up: {_first_line(error)}",
-            hint="give the same command again; if this goes on, check this machine's access to it",
-        ) from error
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what caused it, the first cause last."""
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-
-
-def _is_damage(error: BaseException) -> bool:
-    """Whether an error proves that a file is missing, truncated or changed."""
-    for cause in _causes(error):
-        if isinstance(cause, FileNotFoundError | UnicodeDecodeError | json.JSONDecodeError):
-            return True
-        if isinstance(cause, OSError | RuntimeError | MemoryError):
-            return False
-        if isinstance(cause, ValueError) and _DAMAGE.match(str(cause)):
-            return True
-    return False
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:
