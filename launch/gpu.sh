@@ -15,7 +15,8 @@ case ${SLURM_JOB_ID:+job}${SLURM_STEP_ID-} in
 job | job42949672*)
     gpus=${SLURM_GPUS_ON_NODE:?the job has no GPUs; hint: sbatch --gpus-per-node=N launch/gpu.sh ...}
     code=0
-    srun --ntasks-per-node="$gpus" --gpus-per-node="$gpus" --kill-on-bad-exit=1 \
+    # 75 would count as a bad exit while other processes still save; a failure ends all of them without Slurm.
+    srun --ntasks-per-node="$gpus" --gpus-per-node="$gpus" --kill-on-bad-exit=0 \
         "$SLURM_SUBMIT_DIR/launch/gpu.sh" "$@" || code=$?
     if [ "$code" = 75 ]; then # stopped and saved; the same command resumes
         scontrol requeue "$SLURM_JOB_ID"

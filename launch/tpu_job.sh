@@ -162,7 +162,8 @@ run() {
         await_slice
         if [ -n "$dry" ] || ! worker 0 running; then
             install
-            worker all "start $(quoted "${arguments[@]}")" || {
+            # When one worker is lost, the others may still wait for it and hold their chips.
+            { worker all end && worker all "start $(quoted "${arguments[@]}")"; } || {
                 lost && continue
                 fail "the run did not start" "the same command again, or ${ours/VERB/down}"
             }

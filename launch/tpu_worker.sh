@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What launch/tpu_job.sh runs on the workers of a slice, in the copy of the checkout there.
 #   install        installs t1_jax into .venv
+#   end            ends what is left of a run whose other workers are gone
 #   start ARGS     starts `t1 ARGS` in the background; its output goes to run.log
 #   running        succeeds if that run is in progress
 #   follow         prints run.log until the run ends, with its exit code; 254 if the machine restarted
@@ -8,7 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-running() { [ -s run.pid ] && kill -0 "$(cat run.pid)" 2>/dev/null; }
+# After a restart of the machine the number may be that of another process, which has another folder.
+running() { [ -s run.pid ] && [ "/proc/$(cat run.pid)/cwd" -ef . ]; }
 
 case $1 in
 install)
@@ -16,6 +18,14 @@ install)
     python3 -m pip install --quiet --user uv
     python3 -m uv venv --quiet --allow-existing --python 3.12 .venv
     python3 -m uv pip install --quiet --python .venv/bin/python --constraint constraints/py312.txt --editable '.[tpu,gcs]'
+    ;;
+end)
+    running || exit 0
+    # The run has a process group of its own.
+    kill -KILL -- "-$(ps -o pgid= -p "$(cat run.pid)" | tr -d ' ')"
+    for _ in $(seq 100); do running || exit 0; sleep .1; done
+    echo "the former run does not end: process $(cat run.pid)" >&2
+    exit 1
     ;;
 start)
     running && exit
@@ -39,7 +49,7 @@ follow)
     ;;
 stop) running && kill -TERM "$(cat run.pid)" ;;
 *)
-    echo "unknown command $1: install, start, running, follow or stop" >&2
+    echo "unknown command $1: install, end, start, running, follow or stop" >&2
     exit 2
     ;;
 esac

@@ -180,7 +180,7 @@ def _train_on_pairs(
     if jax.process_count() > 1:
         raise UnsupportedError(
             "--data prepares its files in one process",
-            hint="run it on one host without T1_MULTI_HOST, stop it, and run the recipe that it "
+            hint="run it on one host with T1_MULTI_HOST=0, stop it, and run the recipe that it "
             "writes on all hosts: t1 train runs/NAME/recipe.yaml",
         )
     recipe, fields = split_arguments(arguments)

@@ -77,7 +77,13 @@ class PromptCandidates:
                 }
             )
 
-    def show(self, retriever: T1, examples: Sequence[Example], step: int) -> tuple[Example, ...]:
+    def show(
+        self,
+        retriever: T1,
+        examples: Sequence[Example],
+        step: int,
+        vectors: Float[np.ndarray, "P D"],
+    ) -> tuple[Example, ...]:
         """The examples with candidates, in their order.
 
         A positive whose title is among them gives the reference thought: the title as shown.
@@ -86,9 +92,9 @@ class PromptCandidates:
             retriever: the model with the weights of this step.
             examples: examples of the stage.
             step: number of the step in the whole run; order and omissions depend on it.
+            vectors: the examples as `embed_without_thought` embeds them.
         """
         self._corpora.refresh(retriever.encode_document, step)
-        vectors = embed_without_thought(retriever, examples)
         shown = list(examples)
         for name in dict.fromkeys(example.set_name for example in examples):
             members = [n for n, example in enumerate(examples) if example.set_name == name]

@@ -233,19 +233,17 @@ class RolloutBatches:
         with clock.of("rollout"):
             retriever = self._model.retriever(params, self._retriever_options, self._interrupt)
         if self._candidates is None:
-            examples = self._shown(retriever, next(self._examples), step, clock)
+            examples, _ = self._shown(retriever, next(self._examples), step, clock)
             rollout = without_rewards(examples, self._sample(retriever, examples, step, clock))
             return rollout, rollout_metrics(rollout) | self._candidate_metrics(rollout)
         with clock.of("refresh"):
             self._candidates.refresh(retriever.encode_document, step)
-        examples = self._shown(retriever, next(self._examples), step, clock)
-        rollout = self._rewarded(retriever, self._candidates, examples, step, clock)
+        rollout = self._rewarded(retriever, self._candidates, next(self._examples), step, clock)
         varied = has_variance(rollout.rewards.total, self._config.advantage.std_floor)
         resamples = self._config.advantage.zero_variance == "resample"
         for _ in range(self._config.rollout.resample_rounds if resamples else 0):
             if np.all(rollout.group_mask) or not (examples := self._examples.more()):
                 break
-            examples = self._shown(retriever, examples, step, clock)
             resampled = self._rewarded(retriever, self._candidates, examples, step, clock)
             rollout = fill_groups(rollout, resampled)
         # The share before any resampling shows whether the rewards tell thoughts apart.
@@ -255,12 +253,15 @@ class RolloutBatches:
 
     def _shown(
         self, retriever: T1, examples: Sequence[Example], step: int, clock: Clock
-    ) -> Sequence[Example]:
-        """The examples with the candidates that their prompts show, if there are any."""
+    ) -> tuple[Sequence[Example], Float[np.ndarray, "P D"] | None]:
+        """The examples with the candidates that their prompts show, and the embeddings without a
+        thought that found these; unchanged and None in a stage without candidates.
+        """
         if self._prompts is None:
-            return examples
+            return examples, None
         with clock.of("candidates"):
-            return self._prompts.show(retriever, examples, step)
+            vectors = embed_without_thought(retriever, examples)
+            return self._prompts.show(retriever, examples, step, vectors), vectors
 
     def _candidate_metrics(self, rollout: Rollout) -> dict[str, float]:
         return {} if self._prompts is None else self._prompts.metrics(rollout.examples)
@@ -295,12 +296,14 @@ class RolloutBatches:
         clock: Clock,
     ) -> Rollout:
         """Samples, ranks the candidates for each thought, and computes rewards and advantages."""
+        examples, nothink_vectors = self._shown(retriever, examples, step, clock)
         thoughts, encode = self._sample(retriever, examples, step, clock), retriever.encode_document
         with clock.of("reward"):
             vectors = np.stack([[thought.embedding for thought in group] for group in thoughts])
             nothink = None
             if self._config.reward.needs_nothink:
-                nothink_vectors = embed_without_thought(retriever, examples)
+                if nothink_vectors is None:
+                    nothink_vectors = embed_without_thought(retriever, examples)
                 nothink = candidates.outcome(
                     encode, examples, nothink_vectors[:, None], pools_near=vectors.mean(axis=1)
                 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from t1_jax.model import DecoderConfig, body_parameters
 from t1_jax.train.config import StageConfig, TrainConfig
 from t1_jax.train.data import TrainingSet
-from t1_jax.train.infra import local_folder
+from t1_jax.train.infra import bucket_of, local_folder
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData
 
@@ -55,23 +55,25 @@ def truncation_warning(
 
 
 def disk_warning(config: TrainConfig, shape: DecoderConfig) -> str | None:
-    """A warning if the disk has no room for one checkpoint and one export of all weights."""
+    """A warning if the disk has no room for one export of all weights and, unless the run is in a
+    bucket, one checkpoint.
+    """
     if config.model.lora is not None:
         return None
     tables = (1 if shape.tie_embeddings else 2) * shape.vocab_size * shape.embed_dim
     parameters = body_parameters(shape) + tables
-    copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
-    export_bytes = 4 if config.model.export_dtype == "float32" else 2
-    needed = parameters * (4 * copies + export_bytes)
+    needed = parameters * (4 if config.model.export_dtype == "float32" else 2)
+    what = "the exported weights take"
+    if bucket_of(config.output) is None:
+        copies = max(_copies_in_checkpoint(config.stages[name]) for name in config.running)
+        needed += parameters * 4 * copies
+        what = "a checkpoint and the weights exported from it take"
     output = local_folder(config.output).absolute()
     folder = next(path for path in (output, *output.parents) if path.exists())
     free = shutil.disk_usage(folder).free
     if free >= needed:
         return None
-    return (
-        f"a checkpoint and the weights exported from it take about {needed / 1e9:.1f} GB, and "
-        f"{folder} has {free / 1e9:.1f} GB left"
-    )
+    return f"{what} about {needed / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB left"
 
 
 def _copies_in_checkpoint(stage: StageConfig) -> int:

@@ -157,8 +157,20 @@ class RunSaver:
         self._log(f"warning: {error.message}; {used}")
 
     def save(self, running: RunningStage, *, replace: bool = False) -> None:
-        """Begins to save the run as it is after a step; see `Checkpoints.save`."""
-        self.folder.upload()  # first, so that no logs of a saved step are missing
+        """Begins to save the run as it is after a step; see `Checkpoints.save`.
+
+        Raises:
+            T1Error: the checkpoint could not be written; or the logs could not be uploaded, which
+                leaves the checkpoint as it is.
+        """
+        try:
+            self.folder.upload()  # first, so that no logs of a saved step are missing
+        except T1Error:
+            self._save(running, replace=replace)
+            raise
+        self._save(running, replace=replace)
+
+    def _save(self, running: RunningStage, *, replace: bool) -> None:
         source = running.stage.state_dict()
         meta = {
             **self._identity,
@@ -185,7 +197,8 @@ class RunSaver:
         checkpoint is damaged: it is set aside, and the one before it is of the same stage.
 
         Raises:
-            RetryableError: it is damaged, and there is none before it of the same stage.
+            RetryableError: it is damaged, and there is none before it of the same stage; or it
+                could not be read, and is left as it is.
             WeightsError: it holds arrays of another shape.
             DataError: it belongs to other data.
         """
@@ -202,9 +215,10 @@ class RunSaver:
             earlier = self.latest_meta()
             if earlier is None or earlier["stage"] != stage.name:
                 # The weights to start from are consumed, or the state has another shape.
+                start = "the beginning" if earlier is None else "the checkpoint before it"
                 raise RetryableError(
                     f"{error.message}; it was set aside",
-                    hint="the same command starts from the checkpoint before it",
+                    hint=f"the same command starts from {start}",
                 ) from error
             return None
         stage.load_state_dict({"position": meta["draws"], "arrays": restored.host})

@@ -13,7 +13,7 @@ from t1_jax.train.contrast import plan_contrast
 from t1_jax.train.data import BatchIterator, Example, TrainingSet
 from t1_jax.train.infra import Clock
 from t1_jax.train.layout import EmbeddingIds, micro_batches, pack_rows
-from t1_jax.train.prompt_candidates import PromptCandidates
+from t1_jax.train.prompt_candidates import PromptCandidates, embed_without_thought
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.step import StepBatch
 
@@ -49,7 +49,8 @@ class SupervisedBatches:
             try:
                 with clock.of("candidates"):
                     retriever = self._retriever(state.train.trained)
-                    examples = self._prompts.show(retriever, examples, step)
+                    vectors = embed_without_thought(retriever, examples)
+                    examples = self._prompts.show(retriever, examples, step, vectors)
             except Exception:
                 self._examples.load_state_dict(position)
                 raise

@@ -5,12 +5,17 @@ import os
 import re
 import shlex
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 import yaml
 
+from t1_jax.config import load_config
+from t1_jax.parallel import make_mesh_context
+from t1_jax.train import TrainConfig
 from tests.cli.command_line import parse
 
 ROOT = Path(__file__).parents[2]
@@ -109,12 +114,19 @@ def test_the_jobset_of_gke_starts_a_process_on_each_host_of_its_slice():
     assert jobs["parallelism"] == jobs["completions"] == columns * rows // chips
     assert (jobs["backoffLimit"], pod["restartPolicy"]) == (0, "Never")  # the JobSet restarts all
     (script,) = container["args"]
-    lines = script.replace(" && ", "\n").splitlines()
-    commands = [shlex.split(line.removeprefix("exec ")) for line in lines]
+    lines = [shlex.split(line, comments=True) for line in script.splitlines()]
+    assert lines[:2] == [["set", "-e"], ["cd", "/cache"]]
+    commands = [words[words.index("t1") :] for words in lines if "t1" in words]
     for program, *words in commands:
         assert program == "t1"
         parse(words)
-    assert (ROOT / commands[-1][2]).exists()
+    recipe = load_config(TrainConfig, ROOT / commands[-1][2])
+    devices = jax.devices()[: columns * rows]
+    assert len(devices) == columns * rows
+    make_mesh_context(recipe.mesh, devices=devices)
+    written = {word for command in commands for flag, word in pairwise(command) if flag == "-o"}
+    read = {str(file) for source in recipe.data.sources.values() for file in source.records}
+    assert read <= written
     assert {mount["name"] for mount in container["volumeMounts"]} == {
         volume["name"] for volume in pod["volumes"]
     }

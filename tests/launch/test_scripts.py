@@ -122,7 +122,7 @@ def test_a_slurm_job_starts_a_process_for_each_gpu_and_is_queued_again_once_save
     done = launch("gpu.sh", "train", "c.yaml", **batch)
     assert done.returncode == 75
     assert done.stdout.splitlines() == [
-        "srun --ntasks-per-node=8 --gpus-per-node=8 --kill-on-bad-exit=1 "
+        "srun --ntasks-per-node=8 --gpus-per-node=8 --kill-on-bad-exit=0 "
         "/home/t1/launch/gpu.sh train c.yaml",
         "scontrol requeue 7",
     ]

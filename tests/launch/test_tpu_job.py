@@ -151,6 +151,24 @@ def test_a_run_is_left_and_watched_again_and_stopped(cloud: Cloud):
     assert "delete" in cloud.commands
 
 
+def test_leftovers_of_a_lost_worker_are_ended_before_the_next_start(cloud: Cloud):
+    watched = cloud.start("run", "mine", *TRAIN, goes_wrong="stop")
+    assert watched.stdout is not None
+    while "step 2" not in watched.stdout.readline():
+        pass
+    os.killpg(watched.pid, signal.SIGINT)
+    watched.communicate(timeout=30)
+    # Worker 0 restarts: its run is gone, that of worker 1 goes on. One number belongs to another
+    # process by now, which must live.
+    pids = [int((cloud.cloud / f"worker-{n}/t1_jax/run.pid").read_text()) for n in (0, 1)]
+    os.killpg(os.getpgid(pids[0]), signal.SIGKILL)
+    (cloud.cloud / "worker-0/t1_jax/run.pid").write_text(str(os.getpid()))
+    code, output = cloud.run("run", "mine", *TRAIN)
+    assert code == 0, output
+    assert [line.split()[0] for line in cloud.started].count("1") == 2
+    assert not Path(f"/proc/{pids[1]}").exists()
+
+
 def test_a_run_that_fails_shows_its_reason_and_leaves_the_slice(cloud: Cloud):
     code, output = cloud.run("run", "mine", "--down", *TRAIN, goes_wrong="fail")
     assert code == 1
@@ -189,7 +207,7 @@ def test_a_dry_run_prints_every_command_and_runs_none(cloud: Cloud):
     assert cloud.commands == []
     printed = [line for line in output.splitlines() if line.startswith("$ gcloud compute tpus")]
     assert [line.split()[5] for line in printed] == [
-        "create", "ssh", "scp", "ssh", "ssh", "ssh", "ssh", "ssh", "delete",
+        "create", "ssh", "scp", "ssh", "ssh", "ssh", "ssh", "ssh", "ssh", "delete",
     ]  # fmt: skip
     assert all("--zone=us-west4-a" in line for line in printed)
     assert "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite" in printed[0]

@@ -1,20 +1,23 @@
 """Candidates in training: what prompts show, which thought fits, and that runs resume."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import t1_jax.train.rollout as rollout_module
 from t1_jax.errors import ConfigError
 from t1_jax.interrupt import Interrupt, Interrupted
-from t1_jax.retriever import CandidateTitles
+from t1_jax.retriever import T1, CandidateTitles
 from t1_jax.text import PromptTokens, load_preset
 from t1_jax.train.checks import check_prompts
 from t1_jax.train.config import CandidatesConfig, StageConfig
 from t1_jax.train.data import BatchIterator, Example
-from t1_jax.train.prompt_candidates import PromptCandidates, shared_pool
+from t1_jax.train.prompt_candidates import PromptCandidates, embed_without_thought, shared_pool
 from t1_jax.train.rewards import PoolConfig
+from t1_jax.train.rollout import RolloutBatches
 from t1_jax.train.supervised import SupervisedBatches
 from t1_jax.train.validate import validate
 from tests.train.toy_runs import S1, S2, S3, merged, toy_config
@@ -46,6 +49,10 @@ def drawn(over: ToyStages, stage: dict[str, Any]) -> tuple[Example, ...]:
     return next(BatchIterator(over.data.sets, replace(data, batch_size=8)))
 
 
+def show(prompts: PromptCandidates, retriever: T1, examples: Sequence[Example], step: int):
+    return prompts.show(retriever, examples, step, embed_without_thought(retriever, examples))
+
+
 def titles(over: ToyStages) -> dict[str, str]:
     """Document id -> title: the beginning of its text, since it has none."""
     documents = over.data.sets[0].documents
@@ -56,7 +63,7 @@ def titles(over: ToyStages) -> dict[str, str]:
 def test_a_shown_positive_is_the_thought_and_some_positives_are_left_out(over: ToyStages) -> None:
     retriever, examples = retriever_of(over), drawn(over, S1)
     everything = candidates_of(over, S1, candidates={"k": 8, "left_out_fraction": 0.0})
-    shown = everything.show(retriever, examples, 0)
+    shown = show(everything, retriever, examples, 0)
     names = titles(over)
     for example, before in zip(shown, examples, strict=True):
         assert sorted(example.candidates) == sorted(names.values())
@@ -64,12 +71,12 @@ def test_a_shown_positive_is_the_thought_and_some_positives_are_left_out(over: T
         assert replace(example, candidates=(), thought=before.thought) == before
     assert len({example.candidates for example in shown}) > 1  # each has an order of its own
     hidden = candidates_of(over, S1, candidates={"k": 8, "left_out_fraction": 1.0})
-    for example, before in zip(hidden.show(retriever, examples, 0), examples, strict=True):
+    for example, before in zip(show(hidden, retriever, examples, 0), examples, strict=True):
         assert set(example.candidates) == set(names.values()) - {names[example.positive]}
         assert example.thought == before.thought
     some = candidates_of(over, S1, candidates={"k": 8, "left_out_fraction": 0.5})
     omitted = [
-        [len(example.candidates) == 7 for example in some.show(retriever, examples, step)]
+        [len(example.candidates) == 7 for example in show(some, retriever, examples, step)]
         for step in (0, 0, 1)
     ]
     assert omitted[0] == omitted[1] != omitted[2]
@@ -83,7 +90,7 @@ def test_candidates_are_the_nearest_without_a_thought_and_never_excluded(over: T
     record = replace(example.record, query_id="new", excluded=others, negatives=())
     examples = (replace(example, record=record), *rest)
     prompts = candidates_of(over, S3, candidates={"left_out_fraction": 0.0})
-    shown = prompts.show(retriever, examples, 0)
+    shown = show(prompts, retriever, examples, 0)
     names = titles(over)
     assert set(shown[0].candidates) == {names[n] for n in {example.positive, "owl", "bee"}}
     assert all(each.thought == before.thought for each, before in zip(shown, examples, strict=True))
@@ -115,16 +122,29 @@ def test_prompts_show_them_and_are_not_remembered(over: ToyStages) -> None:
     )
 
 
-def test_a_joint_stage_trains_over_candidates(over: ToyStages) -> None:
-    _, metrics = over.run(over.stage(merged(S2, OVER)), 3)
-    for each in metrics:
+def test_a_joint_stage_trains_over_candidates(over: ToyStages, monkeypatch) -> None:
+    stage, steps = over.stage(merged(S2, OVER)), []
+    assert isinstance(stage.batches, SupervisedBatches)
+    build = stage.batches.batch
+    monkeypatch.setattr(
+        stage.batches, "batch", lambda examples: steps.append(examples) or build(examples)
+    )
+    _, metrics = over.run(stage, 3)
+    names, seen = titles(over), set()
+    for examples, each in zip(steps, metrics, strict=True):
+        sees = [names[example.positive] in example.candidates for example in examples]
+        for example, positive in zip(examples, sees, strict=True):
+            assert len(set(example.candidates) & set(names.values())) == 3
+            reference = names[example.positive] if positive else example.record.thoughts[0]
+            assert example.thought == reference
         assert each["candidates/shown"] == 3
-        assert 0 <= each["candidates/positive_frac"] <= 1
-        assert np.isfinite(each["loss"])
+        assert each["candidates/positive_frac"] == np.mean(sees)
+        seen |= set(sees)
+    assert seen == {True, False}
 
 
 def test_expert_iteration_resampled_groups_held_back_queries_and_kl_work_together(
-    over: ToyStages,
+    over: ToyStages, monkeypatch
 ) -> None:
     recipe = {
         "advantage": {"kind": "raft", "zero_variance": "resample"},
@@ -132,9 +152,31 @@ def test_expert_iteration_resampled_groups_held_back_queries_and_kl_work_togethe
         "data": {"query_range": [0.3, 1.0]},
         "reward": {"terms": {"gain": 1.0}, "gain_of": "log_rank"},
     }
-    _, metrics = over.run(over.stage(merged(merged(S3, OVER), recipe)), 2)
-    assert all(np.isfinite(each["loss/policy"]) for each in metrics)
-    assert all(each["candidates/shown"] == 3 for each in metrics)
+    stage, embedded, rollouts = over.stage(merged(merged(S3, OVER), recipe)), [], []
+    monkeypatch.setattr(
+        rollout_module,
+        "embed_without_thought",
+        lambda model, examples: embedded.append(examples) or embed_without_thought(model, examples),
+    )
+    assert isinstance(stage.batches, RolloutBatches)
+    sample, build = stage.batches._sample, stage.batches.batch
+    sampled: list[Sequence[Example]] = []
+    monkeypatch.setattr(
+        stage.batches,
+        "_sample",
+        lambda model, examples, *rest: sampled.append(examples) or sample(model, examples, *rest),
+    )
+    monkeypatch.setattr(
+        stage.batches, "batch", lambda rollout: rollouts.append(rollout) or build(rollout)
+    )
+    over.run(stage, 2)
+    # Queries are embedded without a thought once, for their candidates and for the gain.
+    assert [[each.record for each in examples] for examples in embedded] == [
+        [each.record for each in examples] for examples in sampled
+    ]
+    assert all(len(example.candidates) == 3 for examples in sampled for example in examples)
+    kept = [rollout.advantages[rollout.group_mask] for rollout in rollouts]
+    assert set(np.concatenate(kept).ravel().tolist()) == {0.0, 1.0}  # the best thoughts alone
 
 
 def test_a_supervised_stage_resumes_with_the_same_candidates(over: ToyStages) -> None:
@@ -149,7 +191,7 @@ def test_a_supervised_stage_resumes_with_the_same_candidates(over: ToyStages) ->
         assert saved["arrays"]["prompts/zoo:encoded_at"] == 0
         one.load_state_dict(saved)
         expected, found = (
-            source._prompts.show(retriever_of(over), drawn(over, S1), 2)
+            show(source._prompts, retriever_of(over), drawn(over, S1), 2)
             for source in (straight.batches, one.batches)
             if isinstance(source, SupervisedBatches) and source._prompts is not None
         )
@@ -169,7 +211,9 @@ def test_rewards_and_prompts_share_the_embeddings_of_a_corpus(over: ToyStages) -
     assert shared_pool(pool, CandidatesConfig()) is pool
 
 
-def test_an_interrupted_first_pass_leaves_the_examples_as_they_were(over: ToyStages) -> None:
+def test_an_interrupted_search_for_candidates_leaves_the_examples_as_they_were(
+    over: ToyStages,
+) -> None:
     interrupt = Interrupt()
     stage = over.stage(merged(S1, OVER), interrupt)
     with over.mesh_context.activate():
@@ -181,12 +225,24 @@ def test_an_interrupted_first_pass_leaves_the_examples_as_they_were(over: ToySta
         assert stage.state_dict()["position"] == before
 
 
-def test_validation_thinks_over_candidates_too(over: ToyStages) -> None:
+def test_validation_shows_the_nearest_candidates_best_first(over: ToyStages, monkeypatch) -> None:
     config = over.config(S1).validation
     assert config is not None
-    model = retriever_of(over)
-    found = validate(model, over.data.validation, config, think=True, samples=1, candidates=3)
-    assert 0 <= found.metrics["validation/zoo/ndcg@10"] <= 1
+    model, prompts = retriever_of(over), []
+    encode = model.encode_query
+
+    def spy(queries: Sequence[str], **options: Any) -> Any:
+        prompts.append((queries, options["candidates"], options["think"]))
+        return encode(queries, **options)
+
+    monkeypatch.setattr(model, "encode_query", spy)
+    validate(model, over.data.validation, config, think=True, samples=1, candidates=3)
+    (queries, nothing, first), (_, shown, second) = prompts
+    assert (nothing, first, second) == (None, False, True)
+    names = np.array(list(titles(over).values()))
+    texts = [document.full_text for document in over.data.sets[0].documents.values()]
+    cosines = encode(queries, think=False) @ model.encode_document(texts).T
+    assert shown == [names[row].tolist() for row in np.argsort(-cosines)[:, :3]]
     with pytest.raises(ConfigError, match="show no candidates"):
         validate(
             retriever_of(ToyStages(over.root)), over.data.validation, config,

@@ -7,6 +7,7 @@ import pytest
 
 from t1_jax.train import TrainConfig
 from t1_jax.train.data import TrainingSet
+from t1_jax.train.infra import bucket
 from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.run_warnings import disk_warning, setting_warnings, truncation_warning
 from tests.train.data.toys import training_set
@@ -100,6 +101,13 @@ def test_a_disk_that_is_too_small_for_a_checkpoint_is_told(toys, monkeypatch):
     has(needed)
     reference = merged(S3, {"policy": {"loss": "grpo", "beta": 0.1}, "optimizer": {"ema": 0.9}})
     assert disk_warning(config(toys, reference), SHAPE) is not None
+    # The checkpoints of a run in a bucket are there.
+    monkeypatch.setattr(bucket, "find_spec", lambda name: object())
+    remote = config(toys, S1, output="gs://bucket/runs/toy")
+    has(2 * (2 * layer + tables))
+    assert disk_warning(remote, SHAPE) is None
+    has(2 * (2 * layer + tables) - 1)
+    assert (disk_warning(remote, SHAPE) or "").startswith("the exported weights take about")
 
 
 def test_a_contrast_with_one_document_is_told(toys):

@@ -6,6 +6,7 @@ of the run folder and uploaded at every checkpoint and export; a new machine dow
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,9 +18,11 @@ from etils import epath
 from t1_jax.errors import T1Error, UnsupportedError
 from t1_jax.files import write_atomically
 from t1_jax.hub import cache_folder
+from t1_jax.train.infra.stopping import any_process
 
 _SCHEME = "gs:"
 _CHECKPOINTS = "checkpoints"
+_LOG = ".jsonl"
 _LARGE = ".safetensors"
 """Exported weights, which a run does not read again."""
 
@@ -59,9 +62,10 @@ def local_folder(output: Path) -> Path:
 
 
 def download_run(output: Path) -> None:
-    """Copies the files of a run in a bucket to its local copy, but no weights.
+    """Makes the local copy of a run in a bucket hold its files, without weights, and no others.
 
-    Does nothing for a local run folder. All processes call it, each for its own copy.
+    A log of which the bucket has the beginning stays: its upload failed. Does nothing for a local
+    run folder. All processes call it, each for its own copy.
 
     Raises:
         T1Error: the bucket cannot be read.
@@ -70,11 +74,20 @@ def download_run(output: Path) -> None:
     if bucket is None:
         return
     with _named(bucket, "read"):
-        for file, path in _files(bucket):
-            if path.suffix == _LARGE:
-                (local / path).parent.mkdir(parents=True, exist_ok=True)
-            else:
-                write_atomically(local / path, file.read_bytes())
+        files = {path: file for file, path in _files(bucket)}
+        contents = {
+            path: file.read_bytes() for path, file in files.items() if path.suffix != _LARGE
+        }
+    for path, content in contents.items():
+        if path.suffix == _LOG and (local / path).is_file():
+            found = (local / path).read_bytes()
+            contents[path] = found if found.startswith(content) else content
+    if local.exists():
+        shutil.rmtree(local)
+    for path in files:
+        (local / path).parent.mkdir(parents=True, exist_ok=True)
+        if path in contents:
+            write_atomically(local / path, contents[path])
 
 
 class BucketCopy:
@@ -90,18 +103,30 @@ class BucketCopy:
         self._uploaded: dict[Path, tuple[int, int]] = {}
 
     def upload(self) -> None:
-        """Uploads the files that changed since the last time; process 0 alone writes them.
+        """Uploads the files that changed since the last time: those of process 0.
+
+        All processes call it together.
 
         Raises:
-            T1Error: the bucket cannot be written.
+            T1Error: the bucket cannot be written; on all processes.
         """
-        if self._bucket is None or jax.process_index() != 0:
+        if self._bucket is None:
             return
-        with _named(self._bucket, "written"):
+        failure = None
+        if jax.process_index() == 0:
+            try:
+                self._upload(self._bucket)
+            except T1Error as error:
+                failure = error
+        if any_process(failure is not None):
+            raise failure or T1Error(f"process 0 could not write {self._bucket}")
+
+    def _upload(self, bucket: epath.Path) -> None:
+        with _named(bucket, "written"):
             for file, path in _files(epath.Path(self._local)):
                 stamp = _stamp(Path(file))
                 if self._uploaded.get(path) != stamp:
-                    target = self._bucket / path
+                    target = bucket / path
                     target.parent.mkdir(parents=True, exist_ok=True)
                     file.copy(target, overwrite=True)
                     self._uploaded[path] = stamp

@@ -12,29 +12,48 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from etils import epath
+from etils.epath.backend import fsspec_backend
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from t1_jax.errors import ConfigError, T1Error, WeightsError
+from t1_jax.errors import ConfigError, RetryableError, T1Error, WeightsError
+from t1_jax.train.infra.integrity import (
+    causes,
+    changes_since_saved,
+    check_json,
+    checksums,
+    first_line,
+    is_damage,
+    is_file,
+    packed,
+    unpacked,
+)
 from t1_jax.train.infra.pytree_io import described, differences, named, rebuilt
 from t1_jax.train.infra.stopping import any_process
 
-_PARTS = ("state", "host")
+_MARKS = (
+    "_CHECKPOINT_METADATA",
+    "state/_METADATA",
+    "state/manifest.ocdbt",
+    "host/_METADATA",
+    "host/manifest.ocdbt",
+)
+"""Files that a complete checkpoint has."""
 _REPLACED = ".replaced"
 _MARK = "format"
 """A key in the metadata of every checkpoint: without it they may be empty."""
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+_COMMITTED = "commit_success.txt"
+"""The file that Orbax writes last to a checkpoint in a bucket."""
+_T = TypeVar("_T")
 
 
 class DamagedCheckpoint(WeightsError):  # noqa: N818 - a state of the checkpoint
@@ -140,7 +159,6 @@ class Checkpoints:
 
         Does nothing if the step already has a checkpoint, unless `replace`: then it is written
         again, and the old one removed only when the new one is complete, which this call waits for.
-        In a bucket, where renaming is neither cheap nor atomic, the old one stays.
         With `config.metric` among its metrics, a step is a candidate for the best. `state` is a
         pytree of `jax.Array`s, PRNG keys included; `host` has NumPy arrays of numbers or booleans;
         `meta` is JSON.
@@ -152,7 +170,6 @@ class Checkpoints:
         if not self._writable:
             raise T1Error(f"{self.folder} was opened read-only")
         self.wait()
-        replace = replace and not self._in_bucket
         if replace:
             self._set_aside(step)
         steps = self.steps()
@@ -168,7 +185,7 @@ class Checkpoints:
         try:
             response = self._orbax.save_checkpointables_async(
                 step,
-                {"state": arrays, "host": _packed(host, meta, _checksums(arrays))},
+                {"state": arrays, "host": packed(host, meta, checksums(arrays))},
                 force=True,
                 metrics=self._value(metrics or {}),
                 custom_metadata={_MARK: 1, **meta},
@@ -225,24 +242,27 @@ class Checkpoints:
         """The JSON of a checkpoint, with the entries of `expect`, such as a model's fingerprint.
 
         Raises:
-            DamagedCheckpoint: the JSON cannot be read.
+            DamagedCheckpoint: a file of it is missing, truncated or changed, on any process.
+            RetryableError: it could not be read, and nothing says that it is damaged.
             WeightsError: there is no complete checkpoint of that step, or it belongs to another
                 run (names both values).
         """
+        return self._agreed(step, lambda: self._meta(step, expect or {}))
+
+    def _meta(self, step: int, expect: Mapping[str, Any]) -> dict[str, Any]:
+        path = self.folder / str(step)
         if step not in self.steps():
             steps = ", ".join(map(str, self.steps())) or "none"
             raise WeightsError(
                 f"{self.folder} has no complete checkpoint of step {step}; it has {steps}"
             )
-        try:
-            saved = self._orbax.checkpointables_metadata(step).custom_metadata
-            meta: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
-            if not meta:  # so Orbax returns a file that it cannot read
-                raise ValueError("its metadata are damaged")
-        except _UNREADABLE as error:
-            raise self._damaged(step, _first_line(error)) from error
+        check_json(path / "_CHECKPOINT_METADATA")
+        saved = self._orbax.checkpointables_metadata(step).custom_metadata
+        meta: dict[str, Any] = dict(saved) if isinstance(saved, Mapping) else {}
+        if not meta:  # so Orbax returns a file that it cannot read
+            raise OSError("its metadata could not be read")
         meta.pop(_MARK, None)
-        _check_identity(self.folder / str(step), meta, expect or {})
+        _check_identity(path, meta, expect)
         return meta
 
     def restore(
@@ -255,34 +275,67 @@ class Checkpoints:
 
         Raises:
             DamagedCheckpoint: a file of it is missing, truncated or changed, on any process.
+            RetryableError: it could not be read, and nothing says that it is damaged: there was no
+                memory for it, or a disk or a bucket did not answer.
             WeightsError: the checkpoint is missing or of another run, or its arrays differ in name,
                 shape or dtype.
         """
         meta = self.meta(step, expect=expect)
-        restored, failure = None, None
-        try:
-            restored = self._load(step, abstract, meta)
-        except DamagedCheckpoint as error:
-            failure = error
-        failed = any_process(failure is not None)
-        if restored is None or failed:
-            raise failure or self._damaged(step, "another process cannot read it")
-        return restored
+        state, host, checks = self._agreed(step, lambda: self._load(step, described(abstract)))
+        # Checksums are a collective, which all processes enter: all of them have loaded.
+        changes = changes_since_saved(meta, state, checks)
+        if any_process(bool(changes)):
+            what = changes or "what another process read"
+            raise self._damaged(step, f"{what} changed since it was saved")
+        return Restored(state=rebuilt(abstract, state), host=host, meta=meta)
 
-    def _load(self, step: int, abstract: Any, meta: dict[str, Any]) -> Restored:
-        wanted = described(abstract)
+    def _load(
+        self, step: int, wanted: dict[str, Any]
+    ) -> tuple[dict[str, jax.Array], dict[str, np.ndarray], dict[str, Any]]:
+        """The arrays of a checkpoint, its host arrays, and what `changes_since_saved` compares."""
+        path = self.folder / str(step)
+        for name in ("state/_METADATA", "state/_sharding", "host/_METADATA"):
+            if is_file(path / name):
+                check_json(path / name)
+        saved = self._orbax.checkpointables_metadata(step).metadata["state"]
+        if saved is not None:
+            _check_arrays(path, saved, wanted)
+        loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
+        if saved is None:  # Orbax tells no reason; reading the arrays would have raised a damage
+            raise OSError("its table of arrays could not be read")
+        return loaded["state"], *unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
+
+    def _agreed(self, step: int, read: Callable[[], _T]) -> _T:
+        """What `read` returns; an error of one process is raised on all of them."""
+        result, failure = None, None
         try:
-            saved = self._orbax.checkpointables_metadata(step).metadata["state"]
-            if saved is None:
-                raise OSError("its table of arrays is damaged")
-            _check_arrays(self.folder / str(step), saved, wanted)
-            loaded = self._orbax.load_checkpointables(step, {"state": wanted, "host": None})
-            host, checks = _unpacked(np.asarray(loaded["host"]["packed"]).tobytes())
-        except _UNREADABLE as error:
-            raise self._damaged(step, _first_line(error)) from error
-        if changes := _changed(meta, loaded["state"], checks):
-            raise self._damaged(step, f"{changes} changed since it was saved")
-        return Restored(state=rebuilt(abstract, loaded["state"]), host=host, meta=meta)
+            result = read()
+        except T1Error as error:
+            failure = error
+        except Exception as error:  # those of a bucket's client have no common base class
+            failure = self._read_error(step, error)
+            failure.__cause__ = error
+        damaged = any_process(isinstance(failure, DamagedCheckpoint))
+        failed = any_process(failure is not None)
+        if damaged and not isinstance(failure, DamagedCheckpoint):
+            raise self._damaged(step, "another process found it damaged") from failure
+        if failed:
+            raise failure or self._unread(step, "another process could not read it")
+        return result  # pyright: ignore[reportReturnType] - None only where `read` returns it
+
+    def _read_error(self, step: int, error: Exception) -> T1Error:
+        """A damaged checkpoint if the error proves it; otherwise an error that may pass."""
+        *_, root = causes(error)
+        reason = first_line(root)
+        return self._damaged(step, reason) if is_damage(error) else self._unread(step, reason)
+
+    def _unread(self, step: int, reason: str) -> RetryableError:
+        path = self.folder / str(step)
+        return RetryableError(
+            f"{path} could not be read: {reason}",
+            hint=f"give the same command again; if this goes on, delete {path} to resume from an "
+            "earlier checkpoint",
+        )
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpoint:
         path = self.folder / str(step)
@@ -344,17 +397,15 @@ class Checkpoints:
         self._orbax = self._open()
         return T1Error(
             f"the checkpoint of step {step} could not be written to {self.folder}: "
-            f"{_first_line(error)}",
+            f"{first_line(error)}",
             hint="free disk space or check permissions, then run the command again: it resumes "
             f"from step {self.latest() or 0}",
         )
 
-    def _complete(self, step: int) -> bool:
+    def _complete(self, step: int | str) -> bool:
         """Whether the folder of a step has all its parts; a copy of it may be incomplete."""
-        path = self.folder / str(step)
-        files = (path / part / name for part in _PARTS for name in ("_METADATA", "manifest.ocdbt"))
-        marks = ["_CHECKPOINT_METADATA", *(["commit_success.txt"] if self._in_bucket else [])]
-        return all(file.is_file() for file in (*(path / mark for mark in marks), *files))
+        names = [*_MARKS, *([_COMMITTED] if self._in_bucket else [])]
+        return all(is_file(self.folder / str(step) / name) for name in names)
 
     def _entries(self) -> list[epath.Path]:
         """What is in the folder; an empty folder of a bucket does not exist."""
@@ -363,8 +414,8 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         """Hides the checkpoint of a step from Orbax by renaming it."""
         self._orbax.close()
-        if jax.process_index() == 0 and (self.folder / str(step)).exists():
-            (self.folder / str(step)).rename(self.folder / f"{step}{_REPLACED}")
+        if jax.process_index() == 0 and self._complete(step):
+            self._move(str(step), f"{step}{_REPLACED}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("checkpoint set aside")
         self._orbax = self._open()
@@ -376,11 +427,30 @@ class Checkpoints:
                 if not replaced.name.endswith(_REPLACED):
                     continue
                 path = self.folder / replaced.name.removesuffix(_REPLACED)
-                if self._complete(int(path.name)):
+                if self._complete(path.name):
                     replaced.rmtree()
-                else:
+                    continue
+                if self._complete(replaced.name):  # otherwise a move in a bucket was interrupted
                     path.rmtree(missing_ok=True)
-                    replaced.rename(path)
+                self._move(replaced.name, path.name)
+
+    def _move(self, name: str, new_name: str) -> None:
+        """Renames a complete checkpoint; one in a bucket file by file, as buckets have no folders.
+
+        The source is incomplete from the first file on, and the target until the last one, so that
+        `_resolve_replaced` can finish what was interrupted.
+        """
+        source, target = self.folder / name, self.folder / new_name
+        if not self._in_bucket:
+            source.rename(target)
+            return
+        client = fsspec_backend.fs(self.folder)
+        start = os.fspath(source).partition("://")[2] + "/"
+        files = [file.removeprefix(start) for file in client.find(os.fspath(source))]
+        first, last = (_COMMITTED, _MARKS[0])[:: 1 if new_name.endswith(_REPLACED) else -1]
+        for file in sorted(files, key=lambda file: (file == last) - (file == first)):
+            client.cp_file(os.fspath(source / file), os.fspath(target / file))
+            client.rm_file(os.fspath(source / file))
 
     def _set_aside_incomplete(self) -> None:
         """Hides incomplete checkpoints, which Orbax would count as kept.
@@ -403,56 +473,6 @@ class Checkpoints:
         path.rename(self.folder / f"{path.name}.{state}-{time.time_ns()}")
 
 
-def _packed(
-    host: Mapping[str, np.ndarray], meta: Mapping[str, Any], checksums: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """Host arrays as one array of bytes, which keeps names, dtypes and empty arrays.
-
-    With it are what `_changed` compares.
-    """
-    arrays = {name: np.array(array, order="C") for name, array in host.items()}
-    checks = {"meta": json.dumps(meta), "checksums": json.dumps(checksums)}
-    return {"packed": np.frombuffer(safetensors.numpy.save(arrays, checks), dtype=np.uint8)}
-
-
-def _unpacked(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The host arrays, and what `_changed` compares: nothing in a checkpoint of an old version."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    checks = {name: json.loads(text) for name, text in header.get("__metadata__", {}).items()}
-    return safetensors.numpy.load(data), checks
-
-
-def _changed(
-    meta: Mapping[str, Any], state: Mapping[str, jax.Array], checks: Mapping[str, Any]
-) -> str:
-    """What differs from what was saved; empty if nothing does."""
-    if not checks:
-        return ""
-    saved, found = checks["checksums"], _checksums(state)
-    same_meta = _sorted_json(checks["meta"]) == _sorted_json(meta)
-    names = [] if same_meta else ["its metadata"]
-    return ", ".join([*names, *(name for name in saved if saved[name] != found.get(name))][:5])
-
-
-def _sorted_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)  # in which NaN equals NaN
-
-
-def _checksums(arrays: Mapping[str, jax.Array]) -> dict[str, int]:
-    """Name -> sum of the bits of an array as integers, modulo 2**32: the same on every mesh."""
-    return {name: int(value) for name, value in jax.device_get(_bit_sums(dict(arrays))).items()}
-
-
-@jax.jit
-def _bit_sums(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    def bit_sum(array: jax.Array) -> jax.Array:
-        if array.dtype != jnp.bool_:
-            array = jax.lax.bitcast_convert_type(array, f"uint{8 * array.dtype.itemsize}")
-        return jnp.sum(array, dtype=jnp.uint32)
-
-    return jax.tree.map(bit_sum, arrays)
-
-
 def _check_identity(path: epath.Path, meta: Mapping[str, Any], expect: Mapping[str, Any]) -> None:
     for key, value in expect.items():
         if meta.get(key) != value:
@@ -471,10 +491,6 @@ def _check_arrays(path: epath.Path, saved: Mapping[str, Any], wanted: Mapping[st
             f"{path} holds another state: {'; '.join(faults[:5])}{more}",
             hint="resume with the model, optimizer and LoRA settings of the run that wrote it",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

@@ -114,7 +114,11 @@ class RunFolder:
             self.overwritten = None
 
     def upload(self) -> None:
-        """Uploads what was written, if the run is in a bucket; see `BucketCopy`."""
+        """Uploads what was written, if the run is in a bucket; all processes call it together.
+
+        Raises:
+            T1Error: the bucket cannot be written; on all processes.
+        """
         self._copy.upload()
 
     @property

@@ -32,7 +32,7 @@ class SharedStop:
     """Lets all processes of a job stop at the same point of their work, without a collective.
 
     All processes pass the same points in the same order, at their own pace. Once one of them asks,
-    each tells how many points it has passed, and waits at the next one until all have told. They
+    each publishes how many points it has passed, and waits at the next one until all have. They
     stop at the first point that none of them has passed. JAX has the same for SIGTERM alone
     (`reached_preemption_sync_point`), in a counter that Orbax sets to the step of each checkpoint.
 
@@ -66,11 +66,11 @@ class SharedStop:
     def close(self) -> None:
         """Ends the thread; all processes call it together."""
         self._closed.set()
-        with suppress(RuntimeError):  # it has told already
-            self._tell()
+        with suppress(RuntimeError):  # it has published already
+            self._publish()
         self._thread.join()
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self._store.key_value_set(f"{self._prefix}/{self._process}", str(self._points))
 
     def _watch(self) -> None:
@@ -83,7 +83,7 @@ class SharedStop:
             except RuntimeError:  # no process has asked so far
                 continue
             with self._lock, suppress(RuntimeError):  # a process is gone, or the stage is over
-                self._tell()
+                self._publish()
                 self._stop_at = 1 + max(
                     int(
                         self._store.blocking_key_value_get(

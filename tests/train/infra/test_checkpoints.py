@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit, on any mesh, and nothing half written is taken for one."""
 
+import errno
 import gc
 import resource
 import shutil
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError, T1Error, WeightsError
+from t1_jax.errors import ConfigError, RetryableError, T1Error, WeightsError
 from t1_jax.train.infra import CheckpointConfig, Checkpoints, DamagedCheckpoint, abstract_like
 
 HOST = {
@@ -340,6 +341,85 @@ def test_no_damage_of_any_file_is_taken_for_the_state(tmp_path: Path, two_checkp
         shutil.rmtree(folder)
     gc.collect()
     assert used == {1, 2}  # some files repeat what others hold
+
+
+PASSING = [
+    RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"),
+    MemoryError(),
+    OSError(errno.EIO, "Input/output error"),
+    TimeoutError("no answer from the bucket"),
+    ValueError("UNAVAILABLE: Error reading gs://bucket/1/state"),
+]
+
+
+@pytest.mark.parametrize("reason", PASSING, ids=lambda reason: type(reason).__name__)
+@pytest.mark.parametrize("method", ["checkpointables_metadata", "load_checkpointables"])
+def test_what_may_pass_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, reason: Exception
+) -> None:
+    state = {"w": jnp.arange(4.0)}
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        save_and_wait(checkpoints, 1, state)
+
+        def fails(*args: object) -> None:
+            try:
+                raise reason
+            except Exception as error:
+                raise KeyError("an error of Orbax that hides the reason") from error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints._orbax, method, fails)
+            with pytest.raises(RetryableError) as caught:
+                checkpoints.restore(1, abstract_like(state))
+        assert f"{tmp_path / '1'} could not be read: " in caught.value.message
+        assert "give the same command again" in (caught.value.hint or "")
+        assert_same(checkpoints.restore(1, abstract_like(state)).state, state)
+
+
+def test_a_file_that_cannot_be_looked_up_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        save_and_wait(checkpoints, 1, {"w": jnp.ones(2)})
+
+        def unreachable(path: object) -> None:
+            raise ConnectionError("no answer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(checkpoints.folder), "stat", unreachable)
+            with pytest.raises(RetryableError, match="no answer"):
+                checkpoints.steps()
+        assert checkpoints.steps() == [1]
+
+
+def test_processes_agree_on_what_they_have_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All take part in the same collectives, and an error of one is raised on all."""
+    mine: list[bool] = []
+    theirs: list[bool] = []
+
+    def together(flag: bool) -> bool:
+        mine.append(flag)
+        return flag or (bool(theirs) and theirs[len(mine) - 1])
+
+    monkeypatch.setattr("t1_jax.train.infra.checkpoints.any_process", together)
+    with Checkpoints(tmp_path, CheckpointConfig()) as checkpoints:
+        save_and_wait(checkpoints, 1, {"w": jnp.ones(2)})
+        metadata = tmp_path / "1/_CHECKPOINT_METADATA"
+        sound = metadata.read_bytes()
+        metadata.write_bytes(b"{")
+        with pytest.raises(DamagedCheckpoint):
+            checkpoints.meta(1)
+        metadata.write_bytes(sound)
+        assert mine == [True, True]
+        mine, theirs = [], mine
+        with pytest.raises(DamagedCheckpoint, match="another process found it damaged"):
+            checkpoints.meta(1)
+        assert len(mine) == 2
+        mine, theirs = [], [False, True]
+        with pytest.raises(RetryableError, match="another process could not read it"):
+            checkpoints.meta(1)
 
 
 @contextmanager
