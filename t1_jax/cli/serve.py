@@ -243,7 +243,8 @@ def _run(config: "ServerConfig", load: "Load", out: Output) -> None:
             server.should_exit = True
             await serving
             raise
-        out.print("ready")
+        if app.state.server.status == "ready":  # it may have been told to end meanwhile
+            out.print("ready")
         await serving
 
     asyncio.run(run())

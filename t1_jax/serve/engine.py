@@ -39,6 +39,7 @@ _MAX_PREFIX_TOKENS = 8192
 """Rows x prefix size of a batch, as far as `max_n` rows allow: bounds the memory of its cache."""
 _IDLE_SECONDS = 30.0
 """An empty batch is kept so long, and then its memory is freed."""
+_LAST_TURN_SECONDS = 5.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -76,7 +77,7 @@ class Engine:
         self._incoming: list[AnyJob] = []
         self._waiting_tokens = 0
         self._tokens_per_second = 100.0
-        self._is_stopping = False
+        self._is_stopping = self._is_aborted = False
         self._in_turn = False
         self._thread = threading.Thread(target=self._run, name="t1-engine", daemon=True)
 
@@ -85,11 +86,19 @@ class Engine:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Ends the thread once all accepted jobs are done, or after `timeout` seconds."""
+        """Ends the thread once all accepted jobs are done; after `timeout` seconds they fail."""
         with self._condition:
             self._is_stopping = True
             self._condition.notify()
         self._thread.join(timeout)
+        self.abort()
+        self._thread.join(_LAST_TURN_SECONDS)
+
+    def abort(self) -> None:
+        """Fails all jobs after the turn that runs, and ends the thread; returns at once."""
+        with self._condition:
+            self._is_stopping = self._is_aborted = True
+            self._condition.notify()
 
     def sampling(self, n: int, seed: int) -> SamplingParams:
         """How `n` thoughts about a query are sampled: one greedily, several at a temperature."""
@@ -158,10 +167,13 @@ class Engine:
                 self._incoming = []
                 self._in_turn = True
             try:
-                self._turn()
+                if self._is_aborted:
+                    self._fail_all(unavailable("draining"))
+                else:
+                    self._turn()
             except Exception:  # a bug must not end the thread: every job would wait forever
                 _LOG.exception("the engine failed; its jobs are dropped")
-                self._fail_all()
+                self._fail_all(backend_failure("the engine failed", hint="send it again"))
             with self._condition:
                 self._in_turn = False
 
@@ -461,8 +473,7 @@ class Engine:
                     self._drop(group, job)
                     self._metrics.cancelled.inc()
 
-    def _fail_all(self) -> None:
-        error = backend_failure("the engine failed on this batch", hint="send the request again")
+    def _fail_all(self, error: RequestError) -> None:
         jobs: list[AnyJob] = [*self._to_think, *self._to_encode, *self._to_score]
         jobs += [job for group in self._groups.values() for job in group.jobs.values()]
         self._to_think, self._to_encode, self._to_score = [], [], []

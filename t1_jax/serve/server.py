@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,9 @@ from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.state import ServerState
 
 _LOG = logging.getLogger("t1_jax.serve")
+
+_ANSWER_SECONDS = 5
+"""Time in which the last answers must have reached their clients, after the drain."""
 
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n"
@@ -70,7 +74,7 @@ class Server(uvicorn.Server):
     """Listens until it is told to end; then it finishes what it has accepted.
 
     The first SIGTERM or SIGINT drains: `/health` says so, new requests get 503, accepted ones are
-    answered within `drain_seconds`. A second signal ends at once.
+    answered within `drain_seconds`, or fail with 503. A second signal closes all connections.
     """
 
     def __init__(self, app: Starlette, config: ServerConfig) -> None:
@@ -91,7 +95,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 backlog=2048,
                 timeout_keep_alive=int(max(config.client_seconds, 1)),
-                timeout_graceful_shutdown=int(config.drain_seconds) + 5,
+                timeout_graceful_shutdown=math.ceil(config.drain_seconds) + _ANSWER_SECONDS,
             )
         )
         self._state: ServerState = app.state.server
@@ -110,20 +114,27 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal drains, the second ends."""
-        if self._state.status == "draining" or self._loop is None:
-            super().handle_exit(sig, frame)
+        if self._state.status != "draining" and self._loop is not None:
+            self._state.begin_drain()
+            self._loop.call_soon_threadsafe(self._begin_drain)
             return
-        self._state.begin_drain()
-        self._loop.call_soon_threadsafe(self._begin_drain)
+        super().handle_exit(sig, frame)
+        self.force_exit = False  # with it uvicorn would leave out the end of the application
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end_at_once)
 
     def _begin_drain(self) -> None:
         _LOG.warning("draining: accepted requests are finished, new ones are turned away")
         self._drain = asyncio.get_running_loop().create_task(self._end_when_drained())
 
     async def _end_when_drained(self) -> None:
-        try:
-            async with asyncio.timeout(self._state.config.drain_seconds):
-                await self._state.drained()
-        except TimeoutError:
+        if not await self._state.drained():
             _LOG.error("not everything was finished in time")
+        left = math.ceil(self._state.drain_seconds_left)
+        self.config.timeout_graceful_shutdown = left + _ANSWER_SECONDS
         self.should_exit = True
+
+    def _end_at_once(self) -> None:
+        self._state.abort()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

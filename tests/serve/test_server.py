@@ -7,15 +7,18 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import httpx2
 import numpy as np
 import pytest
 
-from t1_jax.generate import SamplingParams
+from t1_jax.generate import ContinuousBatch, RunningThought, SamplingParams, Thought
 from t1_jax.retriever import T1
 from t1_jax.serve.app import build_app
+from t1_jax.serve.engine import Engine
 from t1_jax.serve.metrics import Metrics
 from t1_jax.serve.ranking import Corpus
 from t1_jax.serve.server import Server
@@ -95,6 +98,47 @@ def test_mixed_load_mixes_up_no_answers(server: Running, tiny_t1: T1):
     assert min(cosines) > 0.9999
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Once it is set, thoughts get no token until it is cleared again."""
+    decode_chunk, is_held = ContinuousBatch.decode_chunk, threading.Event()
+
+    def decode(self: ContinuousBatch) -> list[tuple[RunningThought, Thought]]:
+        if not is_held.is_set():
+            return decode_chunk(self)
+        time.sleep(0.02)
+        return []
+
+    monkeypatch.setattr(ContinuousBatch, "decode_chunk", decode)
+    yield is_held
+    is_held.clear()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < 30
+        time.sleep(0.01)
+
+
+def embed(running: Running, text: str, **options: Any) -> httpx2.Response:
+    return running.post("/v1/embeddings", {"input": text, "model": "t1-query", **options})
+
+
+def engine_of(running: Running) -> Engine:
+    """The engine, of a server that drains too."""
+    service = running.state._service
+    assert service is not None
+    return service.engine
+
+
+def queries_in(running: Running) -> int:
+    """Queries that the engine has and did not answer."""
+    engine = engine_of(running)
+    running_jobs = {id(job) for group in engine._groups.values() for job in group.jobs.values()}
+    return len(running_jobs) + len(engine._to_think)
+
+
 def test_a_client_that_goes_away_frees_its_rows(tiny_t1: T1, corpus: Corpus):
     config = dataclasses.replace(CONFIG, max_thought_tokens=200)
     with serving(tiny_t1, corpus, config) as running:
@@ -151,25 +195,86 @@ def test_a_server_that_loads_says_so(tiny_t1: T1):
     assert not thread.is_alive()
 
 
-def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(tiny_t1: T1, corpus: Corpus):
-    config = dataclasses.replace(CONFIG, max_thought_tokens=200)
-    with serving(tiny_t1, corpus, config) as running:
-        held = running.client()
-        assert held.get("/health").json() == {"status": "ready"}
-        with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            futures = [
-                pool.submit(running.post, "/v1/embeddings", {"input": t, "model": "t1-query"})
-                for t in QUERIES
-            ]
-            while running.service.engine.is_idle:
-                time.sleep(0.005)
-            running.server.handle_exit(signal.SIGTERM, None)
-            health = held.get("/health")
-            assert (health.status_code, health.json()) == (503, {"status": "draining"})
-            answers = [future.result(60) for future in futures]
-        assert {answer.status_code for answer in answers} <= {200, 503}
-        assert any(answer.status_code == 200 for answer in answers)
+def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(
+    tiny_t1: T1, corpus: Corpus, held: threading.Event
+):
+    with (
+        serving(tiny_t1, corpus) as running,
+        running.client() as client,
+        concurrent.futures.ThreadPoolExecutor(6) as pool,
+    ):
+        assert client.get("/health").json() == {"status": "ready"}
+        held.set()
+        futures = [pool.submit(embed, running, f"{text} 3") for text in [*QUERIES, "a", "b"]]
+        wait_for(lambda: queries_in(running) == len(futures))  # four have rows, two wait for them
+        running.server.handle_exit(signal.SIGTERM, None)
+        health = client.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "draining"})
+        assert embed(running, "late").status_code == 503
+        assert not any(future.done() for future in futures)
+        held.clear()
+        answers = [future.result(60) for future in futures]
+        assert [answer.status_code for answer in answers] == [200] * len(futures)
         for answer in answers:
-            if answer.status_code == 200:
-                assert len(answer.json()["data"][0]["embedding"]) == tiny_t1.embed_dim
-        held.close()
+            assert len(answer.json()["data"][0]["embedding"]) == tiny_t1.embed_dim
+
+
+def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, held: threading.Event):
+    config = dataclasses.replace(CONFIG, drain_seconds=0.4)
+    with (
+        serving(tiny_t1, None, config) as running,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        held.set()
+        future = pool.submit(embed, running, "who swims?")
+        wait_for(lambda: queries_in(running) == 1)
+        running.server.handle_exit(signal.SIGTERM, None)
+        answer = future.result(10)
+        assert answer.status_code == 503
+        assert answer.json()["error"]["message"] == "the server is draining"
+        wait_for(lambda: not engine_of(running).is_alive)
+        wait_for(lambda: not running.loop.is_running())
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_server_that_thinks(
+    tiny_t1: T1, held: threading.Event, sig: signal.Signals
+):
+    config = dataclasses.replace(CONFIG, drain_seconds=60.0)
+    with (
+        serving(tiny_t1, None, config) as running,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        held.set()
+        future = pool.submit(embed, running, "who swims?")
+        wait_for(lambda: queries_in(running) == 1)
+        running.server.handle_exit(sig, None)
+        assert embed(running, "late").status_code == 503
+        running.server.handle_exit(sig, None)
+        with pytest.raises(httpx2.TransportError):
+            future.result(10)
+        wait_for(lambda: not running.loop.is_running())
+        wait_for(lambda: not engine_of(running).is_alive)
+
+
+def test_a_server_that_loads_ends_at_once():
+    """Loading may take minutes, and no request waits for it."""
+    release, engine = threading.Event(), mock.Mock()
+
+    def load(config: Any, metrics: Metrics) -> Any:
+        release.wait(60)
+        return mock.Mock(engine=engine)
+
+    loop = asyncio.new_event_loop()
+    server = Server(build_app(CONFIG, load), CONFIG)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve()))
+    thread.start()
+    wait_for(lambda: server.started)
+    ready = asyncio.run_coroutine_threadsafe(Running(server, loop).state.ready(), loop)
+    server.handle_exit(signal.SIGTERM, None)
+    assert ready.result(10) is None
+    thread.join(10)
+    loop.close()
+    assert not thread.is_alive()
+    release.set()
+    wait_for(lambda: engine.abort.called)  # the model came too late
