@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from t1_jax.generate import Thought
 from t1_jax.retrieval import Hit
-from t1_jax.serve.service import QueryResult
+from t1_jax.serve.queries import QueryResult
 
 
 def thought_body(thought: Thought, prefix: str | None = None) -> dict[str, Any]:

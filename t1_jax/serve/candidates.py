@@ -8,8 +8,9 @@ import numpy as np
 
 from t1_jax.errors import T1Error
 from t1_jax.serve.failures import from_t1_error, invalid
+from t1_jax.serve.queries import ThinkOptions
 from t1_jax.serve.ranking import DocumentFilter
-from t1_jax.serve.service import Service, ThinkOptions
+from t1_jax.serve.service import Service
 
 
 async def candidate_titles(

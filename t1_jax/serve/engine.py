@@ -323,7 +323,7 @@ class Engine:
         for job in [job for job in self._to_think if job.deadline <= now]:
             self._to_think.remove(job)
             self._embed_without_thought(job)
-        for job in [job for job in self._to_encode if job.deadline <= now and not job.urgent]:
+        for job in [job for job in self._to_encode if job.deadline <= now]:
             self._to_encode.remove(job)
             fail(job, _out_of_time())
         for job in [job for job in self._to_score if job.deadline <= now]:

@@ -18,8 +18,9 @@ from t1_jax.serve.body import read_body
 from t1_jax.serve.candidates import candidate_titles
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
 from t1_jax.serve.metrics import CONTENT_TYPE
+from t1_jax.serve.queries import QueryResult, ThinkOptions
 from t1_jax.serve.ranking import DocumentFilter
-from t1_jax.serve.service import QueryResult, Service, ThinkOptions
+from t1_jax.serve.service import Service
 from t1_jax.serve.state import ServerState
 from t1_jax.serve.streaming import stream_query
 from t1_jax.serve.verification import check_verify, verify_on_engine
@@ -71,7 +72,8 @@ async def _embeddings(request: Request) -> Response:
         usage = usage_body(results)
     else:
         _reject_thinking(body)
-        documents = await _embedded(request, service.embed_documents(texts))
+        deadline = service.deadline(body.deadline)
+        documents = await _embedded(request, service.embed_documents(texts, deadline=deadline))
         vectors = documents.vectors
         for item, truncated in zip(data, documents.truncated, strict=True):
             item["truncated"] = truncated
@@ -111,7 +113,9 @@ async def _search(request: Request) -> Response:
         query = texts[0]
 
         async def finish(result: QueryResult) -> dict[str, Any]:
-            return await _search_body(service, body, query, result, verification)
+            return await _search_body(
+                service, body, query, result, verification, deadline=options.deadline
+            )
 
         return await stream_query(
             service, query, options, finish, thoughts=given, candidates=titles
@@ -121,7 +125,9 @@ async def _search(request: Request) -> Response:
         service.embed_queries(texts, options, thoughts=given, candidates=titles, field="query"),
     )
     found = [
-        await _search_body(service, body, text, result, verification, number)
+        await _search_body(
+            service, body, text, result, verification, number, deadline=options.deadline
+        )
         for number, (text, result) in enumerate(zip(texts, results, strict=True))
     ]
     return JSONResponse({"results": found, "usage": usage_body(results)})
@@ -134,6 +140,8 @@ async def _search_body(
     result: QueryResult,
     verification: Verification | None,
     number: int = 0,
+    *,
+    deadline: float,
 ) -> dict[str, Any]:
     """The thoughts about a query and what they found."""
     given = body.thoughts[number : number + 1] if body.thoughts is not None else []
@@ -141,7 +149,9 @@ async def _search_body(
     hits = await service.search(
         text, result, body.k, ranking=body.ranking, fusion=body.fusion, only=_only(body),
         thoughts=thoughts,
-        verify=None if verification is None else verify_on_engine(service, text, verification),
+        verify=None
+        if verification is None
+        else verify_on_engine(service, text, verification, deadline),
     )  # fmt: skip
     return {
         "query": text,
@@ -204,7 +214,9 @@ async def _embed(request: Request) -> Response:
     else:
         documents = await _embedded(
             request,
-            service.embed_documents(texts, field="inputs", reject_long=not body.truncate),
+            service.embed_documents(
+                texts, deadline=service.deadline(), field="inputs", reject_long=not body.truncate
+            ),
         )
         vectors = documents.vectors
     vectors = _in_form(vectors, body.dimensions, normalize=body.normalize)
@@ -253,7 +265,9 @@ async def _scores(
     """The cosine of a query, after a thought, with each text."""
     both = asyncio.gather(
         service.embed_queries([query], options, field=fields[0]),
-        service.embed_documents(texts, field=fields[1], reject_long=reject_long),
+        service.embed_documents(
+            texts, deadline=options.deadline, field=fields[1], reject_long=reject_long
+        ),
     )
     (result,), documents = await _embedded(request, both)
     return documents.vectors @ result.vector

@@ -30,7 +30,7 @@ class Thinking(_Request):
         seed: of several thoughts.
         thoughts: user-supplied thoughts, one for each query, instead of sampled ones.
         thought_prefix: how the thought begins; the model goes on from there. One query only.
-        deadline: seconds after which thoughts end where they are.
+        deadline: seconds of the whole request; thoughts then end where they are.
     """
 
     think: Think | None = None

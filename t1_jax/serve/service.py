@@ -6,10 +6,8 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from t1_jax.errors import T1Error
 from t1_jax.generate import FinishReason, Prompt, Thought, prefill_lengths
@@ -20,76 +18,11 @@ from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
 from t1_jax.serve.jobs import EncodeJob, OnTokens, ThinkJob
 from t1_jax.serve.metrics import Metrics
+from t1_jax.serve.queries import DocumentResults, QueryResult, ThinkOptions
 from t1_jax.serve.ranking import Corpus, DocumentFilter, Fusion, Ranking, Verify
 from t1_jax.text import PromptTokens, append_thoughts, tokenize_queries
 
 _LOG = logging.getLogger("t1_jax.serve")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThinkOptions:
-    """How a query is thought about; see `schemas.Thinking`.
-
-    Attributes:
-        max_tokens: most tokens of a thought; 0 does not think.
-        stop_when_settled: whether a thought ends once its embedding no longer changes.
-        n: number of thoughts.
-        seed: of several thoughts.
-        prefix: how each thought begins.
-        deadline: seconds that a request has.
-    """
-
-    max_tokens: int
-    stop_when_settled: bool = False
-    n: int = 1
-    seed: int = 0
-    prefix: str | None = None
-    deadline: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class QueryResult:
-    """An embedded query.
-
-    Attributes:
-        vector: the normalized mean of the thoughts' embeddings.
-        vectors: of each thought; one row without a thought.
-        thoughts: sampled thoughts; empty without.
-        prompt_tokens: tokens of the prompt.
-        truncated: whether the query was truncated.
-        cached: whether nothing was computed.
-    """
-
-    vector: Float[np.ndarray, " D"]
-    vectors: Float[np.ndarray, "G D"]
-    thoughts: Sequence[Thought]
-    prompt_tokens: int
-    truncated: bool
-    cached: bool = False
-
-    @property
-    def thought_tokens(self) -> int:
-        """Tokens that were sampled, `<emb_token>` not counted."""
-        return sum(thought.reasoning_tokens for thought in self.thoughts)
-
-    @property
-    def spread(self) -> float | None:
-        """1 - |mean of the thoughts' unit vectors|, from 0 (equal) to 1; None for one thought.
-
-        Circular variance of directional statistics (Mardia and Jupp, 2000).
-        """
-        if len(self.thoughts) < 2:
-            return None
-        return float(1 - np.linalg.norm(np.mean(self.vectors, axis=0)))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DocumentResults:
-    """Embedded documents: vectors [B, D], tokens and whether it was truncated for each."""
-
-    vectors: Float[np.ndarray, "B D"]
-    tokens: Sequence[int]
-    truncated: Sequence[bool]
 
 
 class Service:
@@ -124,7 +57,8 @@ class Service:
 
     async def warm_up(self) -> None:
         """Compiles what most requests need, so that the first does not wait for it."""
-        options = ThinkOptions(max_tokens=6, stop_when_settled=True, deadline=3600.0)
+        deadline = time.monotonic() + 3600
+        options = ThinkOptions(max_tokens=6, stop_when_settled=True, deadline=deadline)
         (shortest,) = self._tokenized(self._tokenize_queries, ["up"], ["warm-up"])
         smallest = self.model.options.shapes.prefix_sizes[:2]
         for length in sorted({length for size in smallest for length in prefill_lengths(size)}):
@@ -132,7 +66,12 @@ class Service:
             (prompt,) = self._tokenized(self._tokenize_queries, [text], ["warm-up"])
             if not prompt.truncated:
                 await self.embed_queries([text], options)
-        await self.embed_documents(["up"])
+        await self.embed_documents(["up"], deadline=deadline)
+
+    def deadline(self, seconds: float | None = None) -> float:
+        """When a request that begins now must end, in `time.monotonic`; all its jobs share it."""
+        most = self.config.deadline_seconds
+        return time.monotonic() + min(seconds or most, most)
 
     def think_options(
         self,
@@ -169,7 +108,7 @@ class Service:
             n=n,
             seed=seed,
             prefix=prefix,
-            deadline=min(deadline or config.deadline_seconds, config.deadline_seconds),
+            deadline=self.deadline(deadline),
         )
 
     async def embed_queries(
@@ -218,7 +157,12 @@ class Service:
         return CandidateTitles(self.model.tokenizer, self.require_corpus().documents)
 
     async def embed_documents(
-        self, texts: Sequence[str], *, field: str = "input", reject_long: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        deadline: float,
+        field: str = "input",
+        reject_long: bool = False,
     ) -> DocumentResults:
         """Embeds documents in one pass; equal to `T1.encode_document`.
 
@@ -228,9 +172,7 @@ class Service:
         names = [_field(field, i, len(texts)) for i in range(len(texts))]
         rows = await asyncio.to_thread(self._tokenized, self.model.tokenize_documents, texts, names)
         self._check_length(rows, names, reject=reject_long)
-        job = EncodeJob(
-            deadline=time.monotonic() + self.config.deadline_seconds, rows=rows, names=names
-        )
+        job = EncodeJob(deadline=deadline, rows=rows, names=names)
         self.engine.submit(job)
         return DocumentResults(
             vectors=await asyncio.wrap_future(job.future),
@@ -372,10 +314,9 @@ class Service:
             for text, prompt in zip(texts, prompts, strict=True)
         ]
         known = await asyncio.to_thread(self._look_up, asked, options)
-        deadline = time.monotonic() + options.deadline
         jobs = {
             i: ThinkJob(
-                deadline=deadline,
+                deadline=options.deadline,
                 prompt=asked[i],
                 row=prompts[i],
                 n=options.n,
@@ -473,9 +414,7 @@ class Service:
         )
         if not rows:
             return []
-        job = EncodeJob(
-            deadline=time.monotonic() + options.deadline, rows=rows, names=names, urgent=True
-        )
+        job = EncodeJob(deadline=options.deadline, rows=rows, names=names, urgent=True)
         self.engine.submit(job)
         vectors = await asyncio.wrap_future(job.future)
         return [

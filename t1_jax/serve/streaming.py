@@ -12,7 +12,8 @@ from typing import Any
 from starlette.responses import StreamingResponse
 
 from t1_jax.serve.failures import RequestError
-from t1_jax.serve.service import QueryResult, Service, ThinkOptions
+from t1_jax.serve.queries import QueryResult, ThinkOptions
+from t1_jax.serve.service import Service
 
 _KEEP_ALIVE_SECONDS = 10.0
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

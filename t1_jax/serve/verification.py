@@ -1,6 +1,5 @@
 """Verified rankings in a request: the engine scores titles of the nearest documents as thoughts."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,12 +47,14 @@ def check_verify(service: Service, body: SearchRequest) -> Verification | None:
     return Verification(k=body.verify)
 
 
-def verify_on_engine(service: Service, query: str, verification: Verification) -> Verify:
+def verify_on_engine(
+    service: Service, query: str, verification: Verification, deadline: float
+) -> Verify:
     """A function that reorders the documents of a query by `verify_run`.
 
     It waits for the engine, so it is called in a thread of its own.
     """
-    scorer = _EngineScorer(service)
+    scorer = _EngineScorer(service, deadline)
 
     def reorder(scores: Mapping[str, float]) -> dict[str, float]:
         asked = Query(id=_QUERY, text=query)
@@ -77,9 +78,8 @@ def verify_on_engine(service: Service, query: str, verification: Verification) -
 class _EngineScorer:
     """`T1.score_thoughts` on the engine."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._deadline = time.monotonic() + service.config.deadline_seconds
+    def __init__(self, service: Service, deadline: float) -> None:
+        self._service, self._deadline = service, deadline
 
     def score_thoughts(
         self,

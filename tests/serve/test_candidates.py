@@ -1,12 +1,14 @@
 """`/v1/search` with candidates: two passes, and the thought of `T1.encode_query`."""
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from t1_jax.generate import SamplingParams
 from t1_jax.retriever import T1, CandidateTitles, nearest_candidates
+from t1_jax.serve.jobs import AnyJob, EncodeJob, ScoreJob, ThinkJob
 from t1_jax.serve.ranking import Corpus
 from t1_jax.text import load_preset
 from tests.serve.conftest import DOCUMENTS, QUERIES, Running, serving
@@ -61,6 +63,21 @@ def test_the_thought_sees_what_the_first_pass_finds(
     streamed = choosing.post("/v1/search", {**asked, "query": QUERIES[0], "stream": True})
     last = json.loads(streamed.text.rstrip().rsplit("data: ", 1)[1])
     assert last["thoughts"][0]["text"] == expected_thoughts(over, corpus, [])[0]
+
+
+def test_all_jobs_of_a_request_have_one_deadline(
+    choosing: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[AnyJob] = []
+    engine = choosing.service.engine
+    submit = engine.submit
+    monkeypatch.setattr(engine, "submit", lambda *new: (jobs.extend(new), submit(*new)))
+    started = time.monotonic()
+    asked = {"query": QUERIES[0], "candidates": 2, "verify": 2, "think": 2, "deadline": 30}
+    assert choosing.post("/v1/search", asked).is_success
+    assert {type(job) for job in jobs} == {EncodeJob, ThinkJob, ScoreJob}
+    (deadline,) = {job.deadline for job in jobs}
+    assert started + 30 < deadline < time.monotonic() + 30
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,9 @@ def test_a_query_that_never_got_a_row_is_embedded_without_a_thought(engine: Engi
     assert float(first.embedding @ expected) > 0.99999
 
 
-def test_documents_that_are_late_get_an_error(engine: Engine, tiny_t1: T1):
-    late = rows(tiny_t1, ["a"], deadline=0.0)
+@pytest.mark.parametrize("urgent", [False, True])
+def test_rows_that_are_late_get_an_error(engine: Engine, tiny_t1: T1, urgent: bool):
+    late = rows(tiny_t1, ["a"], deadline=0.0, urgent=urgent)
     engine.submit(late)
     with pytest.raises(RequestError) as error:
         result(late)

@@ -99,6 +99,17 @@ def test_user_supplied_thoughts_and_beginnings(server: Running, tiny_t1: T1):
     assert item["thoughts"][0]["tokens"] <= 3
 
 
+def test_only_a_thought_may_end_at_the_deadline(server: Running):
+    def embed(model: str):
+        body = {"input": "who purrs?", "model": model, "deadline": 1e-9}
+        return server.post("/v1/embeddings", body)
+
+    (item,) = embed("t1-query").json()["data"]
+    assert item["thoughts"][0]["finish_reason"] == "deadline"
+    for model in ("t1-doc", "t1-query-nothink"):
+        assert embed(model).status_code == 504
+
+
 def test_search_finds_what_the_vectors_find(server: Running, tiny_t1: T1):
     body = server.post("/v1/search", {"query": QUERIES, "k": 3, "ranking": "dense"}).json()
     vectors, thoughts = offline(tiny_t1, QUERIES)

@@ -12,7 +12,7 @@ from t1_jax.generate import ContinuousBatch
 from t1_jax.retriever import T1, Provenance, ThoughtCache
 from t1_jax.serve import Metrics, ServerConfig, Service
 from t1_jax.serve.failures import RequestError
-from t1_jax.serve.service import QueryResult
+from t1_jax.serve.queries import QueryResult
 from tests.retriever.conftest import tiny_origin as tiny_origin
 from tests.serve.conftest import CONFIG, QUERIES
 
@@ -104,7 +104,7 @@ def test_texts_are_logged_only_on_request(
     service = Service(tiny_t1, config, Metrics(), name="tiny")
     try:
         (result,) = ask(service, ["my secret illness"])
-        asyncio.run(service.embed_documents(["my secret diary"]))
+        asyncio.run(service.embed_documents(["my secret diary"], deadline=service.deadline()))
         monkeypatch.setattr(ContinuousBatch, "insert", broken)
         with pytest.raises(RequestError):
             ask(service, ["my secret plan"])
