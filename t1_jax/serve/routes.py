@@ -9,7 +9,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from t1_jax import __version__
 from t1_jax.errors import T1Error
 from t1_jax.retriever import OutputFormat, Verification
 from t1_jax.serve import schemas
@@ -17,11 +16,11 @@ from t1_jax.serve.answers import embedding_body, hit_body, query_body, usage_bod
 from t1_jax.serve.body import read_body
 from t1_jax.serve.candidates import candidate_titles
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
-from t1_jax.serve.metrics import CONTENT_TYPE
 from t1_jax.serve.queries import QueryResult, ThinkOptions
 from t1_jax.serve.ranking import DocumentFilter
 from t1_jax.serve.service import Service
 from t1_jax.serve.state import ServerState
+from t1_jax.serve.status import health, info, metrics
 from t1_jax.serve.streaming import stream_query
 from t1_jax.serve.verification import check_verify, verify_on_engine
 
@@ -41,9 +40,9 @@ def routes() -> list[Route]:
         Route("/similarity", _similarity, methods=["POST"]),
         Route("/tokenize", _tokenize, methods=["POST"]),
         Route("/decode", _decode, methods=["POST"]),
-        Route("/info", _info, methods=["GET"]),
-        Route("/health", _health, methods=["GET"]),
-        Route("/metrics", _metrics, methods=["GET"]),
+        Route("/info", info, methods=["GET"]),
+        Route("/health", health, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
     ]
 
 
@@ -117,19 +116,22 @@ async def _search(request: Request) -> Response:
                 service, body, query, result, verification, deadline=options.deadline
             )
 
-        return await stream_query(
-            service, query, options, finish, thoughts=given, candidates=titles
-        )
+        stream = stream_query(service, query, options, finish, thoughts=given, candidates=titles)
+        return await _embedded(request, stream)
     results = await _embedded(
         request,
         service.embed_queries(texts, options, thoughts=given, candidates=titles, field="query"),
     )
-    found = [
-        await _search_body(
-            service, body, text, result, verification, number, deadline=options.deadline
-        )
-        for number, (text, result) in enumerate(zip(texts, results, strict=True))
-    ]
+
+    async def search() -> list[dict[str, Any]]:
+        return [
+            await _search_body(
+                service, body, text, result, verification, number, deadline=options.deadline
+            )
+            for number, (text, result) in enumerate(zip(texts, results, strict=True))
+        ]
+
+    found = await _embedded(request, search())
     return JSONResponse({"results": found, "usage": usage_body(results)})
 
 
@@ -187,7 +189,7 @@ async def _think(request: Request) -> Response:
         async def finish(result: QueryResult) -> dict[str, Any]:
             return _think_body(result, body.thought_prefix)
 
-        return await stream_query(service, body.query, options, finish)
+        return await _embedded(request, stream_query(service, body.query, options, finish))
     (result,) = await _embedded(
         request, service.embed_queries([body.query], options, field="query")
     )
@@ -263,14 +265,22 @@ async def _scores(
     reject_long: bool,
 ) -> np.ndarray:
     """The cosine of a query, after a thought, with each text."""
-    both = asyncio.gather(
-        service.embed_queries([query], options, field=fields[0]),
-        service.embed_documents(
-            texts, deadline=options.deadline, field=fields[1], reject_long=reject_long
-        ),
-    )
-    (result,), documents = await _embedded(request, both)
-    return documents.vectors @ result.vector
+
+    async def both() -> np.ndarray:
+        documents = asyncio.ensure_future(
+            service.embed_documents(
+                texts, deadline=options.deadline, field=fields[1], reject_long=reject_long
+            )
+        )
+        found = asyncio.ensure_future(service.embed_queries([query], options, field=fields[0]))
+        try:
+            await asyncio.gather(documents, found)
+        finally:  # if one fails, the other is not wanted
+            documents.cancel()
+            found.cancel()
+        return documents.result().vectors @ found.result()[0].vector
+
+    return await _embedded(request, both())
 
 
 async def _tokenize(request: Request) -> Response:
@@ -315,52 +325,6 @@ async def _decode(request: Request) -> Response:
     return JSONResponse(
         [tokenizer.decode(ids, skip_special_tokens=body.skip_special_tokens) for ids in groups]
     )
-
-
-async def _info(request: Request) -> Response:
-    service = _service(request)
-    model, config, corpus = service.model, service.config, service.corpus
-    index = None
-    if corpus is not None:
-        index = {
-            "name": corpus.name,
-            "kind": corpus.index.kind,
-            "documents": len(corpus.index.ids),
-            "ranking": corpus.default_ranking,
-            "has_texts": bool(corpus.documents),
-            "changed_on_disk": corpus.changed_on_disk,
-        }
-    return JSONResponse(
-        {
-            "model_id": service.name,
-            "model_dtype": model.decoder.options.dtype,
-            "model_type": {"embedding": {"pooling": "emb_token"}},
-            "embedding_dimensions": model.embed_dim,
-            "prompts": model.preset.name,
-            "max_input_length": model.options.max_document_tokens,
-            "max_query_length": model.options.max_query_tokens,
-            "max_client_batch_size": config.max_inputs,
-            "max_thought_tokens": config.max_thought_tokens,
-            "max_thoughts": config.max_n,
-            "index": index,
-            "examples": [] if corpus is None else list(corpus.examples),
-            "version": __version__,
-        }
-    )
-
-
-async def _health(request: Request) -> Response:
-    state: ServerState = request.app.state.server
-    status = state.status
-    return JSONResponse(
-        {"status": status}, status_code=200 if status == "ready" else 503,
-        headers={} if status == "ready" else {"Retry-After": "5"},
-    )  # fmt: skip
-
-
-async def _metrics(request: Request) -> Response:
-    state: ServerState = request.app.state.server
-    return Response(state.metrics.text(), media_type=CONTENT_TYPE)
 
 
 def _service(request: Request) -> Service:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from t1_jax.serve.failures import RequestError
 from t1_jax.serve.queries import QueryResult, ThinkOptions
@@ -33,7 +34,7 @@ async def stream_query(
 ) -> StreamingResponse:
     """An answer that sends the thoughts about a query as they are written, then what came of it.
 
-    If the client goes away, the thoughts end.
+    If the client goes away, or the call is cancelled before the first token, the thoughts end.
 
     Raises:
         RequestError: what is known to be wrong before the first token; later errors are events.
@@ -55,7 +56,11 @@ async def stream_query(
         )
     )
     task.add_done_callback(lambda _: arrived.put_nowait(None))
-    first = await arrived.get()
+    try:
+        first = await arrived.get()
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
     if first is None and (error := task.exception()) is not None:
         raise error
 
@@ -80,10 +85,23 @@ async def stream_query(
             yield _event("result", await finish(result))
         except RequestError as error:
             yield _event("error", error.body)
-        finally:
-            task.cancel()
 
-    return StreamingResponse(events(), media_type="text/event-stream", headers=_HEADERS)
+    return _Events(events(), task)
+
+
+class _Events(StreamingResponse):
+    """A stream of events about a task, which ends with the answer even if that was never begun."""
+
+    def __init__(self, events: AsyncIterator[bytes], task: "asyncio.Future[Any]") -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._task = task
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._task.cancel()
 
 
 _SILENCE: Any = object()

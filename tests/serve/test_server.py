@@ -4,7 +4,9 @@ import asyncio
 import concurrent.futures
 import dataclasses
 import json
+import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -98,20 +100,27 @@ def test_mixed_load_mixes_up_no_answers(server: Running, tiny_t1: T1):
     assert min(cosines) > 0.9999
 
 
+@dataclasses.dataclass
+class Hold:
+    """Thoughts get no more tokens once they have as many as `at`; None holds nothing."""
+
+    at: int | None = None
+
+
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Once it is set, thoughts get no token until it is cleared again."""
-    decode_chunk, is_held = ContinuousBatch.decode_chunk, threading.Event()
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hold]:
+    decode_chunk, hold = ContinuousBatch.decode_chunk, Hold()
 
     def decode(self: ContinuousBatch) -> list[tuple[RunningThought, Thought]]:
-        if not is_held.is_set():
+        most = hold.at
+        if most is None or any(len(thought.tokens) < most for thought in self._running.values()):
             return decode_chunk(self)
         time.sleep(0.02)
         return []
 
     monkeypatch.setattr(ContinuousBatch, "decode_chunk", decode)
-    yield is_held
-    is_held.clear()
+    yield hold
+    hold.at = None
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -132,34 +141,79 @@ def engine_of(running: Running) -> Engine:
     return service.engine
 
 
+def running_in(engine: Engine) -> int:
+    """Queries whose thoughts have rows."""
+    return len({id(job) for group in engine._groups.values() for job in group.jobs.values()})
+
+
 def queries_in(running: Running) -> int:
     """Queries that the engine has and did not answer."""
     engine = engine_of(running)
-    running_jobs = {id(job) for group in engine._groups.values() for job in group.jobs.values()}
-    return len(running_jobs) + len(engine._to_think)
+    return running_in(engine) + len(engine._to_think)
 
 
-def test_a_client_that_goes_away_frees_its_rows(tiny_t1: T1, corpus: Corpus):
-    config = dataclasses.replace(CONFIG, max_thought_tokens=200)
-    with serving(tiny_t1, corpus, config) as running:
-        for text in QUERIES:
-            with (
-                running.client() as client,
-                client.stream("POST", "/v1/think", json={"query": text}) as answer,
-            ):
-                for _ in answer.iter_lines():
-                    break  # read one line and go away
-            with pytest.raises(httpx2.TimeoutException):
-                httpx2.post(
-                    f"{running.url}/v1/embeddings",
-                    json={"input": f"{text} 2", "model": "t1-query"},
-                    timeout=0.05,
-                )
-        started = time.monotonic()
-        while not running.service.engine.is_idle:
-            assert time.monotonic() - started < 30
-            time.sleep(0.01)
-        assert running.post("/v1/embeddings", {"input": "a", "model": "t1-query"}).is_success
+def cancelled(running: Running) -> float:
+    (line,) = re.findall(r"^t1_cancelled_total .*", running.get("/metrics").text, re.MULTILINE)
+    return float(line.split()[1])
+
+
+def send(running: Running, path: str, body: Any) -> socket.socket:
+    """Sends a request and does not wait for the answer."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection = socket.create_connection(("127.0.0.1", running.server.port))
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "at"),
+    [
+        ("/v1/embeddings", {"input": "who swims?", "model": "t1-query"}, 2),
+        ("/v1/think", {"query": "who swims?"}, 0),  # nothing was sent yet
+        ("/v1/think", {"query": "who swims?"}, 2),
+        ("/v1/search", {"query": "who swims?", "stream": True}, 0),
+        ("/rerank", {"query": "who swims?", "texts": ["a fish"]}, 0),
+    ],
+)
+def test_a_client_that_goes_away_frees_its_rows(
+    server: Running, hold: Hold, path: str, body: Any, at: int
+):
+    before = cancelled(server)
+    hold.at = at
+    connection = send(server, path, body)
+    wait_for(lambda: running_in(server.service.engine) == 1)
+    if at and path == "/v1/think":
+        received = b""
+        while b"event: token" not in received:
+            received += connection.recv(1000)
+    connection.close()
+    wait_for(lambda: server.service.engine.is_idle)
+    assert cancelled(server) == before + 1
+
+
+def test_a_search_ends_when_its_client_goes_away(server: Running, monkeypatch: pytest.MonkeyPatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    async def search(*_: Any, **__: Any) -> Any:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(server.service, "search", search)
+    connection = send(server, "/v1/search", {"query": QUERIES, "think": "off"})
+    assert begun.wait(30)
+    connection.close()
+    assert ended.wait(30)
+
+
+def test_a_thought_ends_when_the_other_side_of_its_request_fails(server: Running, hold: Hold):
+    hold.at = 0
+    answer = server.post("/rerank", {"query": "who swims?", "texts": ["a fish", " "]})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "texts.1")
+    wait_for(lambda: server.service.engine.is_idle)
 
 
 def test_a_server_that_loads_says_so(tiny_t1: T1):
@@ -196,7 +250,7 @@ def test_a_server_that_loads_says_so(tiny_t1: T1):
 
 
 def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(
-    tiny_t1: T1, corpus: Corpus, held: threading.Event
+    tiny_t1: T1, corpus: Corpus, hold: Hold
 ):
     with (
         serving(tiny_t1, corpus) as running,
@@ -204,7 +258,7 @@ def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(
         concurrent.futures.ThreadPoolExecutor(6) as pool,
     ):
         assert client.get("/health").json() == {"status": "ready"}
-        held.set()
+        hold.at = 0
         futures = [pool.submit(embed, running, f"{text} 3") for text in [*QUERIES, "a", "b"]]
         wait_for(lambda: queries_in(running) == len(futures))  # four have rows, two wait for them
         running.server.handle_exit(signal.SIGTERM, None)
@@ -212,20 +266,20 @@ def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(
         assert (health.status_code, health.json()) == (503, {"status": "draining"})
         assert embed(running, "late").status_code == 503
         assert not any(future.done() for future in futures)
-        held.clear()
+        hold.at = None
         answers = [future.result(60) for future in futures]
         assert [answer.status_code for answer in answers] == [200] * len(futures)
         for answer in answers:
             assert len(answer.json()["data"][0]["embedding"]) == tiny_t1.embed_dim
 
 
-def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, held: threading.Event):
+def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, hold: Hold):
     config = dataclasses.replace(CONFIG, drain_seconds=0.4)
     with (
         serving(tiny_t1, None, config) as running,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
-        held.set()
+        hold.at = 0
         future = pool.submit(embed, running, "who swims?")
         wait_for(lambda: queries_in(running) == 1)
         running.server.handle_exit(signal.SIGTERM, None)
@@ -237,15 +291,13 @@ def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, held: thread
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_a_server_that_thinks(
-    tiny_t1: T1, held: threading.Event, sig: signal.Signals
-):
+def test_a_second_signal_ends_a_server_that_thinks(tiny_t1: T1, hold: Hold, sig: signal.Signals):
     config = dataclasses.replace(CONFIG, drain_seconds=60.0)
     with (
         serving(tiny_t1, None, config) as running,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
-        held.set()
+        hold.at = 0
         future = pool.submit(embed, running, "who swims?")
         wait_for(lambda: queries_in(running) == 1)
         running.server.handle_exit(sig, None)
