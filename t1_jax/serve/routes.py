@@ -1,6 +1,7 @@
 """The routes that answer with JSON: OpenAI's, those of text-embeddings-inference, and search."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from t1_jax.serve.body import read_body
 from t1_jax.serve.candidates import candidate_titles
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
 from t1_jax.serve.queries import QueryResult, ThinkOptions
-from t1_jax.serve.ranking import DocumentFilter
+from t1_jax.serve.ranking import DocumentFilter, Ranking
 from t1_jax.serve.service import Service
 from t1_jax.serve.state import ServerState
 from t1_jax.serve.status import health, info, metrics
@@ -51,12 +52,7 @@ async def _embeddings(request: Request) -> Response:
     body = await read_body(request, schemas.EmbeddingsRequest)
     texts = _texts(service, body.input)
     side, think = _side_of(service, body)
-    if body.dimensions is not None and body.dimensions > service.model.embed_dim:
-        raise invalid(
-            f"dimensions is {body.dimensions}, and the model has {service.model.embed_dim}",
-            field="dimensions",
-            hint=f"send at most {service.model.embed_dim}",
-        )
+    _check_dimensions(service, body.dimensions)
     data: list[dict[str, Any]] = [
         {"object": "embedding", "index": i, "embedding": None} for i in range(len(texts))
     ]
@@ -94,7 +90,7 @@ async def _models(request: Request) -> Response:
 async def _search(request: Request) -> Response:
     service = _service(request)
     body = await read_body(request, schemas.SearchRequest)
-    service.require_corpus()
+    ranking = service.check_search(body.k, body.ranking)
     texts = _texts(service, body.query, field="query")
     options, verification = _options(service, body), check_verify(service, body)
     if body.stream and len(texts) > 1:
@@ -108,14 +104,13 @@ async def _search(request: Request) -> Response:
             )  # fmt: skip
         first_pass = candidate_titles(service, texts, body.candidates, options, _only(body))
         titles = await _embedded(request, first_pass)
+    search = functools.partial(
+        _search_body, service, body,
+        ranking=ranking, verification=verification, deadline=options.deadline,
+    )  # fmt: skip
     if body.stream:
-        query = texts[0]
-
-        async def finish(result: QueryResult) -> dict[str, Any]:
-            return await _search_body(
-                service, body, query, result, verification, deadline=options.deadline
-            )
-
+        (query,) = texts
+        finish = functools.partial(search, query)
         stream = stream_query(service, query, options, finish, thoughts=given, candidates=titles)
         return await _embedded(request, stream)
     results = await _embedded(
@@ -123,15 +118,13 @@ async def _search(request: Request) -> Response:
         service.embed_queries(texts, options, thoughts=given, candidates=titles, field="query"),
     )
 
-    async def search() -> list[dict[str, Any]]:
+    async def search_all() -> list[dict[str, Any]]:
         return [
-            await _search_body(
-                service, body, text, result, verification, number, deadline=options.deadline
-            )
+            await search(text, result, number)
             for number, (text, result) in enumerate(zip(texts, results, strict=True))
         ]
 
-    found = await _embedded(request, search())
+    found = await _embedded(request, search_all())
     return JSONResponse({"results": found, "usage": usage_body(results)})
 
 
@@ -140,16 +133,17 @@ async def _search_body(
     body: schemas.SearchRequest,
     text: str,
     result: QueryResult,
-    verification: Verification | None,
     number: int = 0,
     *,
+    ranking: Ranking,
+    verification: Verification | None,
     deadline: float,
 ) -> dict[str, Any]:
     """The thoughts about a query and what they found."""
     given = body.thoughts[number : number + 1] if body.thoughts is not None else []
     thoughts = [(body.thought_prefix or "") + thought.text for thought in result.thoughts] or given
     hits = await service.search(
-        text, result, body.k, ranking=body.ranking, fusion=body.fusion, only=_only(body),
+        text, result, body.k, ranking=ranking, fusion=body.fusion, only=_only(body),
         thoughts=thoughts,
         verify=None
         if verification is None
@@ -157,7 +151,7 @@ async def _search_body(
     )  # fmt: skip
     return {
         "query": text,
-        "ranking": body.ranking or service.require_corpus().default_ranking,
+        "ranking": ranking,
         **query_body(result, body.thought_prefix),
         "hits": [
             hit_body(rank, hit, return_text=body.return_text) for rank, hit in enumerate(hits, 1)
@@ -209,6 +203,7 @@ async def _embed(request: Request) -> Response:
     service = _service(request)
     body = await read_body(request, schemas.EmbedRequest)
     texts = _texts(service, body.inputs, field="inputs")
+    _check_dimensions(service, body.dimensions)
     if body.prompt_name == "query":
         options = service.think_options()
         results = await _embedded(request, service.embed_queries(texts, options, field="inputs"))
@@ -423,6 +418,15 @@ def _reject_thinking(body: schemas.EmbeddingsRequest) -> None:
         raise invalid(
             f"documents are embedded without a thought, so {field} would do nothing", field=field,
             hint="leave it out",
+        )  # fmt: skip
+
+
+def _check_dimensions(service: Service, dimensions: int | None) -> None:
+    most = service.model.embed_dim
+    if dimensions is not None and dimensions > most:
+        raise invalid(
+            f"dimensions is {dimensions}, and the model has {most}", field="dimensions",
+            hint=f"send at most {most}",
         )  # fmt: skip
 
 

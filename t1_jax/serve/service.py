@@ -180,22 +180,12 @@ class Service:
             truncated=[row.truncated for row in rows],
         )
 
-    async def search(
-        self,
-        query: str,
-        found: QueryResult,
-        k: int,
-        *,
-        ranking: Ranking | None,
-        fusion: Fusion,
-        only: DocumentFilter,
-        thoughts: Sequence[str],
-        verify: Verify | None = None,
-    ) -> list[Hit]:
-        """The best documents for an embedded query; see `Corpus.search`.
+    def check_search(self, k: int, ranking: Ranking | None) -> Ranking:
+        """The ranking of a request, the index's if it does not say; called before it thinks.
 
         Raises:
-            RequestError: 404 without an index, 422 for a ranking that this index does not have.
+            RequestError: 404 without an index, 422 for a ranking that this index does not have, or
+                more documents than the server allows.
         """
         corpus = self.require_corpus()
         ranking = ranking or corpus.default_ranking
@@ -210,6 +200,22 @@ class Service:
                 f"k is {k}, and this server allows {self.config.max_k}", field="k",
                 hint=f"send at most {self.config.max_k}",
             )  # fmt: skip
+        return ranking
+
+    async def search(
+        self,
+        query: str,
+        found: QueryResult,
+        k: int,
+        *,
+        ranking: Ranking,
+        fusion: Fusion,
+        only: DocumentFilter,
+        thoughts: Sequence[str],
+        verify: Verify | None = None,
+    ) -> list[Hit]:
+        """The best documents for an embedded query, by a ranking of `check_search`."""
+        corpus = self.require_corpus()
         started = time.monotonic()
         vectors = found.vectors if fusion == "rank" else found.vector[None]
         hits = await asyncio.to_thread(

@@ -78,6 +78,32 @@ def test_what_is_wrong_is_said(
     assert words in error["message"]
 
 
+def test_a_wrong_request_is_rejected_before_anything_is_embedded(
+    tiny_t1: T1, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+):
+    vectors = dataclasses.replace(corpus, documents={}, bm25=None)
+    with serving(tiny_t1, vectors) as running:
+
+        def submit(*_: Any) -> None:
+            raise AssertionError("the engine has work")
+
+        monkeypatch.setattr(running.service.engine, "submit", submit)
+        search, embed = {"query": "who purrs?"}, {"inputs": "who purrs?", "prompt_name": "query"}
+        for path, body, field in [
+            ("/v1/search", search | {"k": 10**6}, "k"),
+            ("/v1/search", search | {"k": 10**6, "stream": True}, "k"),
+            ("/v1/search", search | {"ranking": "bm25"}, "ranking"),
+            ("/v1/search", search | {"ranking": "hybrid", "stream": True}, "ranking"),
+            ("/v1/search", search | {"verify": 2}, "verify"),
+            ("/v1/search", search | {"thoughts": ["a", "b"]}, "thoughts"),
+            ("/embed", embed | {"dimensions": 99}, "dimensions"),
+            ("/v1/embeddings", {"input": "a", "model": "t1-query", "dimensions": 99}, "dimensions"),
+        ]:
+            error = error_of(running.post(path, body), 422)
+            assert error["field"] == field
+            assert error["hint"]
+
+
 def test_malformed_bodies_and_unknown_routes(server: Running):
     with server.client() as client:
         for content in (b"{", b"\xff\xfe", b"[1, 2"):
