@@ -197,8 +197,9 @@ class Engine:
             waiting = [*self._to_think, *self._to_encode, *self._to_score, *self._incoming]
             self._waiting_tokens = sum(job.cost for job in waiting)
         self._metrics.queue(len(waiting), self._waiting_tokens)
-        running = sum(group.batch.running for group in self._groups.values())
-        self._metrics.batch_fill.set(running / self.config.rows)
+        batches = [group.batch for group in self._groups.values()]
+        rows = sum(batch.rows for batch in batches)
+        self._metrics.batch_fill.set(sum(batch.running for batch in batches) / max(rows, 1))
 
     # Thinking
 

@@ -23,7 +23,7 @@ class Metrics:
         self._phase_seconds = Histogram(
             "t1_phase_seconds",
             "Time by phase: queue and prefill of a query, decode (a chunk of the batch), encode (a "
-            "batch of rows), search.",
+            "batch of rows), score (titles of a query, for verify), search (without verify).",
             ["phase"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._tokens = Counter(
@@ -36,7 +36,9 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.batch_fill = Gauge(
-            "t1_batch_fill", "Thoughts that run, as a fraction of the rows.", registry=registry
+            "t1_batch_fill",
+            "Thoughts that run, as a fraction of the rows of all batches that are kept.",
+            registry=registry,
         )
         self.first_token = Histogram(
             "t1_first_token_seconds", "Time from arrival to the first token of a thought.",

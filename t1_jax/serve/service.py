@@ -216,13 +216,23 @@ class Service:
     ) -> list[Hit]:
         """The best documents for an embedded query, by a ranking of `check_search`."""
         corpus = self.require_corpus()
+        waited: list[float] = []
+
+        def timed(scores: Mapping[str, float]) -> dict[str, float]:
+            assert verify is not None
+            begun = time.monotonic()
+            try:
+                return verify(scores)
+            finally:
+                waited.append(time.monotonic() - begun)
+
         started = time.monotonic()
         vectors = found.vectors if fusion == "rank" else found.vector[None]
         hits = await asyncio.to_thread(
             corpus.search, query, vectors, k, ranking=ranking, fusion=fusion, only=only,
-            thoughts=thoughts, verify=verify,
+            thoughts=thoughts, verify=verify and timed,
         )  # fmt: skip
-        self.metrics.phase("search", time.monotonic() - started)
+        self.metrics.phase("search", time.monotonic() - started - sum(waited))
         return hits
 
     def require_corpus(self) -> Corpus:

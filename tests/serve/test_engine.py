@@ -124,6 +124,24 @@ def test_company_changes_no_bit_of_a_thought(engine: Engine, tiny_t1: T1):
         assert same(found, alone[number % len(QUERIES)])
 
 
+def test_the_batch_fill_is_that_of_the_batches_that_exist(tiny_t1: T1):
+    metrics = Metrics()
+    engine = Engine(tiny_t1, CONFIG, metrics)
+    fills: list[float] = []
+
+    def told(sample: int, tokens: Sequence[int]) -> None:
+        fills.append(metrics.batch_fill._value.get())
+
+    jobs = [job(tiny_t1, text, on_tokens=told) for text in QUERIES]  # as many as there are rows
+    jobs += [job(tiny_t1, text, n=2, on_tokens=told) for text in QUERIES[:2]]
+    engine.submit(*jobs)
+    engine.start()
+    for one in jobs:
+        result(one)
+    engine.stop(SECONDS)
+    assert max(fills) == 1.0  # two batches, both full
+
+
 def test_documents_are_the_offline_ones(engine: Engine, tiny_t1: T1):
     texts = [f"{text} {number}" for number in range(3) for text in DOCUMENTS.values()]
     one = rows(tiny_t1, texts)

@@ -1,11 +1,14 @@
 """`/v1/search` with verify: the ranking of `verify_run`, computed on the engine."""
 
+import re
 import threading
+import time
 
 import pytest
 
 from t1_jax.retrieval import Query
 from t1_jax.retriever import T1, Verification, verify_run
+from t1_jax.serve.jobs import AnyJob, ScoreJob
 from t1_jax.serve.ranking import Corpus
 from tests.serve.conftest import QUERIES, Running
 
@@ -35,6 +38,29 @@ def test_the_nearest_documents_are_reordered_as_offline(
         assert {hit["id"]: hit["cosine"] for hit in after["hits"]} == pytest.approx(cosines)
         moved = [name for name, score in scores.items() if abs(score - cosines[name]) > 1e-4]
         assert len(moved) >= 3  # the mutual information of each is not zero
+
+
+def test_the_time_of_scoring_is_not_that_of_the_search(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+):
+    def seconds() -> float:
+        text = server.get("/metrics").text
+        (line,) = re.findall(r'^t1_phase_seconds_sum{phase="search"} .*', text, re.MULTILINE)
+        return float(line.split()[1])
+
+    engine = server.service.engine
+    submit = engine.submit
+
+    def slow(*jobs: AnyJob) -> None:
+        time.sleep(0.5 * any(isinstance(job, ScoreJob) for job in jobs))
+        submit(*jobs)
+
+    asked = {"query": QUERIES[0], "think": "off"}
+    assert server.post("/v1/search", asked).is_success
+    before = seconds()
+    monkeypatch.setattr(engine, "submit", slow)
+    assert server.post("/v1/search", {**asked, "verify": 2}).is_success
+    assert before < seconds() < before + 0.4
 
 
 def test_many_requests_share_the_engine(server: Running):
