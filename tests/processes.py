@@ -1,6 +1,7 @@
-"""Two processes of one job on this machine."""
+"""Processes of this machine that tests start and end."""
 
 import socket
+from pathlib import Path
 
 
 def job_of_two() -> list[dict[str, str]]:
@@ -16,3 +17,15 @@ def job_of_two() -> list[dict[str, str]]:
         }
         for number in range(2)
     ]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs.
+
+    One that was killed may keep its entry in /proc: in a container, nothing may wait for it.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
