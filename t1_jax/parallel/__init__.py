@@ -10,6 +10,7 @@ from t1_jax.parallel.mesh import host_to_global as host_to_global
 from t1_jax.parallel.mesh import make_mesh_context as make_mesh_context
 from t1_jax.parallel.mesh import on_mesh as on_mesh
 from t1_jax.parallel.mesh import single_device_mesh_context as single_device_mesh_context
+from t1_jax.parallel.processes import end_process as end_process
 from t1_jax.parallel.processes import multi_host_job as multi_host_job
 from t1_jax.parallel.processes import process_store as process_store
 from t1_jax.parallel.processes import start_multi_host as start_multi_host

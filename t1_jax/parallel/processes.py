@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax._src import distributed  # JAX does not export the key-value store of its processes
@@ -104,6 +104,18 @@ def multi_host_job() -> Iterator[None]:
         watch.stop()
 
 
+def end_process(error: T1Error) -> NoReturn:
+    """Prints an error and ends this process, whatever its other threads do, and with it its job.
+
+    For a thread that finds that the main thread hangs. The exit code is that of the error.
+    """
+    _print_error(error.message, error.hint)
+    in_job = jax.distributed.is_initialized()
+    if in_job:
+        _announce(error)
+    _exit_now(_exit_code(error), wait=in_job)
+
+
 class _FailureWatch:
     """Ends this process when another one has announced a failure."""
 
@@ -115,13 +127,10 @@ class _FailureWatch:
 
     def announce(self, error: BaseException) -> None:
         """Tells the other processes why this one ends; it exits without waiting for them."""
-        code, reason = _exit_code(error), _reason(error)
-        message = f"process {self._job.process_id} of {self._job.num_processes} failed: {reason}"
-        with suppress(RuntimeError):  # another process was first
-            self._job.client.key_value_set(_FAILURE, json.dumps({"code": code, "message": message}))
+        _announce(error)
         # JAX would wait at exit for all processes, which are in a collective. The handler that is
         # registered last runs first.
-        atexit.register(_exit_now, code, wait=True)
+        atexit.register(_exit_now, _exit_code(error), wait=True)
 
     def stop(self) -> None:
         """Ends the watch, which must not outlive the connection."""
@@ -135,13 +144,28 @@ class _FailureWatch:
             except RuntimeError:  # no such key: no failure so far
                 continue
             if not self._ended.is_set():
-                print(f"error: {failure['message']}", file=sys.stderr)  # noqa: T201
-                print("  hint: this process ends with it", file=sys.stderr)  # noqa: T201
+                _print_error(failure["message"], "this process ends with it")
                 # The others read the failure from the service in process 0.
                 _exit_now(failure["code"], wait=self._job.service is not None)
 
 
-def _exit_now(code: int, *, wait: bool) -> None:
+def _announce(error: BaseException) -> None:
+    """Tells the other processes of the job that this one fails, unless one of them was first."""
+    job: Any = distributed.global_state
+    message = f"process {job.process_id} of {job.num_processes} failed: {_reason(error)}"
+    failure = json.dumps({"code": _exit_code(error), "message": message})
+    with suppress(RuntimeError):  # another process was first
+        job.client.key_value_set(_FAILURE, failure)
+
+
+def _print_error(message: str, hint: str | None) -> None:
+    """As the command line prints an error."""
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    if hint:
+        print(f"  hint: {hint}", file=sys.stderr)  # noqa: T201
+
+
+def _exit_now(code: int, *, wait: bool) -> NoReturn:
     """Ends this process, at once or after all others have had the time to read a failure."""
     if wait:
         time.sleep(2 * _POLL_SECONDS)

@@ -31,7 +31,7 @@ from t1_jax.train.rewards import dry_run_rewards
 from t1_jax.train.sources import TrainingData
 from t1_jax.train.validate import score_names
 
-FREE_KEYS = ("output", "max_minutes", "resume", "overwrite", "run")
+FREE_KEYS = ("output", "max_minutes", "watchdog_minutes", "resume", "overwrite", "run")
 """Config keys whose values may change when a run is resumed."""
 
 _TEXT, _NO_LIMIT = "x", 2**31

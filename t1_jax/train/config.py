@@ -349,6 +349,8 @@ class TrainConfig:
         tracking: where metrics go.
         health: limits on metrics beyond which a run is stopped.
         max_minutes: save and stop after this many minutes; null is no limit.
+        watchdog_minutes: end with exit code 75 if no step, decoded chunk or encoded batch is
+            complete for this many minutes, because a reward or a device hangs; null waits forever.
         resume: resume a run folder although its config was different.
         overwrite: start a new run, and remove the one in the folder.
     """
@@ -366,6 +368,7 @@ class TrainConfig:
     tracking: TrackingConfig = TrackingConfig()
     health: HealthConfig = HealthConfig()
     max_minutes: float | None = None
+    watchdog_minutes: float | None = 60.0
     resume: bool = False
     overwrite: bool = False
 
@@ -382,8 +385,10 @@ class TrainConfig:
                 hint=f"known are {', '.join(self.stages)}",
             )
         check_seed(self.seed)
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ConfigError(f"max_minutes must be above 0, got {self.max_minutes}")
+        for name in ("max_minutes", "watchdog_minutes"):
+            minutes = getattr(self, name)
+            if minutes is not None and minutes <= 0:
+                raise ConfigError(f"{name} must be above 0, got {minutes}")
         if self.resume and self.overwrite:
             raise ConfigError("resume and overwrite contradict each other", hint="set one of them")
 

@@ -13,7 +13,14 @@ from t1_jax.train.checks import (
     check_resume,
 )
 from t1_jax.train.config import TrainConfig
-from t1_jax.train.infra import Checkpoints, GracefulStop, RunFolder, bucket_of, download_run
+from t1_jax.train.infra import (
+    Checkpoints,
+    GracefulStop,
+    RunFolder,
+    Watchdog,
+    bucket_of,
+    download_run,
+)
 from t1_jax.train.model import (
     TrainableModel,
     load_trainable_model,
@@ -90,6 +97,7 @@ def train(
     log(_summary(config, data, model))
     with (
         stop,
+        Watchdog(lambda: stop.progress, config.watchdog_minutes),
         Checkpoints(folder.checkpoints, config.checkpoints) as checkpoints,
         mesh_context.activate(),
         count_compilations() as compiled,

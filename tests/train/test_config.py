@@ -76,6 +76,7 @@ def test_losses_that_contradict_themselves(fields, told):
         ({"stages": {"s1": {"data": {"seed": -1}}}}, "stages.s1.data: seed must be an integer"),
         ({"health": {"max_skipped_updates": -1}}, "health: max_skipped_updates must be at least 0"),
         ({"max_minutes": 0.0}, "max_minutes must be above 0"),
+        ({"watchdog_minutes": 0.0}, "watchdog_minutes must be above 0"),
         ({"resume": True, "overwrite": True}, "contradict each other"),
         ({"run": ["s4"]}, "unknown stages: s4"),
         ({"validation": {"queries": 0}}, "validation: queries must be at least 1"),

@@ -2,8 +2,11 @@
 
 import errno
 import gc
+import itertools
 import json
 import shutil
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +17,27 @@ import pytest
 from flax import nnx
 
 from t1_jax.errors import RetryableError, T1Error, WeightsError
-from t1_jax.train import saver
-from t1_jax.train.infra import RunFolder, Tracker, TrainingAborted
+from t1_jax.train import run, saver
+from t1_jax.train.infra import RunFolder, Tracker, TrainingAborted, Watchdog
 from t1_jax.train.optimizer import Optimizer, TrainState
 from t1_jax.train.rewards import RewardContext, register_reward
 from tests.train.toy_runs import S1, S3, Recorder, merged, run_toy, toy_config
 
 CHECKPOINTS = {"every_steps": 100}
 THREE: dict[str, Any] = {"s1": merged(S1, {"steps": 3, "validate_every": 2})}
+ASKS: dict[str, Any] = {
+    "terms": {"asks_for_tests": 1, "format": 0, "length": 0, "log_rank": 0, "gap": 0}
+}
 
 
 class Endpoint:
     """A judge that a reward asks; it is gone while `calls_left` is 0."""
 
     calls_left = -1
+
+    @staticmethod
+    def answer() -> None:
+        """Answers at once."""
 
 
 @register_reward("asks_for_tests")
@@ -36,6 +46,7 @@ def asks_for_tests(context: RewardContext) -> np.ndarray:
     if Endpoint.calls_left == 0:
         raise ConnectionError("the judge is gone")
     Endpoint.calls_left -= 1
+    Endpoint.answer()
     lengths = [[thought.reasoning_tokens for thought in group] for group in context.thoughts]
     return np.asarray(lengths, np.float64)
 
@@ -58,8 +69,7 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
 def test_a_reward_that_raises_is_named_and_the_run_goes_on_bitwise(
     toys, tmp_path, monkeypatch, prefetch
 ):
-    reward = {"terms": {"asks_for_tests": 1, "format": 0, "length": 0, "log_rank": 0, "gap": 0}}
-    stage = merged(S3, {"steps": 3, "reward": reward, "rollout": {"prefetch": prefetch}})
+    stage = merged(S3, {"steps": 3, "reward": ASKS, "rollout": {"prefetch": prefetch}})
     other = Path(shutil.copytree(toys, tmp_path / "other"))
     with monkeypatch.context() as patch:
         expected = Recorder(patch)
@@ -78,6 +88,33 @@ def test_a_reward_that_raises_is_named_and_the_run_goes_on_bitwise(
     for step in (1, 2, 3):
         assert_same(recorder.states[step], expected.states[step])
         assert recorder.positions[step] == expected.positions[step]
+
+
+def test_a_reward_that_hangs_is_named_and_ends_the_process(toys, monkeypatch):
+    asked, answered, ended, compiling = threading.Event(), threading.Event(), [], itertools.count()
+
+    def answer() -> None:
+        if Endpoint.calls_left < -2:  # after the trial before anything is loaded
+            asked.set()
+            answered.wait(30)
+
+    def end(error: RetryableError) -> None:
+        ended.append(error)
+        answered.set()
+
+    def watchdog(progress: Callable[[], int], minutes: float) -> Watchdog:
+        # A small limit counts from the question on: compiling may take longer.
+        seen = lambda: progress() if asked.is_set() else next(compiling)  # noqa: E731
+        return Watchdog(seen, minutes, end=end)
+
+    monkeypatch.setattr(Endpoint, "answer", answer)
+    monkeypatch.setattr(Endpoint, "calls_left", -1)
+    monkeypatch.setattr(run, "Watchdog", watchdog)
+    stage = merged(S3, {"steps": 1, "reward": ASKS})
+    run_toy(toy_config(toys, {"s3": stage}, validation=None, watchdog_minutes=0.5 / 60))
+    # In this test nothing ends the process, and the run goes on.
+    assert "the run is in answer" in ended[0].message
+    assert "test_failures.py:" in ended[0].message
 
 
 def fails_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception) -> None:

@@ -23,3 +23,4 @@ from t1_jax.train.infra.throughput import Meter as Meter
 from t1_jax.train.infra.tracking import Tracker as Tracker
 from t1_jax.train.infra.tracking import TrackingConfig as TrackingConfig
 from t1_jax.train.infra.tracking import require_trackers as require_trackers
+from t1_jax.train.infra.watchdog import Watchdog as Watchdog

@@ -111,6 +111,8 @@ class GracefulStop(Interrupt):
         max_minutes: time from entering the context to the deadline; None for no deadline.
 
     Attributes:
+        progress: how often the run has asked whether to stop, which it does after every piece of
+            work; see `Watchdog`.
         has_progress: whether this session has completed a step or a validation. Until then a
             deadline does not interrupt work: the next session would get no further either.
 
@@ -123,6 +125,7 @@ class GracefulStop(Interrupt):
             raise ConfigError(f"max_minutes must be above 0, got {max_minutes}")
         super().__init__(self._requested_here)
         self.max_minutes = max_minutes
+        self.progress = 0
         self.has_progress = False
         self._signal: str | None = None
         self._shared: SharedStop | None = None
@@ -139,6 +142,7 @@ class GracefulStop(Interrupt):
 
     def requested_anywhere(self) -> bool:
         """Whether the run must stop; all processes call it together and agree."""
+        self.progress += 1
         return any_process(self._is_due())
 
     def check_together(self) -> None:
@@ -152,6 +156,7 @@ class GracefulStop(Interrupt):
 
     def _requested_here(self) -> bool:
         """The same decision without a collective."""
+        self.progress += 1
         if jax.process_count() == 1:
             return self._is_due()
         return self._shared is not None and self._shared.passed()
