@@ -84,7 +84,7 @@ def internal_failure(error: Exception) -> RequestError:
 
 
 def cancelled() -> RequestError:
-    """Status 499, which nobody reads but the metrics: the client went away."""
+    """Status 499: the client went away, so only the metrics see it."""
     return RequestError(499, "cancelled", "the client went away", hint="wait for the answer")
 
 
