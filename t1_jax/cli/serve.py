@@ -54,6 +54,29 @@ def serve(
         ),
     ] = 64,
     rows: Annotated[int, typer.Option("--rows", help="Thoughts that are decoded at once.")] = 16,
+    max_inputs: Annotated[
+        int, typer.Option("--max-inputs", help="Most texts of a request.")
+    ] = 1024,
+    max_k: Annotated[int, typer.Option("--max-k", help="Most documents per query.")] = 1000,
+    max_body_mb: Annotated[
+        int, typer.Option("--max-body-mb", min=1, help="Largest body of a request, in 10^6 bytes.")
+    ] = 2,
+    max_waiting_tokens: Annotated[
+        int,
+        typer.Option(
+            "--max-waiting-tokens",
+            help="Most tokens of texts and thoughts that wait; more requests get status 429.",
+        ),
+    ] = 100_000,
+    max_connections: Annotated[
+        int, typer.Option("--max-connections", help="Most open connections; more are closed.")
+    ] = 1024,
+    deadline_seconds: Annotated[
+        float,
+        typer.Option(
+            "--deadline-seconds", help="Most time of a request; requests may ask for less."
+        ),
+    ] = 120.0,
     drain_seconds: Annotated[
         float, typer.Option("--drain-seconds", help="Time to finish requests at shutdown.")
     ] = 25.0,
@@ -95,6 +118,12 @@ def serve(
         max_thought_tokens=max_thought_tokens,
         rows=rows,
         max_n=min(8, rows),
+        max_inputs=max_inputs,
+        max_k=max_k,
+        max_body_bytes=max_body_mb * 1_000_000,
+        max_waiting_tokens=max_waiting_tokens,
+        max_connections=max_connections,
+        deadline_seconds=deadline_seconds,
         reject_long_texts=reject_long_texts,
         drain_seconds=drain_seconds,
     )

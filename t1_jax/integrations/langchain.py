@@ -11,6 +11,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field
 
+from t1_jax.integrations.metadata import hit_metadata
 from t1_jax.integrations.remote import RemoteT1
 from t1_jax.retriever import T1, Searcher
 
@@ -68,10 +69,7 @@ class T1Retriever(BaseRetriever):
             Document(
                 id=hit.id,
                 page_content=hit.text,
-                metadata={
-                    "title": hit.title, "score": hit.score, "sentence": hit.sentence,
-                    "path": None if hit.path is None else str(hit.path), "line": hit.line,
-                },
+                metadata=hit_metadata(hit) | {"score": hit.score},
             )
             for hit in hits
-        ]  # fmt: skip
+        ]

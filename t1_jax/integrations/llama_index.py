@@ -3,6 +3,7 @@
 pip install "t1_jax[llama-index]"
 """
 
+import asyncio
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -10,6 +11,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
+from t1_jax.integrations.metadata import hit_metadata
 from t1_jax.integrations.remote import RemoteT1
 from t1_jax.retriever import T1, Searcher
 
@@ -46,13 +48,19 @@ class T1Embedding(BaseEmbedding):
         return self._model.encode_query(query, **self._query_options).tolist()
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_query_embedding(query)
+        return await asyncio.to_thread(self._get_query_embedding, query)
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._model.encode_document(text).tolist()
 
+    async def _aget_text_embedding(self, text: str) -> list[float]:
+        return await asyncio.to_thread(self._get_text_embedding, text)
+
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
         return self._model.encode_document(texts).tolist()
+
+    async def _aget_text_embeddings(self, texts: list[str]) -> list[list[float]]:
+        return await asyncio.to_thread(self._get_text_embeddings, texts)
 
 
 class T1Retriever(BaseRetriever):
@@ -76,16 +84,11 @@ class T1Retriever(BaseRetriever):
         hits = self._searcher.search(query_bundle.query_str, self._k, **self._search_options)
         return [
             NodeWithScore(
-                node=TextNode(
-                    id_=hit.id,
-                    text=hit.text,
-                    metadata={
-                        "title": hit.title,
-                        "sentence": hit.sentence,
-                        "path": None if hit.path is None else str(hit.path),
-                    },
-                ),
+                node=TextNode(id_=hit.id, text=hit.text, metadata=hit_metadata(hit)),
                 score=hit.score,
             )
             for hit in hits
         ]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)

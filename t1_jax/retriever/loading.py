@@ -58,6 +58,7 @@ def load_opened(
         mesh_context,
         options=opened.options,
         provenance=opened.provenance,
+        opened=opened,
         thought_cache=thought_cache,
     )
 

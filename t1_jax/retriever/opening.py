@@ -78,11 +78,13 @@ class OpenedModel:
     """A model that is ready to load: `load` reads its weights.
 
     Attributes:
+        name: the path or name that was opened.
         resolved: checkpoint, adapter, tokenizer and prompts.
         dtype: dtype of weights and activations.
         options: lengths within the model's context, sampling, batch shapes.
     """
 
+    name: str
     resolved: ResolvedModel
     dtype: str
     options: RetrieverOptions
@@ -234,6 +236,7 @@ def open_model(
     else:
         checkpoint = open_checkpoint(path)
     return OpenedModel(
+        name=str(path_or_name),
         resolved=resolve_model(
             checkpoint, name=name, emb_token=emb_token, preset=preset, adapter=peft
         ),

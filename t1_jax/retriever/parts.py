@@ -13,7 +13,12 @@ from t1_jax.interrupt import Interrupt
 from t1_jax.model import Decoder
 from t1_jax.parallel import MeshContext
 from t1_jax.retriever.encoder import Encoder
-from t1_jax.retriever.opening import RetrieverOptions, encoder_fingerprint, thought_fingerprint
+from t1_jax.retriever.opening import (
+    OpenedModel,
+    RetrieverOptions,
+    encoder_fingerprint,
+    thought_fingerprint,
+)
 from t1_jax.retriever.resolve import Provenance, require_provenance
 from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import PromptPreset, PromptTokens, T1Tokenizer, tokenize_documents
@@ -31,6 +36,7 @@ class RetrieverParts:
         *,
         options: RetrieverOptions | None = None,
         provenance: Provenance | None = None,
+        opened: OpenedModel | None = None,
         interrupt: Interrupt | None = None,
         thought_cache: ThoughtCache | None = None,
     ) -> None:
@@ -43,6 +49,7 @@ class RetrieverParts:
             mesh_context: mesh and rules of the decoder.
             options: lengths, sampling, batch shapes.
             provenance: where the weights came from; needed for saving and for fingerprints.
+            opened: what it was loaded from; needed for `search`.
             interrupt: ends thinking and encoding early, for example when the machine is preempted.
             thought_cache: where `encode_query` looks for thoughts before it samples them.
         """
@@ -52,6 +59,7 @@ class RetrieverParts:
         self.mesh_context = mesh_context
         self.options = (options or RetrieverOptions()).within(decoder.config.max_positions)
         self.provenance = provenance
+        self.opened = opened
         shapes = dataclasses.replace(self.options.shapes, batch_divisor=mesh_context.batch_divisor)
         stop = StopTokens(emb=tokenizer.emb_token_id, eos=tuple(sorted(tokenizer.eos_ids)))
         self.thought_cache = thought_cache

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from t1_jax.errors import ConfigError, DataError
+from t1_jax.errors import ConfigError, DataError, WeightsError
 from t1_jax.generate import SamplingParams
 from t1_jax.hub import collection_folder, open_documents
 from t1_jax.progress import counted
@@ -227,6 +227,7 @@ class DenseSearch:
         encoding: settings that the index records.
         query_options: options of `T1.encode_query`.
         thought_cache: whether thoughts are read from the cache of this machine, and stored there.
+        loaded: the model with its weights, if it was loaded before.
     """
 
     source: Source
@@ -234,6 +235,7 @@ class DenseSearch:
     encoding: Mapping[str, Any]
     query_options: Mapping[str, Any]
     thought_cache: bool = True
+    loaded: T1 | None = None
 
     @property
     def is_hybrid_by_default(self) -> bool:
@@ -254,7 +256,9 @@ class DenseSearch:
         source = self.source
         if self.opened.untrained_warning is not None:
             out.warn(self.opened.untrained_warning)
-        model = self.opened.load(thought_cache=ThoughtCache() if self.thought_cache else None)
+        model = self.loaded
+        if model is None:
+            model = self.opened.load(thought_cache=ThoughtCache() if self.thought_cache else None)
         if source.root is None:
             assert source.stored is not None
             self._check_canaries(source.stored, model, out)
@@ -299,7 +303,7 @@ def open_dense(
     queries: Sequence[str],
     *,
     overrides: Mapping[str, str | None],
-    model: str | None,
+    model: str | T1 | None,
     thinking: Mapping[str, Any],
     sampling: Mapping[str, Any],
     thought_cache: bool,
@@ -314,18 +318,27 @@ def open_dense(
 
     Raises:
         IndexContractError: an index of another model.
-        ConfigError: an option contradicts the index, or a prompt does not fit the model.
+        ConfigError: an option contradicts the index or a loaded model, or a prompt does not fit the
+            model.
+        WeightsError: a loaded model that was built from parts.
     """
+    loaded = model if isinstance(model, T1) else None
     params = SamplingParams(**sampling)
     manifest = None if source.stored is None else source.stored.manifest
     record: Mapping[str, Any] = {} if manifest is None else manifest.encoding
-    name = model or record.get("model", DEFAULT_MODEL)
+    opened = None
+    if isinstance(model, T1):
+        opened = _opened(model, overrides)
+        name = opened.name
+    else:
+        name = model or record.get("model", DEFAULT_MODEL)
     if source.root is None:
         _check_overrides(source.index, record, overrides)
     elif name != record.get("model"):
         record = {}  # settings of another model
-    preset = overrides["preset"] if source.root is not None or "preset" not in record else None
-    opened = open_index_model(record, name, dtype=overrides["dtype"], preset=preset)
+    if opened is None:
+        preset = overrides["preset"] if source.root is not None or "preset" not in record else None
+        opened = open_index_model(record, name, dtype=overrides["dtype"], preset=preset)
     task, instruction = overrides["task"], overrides["instruction"]
     if task is None and instruction is None and "instruction" in record:
         instruction = record["instruction"]
@@ -351,7 +364,23 @@ def open_dense(
             **own, "thoughts": given, "instruction": instruction, "sampling": params
         },
         thought_cache=thought_cache,
+        loaded=loaded,
     )  # fmt: skip
+
+
+def _opened(model: T1, overrides: Mapping[str, str | None]) -> OpenedModel:
+    """What a loaded model was loaded from."""
+    if model.opened is None:
+        raise WeightsError(
+            "this model was built from parts, so its checkpoint is unknown",
+            hint="load it with T1.load",
+        )
+    if given := [name for name in ("dtype", "preset") if overrides[name] is not None]:
+        raise ConfigError(
+            f"the model is loaded, and its {' and '.join(given)} cannot change",
+            hint="leave it out, or give the name of the model",
+        )
+    return model.opened
 
 
 _LIMITS = ("max_query_tokens", "max_document_tokens")

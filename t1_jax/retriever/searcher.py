@@ -116,7 +116,7 @@ class Searcher:
         cls,
         source: str | Path,
         *,
-        model: str | None = None,
+        model: str | T1 | None = None,
         ranking: Ranking | None = None,
         fusion: Fusion | None = None,
         index: str | Path | None = None,
@@ -134,7 +134,8 @@ class Searcher:
         Args:
             source: a folder of text, Markdown, source code, JSONL, CSV or Parquet, one such file, a
                 collection, or an index.
-            model: path or name of the model; by default the index's, or the one in this package.
+            model: path or name of the model, or a model that is loaded and then keeps its own cache
+                of thoughts; by default the index's, or the one in this package.
             ranking: what ranks; by default vectors, and for files that the model was not trained
                 on BM25 and vectors. `bm25` loads no model.
             fusion: how a hybrid ranking combines both.

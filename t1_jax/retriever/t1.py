@@ -14,6 +14,7 @@ from t1_jax.generate import Choices, Prompt, SamplingParams, Thought
 from t1_jax.hub import EmbTokenMode, ExportOptions, ModelCardData
 from t1_jax.parallel import MeshContext
 from t1_jax.progress import track
+from t1_jax.retrieval import Hits, Ranking
 from t1_jax.retriever.candidates import shown_titles
 from t1_jax.retriever.encoder import l2_normalize, mean_embeddings
 from t1_jax.retriever.keywords import (
@@ -407,6 +408,19 @@ class T1(RetrieverParts):
         if a.shape != b.shape:
             raise DataError(f"embeddings of shapes {a.shape} and {b.shape} are not pairs")
         return (l2_normalize(a) * l2_normalize(b)).sum(axis=-1)
+
+    def search(
+        self, source: str | Path, query: str, k: int = 10, *, ranking: Ranking | None = None,
+        **options: Any,
+    ) -> Hits:  # fmt: skip
+        """The best `k` documents of files, a collection or an index for a query.
+
+        `source` and `ranking` are those of `Searcher.open`, which is better for many queries;
+        `options` and errors are those of `Searcher.search`.
+        """
+        from t1_jax.retriever.searcher import Searcher
+
+        return Searcher.open(source, model=self, ranking=ranking).search(query, k, **options)
 
     def save_pretrained(
         self,

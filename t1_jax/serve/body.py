@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect, Request
 
 from t1_jax.serve.config import ServerConfig
-from t1_jax.serve.failures import RequestError
+from t1_jax.serve.failures import RequestError, cancelled
 from t1_jax.serve.schemas import parse_body
 
 _Body = TypeVar("_Body", bound=BaseModel)
@@ -41,7 +41,7 @@ async def read_body(request: Request, schema: type[_Body]) -> _Body:
             hint="send it at once",
         ) from None  # fmt: skip
     except ClientDisconnect:
-        raise RequestError(499, "cancelled", "the client went away") from None
+        raise cancelled() from None
     if len(body) > 100_000:  # a large body would hold up the others while it is parsed
         return await asyncio.to_thread(parse_body, schema, bytes(body))
     return parse_body(schema, bytes(body))

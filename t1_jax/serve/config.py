@@ -1,5 +1,6 @@
 """What a server allows: addresses, keys and limits."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,8 @@ class ServerConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("deadline_seconds", "client_seconds", "drain_seconds", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
         for name in ("port", "chunk_steps", "turn_tokens"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")

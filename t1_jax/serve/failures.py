@@ -13,8 +13,8 @@ class RequestError(Exception):
         status: HTTP status, as in text-embeddings-inference where it has one for the case.
         type: what kind of error it is, for programs.
         message: what is wrong, for people.
-        field: the part of the request, such as `input.3`; None if it is not one part.
         hint: what to do.
+        field: the part of the request, such as `input.3`; None if it is not one part.
         retry_after: seconds after which the same request may succeed.
     """
 
@@ -24,8 +24,8 @@ class RequestError(Exception):
         type: str,
         message: str,
         *,
+        hint: str,
         field: str | None = None,
-        hint: str | None = None,
         retry_after: int | None = None,
     ) -> None:
         self.status = status
@@ -59,14 +59,33 @@ class RequestError(Exception):
         return headers
 
 
-def invalid(message: str, *, field: str | None = None, hint: str | None = None) -> RequestError:
+RETRY_HINT = "send it again after the seconds of the header Retry-After"
+
+
+def invalid(message: str, *, hint: str, field: str | None = None) -> RequestError:
     """Status 422: well-formed JSON that asks for something impossible."""
     return RequestError(422, "validation", message, field=field, hint=hint)
 
 
 def backend_failure(message: str, *, hint: str | None = None) -> RequestError:
     """Status 424: the model failed on this request."""
-    return RequestError(424, "backend", message, hint=hint)
+    return RequestError(
+        424, "backend", message,
+        hint=hint or "send it again; if it fails again, the server's log says why",
+    )  # fmt: skip
+
+
+def internal_failure(error: Exception) -> RequestError:
+    """Status 500: a bug of the server."""
+    return RequestError(
+        500, "internal", f"the server failed: {type(error).__name__}",
+        hint="report it with the traceback in the server's log",
+    )  # fmt: skip
+
+
+def cancelled() -> RequestError:
+    """Status 499: the client went away, so only the metrics see it."""
+    return RequestError(499, "cancelled", "the client went away", hint="wait for the answer")
 
 
 def overloaded(waiting: int, retry_after: int) -> RequestError:
@@ -75,18 +94,27 @@ def overloaded(waiting: int, retry_after: int) -> RequestError:
         429,
         "overloaded",
         f"{waiting:,} tokens are waiting, and the server takes no more",
-        hint="send it again after the seconds of the header Retry-After",
+        hint=RETRY_HINT,
         retry_after=retry_after,
     )
 
 
-def unavailable(state: str, *, retry_after: int = 5) -> RequestError:
-    """Status 503: the model is still loading, or the server is shutting down."""
-    return RequestError(503, "unavailable", f"the server is {state}", retry_after=retry_after)
+def unavailable(state: str) -> RequestError:
+    """Status 503: the model is still loading, failed to load, or the server is shutting down."""
+    hints = {
+        "loading": "send it again once GET /health answers with 200",
+        "draining": "send it to another server, or once this one has started again",
+    }
+    hint = hints.get(state, "start the server again; its log says what failed")
+    retry_after = 5 if state in hints else None
+    return RequestError(
+        503, "unavailable", f"the server is {state}", hint=hint, retry_after=retry_after
+    )
 
 
 def from_t1_error(error: T1Error, *, field: str | None = None) -> RequestError:
     """An error of the package, in the form of the service."""
     if isinstance(error, (ConfigError, DataError)):
-        return invalid(error.message, field=field, hint=error.hint)
+        hint = error.hint or f"change {field or 'the request'}"
+        return invalid(error.message, field=field, hint=hint)
     return backend_failure(error.message, hint=error.hint)

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from t1_jax.serve.config import API_KEY_VARIABLE, ServerConfig
-from t1_jax.serve.failures import RequestError, backend_failure
+from t1_jax.serve.failures import RequestError, internal_failure
 from t1_jax.serve.metrics import Metrics
 
 _LOG = logging.getLogger("t1_jax.serve")
@@ -71,9 +71,7 @@ class Guard:
             _LOG.exception("a bug in %s", scope["path"])
             if status:
                 raise
-            failure = backend_failure(f"the server failed: {type(error).__name__}")
-            failure.status = 500
-            await error_response(failure)(scope, receive, send_with_headers)
+            await error_response(internal_failure(error))(scope, receive, send_with_headers)
         finally:
             route = scope.get("route")
             path = getattr(route, "path", None) or "other"

@@ -16,7 +16,7 @@ from t1_jax.serve import schemas
 from t1_jax.serve.answers import embedding_body, hit_body, query_body, usage_body
 from t1_jax.serve.body import read_body
 from t1_jax.serve.candidates import candidate_titles
-from t1_jax.serve.failures import RequestError, from_t1_error, invalid
+from t1_jax.serve.failures import RequestError, cancelled, from_t1_error, invalid
 from t1_jax.serve.queries import QueryResult, ThinkOptions
 from t1_jax.serve.ranking import DocumentFilter, Ranking
 from t1_jax.serve.service import Service
@@ -206,13 +206,16 @@ async def _embed(request: Request) -> Response:
     _check_dimensions(service, body.dimensions)
     if body.prompt_name == "query":
         options = service.think_options()
-        results = await _embedded(request, service.embed_queries(texts, options, field="inputs"))
+        results = await _embedded(
+            request,
+            service.embed_queries(texts, options, field="inputs", truncate=body.truncate),
+        )
         vectors = np.stack([result.vector for result in results])
     else:
         documents = await _embedded(
             request,
             service.embed_documents(
-                texts, deadline=service.deadline(), field="inputs", reject_long=not body.truncate
+                texts, deadline=service.deadline(), field="inputs", truncate=body.truncate
             ),
         )
         vectors = documents.vectors
@@ -226,10 +229,10 @@ async def _rerank(request: Request) -> Response:
     texts = _texts(service, body.texts, field="texts")
     scores = await _scores(
         request, service, body.query, texts, service.think_options(think=body.think),
-        fields=("query", "texts"), reject_long=not body.truncate,
+        fields=("query", "texts"), truncate=body.truncate,
     )  # fmt: skip
     if not body.raw_scores:
-        scores = 1 / (1 + np.exp(-scores))  # as text-embeddings-inference has it
+        scores = 1 / (1 + np.exp(-scores))
     order = sorted(range(len(texts)), key=lambda i: (-scores[i], i))
     ranked = [{"index": i, "score": float(scores[i])} for i in order]
     if body.return_text:
@@ -241,10 +244,11 @@ async def _similarity(request: Request) -> Response:
     service = _service(request)
     body = await read_body(request, schemas.SimilarityRequest)
     texts = _texts(service, body.inputs.sentences, field="inputs.sentences")
+    parameters = body.parameters or schemas.SimilarityParameters()
     scores = await _scores(
         request, service, body.inputs.source_sentence, texts,
         service.think_options(think=body.think),
-        fields=("inputs.source_sentence", "inputs.sentences"), reject_long=False,
+        fields=("inputs.source_sentence", "inputs.sentences"), truncate=parameters.truncate,
     )  # fmt: skip
     return JSONResponse(scores.astype(float).tolist())
 
@@ -257,17 +261,19 @@ async def _scores(
     options: ThinkOptions,
     *,
     fields: tuple[str, str],
-    reject_long: bool,
+    truncate: bool | None,
 ) -> np.ndarray:
     """The cosine of a query, after a thought, with each text."""
 
     async def both() -> np.ndarray:
         documents = asyncio.ensure_future(
             service.embed_documents(
-                texts, deadline=options.deadline, field=fields[1], reject_long=reject_long
+                texts, deadline=options.deadline, field=fields[1], truncate=truncate
             )
         )
-        found = asyncio.ensure_future(service.embed_queries([query], options, field=fields[0]))
+        found = asyncio.ensure_future(
+            service.embed_queries([query], options, field=fields[0], truncate=truncate)
+        )
         try:
             await asyncio.gather(documents, found)
         finally:  # if one fails, the other is not wanted
@@ -445,7 +451,7 @@ async def _embedded(request: Request, work: Awaitable[Any]) -> Any:
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
-            raise RequestError(499, "cancelled", "the client went away")
+            raise cancelled()
         return task.result()
     finally:
         for pending in (task, gone):

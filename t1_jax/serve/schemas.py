@@ -1,6 +1,7 @@
 """Bodies of requests: what each route reads, and what is wrong with a body that does not fit."""
 
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
@@ -11,6 +12,7 @@ from t1_jax.serve.failures import RequestError, invalid
 Think = Literal["off", "auto"] | Annotated[StrictInt, Field(ge=1)]
 Texts = StrictStr | list[StrictStr]
 Positive = Annotated[StrictInt, Field(ge=1)]
+TruncationDirection = Literal["Right", "right"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -108,25 +110,45 @@ class ThinkRequest(Thinking):
 
 
 class EmbedRequest(_Request):
-    """`POST /embed`, as text-embeddings-inference has it; `prompt_name` is the side."""
+    """`POST /embed`, with the defaults of text-embeddings-inference 1.9.
+
+    Attributes:
+        inputs: one text or several.
+        prompt_name: the side of the texts; without it they are documents.
+        normalize: whether vectors have unit length.
+        truncate: whether a long text is truncated (true) or an error (false); None is the server's
+            setting, as with `--auto-truncate` there.
+        truncation_direction: which end is kept; T1 keeps the beginning.
+        dimensions: leading dimensions to keep.
+    """
 
     inputs: Texts
     prompt_name: Literal["query", "document"] | None = None
     normalize: StrictBool = True
-    truncate: StrictBool = True
-    truncation_direction: Literal["Right", "right"] = "Right"
+    truncate: StrictBool | None = None
+    truncation_direction: TruncationDirection = "right"
     dimensions: Positive | None = None
 
 
 class RerankRequest(_Request):
-    """`POST /rerank`: sorts texts by their similarity to a query, after a thought about it."""
+    """`POST /rerank`: sorts texts by their similarity to a query, after a thought about it.
+
+    Attributes:
+        query: one query.
+        texts: documents.
+        raw_scores: whether scores are cosines; else the sigmoid of the cosines.
+        return_text: whether the texts are sent back.
+        truncate: as in `EmbedRequest`, for query and texts.
+        truncation_direction: as in `EmbedRequest`.
+        think: as in `Thinking`.
+    """
 
     query: StrictStr
     texts: list[StrictStr]
-    raw_scores: StrictBool = True
+    raw_scores: StrictBool = False
     return_text: StrictBool = False
-    truncate: StrictBool = True
-    truncation_direction: Literal["Right", "right"] = "Right"
+    truncate: StrictBool | None = None
+    truncation_direction: TruncationDirection = "right"
     think: Think | None = None
 
 
@@ -137,20 +159,26 @@ class SimilarityInputs(_Request):
     sentences: list[StrictStr]
 
 
+class SimilarityParameters(_Request):
+    """Truncation, as in `EmbedRequest`; each text has its side already, so no `prompt_name`."""
+
+    truncate: StrictBool | None = None
+    truncation_direction: TruncationDirection = "right"
+
+
 class SimilarityRequest(_Request):
     """`POST /similarity`: the cosine of a query, after a thought about it, with each document."""
 
     inputs: SimilarityInputs
-    parameters: dict[str, Any] | None = None
+    parameters: SimilarityParameters | None = None
     think: Think | None = None
 
 
 class TokenizeRequest(_Request):
-    """`POST /tokenize`."""
+    """`POST /tokenize`: the tokens of texts, without the prompt around them."""
 
     inputs: Texts
     add_special_tokens: StrictBool = True
-    prompt_name: Literal["query", "document"] | None = None
 
 
 class DecodeRequest(_Request):
@@ -174,34 +202,80 @@ def parse_body(schema: type[_Body], body: bytes) -> _Body:
 
 
 def _failure(error: Any, schema: type[BaseModel]) -> RequestError:
-    """The first problem of a body; locations of unions name the alternatives, which say nothing."""
-    fields = set(schema.model_fields)
-    location = [str(part) for part in error["loc"]]
-    field = (
-        ".".join(location[:1] + [p for p in location[1:] if p.isdigit() or p in _NESTED]) or None
-    )
+    """The first problem of a body."""
     if error["type"] == "json_invalid":
         return RequestError(
             400, "malformed", f"the body is not JSON: {error['msg']}", hint="send a JSON object"
         )
+    names, inside, is_object = _place(error["loc"], schema)
+    if not names:
+        return invalid(error["msg"], hint="send a JSON object")
+    field = ".".join(names)
     if error["type"] == "extra_forbidden":
-        return invalid(
-            f"unknown field {field!r}", field=field,
-            hint=f"known are {', '.join(sorted(fields))}",
-        )  # fmt: skip
+        known = ", ".join(sorted(inside.model_fields))
+        return invalid(f"unknown field {field!r}", field=field, hint=f"known are {known}")
     if error["type"] == "missing":
         return invalid(f"the field {field!r} is missing", field=field, hint=f"add {field!r}")
-    if field is None:
-        return invalid(error["msg"], hint="send a JSON object")
-    return invalid(f"{field}: {error['msg']}", field=field, hint=_HINTS.get(location[0]))
+    if is_object:
+        hint = f"send an object with {', '.join(inside.model_fields)}"
+    else:
+        hint = _HINTS[next(name for name in reversed(names) if not name.isdigit())]
+    return invalid(f"{field}: {error['msg']}", field=field, hint=hint)
 
 
-_NESTED = {"ids", "exclude", "path", "source_sentence", "sentences"}
+def _place(
+    location: Sequence[str | int], schema: type[BaseModel]
+) -> tuple[list[str], type[BaseModel], bool]:
+    """Where a problem is: names and numbers on the way, the innermost schema, and if that is it.
+
+    Locations of unions also name the alternatives, which say nothing.
+    """
+    names: list[str] = []
+    inside, is_object = schema, True
+    for part in location:
+        if isinstance(part, int):
+            names.append(str(part))
+        elif is_object:
+            names.append(part)
+            nested = _schema_of(inside, part)
+            inside, is_object = nested or inside, nested is not None
+    return names, inside, is_object
+
+
+def _schema_of(schema: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The schema of a field that is an object."""
+    if name not in schema.model_fields:
+        return None
+    annotation = schema.model_fields[name].annotation
+    alternatives = get_args(annotation) or (annotation,)
+    return next((kind for kind in alternatives if kind in _OBJECTS), None)
+
+
+_OBJECTS = (Filter, SimilarityInputs, SimilarityParameters)
+
 _HINTS = {
-    "input": "send a string, or a list of strings",
-    "inputs": "send a string, or a list of strings",
-    "query": "send a string",
-    "think": "send off, auto, or the most tokens of a thought",
-    "input_type": "send query or document",
+    **dict.fromkeys(("k", "n", "dimensions"), "send an integer of at least 1"),
+    **dict.fromkeys(("candidates", "verify"), "send a number of documents; 0 leaves it out"),
+    **dict.fromkeys(("query", "source_sentence", "user"), "send a string"),
+    **dict.fromkeys(("input", "inputs"), "send a string, or a list of strings"),
+    **dict.fromkeys(("texts", "sentences", "thoughts"), "send a list of strings"),
+    **dict.fromkeys(("ids", "exclude"), "send a list of ids"),
+    **dict.fromkeys(("input_type", "prompt_name"), "send query or document"),
+    **dict.fromkeys(
+        (
+            "add_special_tokens", "normalize", "raw_scores", "return_text", "skip_special_tokens",
+            "stream", "truncate",
+        ),
+        "send true or false",
+    ),
+    "deadline": "send a number of seconds above 0",
     "encoding_format": "send float or base64",
-}
+    "fusion": "send mean or rank",
+    "model": "send one of the names of GET /v1/models",
+    "path": "send a pattern of paths, such as guides/*.md",
+    "ranking": "send dense, bm25 or hybrid",
+    "seed": f"send an integer from 0 to {MAX_SEED}",
+    "think": "send off, auto, or the most tokens of a thought",
+    "thought_prefix": "send a string with which the thought begins",
+    "truncation_direction": "send right: T1 keeps the beginning of a text",
+}  # fmt: skip

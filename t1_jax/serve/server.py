@@ -1,6 +1,7 @@
 """Runs the application: connections that a slow or greedy client cannot use up, and a drain."""
 
 import asyncio
+import json
 import logging
 import math
 from types import FrameType
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from t1_jax.serve.config import ServerConfig
+from t1_jax.serve.failures import RETRY_HINT, RequestError
 from t1_jax.serve.state import ServerState
 
 _LOG = logging.getLogger("t1_jax.serve")
@@ -18,11 +20,10 @@ _LOG = logging.getLogger("t1_jax.serve")
 _ANSWER_SECONDS = 5
 """Time in which the last answers must have reached their clients, after the drain."""
 
-_TOO_MANY = (
+_TOO_MANY = RequestError(503, "unavailable", "too many connections", hint=RETRY_HINT)
+_TURNED_AWAY = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n"
-    b"connection: close\r\n\r\n"
-    b'{"error":{"type":"unavailable","message":"too many connections","field":null,"hint":'
-    b'"send it again after the seconds of the header Retry-After"}}'
+    b"connection: close\r\n\r\n" + json.dumps(_TOO_MANY.body).encode()
 )
 
 
@@ -35,7 +36,7 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
-            transport.write(_TOO_MANY)
+            transport.write(_TURNED_AWAY)
             transport.close()
             return
         self._wait_for_request()

@@ -89,7 +89,10 @@ class Service:
         """
         config = self.config
         if n > config.max_n:
-            raise invalid(f"n is {n}, and this server allows {config.max_n}", field="n")
+            raise invalid(
+                f"n is {n}, and this server allows {config.max_n}", field="n",
+                hint=f"send at most {config.max_n}",
+            )  # fmt: skip
         if isinstance(think, int) and think > config.max_thought_tokens:
             raise invalid(
                 f"think is {think} tokens, and this server allows {config.max_thought_tokens}",
@@ -120,6 +123,7 @@ class Service:
         candidates: Sequence[Sequence[str]] | None = None,
         on_tokens: OnTokens | None = None,
         field: str = "input",
+        truncate: bool | None = None,
     ) -> list[QueryResult]:
         """Embeds queries, after thoughts about them; equal to `T1.encode_query`.
 
@@ -130,6 +134,7 @@ class Service:
             candidates: titles that the prompt of each query shows; see `candidate_titles`.
             on_tokens: called in the engine's thread as tokens of the only query are chosen.
             field: of the request, for errors.
+            truncate: whether a long text is truncated or an error; None is the server's setting.
 
         Raises:
             RequestError: a text that cannot be embedded, or a server that is full.
@@ -143,6 +148,7 @@ class Service:
             options,
             thinks=thinks or thoughts is not None,
             candidates=candidates,
+            truncate=truncate,
         )
         if self.config.log_texts:
             for text in texts:
@@ -162,16 +168,16 @@ class Service:
         *,
         deadline: float,
         field: str = "input",
-        reject_long: bool = False,
+        truncate: bool | None = None,
     ) -> DocumentResults:
-        """Embeds documents in one pass; equal to `T1.encode_document`.
+        """Embeds documents in one pass; equal to `T1.encode_document`; `truncate` as for queries.
 
         Raises:
             RequestError: a text that cannot be embedded, or a server that is full.
         """
         names = [_field(field, i, len(texts)) for i in range(len(texts))]
         rows = await asyncio.to_thread(self._tokenized, self.model.tokenize_documents, texts, names)
-        self._check_length(rows, names, reject=reject_long)
+        self._check_length(rows, names, truncate)
         job = EncodeJob(deadline=deadline, rows=rows, names=names)
         self.engine.submit(job)
         return DocumentResults(
@@ -256,10 +262,11 @@ class Service:
         *,
         thinks: bool,
         candidates: Sequence[Sequence[str]] | None,
+        truncate: bool | None,
     ) -> list[PromptTokens]:
         tokenize = functools.partial(self._tokenize_queries, thinks=thinks, candidates=candidates)
         prompts = self._tokenized(tokenize, texts, names)
-        self._check_length(prompts, names, reject=False)
+        self._check_length(prompts, names, truncate)
         if options.prefix is not None:
             begin = self.model.tokenizer.encode_thought(options.prefix)
             prompts = [
@@ -309,10 +316,11 @@ class Service:
             raise from_t1_error(error, field=names[0] if len(names) == 1 else None) from error
 
     def _check_length(
-        self, rows: Sequence[PromptTokens], names: Sequence[str], *, reject: bool
+        self, rows: Sequence[PromptTokens], names: Sequence[str], truncate: bool | None
     ) -> None:
+        reject = self.config.reject_long_texts if truncate is None else not truncate
         for row, name in zip(rows, names, strict=True):
-            if row.truncated and (reject or self.config.reject_long_texts):
+            if row.truncated and reject:
                 raise RequestError(
                     413, "too_long", f"{name} has too many tokens for the model", field=name,
                     hint="split the text",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from t1_jax import Searcher, T1Error
-from t1_jax.retriever import default_index_folder
+from t1_jax import T1, Searcher, T1Error
+from t1_jax.errors import ConfigError
+from t1_jax.retriever import OpenedModel, default_index_folder
 
 TEA = "# Tea\n\n## Brewing\n\nSteep green tea at 80 degrees. It is bitter otherwise.\n"
 HOW = ("--max-thought-tokens", 4, "--json")
@@ -134,6 +135,26 @@ def test_python_gives_the_answer_of_the_command(t1, notes, trained, capsys):
     assert [hit.bm25 for hit in alone.search(query, 2, think=False)] == [None, None]
     words = Searcher.open("notes/cats.csv", ranking="bm25")
     assert (words.model, [hit.line for hit in words.search("who purrs")]) == (None, [2])
+
+
+def test_a_loaded_model_searches_files_and_is_not_read_again(notes, trained, monkeypatch):
+    query = "otherwise it is bitter"
+    expected = Searcher.open("notes", model=str(trained)).search(query, max_thought_tokens=4)
+    model = T1.load(trained)
+
+    def load(*_, **__):
+        raise AssertionError("the weights are read again")
+
+    monkeypatch.setattr(OpenedModel, "load", load)
+    hits = model.search("notes", query, max_thought_tokens=4)
+    assert [(hit.id, hit.score) for hit in hits] == [(hit.id, hit.score) for hit in expected]
+    assert str(hits) == str(expected)
+    alone = model.search(
+        default_index_folder(Path("notes")), query, 2, ranking="dense", think=False
+    )
+    assert (alone.ranking, alone.thoughts, len(alone)) == ("dense", (), 2)
+    with pytest.raises(ConfigError, match="dtype cannot change"):
+        Searcher.open("notes", model=model, dtype="float32")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from t1_jax.serve import ServerConfig
 from tests.cli.conftest import Call
 from tests.compile_cache import CompileCache
 
@@ -22,6 +23,13 @@ KEY = "0123456789abcdef0123"
         (["--max-thought-tokens", "0"], "max_thought_tokens must be at least 1"),
         (["--rows", "0"], "must be at least 1"),
         (["--drain-seconds", "0"], "drain_seconds must be above 0"),
+        (["--drain-seconds", "inf"], "drain_seconds must be above 0 and finite"),
+        (["--deadline-seconds", "nan"], "deadline_seconds must be above 0"),
+        (["--max-inputs", "0"], "max_inputs must be at least 1"),
+        (["--max-k", "0"], "max_k must be at least 1"),
+        (["--max-body-mb", "0"], "max-body-mb"),
+        (["--max-waiting-tokens", "0"], "max_waiting_tokens must be at least 1"),
+        (["--max-connections", "0"], "max_connections must be at least 1"),
         (["--api-key-file", "short.txt"], "16 or more ASCII characters"),
         (["--api-key-file", "empty.txt"], "empty.txt has no key"),
         (["--api-key-file", "missing.txt"], "No such file"),
@@ -40,6 +48,30 @@ def test_what_cannot_work_is_rejected_before_loading(
     assert answer.code == 2
     assert message in answer.err
     assert "hunter2" not in answer.err
+
+
+def test_limits_are_those_of_the_options(
+    t1: Call, base_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given: list[ServerConfig] = []
+    monkeypatch.setattr("t1_jax.cli.serve._run", lambda config, *_: given.append(config))
+    monkeypatch.delenv("T1_API_KEY", raising=False)
+    limits = {
+        "--max-inputs": 3, "--max-k": 4, "--max-body-mb": 5, "--max-waiting-tokens": 6,
+        "--max-connections": 7, "--deadline-seconds": 8.5, "--drain-seconds": 9.5, "--rows": 2,
+        "--max-thought-tokens": 11,
+    }  # fmt: skip
+    options = [str(part) for limit in limits.items() for part in limit]
+    for arguments in ([], options):
+        assert t1("serve", "-m", base_model, *arguments).code == 0
+    assert given == [
+        ServerConfig(),
+        ServerConfig(
+            max_inputs=3, max_k=4, max_body_bytes=5_000_000, max_waiting_tokens=6,
+            max_connections=7, deadline_seconds=8.5, drain_seconds=9.5, rows=2, max_n=2,
+            max_thought_tokens=11,
+        ),
+    ]  # fmt: skip
 
 
 @pytest.mark.enable_socket

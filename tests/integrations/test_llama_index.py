@@ -1,11 +1,14 @@
 """LlamaIndex searches with T1; needs the extra `llama-index`."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from t1_jax.integrations.remote import RemoteT1
+from t1_jax.retrieval import Hits
 from t1_jax.retriever import T1, Searcher
 
 pytest.importorskip("llama_index.core", reason="needs t1_jax[llama-index]")
@@ -34,9 +37,54 @@ def test_an_index_ranks_as_t1_does(tiny_t1: T1):
     )
 
 
+class Slow(RemoteT1):
+    """Answers once the event loop has had a turn, or else too late."""
+
+    def __init__(self, turn: threading.Event) -> None:
+        super().__init__("http://127.0.0.1:9")
+        self._turn = turn
+
+    def encode_query(self, texts, **_):
+        assert self._turn.wait(5)
+        return np.zeros(2, np.float32)
+
+    def encode_document(self, texts):
+        assert self._turn.wait(5)
+        return np.zeros(2 if isinstance(texts, str) else (len(texts), 2), np.float32)
+
+    def search(self, query, k=10, **_):
+        assert self._turn.wait(5)
+        return Hits(query=query, ranking="dense", thoughts=(), hits=())
+
+
+@pytest.mark.parametrize("of", ["query", "text", "texts", "search"])
+def test_the_event_loop_goes_on_meanwhile(of: str):
+    turn = threading.Event()
+    model, retriever = T1Embedding(Slow(turn)), T1Retriever(Slow(turn))
+
+    async def run() -> None:
+        work = {
+            "query": lambda: model.aget_query_embedding("a"),
+            "text": lambda: model.aget_text_embedding("a"),
+            "texts": lambda: model.aget_text_embedding_batch(["a", "b"]),
+            "search": lambda: retriever.aretrieve("a"),
+        }[of]()
+        task = asyncio.ensure_future(work)
+        await asyncio.sleep(0.01)
+        turn.set()
+        await task
+
+    asyncio.run(run())
+
+
 def test_a_retriever_over_files(tmp_path: Path):
     (tmp_path / "locks.md").write_text("# Locks\n\nA lock is never released.\n")
     (tmp_path / "paths.md").write_text("# Paths\n\nA path has '..' in it.\n")
     (found,) = T1Retriever(Searcher.open(tmp_path, ranking="bm25"), k=1).retrieve("which lock?")
     assert found.node.get_content() == "A lock is never released."
-    assert found.node.metadata["path"] == str(tmp_path / "locks.md")
+    assert found.node.metadata == {
+        "title": "Locks",
+        "sentence": "A lock is never released.",
+        "path": str(tmp_path / "locks.md"),
+        "line": 3,
+    }

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError, DataError
+from t1_jax.errors import ConfigError, DataError, WeightsError
 from t1_jax.retrieval import BM25, Collection, Document, Query, build_index
 from t1_jax.retriever import T1, Searcher, Verification, verify_run
 
@@ -182,3 +184,9 @@ def test_what_would_do_nothing_is_an_error(parts, tmp_path):
         vectors.search("tea", constrained=True, verify=Verification())
     with pytest.raises(ConfigError, match="BM25 uses no model, so model, task would do nothing"):
         Searcher.open(tmp_path, ranking="bm25", model="m", task="cwe")
+
+
+def test_a_model_without_a_checkpoint_cannot_keep_an_index(tiny_t1: T1, tmp_path: Path):
+    (tmp_path / "tea.md").write_text("Green tea is bitter.\n")
+    with pytest.raises(WeightsError, match=r"hint: load it with T1\.load"):
+        tiny_t1.search(tmp_path, "tea")

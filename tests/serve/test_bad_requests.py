@@ -4,9 +4,11 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -14,9 +16,10 @@ import numpy as np
 import pytest
 
 from benchmarks.serve.connections import Flood, flood
-from t1_jax.errors import DataError
+from t1_jax.errors import ConfigError, DataError, RetryableError, WeightsError
 from t1_jax.generate import ContinuousBatch
 from t1_jax.retriever import T1
+from t1_jax.serve import failures, schemas
 from t1_jax.serve.ranking import Corpus
 from tests.serve.conftest import CONFIG, Running, serving
 
@@ -25,9 +28,81 @@ pytestmark = pytest.mark.enable_socket
 
 def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
-    error = answer.json()["error"]
+    return checked(answer.json())
+
+
+def checked(body: Any) -> dict[str, Any]:
+    """The error of a body, which says what is wrong, and what to do."""
+    error = body["error"]
     assert set(error) == {"type", "message", "field", "param", "hint"}
+    assert all(isinstance(error[name], str) and error[name] for name in ("type", "message", "hint"))
+    assert error["field"] == error["param"]
+    assert error["field"] is None or error["field"]
     return error
+
+
+REQUESTS = [
+    kind
+    for kind in vars(schemas).values()
+    if isinstance(kind, type) and issubclass(kind, schemas.BaseModel) and kind.__doc__
+    and kind.__doc__.startswith("`POST")
+]  # fmt: skip
+
+
+def fields_of(kind: type[schemas.BaseModel]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each field of a request, and of its objects, with a body in which only it is wrong."""
+    valid: dict[str, Any] = {"query": "a", "input": "a", "model": "t1-doc", "texts": ["a"]}
+    valid |= {"ids": [1], "inputs": "a"}
+    objects: dict[str, Any] = {}
+    if kind is schemas.SearchRequest:
+        objects["filter"] = schemas.Filter, {}
+    if kind is schemas.SimilarityRequest:
+        objects["parameters"] = schemas.SimilarityParameters, {}
+        sentences = {"source_sentence": "a", "sentences": ["a"]}
+        objects["inputs"] = schemas.SimilarityInputs, sentences
+        valid["inputs"] = sentences
+    valid = {name: value for name, value in valid.items() if name in kind.model_fields}
+    for name in kind.model_fields:
+        yield name, valid | {name: -1.5}
+    for name, (inner, inside) in objects.items():
+        for field in inner.model_fields:
+            yield f"{name}.{field}", valid | {name: inside | {field: -1.5}}
+
+
+def test_every_field_of_every_request_says_what_it_takes():
+    assert len(REQUESTS) == 8
+    for kind in REQUESTS:
+        for field, body in fields_of(kind):
+            with pytest.raises(failures.RequestError) as error:
+                schemas.parse_body(kind, json.dumps(body).encode())
+            assert error.value.status == 422
+            assert checked(error.value.body)["field"] == field
+            assert error.value.hint.startswith("send")
+
+
+def test_every_failure_says_what_to_do():
+    without_hint = [kind("x") for kind in (ConfigError, DataError, RetryableError, WeightsError)]
+    for error in [
+        failures.backend_failure("x"),
+        failures.cancelled(),
+        failures.overloaded(5, 3),
+        *map(failures.unavailable, ("loading", "draining", "failed")),
+        *map(failures.from_t1_error, without_hint),
+        failures.from_t1_error(DataError("x"), field="input"),
+    ]:
+        checked(error.body)
+    assert "Retry-After" in failures.overloaded(5, 3).headers
+    assert "Retry-After" not in failures.unavailable("failed").headers
+
+
+def test_a_bug_is_answered_as_one(server: Running, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("who purrs?")
+
+    monkeypatch.setattr(server.service, "check_search", broken)
+    error = error_of(server.post("/v1/search", {"query": "a"}), 500)
+    assert error["type"] == "internal"
+    assert "purrs" not in error["message"]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +138,15 @@ def error_of(answer: httpx2.Response, status: int) -> dict[str, Any]:
         ("/v1/search", {"query": "a", "k": 0}, 422, "k", ""),
         ("/v1/search", {"query": "a", "k": 10**6}, 422, "k", "allows 1000"),
         ("/v1/search", {"query": ["a", "b"], "stream": True}, 422, "stream", "one query"),
-        ("/v1/search", {"query": "a", "filter": {"idz": []}}, 422, "filter", "unknown field"),
+        ("/v1/search", {"query": "a", "filter": {"idz": []}}, 422, "filter.idz", "unknown"),
         ("/v1/think", {"query": "a", "think": "off"}, 422, "think", "cannot be off"),
         ("/rerank", {"query": "a", "texts": []}, 400, "texts", "empty"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": ["b"]},
+                         "parameters": {"prompt_name": "query"}},
+         422, "parameters.prompt_name", "unknown field"),
+        ("/tokenize", {"inputs": "a", "prompt_name": "query"}, 422, "prompt_name", "unknown field"),
+        ("/rerank", {"query": "a", "texts": ["b"], "truncation_direction": "Left"}, 422,
+         "truncation_direction", "right"),
         ("/decode", {"ids": [10**6]}, 422, "ids", "not a token id"),
         ("/embed", {"inputs": "word " * 3000, "truncate": False}, 413, "inputs", "too many tokens"),
     ],
@@ -101,7 +182,6 @@ def test_a_wrong_request_is_rejected_before_anything_is_embedded(
         ]:
             error = error_of(running.post(path, body), 422)
             assert error["field"] == field
-            assert error["hint"]
 
 
 def test_malformed_bodies_and_unknown_routes(server: Running):
@@ -233,7 +313,6 @@ def test_an_embedding_that_is_not_finite_fails_its_own_request_only(
         error = error_of(answer, 424)
         assert error["type"] == "backend"
         assert "not finite" in error["message"]
-        assert error["hint"]
 
 
 def test_a_server_without_an_index_embeds_but_does_not_search(tiny_t1: T1):
@@ -282,10 +361,18 @@ def test_thousands_of_connections_are_answered_and_leave_the_server_as_it_was(ti
     with serving(tiny_t1, None, config) as running:
         host, port = running.url.removeprefix("http://").split(":")
         connections = running.server.server_state.connections
+
+        def look() -> None:
+            kept.append(len(connections))
+            with socket.create_connection((host, int(port))) as refused:
+                head, _, body = refused.makefile("rb").read().partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 503")
+            assert checked(json.loads(body))["message"] == "too many connections"
+
         result = asyncio.run(
             flood(
                 host, int(port), 2000, patience=2.0,
-                meanwhile=lambda: kept.append(len(connections)),
+                meanwhile=look,
             )
         )  # fmt: skip
         assert result == Flood(opened=2000, turned_away=1980, held=20, refused=0)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from t1_jax.errors import ConfigError, RetryableError
+from t1_jax.errors import ConfigError, DataError, RetryableError
 from t1_jax.generate import SamplingParams
 from t1_jax.integrations.remote import RemoteT1
-from t1_jax.retriever import T1
+from t1_jax.retriever import T1, Searcher, Verification
+from t1_jax.serve.ranking import Corpus
 from tests.serve.conftest import DOCUMENTS, QUERIES, Running, assert_same_vectors
 
 pytestmark = pytest.mark.enable_socket
@@ -56,12 +57,30 @@ def test_the_client_of_this_package(server: Running, tiny_t1: T1):
     given = remote.search(QUERIES[0], 2, thoughts="It purrs.")
     assert (len(given), given.thoughts) == (2, ("It purrs.",))
     assert remote.search(QUERIES[0], think=False).thoughts == ()
+    assert remote.search(QUERIES[0], ranking="bm25").ranking == "bm25"
+    sampling = SamplingParams(temperature=0.7, seed=5)
+    several = tiny_t1.encode_query(QUERIES, n=2, max_thought_tokens=8, sampling=sampling)
+    assert_same_vectors(remote.encode_query(QUERIES, n=2, seed=5), several)
+    assert len(remote.search(QUERIES[0], n=2, seed=5, think="auto").thoughts) == 2
     with pytest.raises(ConfigError, match="allows 8"):
         remote.encode_query(QUERIES[0], max_thought_tokens=99)
+    with pytest.raises(ConfigError, match="show no candidates"):
+        remote.search(QUERIES[0], candidates=2)
+    with pytest.raises(DataError, match="empty"):
+        remote.encode_document(["a", ""])
     with pytest.raises(RetryableError, match="cannot be reached"):
         RemoteT1("http://127.0.0.1:9").search("a")
     with pytest.raises(ConfigError, match="not an address"):
         RemoteT1("localhost")
+
+
+def test_the_client_asks_for_a_verified_ranking(server: Running, corpus: Corpus, tiny_t1: T1):
+    searcher = Searcher(corpus.documents, index=corpus.index, model=tiny_t1)
+    options = {"think": False, "verify": Verification(k=3)}
+    expected = searcher.search(QUERIES[0], 4, **options)
+    found = RemoteT1(server.url).search(QUERIES[0], 4, think=False, verify=3)
+    assert [hit.id for hit in found] == [hit.id for hit in expected]
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-3)
 
 
 def test_langchain(server: Running, tiny_t1: T1):

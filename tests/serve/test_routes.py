@@ -152,18 +152,40 @@ def test_embed_rerank_and_similarity_as_in_tei(server: Running, tiny_t1: T1):
     body = {"inputs": "who purrs?", "prompt_name": "query"}
     assert_same_vectors(server.post("/embed", body).json(), query[None])
     scores = documents @ query
-    ranked = server.post("/rerank", {"query": "who purrs?", "texts": texts}).json()
-    assert [item["index"] for item in ranked] == np.argsort(-scores).tolist()
-    assert [i["score"] for i in ranked] == pytest.approx(sorted(scores)[::-1], abs=1e-4)
-    with_text = server.post(
-        "/rerank",
-        {"query": "who purrs?", "texts": texts, "return_text": True, "raw_scores": False},
-    ).json()
-    assert all(item["text"] == texts[item["index"]] for item in with_text)
-    assert all(0 < item["score"] < 1 for item in with_text)
+    asked = {"query": "who purrs?", "texts": texts}
+    ranked = server.post("/rerank", asked).json()
+    order = np.argsort(-scores).tolist()
+    assert [item["index"] for item in ranked] == order
+    sigmoids = 1 / (1 + np.exp(-scores[order]))  # the default there: raw_scores is false
+    assert [item["score"] for item in ranked] == pytest.approx(sigmoids.tolist(), abs=1e-4)
+    raw = server.post("/rerank", asked | {"return_text": True, "raw_scores": True}).json()
+    assert [item["score"] for item in raw] == pytest.approx(scores[order].tolist(), abs=1e-4)
+    assert all(item["text"] == texts[item["index"]] for item in raw)
     inputs = {"source_sentence": "who purrs?", "sentences": texts}
     served = server.post("/similarity", {"inputs": inputs}).json()
     assert served == pytest.approx(scores.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("rejects", [False, True])
+def test_long_texts_are_truncated_as_the_request_or_else_the_server_says(
+    server: Running, monkeypatch: pytest.MonkeyPatch, rejects: bool
+):
+    config = dataclasses.replace(server.service.config, reject_long_texts=rejects)
+    monkeypatch.setattr(server.service, "config", config)
+    long = "who purrs? " * 500
+    similar = {"inputs": {"source_sentence": "who purrs?", "sentences": [long]}}
+    for path, body, nested in [
+        ("/embed", {"inputs": long}, False),
+        ("/embed", {"inputs": long, "prompt_name": "query"}, False),
+        ("/rerank", {"query": "who purrs?", "texts": [long]}, False),
+        ("/rerank", {"query": long, "texts": ["A cat purrs."]}, False),
+        ("/similarity", similar, True),
+    ]:
+        for truncate in (None, True, False):
+            said = {} if truncate is None else {"truncate": truncate}
+            answer = server.post(path, body | ({"parameters": said} if nested else said))
+            truncated = not rejects if truncate is None else truncate
+            assert answer.status_code == (200 if truncated else 413), (path, truncate)
 
 
 def test_tokenize_and_decode(server: Running, tiny_t1: T1):
