@@ -68,8 +68,7 @@ from t1_jax.retrieval.load import splits_of as splits_of
 from t1_jax.retrieval.metrics import mean as mean
 from t1_jax.retrieval.metrics import score_run as score_run
 from t1_jax.retrieval.near_duplicates import NearDuplicateIndex as NearDuplicateIndex
-from t1_jax.retrieval.near_duplicates import jaccard as jaccard
-from t1_jax.retrieval.near_duplicates import shingles as shingles
+from t1_jax.retrieval.near_duplicates import NearDuplicates as NearDuplicates
 from t1_jax.retrieval.query_file import QueryFile as QueryFile
 from t1_jax.retrieval.query_file import check_query_file as check_query_file
 from t1_jax.retrieval.ranking import rank_documents as rank_documents

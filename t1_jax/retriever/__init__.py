@@ -33,6 +33,9 @@ from t1_jax.retriever.resolve import ResolvedModel as ResolvedModel
 from t1_jax.retriever.resolve import open_base as open_base
 from t1_jax.retriever.resolve import rebase_adapter as rebase_adapter
 from t1_jax.retriever.resolve import resolve_model as resolve_model
+from t1_jax.retriever.scoring import mean_log_probs as mean_log_probs
+from t1_jax.retriever.scoring import shares_prefix as shares_prefix
+from t1_jax.retriever.scoring import thought_tokens as thought_tokens
 from t1_jax.retriever.search_source import DenseSearch as DenseSearch
 from t1_jax.retriever.search_source import Source as Source
 from t1_jax.retriever.search_source import hybrid_note as hybrid_note
@@ -49,6 +52,7 @@ from t1_jax.retriever.thought_cache import thought_key as thought_key
 from t1_jax.retriever.thought_file import ThoughtCounts as ThoughtCounts
 from t1_jax.retriever.thought_file import thought_fields as thought_fields
 from t1_jax.retriever.thought_file import write_thoughts as write_thoughts
+from t1_jax.retriever.verification import NO_QUERY as NO_QUERY
 from t1_jax.retriever.verification import ThoughtScorer as ThoughtScorer
 from t1_jax.retriever.verification import Verification as Verification
 from t1_jax.retriever.verification import verify_run as verify_run

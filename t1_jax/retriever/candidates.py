@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from t1_jax.errors import ConfigError
 from t1_jax.generate import Choices
-from t1_jax.retrieval import Document, Index, first_sentence, jaccard, normalize_text, shingles
+from t1_jax.retrieval import Document, Index, NearDuplicates, first_sentence, normalize_text
 from t1_jax.text import T1Tokenizer, candidate_title
 
 _SIMILAR = 0.9
@@ -42,7 +42,11 @@ class CandidateTitles:
         self._tokenizer = tokenizer
         self._documents = documents
         self._titles: dict[str, str] = {}
-        self._shingles: dict[str, frozenset[str]] = {}
+        self._duplicates = NearDuplicates(
+            lambda name: documents[name].full_text[:_COMPARED_CHARACTERS],
+            threshold=_SIMILAR,
+            size=_SHINGLE,
+        )
 
     def __getitem__(self, name: str) -> str:
         """The title of a document, or the beginning of its text; may be empty.
@@ -75,9 +79,7 @@ class CandidateTitles:
             title = normalize_text(self[name])
             if not title or title in titles:
                 continue
-            if any(
-                jaccard(self._shingles_of(name), self._shingles_of(o)) >= _SIMILAR for o in chosen
-            ):
+            if self._duplicates.contains(chosen, name):
                 continue
             titles.add(title)
             chosen.append(name)
@@ -96,12 +98,6 @@ class CandidateTitles:
             [self._tokenizer.encode_thought(title).tolist() for title in titles],
             end=self._tokenizer.emb_token_id,
         )
-
-    def _shingles_of(self, name: str) -> frozenset[str]:
-        if name not in self._shingles:
-            text = self._documents[name].full_text[:_COMPARED_CHARACTERS]
-            self._shingles[name] = shingles(text, _SHINGLE)
-        return self._shingles[name]
 
 
 def nearest_candidates(

@@ -67,6 +67,18 @@ def _target_log_probs(
     return chosen - jax.nn.logsumexp(logits, axis=-1)
 
 
+def thought_tokens(model: "T1", thoughts: Sequence[str]) -> list[Int[np.ndarray, " _"]]:
+    """Token ids of user-supplied thoughts, truncated to `options.max_thought_tokens`.
+
+    An empty thought has only the `<emb_token>` that ends it.
+    """
+    most, end = model.options.max_thought_tokens, [model.tokenizer.emb_token_id]
+    return [
+        np.array(model.tokenizer.encode_thought(text)[:most].tolist() or end, np.int32)
+        for text in thoughts
+    ]
+
+
 def mean_log_probs(
     model: "T1",
     prompts: Sequence[Int[np.ndarray, " _"]],
@@ -87,7 +99,7 @@ def mean_log_probs(
         advance: is told of finished prompts.
     """
     decoder, mesh_context = model.decoder, model.mesh_context
-    shares = _shares_prefix(decoder)
+    shares = shares_prefix(decoder)
     buckets = model.options.buckets.within(decoder.config.max_positions)
     longest = buckets.lengths[-1]
     rows = [
@@ -135,7 +147,7 @@ def mean_log_probs(
     return result
 
 
-def _shares_prefix(decoder: Decoder) -> bool:
+def shares_prefix(decoder: Decoder) -> bool:
     """Whether the attention back end can compute a prompt and all its thoughts in one row."""
     return decoder.options.attention == "xla" and not any(decoder.config.windows)
 

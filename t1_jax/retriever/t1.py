@@ -32,7 +32,7 @@ from t1_jax.retriever.opening import (
 )
 from t1_jax.retriever.parts import RetrieverParts
 from t1_jax.retriever.saving import push_model, save_model
-from t1_jax.retriever.scoring import mean_log_probs
+from t1_jax.retriever.scoring import mean_log_probs, thought_tokens
 from t1_jax.retriever.thinking import sample_thoughts, think_in_blocks
 from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import (
@@ -284,14 +284,7 @@ class T1(RetrieverParts):
             max_tokens=self.options.max_query_tokens,
             names=[f"query {name!r}" for name in query_ids or texts],
         )
-        most, end = self.options.max_thought_tokens, [self.tokenizer.emb_token_id]
-        tokens = [
-            [
-                np.array(self.tokenizer.encode_thought(text)[:most].tolist() or end, np.int32)
-                for text in group
-            ]
-            for group in thoughts
-        ]
+        tokens = [thought_tokens(self, group) for group in thoughts]
         with track("scoring", len(texts), "queries", shown=show_progress_bar) as advance:
             return mean_log_probs(self, [row.ids for row in prompts], tokens, advance=advance)
 

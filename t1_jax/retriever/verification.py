@@ -16,7 +16,7 @@ from t1_jax.errors import ConfigError
 from t1_jax.retrieval import Document, Query, Run, rank_documents
 from t1_jax.retriever.candidates import thought_about
 
-_NO_QUERY = "?"
+NO_QUERY = "?"
 """In the place of the query where titles are scored without one; a prompt needs some text."""
 _TITLES = 64
 """Titles that are scored without a query in one row."""
@@ -52,11 +52,27 @@ class Verification:
         if not self.weight > 0:
             raise ConfigError(f"the weight of a verification must be positive, got {self.weight}")
 
-    def candidates(self, scores: Mapping[str, float]) -> list[str]:
-        """The documents of a ranking that are verified, best first."""
+    def titles(
+        self, scores: Mapping[str, float], documents: Mapping[str, Document]
+    ) -> dict[str, str]:
+        """The documents of a ranking that are verified, best first, with their titles.
+
+        Args:
+            scores: cosine of each document.
+            documents: document id -> document, at least those that are verified.
+
+        Raises:
+            ConfigError: a document is not there, so it has no title.
+        """
         names = list(scores)
         order = rank_documents(list(scores.values()), names, min(self.k, len(names)))
-        return [names[row] for row in order.tolist()]
+        chosen = [names[row] for row in order.tolist()]
+        if missing := next((name for name in chosen if name not in documents), None):
+            raise ConfigError(
+                f"the document {missing!r} has no text here, and verifying needs its title",
+                hint="search an index that stores its documents, or leave verify out",
+            )
+        return {name: thought_about(documents[name]) for name in chosen}
 
     def reorder(
         self, scores: Mapping[str, float], information: Mapping[str, float]
@@ -124,34 +140,26 @@ def verify_run(
         show_progress_bar: whether to show a bar with the time left.
 
     Raises:
-        ConfigError: a document is not there, so it has no title; or as `T1.score_thoughts`.
+        ConfigError: as `Verification.titles`, or as `T1.score_thoughts`.
     """
-    names = [verification.candidates(run[query.id]) for query in queries]
-    if missing := next((name for group in names for name in group if name not in documents), None):
-        raise ConfigError(
-            f"the document {missing!r} has no text here, and verifying needs its title",
-            hint="search an index that stores its documents, or leave verify out",
-        )
-    groups = [[thought_about(documents[name]) for name in group] for group in names]
-    titles = list(dict.fromkeys(title for group in groups for title in group))
+    groups = [verification.titles(run[query.id], documents) for query in queries]
+    titles = list(dict.fromkeys(title for group in groups for title in group.values()))
     parts = [titles[start : start + _TITLES] for start in range(0, len(titles), _TITLES)]
-    prior = model.score_thoughts(
-        [_NO_QUERY] * len(parts), parts, task=task, instruction=instruction
-    )
+    prior = model.score_thoughts([NO_QUERY] * len(parts), parts, task=task, instruction=instruction)
     prior_of = dict(zip(titles, (value for part in prior for value in part.tolist()), strict=True))
     scores = model.score_thoughts(
         [query.text for query in queries],
-        groups,
+        [list(group.values()) for group in groups],
         task=task,
         instruction=instruction,
         query_ids=[query.id for query in queries],
         show_progress_bar=show_progress_bar,
     )
     run_of: Run = {}
-    for query, group, thoughts, log_probs in zip(queries, names, groups, scores, strict=True):
+    for query, group, log_probs in zip(queries, groups, scores, strict=True):
         information = {
             name: log_prob - prior_of[title]
-            for name, title, log_prob in zip(group, thoughts, log_probs.tolist(), strict=True)
+            for (name, title), log_prob in zip(group.items(), log_probs.tolist(), strict=True)
         }
         run_of[query.id] = verification.reorder(run[query.id], information)
     return run_of

@@ -9,12 +9,11 @@ import numpy as np
 from t1_jax.errors import T1Error
 from t1_jax.serve.failures import from_t1_error, invalid
 from t1_jax.serve.queries import ThinkOptions
-from t1_jax.serve.ranking import DocumentFilter
 from t1_jax.serve.service import Service
 
 
 async def candidate_titles(
-    service: Service, texts: Sequence[str], k: int, options: ThinkOptions, only: DocumentFilter
+    service: Service, texts: Sequence[str], k: int, options: ThinkOptions, excluded: Sequence[int]
 ) -> list[list[str]]:
     """Titles of the `k` documents that each query finds without a thought, for its prompt.
 
@@ -39,6 +38,6 @@ async def candidate_titles(
     found = await service.embed_queries(texts, without, field="query")
     vectors = np.stack([result.vector for result in found])
     try:
-        return await asyncio.to_thread(corpus.candidates, service.titles, vectors, k, only)
+        return await asyncio.to_thread(corpus.candidates, service.titles, vectors, k, excluded)
     except T1Error as error:
         raise from_t1_error(error, field="candidates") from error

@@ -1,33 +1,31 @@
 """The engine: one thread that owns the device, and in which all requests share their batches.
 
 A turn of the engine: drop what is no longer wanted, end what is out of time, admit queries to free
-rows, decode one chunk, encode rows in one pass, score the given thoughts of one request. Prefill
-and encoding share a budget of tokens per turn, so a long list of documents never holds up the
-thoughts that are running.
+rows, decode one chunk, and run one forward pass over rows to embed or thoughts to score. Prefill
+and passes have a budget of tokens per turn, so a long list of documents never holds up the thoughts
+that are running.
 """
 
+import asyncio
 import dataclasses
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from t1_jax.errors import DataError
 from t1_jax.generate import ContinuousBatch, FinishReason, RunningThought, SamplingParams, Thought
 from t1_jax.retriever import T1
 from t1_jax.serve.adaptive import Settling
 from t1_jax.serve.config import ServerConfig
-from t1_jax.serve.failures import (
-    RequestError,
-    backend_failure,
-    overloaded,
-    unavailable,
-)
-from t1_jax.serve.jobs import AnyJob, EncodeJob, ScoreJob, ThinkJob, fail, succeed
+from t1_jax.serve.failures import RequestError, backend_failure, overloaded, unavailable
+from t1_jax.serve.forward import ForwardPasses
+from t1_jax.serve.jobs import AnyJob, EncodeJob, ThinkJob, fail, succeed
 from t1_jax.serve.metrics import Metrics
 
 _LOG = logging.getLogger("t1_jax.serve")
@@ -57,7 +55,7 @@ class Engine:
     Attributes:
         config: limits.
         chunk_steps: decoding steps of a chunk.
-        turn_tokens: tokens that are prefilled and encoded in a turn.
+        turn_tokens: tokens that are prefilled, encoded or scored in a turn.
     """
 
     def __init__(self, model: T1, config: ServerConfig, metrics: Metrics) -> None:
@@ -70,8 +68,7 @@ class Engine:
         self._shapes = model.options.shapes
         self._groups: dict[_GroupKey, _Group] = {}
         self._to_think: list[ThinkJob] = []
-        self._to_encode: list[EncodeJob] = []
-        self._to_score: list[ScoreJob] = []
+        self._forward = ForwardPasses(model, metrics, self.turn_tokens)
         self._settling: dict[RunningThought, Settling] = {}
         self._condition = threading.Condition()
         self._incoming: list[AnyJob] = []
@@ -138,6 +135,21 @@ class Engine:
         for job in jobs:
             job.future.add_done_callback(lambda _: self.wake())
 
+    async def run(self, *jobs: AnyJob) -> list[Any]:
+        """The results of the jobs of one request; cancels them all if one fails.
+
+        Raises:
+            RequestError: as `submit`, or what a job failed with.
+        """
+        self.submit(*jobs)
+        futures: list[Future[Any]] = [job.future for job in jobs]
+        try:
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
     def wake(self) -> None:
         """Makes an idle engine look at its jobs again, as one may have been cancelled."""
         with self._condition:
@@ -146,7 +158,7 @@ class Engine:
     @property
     def _has_work(self) -> bool:
         groups = list(self._groups.values())  # other threads ask too
-        waits = self._to_think or self._to_encode or self._to_score
+        waits = self._to_think or self._forward.jobs
         return bool(waits or any(group.jobs for group in groups))
 
     def _run(self) -> None:
@@ -160,10 +172,8 @@ class Engine:
                 for job in self._incoming:
                     if isinstance(job, ThinkJob):
                         self._to_think.append(job)
-                    elif isinstance(job, EncodeJob):
-                        self._to_encode.append(job)
                     else:
-                        self._to_score.append(job)
+                        self._forward.jobs.append(job)
                 self._incoming = []
                 self._in_turn = True
             try:
@@ -186,15 +196,14 @@ class Engine:
         for key, group in list(self._groups.items()):
             if group.jobs:
                 spent += self._guarded(key, group, self._decode)
-        spent += self._encode(max(budget - spent, 1))
-        spent += self._score()
+        spent += self._forward.run(max(budget - spent, 1))
         self._drop_empty_groups()
         seconds = time.monotonic() - started
         if spent and seconds > 0:
             rate = spent / seconds
             self._tokens_per_second += 0.1 * (rate - self._tokens_per_second)
         with self._condition:
-            waiting = [*self._to_think, *self._to_encode, *self._to_score, *self._incoming]
+            waiting = [*self._to_think, *self._forward.jobs, *self._incoming]
             self._waiting_tokens = sum(job.cost for job in waiting)
         self._metrics.queue(len(waiting), self._waiting_tokens)
         batches = [group.batch for group in self._groups.values()]
@@ -324,12 +333,7 @@ class Engine:
         for job in [job for job in self._to_think if job.deadline <= now]:
             self._to_think.remove(job)
             self._embed_without_thought(job)
-        for job in [job for job in self._to_encode if job.deadline <= now]:
-            self._to_encode.remove(job)
-            fail(job, _out_of_time())
-        for job in [job for job in self._to_score if job.deadline <= now]:
-            self._to_score.remove(job)
-            fail(job, _out_of_time())
+        self._forward.end_overdue(now)
 
     def _end_overdue_of(self, group: _Group) -> int:
         now = time.monotonic()
@@ -361,81 +365,7 @@ class Engine:
 
         encode = EncodeJob(deadline=math.inf, rows=[row], names=[job.prompt.query_id], urgent=True)
         encode.future.add_done_callback(lambda _: done(encode))
-        self._to_encode.append(encode)
-
-    # Encoding
-
-    def _encode(self, budget: int) -> int:
-        """Rows up to the budget, at least one, in one call; returns their tokens."""
-        chosen: list[tuple[EncodeJob, int]] = []
-        spent = 0
-        for job in sorted(self._to_encode, key=lambda job: (not job.urgent, job.order)):
-            for index in range(len(job.rows)):
-                if index in job.vectors:
-                    continue
-                if chosen and spent + len(job.rows[index].ids) > budget:
-                    break
-                chosen.append((job, index))
-                spent += len(job.rows[index].ids)
-            if spent >= budget:
-                break
-        if not chosen:
-            return 0
-        started = time.monotonic()
-        for job in {id(job): job for job, _ in chosen}.values():
-            if not job.attempts:
-                job.attempts = 1
-                self._metrics.phase("queue", started - job.submitted)
-        self._encode_rows(chosen)
-        self._metrics.phase("encode", time.monotonic() - started)
-        self._metrics.tokens("document", spent)
-        for job in {id(job): job for job, _ in chosen}.values():
-            if len(job.vectors) == len(job.rows):
-                self._to_encode.remove(job)
-                succeed(job, np.stack([job.vectors[i] for i in range(len(job.rows))]))
-            elif job.future.done():
-                self._to_encode.remove(job)
-        return spent
-
-    def _encode_rows(self, chosen: list[tuple[EncodeJob, int]]) -> None:
-        """Encodes rows together; if that fails, one by one, so that only the bad one fails."""
-        try:
-            vectors = self._model.encoder.encode(
-                [job.rows[index] for job, index in chosen],
-                names=[job.names[index] for job, index in chosen],
-                description="rows",
-            )
-        except Exception as error:
-            if len(chosen) > 1:
-                for one in chosen:
-                    self._encode_rows([one])
-                return
-            if isinstance(error, DataError):  # the texts were checked before: not finite
-                error = backend_failure(error.message, hint=error.hint)
-            fail(chosen[0][0], error)
-            return
-        for (job, index), vector in zip(chosen, vectors, strict=True):
-            job.vectors[index] = vector
-
-    # Scoring
-
-    def _score(self) -> int:
-        """The thoughts of the request that waits longest, in one call; returns their tokens."""
-        if not self._to_score:
-            return 0
-        job = self._to_score.pop(0)
-        started = time.monotonic()
-        self._metrics.phase("queue", started - job.submitted)
-        try:
-            scores = self._model.score_thoughts(
-                job.texts, job.thoughts, instruction=job.instruction
-            )
-        except Exception as error:  # whatever is wrong, the other jobs go on
-            fail(job, error)
-        else:
-            succeed(job, scores)
-        self._metrics.phase("score", time.monotonic() - started)
-        return job.cost
+        self._forward.jobs.append(encode)
 
     # What goes wrong
 
@@ -465,19 +395,20 @@ class Engine:
             self._settling.pop(thought, None)
 
     def _drop_cancelled(self) -> None:
-        self._to_think = [job for job in self._to_think if not job.future.done()]
-        self._to_encode = [job for job in self._to_encode if not job.future.done()]
-        self._to_score = [job for job in self._to_score if not job.future.done()]
+        waiting: list[AnyJob] = [*self._to_think, *self._forward.jobs]
+        dropped = {job for job in waiting if job.future.done()}
+        self._to_think = [job for job in self._to_think if job not in dropped]
+        self._forward.jobs = [job for job in self._forward.jobs if job not in dropped]
         for group in self._groups.values():
-            for job in list(group.jobs.values()):
-                if job.future.done():
-                    self._drop(group, job)
-                    self._metrics.cancelled.inc()
+            for job in {job for job in group.jobs.values() if job.future.done()}:
+                self._drop(group, job)
+                dropped.add(job)
+        self._metrics.cancelled.inc(sum(job.future.cancelled() for job in dropped))
 
     def _fail_all(self, error: RequestError) -> None:
-        jobs: list[AnyJob] = [*self._to_think, *self._to_encode, *self._to_score]
+        jobs: list[AnyJob] = [*self._to_think, *self._forward.jobs]
         jobs += [job for group in self._groups.values() for job in group.jobs.values()]
-        self._to_think, self._to_encode, self._to_score = [], [], []
+        self._to_think, self._forward.jobs = [], []
         self._groups, self._settling = {}, {}
         for job in jobs:
             fail(job, error)
@@ -490,10 +421,3 @@ class Engine:
             for key, group in self._groups.items()
             if group.jobs or (group.last_used > oldest and key[2] is None)
         }
-
-
-def _out_of_time() -> RequestError:
-    return RequestError(
-        504, "deadline", "the time of the request is over",
-        hint="send fewer texts, or allow more time",
-    )  # fmt: skip

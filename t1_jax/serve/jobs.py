@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from t1_jax.errors import T1Error
 from t1_jax.generate import Prompt, RunningThought, Thought
@@ -103,21 +103,24 @@ class EncodeJob(Job):
 
 @dataclass(kw_only=True, eq=False)
 class ScoreJob(Job):
-    """Given thoughts about queries, of which the model says how likely they are.
+    """Given thoughts about one query, of which the model says how likely they are.
 
     Attributes:
-        texts: queries.
-        thoughts: about each query.
-        instruction: of the queries; None for the preset's.
-        cost: about as many tokens as it takes.
-        future: what `T1.score_thoughts` gives.
+        prompt: token ids of the query's prompt.
+        thoughts: token ids of each thought, none empty.
+        scores: of the thoughts that are scored already.
+        future: their mean log-probabilities, as `T1.score_thoughts` gives them.
     """
 
-    texts: Sequence[str]
-    thoughts: Sequence[Sequence[str]]
-    instruction: str | None
-    cost: int
-    future: "Future[list[Float[np.ndarray, ' _']]]" = field(default_factory=Future)
+    prompt: Int[np.ndarray, " _"]
+    thoughts: Sequence[Int[np.ndarray, " _"]]
+    scores: list[float] = field(default_factory=list)
+    future: "Future[list[float]]" = field(default_factory=Future)
+
+    @property
+    def cost(self) -> int:
+        """Tokens that are left."""
+        return len(self.prompt) + sum(map(len, self.thoughts[len(self.scores) :]))
 
 
 AnyJob = ThinkJob | EncodeJob | ScoreJob

@@ -27,7 +27,10 @@ class Metrics:
             ["phase"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._tokens = Counter(
-            "t1_tokens", "Tokens by kind: prompt, thought, document.", ["kind"], registry=registry
+            "t1_tokens",
+            "Tokens by kind: prompt, thought, document, title.",
+            ["kind"],
+            registry=registry,
         )
         self._queue_jobs = Gauge("t1_queue_jobs", "Jobs that wait.", registry=registry)
         self._queue_tokens = Gauge("t1_queue_tokens", "Tokens that wait.", registry=registry)
@@ -47,7 +50,11 @@ class Metrics:
         self.thought_tokens = Histogram(
             "t1_thought_tokens", "Tokens of a thought.", buckets=_TOKENS, registry=registry
         )
-        self.cancelled = Counter("t1_cancelled", "Jobs whose client went away.", registry=registry)
+        self.cancelled = Counter(
+            "t1_cancelled",
+            "Jobs that were cancelled: the client went away, or another job of the request failed.",
+            registry=registry,
+        )
         self.failures = Counter(
             "t1_decode_failures", "Chunks that failed and were tried again.", registry=registry
         )

@@ -1,6 +1,7 @@
 """Ranks the documents of an index for query embeddings that are known already."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,18 +17,16 @@ from t1_jax.retrieval import (
     Index,
     Query,
     Ranking,
+    Run,
     best_sentence,
     fuse_runs,
 )
 from t1_jax.retrieval import Fusion as RankFusion
-from t1_jax.retriever import CandidateTitles, nearest_candidates
+from t1_jax.retriever import CandidateTitles, Verification, nearest_candidates
 
 Fusion = Literal["mean", "rank"]
 
 _DEPTH = 100
-
-Verify = Callable[[Mapping[str, float]], dict[str, float]]
-"""Document id -> cosine, reordered: document id -> score, best first."""
 """Documents of each ranking that a fusion is made of, at least."""
 _QUERY = "query"
 
@@ -60,6 +59,49 @@ class DocumentFilter:
     def is_empty(self) -> bool:
         """Whether it lets every document pass."""
         return not self.ids and not self.exclude and self.path is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How queries are searched for; see `schemas.SearchRequest`.
+
+    Attributes:
+        k: documents per query.
+        ranking: `dense` needs no texts; the others need BM25.
+        fusion: how several thoughts become one ranking: `mean` of the vectors, or reciprocal `rank`
+            fusion.
+        verification: how dense rankings are verified; None if they are not.
+        excluded: rows of the index that must not be found.
+        deadline: time of `time.monotonic` at which the request must end.
+    """
+
+    k: int
+    ranking: Ranking
+    fusion: Fusion
+    verification: Verification | None
+    excluded: Sequence[int]
+    deadline: float
+
+    @property
+    def depth(self) -> int:
+        """Documents of each ranking, before fusion and verification."""
+        return max(self.k, _DEPTH, 0 if self.verification is None else self.verification.k)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rankings:
+    """What was found for one query, each ranking best first.
+
+    Attributes:
+        bm25: document id -> score; empty if the ranking is `dense`.
+        dense: document id -> cosine, or reciprocal rank score of several vectors; empty if the
+            ranking is `bm25`.
+        has_cosines: whether `dense` has cosines.
+    """
+
+    bm25: Mapping[str, float]
+    dense: Mapping[str, float]
+    has_cosines: bool
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,57 +142,82 @@ class Corpus:
         """The ranking of a request that does not ask for one."""
         return "hybrid" if self.hybrid_by_default and self.bm25 is not None else "dense"
 
-    def search(
+    def excluded(self, only: DocumentFilter) -> list[int]:
+        """Rows of the index that a filter keeps out."""
+        if only.is_empty:
+            return []
+        return [
+            row
+            for row, name in enumerate(self.index.ids)
+            if not only.allows(name, self.documents.get(name))
+        ]
+
+    def retrieve(
         self,
-        query: str,
-        vectors: Float[np.ndarray, "G D"],
-        k: int,
-        *,
-        ranking: Ranking,
-        fusion: Fusion = "mean",
-        only: DocumentFilter | None = None,
-        thoughts: Sequence[str] = (),
-        verify: Verify | None = None,
-    ) -> list[Hit]:
-        """The top `k` documents, best first.
+        queries: Sequence[str],
+        vectors: Sequence[Float[np.ndarray, "_ D"]],
+        options: SearchOptions,
+    ) -> list[Rankings]:
+        """The nearest documents of each query.
 
         Args:
-            query: for BM25 and for the sentence that is shown.
-            vectors: one for `fusion="mean"`; one of each thought for `fusion="rank"`.
-            k: number of documents.
-            ranking: `dense` needs no texts; the others need `bm25`.
-            fusion: how several vectors become one ranking: `rank` is reciprocal rank fusion.
-            only: which documents may be found.
-            thoughts: texts that the shown sentence should match too.
-            verify: reorders the documents that one vector finds, before any fusion.
+            queries: for BM25.
+            vectors: of each query; the rankings of several vectors are fused by reciprocal ranks.
+            options: which rankings, their depth, and rows that must not be found.
         """
-        excluded = self._excluded(only)
-        depth = max(k, _DEPTH)
-        lexical: dict[str, float] = {}
-        dense: dict[str, float] = {}
-        if ranking != "dense":
+        names = [str(i) for i in range(len(queries))]
+        depth, excluded = options.depth, options.excluded
+        lexical: Run = {name: {} for name in names}
+        dense: Run = {name: {} for name in names}
+        if options.ranking != "dense":
             assert self.bm25 is not None
-            names = {_QUERY: {self.index.ids[row] for row in excluded}}
-            lexical = self.bm25.search([Query(id=_QUERY, text=query)], depth, names)[_QUERY]
-        if ranking != "bm25":
-            rows = [excluded for _ in vectors]
-            found = self.index.search(vectors, depth, rows)
-            runs = found.to_run([str(i) for i in range(len(vectors))], self.index.ids)
-            by_thought = [{_QUERY: run} for run in runs.values()]
-            dense = by_thought[0][_QUERY]
-            if len(by_thought) > 1:
-                dense = fuse_runs(by_thought, depth, RankFusion(method="rrf"))[_QUERY]
-        ordered = dense if verify is None else verify(dense)
-        if ranking == "hybrid":
-            scores = fuse_runs([{_QUERY: lexical}, {_QUERY: ordered}], k)[_QUERY]
+            hidden = {self.index.ids[row] for row in excluded}
+            asked = [Query(id=name, text=text) for name, text in zip(names, queries, strict=True)]
+            lexical = self.bm25.search(asked, depth, dict.fromkeys(names, hidden))
+        if options.ranking != "bm25":
+            table = np.concatenate(list(vectors))
+            found = self.index.search(table, depth, [excluded] * len(table))
+            runs = iter(found.to_run([str(i) for i in range(len(table))], self.index.ids).values())
+            dense = {
+                name: _fused(list(itertools.islice(runs, len(group))), depth)
+                for name, group in zip(names, vectors, strict=True)
+            }
+        return [
+            Rankings(bm25=lexical[name], dense=dense[name], has_cosines=len(group) == 1)
+            for name, group in zip(names, vectors, strict=True)
+        ]
+
+    def hits(
+        self,
+        query: str,
+        found: Rankings,
+        options: SearchOptions,
+        *,
+        verified: Mapping[str, float] | None = None,
+        thoughts: Sequence[str] = (),
+    ) -> list[Hit]:
+        """The best documents for a query, best first.
+
+        Args:
+            query: for the sentence that is shown.
+            found: what `retrieve` found.
+            options: how many documents, and which ranking.
+            verified: `found.dense` after verification; None without one.
+            thoughts: texts that the shown sentence should match too.
+        """
+        dense = found.dense if verified is None else verified
+        if options.ranking == "hybrid":
+            runs = [{_QUERY: dict(found.bm25)}, {_QUERY: dict(dense)}]
+            scores = fuse_runs(runs, options.k)[_QUERY]
         else:
-            scores = dict(list((lexical if ranking == "bm25" else ordered).items())[:k])
+            ranking = found.bm25 if options.ranking == "bm25" else dense
+            scores = dict(itertools.islice(ranking.items(), options.k))
         return [
             Hit(
                 id=name,
                 score=score,
-                bm25=lexical.get(name),
-                cosine=dense.get(name) if len(vectors) == 1 else None,
+                bm25=found.bm25.get(name),
+                cosine=found.dense.get(name) if found.has_cosines else None,
                 document=(document := self.documents.get(name)),
                 snippet=document and best_sentence(document, query, thoughts),
             )
@@ -162,25 +229,21 @@ class Corpus:
         titles: CandidateTitles,
         vectors: Float[np.ndarray, "B D"],
         k: int,
-        only: DocumentFilter,
+        excluded: Sequence[int],
     ) -> list[list[str]]:
         """Titles of the nearest documents of each vector that may be found, best first.
 
         Raises: as `nearest_candidates`.
         """
-        excluded = [self._excluded(only)] * len(vectors)
-        names = nearest_candidates(titles, self.index, vectors, k, excluded)
+        names = nearest_candidates(titles, self.index, vectors, k, [excluded] * len(vectors))
         return [[titles[name] for name in group] for group in names]
 
-    def _excluded(self, only: DocumentFilter | None) -> list[int]:
-        """Rows that the filter keeps out."""
-        if only is None or only.is_empty:
-            return []
-        return [
-            row
-            for row, name in enumerate(self.index.ids)
-            if not only.allows(name, self.documents.get(name))
-        ]
+
+def _fused(runs: Sequence[dict[str, float]], depth: int) -> dict[str, float]:
+    """One ranking of those of the thoughts about a query."""
+    if len(runs) == 1:
+        return runs[0]
+    return fuse_runs([{_QUERY: run} for run in runs], depth, RankFusion(method="rrf"))[_QUERY]
 
 
 def _state_of(manifest: Path | None) -> tuple[int, int] | None:

@@ -11,19 +11,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from t1_jax.errors import T1Error
-from t1_jax.retriever import OutputFormat, Verification
+from t1_jax.retriever import OutputFormat
 from t1_jax.serve import schemas
 from t1_jax.serve.answers import embedding_body, hit_body, query_body, usage_body
 from t1_jax.serve.body import read_body
 from t1_jax.serve.candidates import candidate_titles
 from t1_jax.serve.failures import RequestError, cancelled, from_t1_error, invalid
 from t1_jax.serve.queries import QueryResult, ThinkOptions
-from t1_jax.serve.ranking import DocumentFilter, Ranking
+from t1_jax.serve.ranking import DocumentFilter, SearchOptions
 from t1_jax.serve.service import Service
 from t1_jax.serve.state import ServerState
 from t1_jax.serve.status import health, info, metrics
 from t1_jax.serve.streaming import stream_query
-from t1_jax.serve.verification import check_verify, verify_on_engine
 
 QUERY, QUERY_NO_THINK, DOCUMENT = "t1-query", "t1-query-nothink", "t1-doc"
 """Names of the model for clients that have no field for the side of a text."""
@@ -90,82 +89,73 @@ async def _models(request: Request) -> Response:
 async def _search(request: Request) -> Response:
     service = _service(request)
     body = await read_body(request, schemas.SearchRequest)
-    ranking = service.check_search(body.k, body.ranking)
     texts = _texts(service, body.query, field="query")
-    options, verification = _options(service, body), check_verify(service, body)
+    options = _options(service, body)
     if body.stream and len(texts) > 1:
         raise invalid("only one query can be streamed", field="stream", hint="send one query")
     given, titles = _given(body, len(texts)), None
+    if body.candidates and body.think == "off":
+        raise invalid(
+            "candidates are shown to a thought, and think is off", field="candidates",
+            hint="leave one of them out",
+        )  # fmt: skip
+    searched = await service.search_options(
+        k=body.k,
+        ranking=body.ranking,
+        fusion=body.fusion,
+        verify=body.verify,
+        only=DocumentFilter(
+            ids=frozenset(body.filter.ids),
+            exclude=frozenset(body.filter.exclude),
+            path=body.filter.path,
+        ),
+        deadline=options.deadline,
+    )
     if body.candidates:
-        if body.think == "off":
-            raise invalid(
-                "candidates are shown to a thought, and think is off", field="candidates",
-                hint="leave one of them out",
-            )  # fmt: skip
-        first_pass = candidate_titles(service, texts, body.candidates, options, _only(body))
+        first_pass = candidate_titles(service, texts, body.candidates, options, searched.excluded)
         titles = await _embedded(request, first_pass)
-    search = functools.partial(
-        _search_body, service, body,
-        ranking=ranking, verification=verification, deadline=options.deadline,
-    )  # fmt: skip
+    search = functools.partial(_search_bodies, service, body, texts, searched)
     if body.stream:
         (query,) = texts
-        finish = functools.partial(search, query)
+
+        async def finish(result: QueryResult) -> dict[str, Any]:
+            (found,) = await search([result])
+            return found
+
         stream = stream_query(service, query, options, finish, thoughts=given, candidates=titles)
         return await _embedded(request, stream)
     results = await _embedded(
         request,
         service.embed_queries(texts, options, thoughts=given, candidates=titles, field="query"),
     )
-
-    async def search_all() -> list[dict[str, Any]]:
-        return [
-            await search(text, result, number)
-            for number, (text, result) in enumerate(zip(texts, results, strict=True))
-        ]
-
-    found = await _embedded(request, search_all())
-    return JSONResponse({"results": found, "usage": usage_body(results)})
+    bodies = await _embedded(request, search(results))
+    return JSONResponse({"results": bodies, "usage": usage_body(results)})
 
 
-async def _search_body(
+async def _search_bodies(
     service: Service,
     body: schemas.SearchRequest,
-    text: str,
-    result: QueryResult,
-    number: int = 0,
-    *,
-    ranking: Ranking,
-    verification: Verification | None,
-    deadline: float,
-) -> dict[str, Any]:
-    """The thoughts about a query and what they found."""
-    given = body.thoughts[number : number + 1] if body.thoughts is not None else []
-    thoughts = [(body.thought_prefix or "") + thought.text for thought in result.thoughts] or given
-    hits = await service.search(
-        text, result, body.k, ranking=ranking, fusion=body.fusion, only=_only(body),
-        thoughts=thoughts,
-        verify=None
-        if verification is None
-        else verify_on_engine(service, text, verification, deadline),
-    )  # fmt: skip
-    return {
-        "query": text,
-        "ranking": ranking,
-        **query_body(result, body.thought_prefix),
-        "hits": [
-            hit_body(rank, hit, return_text=body.return_text) for rank, hit in enumerate(hits, 1)
-        ],
-    }
-
-
-def _only(body: schemas.SearchRequest) -> DocumentFilter:
-    """Which documents may be found, and be candidates."""
-    return DocumentFilter(
-        ids=frozenset(body.filter.ids),
-        exclude=frozenset(body.filter.exclude),
-        path=body.filter.path,
-    )
+    texts: Sequence[str],
+    options: SearchOptions,
+    results: Sequence[QueryResult],
+) -> list[dict[str, Any]]:
+    """The thoughts about each query and what they found."""
+    prefix = body.thought_prefix or ""
+    sampled = [[prefix + thought.text for thought in result.thoughts] for result in results]
+    thoughts = sampled if body.thoughts is None else [[thought] for thought in body.thoughts]
+    hits = await service.search(texts, results, options, thoughts=thoughts)
+    return [
+        {
+            "query": text,
+            "ranking": options.ranking,
+            **query_body(result, body.thought_prefix),
+            "hits": [
+                hit_body(rank, hit, return_text=body.return_text)
+                for rank, hit in enumerate(hits_of_query, 1)
+            ],
+        }
+        for text, result, hits_of_query in zip(texts, results, hits, strict=True)
+    ]
 
 
 async def _think(request: Request) -> Response:

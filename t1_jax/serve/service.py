@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +13,15 @@ import numpy as np
 from t1_jax.errors import T1Error
 from t1_jax.generate import FinishReason, Prompt, Thought, prefill_lengths
 from t1_jax.retrieval import Hit
-from t1_jax.retriever import T1, CandidateTitles, mean_embeddings, thought_key
+from t1_jax.retriever import T1, CandidateTitles, Verification, mean_embeddings, thought_key
 from t1_jax.serve.config import ServerConfig
 from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError, from_t1_error, invalid
 from t1_jax.serve.jobs import EncodeJob, OnTokens, ThinkJob
 from t1_jax.serve.metrics import Metrics
 from t1_jax.serve.queries import DocumentResults, QueryResult, ThinkOptions
-from t1_jax.serve.ranking import Corpus, DocumentFilter, Fusion, Ranking, Verify
+from t1_jax.serve.ranking import Corpus, DocumentFilter, Fusion, Ranking, SearchOptions
+from t1_jax.serve.verification import Verifier, check_verify
 from t1_jax.text import PromptTokens, append_thoughts, tokenize_queries
 
 _LOG = logging.getLogger("t1_jax.serve")
@@ -53,6 +55,7 @@ class Service:
         if instruction is not None:
             self.preset = self.preset.with_instruction(instruction)
         self.engine = Engine(model, config, metrics)
+        self._verifier = Verifier(model, self.preset, self.engine)
         self.engine.start()
 
     async def warm_up(self) -> None:
@@ -67,6 +70,13 @@ class Service:
             if not prompt.truncated:
                 await self.embed_queries([text], options)
         await self.embed_documents(["up"], deadline=deadline)
+        if self.corpus is not None and self.corpus.documents:
+            verification = Verification()
+            names = itertools.islice(self.corpus.documents, verification.k)
+            await self._verifier.reorder(
+                ["up"], [dict.fromkeys(names, 0.0)], self.corpus.documents, verification,
+                deadline=deadline,
+            )  # fmt: skip
 
     def deadline(self, seconds: float | None = None) -> float:
         """When a request that begins now must end, in `time.monotonic`; all its jobs share it."""
@@ -179,19 +189,28 @@ class Service:
         rows = await asyncio.to_thread(self._tokenized, self.model.tokenize_documents, texts, names)
         self._check_length(rows, names, truncate)
         job = EncodeJob(deadline=deadline, rows=rows, names=names)
-        self.engine.submit(job)
+        (vectors,) = await self.engine.run(job)
         return DocumentResults(
-            vectors=await asyncio.wrap_future(job.future),
+            vectors=vectors,
             tokens=[len(row.ids) for row in rows],
             truncated=[row.truncated for row in rows],
         )
 
-    def check_search(self, k: int, ranking: Ranking | None) -> Ranking:
-        """The ranking of a request, the index's if it does not say; called before it thinks.
+    async def search_options(
+        self,
+        *,
+        k: int,
+        deadline: float,
+        ranking: Ranking | None = None,
+        fusion: Fusion = "mean",
+        verify: int = 0,
+        only: DocumentFilter | None = None,
+    ) -> SearchOptions:
+        """The options of a search, with those of the index; called before the request thinks.
 
         Raises:
-            RequestError: 404 without an index, 422 for a ranking that this index does not have, or
-                more documents than the server allows.
+            RequestError: 404 without an index; 422 for a ranking that this index does not have,
+                more documents than the server allows, or as `check_verify`.
         """
         corpus = self.require_corpus()
         ranking = ranking or corpus.default_ranking
@@ -206,40 +225,63 @@ class Service:
                 f"k is {k}, and this server allows {self.config.max_k}", field="k",
                 hint=f"send at most {self.config.max_k}",
             )  # fmt: skip
-        return ranking
+        verification = check_verify(verify, corpus, ranking, fusion)
+        return SearchOptions(
+            k=k,
+            ranking=ranking,
+            fusion=fusion,
+            verification=verification,
+            excluded=await asyncio.to_thread(corpus.excluded, only or DocumentFilter()),
+            deadline=deadline,
+        )
 
     async def search(
         self,
-        query: str,
-        found: QueryResult,
-        k: int,
+        queries: Sequence[str],
+        found: Sequence[QueryResult],
+        options: SearchOptions,
         *,
-        ranking: Ranking,
-        fusion: Fusion,
-        only: DocumentFilter,
-        thoughts: Sequence[str],
-        verify: Verify | None = None,
-    ) -> list[Hit]:
-        """The best documents for an embedded query, by a ranking of `check_search`."""
-        corpus = self.require_corpus()
-        waited: list[float] = []
+        thoughts: Sequence[Sequence[str]],
+    ) -> list[list[Hit]]:
+        """The best documents for embedded queries.
 
-        def timed(scores: Mapping[str, float]) -> dict[str, float]:
-            assert verify is not None
-            begun = time.monotonic()
-            try:
-                return verify(scores)
-            finally:
-                waited.append(time.monotonic() - begun)
+        Args:
+            queries: texts of the queries.
+            found: their embeddings.
+            options: how they are searched for.
+            thoughts: of each query, texts that the sentence shown for a document should match too.
+
+        Raises:
+            RequestError: as `Verifier.reorder`.
+        """
+        corpus = self.require_corpus()
+        by_rank = options.fusion == "rank"
+        vectors = [result.vectors if by_rank else result.vector[None] for result in found]
+        started = time.monotonic()
+        rankings = await asyncio.to_thread(corpus.retrieve, queries, vectors, options)
+        seconds = time.monotonic() - started
+        verified: Sequence[Mapping[str, float] | None] = [None] * len(queries)
+        if options.verification is not None:
+            verified = await self._verifier.reorder(
+                queries,
+                [ranking.dense for ranking in rankings],
+                corpus.documents,
+                options.verification,
+                deadline=options.deadline,
+            )
+
+        def hits() -> list[list[Hit]]:
+            return [
+                corpus.hits(query, ranking, options, verified=reordered, thoughts=texts)
+                for query, ranking, reordered, texts in zip(
+                    queries, rankings, verified, thoughts, strict=True
+                )
+            ]
 
         started = time.monotonic()
-        vectors = found.vectors if fusion == "rank" else found.vector[None]
-        hits = await asyncio.to_thread(
-            corpus.search, query, vectors, k, ranking=ranking, fusion=fusion, only=only,
-            thoughts=thoughts, verify=verify and timed,
-        )  # fmt: skip
-        self.metrics.phase("search", time.monotonic() - started - sum(waited))
-        return hits
+        result = await asyncio.to_thread(hits)
+        self.metrics.phase("search", seconds + time.monotonic() - started)
+        return result
 
     def require_corpus(self) -> Corpus:
         """What is searched.
@@ -352,14 +394,7 @@ class Service:
             for i in range(len(asked))
             if i not in known
         }
-        self.engine.submit(*jobs.values())
-        try:
-            found = await asyncio.gather(*(asyncio.wrap_future(j.future) for j in jobs.values()))
-        except BaseException:
-            for job in jobs.values():
-                job.future.cancel()
-            raise
-        new = dict(zip(jobs, found, strict=True))
+        new = dict(zip(jobs, await self.engine.run(*jobs.values()), strict=True))
         if new:
             await asyncio.to_thread(self._store, asked, options, new)
         return [
@@ -439,8 +474,7 @@ class Service:
         if not rows:
             return []
         job = EncodeJob(deadline=options.deadline, rows=rows, names=names, urgent=True)
-        self.engine.submit(job)
-        vectors = await asyncio.wrap_future(job.future)
+        (vectors,) = await self.engine.run(job)
         return [
             QueryResult(
                 vector=vector,

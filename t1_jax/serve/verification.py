@@ -1,36 +1,42 @@
 """Verified rankings in a request: the engine scores titles of the nearest documents as thoughts."""
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from t1_jax.errors import T1Error
-from t1_jax.retrieval import Query
-from t1_jax.retriever import Verification, verify_run
+from t1_jax.retrieval import Document, Ranking
+from t1_jax.retriever import NO_QUERY, T1, Verification, thought_tokens
+from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import from_t1_error, invalid
 from t1_jax.serve.jobs import ScoreJob
-from t1_jax.serve.ranking import Verify
-from t1_jax.serve.schemas import SearchRequest
-from t1_jax.serve.service import Service
+from t1_jax.serve.ranking import Corpus, Fusion
+from t1_jax.text import PromptPreset, tokenize_queries
 
-_QUERY = "q"
+MAX_VERIFIED = 64
+"""Documents per query that a request may have verified: each takes the tokens of its title."""
+
+_PRIORS = 100_000
+"""Titles whose log-probability without a query is kept: about 20 MB."""
 
 
-def check_verify(service: Service, body: SearchRequest) -> Verification | None:
-    """How the rankings of a request are verified; None if they are not.
+def check_verify(
+    verify: int, corpus: Corpus, ranking: Ranking, fusion: Fusion
+) -> Verification | None:
+    """How the rankings of a request are verified; None if `verify` is 0.
 
     Raises:
         RequestError: 422 for a number out of range, an index without texts, or a ranking that has
             no cosines.
     """
-    if not body.verify:
+    if not verify:
         return None
-    corpus, most = service.require_corpus(), service.config.max_k
-    if not 2 <= body.verify <= most:
+    if not 2 <= verify <= MAX_VERIFIED:
         raise invalid(
-            f"verify is {body.verify} documents, and this server allows 2 to {most}",
+            f"verify is {verify} documents, and this server allows 2 to {MAX_VERIFIED}",
             field="verify",
             hint="send 16",
         )
@@ -39,67 +45,88 @@ def check_verify(service: Service, body: SearchRequest) -> Verification | None:
             "verifying needs titles, and this index has vectors only", field="verify",
             hint="leave it out",
         )  # fmt: skip
-    if body.ranking == "bm25" or body.fusion == "rank":
+    if ranking == "bm25" or fusion == "rank":
         raise invalid(
             "cosines are verified, and this ranking has none", field="verify",
             hint="leave out ranking and fusion, or verify",
         )  # fmt: skip
-    return Verification(k=body.verify)
+    return Verification(k=verify)
 
 
-def verify_on_engine(
-    service: Service, query: str, verification: Verification, deadline: float
-) -> Verify:
-    """A function that reorders the documents of a query by `verify_run`.
+class Verifier:
+    """Reorders rankings as `verify_run` does; what titles score without a query is kept."""
 
-    It waits for the engine, so it is called in a thread of its own.
-    """
-    scorer = _EngineScorer(service, deadline)
+    def __init__(self, model: T1, preset: PromptPreset, engine: Engine) -> None:
+        self._model, self._preset, self._engine = model, preset, engine
+        self._priors: OrderedDict[str, float] = OrderedDict()  # only the event loop uses it
 
-    def reorder(scores: Mapping[str, float]) -> dict[str, float]:
-        asked = Query(id=_QUERY, text=query)
-        documents = service.require_corpus().documents
+    async def reorder(
+        self,
+        queries: Sequence[str],
+        rankings: Sequence[Mapping[str, float]],
+        documents: Mapping[str, Document],
+        verification: Verification,
+        *,
+        deadline: float,
+    ) -> list[dict[str, float]]:
+        """The ranking of each query with its first documents reordered, best first.
+
+        Args:
+            queries: texts of the queries.
+            rankings: of each query, document id -> cosine.
+            documents: document id -> document.
+            verification: how many documents, and with which weight.
+            deadline: time of `time.monotonic`.
+
+        Raises:
+            RequestError: a document has no text, the server is full, or the deadline has come.
+        """
         try:
-            run = verify_run(
-                scorer,
-                {_QUERY: dict(scores)},
-                [asked],
-                documents,
-                verification,
-                instruction=service.instruction,
-            )
+            titles = [verification.titles(scores, documents) for scores in rankings]
         except T1Error as error:
             raise from_t1_error(error, field="verify") from error
-        return dict(run[_QUERY])
+        groups = [list(dict.fromkeys(group.values())) for group in titles]
+        texts = list(dict.fromkeys(text for group in groups for text in group))
+        priors = {text: self._priors[text] for text in texts if text in self._priors}
+        new = [text for text in texts if text not in priors]
+        (without_query, *prompts), tokens = await asyncio.to_thread(self._tokenize, queries, texts)
+        asked = [*zip(prompts, groups, strict=True), (without_query, new)]
+        jobs = {
+            number: ScoreJob(deadline=deadline, prompt=prompt, thoughts=[tokens[t] for t in group])
+            for number, (prompt, group) in enumerate(asked)
+            if group
+        }
+        scores = dict(zip(jobs, await self._engine.run(*jobs.values()), strict=True))
+        *by_query, new_priors = [
+            dict(zip(group, scores.get(number, ()), strict=True))
+            for number, (_, group) in enumerate(asked)
+        ]
+        priors |= new_priors
+        self._keep(priors)
+        return [
+            verification.reorder(
+                ranking, {name: found[text] - priors[text] for name, text in group.items()}
+            )
+            for ranking, group, found in zip(rankings, titles, by_query, strict=True)
+        ]
 
-    return reorder
-
-
-class _EngineScorer:
-    """`T1.score_thoughts` on the engine."""
-
-    def __init__(self, service: Service, deadline: float) -> None:
-        self._service, self._deadline = service, deadline
-
-    def score_thoughts(
-        self,
-        texts: Sequence[str],
-        thoughts: Sequence[Sequence[str]],
-        *,
-        instruction: str | None = None,
-        **_: Any,
-    ) -> list[Float[np.ndarray, " _"]]:
-        """See `T1.score_thoughts`; names and progress of a request have no use here."""
-        job = ScoreJob(
-            deadline=self._deadline,
-            texts=texts,
-            thoughts=thoughts,
-            instruction=instruction,
-            cost=self._tokens(texts) + sum(map(self._tokens, thoughts)),
+    def _tokenize(
+        self, queries: Sequence[str], titles: Sequence[str]
+    ) -> tuple[list[Int[np.ndarray, " _"]], dict[str, Int[np.ndarray, " _"]]]:
+        """Prompts of no query and of each query, and the tokens of titles."""
+        prompts = tokenize_queries(
+            self._model.tokenizer,
+            self._preset,
+            [NO_QUERY, *queries],
+            max_tokens=self._model.options.max_query_tokens,
         )
-        self._service.engine.submit(job)
-        return job.future.result()
+        tokens = thought_tokens(self._model, titles)
+        return [prompt.ids for prompt in prompts], dict(zip(titles, tokens, strict=True))
 
-    def _tokens(self, texts: Sequence[str]) -> int:
-        encode = self._service.model.tokenizer.encode_thought
-        return sum(len(encode(text)) for text in texts)
+    def _keep(self, priors: Mapping[str, float]) -> None:
+        """Stores priors; those that were not used for the longest time make room."""
+        for text, prior in priors.items():
+            self._priors[text] = prior
+            self._priors.move_to_end(text)
+        while len(self._priors) > _PRIORS:
+            self._priors.popitem(last=False)

@@ -6,17 +6,25 @@ Qwen3-Embedding, arXiv:2506.05176). Mining is deterministic.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from t1_jax.errors import ConfigError, DataError
-from t1_jax.retrieval import BM25, Collection, Document, Index, Query, Run, text_hash
-from t1_jax.train.data import TrainingRecord, exclude_known_answers, jaccard, shingles
+from t1_jax.retrieval import (
+    BM25,
+    Collection,
+    Document,
+    Index,
+    NearDuplicates,
+    Query,
+    Run,
+    text_hash,
+)
+from t1_jax.train.data import TrainingRecord, exclude_known_answers
 
 _SHINGLE = 5  # characters, as for leaks
 
@@ -181,7 +189,13 @@ def mine_negatives(
         raise ConfigError(f"mining needs rankings of different names, got {names}")
     records, removed = exclude_known_answers(records, documents)
     keys = {name: text_hash(document.full_text) for name, document in documents.items()}
-    duplicates = _NearDuplicates(documents, config.near_duplicate_threshold)
+    duplicates = None
+    if config.near_duplicate_threshold is not None:
+        duplicates = NearDuplicates(
+            lambda name: documents[name].full_text,
+            threshold=config.near_duplicate_threshold,
+            size=_SHINGLE,
+        )
     taken, dropped = Counter[str](), Counter[str]()
     mined = []
     for record in records:
@@ -230,7 +244,7 @@ def _candidates(
     ranking: Ranking,
     keys: Mapping[str, str],
     close: set[str],
-    duplicates: "_NearDuplicates",
+    duplicates: NearDuplicates | None,
     config: MiningConfig,
     dropped: Counter[str],
 ) -> Iterator[str]:
@@ -243,7 +257,7 @@ def _candidates(
         reason = _drop_reason(
             record, name, same_text=keys[name] in labeled_texts, too_close=keys[name] in close
         )
-        if reason is None and duplicates.contains(record.positives, name):
+        if reason is None and duplicates and duplicates.contains(record.positives, name):
             reason = "near duplicate"
         if reason:
             dropped[reason] += 1
@@ -252,28 +266,6 @@ def _candidates(
             dropped["skipped"] += 1
         else:
             yield name
-
-
-class _NearDuplicates:
-    """Near duplicates among documents, by the Jaccard similarity of their shingles."""
-
-    def __init__(self, documents: Mapping[str, Document], threshold: float | None) -> None:
-        self._documents = documents
-        self._threshold = threshold
-        # Consecutive records share candidates, and a corpus may be large.
-        self._shingles = lru_cache(maxsize=20_000)(self._shingles_of)
-
-    def contains(self, names: Iterable[str], name: str) -> bool:
-        """Whether document `name` is a near duplicate of one of `names`."""
-        if self._threshold is None:
-            return False
-        own_shingles = self._shingles(name)
-        return any(
-            jaccard(own_shingles, self._shingles(other)) >= self._threshold for other in names
-        )
-
-    def _shingles_of(self, name: str) -> frozenset[str]:
-        return shingles(self._documents[name].full_text, _SHINGLE)
 
 
 def _drop_reason(

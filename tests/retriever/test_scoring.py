@@ -42,7 +42,7 @@ def test_a_row_for_each_thought_gives_the_same(tiny_t1: T1, monkeypatch) -> None
     """As with a sliding window, or where prompt and thoughts do not fit into one row."""
     prompts, tokens, _ = prompts_and_thoughts(tiny_t1)
     shared = mean_log_probs(tiny_t1, prompts, tokens)
-    monkeypatch.setattr("t1_jax.retriever.scoring._shares_prefix", lambda decoder: False)
+    monkeypatch.setattr("t1_jax.retriever.scoring.shares_prefix", lambda decoder: False)
     finished: list[int] = []
     separate = mean_log_probs(tiny_t1, prompts, tokens, advance=finished.append)
     for a, b in zip(shared, separate, strict=True):

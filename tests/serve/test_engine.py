@@ -1,5 +1,6 @@
 """The engine: requests share batches and harm each other in nothing."""
 
+import asyncio
 import dataclasses
 import itertools
 import time
@@ -10,11 +11,11 @@ import numpy as np
 import pytest
 
 from t1_jax.generate import FinishReason, Prompt, SamplingParams, Thought
-from t1_jax.retriever import T1
+from t1_jax.retriever import T1, mean_log_probs, thought_tokens
 from t1_jax.serve import ServerConfig
 from t1_jax.serve.engine import Engine
 from t1_jax.serve.failures import RequestError
-from t1_jax.serve.jobs import EncodeJob, ThinkJob
+from t1_jax.serve.jobs import EncodeJob, ScoreJob, ThinkJob
 from t1_jax.serve.metrics import Metrics
 from t1_jax.text import tokenize_queries
 from tests.serve.conftest import CONFIG, DOCUMENTS, QUERIES
@@ -71,7 +72,13 @@ def rows(model: T1, texts: list[str], **options: Any) -> EncodeJob:
     return EncodeJob(rows=model.tokenize_documents(texts, names), names=names, **options)
 
 
-def result(job: ThinkJob | EncodeJob) -> Any:
+def titles(model: T1, texts: Sequence[str], **options: Any) -> ScoreJob:
+    options = {"deadline": time.monotonic() + SECONDS} | options
+    prompt = np.array(job(model, QUERIES[0]).prompt.token_ids, np.int32)
+    return ScoreJob(prompt=prompt, thoughts=thought_tokens(model, texts), **options)
+
+
+def result(job: ThinkJob | EncodeJob | ScoreJob) -> Any:
     return job.future.result(SECONDS)
 
 
@@ -200,6 +207,116 @@ def test_rows_that_are_late_get_an_error(engine: Engine, tiny_t1: T1, urgent: bo
     assert error.value.status == 504
 
 
+LONG_TITLES = [f"{number} is a title of many words" for number in range(32)]
+
+
+@pytest.fixture
+def passes(tiny_t1: T1, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The passes of an engine as they come: kind, and number of rows or thoughts."""
+    seen: list[tuple[str, int]] = []
+    encode = tiny_t1.encoder.encode
+
+    def encoded(rows: Sequence[Any], **options: Any) -> Any:
+        seen.append(("encode", len(rows)))
+        return encode(rows, **options)
+
+    def scored(model: T1, prompts: Any, thoughts: Any) -> Any:
+        seen.append(("score", sum(map(len, thoughts))))
+        return mean_log_probs(model, prompts, thoughts)
+
+    monkeypatch.setattr(tiny_t1.encoder, "encode", encoded)
+    monkeypatch.setattr("t1_jax.serve.forward.mean_log_probs", scored)
+    return seen
+
+
+def test_titles_are_scored_in_parts_between_rows(tiny_t1: T1, passes: list[tuple[str, int]]):
+    engine = Engine(tiny_t1, CONFIG, Metrics())
+    titled = titles(tiny_t1, LONG_TITLES)
+    rest = titled.cost
+    documents = rows(tiny_t1, [text * 4 for text in DOCUMENTS.values()])
+    engine.submit(titled, documents)
+    engine.start()
+    scores = result(titled)
+    result(documents)
+    engine.stop(SECONDS)
+    expected = mean_log_probs(tiny_t1, [titled.prompt], [titled.thoughts])
+    assert scores == pytest.approx(expected[0].tolist(), abs=1e-5)
+    kinds = [kind for kind, _ in passes]
+    together = 2 * min(kinds.count("score"), kinds.count("encode"))
+    assert kinds[:together] == ["score", "encode"] * (together // 2)
+    counts = [count for kind, count in passes if kind == "score"]
+    assert len(counts) >= 2
+    assert sum(counts) == len(LONG_TITLES)
+    tokens = iter(map(len, titled.thoughts))
+    for count in counts:
+        spent = len(titled.prompt) + sum(next(tokens) for _ in range(count))
+        assert spent <= CONFIG.turn_tokens < rest
+
+
+def test_titles_that_are_late_get_an_error(tiny_t1: T1, passes: list[tuple[str, int]]):
+    engine = Engine(tiny_t1, CONFIG, Metrics())
+    late = titles(tiny_t1, ["a"], deadline=0.0)
+    halfway = titles(tiny_t1, LONG_TITLES)
+    engine.submit(late, halfway)
+    run = engine._forward.run
+    engine._forward.run = lambda budget: (run(budget), setattr(halfway, "deadline", 0.0))[0]
+    engine.start()
+    for one in (late, halfway):
+        with pytest.raises(RequestError) as error:
+            result(one)
+        assert error.value.status == 504
+    engine.stop(SECONDS)
+    assert len(passes) == 1
+
+
+def test_titles_of_cancelled_jobs_are_not_scored(tiny_t1: T1, passes: list[tuple[str, int]]):
+    metrics = Metrics()
+    engine = Engine(tiny_t1, CONFIG, metrics)
+    gone, halfway = titles(tiny_t1, ["a"]), titles(tiny_t1, LONG_TITLES)
+    gone.future.cancel()
+    engine.submit(gone, halfway)
+    run = engine._forward.run
+    engine._forward.run = lambda budget: (run(budget), halfway.future.cancel())[0]
+    engine.start()
+    engine.stop(SECONDS)
+    assert not engine.is_alive
+    assert len(passes) == 1
+    assert metrics.cancelled._value.get() == 2
+
+
+def test_titles_that_cannot_be_scored_fail_alone(
+    engine: Engine, tiny_t1: T1, monkeypatch: pytest.MonkeyPatch
+):
+    def failing(model: T1, prompts: Any, thoughts: Any) -> Any:
+        if len(thoughts[0]) == 3:
+            raise RuntimeError("out of memory at 0x7f")
+        scores = mean_log_probs(model, prompts, thoughts)
+        return [row * np.float32("nan") for row in scores] if len(thoughts[0]) == 2 else scores
+
+    monkeypatch.setattr("t1_jax.serve.forward.mean_log_probs", failing)
+    jobs = [titles(tiny_t1, ["a", "b", "c", "d"][:count]) for count in (3, 2, 1, 4)]
+    engine.submit(*jobs)
+    errors = [one.future.exception(SECONDS) for one in jobs]
+    assert [type(error) for error in errors] == [RequestError, RequestError, type(None), type(None)]
+    broken, not_finite = errors[:2]
+    assert isinstance(broken, RequestError)
+    assert isinstance(not_finite, RequestError)
+    assert (broken.status, not_finite.status) == (424, 424)
+    assert "0x7f" not in broken.message
+    assert "not finite" in not_finite.message
+
+
+def test_if_one_job_of_a_request_fails_the_others_are_cancelled(
+    tiny_t1: T1, patient: Engine, long_query: str
+):
+    late = rows(tiny_t1, ["a"], deadline=0.0)
+    thought = job(tiny_t1, long_query, max_thought_tokens=200)
+    with pytest.raises(RequestError) as error:
+        asyncio.run(patient.run(late, thought))
+    assert error.value.status == 504
+    assert thought.future.cancelled()
+
+
 def test_a_cancelled_job_frees_its_rows(patient: Engine, tiny_t1: T1, long_query: str):
     seen: list[int] = []
     gone = job(
@@ -231,6 +348,8 @@ def test_too_much_waiting_work_is_turned_away(tiny_t1: T1):
     with pytest.raises(RequestError) as error:
         engine.submit(job(tiny_t1, QUERIES[0]))
     assert error.value.status == 429
+    with pytest.raises(RequestError, match="tokens are waiting"):
+        engine.submit(titles(tiny_t1, ["a title"]))
     assert int(error.value.headers["Retry-After"]) >= 1
     engine.start()
     result(first)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from t1_jax.retrieval import Document, SourceLocation, build_index
-from t1_jax.serve.ranking import Corpus, DocumentFilter
+from t1_jax.retriever import Verification
+from t1_jax.serve.ranking import Corpus, DocumentFilter, SearchOptions
 
 IDS = ["a", "b", "c", "d"]
 VECTORS = np.eye(4, dtype=np.float32)
@@ -24,9 +25,23 @@ def corpus() -> Corpus:
     return Corpus(name="four", index=build_index("numpy", IDS, VECTORS), documents=documents)
 
 
-def found(corpus: Corpus, vectors: np.ndarray, k: int = 4, **options) -> list[str]:
-    hits = corpus.search("text", vectors.astype(np.float32), k, ranking="dense", **options)
-    return [hit.id for hit in hits]
+def options(corpus: Corpus, k: int = 4, only: DocumentFilter | None = None) -> SearchOptions:
+    return SearchOptions(
+        k=k,
+        ranking="dense",
+        fusion="mean",
+        verification=None,
+        excluded=corpus.excluded(only or DocumentFilter()),
+        deadline=0.0,
+    )
+
+
+def found(
+    corpus: Corpus, vectors: np.ndarray, k: int = 4, only: DocumentFilter | None = None
+) -> list[str]:
+    asked = options(corpus, k, only)
+    (rankings,) = corpus.retrieve(["text"], [vectors.astype(np.float32)], asked)
+    return [hit.id for hit in corpus.hits("text", rankings, asked)]
 
 
 def test_filters(corpus: Corpus):
@@ -43,12 +58,33 @@ def test_filters(corpus: Corpus):
 
 def test_rank_fusion_sums_reciprocal_ranks(corpus: Corpus):
     thoughts = np.array([[0.9, 0.5, 0.1, 0.0], [0.0, 0.5, 0.1, 0.9], [0.1, 0.9, 0.5, 0.0]])
-    hits = corpus.search("text", thoughts.astype(np.float32), 4, ranking="dense", fusion="rank")
+    asked = options(corpus)
+    (rankings,) = corpus.retrieve(["text"], [thoughts.astype(np.float32)], asked)
+    hits = corpus.hits("text", rankings, asked)
     scores = {hit.id: hit.score for hit in hits}
     ranks = {"a": (1, 4, 3), "b": (2, 2, 1), "c": (3, 3, 2), "d": (4, 1, 4)}
     for name, places in ranks.items():
         assert scores[name] == pytest.approx(sum(1 / (60 + place) for place in places))
     assert [hit.id for hit in hits] == ["b", "a", "c", "d"]
+
+
+def test_a_batch_is_that_of_each_query_alone(corpus: Corpus):
+    vectors = np.random.default_rng(0).random((5, 4)).astype(np.float32)
+    groups = [vectors[:1], vectors[1:4], vectors[4:]]  # the second query has three thoughts
+    asked = options(corpus, only=DocumentFilter(exclude=frozenset({"b"})))
+    together = corpus.retrieve(["x", "y", "z"], groups, asked)
+    for group, rankings in zip(groups, together, strict=True):
+        assert corpus.retrieve(["x"], [group], asked) == [rankings]
+        assert set(rankings.dense) == {"a", "c", "d"}
+    assert [rankings.has_cosines for rankings in together] == [True, False, True]
+
+
+@pytest.mark.parametrize(("k", "verified", "depth"), [(10, 16, 100), (200, 16, 200), (2, 300, 300)])
+def test_as_many_documents_are_found_as_are_verified(
+    corpus: Corpus, k: int, verified: int, depth: int
+):
+    asked = dataclasses.replace(options(corpus, k), verification=Verification(k=verified))
+    assert asked.depth == depth
 
 
 def test_a_changed_index_is_told(corpus: Corpus, tmp_path: Path):

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 from t1_jax.generate import ContinuousBatch, RunningThought, SamplingParams, Thought
-from t1_jax.retriever import T1
+from t1_jax.retriever import T1, mean_log_probs
 from t1_jax.serve.app import build_app
 from t1_jax.serve.engine import Engine
 from t1_jax.serve.metrics import Metrics
@@ -189,7 +190,35 @@ def test_a_client_that_goes_away_frees_its_rows(
             received += connection.recv(1000)
     connection.close()
     wait_for(lambda: server.service.engine.is_idle)
-    assert cancelled(server) == before + 1
+    assert cancelled(server) > before  # the other side of /rerank may be cancelled too
+
+
+def test_a_client_that_goes_away_ends_verification(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+):
+    begun, scored = threading.Event(), 0
+
+    def score(model: T1, prompts: Any, thoughts: Any) -> Any:
+        nonlocal scored
+        scored += 1
+        begun.set()
+        wait_for(lambda: cancelled_in(server) > 0)
+        return mean_log_probs(model, prompts, thoughts)
+
+    monkeypatch.setattr("t1_jax.serve.forward.mean_log_probs", score)
+    monkeypatch.setattr(server.service._verifier, "_priors", OrderedDict())
+    before = cancelled(server)
+    connection = send(server, "/v1/search", {"query": "who?", "think": "off", "verify": 5})
+    assert begun.wait(30)
+    connection.close()
+    wait_for(lambda: server.service.engine.is_idle)
+    assert scored == 1
+    assert cancelled(server) == before + 2  # titles with the query, and without
+
+
+def cancelled_in(running: Running) -> int:
+    """Jobs of forward passes that are cancelled and not dropped yet."""
+    return sum(job.future.cancelled() for job in engine_of(running)._forward.jobs)
 
 
 def test_a_search_ends_when_its_client_goes_away(server: Running, monkeypatch: pytest.MonkeyPatch):

@@ -1,8 +1,6 @@
 """Training data: records and their files, decontamination, batches of examples, negatives."""
 
-from t1_jax.retrieval import jaccard as jaccard
 from t1_jax.retrieval import normalize_text as normalize_text
-from t1_jax.retrieval import shingles as shingles
 from t1_jax.retrieval import text_hash as text_hash
 from t1_jax.train.data.batch_iterator import BatchIterator as BatchIterator
 from t1_jax.train.data.batch_iterator import epoch_steps as epoch_steps

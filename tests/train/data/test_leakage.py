@@ -10,11 +10,9 @@ from t1_jax.train.data import (
     LeakConfig,
     TrainingRecord,
     find_leaks,
-    jaccard,
     normalize_text,
     refuse_leaks,
     remove_leaks,
-    shingles,
     text_hash,
 )
 from t1_jax.train.data.leakage import merge_duplicates
@@ -156,9 +154,3 @@ def test_texts_that_a_reader_takes_for_one(text: str, same: str):
 def test_punctuation_makes_another_text():
     assert text_hash("a = b") != text_hash("a == b")
     assert len(text_hash("a")) == 32
-
-
-def test_shingles_are_runs_of_the_normalized_text():
-    assert shingles(" ABc  d", 3) == {"abc", "bc ", "c d"}
-    assert shingles("ab", 3) == {"ab"}
-    assert jaccard(shingles("abcd", 3), shingles("bcde", 3)) == 1 / 3
