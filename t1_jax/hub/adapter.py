@@ -28,7 +28,7 @@ from t1_jax.hub.sources import STORED_DTYPES, CheckedCast
 from t1_jax.hub.tokenizer import ModelTokenizer
 from t1_jax.hub.weight_map import Rule, from_hf, hf_names, hf_shape, rules_for, to_hf
 from t1_jax.model import LORA_TARGETS, Decoder, DecoderConfig, LoraConfig, LoraParam, add_lora
-from t1_jax.parallel import MeshContext, global_to_host
+from t1_jax.parallel import MeshContext, global_to_host, on_mesh
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -166,21 +166,22 @@ def load_adapter(decoder: Decoder, adapter: Adapter, mesh_context: MeshContext) 
     source = check_adapter_fits(adapter, decoder.config)
     emb_token_id = adapter.metadata.emb_token_id
     with mesh_context.activate():
-        adapted = add_lora(decoder, adapter.config, nnx.Rngs(0), emb_token_id=emb_token_id)
-    leaves = {
-        "/".join(map(str, path)): leaf
-        for path, leaf in nnx.to_flat_state(nnx.state(adapted, LoraParam))
-    }
+        abstract = nnx.eval_shape(
+            lambda base: add_lora(base, adapter.config, nnx.Rngs(0), emb_token_id=emb_token_id),
+            decoder,
+        )
+    graph, factors, _ = nnx.split(abstract, LoraParam, ...)
+    leaves = {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(factors)}
     for rule in _rules(adapter.config, decoder.config):
         layers = [
             from_hf(rule, source.read(name).astype(np.float32), decoder.config)
             for name in hf_names(rule, decoder.config)
         ]
-        _set(leaves[rule.path], np.stack(layers))
+        _set(leaves[rule.path], np.stack(layers), mesh_context)
     for name, (path, _) in _rows(adapter.config, decoder.config).items():
         row = source.read(name).astype(np.float32)
-        _set(leaves[path], row[0] - _base_row(adapted, path, emb_token_id))
-    return adapted
+        _set(leaves[path], row[0] - _base_row(decoder, path, emb_token_id), mesh_context)
+    return nnx.merge(graph, factors, nnx.state(decoder), copy=True)
 
 
 def check_adapter_fits(adapter: Adapter, config: DecoderConfig) -> SafetensorsSource:
@@ -348,6 +349,6 @@ def _base_row(decoder: Decoder, path: str, emb_token_id: int) -> np.ndarray:
     return global_to_host(row.get(out_sharding=replicated)).astype(np.float32)
 
 
-def _set(leaf: nnx.Variable, values: np.ndarray) -> None:
-    """Replaces the values of a leaf and keeps its sharding."""
-    leaf.set_value(jax.device_put(values, leaf.get_value().sharding))
+def _set(leaf: nnx.Variable, values: np.ndarray, mesh_context: MeshContext) -> None:
+    """Gives an abstract leaf its values, sharded as it is."""
+    leaf.set_value(jax.device_put(values, on_mesh(leaf.get_value(), mesh_context).sharding))

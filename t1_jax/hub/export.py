@@ -189,9 +189,17 @@ def _on_host(leaf: jax.Array | np.ndarray, layer: int | None) -> np.ndarray:
             "a model that is sharded over several hosts cannot be exported directly",
             hint="restore its checkpoint on one host and export from there",
         )
-    if layer is None or isinstance(leaf, np.ndarray):
-        return np.asarray(leaf if layer is None else leaf[layer])
+    if layer is None:
+        return np.asarray(leaf)
+    if isinstance(leaf, np.ndarray) or _is_on_host(leaf):
+        return np.asarray(leaf)[layer]
     return np.asarray(_layer(leaf, layer))
+
+
+def _is_on_host(leaf: jax.Array) -> bool:
+    """Whether NumPy can view the whole array without a copy."""
+    devices = leaf.devices()
+    return len(devices) == 1 and next(iter(devices)).platform == "cpu"
 
 
 @jax.jit

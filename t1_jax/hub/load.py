@@ -1,5 +1,6 @@
 """Loads weights into device memory, one tensor at a time, directly into its shards."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 
@@ -15,6 +16,9 @@ from t1_jax.model import DecoderConfig
 
 _MAX_ERRORS = 50
 _BLOCK_ROWS = 4096
+_HOST_BYTES = 64 * 2**20
+"""A parameter of all layers of at most this size is put together on the host: copying it to the
+devices needs no compiled program, of which writing layer by layer needs two for each shape."""
 
 
 def load_decoder_state(
@@ -22,8 +26,8 @@ def load_decoder_state(
 ) -> dict[str, jax.Array]:
     """Reads a checkpoint into the parameters of a decoder.
 
-    Peak host memory is that of the largest tensor: each layer is written into the stacked
-    parameter on the device. The result has the paths, shapes, dtypes and shardings of `abstract`,
+    Peak host memory is that of the largest tensor, or of `_HOST_BYTES` if that is more: the layers
+    of a larger stacked parameter are written into it on the device. The result has the paths, shapes, dtypes and shardings of `abstract`,
     whose vocabulary may be longer than that of the checkpoint (the additional rows are zero) or
     shorter (rows are dropped).
 
@@ -133,9 +137,16 @@ def _load_leaf(
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     if not rule.stacked:
         return _device_put(read(rule.hf_name), leaf.shape, sharding).astype(leaf.dtype)
-    stacked = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
     layer_sharding = _layer_sharding(sharding, rule.path)
-    for layer, name in enumerate(hf_names(rule, config)):
+    names = hf_names(rule, config)
+    dtype, *others = {source.dtype(name) for name in names}
+    if not others and math.prod(leaf.shape) * dtype.itemsize <= _HOST_BYTES:
+        whole = np.empty(leaf.shape, dtype)
+        for layer, name in enumerate(names):
+            whole[layer] = read(name)
+        return _device_put(whole, leaf.shape, sharding).astype(leaf.dtype)
+    stacked = jnp.zeros(leaf.shape, leaf.dtype, device=sharding)
+    for layer, name in enumerate(names):
         values = _device_put(read(name), leaf.shape[1:], layer_sharding)
         stacked = _set_layer(stacked, values, layer)
     return stacked

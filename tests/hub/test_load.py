@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from t1_jax.errors import UnsupportedError, WeightsError
+from t1_jax.hub import load
 from t1_jax.hub.load import check_tensors, load_decoder_state
 from t1_jax.hub.safetensors_source import SafetensorsSource
 from t1_jax.hub.weight_map import expected_tensors
@@ -68,7 +69,10 @@ def test_every_parameter_holds_its_tensors(
         assert not np.any(state["head/kernel"][:, 37:])
 
 
-def test_sharded_over_eight_devices_holds_the_same(tiny_config, random_tensors, abstract) -> None:
+@pytest.mark.parametrize("host_bytes", [0, 2**20], ids=["on the devices", "on the host"])
+def test_sharded_over_eight_devices_holds_the_same(
+    tiny_config, random_tensors, abstract, monkeypatch, host_bytes: int
+) -> None:
     config = tiny_config(tie_embeddings=False, **WHOLE)
     source = FakeSource(random_tensors(config))
     mesh = jax.make_mesh((2, 4), ("fsdp", "tensor"))
@@ -86,6 +90,7 @@ def test_sharded_over_eight_devices_holds_the_same(tiny_config, random_tensors, 
         for path, leaf in leaves.items()
     }
     alone = load_decoder_state(source, config, leaves)
+    monkeypatch.setattr(load, "_HOST_BYTES", host_bytes)
     with jax.set_mesh(mesh):
         spread = load_decoder_state(source, config, placed)
     for path, leaf in alone.items():
@@ -93,7 +98,10 @@ def test_sharded_over_eight_devices_holds_the_same(tiny_config, random_tensors, 
         np.testing.assert_array_equal(leaf, spread[path], err_msg=path)
 
 
-def test_the_host_never_holds_a_stacked_parameter(tiny_config, abstract) -> None:
+def test_the_host_never_holds_a_large_stacked_parameter(
+    tiny_config, abstract, monkeypatch
+) -> None:
+    monkeypatch.setattr(load, "_HOST_BYTES", 2**20)
     config = tiny_config(num_layers=24, mlp_dim=20_000, embed_dim=16)
     layer_bytes = 4 * config.mlp_dim * config.embed_dim
 

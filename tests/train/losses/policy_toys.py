@@ -1,8 +1,10 @@
 """Rows of thoughts, several policy losses, and the loss as plain loops."""
 
+import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -49,13 +51,24 @@ def problem(seed: int, rows: int = 8, actions: int = 10) -> dict[str, np.ndarray
 
 def run(data: dict[str, Any], config: PolicyConfig) -> PolicyTerms:
     """In float32, unless the data are float64 under `enable_x64`."""
-    arrays: dict[str, Any] = {k: None if v is None else jnp.asarray(v) for k, v in data.items()}
-    return policy_loss(
-        arrays.pop("logps"),
-        **arrays,
-        num_continuations=MAX_CONTINUATIONS,
-        config=config,
-    )
+    return run_with_gradient(data, config)[1]
+
+
+def run_with_gradient(data: dict[str, Any], config: PolicyConfig) -> tuple[jax.Array, PolicyTerms]:
+    """The gradient of the summed loss with respect to `logps`, and the terms: one program."""
+    arrays = {k: v if v is None else jnp.asarray(v) for k, v in data.items()}
+    return _compiled(arrays, config)
+
+
+@functools.partial(jax.jit, static_argnames=("config",))
+def _compiled(arrays: dict[str, jax.Array], config: PolicyConfig) -> tuple[jax.Array, PolicyTerms]:
+    rest = dict(arrays)
+
+    def total(logps: jax.Array) -> tuple[jax.Array, PolicyTerms]:
+        terms = policy_loss(logps, **rest, num_continuations=MAX_CONTINUATIONS, config=config)
+        return terms.loss.sum(), terms
+
+    return jax.grad(total, has_aux=True)(rest.pop("logps"))
 
 
 def plain_loss(data: dict[str, np.ndarray], config: PolicyConfig) -> np.ndarray:

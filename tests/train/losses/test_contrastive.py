@@ -1,6 +1,8 @@
 """InfoNCE and the triplet loss against plain loops, finite differences, pieces and meshes."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,24 +68,57 @@ def plain_triplet(data: dict[str, np.ndarray], config: ContrastiveConfig) -> tup
     return total, count
 
 
-def run_info_nce(data: dict[str, Any], config: ContrastiveConfig) -> tuple[jax.Array, jax.Array]:
-    return info_nce(
-        *(jnp.asarray(data[name]) for name in ("queries", "candidates", "positive", "allowed")),
-        config=config,
-        weights=jnp.asarray(data["weights"]),
-    )
+Gradients = dict[str, jax.Array]
+"""Those of queries and candidates."""
 
 
-def run_triplet(data: dict[str, Any], config: ContrastiveConfig) -> tuple[jax.Array, jax.Array]:
-    names = ("queries", "candidates", "positive", "negatives", "allowed")
-    return triplet(*(jnp.asarray(data[name]) for name in names), config=config)
+@functools.partial(jax.jit, static_argnames=("config",))
+def run_info_nce(
+    data: dict[str, Any], config: ContrastiveConfig
+) -> tuple[tuple[jax.Array, jax.Array], Gradients]:
+    """The sum and its denominator, and the gradients of the sum."""
+
+    def total(vectors: Gradients) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        found = info_nce(
+            vectors["queries"],
+            vectors["candidates"],
+            data["positive"],
+            data["allowed"],
+            config=config,
+            weights=data["weights"],
+        )
+        return found[0], found
+
+    return _with_gradients(total, data)
+
+
+@functools.partial(jax.jit, static_argnames=("config",))
+def run_triplet(
+    data: dict[str, Any], config: ContrastiveConfig
+) -> tuple[tuple[jax.Array, jax.Array], Gradients]:
+    """The same of the triplet loss."""
+
+    def total(vectors: Gradients) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        rest = (data[name] for name in ("positive", "negatives", "allowed"))
+        found = triplet(vectors["queries"], vectors["candidates"], *rest, config=config)
+        return found[0], found
+
+    return _with_gradients(total, data)
+
+
+def _with_gradients(
+    total: Callable[..., Any], data: dict[str, Any]
+) -> tuple[tuple[jax.Array, jax.Array], Gradients]:
+    vectors = {name: data[name] for name in ("queries", "candidates")}
+    gradients, found = jax.grad(total, has_aux=True)(vectors)
+    return found, gradients
 
 
 @given(seed=st.integers(0, 2**32 - 1), config=st.sampled_from([PLAIN, FILTERED]))
 def test_info_nce_is_its_formula(seed: int, config: ContrastiveConfig):
     data = problem(seed)
     np.testing.assert_allclose(
-        run_info_nce(data, config), plain_info_nce(data, config), rtol=1e-5, atol=1e-5
+        run_info_nce(data, config)[0], plain_info_nce(data, config), rtol=1e-5, atol=1e-5
     )
 
 
@@ -94,7 +129,7 @@ def test_info_nce_is_its_formula(seed: int, config: ContrastiveConfig):
 def test_triplet_is_its_formula(seed: int, config: ContrastiveConfig):
     data = problem(seed)
     np.testing.assert_allclose(
-        run_triplet(data, config), plain_triplet(data, config), rtol=1e-5, atol=1e-5
+        run_triplet(data, config)[0], plain_triplet(data, config), rtol=1e-5, atol=1e-5
     )
 
 
@@ -108,25 +143,25 @@ def test_worked_by_hand():
         "allowed": np.array([[False, True]]),
         "weights": np.ones(1, np.float32),
     }
-    loss, count = run_info_nce(data, ContrastiveConfig(temperature=0.2))
-    assert float(loss / count) == pytest.approx(math.log(1 + math.e), rel=1e-5)
-    loss, count = run_triplet(data, ContrastiveConfig(margin=0.2))
-    assert float(loss / count) == pytest.approx(0.4)
+    (loss, count), _ = run_info_nce(data, ContrastiveConfig(temperature=0.2))
+    assert float(loss) / float(count) == pytest.approx(math.log(1 + math.e), rel=1e-5)
+    (loss, count), _ = run_triplet(data, ContrastiveConfig(margin=0.2))
+    assert float(loss) / float(count) == pytest.approx(0.4)
     data["allowed"][:] = False
-    assert float(run_info_nce(data, PLAIN)[0]) == pytest.approx(0.0, abs=1e-6)
-    assert [float(value) for value in run_triplet(data, PLAIN)] == [0.0, 0.0]
+    assert float(run_info_nce(data, PLAIN)[0][0]) == pytest.approx(0.0, abs=1e-6)
+    assert [float(value) for value in run_triplet(data, PLAIN)[0]] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("config", [PLAIN, FILTERED])
 @pytest.mark.parametrize("of", ["queries", "candidates"])
 def test_info_nce_gradients_are_finite_differences(of: str, config: ContrastiveConfig):
-    check_gradient(problem(3), of, lambda data: run_info_nce(data, config)[0])
+    check_gradient(problem(3), of, lambda data: run_info_nce(data, config))
 
 
 @pytest.mark.parametrize("config", [ContrastiveConfig(), FILTERED])
 @pytest.mark.parametrize("of", ["queries", "candidates"])
 def test_triplet_gradients_are_finite_differences(of: str, config: ContrastiveConfig):
-    check_gradient(problem(4), of, lambda data: run_triplet(data, config)[0])
+    check_gradient(problem(4), of, lambda data: run_triplet(data, config))
 
 
 def check_gradient(data: dict[str, np.ndarray], of: str, loss: Any) -> None:
@@ -136,16 +171,18 @@ def check_gradient(data: dict[str, np.ndarray], of: str, loss: Any) -> None:
             name: value.astype(np.float64) if value.dtype == np.float32 else value
             for name, value in data.items()
         }
-        gradient = jax.grad(lambda moved: loss({**exact, of: moved}))(jnp.asarray(exact[of]))
-        assert np.any(np.asarray(gradient))
+        gradient = np.asarray(loss(exact)[1][of])
+        assert gradient.dtype == np.float64
+        assert np.any(gradient)
         rng = np.random.default_rng(0)
         for _ in range(5):
             direction = rng.standard_normal(exact[of].shape)
             step = 1e-6
             up, down = (
-                float(loss({**exact, of: exact[of] + sign * step * direction})) for sign in (1, -1)
+                float(loss({**exact, of: exact[of] + sign * step * direction})[0][0])
+                for sign in (1, -1)
             )
-            expected = float(np.sum(np.asarray(gradient) * direction))
+            expected = float(np.sum(gradient * direction))
             assert (up - down) / (2 * step) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
@@ -153,11 +190,9 @@ def test_extreme_scores_stay_finite():
     data = problem(0)
     data["candidates"] = np.repeat(data["queries"][:1], len(data["candidates"]), axis=0)
     tiny = ContrastiveConfig(temperature=1e-4)
-    loss, gradient = jax.value_and_grad(
-        lambda queries: run_info_nce({**data, "queries": queries}, tiny)[0]
-    )(jnp.asarray(data["queries"]))
+    (loss, _), gradients = run_info_nce(data, tiny)
     assert np.isfinite(loss)
-    assert np.all(np.isfinite(gradient))
+    assert np.all(np.isfinite(gradients["queries"]))
 
 
 def test_padding_may_hold_anything():
@@ -170,12 +205,11 @@ def test_padding_may_hold_anything():
     spoilt["positive"][6:] = -1
     spoilt["allowed"][6:] = False
     for run, config in ((run_info_nce, PLAIN), (run_triplet, ContrastiveConfig())):
-        np.testing.assert_allclose(run(spoilt, config), run(data, config), rtol=1e-6)
-        gradient = jax.grad(lambda q, run=run, c=config: run({**spoilt, "queries": q}, c)[0])(
-            jnp.asarray(spoilt["queries"])
-        )
+        found, gradients = run(spoilt, config)
+        np.testing.assert_allclose(found, run(data, config)[0], rtol=1e-6)
+        gradient = np.asarray(gradients["queries"])
         assert np.all(np.isfinite(gradient[:6]))
-        assert np.all(np.asarray(gradient)[6:] == 0)
+        assert np.all(gradient[6:] == 0)
 
 
 @pytest.mark.parametrize("run", [run_info_nce, run_triplet])
@@ -184,10 +218,10 @@ def test_pieces_of_a_batch_add_up(run: Any):
     data = problem(6)
     by_query = ("queries", "positive", "negatives", "allowed", "weights")
     pieces = [
-        run({**data, **{name: data[name][part] for name in by_query}}, PLAIN)
+        run({**data, **{name: data[name][part] for name in by_query}}, PLAIN)[0]
         for part in (slice(0, 3), slice(3, 8))
     ]
-    np.testing.assert_allclose(np.sum(np.asarray(pieces), axis=0), run(data, PLAIN), rtol=1e-6)
+    np.testing.assert_allclose(np.sum(np.asarray(pieces), axis=0), run(data, PLAIN)[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("run", [run_info_nce, run_triplet])
@@ -196,16 +230,7 @@ def test_eight_devices_are_one(run: Any, mesh: MeshConfig):
     data = problem(7, c=16)
     mesh_context = make_mesh_context(mesh)
 
-    def loss(vectors: tuple[jax.Array, jax.Array], rest: dict[str, jax.Array]) -> jax.Array:
-        total, count = run({**rest, "queries": vectors[0], "candidates": vectors[1]}, FILTERED)
-        return total / count
-
-    def value_and_gradient(data: dict[str, Any]) -> Any:
-        vectors = (data["queries"], data["candidates"])
-        rest = {name: data[name] for name in ("positive", "negatives", "allowed", "weights")}
-        return jax.jit(jax.value_and_grad(loss))(vectors, rest)
-
-    alone = value_and_gradient({name: jnp.asarray(value) for name, value in data.items()})
+    alone = run(data, FILTERED)
     with mesh_context.activate():
         rows = {
             name: jax.device_put(
@@ -214,20 +239,20 @@ def test_eight_devices_are_one(run: Any, mesh: MeshConfig):
             )
             for name, value in data.items()
         }
-        spread = value_and_gradient(rows)
+        spread = run(rows, FILTERED)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, spread)
-    assert not spread[1][0].sharding.is_fully_replicated
+    assert not spread[1]["queries"].sharding.is_fully_replicated
 
 
 def test_metrics_by_hand():
     queries = jnp.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     candidates = jnp.asarray([[0.8, 0.6], [0.6, 0.8], [0.8, 0.6]])
-    metrics = contrast_metrics(
+    metrics = jax.jit(contrast_metrics)(
         queries,
         candidates,
         jnp.asarray([0, 1, 2]),
         jnp.asarray([[True, True, False], [True, True, True], [True, True, True]]),
-        weights=jnp.ones(3),
+        weights=jnp.asarray([1.0, 1.0, 1.0]),
     )
     # The third query's positive ties with the first document, which is no success.
     assert [float(value) for value in metrics["accuracy"]] == [2.0, 3.0]
@@ -236,12 +261,12 @@ def test_metrics_by_hand():
 
 def test_mean_cosine_leaves_out_pairs_of_one_query_and_padding():
     vectors = jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    total, pairs = mean_cosine(
+    total, pairs = jax.jit(mean_cosine)(
         vectors, groups=jnp.asarray([0, 0, 1, 2]), weights=jnp.asarray([1.0, 1.0, 1.0, 0.0])
     )
     assert (float(total), float(pairs)) == (0.0, 4.0)
-    total, pairs = mean_cosine(jnp.tile(vectors[:1], (5, 1)))
-    assert float(total / pairs) == pytest.approx(1.0)
+    total, pairs = jax.jit(mean_cosine)(jnp.asarray([[1.0, 0.0]] * 5))
+    assert float(total) / float(pairs) == pytest.approx(1.0)
 
 
 def test_config_is_documented_and_reads_from_overrides():

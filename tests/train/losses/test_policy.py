@@ -1,5 +1,6 @@
 """The policy loss against plain loops, finite differences and others' worked numbers."""
 
+import functools
 import math
 from typing import Any
 
@@ -13,8 +14,15 @@ from hypothesis import strategies as st
 from t1_jax.config import load_config, undocumented_fields
 from t1_jax.errors import ConfigError
 from t1_jax.parallel import MeshConfig, make_mesh_context
-from t1_jax.train.losses import PolicyConfig, PolicyTerms, policy_loss
-from tests.train.losses.policy_toys import CONFIGS, MAX_CONTINUATIONS, plain_loss, problem, run
+from t1_jax.train.losses import PolicyConfig, policy_loss
+from tests.train.losses.policy_toys import (
+    CONFIGS,
+    MAX_CONTINUATIONS,
+    plain_loss,
+    problem,
+    run,
+    run_with_gradient,
+)
 
 
 @given(seed=st.integers(0, 2**32 - 1), config=st.sampled_from(CONFIGS))
@@ -30,17 +38,15 @@ def test_the_loss_is_its_formula(seed: int, config: PolicyConfig):
 def test_gradients_are_finite_differences(config: PolicyConfig):
     data = problem(1)
     with jax.enable_x64(True):
-        exact = jnp.asarray(data["logps"])
-        gradient = np.asarray(
-            jax.grad(lambda p: run({**data, "logps": p}, config).loss.sum())(exact)
-        )
+        gradient = np.asarray(run_with_gradient(data, config)[0])
+        assert gradient.dtype == np.float64
         assert np.count_nonzero(gradient) > 10
         step = 1e-6
         for row, t in np.ndindex(3, gradient.shape[1]):
             bump = np.zeros_like(gradient)
             bump[row, t] = step
             up, down = (
-                float(run({**data, "logps": data["logps"] + s * bump}, config).loss.sum())
+                np.asarray(run({**data, "logps": data["logps"] + s * bump}, config).loss).sum()
                 for s in (1, -1)
             )
             assert (up - down) / (2 * step) == pytest.approx(gradient[row, t], rel=1e-5, abs=1e-7)
@@ -50,15 +56,8 @@ def test_gradients_are_finite_differences(config: PolicyConfig):
 def test_the_first_update_follows_the_advantage(loss: str):
     """With π_old = π the gradient is −w A ∇log π, for thought-level ratios on average."""
     data = problem(2)
-    config = PolicyConfig(loss=loss, beta=0.0)
-
-    def total(logps: jax.Array) -> tuple[jax.Array, PolicyTerms]:
-        old = jax.lax.stop_gradient(logps)
-        terms = run({**data, "logps": logps, "old_logps": old}, config)
-        return terms.loss.sum(), terms
-
-    logps = jnp.asarray(data["logps"], jnp.float32)
-    gradient, terms = jax.grad(total, has_aux=True)(logps)
+    data["old_logps"] = data["logps"]
+    gradient, terms = run_with_gradient(data, PolicyConfig(loss=loss, beta=0.0))
     weight = np.minimum(np.exp(data["logps"] - data["sampler_logps"]), 2.0)
     pull = np.where(data["mask"], weight * data["advantages"], 0.0)
     if loss == "gspo":
@@ -79,17 +78,16 @@ def mean_over_thoughts(values: np.ndarray, data: dict[str, np.ndarray]) -> np.nd
 
 def test_dual_clip_worked_by_others():
     """The example in the tests of NeMo-RL and SkyRL: losses −0.5, 1, 12 with c = 3; mean 4.1667."""
-    terms = policy_loss(
-        jnp.asarray([[-1.69315, -1.0, -0.69741]]),
-        old_logps=jnp.asarray([[-1.0, -1.0, -3.0]]),
-        sampler_logps=jnp.asarray([[-1.0, -1.0, -3.0]]),
-        ref_logps=None,
-        advantages=jnp.asarray([[1.0, -1.0, -4.0]]),
-        mask=jnp.ones((1, 3), bool),
-        continuation=jnp.zeros((1, 3), jnp.int32),
-        num_continuations=1,
-        config=PolicyConfig(beta=0.0, dual_clip=3.0),
-    )
+    data = {
+        "logps": np.array([[-1.69315, -1.0, -0.69741]], np.float32),
+        "old_logps": np.array([[-1.0, -1.0, -3.0]], np.float32),
+        "sampler_logps": np.array([[-1.0, -1.0, -3.0]], np.float32),
+        "ref_logps": None,
+        "advantages": np.array([[1.0, -1.0, -4.0]], np.float32),
+        "mask": np.ones((1, 3), bool),
+        "continuation": np.zeros((1, 3), np.int32),
+    }
+    terms = jax.tree.map(np.asarray, run(data, PolicyConfig(beta=0.0, dual_clip=3.0)))
     np.testing.assert_allclose(terms.loss, [[-0.5, 1.0, 12.0]], atol=1e-4)
     np.testing.assert_allclose(terms.ratio, [[0.5, 1.0, 10.0]], rtol=1e-3)
     assert terms.clipped.tolist() == [[False, False, True]]
@@ -118,12 +116,9 @@ def test_the_clip_case_by_case(ratio: float, advantage: float, objective: float,
         "continuation": np.zeros((1, 1), np.int32),
     }
     config = PolicyConfig(loss="dapo")
-    terms = run(data, config)
+    gradient, terms = jax.tree.map(np.asarray, run_with_gradient(data, config))
     assert float(terms.loss[0, 0]) == pytest.approx(-objective, abs=1e-6)
     assert bool(terms.clipped[0, 0]) is clipped
-    gradient = jax.grad(lambda p: run({**data, "logps": p}, config).loss.sum())(
-        jnp.asarray(data["logps"])
-    )
     assert bool(gradient[0, 0] == 0) is (clipped or advantage == 0)
 
 
@@ -132,26 +127,32 @@ def test_the_sampler_weight_is_a_constant_cut_at_c():
     old = np.log([[0.5, 0.5]])
     config = PolicyConfig(beta=0.0)
 
-    def loss(old: jax.Array, sampler: jax.Array) -> jax.Array:
+    def total(old: jax.Array, sampler: jax.Array) -> tuple[jax.Array, jax.Array]:
         data = problem(0, rows=1, actions=2)
         fixed = {"mask": np.ones((1, 2), bool), "advantages": np.ones((1, 2))}
         data = {**data, **fixed, "logps": np.log([[0.5, 0.5]])}
-        return run({**data, "old_logps": old, "sampler_logps": sampler}, config).loss
+        loss = run({**data, "old_logps": old, "sampler_logps": sampler}, config).loss
+        return loss.sum(), loss
 
     sampler = np.log([[0.25, 0.1]])
-    np.testing.assert_allclose(loss(jnp.asarray(old), jnp.asarray(sampler)), [[-2, -2]], rtol=1e-5)
-    for argument in (0, 1):
-        gradient = jax.grad(lambda *a: loss(*a).sum(), argnums=argument)(
-            jnp.asarray(old), jnp.asarray(sampler)
-        )
+    compiled = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+    gradients, loss = compiled(jnp.asarray(old), jnp.asarray(sampler))
+    np.testing.assert_allclose(loss, [[-2, -2]], rtol=1e-5)
+    for gradient in gradients:
         assert not np.any(gradient)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    return logits - np.log(np.exp(logits).sum())
 
 
 def test_kl_estimators_have_the_gradients_they_promise():
     """Exact expectations over a categorical policy, samples drawn from the policy itself."""
-    logits = jnp.asarray([0.3, -0.5, 1.1, 0.0])
-    reference = jax.nn.log_softmax(jnp.asarray([-0.2, 0.4, 0.9, -1.0]))
+    logits = np.array([0.3, -0.5, 1.1, 0.0], np.float32)
+    reference = jnp.asarray(log_softmax(np.array([-0.2, 0.4, 0.9, -1.0], np.float32)))
 
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.value_and_grad
     def expected(logits: jax.Array, kl: str) -> jax.Array:
         logps = jax.nn.log_softmax(logits)
         kinds = policy_loss(
@@ -167,18 +168,21 @@ def test_kl_estimators_have_the_gradients_they_promise():
         )
         return jnp.sum(jax.lax.stop_gradient(jnp.exp(logps)) * kinds.kl[0])
 
+    @jax.jit
     def forward(logits: jax.Array) -> jax.Array:
         logps = jax.nn.log_softmax(logits)
         return jnp.sum(jnp.exp(logps) * (logps - reference))
 
+    @jax.jit
+    @jax.grad
     def backward(logits: jax.Array) -> jax.Array:
         return jnp.sum(jnp.exp(reference) * (reference - jax.nn.log_softmax(logits)))
 
-    np.testing.assert_allclose(expected(logits, "k1"), forward(logits), rtol=1e-5)
-    np.testing.assert_allclose(expected(logits, "k3"), forward(logits), rtol=1e-5)
-    gradients = {kl: jax.grad(expected)(logits, kl) for kl in ("k1", "k3")}
-    np.testing.assert_allclose(gradients["k1"], 0, atol=1e-6)
-    np.testing.assert_allclose(gradients["k3"], jax.grad(backward)(logits), atol=1e-6)
+    found = {kl: expected(logits, kl) for kl in ("k1", "k3")}
+    for value, _ in found.values():
+        np.testing.assert_allclose(value, forward(logits), rtol=1e-5)
+    np.testing.assert_allclose(found["k1"][1], 0, atol=1e-6)
+    np.testing.assert_allclose(found["k3"][1], backward(logits), atol=1e-6)
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -188,18 +192,11 @@ def test_padding_may_hold_anything(config: PolicyConfig):
     for name in ("logps", "old_logps", "sampler_logps", "ref_logps", "advantages"):
         spoilt[name][~data["mask"]] = [np.nan, -np.inf, np.inf][len(name) % 3]
     spoilt["continuation"][~data["mask"]] = 99
-    gradients = []
-    for each in (data, spoilt):
-        gradient, terms = jax.grad(
-            lambda p, each=each: (
-                (terms := run({**each, "logps": p}, config)).loss.sum(),
-                terms,
-            ),
-            has_aux=True,
-        )(jnp.asarray(each["logps"], jnp.float32))
-        gradients.append((gradient, terms))
-    jax.tree.map(np.testing.assert_array_equal, *gradients)
-    assert not np.any(gradients[1][0][~data["mask"]])
+    plain, found = (
+        jax.tree.map(np.asarray, run_with_gradient(each, config)) for each in (data, spoilt)
+    )
+    jax.tree.map(np.testing.assert_array_equal, plain, found)
+    assert not np.any(found[0][~data["mask"]])
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -207,10 +204,8 @@ def test_runaway_ratios_stay_finite(config: PolicyConfig):
     data = problem(4)
     data["logps"] = np.where(data["advantages"] > 0, 0.0, -500.0)
     data["old_logps"] = data["sampler_logps"] = data["ref_logps"] = -500.0 - data["logps"]
-    gradient, loss = jax.grad(
-        lambda p: ((loss := run({**data, "logps": p}, config).loss).sum(), loss), has_aux=True
-    )(jnp.asarray(data["logps"], jnp.float32))
-    assert np.all(np.isfinite(loss))
+    gradient, terms = run_with_gradient(data, config)
+    assert np.all(np.isfinite(terms.loss))
     assert np.all(np.isfinite(gradient))
 
 
@@ -219,7 +214,9 @@ def test_packing_thoughts_in_a_row_changes_nothing():
     data, config = problem(5), PolicyConfig(loss="gspo", beta=0.1)
     packed = run(data, config).loss
     apart = sum(
-        run({**data, "mask": data["mask"] & (data["continuation"] == number)}, config).loss
+        np.asarray(
+            run({**data, "mask": data["mask"] & (data["continuation"] == number)}, config).loss
+        )
         for number in range(MAX_CONTINUATIONS)
     )
     np.testing.assert_allclose(packed, apart, rtol=1e-6)
@@ -229,22 +226,12 @@ def test_packing_thoughts_in_a_row_changes_nothing():
 def test_eight_devices_are_one(config: PolicyConfig):
     data = {k: v.astype(np.float32) if v.dtype == float else v for k, v in problem(6).items()}
     mesh_context = make_mesh_context(MeshConfig(data=2, fsdp=2, tensor=2))
-
-    def loss(data: dict[str, Any]) -> jax.Array:
-        return run(data, config).loss.sum()
-
-    def value_and_gradient(data: dict[str, Any]) -> Any:
-        rest = dict(data)
-        logps = rest.pop("logps")
-        compiled = jax.jit(jax.value_and_grad(lambda p, rest: loss({**rest, "logps": p})))
-        return compiled(logps, rest)
-
-    alone = value_and_gradient({name: jnp.asarray(value) for name, value in data.items()})
+    alone = run_with_gradient(data, config)
     with mesh_context.activate():
         rows = {k: jax.device_put(v, mesh_context.activation("bl")) for k, v in data.items()}
-        spread = value_and_gradient(rows)
+        spread = run_with_gradient(rows, config)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, spread)
-    assert not spread[1].sharding.is_fully_replicated
+    assert not spread[0].sharding.is_fully_replicated
 
 
 @pytest.mark.parametrize(
@@ -257,18 +244,18 @@ def test_eight_devices_are_one(config: PolicyConfig):
 def test_the_sampler_correction_by_hand(mode: str, weights: list[float]):
     """With A = 1 and ρ = 1 the loss of a token is −w; the cap is 2."""
     ratios = np.array([[1.0, 2.0, 2.01, 0.5, 0.4, np.inf]], np.float32)
-    zeros = jnp.zeros(ratios.shape)
-    terms = policy_loss(
-        zeros,
-        old_logps=zeros,
-        sampler_logps=-jnp.log(ratios),
-        ref_logps=None,
-        advantages=zeros + 1,
-        mask=zeros + 1,
-        continuation=zeros.astype(jnp.int32),
-        num_continuations=1,
-        config=PolicyConfig(loss="dapo", sampler_is_cap=2.0, sampler_is_mode=mode),
-    )
+    zeros, ones = np.zeros_like(ratios), np.ones_like(ratios)
+    data = {
+        "logps": zeros,
+        "old_logps": zeros,
+        "sampler_logps": -np.log(ratios),
+        "ref_logps": None,
+        "advantages": ones,
+        "mask": ones,
+        "continuation": zeros.astype(np.int32),
+    }
+    config = PolicyConfig(loss="dapo", sampler_is_cap=2.0, sampler_is_mode=mode)
+    terms = jax.tree.map(np.asarray, run(data, config))
     np.testing.assert_allclose(-terms.loss[0], weights, rtol=1e-6)
     capped = [False, False, True, False, mode == "token_mask", True]
     assert terms.sampler_capped[0].tolist() == capped
@@ -280,9 +267,11 @@ def test_the_corrected_kl_is_unbiased_in_later_updates(kl: str):
     config = PolicyConfig(loss="dapo", beta=1.0, kl=kl, use_bias_correction_kl=True)
     plain = PolicyConfig(loss="dapo", beta=1.0, kl=kl)
     rng = np.random.default_rng(9)
-    logits, before, reference = (jnp.asarray(rng.normal(size=5)) for _ in range(3))
-    old, base = jax.nn.log_softmax(before), jax.nn.log_softmax(reference)
+    logits, before, reference = (rng.normal(size=5).astype(np.float32) for _ in range(3))
+    old, base = (jnp.asarray(log_softmax(each)) for each in (before, reference))
 
+    @functools.partial(jax.jit, static_argnums=1)
+    @jax.value_and_grad
     def estimate(logits: jax.Array, config: PolicyConfig) -> jax.Array:
         terms = policy_loss(
             jax.nn.log_softmax(logits)[None],
@@ -297,20 +286,22 @@ def test_the_corrected_kl_is_unbiased_in_later_updates(kl: str):
         )
         return jnp.sum(jnp.exp(old) * terms.loss[0])
 
+    @jax.jit
+    @jax.value_and_grad
     def divergence(logits: jax.Array) -> jax.Array:
         now = jax.nn.log_softmax(logits)
         return jnp.sum(jnp.exp(now) * (now - base))
 
-    exact = jax.value_and_grad(divergence)(logits)
-    found = jax.value_and_grad(estimate)(logits, config)
+    exact, found = divergence(logits), estimate(logits, config)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, exact)
-    assert np.abs(jax.grad(estimate)(logits, plain) - exact[1]).max() > 0.05
+    gradient = np.asarray(estimate(logits, plain)[1])
+    assert np.abs(gradient - np.asarray(exact[1])).max() > 0.05
 
 
 def test_an_entropy_bonus_is_subtracted():
     data = problem(11)
-    with_bonus = run(data, PolicyConfig(loss="dapo", entropy_coef=0.25)).loss
-    without = run(data, PolicyConfig(loss="dapo")).loss
+    with_bonus = np.asarray(run(data, PolicyConfig(loss="dapo", entropy_coef=0.25)).loss)
+    without = np.asarray(run(data, PolicyConfig(loss="dapo")).loss)
     expected = np.where(data["mask"], 0.25 * data["entropy"], 0.0)
     np.testing.assert_allclose(without - with_bonus, expected, atol=1e-5)
     with pytest.raises(ConfigError, match=r"entropy_coef=0\.25 needs the entropy"):

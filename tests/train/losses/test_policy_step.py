@@ -1,6 +1,7 @@
 """Whole steps of policy loss: averages over thoughts, micro-batches, and a bandit that learns."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,17 +59,22 @@ def test_micro_batches_with_global_denominators_add_up(aggregation: str):
     data["continuation"][:] = 0
     data["mask"] = np.arange(10) < np.array([3, 10, 1, 0, 7, 7, 2, 5])[:, None]
     weights = token_weights(data["mask"].sum(axis=1), aggregation, 12)[:, None]
-    whole = np.sum(weights * run(data, config).loss)
+    whole = np.sum(weights * np.asarray(run(data, config).loss))
     pieces = 0.0
     for part, padding in ((slice(0, 3), 0), (slice(3, 8), 6)):
         piece = {k: np.pad(v[part], ((0, 0), (0, padding))) for k, v in data.items()}
-        pieces += np.sum(weights[part] * run(piece, config).loss)
+        pieces += np.sum(weights[part] * np.asarray(run(piece, config).loss))
     assert float(pieces) == pytest.approx(float(whole), rel=1e-6)
     per_thought = [
         row[mask] for row, mask in zip(plain_loss(data, config), data["mask"], strict=True)
     ]
     expected = plain_aggregate([each for each in per_thought if len(each)], aggregation, 12)
     assert float(whole) == pytest.approx(expected, rel=1e-4)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int) -> np.ndarray:
@@ -79,7 +85,7 @@ def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int
     """
     rng = np.random.default_rng(0)
     best = np.array([2, 1])
-    logits = jnp.zeros((2, 4))
+    logits: Any = np.zeros((2, 4), np.float32)
 
     def loss(logits: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
         actions = data["actions"]
@@ -97,9 +103,12 @@ def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int
         )
         return jnp.sum(data["weights"][:, None] * terms.loss)
 
-    gradient = jax.jit(jax.grad(loss))
+    @jax.jit
+    def update(logits: jax.Array, data: dict[str, jax.Array]) -> jax.Array:
+        return logits - 2.0 * jax.grad(loss)(logits, data)
+
     for _ in range(60):
-        probabilities = np.asarray(jax.nn.softmax(logits))
+        probabilities = softmax(np.asarray(logits))
         actions = np.stack([rng.choice(4, 32, p=row / row.sum()) for row in probabilities], axis=1)
         lengths = np.where(np.arange(32) % 2, 2, 1)
         mask = np.arange(2) < lengths[:, None]
@@ -110,14 +119,14 @@ def train_bandit(config: PolicyConfig, advantages: AdvantageConfig, updates: int
         kept_lengths = np.where(np.tile(kept, 16), lengths, 0)
         data = {
             "actions": actions,
-            "old_logps": np.asarray(jax.nn.log_softmax(logits))[np.arange(2), actions],
+            "old_logps": np.log(probabilities)[np.arange(2), actions],
             "advantages": np.repeat(of_thought[:, None], 2, axis=1),
             "mask": mask & (kept_lengths > 0)[:, None],
             "weights": token_weights(kept_lengths, config.resolved().aggregation, 2),
         }
         for _ in range(updates):
-            logits = logits - 2.0 * gradient(logits, jax.tree.map(jnp.asarray, data))
-    return np.asarray(jax.nn.softmax(logits))[np.arange(2), best]
+            logits = update(logits, data)
+    return softmax(np.asarray(logits))[np.arange(2), best]
 
 
 @pytest.mark.parametrize("loss", ["grpo", "dr_grpo", "dapo", "gspo"])
