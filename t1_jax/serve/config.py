@@ -33,7 +33,7 @@ class ServerConfig:
         max_k: documents per query.
         max_body_bytes: size of a request.
         reject_long_texts: whether a text that is too long is an error; else it is truncated, and
-            the answer says so.
+            the answer says so. `truncate` of a request in TEI's form decides instead.
         deadline_seconds: longest time of a request; its thoughts then end where they are.
         client_seconds: time within which a client must have sent a request.
         max_connections: open connections; more are closed.

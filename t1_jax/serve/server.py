@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import math
+from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
@@ -20,11 +21,11 @@ _LOG = logging.getLogger("t1_jax.serve")
 _ANSWER_SECONDS = 5
 """Time in which the last answers must have reached their clients, after the drain."""
 
-_TOO_MANY = RequestError(503, "unavailable", "too many connections", hint=RETRY_HINT)
-_TURNED_AWAY = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 5\r\n"
-    b"connection: close\r\n\r\n" + json.dumps(_TOO_MANY.body).encode()
-)
+_TOO_MANY = RequestError(503, "unavailable", "too many connections", hint=RETRY_HINT, retry_after=5)
+_NOT_HTTP = RequestError(
+    400, "malformed", "this is not a request of HTTP/1.1",
+    hint="send plain HTTP (there is no TLS here), with headers of less than 64 kB",
+)  # fmt: skip
 
 
 class _Connection(H11Protocol):
@@ -36,8 +37,7 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
-            transport.write(_TURNED_AWAY)
-            transport.close()
+            self._turn_away(_TOO_MANY)
             return
         self._wait_for_request()
 
@@ -48,6 +48,13 @@ class _Connection(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()  # from here on the body has a limit of its own
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request, unless an answer is on its way already."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._turn_away(_NOT_HTTP)
+        else:
+            self.transport.close()
+
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if not self.transport.is_closing():
@@ -56,6 +63,17 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def _turn_away(self, error: RequestError) -> None:
+        body = json.dumps(error.body).encode()
+        headers = {
+            "content-type": "application/json", "content-length": str(len(body)),
+            "connection": "close", **error.headers,
+        }  # fmt: skip
+        lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()
 
     def _wait_for_request(self) -> None:
         self._stop_waiting()

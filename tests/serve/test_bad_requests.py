@@ -207,6 +207,19 @@ def test_a_long_text_is_truncated_and_the_answer_says_so(server: Running, tiny_t
     assert item["truncated"] is True
 
 
+@pytest.mark.parametrize(
+    "sent", [b"\x16\x03\x01\x02 hello\r\n\r\n", b"GET / HTTP/1.1\r\nx: " + b"y" * 65_600]
+)
+def test_what_is_not_http_gets_a_json_error_too(server: Running, sent: bytes):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(sent)
+        connection.settimeout(10)
+        head, _, body = connection.makefile("rb").read().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert checked(json.loads(body))["type"] == "malformed"
+
+
 def test_a_large_body_is_rejected_before_it_is_read(tiny_t1: T1, server: Running):
     content = b'{"input": "' + b"x" * CONFIG.max_body_bytes + b'"}'
     with server.client() as client:
