@@ -250,8 +250,6 @@ def check_model(
 
     require_backend(config.index)
     model.check_document_prompt()
-    if config.candidates:
-        model.preset.require_candidates()
     for collection in collections:
         scorable = scorable_queries(collection, config)
         instruction = query_instruction(
@@ -269,6 +267,7 @@ def check_model(
             max_thought_tokens=config.max_thought_tokens,
             sampling=config.sampling,
             names=[f"query {query.id!r}" for query in scorable.queries],
+            candidates=config.candidates,
         )
 
 

@@ -308,9 +308,9 @@ def open_dense(
     """Opens the model of an index, or the one for a folder, and checks queries and settings.
 
     `overrides` has preset, dtype, task and instruction, `thinking` the options of
-    `T1.encode_query`, `sampling` the fields of `SamplingParams`. None takes the index's value. An
-    index of a folder takes another value; in any other index a contradiction is an error.
-    `thought_cache` is that of `DenseSearch`.
+    `T1.encode_query` and the number of candidates, `sampling` the fields of `SamplingParams`. None
+    takes the index's value. An index of a folder takes another value; in any other index a
+    contradiction is an error. `thought_cache` is that of `DenseSearch`.
 
     Raises:
         IndexContractError: an index of another model.
@@ -334,9 +334,11 @@ def open_dense(
     if opened.preset.uses_instruction:
         out.log(instruction_note(opened.preset, instruction))
     own = dict(thinking)
-    given = own.pop("thoughts", None)
+    given, candidates = own.pop("thoughts", None), own.pop("candidates", 0)
     opened.check_document_prompt()
-    opened.check_queries(queries, instruction=instruction, sampling=params, **own)
+    opened.check_queries(
+        queries, instruction=instruction, sampling=params, candidates=candidates, **own
+    )
     encoding = encoding_record(opened, name, instruction)
     if source.root is None:
         assert manifest is not None
