@@ -53,6 +53,16 @@ class Notices(Protocol):
         ...
 
 
+def load_model(out: Notices, opened: OpenedModel, *, thought_cache: bool = False) -> T1:
+    """Reads the weights, and warns if the model was never trained to retrieve.
+
+    With `thought_cache`, thoughts are looked up in the cache of this machine, and stored there.
+    """
+    if opened.untrained_warning is not None:
+        out.warn(opened.untrained_warning)
+    return opened.load(thought_cache=ThoughtCache() if thought_cache else None)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """The texts of a search.
@@ -252,9 +262,7 @@ class DenseSearch:
             IndexMismatchError: the model gives others, and the index is not one of files.
         """
         source = self.source
-        if self.opened.untrained_warning is not None:
-            out.warn(self.opened.untrained_warning)
-        model = self.opened.load(thought_cache=ThoughtCache() if self.thought_cache else None)
+        model = load_model(out, self.opened, thought_cache=self.thought_cache)
         if source.root is None:
             assert source.stored is not None
             self._check_canaries(source.stored, model, out)
