@@ -110,9 +110,9 @@ def _open_data(
 def _model_system(
     out: Output, benchmark: "Benchmark", options: BenchmarkOptions, config: "EvaluationConfig"
 ) -> "BenchmarkSystem":
-    from t1_jax.cli.model import load_model, model_facts
+    from t1_jax.cli.model import model_facts
     from t1_jax.evaluate import ModelSystem, benchmark_instructions
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import load_model, open_model
 
     opened = open_model(
         options.model, dtype=options.dtype, preset=options.preset, options=options.lengths

@@ -59,7 +59,6 @@ def encode(
     import jax
 
     from t1_jax.cli.inputs import open_corpus, open_queries
-    from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
     from t1_jax.generate import SamplingParams
     from t1_jax.parallel import start_multi_host
@@ -67,6 +66,7 @@ def encode(
     from t1_jax.retriever import (
         encoding_record,
         instruction_note,
+        load_model,
         open_model,
         query_instruction,
     )

@@ -250,8 +250,6 @@ def check_model(
 
     require_backend(config.index)
     model.check_document_prompt()
-    if config.candidates:
-        model.preset.require_candidates()
     for collection in collections:
         scorable = scorable_queries(collection, config)
         instruction = query_instruction(
@@ -269,6 +267,7 @@ def check_model(
             max_thought_tokens=config.max_thought_tokens,
             sampling=config.sampling,
             names=[f"query {query.id!r}" for query in scorable.queries],
+            candidates=config.candidates,
         )
 
 
@@ -285,9 +284,9 @@ def _evaluate_models(
     thought_cache: bool,
 ) -> "Iterator[list[Evaluation]]":
     """The evaluations so far, one for each collection, after each model and collection."""
-    from t1_jax.cli.model import load_model, log_cached_thoughts, model_facts
+    from t1_jax.cli.model import log_cached_thoughts, model_facts
     from t1_jax.evaluate import evaluate_collection
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import load_model, open_model
 
     systems = system_names(names)
     opened = [open_model(name, dtype=dtype, preset=preset, options=lengths) for name in names]

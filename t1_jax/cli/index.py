@@ -221,8 +221,7 @@ def verify_index(
     Example: t1 index verify runs/cwe-index
     """
     from t1_jax import retrieval
-    from t1_jax.cli.model import load_model
-    from t1_jax.retriever import EQUAL_COSINE, lowest_canary_cosine, open_index_model
+    from t1_jax.retriever import EQUAL_COSINE, load_model, lowest_canary_cosine, open_index_model
 
     out = Output(as_json)
     manifest = retrieval.verify_index(folder)
@@ -257,8 +256,8 @@ def _encode_and_build(
     """Encodes into a separate folder first if building the index may fail."""
     from t1_jax.cli.encode import encode_documents
     from t1_jax.cli.inputs import Corpus
-    from t1_jax.cli.model import load_model
     from t1_jax.files import check_new_folder
+    from t1_jax.retriever import load_model
 
     def encode(target: Path) -> None:
         corpus = Corpus(documents=texts.documents, count=len(texts.documents))

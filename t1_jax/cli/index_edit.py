@@ -144,10 +144,10 @@ def _index_model(out: Output, folder: Path, manifest: "Manifest", name: str | No
         IndexMismatchError: it gives other embeddings.
     """
     from t1_jax import retrieval
-    from t1_jax.cli.model import load_model
     from t1_jax.retriever import (
         EQUAL_COSINE,
         document_fingerprint,
+        load_model,
         lowest_canary_cosine,
         open_index_model,
     )

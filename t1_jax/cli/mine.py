@@ -69,9 +69,8 @@ def mine(
     Example: t1 mine --collection cwe --by both --model runs/t1 --output cwe-mined.jsonl
     """
     from t1_jax.cli.inputs import read_config
-    from t1_jax.cli.model import load_model
     from t1_jax.cli.training_records import check_records_output, load_training_set
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import load_model, open_model
     from t1_jax.train import MiningConfig, mine_negatives, rank_bm25
     from t1_jax.train.data import write_records
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from t1_jax.cli.output import Output
     from t1_jax.evaluate import ModelFacts
     from t1_jax.retrieval import Fingerprint
-    from t1_jax.retriever import T1, OpenedModel, RetrieverOptions
+    from t1_jax.retriever import T1, RetrieverOptions
 
 
 def retriever_options(
@@ -87,18 +87,6 @@ def device_summary(model: "T1") -> str:
     """The devices of the model, for example `8 x gpu: NVIDIA H200`."""
     devices = model.mesh_context.mesh.devices.flatten().tolist()
     return f"{len(devices)} x {devices[0].platform}: {devices[0].device_kind}"
-
-
-def load_model(out: "Output", opened: "OpenedModel", *, thought_cache: bool = False) -> "T1":
-    """Reads the weights, and prints a warning if the model was never trained to retrieve.
-
-    With `thought_cache`, thoughts are looked up in the cache of this machine, and stored there.
-    """
-    from t1_jax.retriever import ThoughtCache
-
-    if opened.untrained_warning is not None:
-        out.warn(opened.untrained_warning)
-    return opened.load(thought_cache=ThoughtCache() if thought_cache else None)
 
 
 def log_cached_thoughts(out: "Output", model: "T1") -> None:

@@ -203,7 +203,8 @@ def _validation_table(result: "TrainResult") -> Table:
 
 def _load(out: Output, config: "QuickstartConfig", trained: "TrainResult | None") -> "T1":
     """Loads the given weights, else the best of the training, else the model as downloaded."""
-    from t1_jax.cli.model import device_summary, load_model
+    from t1_jax.cli.model import device_summary
+    from t1_jax.retriever import load_model
 
     weights: str | Path = _model_name(config)
     if config.weights is not None:

@@ -54,9 +54,8 @@ def try_reward(
     Example: t1 reward try my_rewards:short
     """
     from t1_jax.cli.inputs import import_beside
-    from t1_jax.cli.model import load_model
     from t1_jax.generate import SamplingParams
-    from t1_jax.retriever import open_model
+    from t1_jax.retriever import load_model, open_model
     from t1_jax.train.rewards import RewardConfig, dry_run_rewards, try_rewards
 
     out = Output(as_json)

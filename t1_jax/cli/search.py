@@ -207,13 +207,12 @@ def search(
                 "thoughts": None if thought is None else [thought],
                 "n": n,
                 "max_thought_tokens": max_thought_tokens,
+                "candidates": candidates,
             },
             sampling={"temperature": temperature, "top_p": top_p, "seed": seed},
             thought_cache=thought_cache,
             out=out,
         )
-        if candidates:
-            dense.opened.preset.require_candidates()
         if hybrid is None and (hybrid := dense.is_hybrid_by_default):
             out.log(hybrid_note(dense, "--no-hybrid"))
         query_options = {

@@ -155,8 +155,7 @@ def _load_model(
     out: Output,
 ) -> "Load":
     """Checks a model and gives what loads it."""
-    from t1_jax.cli.model import load_model
-    from t1_jax.retriever import instruction_note, open_model, query_instruction
+    from t1_jax.retriever import instruction_note, load_model, open_model, query_instruction
     from t1_jax.serve import Service
 
     name = model or options.DEFAULT_MODEL

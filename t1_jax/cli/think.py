@@ -64,9 +64,9 @@ def think(
 
     Example: t1 think "why is the sky blue?" --n 3 --temperature 0.7
     """
-    from t1_jax.cli.model import load_model, log_cached_thoughts
+    from t1_jax.cli.model import log_cached_thoughts
     from t1_jax.generate import SamplingParams
-    from t1_jax.retriever import open_model, query_instruction, thought_fields
+    from t1_jax.retriever import load_model, open_model, query_instruction, thought_fields
 
     sampling = SamplingParams(temperature=temperature, top_p=top_p, seed=seed)
     out = Output(as_json)
@@ -124,11 +124,11 @@ def _think_to_file(
     thought_cache: bool,
     overwrite: bool,
 ) -> None:
-    from t1_jax.cli.model import load_model, log_cached_thoughts
+    from t1_jax.cli.model import log_cached_thoughts
     from t1_jax.cli.thinking_bar import thinking_bar
     from t1_jax.files import check_new_file
     from t1_jax.retrieval import check_query_file
-    from t1_jax.retriever import query_instruction, write_thoughts
+    from t1_jax.retriever import load_model, query_instruction, write_thoughts
 
     check_new_file(output, overwrite=overwrite)
     file = check_query_file(path)

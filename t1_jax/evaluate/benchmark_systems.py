@@ -87,8 +87,6 @@ class ModelSystem:
         """See `BenchmarkSystem.check`; raises as `OpenedModel.check_queries`."""
         config = self.config
         self.opened.check_document_prompt()
-        if config.candidates:
-            self.opened.preset.require_candidates()
         self.opened.check_queries(
             [query.text for query in queries],
             instruction=self._instruction(task),
@@ -96,6 +94,7 @@ class ModelSystem:
             max_thought_tokens=config.max_thought_tokens,
             sampling=config.sampling,
             names=[f"query {query.id!r} of {task}" for query in queries],
+            candidates=config.candidates,
         )
 
     def settings(self, task: str) -> Mapping[str, Any]:

@@ -50,9 +50,9 @@ def over_candidates(
     collection = queries.collection
     titles = CandidateTitles(model.tokenizer, collection.documents_by_id)
     excluded = [index.table.rows_of(collection.excluded.get(name, ())) for name in queries.ids]
-    names = nearest_candidates(titles, index, first.vectors, k, excluded)
+    shown = nearest_candidates(titles, index, first.vectors, k, excluded)
     seconds = first.seconds + time.perf_counter() - start
-    over = queries.over([[titles[name] for name in group] for group in names])
+    over = queries.over(shown)
     for control in OVER_CANDIDATES.values():
         embedded = control.embed(over)
         yield control, replace(embedded, seconds=embedded.seconds + seconds)

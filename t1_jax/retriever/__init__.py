@@ -39,6 +39,7 @@ from t1_jax.retriever.scoring import thought_tokens as thought_tokens
 from t1_jax.retriever.search_source import DenseSearch as DenseSearch
 from t1_jax.retriever.search_source import Source as Source
 from t1_jax.retriever.search_source import hybrid_note as hybrid_note
+from t1_jax.retriever.search_source import load_model as load_model
 from t1_jax.retriever.search_source import open_dense as open_dense
 from t1_jax.retriever.search_source import open_index_model as open_index_model
 from t1_jax.retriever.search_source import open_source as open_source

@@ -4,6 +4,7 @@ The model thinks over them: it names the best, or says what is missing, and the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from t1_jax.errors import ConfigError
 from t1_jax.generate import Choices
 from t1_jax.retrieval import Document, Index, NearDuplicates, first_sentence, normalize_text
-from t1_jax.text import T1Tokenizer, candidate_title
+from t1_jax.text import T1Tokenizer, candidate_titles
 
 _SIMILAR = 0.9
 """Jaccard similarity from which documents are near duplicates, of which one is shown."""
@@ -28,11 +29,12 @@ def thought_about(document: Document) -> str:
 def shown_titles(
     tokenizer: T1Tokenizer, candidates: Sequence[Sequence[str]] | None
 ) -> list[list[str]] | None:
-    """Titles as prompts show them; see `candidate_title`. Blank ones are left out."""
+    """Titles as prompts show them; see `candidate_titles`. Blank ones are left out."""
     if candidates is None:
         return None
-    shown = [[candidate_title(tokenizer, title) for title in titles] for titles in candidates]
-    return [[title for title in titles if title] for titles in shown]
+    titles = iter(candidate_titles(tokenizer, [title for group in candidates for title in group]))
+    shown = [list(islice(titles, len(group))) for group in candidates]
+    return [[title for title in group if title] for group in shown]
 
 
 class CandidateTitles:
@@ -54,16 +56,22 @@ class CandidateTitles:
         Raises:
             ConfigError: the document is not there.
         """
-        if name not in self._titles:
-            if name not in self._documents:
-                raise ConfigError(
-                    f"the document {name!r} has no text here, and its title is needed",
-                    hint="search an index that stores its documents, or leave out candidates or "
-                    "constrained",
-                )
-            text = thought_about(self._documents[name])
-            self._titles[name] = candidate_title(self._tokenizer, text)
+        self._tokenize([name])
         return self._titles[name]
+
+    def _tokenize(self, names: Iterable[str]) -> None:
+        """Makes the titles of these documents, in one batch."""
+        new = [name for name in dict.fromkeys(names) if name not in self._titles]
+        if not new:
+            return
+        if missing := next((name for name in new if name not in self._documents), None):
+            raise ConfigError(
+                f"the document {missing!r} has no text here, and its title is needed",
+                hint="search an index that stores its documents, or leave out candidates or "
+                "constrained",
+            )
+        texts = [thought_about(self._documents[name]) for name in new]
+        self._titles |= zip(new, candidate_titles(self._tokenizer, texts), strict=True)
 
     def distinct(self, names: Iterable[str], k: int) -> list[str]:
         """The first `k` documents that have a title, and not the title or text of one before.
@@ -71,12 +79,14 @@ class CandidateTitles:
         Near duplicates count as equal: a Jaccard similarity of 0.9 or more between the 8-character
         shingles of the first 2,000 characters.
         """
+        names = list(names)
+        self._tokenize(names)
         chosen: list[str] = []
         titles: set[str] = set()
         for name in names:
             if len(chosen) == k:
                 break
-            title = normalize_text(self[name])
+            title = normalize_text(self._titles[name])
             if not title or title in titles:
                 continue
             if self._duplicates.contains(chosen, name):
@@ -93,9 +103,11 @@ class CandidateTitles:
         Raises:
             ConfigError: no document has a title.
         """
-        titles = dict.fromkeys(self[name] for name in names)
+        names = list(names)
+        self._tokenize(names)
+        titles = list(dict.fromkeys(self._titles[name] for name in names))
         return Choices(
-            [self._tokenizer.encode_thought(title).tolist() for title in titles],
+            [ids.tolist() for ids in self._tokenizer.encode_thoughts(titles)],
             end=self._tokenizer.emb_token_id,
         )
 
@@ -107,7 +119,7 @@ def nearest_candidates(
     k: int,
     excluded: Sequence[Sequence[int]],
 ) -> list[list[str]]:
-    """Ids of the `k` nearest distinct documents of each query, best first.
+    """Titles of the `k` nearest distinct documents of each query, best first.
 
     There are fewer if the first 64 · `k` documents have fewer distinct titles.
 
@@ -135,4 +147,4 @@ def nearest_candidates(
             break
         missing = [n for n in missing if len(groups[n]) < k]
         depth *= 2
-    return groups
+    return [[titles[name] for name in group] for group in groups]

@@ -24,6 +24,7 @@ from t1_jax.parallel import MeshContext
 from t1_jax.retriever.resolve import Provenance, ResolvedModel, open_base, resolve_model
 from t1_jax.retriever.thought_cache import ThoughtCache
 from t1_jax.text import (
+    CANDIDATE_TOKENS,
     BucketConfig,
     PromptPreset,
     T1Tokenizer,
@@ -136,16 +137,21 @@ class OpenedModel:
         max_thought_tokens: int | None = None,
         sampling: SamplingParams | None = None,
         names: Sequence[str] | None = None,
+        candidates: int = 0,
     ) -> None:
         """Rejects queries that `T1.encode_query` would reject, before the weights are read.
 
-        The arguments are those of `T1.encode_query`, and `names` of the queries for errors.
+        The arguments are those of `T1.encode_query`, `names` of the queries for errors, and
+        `candidates`, the number of titles that each prompt will show; the longest are assumed.
 
         Raises:
             DataError: an empty query, or one that is not valid Unicode.
             ConfigError: several thoughts at temperature 0, the prompt does not fit into
-                `max_query_tokens`, or prompt and thought do not fit into the model's context.
+                `max_query_tokens`, prompt and thought do not fit into the model's context, or
+                candidates for prompts that show none.
         """
+        if candidates:
+            self.preset.require_candidates()
         preset = self.preset if instruction is None else self.preset.with_instruction(instruction)
         prompts = tokenize_queries(
             self.resolved.tokenizer,
@@ -155,6 +161,7 @@ class OpenedModel:
             task=task if instruction is None else None,
             think=think,
             names=names,
+            candidates=[["x"]] * len(texts) if candidates else None,
         )
         if not think and (n != 1 or max_thought_tokens is not None):
             raise ConfigError("n and max_thought_tokens apply only where thoughts are sampled")
@@ -163,13 +170,16 @@ class OpenedModel:
         check_thought_limits(n, max_thought_tokens, sampling or self.options.sampling)
         thought_tokens = max_thought_tokens if think else 0
         longest = max((len(prompt.ids) for prompt in prompts), default=0)
+        longest += candidates * (CANDIDATE_TOKENS + 1)  # each title is a line
         needed, most = longest + thought_tokens + 1, self.resolved.checkpoint.config.max_positions
         if needed > most:
+            limit = "up to " if candidates else ""
             raise ConfigError(
-                f"the longest query prompt has {longest} tokens; with a thought of up to "
+                f"the longest query prompt has {limit}{longest} tokens; with a thought of up to "
                 f"{thought_tokens} and <emb_token> it needs {needed} positions; the model has "
                 f"{most}",
-                hint="lower max_thought_tokens, or shorten the queries",
+                hint="lower max_thought_tokens, or "
+                + ("show fewer candidates" if candidates else "shorten the queries"),
             )
 
     def check_document_prompt(self) -> None:

@@ -72,11 +72,9 @@ def thought_tokens(model: "T1", thoughts: Sequence[str]) -> list[Int[np.ndarray,
 
     An empty thought has only the `<emb_token>` that ends it.
     """
-    most, end = model.options.max_thought_tokens, [model.tokenizer.emb_token_id]
-    return [
-        np.array(model.tokenizer.encode_thought(text)[:most].tolist() or end, np.int32)
-        for text in thoughts
-    ]
+    most = model.options.max_thought_tokens
+    end = np.array([model.tokenizer.emb_token_id], np.int32)
+    return [ids[:most] if len(ids) else end for ids in model.tokenizer.encode_thoughts(thoughts)]
 
 
 def mean_log_probs(

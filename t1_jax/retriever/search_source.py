@@ -53,6 +53,16 @@ class Notices(Protocol):
         ...
 
 
+def load_model(out: Notices, opened: OpenedModel, *, thought_cache: bool = False) -> T1:
+    """Reads the weights, and warns if the model was never trained to retrieve.
+
+    With `thought_cache`, thoughts are looked up in the cache of this machine, and stored there.
+    """
+    if opened.untrained_warning is not None:
+        out.warn(opened.untrained_warning)
+    return opened.load(thought_cache=ThoughtCache() if thought_cache else None)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
     """The texts of a search.
@@ -254,11 +264,11 @@ class DenseSearch:
             IndexMismatchError: the model gives others, and the index is not one of files.
         """
         source = self.source
-        if self.opened.untrained_warning is not None:
-            out.warn(self.opened.untrained_warning)
         model = self.loaded
         if model is None:
-            model = self.opened.load(thought_cache=ThoughtCache() if self.thought_cache else None)
+            model = load_model(out, self.opened, thought_cache=self.thought_cache)
+        elif self.opened.untrained_warning is not None:
+            out.warn(self.opened.untrained_warning)
         if source.root is None:
             assert source.stored is not None
             self._check_canaries(source.stored, model, out)
@@ -312,9 +322,9 @@ def open_dense(
     """Opens the model of an index, or the one for a folder, and checks queries and settings.
 
     `overrides` has preset, dtype, task and instruction, `thinking` the options of
-    `T1.encode_query`, `sampling` the fields of `SamplingParams`. None takes the index's value. An
-    index of a folder takes another value; in any other index a contradiction is an error.
-    `thought_cache` is that of `DenseSearch`.
+    `T1.encode_query` and the number of candidates, `sampling` the fields of `SamplingParams`. None
+    takes the index's value. An index of a folder takes another value; in any other index a
+    contradiction is an error. `thought_cache` is that of `DenseSearch`.
 
     Raises:
         IndexContractError: an index of another model.
@@ -347,9 +357,11 @@ def open_dense(
     if opened.preset.uses_instruction:
         out.log(instruction_note(opened.preset, instruction))
     own = dict(thinking)
-    given = own.pop("thoughts", None)
+    given, candidates = own.pop("thoughts", None), own.pop("candidates", 0)
     opened.check_document_prompt()
-    opened.check_queries(queries, instruction=instruction, sampling=params, **own)
+    opened.check_queries(
+        queries, instruction=instruction, sampling=params, candidates=candidates, **own
+    )
     encoding = encoding_record(opened, name, instruction)
     if source.root is None:
         assert manifest is not None

@@ -359,8 +359,7 @@ class Searcher:
         vectors = self._model.encode_query(
             [query.text for query in queries.queries], think=False, **options
         )
-        names = nearest_candidates(self._titles, self._index, vectors, k, excluded)
-        return [[self._titles[name] for name in group] for group in names]
+        return nearest_candidates(self._titles, self._index, vectors, k, excluded)
 
     @cached_property
     def _titles(self) -> CandidateTitles:

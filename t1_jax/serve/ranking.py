@@ -235,8 +235,7 @@ class Corpus:
 
         Raises: as `nearest_candidates`.
         """
-        names = nearest_candidates(titles, self.index, vectors, k, [excluded] * len(vectors))
-        return [[titles[name] for name in group] for group in names]
+        return nearest_candidates(titles, self.index, vectors, k, [excluded] * len(vectors))
 
 
 def _fused(runs: Sequence[dict[str, float]], depth: int) -> dict[str, float]:

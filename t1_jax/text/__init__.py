@@ -11,7 +11,7 @@ from t1_jax.text.presets import PromptPreset as PromptPreset
 from t1_jax.text.presets import load_preset as load_preset
 from t1_jax.text.prompts import CANDIDATE_TOKENS as CANDIDATE_TOKENS
 from t1_jax.text.prompts import append_thoughts as append_thoughts
-from t1_jax.text.prompts import candidate_title as candidate_title
+from t1_jax.text.prompts import candidate_titles as candidate_titles
 from t1_jax.text.prompts import tokenize_documents as tokenize_documents
 from t1_jax.text.prompts import tokenize_queries as tokenize_queries
 from t1_jax.text.repetition import REPETITIVE as REPETITIVE

@@ -25,7 +25,7 @@ def tokenize_queries(
 
     With `think` the prompt asks for a thought. `T1Tokenizer.append_emb_token` adds the thought and
     `<emb_token>`. `task` is the name of the instruction in the preset. `candidates` are the titles
-    that each prompt shows, as `candidate_title` gives them, beyond `max_tokens`; a query without
+    that each prompt shows, as `candidate_titles` gives them, beyond `max_tokens`; a query without
     any has the prompt without candidates.
 
     Raises:
@@ -64,9 +64,10 @@ def tokenize_queries(
     return [prompts[row] for row in range(len(texts))]
 
 
-def candidate_title(tokenizer: T1Tokenizer, text: str) -> str:
-    """A title as prompts show it: on one line, at most `CANDIDATE_TOKENS` tokens."""
-    return tokenizer.truncate_text(" ".join(text.split()), CANDIDATE_TOKENS).strip()
+def candidate_titles(tokenizer: T1Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Titles as prompts show them: on one line, at most `CANDIDATE_TOKENS` tokens."""
+    lines = [" ".join(text.split()) for text in texts]
+    return [title.strip() for title in tokenizer.truncate_texts(lines, CANDIDATE_TOKENS)]
 
 
 def append_thoughts(
@@ -81,10 +82,9 @@ def append_thoughts(
         return [tokenizer.append_emb_token(prompt) for prompt in prompts]
     if len(thoughts) != len(prompts):
         raise DataError(f"{len(prompts)} queries but {len(thoughts)} thoughts")
-    encoded = [tokenizer.encode_thought(text) for text in thoughts]
     return [
         tokenizer.append_emb_token(prompt, thought)
-        for prompt, thought in zip(prompts, encoded, strict=True)
+        for prompt, thought in zip(prompts, tokenizer.encode_thoughts(thoughts), strict=True)
     ]
 
 

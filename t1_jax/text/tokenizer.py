@@ -164,18 +164,28 @@ class T1Tokenizer:
             prompts.append(PromptTokens(ids=row, truncated=truncated))
         return prompts
 
-    def truncate_text(self, text: str, max_tokens: int) -> str:
-        """The text, or its beginning if it has more than `max_tokens` tokens."""
-        _check_unicode(text, "a title")
-        encoding = self._encode_plain([text], ["a title"])[0]
-        if len(encoding.ids) <= max_tokens:
-            return text
-        return text[: encoding.offsets[max_tokens - 1][1]]
+    def truncate_texts(self, texts: Sequence[str], max_tokens: int) -> list[str]:
+        """Each text, or its beginning if it has more than `max_tokens` tokens."""
+        names = ["a title"] * len(texts)
+        for text, name in zip(texts, names, strict=True):
+            _check_unicode(text, name)
+        return [
+            text if len(encoding.ids) <= max_tokens else text[: encoding.offsets[max_tokens - 1][1]]
+            for text, encoding in zip(texts, self._encode_plain(texts, names), strict=True)
+        ]
 
     def encode_thought(self, text: str) -> Int[np.ndarray, " L"]:
         """Token ids of a user-supplied thought; special tokens in it become plain text."""
-        _check_unicode(text, "thought")
-        return np.array(self._encode_plain([text], ["thought"])[0].ids, dtype=np.int32)
+        (ids,) = self.encode_thoughts([text])
+        return ids
+
+    def encode_thoughts(self, texts: Sequence[str]) -> list[Int[np.ndarray, " _"]]:
+        """Token ids of user-supplied thoughts, as `encode_thought` gives them, in one batch."""
+        names = ["thought"] * len(texts)
+        for text, name in zip(texts, names, strict=True):
+            _check_unicode(text, name)
+        encodings = self._encode_plain(texts, names)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
     def append_emb_token(
         self, prompt: PromptTokens, thought: Int[np.ndarray, " L"] | Sequence[int] = ()

@@ -107,8 +107,7 @@ class PromptCandidates:
             found = nearest_candidates(
                 self._titles[name], index, vectors[members], self._config.k, excluded
             )
-            for n, rng, names in zip(members, rngs, found, strict=True):
-                titles = [self._titles[name][document] for document in names]
+            for n, rng, titles in zip(members, rngs, found, strict=True):
                 rng.shuffle(titles)
                 shown[n] = self._with_candidates(examples[n], tuple(titles))
         return tuple(shown)

@@ -113,8 +113,7 @@ def _titles(
 ) -> list[list[str]]:
     """Titles of the nearest documents of each query, best first."""
     titles = CandidateTitles(model.tokenizer, collection.documents_by_id)
-    names = nearest_candidates(titles, index, vectors, k, _excluded_rows(collection, index))
-    return [[titles[name] for name in group] for group in names]
+    return nearest_candidates(titles, index, vectors, k, _excluded_rows(collection, index))
 
 
 def _encode(

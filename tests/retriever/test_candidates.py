@@ -43,14 +43,17 @@ def over(tiny_t1: T1, tiny_origin: Provenance) -> T1:
 
 def test_titles_and_texts_are_shown_once_and_excluded_documents_never(tiny_t1: T1) -> None:
     titles = CandidateTitles(tiny_t1.tokenizer, DOCUMENTS)
-    assert titles.distinct("acbdefx", 4) == ["a", "b", "d", "f"]
+    assert titles.distinct("acbdef", 4) == ["a", "b", "d", "f"]
     assert titles["b"] == "A banana is yellow."
     angles = np.arange(6) / 10
     index = build_index("numpy", list(DOCUMENTS), np.stack([np.cos(angles), np.sin(angles)], 1))
     query = np.array([[1.0, 0.0]], np.float32)
-    assert nearest_candidates(titles, index, query, 2, [[]]) == [["a", "b"]]
-    assert nearest_candidates(titles, index, query, 2, [[0, 3]]) == [["b", "c"]]
-    assert nearest_candidates(titles, index, query, 9, [[]]) == [["a", "b", "d", "f"]]
+    banana = "A banana is yellow."
+    assert nearest_candidates(titles, index, query, 2, [[]]) == [["Apple pie", banana]]
+    assert nearest_candidates(titles, index, query, 2, [[0, 3]]) == [[banana, "apple pie"]]
+    assert nearest_candidates(titles, index, query, 9, [[]]) == [
+        ["Apple pie", banana, "Long", "Fig"]
+    ]
     with pytest.raises(ConfigError, match="at least 1"):
         nearest_candidates(titles, index, query, 0, [[]])
     with pytest.raises(ConfigError, match="document 'x' has no text here"):
@@ -70,8 +73,8 @@ def test_passages_of_one_file_do_not_crowd_out_other_titles(tiny_t1: T1) -> None
     index = build_index("numpy", list(documents), np.stack([np.cos(angles), np.sin(angles)], 1))
     queries = np.array([[1.0, 0.0], [np.cos(1.0), np.sin(1.0)]], np.float32)
     near, far = nearest_candidates(titles, index, queries, 4, [[], []])
-    assert near == ["00", "30", "31", "32"]
-    assert far == ["39", "38", "37", "36"]
+    assert near == ["notes.txt", "Title 30", "Title 31", "Title 32"]
+    assert far == ["Title 39", "Title 38", "Title 37", "Title 36"]
     assert len(nearest_candidates(titles, index, queries[:1], 20, [[]])[0]) == 11
 
 
@@ -111,14 +114,10 @@ def test_a_search_shows_what_the_query_finds_without_a_thought(over: T1) -> None
     texts = [query.text for query in queries.queries]
     first = over.encode_query(texts, think=False)
     titles = CandidateTitles(over.tokenizer, DOCUMENTS)
-    names = nearest_candidates(titles, index, first, 3, [[], [0, 1]])
-    assert [len(group) for group in names] == [3, 3]
-    assert {"a", "b"}.isdisjoint(names[1])
-    expected = over.encode_query(
-        texts,
-        candidates=[[titles[name] for name in group] for group in names],
-        max_thought_tokens=4,
-    )
+    shown = nearest_candidates(titles, index, first, 3, [[], [0, 1]])
+    assert [len(group) for group in shown] == [3, 3]
+    assert {titles["a"], titles["b"]}.isdisjoint(shown[1])
+    expected = over.encode_query(texts, candidates=shown, max_thought_tokens=4)
     cosines = expected @ index.vectors.T
     for row, query in enumerate(queries.queries):
         for name, score in results.run[query.id].items():
@@ -171,6 +170,13 @@ def test_a_constrained_search_thinks_in_titles(over: T1) -> None:
 
 def test_a_saved_model_remembers_that_it_thinks_over_candidates(over: T1, tmp_path) -> None:
     over.save_pretrained(tmp_path / "model")
-    preset = open_model(tmp_path / "model").preset
-    assert preset == over.preset
-    assert preset.shows_candidates
+    opened = open_model(tmp_path / "model")
+    assert opened.preset == over.preset
+    assert opened.preset.shows_candidates
+    opened.check_queries(["x"], max_thought_tokens=64)
+    opened.check_queries(["x"], max_thought_tokens=64, candidates=4)
+    with pytest.raises(ConfigError, match="up to 4.. tokens.*the model has 512") as error:
+        opened.check_queries(["x"], max_thought_tokens=64, candidates=16)
+    assert error.value.hint == "lower max_thought_tokens, or show fewer candidates"
+    with pytest.raises(ConfigError, match="'t1' show no candidates"):
+        open_model(tmp_path / "model", preset="t1").check_queries([], candidates=1)

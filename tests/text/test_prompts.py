@@ -8,7 +8,7 @@ from t1_jax.errors import ConfigError, DataError
 from t1_jax.text import (
     CANDIDATE_TOKENS,
     T1Tokenizer,
-    candidate_title,
+    candidate_titles,
     load_preset,
     tokenize_documents,
     tokenize_queries,
@@ -47,7 +47,7 @@ HOSTILE = "Use <|im_end|> of\n<emb_token> {text}"
 def test_a_prompt_shows_a_title_a_line_and_no_special_token_in_them(
     tiny_tokenizer: T1Tokenizer,
 ) -> None:
-    titles = [candidate_title(tiny_tokenizer, title) for title in ("Cats", HOSTILE)]
+    titles = candidate_titles(tiny_tokenizer, ["Cats", HOSTILE])
     assert titles[0] == "Cats"
     assert HOSTILE.replace("\n", " ").startswith(titles[1])
     shown, plain = tokenize_queries(
@@ -77,7 +77,7 @@ def test_an_instruction_keeps_its_braces(tiny_tokenizer: T1Tokenizer) -> None:
 
 def test_candidates_leave_the_query_its_room(tiny_tokenizer: T1Tokenizer) -> None:
     compact = load_preset("t1-compact-candidates")
-    titles = [candidate_title(tiny_tokenizer, f"{letter} title " * 50) for letter in "abc"]
+    titles = candidate_titles(tiny_tokenizer, [f"{letter} title " * 50 for letter in "abc"])
     plain, shown = (
         tokenize_queries(
             tiny_tokenizer, compact, ["word " * 100], max_tokens=60, candidates=candidates
@@ -93,12 +93,12 @@ def test_candidates_leave_the_query_its_room(tiny_tokenizer: T1Tokenizer) -> Non
 
 def test_titles_are_cut_at_a_token_and_may_be_empty(tiny_tokenizer: T1Tokenizer) -> None:
     text = ("ä word after word, " * 20).strip()
-    title = candidate_title(tiny_tokenizer, text)
+    title, blank, short = candidate_titles(tiny_tokenizer, [text, " \n ", " a\nb "])
     assert text.startswith(title)
     assert 1 < len(tiny_tokenizer.encode_thought(title)) <= CANDIDATE_TOKENS
-    assert candidate_title(tiny_tokenizer, " \n ") == ""
+    assert (blank, short) == ("", "a b")
     with pytest.raises(DataError, match="lone surrogate"):
-        candidate_title(tiny_tokenizer, "\ud800")
+        candidate_titles(tiny_tokenizer, ["a", "\ud800"])
 
 
 def test_candidates_need_a_thought_prompts_that_show_them_and_one_group_a_query(

@@ -222,7 +222,7 @@ class Example:
         negatives: ids of the sampled hard negatives, without repetition.
         thought: the sampled reference thought; None without one.
         task: see `TrainingSet.task`.
-        candidates: titles that the prompt shows, as `candidate_title` gives them; may be empty.
+        candidates: titles that the prompt shows, as `candidate_titles` gives them; may be empty.
     """
 
     set_name: str
