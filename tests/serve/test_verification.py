@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -125,6 +126,19 @@ def test_a_title_is_scored_once_without_a_query(tiny_t1: T1, corpus: Corpus):
     assert first == again
     sizes = [len(job.thoughts) for job in jobs if isinstance(job, ScoreJob)]
     assert sizes == [5, 5, 5]  # the query, no query, and the query again
+
+
+def test_a_server_is_warm_for_verification(
+    tiny_t1: T1, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+):
+    service = Service(tiny_t1, CONFIG, Metrics(), name="tiny", corpus=corpus)
+    embed = mock.AsyncMock()
+    monkeypatch.setattr(service, "embed_queries", embed)
+    monkeypatch.setattr(service, "embed_documents", embed)
+    asyncio.run(service.warm_up())
+    service.engine.stop(60.0)
+    assert embed.called
+    assert len(service._verifier._priors) == len(DOCUMENTS)
 
 
 def test_priors_that_are_not_used_make_room(monkeypatch: pytest.MonkeyPatch, server: Running):
