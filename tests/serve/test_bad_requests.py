@@ -99,7 +99,7 @@ def test_a_bug_is_answered_as_one(server: Running, monkeypatch: pytest.MonkeyPat
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("who purrs?")
 
-    monkeypatch.setattr(server.service, "check_search", broken)
+    monkeypatch.setattr(server.service, "search_options", broken)
     error = error_of(server.post("/v1/search", {"query": "a"}), 500)
     assert error["type"] == "internal"
     assert "purrs" not in error["message"]
