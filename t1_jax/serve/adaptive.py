@@ -13,16 +13,18 @@ SETTLED_COSINE = 0.95
 
 
 class Settling:
-    """Follows one thought: it has settled once two probes, `PROBE_STEP` tokens apart, agree."""
+    """Follows one thought: it has settled once two probes, `probe_step` tokens apart, agree."""
 
-    def __init__(self, settled_cosine: float = SETTLED_COSINE) -> None:
-        self._settled_cosine = settled_cosine
+    def __init__(
+        self, settled_cosine: float = SETTLED_COSINE, *, probe_step: int = PROBE_STEP
+    ) -> None:
+        self._settled_cosine, self._probe_step = settled_cosine, probe_step
         self._probed = 0
         self._last: Float[np.ndarray, " D"] | None = None
 
     def is_due(self, thought: RunningThought) -> bool:
         """Whether the thought has enough new tokens; the last one is not part of a probe."""
-        return len(thought.tokens) - 1 >= self._probed + PROBE_STEP
+        return len(thought.tokens) - 1 >= self._probed + self._probe_step
 
     def add(self, thought: RunningThought, vector: Float[np.ndarray, " D"]) -> bool:
         """Takes a probe; returns whether the thought has settled."""

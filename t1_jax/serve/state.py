@@ -101,7 +101,7 @@ class ServerState:
     async def stop(self) -> None:
         """Ends the engine once its jobs are done, or fails them at the deadline of the drain."""
         self.begin_drain()
-        if self._loading is not None:  # requests do not wait for it: they get 503 while it loads
+        if self._loading is not None:  # requests get 503 while it loads, and none waits for it
             self._loading.cancel()
             await asyncio.wait([self._loading])
         if self._service is not None:
