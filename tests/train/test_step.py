@@ -102,6 +102,21 @@ def test_eight_devices_take_the_step_of_one(
         assert leaf.sharding.is_equivalent_to(before.sharding, leaf.ndim)
 
 
+def test_a_nan_on_one_device_is_an_update_that_no_device_makes() -> None:
+    model = parts_and_weights(mesh_of(2, 2, 2), UNTIED)
+    advantages = PROBLEM.advantages.copy()
+    advantages[0, 0] = np.nan  # one thought, in the rows of two of eight devices
+    bad = replace(PROBLEM, advantages=advantages)
+    state, metrics, _ = stepped(model, bad.batch(model[0].mesh_context, WHOLE), bad.constants())
+    assert not np.isfinite(metrics["grad_norm"])
+    assert metrics["skipped_updates"] == 1
+    for after, before in zip(
+        jax.tree.leaves(state.trained), jax.tree.leaves(model[1]), strict=True
+    ):
+        for shard, other in zip(after.addressable_shards, before.addressable_shards, strict=True):
+            np.testing.assert_array_equal(shard.data, other.data)
+
+
 def test_thoughts_behind_one_prompt_are_thoughts_in_rows_of_their_own() -> None:
     groups = problem(queries=0, documents=8, seed=3)
     model = parts_and_weights(config=UNTIED)
