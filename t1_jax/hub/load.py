@@ -27,9 +27,9 @@ def load_decoder_state(
     """Reads a checkpoint into the parameters of a decoder.
 
     Peak host memory is that of the largest tensor, or of `_HOST_BYTES` if that is more: the layers
-    of a larger stacked parameter are written into it on the device. The result has the paths, shapes, dtypes and shardings of `abstract`,
-    whose vocabulary may be longer than that of the checkpoint (the additional rows are zero) or
-    shorter (rows are dropped).
+    of a larger stacked parameter are written into it on the device. The result has the paths,
+    shapes, dtypes and shardings of `abstract`, whose vocabulary may be longer than that of the
+    checkpoint (the additional rows are zero) or shorter (rows are dropped).
 
     Raises:
         WeightsError: the tensors do not match `config`, or values are not finite in the dtype of

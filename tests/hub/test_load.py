@@ -98,9 +98,7 @@ def test_sharded_over_eight_devices_holds_the_same(
         np.testing.assert_array_equal(leaf, spread[path], err_msg=path)
 
 
-def test_the_host_never_holds_a_large_stacked_parameter(
-    tiny_config, abstract, monkeypatch
-) -> None:
+def test_the_host_never_holds_a_large_stacked_parameter(tiny_config, abstract, monkeypatch) -> None:
     monkeypatch.setattr(load, "_HOST_BYTES", 2**20)
     config = tiny_config(num_layers=24, mlp_dim=20_000, embed_dim=16)
     layer_bytes = 4 * config.mlp_dim * config.embed_dim
