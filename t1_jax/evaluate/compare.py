@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from t1_jax.errors import ConfigError, DataError
 from t1_jax.evaluate.bootstrap import (
@@ -298,6 +297,8 @@ def randomization_p_value(
     weighted = differences if weights is None else differences * weights * len(differences)
     if not weighted.any():
         return 1.0
+    from scipy import stats  # takes a second, which commands without this test need not wait
+
     test = stats.permutation_test(
         (weighted,),
         lambda values, axis: values.mean(axis=axis),

@@ -220,6 +220,7 @@ def _contrast(
     )
 
 
+@jax.jit
 def _zeros(trained: nnx.State) -> nnx.State:
     return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, jnp.float32), trained)
 
@@ -228,8 +229,14 @@ def _grads_of(
     placed: PlacedMicroBatch, vector_grads: Float[Array, "T D"], mesh_context: MeshContext
 ) -> Float[Array, "B M D"]:
     """The gradient of each embedding of a micro-batch; 0 in padding."""
-    grads = take_embeddings(vector_grads, placed.embedding_ids)
-    return jax.reshard(grads, mesh_context.activation("bld"))
+    return _take(vector_grads, placed.embedding_ids, mesh_context.activation("bld"))
+
+
+@functools.partial(jax.jit, static_argnames=("sharding",))
+def _take(
+    vector_grads: Float[Array, "T D"], ids: Int[Array, "B M"], sharding: jax.NamedSharding
+) -> Float[Array, "B M D"]:
+    return jax.reshard(take_embeddings(vector_grads, ids), sharding)
 
 
 def _token_metrics(

@@ -20,6 +20,7 @@ from t1_jax.parallel import (
     make_mesh_context,
     single_device_mesh_context,
 )
+from tests.tiny import random_decoder
 
 EMB, EOS = 16, 17
 CONFIG = DecoderConfig(
@@ -49,8 +50,7 @@ Found = dict[tuple[int, int], Thought]
 
 
 def decoder_on(mesh_context: MeshContext, **options: Any) -> Decoder:
-    with mesh_context.activate():
-        return Decoder(CONFIG, ModelOptions(**options), mesh_context, nnx.Rngs(0))
+    return random_decoder(CONFIG, ModelOptions(**options), mesh_context)
 
 
 def prompts(count: int = 13) -> list[Prompt]:
@@ -227,8 +227,7 @@ def test_programs_are_bounded_by_the_buckets(one: MeshContext):
     # A vocabulary of its own, so that no other test has compiled these programs before.
     config = dataclasses.replace(CONFIG, vocab_size=205, num_layers=1, windows=())
     shapes = dataclasses.replace(FOUR_ROWS, prefix_sizes=(16, 32))
-    with one.activate():
-        decoder = Decoder(config, ModelOptions(), one, nnx.Rngs(0))
+    decoder = random_decoder(config, ModelOptions(), one)
     with count_compilations() as compiled:
         think(decoder, one, n=2, shapes=shapes)
     bound = most_programs(shapes, n=2, max_thought_tokens=21)

@@ -1,7 +1,9 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,23 +30,27 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def choose(logits: np.ndarray, uniform: np.ndarray, **options: Any) -> np.ndarray:
+compiled = jax.jit(choose_tokens, static_argnames=("params",))
+
+
+def choose(
+    logits: np.ndarray,
+    uniform: np.ndarray,
+    run: Callable[..., jax.Array] = compiled,
+    **options: Any,
+) -> np.ndarray:
     rows = np.broadcast_to(logits, (len(uniform), logits.shape[-1]))
-    return np.asarray(
-        choose_tokens(
-            jnp.asarray(rows),
-            jnp.asarray(uniform, jnp.float32),
-            None,
-            None,
-            SamplingParams(**options),
-        )
-    )
+    params = SamplingParams(**options)
+    return np.asarray(run(jnp.asarray(rows), jnp.asarray(uniform, jnp.float32), None, None, params))
 
 
 def reachable(logits: np.ndarray, **options: Any) -> set[int]:
-    """Every token that some uniform number leads to, on a grid finer than any probability."""
+    """Every token that some uniform number leads to, on a grid finer than any probability.
+
+    Not compiled as a whole, which would be once for each value of the options.
+    """
     grid = (np.arange(20_000) + 0.5) / 20_000
-    return set(choose(logits, grid, **options).tolist())
+    return set(choose(logits, grid, choose_tokens, **options).tolist())
 
 
 def test_frequencies_are_the_softmax():

@@ -31,11 +31,11 @@ from t1_jax.model import (
     LoraConfig,
     LoraParam,
     ModelOptions,
-    add_lora,
     lora_state,
     merge_lora,
 )
 from t1_jax.parallel import MeshConfig, MeshContext, make_mesh_context, single_device_mesh_context
+from tests import tiny
 
 EMB = 7
 METADATA = AdapterMetadata(
@@ -51,8 +51,7 @@ METADATA = AdapterMetadata(
 
 def base_decoder(folder: Path, config: DecoderConfig, mesh_context: MeshContext) -> Decoder:
     """The decoder in a Hugging Face folder."""
-    with mesh_context.activate():
-        decoder = Decoder(config, ModelOptions(), mesh_context, nnx.Rngs(0))
+    decoder = tiny.random_decoder(config, ModelOptions(), mesh_context)
     parameters = nnx.to_flat_state(nnx.state(decoder, nnx.Param))
     leaves = {"/".join(map(str, path)): leaf for path, leaf in parameters}
     abstract = {
@@ -69,14 +68,7 @@ def base_decoder(folder: Path, config: DecoderConfig, mesh_context: MeshContext)
 def adapted(decoder: Decoder, mesh_context: MeshContext, **changes: Any) -> Decoder:
     """The decoder with an adapter that is not nothing."""
     lora = LoraConfig(**{"rank": 3, "alpha": 4.5, **changes})
-    with mesh_context.activate():
-        decoder = add_lora(decoder, lora, nnx.Rngs(1), emb_token_id=EMB)
-    generator = np.random.default_rng(2)
-    for _, leaf in nnx.to_flat_state(lora_state(decoder)):
-        value = leaf.get_value()
-        moved = (0.3 * generator.standard_normal(value.shape)).astype(np.float32)
-        leaf.set_value(jax.device_put(moved, value.sharding))
-    return decoder
+    return tiny.adapted(decoder, lora, mesh_context, emb_token_id=EMB, scale=0.3, seed=2)
 
 
 def values(decoder: Decoder) -> dict[str, np.ndarray]:

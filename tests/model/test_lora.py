@@ -21,6 +21,7 @@ from t1_jax.model import (
 )
 from t1_jax.parallel import MeshConfig, make_mesh_context
 from tests.model.tiny import COMPILE_FAST, Model, build, tiny, tokens
+from tests.tiny import adapted as with_adapter
 
 EMB = 7
 TIED = tiny(qkv_bias=True, windows=(0, 3))
@@ -31,13 +32,13 @@ IDS = np.where(tokens(8, 6) % 4 == 0, EMB, tokens(8, 6)).astype(np.int32)
 def adapted(model: Model, *, trained: bool = True, **changes: Any) -> Model:
     """The model with an adapter, as if training had moved all of it."""
     config = LoraConfig(**{"rank": 3, "alpha": 6.0, **changes})
-    with model.mesh_context.activate():
-        decoder = add_lora(model.decoder, config, nnx.Rngs(5), emb_token_id=EMB)
-        generator = np.random.default_rng(0)
-        for _, leaf in nnx.to_flat_state(lora_state(decoder)) if trained else ():
-            value = leaf.get_value()
-            moved = (0.2 * generator.standard_normal(value.shape)).astype(np.float32)
-            leaf.set_value(jax.device_put(moved, value.sharding))
+    if trained:
+        decoder = with_adapter(
+            model.decoder, config, model.mesh_context, emb_token_id=EMB, scale=0.2
+        )
+    else:
+        with model.mesh_context.activate():
+            decoder = add_lora(model.decoder, config, nnx.Rngs(5), emb_token_id=EMB)
     return Model(decoder, model.mesh_context)
 
 

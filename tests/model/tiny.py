@@ -11,6 +11,7 @@ from flax import nnx
 
 from t1_jax.model import AttentionMask, Decoder, DecoderConfig, ModelOptions, RopeConfig
 from t1_jax.parallel import MeshContext, single_device_mesh_context
+from tests.tiny import decoder_of
 
 TINY = DecoderConfig(
     family="llama",
@@ -92,25 +93,9 @@ def build(
 ) -> Model:
     """A decoder whose weights depend on their path and shape only, biases and scales included."""
     mesh_context = mesh_context or single_device_mesh_context()
-    with mesh_context.activate():
-        # The abstract decoder costs nothing; compiling its random initial values would.
-        decoder = nnx.eval_shape(
-            lambda: Decoder(config, ModelOptions(**options), mesh_context, nnx.Rngs(0))
-        )
-        for path, variable in nnx.iter_graph(decoder):
-            if isinstance(variable, nnx.Variable):
-                name = "/".join(str(part) for part in path)
-                shape = variable.get_value()
-                spec = shape.sharding.spec
-                value = _value(name, shape.shape, config).astype(shape.dtype)
-                variable.set_value(
-                    jax.device_put(value, jax.NamedSharding(mesh_context.mesh, spec))
-                )
-    return Model(decoder, mesh_context)
+    return Model(decoder_of(config, ModelOptions(**options), mesh_context, _value), mesh_context)
 
 
-def _value(name: str, shape: tuple[int, ...], config: DecoderConfig) -> np.ndarray:
-    if name == "token_mask":
-        return np.arange(shape[0]) < config.vocab_size
+def _value(name: str, shape: tuple[int, ...]) -> np.ndarray:
     drawn = np.random.default_rng(crc32(name.encode())).standard_normal(shape)
     return 1 + 0.3 * drawn if name.endswith("scale") else 0.3 * drawn

@@ -1,15 +1,15 @@
 from pathlib import Path
 
 import pytest
-from flax import nnx
 
 from t1_jax.generate import BatchShapes, SamplingParams
 from t1_jax.hub import ModelTokenizer
-from t1_jax.model import Decoder, DecoderConfig, ModelOptions, RopeConfig
+from t1_jax.model import DecoderConfig, ModelOptions, RopeConfig
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import T1, Provenance, RetrieverOptions
 from t1_jax.text import BucketConfig, T1Tokenizer, load_preset
 from tests.retriever.tiny import with_provenance
+from tests.tiny import random_decoder
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +29,7 @@ def tiny_t1(tiny_tokenizer: T1Tokenizer) -> T1:
         rope=RopeConfig(theta=1e4),
         max_positions=512,
     )
-    with mesh_context.activate():
-        decoder = Decoder(config, ModelOptions(), mesh_context, nnx.Rngs(0))
+    decoder = random_decoder(config, ModelOptions(), mesh_context)
     options = RetrieverOptions(
         max_query_tokens=160,
         max_document_tokens=192,

@@ -4,15 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from t1_jax.errors import UnsupportedError, WeightsError
 from t1_jax.hub import ModelCardData, open_checkpoint, read_adapter
-from t1_jax.model import Decoder, LoraConfig, ModelOptions, add_lora, lora_state, merge_lora
+from t1_jax.model import Decoder, LoraConfig, ModelOptions, merge_lora
 from t1_jax.parallel import single_device_mesh_context
 from t1_jax.retriever import (
     T1,
@@ -22,6 +20,7 @@ from t1_jax.retriever import (
     resolve_model,
     save_adapter,
 )
+from tests.tiny import adapted
 
 TEXTS = ["one text", "another"]
 
@@ -49,12 +48,8 @@ def trained(base: Path, tiny_t1: T1, tmp_path_factory: pytest.TempPathFactory) -
     """An adapter's folder, and the retriever it stands for."""
     (parts, decoder), mesh_context = parts_of(base), single_device_mesh_context()
     emb = parts.tokenizer.emb_token_id
+    decoder = adapted(decoder, LoraConfig(rank=2), mesh_context, emb_token_id=emb, scale=0.1)
     with mesh_context.activate():
-        decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
-        for _, leaf in nnx.to_flat_state(lora_state(decoder)):
-            value = leaf.get_value()
-            noise = 0.1 * np.random.default_rng(value.size).standard_normal(value.shape)
-            leaf.set_value(jax.device_put(noise.astype(np.float32), value.sharding))
         merged = merge_lora(decoder)
     folder = tmp_path_factory.mktemp("adapter") / "adapter"
     preset = parts.preset.with_instruction("Find what explains it")
@@ -213,9 +208,8 @@ def test_an_adapter_names_the_folder_that_it_was_trained_on(
 ) -> None:
     """Also where that is a T1 folder, whose own base model is another."""
     parts, decoder = parts_of(saved_t1)
-    with single_device_mesh_context().activate():
-        emb = parts.tokenizer.emb_token_id
-        decoder = add_lora(decoder, LoraConfig(rank=2), nnx.Rngs(0), emb_token_id=emb)
+    emb, lora = parts.tokenizer.emb_token_id, LoraConfig(rank=2)
+    decoder = adapted(decoder, lora, single_device_mesh_context(), emb_token_id=emb, scale=0.0)
     save_adapter(
         tmp_path / "a", decoder, parts.preset, parts.provenance, ModelCardData(name="Tiny")
     )

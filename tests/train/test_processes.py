@@ -28,7 +28,14 @@ WHOLE: dict[str, dict[str, Any]] = {
 WHOLE_MESH = {"fsdp": 2, "tensor": 2}
 ADAPTERS: dict[str, dict[str, Any]] = {"s2": merged(S2, {"steps": 1})}
 ADAPTERS_MESH = {"data": 2, "tensor": 2}
-LORA = {"lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}, "emb_token_init": "end"}
+ADAPTED: dict[str, Any] = {
+    "mesh": ADAPTERS_MESH,
+    "model": {
+        "lora": {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]},
+        "emb_token_init": "end",
+    },
+    "validation": None,  # whole weights are validated
+}
 MEASURES = {"loss", "grad_norm", "reward", "rollout/length", "validation/ndcg@10"}
 
 
@@ -84,9 +91,9 @@ def test_two_processes_train_and_store_as_one_does(toys, tmp_path, compile_cache
         for name in ("whole", "adapters", "one", "other")
     )
     toy_config(whole, WHOLE, mesh=WHOLE_MESH)
-    toy_config(adapters, ADAPTERS, mesh=ADAPTERS_MESH, model=LORA)
+    toy_config(adapters, ADAPTERS, **ADAPTED)
     run_two(compile_cache, [whole / "toy.yaml", adapters / "toy.yaml"])
     run_one(toy_config(one, WHOLE, mesh=WHOLE_MESH), WHOLE_MESH)
     assert_alike(whole, one, "s3/model.safetensors")
-    run_one(toy_config(other, ADAPTERS, mesh=ADAPTERS_MESH, model=LORA), ADAPTERS_MESH)
+    run_one(toy_config(other, ADAPTERS, **ADAPTED), ADAPTERS_MESH)
     assert_alike(adapters, other, "s2/adapter_model.safetensors")

@@ -45,8 +45,8 @@ def direct(whole: Problem, config: Any) -> tuple[Any, dict[str, float]]:
 
     with parts.mesh_context.activate():
         compiled = jax.jit(jax.grad(loss, has_aux=True), compiler_options=COMPILE_FAST)
-        gradients, losses = compiled(trained)
-    moved = jax.tree.map(lambda w, g: w - g / (abs(g) + 1.0), trained, gradients)
+        gradients, losses = jax.device_get(compiled(trained))
+    moved = jax.tree.map(lambda w, g: w - g / (abs(g) + 1.0), jax.device_get(trained), gradients)
     return moved, {name: float(value) for name, value in losses.items()}
 
 
@@ -164,10 +164,12 @@ def test_later_updates_compare_with_the_policy_before_and_with_the_reference() -
     parts, trained = model
     batch = whole.batch(parts.mesh_context, WHOLE)
     with parts.mesh_context.activate():
-        elsewhere = jax.tree.map(lambda leaf: leaf + 0.02 * jnp.sin(leaf * 99), trained)
+        elsewhere = jax.jit(
+            lambda tree: jax.tree.map(lambda leaf: leaf + 0.02 * jnp.sin(leaf * 99), tree)
+        )(trained)
         reference = step_logps(parts, elsewhere, batch, temperature=TEMPERATURE)
         now = step_logps(parts, trained, batch, temperature=TEMPERATURE)
-        before = [logps + 0.3 * jnp.cos(logps * 50) for logps in now]
+        before = [jax.jit(lambda x: x + 0.3 * jnp.cos(x * 50))(logps) for logps in now]
     later = batch.with_logps(reference=reference).with_logps(old=before)
     constants = whole.constants()
     constants = replace(constants, tokens=replace(constants.tokens, on_policy=False))
@@ -250,7 +252,8 @@ def test_imitation_falls_as_steeply_as_its_gradient_says() -> None:
     parts, trained = parts_and_weights(config=UNTIED)
     batch = replace(only.batch(parts.mesh_context, WHOLE), plan=None)
     state, metrics, _ = stepped((parts, trained), batch, only.constants())
-    moves = jax.tree.map(lambda new, old: old - new, state.trained, trained)
+    old, new = jax.device_get((trained, state.trained))
+    moves = jax.tree.map(lambda new, old: old - new, new, old)
     gradients = jax.tree.map(lambda move: move / (1.0 - abs(move)), moves)
     norm = float(np.sqrt(sum(np.sum(np.square(g)) for g in numbers(gradients).values())))
     assert norm == pytest.approx(metrics["grad_norm"], rel=1e-3)
@@ -259,7 +262,12 @@ def test_imitation_falls_as_steeply_as_its_gradient_says() -> None:
     weight = sum(float(np.sum(each)) for each in weights if each is not None)
 
     def loss(distance: float) -> float:
-        moved = jax.tree.map(lambda w, g: w + distance / norm * g, trained, gradients)
+        moved = jax.tree.map(
+            lambda w, g, like: jax.device_put(w + distance / norm * g, like.sharding),
+            old,
+            gradients,
+            trained,
+        )
         return stepped((parts, moved), batch, only.constants()).metrics["loss/sft"] * weight
 
     reach = 0.02

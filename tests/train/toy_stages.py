@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from t1_jax.interrupt import Interrupt
@@ -16,6 +14,7 @@ from t1_jax.train.row_builder import RowBuilder
 from t1_jax.train.sources import TrainingData, load_training_data
 from t1_jax.train.stage import Stage
 from tests.train.toy_runs import toy_config
+from tests.train.toy_steps import copied
 
 LORA = {"rank": 2, "alpha": 4.0, "targets": ["q", "v"]}
 
@@ -51,8 +50,7 @@ class ToyStages:
         )
 
     def weights(self) -> nnx.State:
-        """A copy: a step consumes what it is given."""
-        return jax.tree.map(jnp.copy, self.student.initial)
+        return copied(self.student.initial)
 
     def run(self, stage: Stage, steps: int) -> tuple[StageState, list[dict[str, float]]]:
         """The state after so many steps, and the metrics of each."""

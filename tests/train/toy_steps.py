@@ -71,6 +71,12 @@ def parts_and_weights(
     return ModelParts(graphdef=graphdef, frozen=frozen, mesh_context=mesh_context), trained
 
 
+@jax.jit
+def copied(trained: nnx.State) -> nnx.State:
+    """A step consumes the weights it is given."""
+    return jax.tree.map(jnp.copy, trained)
+
+
 def stepped(
     model: tuple[ModelParts, nnx.State],
     batch: StepBatch,
@@ -81,7 +87,7 @@ def stepped(
     parts, trained = model
     optimizer = Optimizer(config, steps=10)
     with parts.mesh_context.activate():
-        state = optimizer.start(jax.tree.map(jnp.copy, trained))
+        state = optimizer.start(copied(trained))
         return train_step(parts, optimizer, objective, state, batch)
 
 
