@@ -1,6 +1,7 @@
 """Processes of this machine that tests start and end."""
 
 import socket
+import time
 from pathlib import Path
 
 
@@ -19,11 +20,16 @@ def job_of_two() -> list[dict[str, str]]:
     ]
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process runs.
+def has_ended(pid: int) -> bool:
+    """Whether a process that was killed ends, within ten seconds."""
+    ends = time.monotonic() + 10
+    while _is_running(pid) and time.monotonic() < ends:
+        time.sleep(0.01)
+    return not _is_running(pid)
 
-    One that was killed may keep its entry in /proc: in a container, nothing may wait for it.
-    """
+
+def _is_running(pid: int) -> bool:
+    # One that was killed may keep its entry in /proc: in a container, nothing may wait for it.
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from t1_jax.cli.main import app
-from tests.processes import is_running
+from tests.processes import has_ended
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ("--type", "v5litepod-16", "--spot", "--", "train", "my config.yaml", "output=gs://b/run")
@@ -28,7 +28,7 @@ while [ "$(cat "$bucket")" -lt 6 ]; do
     if [ "$WORKER" = 0 ]; then
         step=$(($(cat "$bucket") + 1))
         echo "step $step"
-        echo "$step" >"$bucket"
+        echo "$step" >"$bucket.new" && mv "$bucket.new" "$bucket" # the other worker reads it
         case "$T1_TEST $step" in
         "preempt 3") touch "$FAKE_CLOUD/PREEMPT" && sleep 60 ;;
         "stop 2") while true; do sleep .05; done ;;
@@ -167,7 +167,7 @@ def test_leftovers_of_a_lost_worker_are_ended_before_the_next_start(cloud: Cloud
     code, output = cloud.run("run", "mine", *TRAIN)
     assert code == 0, output
     assert [line.split()[0] for line in cloud.started].count("1") == 2
-    assert not is_running(pids[1])
+    assert has_ended(pids[1])
 
 
 def test_a_run_that_fails_shows_its_reason_and_leaves_the_slice(cloud: Cloud):
