@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import re
@@ -302,15 +303,24 @@ def test_drain_finishes_what_was_accepted_and_turns_the_rest_away(
             assert len(answer.json()["data"][0]["embedding"]) == tiny_t1.embed_dim
 
 
-def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, hold: Hold):
-    config = dataclasses.replace(CONFIG, drain_seconds=0.4)
+@contextlib.contextmanager
+def thinking_server(
+    model: T1, hold: Hold, *, drain_seconds: float
+) -> Iterator[tuple[Running, concurrent.futures.Future[httpx2.Response]]]:
+    """A server in which one query is thought about without an end, and its answer."""
+    config = dataclasses.replace(CONFIG, drain_seconds=drain_seconds)
     with (
-        serving(tiny_t1, None, config) as running,
+        serving(model, None, config) as running,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
         hold.at = 0
         future = pool.submit(embed, running, "who swims?")
         wait_for(lambda: queries_in(running) == 1)
+        yield running, future
+
+
+def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, hold: Hold):
+    with thinking_server(tiny_t1, hold, drain_seconds=0.4) as (running, future):
         running.server.handle_exit(signal.SIGTERM, None)
         answer = future.result(10)
         assert answer.status_code == 503
@@ -321,14 +331,7 @@ def test_what_is_left_at_the_deadline_of_a_drain_fails(tiny_t1: T1, hold: Hold):
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_server_that_thinks(tiny_t1: T1, hold: Hold, sig: signal.Signals):
-    config = dataclasses.replace(CONFIG, drain_seconds=60.0)
-    with (
-        serving(tiny_t1, None, config) as running,
-        concurrent.futures.ThreadPoolExecutor(1) as pool,
-    ):
-        hold.at = 0
-        future = pool.submit(embed, running, "who swims?")
-        wait_for(lambda: queries_in(running) == 1)
+    with thinking_server(tiny_t1, hold, drain_seconds=60.0) as (running, future):
         running.server.handle_exit(sig, None)
         assert embed(running, "late").status_code == 503
         running.server.handle_exit(sig, None)

@@ -90,11 +90,10 @@ class Watchdog:
 
 def _place(frame: FrameType) -> str:
     """Function, file and line of the innermost call in t1_jax or in a user's code."""
-    found, place = frame, frame
-    while place is not None:
+    ours = frame
+    for place, _ in traceback.walk_stack(frame):
         name = place.f_code.co_filename
         if name.startswith(_PACKAGE) or not name.startswith(("<", *_INSTALLED)):
-            found = place
+            ours = place
             break
-        place = place.f_back
-    return f"{found.f_code.co_name} ({found.f_code.co_filename}:{found.f_lineno})"
+    return f"{ours.f_code.co_name} ({ours.f_code.co_filename}:{ours.f_lineno})"
