@@ -34,7 +34,7 @@ METRIC = "nDCG@10"
 
 def main() -> None:
     """Ranks both collections before and after fine-tuning."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--config", type=Path, default=Path("configs/experiment/t1.yaml"))
     parser.add_argument("--output", type=Path, required=True)

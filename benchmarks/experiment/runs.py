@@ -64,8 +64,9 @@ def training_tokens(weights: Path) -> int | None:
     if not tokens:
         return None
     start = find_weights(Path(_config(run)["model"]["path"]))
-    is_base = start is None or run_of(start) is None
-    before = 0 if is_base else training_tokens(start)
+    if start is None or run_of(start) is None:
+        return tokens[0]  # from a base model
+    before = training_tokens(start)
     return None if before is None else tokens[0] + before
 
 
